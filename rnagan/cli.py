@@ -1,0 +1,72 @@
+"""What every script shares: options made from a config dataclass, and one sentence for a user's mistake."""
+
+import dataclasses
+import errno
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from rnagan.config import C, Config, field_types, read_preset, read_yaml, resolve
+
+
+def config_options(kind: type[Config], leave_out: tuple[str, ...] = ()) -> Callable:
+    """Decorator: one `--option` for each field of a config dataclass, with its meaning as help.
+
+    The command receives only the options that were given, as keyword `settings`: a dict of field values.
+    """
+    types = field_types(kind)
+    fields = [field for field in dataclasses.fields(kind) if field.name not in leave_out]
+
+    def decorate(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def gathered(*args: Any, **kwargs: Any) -> Any:
+            given = {field.name: kwargs.pop(field.name) for field in fields}
+            settings = {name: value for name, value in given.items() if value is not None}
+            return command(*args, settings=settings, **kwargs)
+
+        for field in reversed(fields):
+            gathered = _option(field, types[field.name])(gathered)
+        return gathered
+
+    return decorate
+
+
+def _option(field: dataclasses.Field, kind: type) -> Callable:
+    name = "--" + field.name.replace("_", "-")
+    choices = field.metadata.get("choices")
+    default = "" if field.default is dataclasses.MISSING else f"  [default: {field.default}]"
+    text = field.metadata["meaning"] + default
+    if kind is bool:
+        return click.option(f"{name}/--no-{name[2:]}", field.name, default=None, help=text)
+    return click.option(name, field.name, type=click.Choice(choices) if choices else kind, default=None, help=text)
+
+
+def read_config(
+    kind: type[C], config_file: str | None, settings: dict[str, Any], preset: str | None = None
+) -> C:
+    """Defaults < preset < the YAML file < the flags, checked as a whole."""
+    from_preset = read_preset(kind, preset) if preset else {}
+    from_file = read_yaml(config_file) if config_file else {}
+    return resolve(kind, from_preset, from_file, settings)
+
+
+def plain_errors(command: Callable) -> Callable:
+    """Decorator: `ValueError`, `OSError` and `RuntimeError` that we raise become one sentence and exit code 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise click.ClickException(
+                    f"the disk is full ({error.filename or 'while writing'}); free space and start again, "
+                    "what is finished is kept."
+                ) from None
+            raise click.ClickException(str(error)) from None
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+
+    return wrapped

@@ -1,0 +1,75 @@
+"""Augmentation of image batches, every draw addressed by image number."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnagan import rng
+
+TRANSLATION = 0.125  # of the side; DiffAugment's value (Zhao et al. 2020)
+CUTOUT = 0.5  # of the side; likewise
+
+
+def flip_and_turn(x: Tensor, seed: int, start: int, *, flips: bool, turns: bool) -> Tensor:
+    """Random flips and quarter turns. x (n, C, H, H) with image numbers start … start+n−1."""
+    draws = rng.uniform(seed, "flip", start, len(x), 3)
+    out = x
+    if flips:
+        for axis, column in ((2, 0), (3, 1)):
+            chosen = torch.from_numpy(draws[:, column] < 0.5).to(x.device)[:, None, None, None]
+            out = torch.where(chosen, out.flip(axis), out)
+    if turns:
+        chosen = torch.from_numpy(draws[:, 2] < 0.5).to(x.device)[:, None, None, None]
+        out = torch.where(chosen, out.transpose(2, 3), out)  # with the flips: all eight symmetries of a square
+    return out.contiguous(memory_format=torch.channels_last)
+
+
+def colour_jitter(x: Tensor, seed: int, start: int, strength: float) -> Tensor:
+    """Brightness, contrast and saturation within ±strength, hue turned within ±strength/4 rad. x in [-1, 1]."""
+    draws = torch.from_numpy(2 * rng.uniform(seed, "jitter", start, len(x), 4) - 1).to(x)
+    brightness, contrast, saturation = (1 + strength * draws.T[:3])[:, :, None, None, None]
+    x = (x + 1) / 2 * brightness
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    x = (x - mean) * contrast + mean
+    grey = x.mean(dim=1, keepdim=True)
+    turned = torch.einsum("nij,njhw->nihw", _hue_matrices(draws[:, 3] * strength / 4), x - grey)
+    return ((grey + turned * saturation) * 2 - 1).clamp(-1, 1)
+
+
+def _hue_matrices(angle: Tensor) -> Tensor:
+    """Rotations of RGB space about its grey axis, (n, 3, 3) for angles (n,) in rad (Rodrigues)."""
+    k = 3**-0.5
+    cross = torch.tensor([[0, -k, k], [k, 0, -k], [-k, k, 0]]).to(angle)
+    sin, cos = torch.sin(angle)[:, None, None], torch.cos(angle)[:, None, None]
+    return torch.eye(3).to(angle) + sin * cross + (1 - cos) * (cross @ cross)
+
+
+class DiffAugment(NamedTuple):
+    """Draws of one differentiable augmentation, to be applied to real and painted tiles (Zhao et al. 2020)."""
+
+    shift: np.ndarray  # (n, 2) px
+    corner: np.ndarray  # (n, 2) px, centre of the cut-out square
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Translate with zero (mid-grey) filling, then cut a square out. x (n, C, H, H); differentiable."""
+        side = x.shape[-1]
+        base = torch.arange(side, device=x.device)
+        shift = torch.from_numpy(self.shift).to(x.device)
+        rows, columns = (base[None] + shift[:, k : k + 1] for k in (0, 1))
+        inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
+        flat = rows.clamp(0, side - 1)[:, :, None] * side + columns.clamp(0, side - 1)[:, None, :]
+        moved = x.flatten(2).gather(2, flat.flatten(1)[:, None].expand(-1, x.shape[1], -1)).view_as(x)
+        corner, half = torch.from_numpy(self.corner).to(x.device), int(CUTOUT * side) // 2
+        away = (base[None] - corner[:, :1]).abs() >= half, (base[None] - corner[:, 1:]).abs() >= half
+        keep = inside & (away[0][:, :, None] | away[1][:, None, :])
+        return (moved * keep[:, None]).contiguous(memory_format=torch.channels_last)
+
+
+def draw_diffaugment(seed: int, purpose: str, start: int, count: int, side: int) -> DiffAugment:
+    """Draws for images start … start+count−1 of `side` px."""
+    draws = rng.uniform(seed, purpose, start, count, 4)
+    reach = int(TRANSLATION * side)
+    shift = np.floor(draws[:, :2] * (2 * reach + 1)).astype(np.int64) - reach
+    return DiffAugment(shift, np.floor(draws[:, 2:] * side).astype(np.int64))

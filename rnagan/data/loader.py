@@ -1,0 +1,89 @@
+"""The loader: a WebDataset pipeline whose source follows `TileOrder`, read by offset from plain tars."""
+
+import functools
+import os
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+import torch
+import webdataset as wds
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rnagan.data.index import ShardSet
+from rnagan.data.order import TileOrder
+
+OPEN_SLIDES = 512  # file handles and indexes kept; at least the order's window
+
+
+class Batch(NamedTuple):
+    """Tiles of images `start` … `start + n − 1` of the endless sequence."""
+
+    start: int
+    images: Tensor  # (n, 3, H, W) uint8, channels-last memory
+    slides: Tensor  # (n,) int64, rows of the selection's table
+
+
+class TileReader:
+    """Reads stored tiles by (slide, k); every read is checked against the index's CRC-32."""
+
+    def __init__(self, shards: ShardSet, slides: list[str]) -> None:
+        self.shards, self.slides = shards, slides
+        self._open = functools.lru_cache(maxsize=OPEN_SLIDES)(self._open_slide)
+
+    def read(self, slide: int, k: int) -> bytes:
+        """The JPEG bytes of tile k of a slide, exactly as stored."""
+        name = self.slides[slide]
+        handle, offset, size, crc = self._open(name)
+        data = os.pread(handle.fileno(), size[k], offset[k])
+        if zlib.crc32(data) != crc[k]:
+            raise ValueError(f"{self.shards.tar_path(name)} is damaged at tile {k} (CRC-32 differs); build this slide again.")
+        return data
+
+    def _open_slide(self, name: str) -> tuple:
+        index = self.shards.index(name)
+        return open(self.shards.tar_path(name), "rb"), *(index[column].to_numpy() for column in ("offset", "size", "crc32"))
+
+
+def tile_batches(
+    reader: TileReader, order: TileOrder, start: int, batch_size: int, rank: int = 0, processes: int = 1
+) -> Iterator[Batch]:
+    """Endless batches of this process from image number `start` on.
+
+    Global batch b is images bB … (b+1)B−1; each process takes its slice, so the union over processes is the same
+    for any number of them. `start` and the slices must be multiples: B is divisible by `processes`.
+    """
+    if batch_size % processes:
+        raise ValueError(f"batch_size {batch_size} can't be shared evenly by {processes} processes.")
+    share = batch_size // processes
+    source = functools.partial(_samples, reader, order, start + rank * share, share, batch_size)
+    pipeline = wds.DataPipeline(source, wds.map(_decode), wds.batched(share, collation_fn=_collate, partial=False))
+    return iter(pipeline)
+
+
+def _samples(reader: TileReader, order: TileOrder, first: int, share: int, stride: int) -> Iterator[dict]:
+    while True:
+        for number, (slide, k) in enumerate(order.locate(first, share).tolist(), start=first):
+            yield {"number": number, "slide": slide, "jpg": reader.read(slide, k)}
+        first += stride
+
+
+def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    """JPEG bytes to RGB (H, W, 3) uint8."""
+    return simplejpeg.decode_jpeg(data, colorspace="RGB")
+
+
+def _decode(sample: dict) -> dict:
+    try:
+        image = decode_jpeg(sample["jpg"])
+    except ValueError as error:
+        raise ValueError(f"Image number {sample['number']} is no JPEG that can be read ({error}).") from None
+    return {"number": sample["number"], "slide": sample["slide"], "image": image}
+
+
+def _collate(samples: list[dict]) -> Batch:
+    images = torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2)
+    return Batch(samples[0]["number"], images, torch.tensor([sample["slide"] for sample in samples]))

@@ -1,0 +1,96 @@
+"""The demonstrations: the commands of README.md in order, each restartable, with time and memory of each kept."""
+
+import dataclasses
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from rnagan.files import read_json, sha256_of, write_json
+from rnagan.progress import say
+
+ACCELERATE = "accelerate launch --config_file launch_configs/cpu_one_process.yaml"
+POLL_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One step: its name, and the command line that does it from the top folder of the project."""
+
+    name: str
+    command: str
+
+
+class StageFailed(RuntimeError):
+    """A command of a demonstration ended with an error, which it has told on the terminal."""
+
+
+def run_stages(stages: list[Stage], folder: Path) -> list[dict[str, Any]]:
+    """Run commands in order, skipping those that `folder/stages.json` knows as finished, and return its records.
+
+    A stage runs again when its command changed or an earlier stage ran. An interrupted stage goes on where its command
+    left off, and its seconds add up.
+    """
+    path = folder / "stages.json"
+    known = {stage["name"]: stage for stage in read_json(path)} if path.is_file() else {}
+    records: list[dict[str, Any]] = []
+    earlier_ran = False
+    for number, stage in enumerate(stages, start=1):
+        old = known.get(stage.name, {})
+        same = old.get("command") == stage.command
+        say(f"\n[{number}/{len(stages)}] {stage.name}: {stage.command}")
+        if same and old["finished"] and not earlier_ran:
+            say(f"done before, in {old['seconds']:.0f} s")
+            records.append(old)
+            continue
+        record = {"name": stage.name, "command": stage.command, "finished": False, "peak_memory_gb": 0.0,
+                  "seconds": old["seconds"] if same and not old["finished"] else 0.0}
+        records.append(record)
+        earlier_ran = True
+        _run(stage, record, lambda: write_json(path, records))
+    return records
+
+
+def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None:
+    began, before = time.monotonic(), record["seconds"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(shlex.split(stage.command), env=environment)
+    watch = threading.Thread(target=_watch_memory, args=(process, record), daemon=True)
+    watch.start()
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    finally:
+        record["seconds"] = before + time.monotonic() - began
+        record["finished"] = process.poll() == 0
+        keep()
+    if code:
+        raise StageFailed(f"{stage.name} failed (exit code {code}); mend what it says and start again, what is done is kept.")
+    say(f"{stage.name}: {record['seconds']:.0f} s, {record['peak_memory_gb']:.1f} GB")
+
+
+def _watch_memory(process: subprocess.Popen, record: dict[str, Any]) -> None:
+    """Note the largest sum of resident memory of a process and its children, in GB."""
+    while process.poll() is None:
+        record["peak_memory_gb"] = max(record["peak_memory_gb"], _tree_memory(process.pid) / 1e9)
+        time.sleep(POLL_SECONDS)
+
+
+def _tree_memory(pid: int) -> int:
+    total = 0
+    try:
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            total += process.memory_full_info().pss  # shared pages counted once
+    except psutil.Error:  # a process that ended while we looked
+        pass
+    return total

@@ -1,0 +1,81 @@
+"""Evaluate a trained model on the donors of a split: tissue, morphology against the truth, pictures."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import rnagan
+from rnagan.cohort import read_cohort
+from rnagan.data.index import open_dataset
+from rnagan.data.selection import select
+from rnagan.evaluation.faithfulness import (
+    faithfulness,
+    mean_measures,
+    paint_profiles,
+    tiles_of_samples,
+    tissue_accuracy,
+)
+from rnagan.evaluation.figures import measured_on_expected, real_beside_painted
+from rnagan.expression.store import read_expression
+from rnagan.files import atomic_path, read_json, sha256_of, write_json
+from rnagan.pretrained import RNAGAN
+
+DONORS_SHOWN = 6  # rows of a picture, a tissue
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationInputs:
+    """Paths. `truth` (a table by sample with the expected measures) is there for simulated cohorts only."""
+
+    model: Path
+    shards: Path
+    cohort: Path
+    expression: Path
+    truth: Path | None = None
+
+
+def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 12, seed: int = 0) -> dict[str, Any]:
+    """Paint `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
+
+    Also written: `measures.csv` (one row a sample), `TISSUE.png` (real beside painted) and `measures.png`.
+    """
+    model = RNAGAN.from_pretrained(inputs.model)
+    asked = sha256_of({"inputs": {k: str(v) for k, v in dataclasses.asdict(inputs).items()}, "model": model.digest,
+                       "split": split, "n": n, "seed": seed, "version": rnagan.__version__})
+    if (out / "evaluation.json").is_file() and (stored := read_json(out / "evaluation.json"))["asked"] == asked:
+        return stored
+    shards, cohort, expression = open_dataset(inputs.shards), read_cohort(inputs.cohort), read_expression(inputs.expression)
+    resolution, tissue_of = model.config.resolution, expression.obs["tissue"]
+    held_out, train = (select(shards, cohort, name, n).table for name in (split, "train"))
+    chosen = (expression.obs["split"] == split) & tissue_of.isin(model.tissues)
+    painted = paint_profiles(model, expression, expression.obs.index[chosen].tolist(), n, seed)
+    real = tiles_of_samples(shards, held_out[held_out["sample"].isin(painted)], n, resolution)
+    accuracy = tissue_accuracy(shards, train, real, painted, tissue_of, resolution, seed)
+    result: dict[str, Any] = {
+        "asked": asked, "model": model.digest, "split": split, "profiles": len(painted), "tiles_per_profile": n,
+        "tissue_accuracy": accuracy["painted"], "tissue_accuracy_real": accuracy["real"],
+        "pictures": [_side_by_side(out, tissue, real, painted, tissue_of) for tissue in model.tissues]}
+    if inputs.truth is not None:
+        truth = pd.read_csv(inputs.truth, index_col="sample")
+        measured, measured_real = mean_measures(painted, shards.mpp), mean_measures(real, shards.mpp)
+        result["faithfulness"] = faithfulness(truth, measured, measured_real, seed)
+        measured_on_expected(out / "measures.png", result["faithfulness"], truth, measured, measured_real)
+        table = measured.join(measured_real, rsuffix="_real").join(truth, rsuffix="_expected")
+        with atomic_path(out / "measures.csv") as temporary:
+            table.to_csv(temporary)
+    write_json(out / "evaluation.json", result)
+    return result
+
+
+def _side_by_side(
+    out: Path, tissue: str, real: dict[str, NDArray[np.uint8]], painted: dict[str, NDArray[np.uint8]], tissue_of: pd.Series
+) -> str:
+    """A picture of a few held-out donors of a tissue, real beside painted; returns its file name."""
+    shown = sorted(sample for sample in real if tissue_of[sample] == tissue)[:DONORS_SHOWN]
+    name = f"{tissue}.png"
+    real_beside_painted(out / name, [real[s] for s in shown], np.stack([painted[s] for s in shown]), shown)
+    return name

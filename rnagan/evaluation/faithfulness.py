@@ -1,0 +1,113 @@
+"""Does the painted tissue follow the profile? Morphology of tiles painted for held-out donors against the truth.
+
+Measured as DESIGN.md ("A claim about RNA") asks: within a tissue, over donors, with the same measure on the donors'
+real tiles as the ceiling.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rnagan import progress
+from rnagan.data.index import ShardSet
+from rnagan.data.loader import TileReader, decode_jpeg
+from rnagan.evaluation.correlation import correlate
+from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.evaluation.tissue_classifier import train_tissue_classifier
+from rnagan.expression.store import Expression
+from rnagan.pretrained import RNAGAN
+
+CLASSIFIER_TILES = 2000  # real training tiles a tissue at most
+
+
+def paint_profiles(
+    model: RNAGAN, expression: Expression, samples: list[str], n: int, seed: int
+) -> dict[str, NDArray[np.uint8]]:
+    """Paint `n` tiles for each sample: (n, H, W, 3) uint8 by sample."""
+    rows = expression.obs.index.get_indexer(samples)
+    latents = model.latents(expression.values[rows], expression.genes, expression.units)
+    painted = {}
+    with progress.bar(len(samples), "profile", "Painting") as bar:
+        for latent, sample in zip(latents, samples, strict=True):
+            painted[sample] = model.paint(latent, n, seed, sample)
+            bar.update()
+    return painted
+
+
+def read_tiles(shards: ShardSet, slides: list[str], n: int, resolution: int) -> list[NDArray[np.uint8]]:
+    """The first `n` tiles of each slide (a uniform draw of its tiles), each (at most n, resolution, resolution, 3)."""
+    reader = TileReader(shards, slides)
+    counts = shards.slides.set_index("slide")["tiles"]
+    return [
+        np.stack([shrink(decode_jpeg(reader.read(i, k)), resolution) for k in range(min(n, counts[slide]))])
+        for i, slide in enumerate(slides)
+    ]
+
+
+def tiles_of_samples(
+    shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int
+) -> dict[str, NDArray[np.uint8]]:
+    """Up to `n` real tiles of each sample of the cohort rows (sample, slide), taken evenly from its slides."""
+    result = {}
+    for sample, own in rows.groupby("sample"):
+        each = -(-n // len(own))
+        result[str(sample)] = np.concatenate(read_tiles(shards, own["slide"].tolist(), each, resolution))[:n]
+    return result
+
+
+def shrink(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
+    """A tile (S, S, 3) averaged by area to `resolution`, which divides S."""
+    factor = image.shape[0] // resolution
+    if factor == 1:
+        return image
+    blocks = image.reshape(resolution, factor, resolution, factor, 3).mean(axis=(1, 3))
+    return blocks.round().astype(np.uint8)
+
+
+def mean_measures(tiles: dict[str, NDArray[np.uint8]], mpp: float) -> pd.DataFrame:
+    """Mean of each morphology measure over a sample's tiles: index sample, one column a measure."""
+    rows = {sample: {name: float(values.mean()) for name, values in measure(own, mpp).items()} for sample, own in tiles.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("sample")
+
+
+def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
+    """Correlations by tissue and measure.
+
+    `truth`: index sample; columns tissue, site and the expected measures (empty where a tissue has no such thing).
+    `painted`, `real`: index sample, the measures; real tiles exist for some donors only. The permutation test shuffles
+    within centres, except for the site's own stain, which is constant within a centre.
+    """
+    result: dict[str, Any] = {}
+    for tissue, rows in truth.loc[painted.index].groupby("tissue"):
+        result[str(tissue)] = {}
+        for name in MEASURES:
+            if rows[name].isna().any():
+                continue
+            strata = None if name == "site_stain" else rows["site"].to_numpy()
+            found = correlate(rows[name].to_numpy(), painted.loc[rows.index, name].to_numpy(), seed, strata)
+            pictured = rows.index.intersection(real.index)
+            ceiling = correlate(rows.loc[pictured, name].to_numpy(), real.loc[pictured, name].to_numpy(), seed)
+            result[str(tissue)][name] = found._asdict() | {"ceiling": ceiling.r, "ceiling_donors": ceiling.donors}
+    return result
+
+
+def tissue_accuracy(
+    shards: ShardSet, train: pd.DataFrame, real: dict[str, NDArray[np.uint8]], painted: dict[str, NDArray[np.uint8]],
+    tissue_of: pd.Series, resolution: int, seed: int = 0,
+) -> dict[str, float]:
+    """Share of tiles whose tissue a classifier trained on real training tiles calls right.
+
+    `train`: rows of the cohort table with slide and tissue; `real` and `painted`: tiles by sample of held-out donors;
+    `tissue_of`: tissue by sample. The share on real tiles is the ceiling.
+    """
+    per_slide = max(1, CLASSIFIER_TILES * train["tissue"].nunique() // len(train))
+    own = read_tiles(shards, train["slide"].tolist(), per_slide, resolution)
+    right = [tissue for tiles, tissue in zip(own, train["tissue"], strict=True) for _ in tiles]
+    classifier = train_tissue_classifier(np.concatenate(own), right, seed=seed)
+    return {
+        name: float(np.mean(np.concatenate([
+            np.array(classifier.predict(own)) == tissue_of[sample] for sample, own in tiles.items()])))
+        for name, tiles in (("real", real), ("painted", painted))
+    }

@@ -1,0 +1,86 @@
+"""Pictures of an evaluation: real beside painted tiles, measured on expected, curves of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from rnagan.files import atomic_path
+from rnagan.pictures import grid, save_png
+
+LABELS = {
+    "nuclear_density": "nuclear density, nuclei per mm²", "air_fraction": "air fraction",
+    "matrix_colour": "matrix colour", "site_stain": "site stain (negative control)"}
+
+
+def real_beside_painted(
+    path: Path, real: list[NDArray[np.uint8]], painted: NDArray[np.uint8], names: list[str], scale: int = 1
+) -> None:
+    """A PNG with one row a donor: real tiles at the left, tiles painted from the profile at the right.
+
+    `real`: one (n, H, W, 3) a donor; `painted` (donors, n, H, W, 3), as many columns a side as the shortest row has.
+    """
+    columns = min(painted.shape[1], *(len(tiles) for tiles in real))
+    halves = [grid(np.stack([tiles[:columns] for tiles in side])) for side in (real, list(painted))]
+    gap, head, margin = 12, 18, 8 + 7 * max(len(name) for name in names)
+    halves = [half.repeat(scale, axis=0).repeat(scale, axis=1) for half in halves]
+    height, width = halves[0].shape[:2]
+    canvas = Image.new("RGB", (margin + 2 * width + gap, head + height), "white")
+    draw = ImageDraw.Draw(canvas)
+    for k, (half, title) in enumerate(zip(halves, ("real tiles", "painted from the profile"), strict=True)):
+        left = margin + k * (width + gap)
+        canvas.paste(Image.fromarray(half), (left, head))
+        draw.text((left, 3), title, fill="black")
+    for row, name in enumerate(names):
+        draw.text((4, head + (row + 0.5) * height / len(names) - 6), name, fill="black")
+    save_png(path, np.asarray(canvas), {"Description": "Left: real tiles. Right: synthetic tiles painted by rnagan."})
+
+
+def measured_on_expected(path: Path, result: dict[str, Any], truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame) -> None:
+    """One panel a tissue and measure: every held-out donor's painted (and, where there are, real) tiles on the truth."""
+    tissues, measures = list(result), list(LABELS)
+    figure, axes = plt.subplots(len(tissues), len(measures), figsize=(3.1 * len(measures), 2.9 * len(tissues)), squeeze=False)
+    for row, tissue in enumerate(tissues):
+        samples = truth.loc[painted.index].query("tissue == @tissue").index
+        for column, name in enumerate(measures):
+            axis = axes[row, column]
+            if name not in result[tissue]:
+                axis.axis("off")
+                continue
+            found, pictured = result[tissue][name], samples.intersection(real.index)
+            axis.scatter(truth.loc[pictured, name], real.loc[pictured, name], s=9, c="0.65", label="real tiles")
+            axis.scatter(truth.loc[samples, name], painted.loc[samples, name], s=9, c="tab:purple", label="painted tiles")
+            axis.set_title(f"{tissue}: r = {found['r']:.2f}, p = {found['p']:.2g}", fontsize=9)
+            axis.set_xlabel(f"expected {LABELS[name]}", fontsize=7)
+            axis.tick_params(labelsize=7)
+    axes[0, 0].legend(fontsize=7)
+    _save(figure, path)
+
+
+def curves(path: Path, rows: list[dict[str, Any]], columns: dict[str, str], x_label: str) -> None:
+    """One panel for each of `columns` (metric → title) of a run's metrics, against the count of images."""
+    shown = {name: title for name, title in columns.items() if any(name in row for row in rows)}
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.6 * len(shown), 2.6), squeeze=False)
+    for axis, (name, title) in zip(axes[0], shown.items(), strict=True):
+        points = [(row["images"], row[name]) for row in rows if name in row]
+        axis.plot(*zip(*points, strict=True), lw=1)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel(x_label, fontsize=7)
+        axis.tick_params(labelsize=7)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.tight_layout()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    plt.close(figure)

@@ -1,0 +1,118 @@
+"""A trained model: encode profiles and paint tiles from them.
+
+A model folder holds `config.yaml`, `generator.safetensors` (the averaged weights), `condition.safetensors`, the VAE in
+`vae/`, and `model.json`. Nothing in it can run code.
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any, Self
+
+import anndata
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import rnagan
+from rnagan.config import GANConfig, load_config
+from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.models.build import build_generator
+from rnagan.models.condition import Bottleneck
+from rnagan.painting import paint
+from rnagan.vae import VAEModel, load_vae
+from rnagan.weights import load_weights, read_tensors, save_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class RNAGAN:
+    """A trained generator with the VAE and the bottleneck in front of it (both None in the modes without profiles).
+
+    `mpp`: µm per px of its tiles, None where the training tiles didn't say. `digest`: hex SHA-256 of the weights.
+    """
+
+    config: GANConfig
+    generator: nn.Module
+    mpp: float | None
+    tissues: list[str]
+    digest: str
+    vae: VAEModel | None = None
+    bottleneck: Bottleneck | None = None
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Load a run's folder or its `model` folder. Raises `FileNotFoundError` where there is no model."""
+        folder = model_folder(folder)
+        told = read_json(folder / "model.json")
+        config = load_config(GANConfig, folder / "config.yaml")
+        vae = bottleneck = None
+        if config.mode == "rnagan":
+            vae = load_vae(folder / "vae")
+            bottleneck = Bottleneck(**read_tensors(folder / "condition.safetensors")).to(device)
+        generator = build_generator(config, bottleneck.width if bottleneck else 0)
+        load_weights(folder / "generator.safetensors", generator)
+        return cls(config, generator.to(device).eval(), told["mpp"], told["tissues"], told["digest"], vae, bottleneck)
+
+    def encode(self, adata: anndata.AnnData) -> anndata.AnnData:
+        """Write the latent of every profile into `adata.obsm["X_rnagan"]`, float32 (profiles, latent); returns `adata`.
+
+        `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts or log2), genes named in `adata.var_names`.
+        The share of the model's genes that `adata` lacks is written to `adata.uns["rnagan_missing_genes"]`.
+        """
+        values = np.asarray(adata.X.todense() if hasattr(adata.X, "todense") else adata.X, np.float32)
+        if "units" not in adata.uns:
+            raise ValueError("adata.uns['units'] must say what X holds: 'tpm', 'counts' or 'log2'.")
+        adata.obsm["X_rnagan"] = self.latents(values, list(adata.var_names), str(adata.uns["units"]))
+        adata.uns["rnagan_missing_genes"] = self.vae.transform.missing_share(list(adata.var_names))
+        return adata
+
+    def generate(self, adata: anndata.AnnData, n: int, seed: int = 0) -> NDArray[np.uint8]:
+        """Paint `n` tiles of every profile: uint8 (profiles, n, resolution, resolution, 3).
+
+        A tile depends on the model, the profile with its name in `adata.obs_names`, its number below n and `seed` alone.
+        """
+        self.encode(adata)
+        return np.stack([
+            self.paint(latent, n, seed, name) for latent, name in zip(adata.obsm["X_rnagan"], adata.obs_names, strict=True)])
+
+    def latents(self, values: NDArray[np.float32], genes: list[str], units: str) -> NDArray[np.float32]:
+        """Encode profiles (n, genes) in `units` to latent means (n, latent)."""
+        if self.vae is None:
+            raise ValueError(f"This model was trained in mode {self.config.mode}: it takes no profiles.")
+        return self.vae.encode(values, genes, units)
+
+    def paint(self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str) -> NDArray[np.uint8]:
+        """Paint `n` tiles of one latent (None in the modes without profiles): uint8 (n, resolution, resolution, 3)."""
+        c = None
+        if self.bottleneck is not None:
+            device = self.bottleneck.mean.device
+            c = self.bottleneck(torch.as_tensor(latent, device=device)[None])
+        return paint(self.config, self.generator, c, n, seed, f"generate/{name}")
+
+    def save(self, folder: Path, vae_folder: Path | None, notes: dict[str, Any]) -> None:
+        """Write the model folder by rename; `notes` (images trained, inputs …) go into model.json."""
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            self.config.save(temporary / "config.yaml")
+            save_weights(temporary / "generator.safetensors", self.generator)
+            if self.bottleneck is not None:
+                save_weights(temporary / "condition.safetensors", self.bottleneck)
+                shutil.copytree(model_folder(vae_folder), temporary / "vae")
+            write_json(temporary / "model.json", {
+                "format": "rnagan-model", "version": 1, "rnagan": rnagan.__version__, "mpp": self.mpp,
+                "tissues": self.tissues, "digest": digest_of_folder(temporary)} | notes)
+
+
+def model_folder(folder: str | Path) -> Path:
+    """The folder with `model.json`: `folder` itself, or `model` in a run's folder."""
+    for candidate in (Path(folder), Path(folder) / "model"):
+        if (candidate / "model.json").is_file():
+            return candidate
+    raise FileNotFoundError(f"{folder} holds no trained model (no model.json there or in {Path(folder) / 'model'}).")
+
+
+def digest_of_folder(folder: Path) -> str:
+    """Hex SHA-256 over the names and contents of all files of a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return sha256_of({str(path.relative_to(folder)): sha256_of_file(path) for path in files})

@@ -1,0 +1,19 @@
+"""Progress of long work: a bar with rate and time left on a terminal, silence elsewhere."""
+
+import sys
+
+from tqdm import tqdm
+
+
+def bar(total: int | None, unit: str, description: str, initial: int = 0) -> tqdm:
+    """A progress bar counting `unit`s up to `total`; shows nothing when stderr is not a terminal."""
+    return tqdm(
+        total=total, unit=unit, desc=description, initial=initial,
+        dynamic_ncols=True, disable=not sys.stderr.isatty(), file=sys.stderr,
+    )
+
+
+def say(text: str) -> None:
+    """Print one line without tearing a running bar."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()

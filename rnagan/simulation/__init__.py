@@ -1,0 +1,1 @@
+"""A cohort whose truth is known: donors, expression and slides that depend on the same hidden programmes."""

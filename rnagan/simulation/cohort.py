@@ -1,0 +1,68 @@
+"""A whole simulated cohort on disk: slides, expression, attributes, and the truth beside them."""
+
+import functools
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import rnagan
+from rnagan import progress, rng
+from rnagan.config import load_config
+from rnagan.files import atomic_path, write_json
+from rnagan.simulation.config import SimulationConfig
+from rnagan.simulation.expression import gene_names, simulate_tpm, write_attributes, write_gct
+from rnagan.simulation.painting import paint_tissue
+from rnagan.simulation.programmes import draw_cohort
+from rnagan.simulation.slides import NATIVE_MPP, on_glass, write_svs
+
+
+def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> str:
+    """Write a cohort folder, and return what to tell the user. The bytes depend on the config alone.
+
+    A slide that is there is kept, so a run that was stopped goes on; a folder of other settings is refused.
+    `simulation.json` is written last.
+    """
+    settings = out / "config.yaml"
+    if settings.is_file() and load_config(SimulationConfig, settings) != config:
+        raise ValueError(f"{out} holds a cohort with other settings (config.yaml); choose another --out or delete it.")
+    if (out / "simulation.json").is_file():
+        return f"{out} is up to date."
+    config.save(settings)
+    truth = draw_cohort(config)
+    pictured = truth[truth["has_slide"]]
+    missing = [row for row in pictured.to_dict("records") if not _slide_path(out, row).is_file()]
+    paint = functools.partial(paint_slide, config, out)
+    with progress.bar(len(missing), "slide", "Painting slides") as bar:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            for _ in pool.map(paint, missing, chunksize=4):
+                bar.update()
+    write_gct(out / "expression.gct.gz", simulate_tpm(config, truth), truth["sample"].tolist(), *gene_names(config))
+    write_attributes(out / "sample_attributes.tsv", truth)
+    _write_csv(out / "slides.csv", pictured[["slide", "donor", "tissue", "site"]])
+    _write_csv(out / "truth.csv", truth)
+    write_json(out / "simulation.json", {"rnagan": rnagan.__version__, "config": config.to_dict(),
+                                         "samples": len(truth), "slides": len(pictured)})
+    return f"{out}: {len(truth):,} profiles × {config.genes:,} genes, {len(pictured):,} slides."
+
+
+def paint_slide(config: SimulationConfig, out: Path, row: dict[str, Any]) -> None:
+    """Paint and write one slide of the truth table."""
+    random = rng.generator(config.seed, f"simulation/slide/{row['slide']}")
+    tile_px = round(config.tile_um / NATIVE_MPP)
+    tissue = paint_tissue(
+        random, config.tiles_down * tile_px, config.tiles_across * tile_px, NATIVE_MPP, tissue=row["tissue"],
+        nuclei_per_mm2=row["nuclear_density"], nuclear_radius_um=row["nuclear_radius_um"], matrix=row["matrix"],
+        air_fraction=row["air_fraction"], stain=row["stain"])
+    write_svs(_slide_path(out, row), on_glass(random, tissue, margin_px=tile_px))
+
+
+def _slide_path(out: Path, row: dict[str, Any]) -> Path:
+    return out / "slides" / f"{row['slide']}.svs"
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)

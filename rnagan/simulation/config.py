@@ -1,0 +1,23 @@
+"""Settings of a simulated cohort."""
+
+import dataclasses
+
+from rnagan.config import Config, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulationConfig(Config):
+    """A cohort with known truth: donors, their profiles, and slides of some of them."""
+
+    donors: int = setting(1500, "donors; each has a profile of every tissue kind", low=10)
+    slide_donors: int = setting(400, "donors, drawn at random, who also have a slide of every tissue kind", low=1)
+    genes: int = setting(1000, "genes in the expression table", low=50)
+    sites: int = setting(4, "centres, each with a stain of its own that has nothing to do with the RNA", low=1)
+    tiles_across: int = setting(4, "width of a slide's tissue, in tiles", low=1)
+    tiles_down: int = setting(3, "height of a slide's tissue, in tiles", low=1)
+    tile_um: float = setting(64.0, "width of such a tile, µm", low=8.0)
+    seed: int = setting(0, "seed of everything", low=0)
+
+    def check(self) -> None:
+        if self.slide_donors > self.donors:
+            raise ValueError(f"slide_donors ({self.slide_donors}) can't be more than donors ({self.donors}).")

@@ -1,0 +1,64 @@
+"""Expression that depends on hidden programmes through gene modules, written as GTEx writes its own."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rnagan import rng
+from rnagan.files import atomic_path
+from rnagan.simulation.config import SimulationConfig
+from rnagan.simulation.programmes import PROGRAMMES, TISSUES
+
+NUISANCES = 3  # factors such as ischaemic time: in the RNA, not in the image
+MODULE_SHARE = 0.08  # of all genes follow one programme or nuisance
+MARKER_SHARE = 0.06  # of all genes mark one tissue
+LOG_NOISE_SD = 0.25  # of each gene and sample, natural logarithm
+DEPTH = 2e7  # reads a sample
+
+
+def simulate_tpm(config: SimulationConfig, truth: pd.DataFrame) -> NDArray[np.float32]:
+    """TPM (samples, genes) of the samples of `truth`, in its order.
+
+    Each programme and nuisance moves a module of genes up or down in log space; markers tell the tissues apart; noise
+    is log-normal beside the Poisson noise of counting reads, so low genes have zeros.
+    """
+    random = rng.generator(config.seed, "simulation/expression")
+    factors = np.column_stack([truth[list(PROGRAMMES)].fillna(0.0).to_numpy(),
+                               random.uniform(-1, 1, (len(truth), NUISANCES))])
+    loadings = np.zeros((factors.shape[1], config.genes))
+    for row in loadings:
+        module = random.choice(config.genes, max(4, round(MODULE_SHARE * config.genes)), replace=False)
+        row[module] = random.normal(0, 0.6, len(module))
+    log_mean = random.normal(2.5, 1.8, config.genes) + factors @ loadings
+    for tissue in TISSUES:
+        markers = random.choice(config.genes, max(2, round(MARKER_SHARE * config.genes)), replace=False)
+        log_mean[np.ix_(np.flatnonzero(truth["tissue"] == tissue), markers)] += random.uniform(1, 3, len(markers))
+    level = np.exp(log_mean + random.normal(0, LOG_NOISE_SD, log_mean.shape))
+    reads = random.poisson(level / level.sum(axis=1, keepdims=True) * DEPTH * config.genes / 20_000)
+    return (reads / np.maximum(reads.sum(axis=1, keepdims=True), 1) * 1e6).astype(np.float32)
+
+
+def gene_names(config: SimulationConfig) -> tuple[list[str], list[str]]:
+    """Versioned ids in the manner of Ensembl's, and symbols."""
+    ids = [f"ENSG{90_000_000_000 + k:011d}.{k % 17 + 1}" for k in range(config.genes)]
+    return ids, [f"SIM{k:04d}" for k in range(config.genes)]
+
+
+def write_gct(path: Path, tpm: NDArray[np.float32], samples: list[str], ids: list[str], symbols: list[str]) -> None:
+    """Write a GCT 1.2 table, gzipped, genes in rows."""
+    with atomic_path(path) as temporary, gzip.GzipFile(temporary, "wb", compresslevel=3, mtime=0) as handle:
+        handle.write(f"#1.2\n{len(ids)}\t{len(samples)}\n".encode())
+        handle.write("\t".join(["Name", "Description", *samples]).encode() + b"\n")
+        for k, (gene, symbol) in enumerate(zip(ids, symbols, strict=True)):
+            values = "\t".join(map("{:.4g}".format, tpm[:, k].tolist()))
+            handle.write(f"{gene}\t{symbol}\t{values}\n".encode())
+
+
+def write_attributes(path: Path, truth: pd.DataFrame) -> None:
+    """Write GTEx-like sample attributes: SAMPID, SMTS, SMTSD, SMCENTER."""
+    table = truth[["sample", "tissue", "tissue", "site"]].set_axis(["SAMPID", "SMTS", "SMTSD", "SMCENTER"], axis=1)
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False)

@@ -1,0 +1,47 @@
+"""Reads CSV and TSV tables of text."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a .csv or a tab-separated .tsv or .txt, perhaps with .gz, as stripped strings; empty stays ''.
+
+    `columns`: read only these. Raises `FileNotFoundError` or `ValueError` with the file's name.
+    """
+    table = _read_csv(path, usecols=columns)
+    return table.apply(lambda column: column.str.strip())
+
+
+def column_names(path: Path | str) -> list[str]:
+    """The header of a table."""
+    return list(_read_csv(path, nrows=0))
+
+
+def need_columns(present: Sequence[str], wanted: Iterable[str], path: Path | str) -> None:
+    """Refuse a table that lacks a column, and say which it has."""
+    missing = [column for column in wanted if column not in present]
+    if missing:
+        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {first_few(present, 8)}.")
+
+
+def first_few(names: Iterable[str], count: int = 3) -> str:
+    """The first names and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - count:,} more" if len(names) > count else ""
+    return ", ".join(map(str, names[:count])) + more
+
+
+def _read_csv(path: Path | str, **options: Any) -> pd.DataFrame:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"The table {path} does not exist.")
+    separator = "\t" if path.name.removesuffix(".gz").endswith((".tsv", ".txt")) else ","
+    kind = "tab-separated" if separator == "\t" else "comma-separated"
+    try:
+        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is no readable {kind} table ({error}).".replace("\n", " ")) from None

@@ -1,0 +1,242 @@
+"""The GAN / RNA-GAN trainer: set up, train, save, close. The maths of a step is in gan_step.py."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from rnagan import progress
+from rnagan.config import GANConfig, load_config
+from rnagan.data.index import ShardSet
+from rnagan.data.loader import Batch, TileReader, tile_batches
+from rnagan.data.order import TileOrder
+from rnagan.data.selection import Selection
+from rnagan.models.build import build_critic, build_generator
+from rnagan.models.condition import Bottleneck
+from rnagan.models.ema import ExponentialAverage
+from rnagan.painting import paint
+from rnagan.pictures import grid, save_png
+from rnagan.training import checkpoint
+from rnagan.training.gan_step import GANStep, StepRecord
+from rnagan.training.tracking import RunLog
+
+MAY_CHANGE_ON_RESUME = {
+    "images", "batch_size", "precision", "threads", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints"}
+
+
+class GANTrainer:
+    """Trains a generator on the tiles of a selection, with each tile's own profile as its condition.
+
+    `latents` (slides, latent) are the profiles of the selection's rows, encoded once, and `bottleneck` makes the
+    condition of them; both are None in the modes without profiles. `fixed` are the latents of the profiles (validation
+    donors) painted in every sample grid.
+    """
+
+    def __init__(
+        self, config: GANConfig, accelerator: Accelerator, out: Path, shards: ShardSet, selection: Selection,
+        bottleneck: Bottleneck | None = None, latents: Tensor | None = None, fixed: Tensor | None = None,
+    ) -> None:
+        self.config, self.accelerator, self.out = config, accelerator, Path(out)
+        self._check(shards)
+        device = accelerator.device
+        dtype = torch.float64 if config.precision == "float64" else torch.float32
+        self.bottleneck = bottleneck
+        self.conditions = None if bottleneck is None else bottleneck(latents).to(device, dtype)
+        self.fixed = None if bottleneck is None else bottleneck(fixed).to(device, dtype)
+        self.condition_width = 0 if bottleneck is None else bottleneck.width
+        place = {"device": device, "dtype": dtype, "memory_format": torch.channels_last}
+        generator = build_generator(config, self.condition_width).to(**place)
+        critic = build_critic(config, self.condition_width).to(**place)
+        self.average = ExponentialAverage(generator, config.ema_half_life)
+        self.generator, self.critic, self.generator_optimizer, self.critic_optimizer = accelerator.prepare(
+            generator, critic, _adam(generator, config.generator_lr, config), _adam(critic, config.critic_lr, config))
+        self.step = GANStep(config, accelerator, self.generator, self.critic, self.generator_optimizer,
+                            self.critic_optimizer, self.condition_width)
+        self.shards, self.selection = shards, selection
+        self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
+        self._stop_asked = False
+        self._resume()
+
+    def train(self) -> bool:
+        """Train to `config.images`; False if a signal stopped it early. Everything is saved either way."""
+        config = self.config
+        for name in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(name, self._ask_to_stop)
+        totals = _Totals()
+        with progress.bar(config.images, "img", "GAN", initial=self.images) as bar:
+            bar.disable = bar.disable or not self.accelerator.is_main_process
+            for batch in self._batches():
+                if self.images >= config.images or self._should_stop():
+                    break
+                totals.add(self._one_step(batch))
+                bar.update(config.batch_size)
+                self._now_and_then(totals, bar)
+        finished = self.images >= config.images
+        self._log_totals(totals)
+        self.save()
+        return finished
+
+    def save(self) -> None:
+        """Write a checkpoint of the present state, by rename."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process and checkpoint.latest_checkpoint(self.out) != self._checkpoint_path():
+            checkpoint.save_checkpoint(
+                self._checkpoint_path(), self._modules(), self._optimizers(),
+                {"images": self.images, "steps": self.steps, "mlflow_run": self.log.run_id},
+            )
+            checkpoint.keep_newest(self.out, self.config.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def close(self, finished: bool) -> None:
+        self.log.close(finished)
+
+    def _one_step(self, batch: Batch) -> StepRecord:
+        c = None if self.conditions is None else self.conditions[batch.slides.to(self.conditions.device)]
+        tiles = _to_resolution(batch.images.to(self.accelerator.device, non_blocking=True), self.config.resolution)
+        generator_too = self.steps % self.config.critic_steps == self.config.critic_steps - 1
+        record = self.step(batch.start, tiles, c, generator_too)
+        self.images, self.steps = self.images + self.config.batch_size, self.steps + 1
+        if generator_too:
+            used = self.config.batch_size * self.config.critic_steps
+            self.average.update(self.step.raw_generator, used, self.images)
+        return record
+
+    def _batches(self) -> Iterator[Batch]:
+        order = TileOrder(self.selection.counts, self.config.seed, self.config.window_slides,
+                          by_slide=self.config.tile_order == "by_slide")
+        reader = TileReader(self.shards, self.selection.table["slide"].tolist())
+        return tile_batches(reader, order, self.images, self.config.batch_size,
+                            self.accelerator.process_index, self.accelerator.num_processes)
+
+    def _now_and_then(self, totals: "_Totals", bar: Any) -> None:
+        if self._passed(self.config.log_every):
+            row = self._log_totals(totals)
+            bar.set_postfix({"W": f"{row['wasserstein']:.2f}", "GP": f"{row['penalty']:.3f}"})
+        if self._passed(self.config.sample_every):
+            self._save_samples()
+        if self._passed(self.config.checkpoint_every):
+            self._log_totals(totals)  # a checkpoint is written only of a state found finite
+            self.save()
+
+    def _passed(self, every: int) -> bool:
+        return self.images // every > (self.images - self.config.batch_size) // every
+
+    def _log_totals(self, totals: "_Totals") -> dict[str, float]:
+        if not totals.steps:
+            return totals.row
+        row = totals.reduce(self.accelerator, self.config.critic_steps)
+        if not all(np.isfinite(list(row.values()))):
+            raise ValueError(
+                f"The losses are no longer finite at {self.images} images ({row}); the last good checkpoint is "
+                f"{checkpoint.latest_checkpoint(self.out)}. Lower the learning rates, or use precision float32."
+            )
+        self.log.metrics(self.images, row)
+        return row
+
+    def _save_samples(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        rows = 8 if self.fixed is None else len(self.fixed)
+        tiles = np.stack([
+            paint(self.config, self.average.module, None if self.fixed is None else self.fixed[k : k + 1],
+                  count=8, seed=self.config.seed, purpose=f"samples/{k}")
+            for k in range(rows)
+        ])
+        path = self.out / "samples" / f"{self.images:012d}.png"
+        save_png(path, grid(tiles), {"Synthetic": "true"})
+        self.log.artifact(path)
+
+    def _check(self, shards: ShardSet) -> None:
+        config, processes = self.config, self.accelerator.num_processes
+        if shards.tile_px % config.resolution:
+            raise ValueError(
+                f"{shards.folder} holds tiles of {shards.tile_px} px, which don't shrink evenly to resolution "
+                f"{config.resolution}; build shards with --tile-px {config.resolution}."
+            )
+        if config.batch_size % processes:
+            raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
+        if processes > 1 and config.penalty_step == "separate":
+            raise ValueError("penalty_step separate (preset released) runs on one process only.")
+        if processes > 1 and "batch" in (config.generator_norm, config.critic_norm):
+            raise ValueError("BatchNorm (presets that follow the paper) differs between processes: run it on one.")
+
+    def _checkpoint_path(self) -> Path:
+        return checkpoint.checkpoint_path(self.out, self.images)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"generator": self.step.raw_generator, "critic": self.step.raw_critic, "average": self.average.module}
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"generator_optimizer": self.generator_optimizer, "critic_optimizer": self.critic_optimizer}
+
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint of `out`, if there is one, and open the run's record."""
+        newest, run_id = checkpoint.latest_checkpoint(self.out), None
+        if newest is not None:
+            _check_same_config(self.config, load_config(GANConfig, self.out / "config.yaml"), self.out)
+            stored = checkpoint.load_checkpoint(newest)
+            for name, module in self._modules().items():
+                stored.load_module(name, module)
+            for name, optimizer in self._optimizers().items():
+                stored.load_optimizer(name, optimizer)
+            self.images, self.steps = stored.state["images"], stored.state["steps"]
+            run_id = stored.state["mlflow_run"]
+        self.log = RunLog(
+            self.out, self.config, "rnagan", main=self.accelerator.is_main_process, run_id=run_id,
+            resumed_at=None if newest is None else self.images,
+            tags={"mode": self.config.mode, "processes": str(self.accelerator.num_processes)},
+        )
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stop_asked = True
+
+    def _should_stop(self) -> bool:
+        """Whether any process got SIGTERM or SIGUSR1; asked of all of them, so that they stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return self._stop_asked
+        flag = torch.tensor(float(self._stop_asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum").item())
+
+
+class _Totals:
+    """Sums of step records on the device, brought to the host at the logging interval."""
+
+    def __init__(self) -> None:
+        self.steps, self.sums, self.row = 0, torch.zeros(3), {"wasserstein": 0.0, "penalty": 0.0, "generator": 0.0}
+
+    def add(self, record: StepRecord) -> None:
+        self.sums = self.sums.to(record.penalty.device) + torch.stack(list(record)).float()
+        self.steps += 1
+
+    def reduce(self, accelerator: Accelerator, critic_steps: int) -> dict[str, float]:
+        """Means since the last call, over all processes; starts new sums."""
+        means = accelerator.reduce(self.sums, "mean").tolist()
+        scales = (self.steps, self.steps, max(1, self.steps // critic_steps))
+        self.row = dict(zip(StepRecord._fields, (m / s for m, s in zip(means, scales, strict=True)), strict=True))
+        self.steps, self.sums = 0, torch.zeros_like(self.sums)
+        return self.row
+
+
+def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:
+    return torch.optim.Adam(module.parameters(), lr=lr, betas=(config.beta1, config.beta2), fused=True)
+
+
+def _to_resolution(tiles: Tensor, resolution: int) -> Tensor:
+    """uint8 tiles (n, 3, S, S) shrunk by area to `resolution`, which divides S."""
+    factor = tiles.shape[-1] // resolution
+    return tiles if factor == 1 else F.avg_pool2d(tiles.float(), factor).round().to(torch.uint8)
+
+
+def _check_same_config(new: GANConfig, old: GANConfig, out: Path) -> None:
+    before, now = old.to_dict(), new.to_dict()
+    differs = sorted(name for name in now if now[name] != before[name] and name not in MAY_CHANGE_ON_RESUME)
+    if differs:
+        told = ", ".join(f"{name} {before[name]} → {now[name]}" for name in differs)
+        raise ValueError(f"{out} holds a run with other settings ({told}); choose another --out or the same settings.")

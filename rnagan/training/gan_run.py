@@ -1,0 +1,145 @@
+"""One GAN run from paths: join tiles with profiles, train, and leave a model folder."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rnagan import progress
+from rnagan.cohort import read_cohort
+from rnagan.config import GANConfig, load_config
+from rnagan.data.index import open_dataset
+from rnagan.data.selection import Selection, select
+from rnagan.expression.store import Expression, read_expression
+from rnagan.files import read_json
+from rnagan.models.condition import Bottleneck, make_bottleneck
+from rnagan.pretrained import RNAGAN, model_folder
+from rnagan.training.gan import GANTrainer
+from rnagan.training.launch import start
+from rnagan.vae import VAEModel, load_vae
+
+FIXED_PROFILES = 8  # validation profiles painted in every sample grid
+
+
+@dataclasses.dataclass(frozen=True)
+class GANInputs:
+    """Paths of a run. `expression` and `vae` may be None in the modes without profiles."""
+
+    shards: Path
+    cohort: Path
+    expression: Path | None = None
+    vae: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Profiles:
+    vae: VAEModel
+    bottleneck: Bottleneck
+    latents: torch.Tensor  # (slides of the selection, latent)
+    fixed: torch.Tensor  # (FIXED_PROFILES at most, latent)
+
+
+def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = False) -> None:
+    """Train into the run folder `out` and write `out/model`; a finished run is left as it is, a broken one goes on.
+
+    Raises `ValueError` or `FileNotFoundError` with one sentence on inputs that don't fit together.
+    """
+    if _is_finished(config, out):
+        progress.say(f"{out} is up to date ({config.images:,} images).")
+        return
+    _check_paths(config, inputs)
+    shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
+    selection = select(shards, cohort, "train", config.tiles_per_slide)
+    profiles = None
+    if config.mode == "rnagan":
+        selection, profiles = _join_profiles(config, inputs, cohort, selection)
+    accelerator = start(config.precision, config.seed, config.threads)
+    if accelerator.is_main_process:
+        _describe(config, selection, profiles, accelerator.num_processes)
+    if dry_run:
+        return
+    trainer = GANTrainer(
+        config, accelerator, out, shards, selection,
+        *(() if profiles is None else (profiles.bottleneck, profiles.latents, profiles.fixed)))
+    finished = trainer.train()
+    if accelerator.is_main_process:
+        model = RNAGAN(config, trainer.average.module, shards.mpp, sorted(selection.table["tissue"].unique()), "",
+                       None if profiles is None else profiles.vae, trainer.bottleneck)
+        model.save(Path(out) / "model", inputs.vae, {"images": trainer.images})
+        progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
+    trainer.close(finished)
+    accelerator.end_training()
+
+
+def _is_finished(config: GANConfig, out: Path) -> bool:
+    try:
+        folder = model_folder(out)
+    except FileNotFoundError:
+        return False
+    return read_json(folder / "model.json")["images"] >= config.images and load_config(GANConfig, folder / "config.yaml") == config
+
+
+def _check_paths(config: GANConfig, inputs: GANInputs) -> None:
+    if config.mode == "rnagan" and (inputs.expression is None or inputs.vae is None):
+        raise ValueError("mode rnagan needs --expression and --vae; without profiles use --mode gan.")
+
+
+def _join_profiles(
+    config: GANConfig, inputs: GANInputs, cohort: pd.DataFrame, selection: Selection
+) -> tuple[Selection, _Profiles]:
+    """Encode every profile of the selection once, and leave out slides whose profile isn't there, by name."""
+    assert inputs.expression is not None and inputs.vae is not None
+    expression, vae = read_expression(inputs.expression), load_vae(model_folder(inputs.vae))
+    _check_splits(cohort, expression, inputs)
+    known = selection.table["sample"].isin(expression.obs.index).to_numpy()
+    if not known.any():
+        raise ValueError(f"No slide of the training split has a profile in {inputs.expression}.")
+    without = selection.table.loc[~known, "slide"].tolist()
+    selection = Selection(
+        selection.table[known].reset_index(drop=True), selection.counts[known],
+        selection.left_out | {"slides without a profile": without})
+    bottleneck = make_bottleneck(config, *(torch.from_numpy(a) for a in (vae.active, vae.latent_mean, vae.latent_sd)))
+    validation = expression.obs.index[expression.obs["split"] == "validation"]
+    fixed = _few_of_each_tissue(expression.obs.loc[validation, "tissue"], selection.table["tissue"].unique())
+    latents, fixed_latents = (
+        torch.from_numpy(vae.encode(_rows(expression, samples), expression.genes, expression.units))
+        for samples in (selection.table["sample"].tolist(), fixed or selection.table["sample"].tolist()[:FIXED_PROFILES]))
+    return selection, _Profiles(vae, bottleneck, latents, fixed_latents)
+
+
+def _rows(expression: Expression, samples: list[str]) -> np.ndarray:
+    return expression.values[expression.obs.index.get_indexer(samples)]
+
+
+def _few_of_each_tissue(tissue_of: pd.Series, tissues: np.ndarray) -> list[str]:
+    each = max(1, FIXED_PROFILES // len(tissues))
+    return [sample for tissue in sorted(tissues) for sample in tissue_of.index[tissue_of == tissue][:each]]
+
+
+def _check_splits(cohort: pd.DataFrame, expression: Expression, inputs: GANInputs) -> None:
+    """Refuse an expression file made with another split: its VAE may have seen held-out donors."""
+    both = cohort.drop_duplicates("sample").set_index("sample")["split"].reindex(expression.obs.index).dropna()
+    moved = both.index[both != expression.obs.loc[both.index, "split"]]
+    if len(moved):
+        raise ValueError(
+            f"{len(moved)} samples ({moved[0]} …) are in one split in {inputs.cohort} and in another in {inputs.expression}; "
+            "build the expression file again from this cohort table, and train the VAE on it."
+        )
+
+
+def _describe(config: GANConfig, selection: Selection, profiles: _Profiles | None, processes: int) -> None:
+    tissues = ", ".join(f"{n} {tissue}" for tissue, n in selection.table["tissue"].value_counts().items())
+    progress.say(f"{selection.counts.sum():,} tiles of {len(selection.table):,} training slides ({tissues}).")
+    for reason, names in selection.left_out.items():
+        if names:
+            progress.say(f"Left out {len(names):,} {reason}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")
+    if profiles is not None:
+        progress.say(f"Condition: {profiles.bottleneck.width} of {profiles.vae.latent_mean.size} latent units.")
+    steps = math.ceil(config.images / config.batch_size)
+    progress.say(
+        f"{config.images:,} images in {steps:,} critic steps of {config.batch_size} "
+        f"({processes} × {config.batch_size // processes}), {config.images / selection.counts.sum():.1f} epochs."
+    )

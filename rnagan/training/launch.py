@@ -1,0 +1,71 @@
+"""Starting one process of a (possibly distributed) run, and refusing a launch that isn't what was asked for."""
+
+import os
+from pathlib import Path
+
+import psutil
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from rnagan.config import read_yaml
+
+PRECISIONS = ("auto", "float64", "float32", "bf16", "fp16")
+
+
+def start(precision: str, seed: int, threads: int = 0) -> Accelerator:
+    """Make the Accelerator of this process.
+
+    `precision`: one of PRECISIONS; `auto` is bf16 where the machine computes in it, else float32; float64 is for
+    equality tests. `threads`: CPU threads of this process, 0 shares the cores among the processes of this machine.
+    Raises `ValueError` when the launcher was asked for more processes than it started.
+    """
+    use_cpu = not torch.cuda.is_available()
+    chosen = resolve_precision(precision)
+    accelerator = Accelerator(cpu=use_cpu, mixed_precision={"bf16": "bf16", "fp16": "fp16"}.get(chosen, "no"))
+    check_process_count(accelerator.num_processes, processes_asked())
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
+    set_seed(seed)
+    return accelerator
+
+
+def resolve_precision(precision: str) -> str:
+    """The precision that `auto` means on this machine."""
+    if precision != "auto":
+        return precision
+    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if fast else "float32"
+
+
+def check_process_count(got: int, asked: int | None) -> None:
+    """Refuse a launch that silently runs fewer processes than asked for (as `accelerate launch --cpu` does)."""
+    if asked is not None and asked > 1 and got != asked:
+        raise ValueError(
+            f"{asked} processes were asked for and {got} started; on CPUs launch with "
+            "launch_configs/cpu_two_processes.yaml and ACCELERATE_USE_CPU=true, or with torchrun."
+        )
+
+
+def processes_asked() -> int | None:
+    """Number of processes that the launcher above this process was asked for, or None when there was no launcher."""
+    for parent in psutil.Process().parents():
+        try:
+            words = parent.cmdline()
+        except psutil.Error:
+            return None
+        if any("accelerate" in word for word in words[:3]) and "launch" in words[:5]:
+            return _asked_of_accelerate(words)
+    return None
+
+
+def _asked_of_accelerate(words: list[str]) -> int | None:
+    options = dict(zip(words, words[1:], strict=False))
+    options |= dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
+    for name in ("--num_processes", "--num-processes", "-n"):
+        if name in options:
+            return int(options[name])
+    file = options.get("--config_file") or options.get("--config-file")
+    if file and Path(file).is_file():
+        return read_yaml(file).get("num_processes")
+    return None

@@ -1,0 +1,41 @@
+"""Weights as safetensors: written whole, read without running code, refused when they belong to something else."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    write_tensors(path, module.state_dict())
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Copy stored weights into `module`; raises `ValueError` when names or shapes differ."""
+    tensors, own = read_tensors(path), module.state_dict()
+    differs = sorted(
+        name for name in tensors.keys() | own.keys()
+        if name not in tensors or name not in own or tensors[name].shape != own[name].shape
+    )
+    if differs:
+        raise ValueError(
+            f"{path} belongs to another architecture ({len(differs)} tensors differ, first {differs[0]!r}); "
+            "use the config that it was trained with."
+        )
+    module.load_state_dict(tensors)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write named tensors as one safetensors file."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; a missing or broken one raises with its name."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist; the folder is no complete checkpoint.")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file ({error}).") from None

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rnagan.expression.transform import ExpressionTransform
+
+GENES = ["a", "b", "c", "d"]
+
+
+@pytest.fixture
+def x_train() -> np.ndarray:
+    x = np.random.default_rng(0).gamma(1.0, 20.0, size=(30, 4)).astype(np.float32)
+    x[:9, 1] = 0
+    x[:, 3] = 7.1  # never varies
+    return x
+
+
+@pytest.mark.parametrize("log", ["log1p", "paper"])
+def test_z_scores_of_tpm(x_train: np.ndarray, log: str) -> None:
+    x = x_train.astype(np.float64)
+    logged = np.log1p(x) if log == "log1p" else np.where(x > 0, np.log(np.maximum(x, 1e-300)), 0.0)
+    expected = (logged - logged.mean(0)) / logged.std(0).clip(1e-3)
+    z = ExpressionTransform.fit(x_train, GENES, "tpm", log).apply(x_train, GENES, "tpm")
+    assert z.dtype == np.float32
+    np.testing.assert_allclose(z[:, :3], expected[:, :3], atol=1e-5)
+    np.testing.assert_array_equal(z[:, 3], 0)
+
+
+def test_constant_gene_stays_zero_for_any_profile(x_train: np.ndarray) -> None:
+    transform = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
+    assert transform.constant.tolist() == [False, False, False, True]
+    assert transform.sd[3] == 1
+    assert transform.apply(np.full((1, 4), 900.0), GENES, "tpm")[0, 3] == 0
+
+
+def test_log2_data_are_not_logged_again(x_train: np.ndarray) -> None:
+    transform = ExpressionTransform.fit(np.log2(1 + x_train), GENES, "log2", "log1p")
+    from_tpm = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
+    assert transform.log == "none"
+    np.testing.assert_allclose(  # the base of a logarithm cancels in a Z score
+        transform.apply(np.log2(1 + x_train), GENES, "log2"), from_tpm.apply(x_train, GENES, "tpm"), atol=1e-5)
+
+
+def test_counts_become_counts_per_million_of_the_model_genes(x_train: np.ndarray) -> None:
+    counts = np.floor(x_train * 10)
+    transform = ExpressionTransform.fit(counts, GENES, "counts", "log1p")
+    z = transform.apply(counts, GENES, "counts")
+    per_million = 1e6 * counts / counts.sum(axis=1, keepdims=True)
+    by_hand = ExpressionTransform.fit(per_million, GENES, "tpm", "log1p").apply(per_million, GENES, "tpm")
+    np.testing.assert_allclose(z, by_hand, atol=1e-4)
+    np.testing.assert_allclose(transform.apply(3 * counts, GENES, "counts"), z, atol=1e-4)  # depth doesn't matter
+    with_surplus = np.column_stack([counts, np.full(30, 5000.0)])
+    np.testing.assert_allclose(transform.apply(with_surplus, [*GENES, "e"], "counts"), z, atol=1e-5)
+
+
+def test_genes_are_aligned_by_name_and_missing_ones_are_zero(x_train: np.ndarray) -> None:
+    transform = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
+    z = transform.apply(x_train, GENES, "tpm")
+    foreign = transform.apply(x_train[:, [2, 0]], ["c", "a"], "tpm")
+    np.testing.assert_array_equal(foreign[:, [0, 2]], z[:, [0, 2]])
+    np.testing.assert_array_equal(foreign[:, [1, 3]], 0)
+    assert transform.missing_share(["c", "a", "z"]) == 0.5
+    # Known wrong: a missing gene set to 0 before the Z score is far from its mean.
+    before = np.column_stack([x_train[:, :1], np.zeros(30), x_train[:, 2:]])
+    assert np.abs(transform.apply(before, GENES, "tpm")[:, 1]).min() > 0.5
+
+
+def test_state_round_trip(x_train: np.ndarray, tmp_path: Path) -> None:
+    transform = ExpressionTransform.fit(x_train, GENES, "tpm", "paper")
+    transform.save(tmp_path)
+    again = ExpressionTransform.load(tmp_path)
+    assert (again.genes, again.units, again.log) == (transform.genes, "tpm", "paper")
+    np.testing.assert_array_equal(again.apply(x_train, GENES, "tpm"), transform.apply(x_train, GENES, "tpm"))
+
+
+def test_bad_profiles_are_refused_in_a_sentence(x_train: np.ndarray) -> None:
+    transform = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
+    with pytest.raises(ValueError, match="are in counts and the model was fitted on tpm"):
+        transform.apply(x_train, GENES, "counts")
+    with pytest.raises(ValueError, match="none of the model's 4 genes: theirs start with w"):
+        transform.apply(x_train, ["w", "x", "y", "z"], "tpm")
+    with pytest.raises(ValueError, match="no training profile"):
+        ExpressionTransform.fit(x_train[:0], GENES, "tpm", "log1p")

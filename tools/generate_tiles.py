@@ -1,0 +1,27 @@
+"""Paint tiles from expression profiles with a trained RNA-GAN."""
+
+from pathlib import Path
+
+import click
+
+from rnagan.cli import plain_errors
+
+
+@click.command(help=__doc__)
+@click.option("--model", type=Path, required=True, help="Run of tools/train_rnagan.py, or its model folder.")
+@click.option("--profiles", type=Path, required=True, help="Profiles as .h5ad (shards/build_expression.py).")
+@click.option("--out", type=Path, required=True, help="Folder for the tiles.")
+@click.option("--n", type=click.IntRange(min=1), default=8, show_default=True, help="Tiles a profile.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
+@click.option("--format", "form", type=click.Choice(["png", "shards"]), default="png", show_default=True)
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Only profiles of this split.")
+@click.option("--sample", "samples", multiple=True, help="Only this profile; may be repeated.")
+@plain_errors
+def main(model: Path, profiles: Path, out: Path, n: int, seed: int, form: str, split: str | None, samples: tuple) -> None:
+    from rnagan.generation import generate_tiles
+
+    click.echo(generate_tiles(model, profiles, out, n=n, seed=seed, form=form, split=split, samples=list(samples)))
+
+
+if __name__ == "__main__":
+    main()

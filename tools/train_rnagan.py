@@ -1,0 +1,33 @@
+"""Train a GAN or an RNA-GAN on tile shards: accelerate launch --config_file launch_configs/… tools/train_rnagan.py"""
+
+from pathlib import Path
+
+import click
+
+from rnagan.cli import config_options, plain_errors, read_config
+from rnagan.config import GANConfig, preset_names
+
+
+@click.command(help=__doc__)
+@click.option("--shards", type=Path, required=True, help="Folder of tile shards (shards/build_tiles.py).")
+@click.option("--cohort", type=Path, required=True, help="Cohort table (shards/build_cohort.py).")
+@click.option("--expression", type=Path, help="Expression .h5ad (shards/build_expression.py); needed by mode rnagan.")
+@click.option("--vae", type=Path, help="Run of tools/train_vae.py; needed by mode rnagan.")
+@click.option("--out", type=Path, required=True, help="Run folder; an interrupted run in it goes on.")
+@click.option("--preset", type=click.Choice(preset_names(GANConfig)), default="faithful", show_default=True)
+@click.option("--config", "config_file", type=Path, help="YAML with settings; flags win over it.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and the size of the run, train nothing.")
+@config_options(GANConfig)
+@plain_errors
+def main(shards: Path, cohort: Path, expression: Path | None, vae: Path | None, out: Path, preset: str,
+         config_file: Path | None, dry_run: bool, settings: dict) -> None:
+    config = read_config(GANConfig, config_file, settings, preset)
+    from rnagan.training.gan_run import GANInputs, train_gan
+
+    if dry_run:
+        click.echo("".join(f"{name}: {value}\n" for name, value in config.to_dict().items()), nl=False)
+    train_gan(config, GANInputs(shards, cohort, expression, vae), out, dry_run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Train the β-VAE on an expression file: `python tools/train_vae.py`, or the same under `accelerate launch`."""
+
+import click
+
+from rnagan.cli import config_options, plain_errors
+from rnagan.config import VAEConfig
+
+
+@click.command()
+@click.option("--expression", type=click.Path(), required=True, help="The .h5ad that shards/build_expression.py made.")
+@click.option("--out", type=click.Path(), required=True, help="Folder of the run; the product is its folder model.")
+@click.option("--preset", default="faithful", show_default=True, help="faithful, paper or released.")
+@click.option("--config", "config_file", type=click.Path(), help="YAML of settings: over the preset, under options.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved settings, profiles and steps, and stop.")
+@config_options(VAEConfig)
+@plain_errors
+def main(expression: str, out: str, preset: str, config_file: str | None, dry_run: bool, settings: dict) -> None:
+    """Train a β-VAE. Run again with the same settings, it goes on where it stopped."""
+    from pathlib import Path
+
+    from rnagan.config import read_preset, read_yaml, resolve
+
+    config = resolve(VAEConfig, read_preset(VAEConfig, preset), read_yaml(config_file) if config_file else {}, settings)
+    from rnagan.training.vae import describe, train_vae
+
+    if dry_run:
+        for line in describe(config, Path(expression)):
+            click.echo(line)
+    else:
+        train_vae(config, Path(expression), Path(out))
+
+
+if __name__ == "__main__":
+    main()
