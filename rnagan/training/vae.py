@@ -27,7 +27,7 @@ from rnagan.progress import bar, say
 from rnagan.training.checkpoint import checkpoint_path, keep_newest, latest_checkpoint, load_checkpoint, save_checkpoint
 from rnagan.training.launch import start
 from rnagan.training.tracking import RunLog
-from rnagan.training.vae_model import ACTIVE_KL_NATS, VAEModel, posterior, save_vae
+from rnagan.vae import ACTIVE_KL_NATS, VAEModel, posterior, save_vae
 
 _BATCH = 1024  # profiles that are evaluated at a time
 

@@ -71,10 +71,12 @@ def test_limit_keeps_the_first_of_the_order(make_slide, tmp_path):
     assert keys[1] == keys[0][:5]
 
 
-@pytest.mark.parametrize(("limit", "tiles"), [(0.0, 12), (0.5, 16), (1.0, 28)])
+@pytest.mark.parametrize(("limit", "tiles"), [(0.4, 12), (0.6, 16), (1.0, 28)])
 def test_background_up_to_the_limit_is_kept(make_slide, tmp_path, limit, tiles):
+    image = make_slide.smooth_image(600, 900)
+    image[:, 448:] = 245  # half of the fourth column of tiles is glass
     config = CONFIG.replace(max_background=limit, min_contrast=0.0)
-    assert tile_slide(make_slide("a.svs"), tmp_path, config)["tiles"] == tiles
+    assert tile_slide(make_slide("a.svs", image), tmp_path, config)["tiles"] == tiles
 
 
 def test_flat_tiles_are_dropped_and_counted(make_slide, tmp_path):

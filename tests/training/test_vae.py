@@ -19,7 +19,7 @@ from rnagan.losses.vae import vae_loss
 from rnagan.models.vae import BetaVAE
 from rnagan.training import vae
 from rnagan.training.tracking import RunLog, read_metrics
-from rnagan.training.vae_model import load_vae
+from rnagan.vae import load_vae
 
 TOOL = Path(__file__).parents[2] / "tools/train_vae.py"
 GENES = [f"ENSG{i:011d}" for i in range(40)]

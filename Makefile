@@ -1,0 +1,37 @@
+VENV := .venv
+PYTHON ?= python3
+DATA ?= ../shared/data
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: install demo demo-real test test-slow lint bench clean
+
+install: $(READY)
+
+$(READY): setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/python tools/demo.py
+
+demo-real: install
+	$(BIN)/python tools/demo.py --data $(DATA)
+
+test: install
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python benchmarks/gan_step.py
+
+clean:
+	rm -rf $(VENV) runs shards/data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,56 @@
+"""Packaging; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+VERSION = next(
+    line.split('"')[1] for line in Path("rnagan/__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__"))
+
+setup(
+    name="rnagan",
+    version=VERSION,
+    description="Paint H&E tissue tiles from gene expression, train on many GPUs, and prove what is claimed.",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["rnagan", "rnagan.*"]),
+    package_data={"rnagan": ["presets/*.yaml", "evaluation/templates/*.html", "py.typed"]},
+    install_requires=[
+        "torch>=2.10",
+        "torchvision>=0.25",
+        "accelerate>=1.10",
+        "deepspeed>=0.18",
+        "transformers>=4.50",  # accelerate imports it with DeepSpeed, and doesn't say so
+        "webdataset>=1.0",
+        "openslide-python>=1.4",
+        "openslide-bin>=4.0",
+        "numpy>=2.0",
+        "torch-fidelity>=0.4",
+        "lightly>=1.5",
+        "mlflow>=3.10,!=3.18.0,<4",  # 3.18.0 wants an mlflow-skinny that isn't there
+        "click>=8.1",
+        "anndata>=0.12",
+        "jinja2>=3.1",
+        "matplotlib>=3.9",
+        "pandas>=2.2",
+        "pillow>=11",
+        "psutil>=6",
+        "pyarrow>=17",
+        "pyyaml>=6",
+        "safetensors>=0.5",
+        "scikit-image>=0.24",
+        "scipy>=1.14",
+        "simplejpeg>=1.8",
+        "tifffile>=2025.1",
+        "imagecodecs>=2024.12",  # tifffile's JPEG
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "dev": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14",
+                "scikit-learn>=1.5", "types-pyyaml", "types-psutil", "types-tqdm", "pandas-stubs"],
+    },
+    classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3.11"],
+)
