@@ -81,4 +81,4 @@ def _write_shard(out: Path, sample: str, tiles: NDArray[np.uint8], model: RNAGAN
         for k, tile in enumerate(tiles):
             jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality=JPEG_QUALITY, colorsubsampling="444")
             writer.add(f"{name}_{k:04d}", jpeg, {"slide": name, "tile_px": tiles.shape[1], "mpp": model.mpp} | source)
-        writer.commit("tiles", {}, source, options, {})
+        writer.commit("done", {}, source, options, {})

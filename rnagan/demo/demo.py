@@ -7,6 +7,7 @@ from rnagan.demo.stages import run_stages
 from rnagan.evaluation.report import write_report
 from rnagan.files import read_json
 from rnagan.progress import say
+from rnagan.training.tracking import read_metrics
 
 LEADS = {
     "simulated": "Tissue painted from gene expression, on a simulated cohort whose truth is known. Every tile at the right "
@@ -29,6 +30,6 @@ def run_demo(out: Path, data: Path, source: Path | None, scale: str) -> None:
     write_report(
         out, "rnagan demo" if source is None else "rnagan demo on real tiles and expression",
         LEADS["simulated" if source is None else "real"], read_json(out / "evaluation" / "evaluation.json"),
-        out / "evaluation", {"vae": out / "vae", "rnagan": out / "rnagan"}, records,
+        out / "evaluation", {name: read_metrics(out / name) for name in ("vae", "rnagan")}, records,
         max(record["peak_memory_gb"] for record in records), mlflow)
     say(f"\nTook {sum(record['seconds'] for record in records):.0f} s in all.\nReport: {out / 'report.html'}\nMLflow: {mlflow}")

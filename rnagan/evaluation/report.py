@@ -8,20 +8,19 @@ import jinja2
 
 from rnagan.evaluation.figures import LABELS, curves
 from rnagan.files import write_json, write_text
-from rnagan.training.tracking import read_metrics
 
 GAN_CURVES = {"wasserstein": "Wasserstein estimate", "penalty": "gradient penalty", "generator": "generator's loss"}
-VAE_CURVES = {"loss": "training loss", "validation_loss": "validation loss", "active_units": "active units"}
+VAE_CURVES = {"train_total": "training loss", "validation_total": "validation loss", "train_kl": "KL, nats"}
 
 
 def write_report(
-    out: Path, title: str, lead: str, evaluation: dict[str, Any], pictures: Path, runs: dict[str, Path],
+    out: Path, title: str, lead: str, evaluation: dict[str, Any], pictures: Path, metrics: dict[str, list[dict[str, Any]]],
     stages: list[dict[str, Any]], peak_memory_gb: float, mlflow: str,
 ) -> None:
     """Write `out/report.html` and `out/summary.json`.
 
-    `evaluation` is what `evaluate` returned and `pictures` the folder it wrote to; `runs` maps "vae" and "rnagan" to
-    their run folders; `stages` has name, command and seconds of each step; `mlflow` is the command that opens MLflow.
+    `evaluation` is what `evaluate` returned and `pictures` the folder it wrote to; `metrics` holds the rows of
+    metrics.jsonl of the runs "vae" and "rnagan"; `stages` has name, command and seconds of each step; `mlflow` is the command that opens MLflow.
     """
     faithful = evaluation.get("faithfulness", {})
     rows = [
@@ -30,7 +29,7 @@ def write_report(
     charts = [(pictures / "measures.png", "Each point is a held-out donor: painted tiles (and real ones) against the truth.")]
     for name, columns, x_label in (("rnagan", GAN_CURVES, "real tiles shown"), ("vae", VAE_CURVES, "profiles shown")):
         path = out / "curves" / f"{name}.png"
-        curves(path, read_metrics(runs[name]), columns, x_label)
+        curves(path, metrics[name], columns, x_label)
         charts.append((path, f"Training of {name}."))
     tiles = [(pictures / name, f"{Path(name).stem}: one row a donor, real tiles at the left, painted ones at the right.")
              for name in evaluation["pictures"]]

@@ -52,6 +52,11 @@ def read_expression(path: Path | str) -> Expression:
     return Expression(values, obs, data.var_names.tolist(), symbols, str(data.uns["units"]))
 
 
+def open_profiles(path: Path | str) -> anndata.AnnData:
+    """Read any .h5ad of profiles: X (profiles, genes) in `uns["units"]`, genes in `var_names`; `obs` may hold anything."""
+    return _open(Path(path), backed=False)
+
+
 def inputs_digest(path: Path | str) -> str | None:
     """Digest of the inputs that an .h5ad was made from; None where there is no such file."""
     if not Path(path).is_file():

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from rnagan import rng
 from rnagan.config import GANConfig
+from rnagan.models.generator import spatial_noise_width
 
 
 class Bottleneck(nn.Module):
@@ -46,15 +47,17 @@ def make_bottleneck(config: GANConfig, active: Tensor, mean: Tensor, sd: Tensor)
 
 
 def noise_width(config: GANConfig, condition_width: int) -> int:
-    """Width of the generator's noise: that of the latent where noise is added to it, else `noise_units`."""
+    """Width of the generator's noise: that of the latent where noise is added to it, else `noise_units`; the noise maps
+    of an up-sampling generator come behind."""
     added = config.condition == "latent_plus_noise" and config.mode == "rnagan"
-    return condition_width if added else config.noise_units
+    maps = spatial_noise_width(config.resolution) if config.generator == "upsample" else 0
+    return (condition_width if added else config.noise_units) + maps
 
 
 def input_width(config: GANConfig, condition_width: int) -> int:
-    """Width of the generator's input vector."""
-    beside = config.condition == "bottleneck" and config.mode == "rnagan"
-    return noise_width(config, condition_width) + (condition_width if beside else 0)
+    """Width of the generator's input vector without noise maps."""
+    added = config.condition == "latent_plus_noise" and config.mode == "rnagan"
+    return condition_width + (0 if added else config.noise_units)
 
 
 def _noise_is_uniform(config: GANConfig) -> bool:
@@ -81,7 +84,8 @@ def generator_input(config: GANConfig, c: Tensor | None, noise: Tensor) -> Tenso
     assert c is not None, "mode rnagan needs conditions"
     if config.condition == "bottleneck":
         return torch.cat([c, noise], dim=1)
-    code = c + noise
+    width = c.shape[1]
+    code, maps = c + noise[:, :width], noise[:, width:]
     if config.batch_standardise and len(code) > 1:
         code = (code - code.mean(dim=0)) / (code.std(dim=0) + 1e-8)
-    return code
+    return torch.cat([code, maps], dim=1)

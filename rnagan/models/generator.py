@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 MAX_CHANNELS = 256
@@ -11,24 +12,56 @@ MAX_CHANNELS = 256
 class UpsampleGenerator(nn.Module):
     """Up-sample and convolve from 4 px to `resolution`: no transposed convolution, so no checkerboard.
 
-    Input (n, input_width) float; output (n, 3, resolution, resolution) in [-1, 1].
+    Input (n, input_width + spatial_noise_width(resolution)) float: what the tile is of and its global noise, then noise
+    maps of 8, 16, … px that place nuclei and fibres anywhere alike (as StyleGAN's noise inputs, Karras et al. 2019).
+    The first part also scales and shifts every feature map (FiLM, Perez et al. 2018).
+    Output (n, 3, resolution, resolution) in [-1, 1].
     """
 
     def __init__(self, input_width: int, resolution: int, width: int, norm: str) -> None:
         super().__init__()
         channels = _channels(resolution, width)
+        self.maps = noise_maps(resolution)
+        self.input_width = input_width
         self.start = nn.Linear(input_width, channels[0] * 16)
-        self.first = nn.Sequential(_norm(norm, channels[0]), nn.LeakyReLU(0.2))
-        blocks = []
-        for c_in, c_out in zip(channels, channels[1:], strict=False):
-            blocks += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(c_in, c_out, 3, padding=1),
-                       _norm(norm, c_out), nn.LeakyReLU(0.2)]
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.ModuleList(
+            _Block(c_in, c_out, input_width, norm) for c_in, c_out in zip(channels, channels[1:], strict=False))
         self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, code: Tensor) -> Tensor:
+        code, *noise = code.split([self.input_width, *(side * side for side in self.maps)], dim=1)
         x = self.start(code).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
-        return torch.tanh(self.to_rgb(self.blocks(self.first(x))))
+        for k, block in enumerate(self.blocks):
+            x = block(x, code, noise[k].unflatten(1, (1, self.maps[k], -1)) if k < len(self.maps) else None)
+        return torch.tanh(self.to_rgb(x))
+
+
+class _Block(nn.Module):
+    """Twice the side: up-sample, convolve, add a noise map, normalise, scale and shift by the code."""
+
+    def __init__(self, c_in: int, c_out: int, code_width: int, norm: str) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.noise_strength = nn.Parameter(torch.randn(1, c_out, 1, 1) * 0.3)
+        self.norm = _norm(norm, c_out)
+        self.film = nn.Linear(code_width, 2 * c_out)
+
+    def forward(self, x: Tensor, code: Tensor, noise: Tensor | None) -> Tensor:
+        x = self.convolution(F.interpolate(x, scale_factor=2, mode="nearest"))
+        if noise is not None:
+            x = x + self.noise_strength * noise
+        scale, shift = self.film(code)[:, :, None, None].chunk(2, dim=1)
+        return F.leaky_relu(self.norm(x) * (1 + scale) + shift, 0.2)
+
+
+def noise_maps(resolution: int) -> list[int]:
+    """Sides, in px, of the noise maps of an up-sampling generator."""
+    return [side for side in (8, 16, 32, 64) if side < resolution]
+
+
+def spatial_noise_width(resolution: int) -> int:
+    """Numbers in all noise maps of one tile."""
+    return sum(side * side for side in noise_maps(resolution))
 
 
 class DCGenerator(nn.Module):

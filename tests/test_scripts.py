@@ -1,0 +1,61 @@
+"""Every script: `--help` at once, one sentence for a user's mistake; every launch config starts what it says."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted([*(ROOT / "shards").glob("*.py"), *(ROOT / "tools").glob("*.py")])
+LAUNCH_CONFIGS = sorted((ROOT / "launch_configs").glob("*.yaml"))
+MISTAKES = {
+    "shards/build_tiles.py": (["--slides", "nowhere", "--out", "out"], "nowhere"),
+    "shards/build_cohort.py": (["--samples", "nowhere.tsv", "--slides", "x.csv", "--out", "c.csv"], "nowhere.tsv"),
+    "shards/build_expression.py": (["--table", "nowhere.gct", "--cohort", "c.csv", "--out", "e.h5ad"], "nowhere.gct"),
+    "shards/simulate_cohort.py": (["--out", "c", "--donors", "20", "--slide-donors", "30"], "slide_donors"),
+    "tools/train_vae.py": (["--expression", "nowhere.h5ad", "--out", "run"], "nowhere.h5ad"),
+    "tools/train_rnagan.py": (["--shards", "s", "--cohort", "c", "--out", "run", "--resolution", "60"], "power of two"),
+    "tools/generate_tiles.py": (["--model", "nowhere", "--profiles", "e.h5ad", "--out", "t"], "nowhere"),
+    "tools/evaluate.py": (["--model", "nowhere", "--shards", "s", "--cohort", "c", "--expression", "e", "--out", "o"],
+                          "nowhere"),
+    "tools/demo.py": (["--data", "nowhere"], "nowhere"),
+}
+
+
+def run(script: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_help_answers_in_under_a_second(script: Path) -> None:
+    seconds = []
+    for _ in range(3):  # the best of three: this machine may be busy
+        began = time.monotonic()
+        done = run(script, "--help")
+        seconds.append(time.monotonic() - began)
+        assert done.returncode == 0 and "Usage:" in done.stdout
+    assert min(seconds) < 1.0
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_mistake_costs_one_sentence_and_no_traceback(script: Path, tmp_path: Path) -> None:
+    arguments, named = MISTAKES[f"{script.parent.name}/{script.name}"]
+    done = run(script, *arguments, cwd=tmp_path)
+    message = done.stderr.strip().splitlines()[-1]
+    assert done.returncode != 0 and message.startswith("Error: ") and named in message
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", LAUNCH_CONFIGS, ids=lambda path: path.name)
+def test_launch_config_says_how_it_is_started_and_is_known_to_accelerate(path: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# ") and f"accelerate launch --config_file launch_configs/{path.name}" in first
+    loaded = load_config_from_file(str(path))
+    assert loaded.num_processes == yaml.safe_load(path.read_text())["num_processes"]
