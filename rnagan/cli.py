@@ -43,9 +43,7 @@ def _option(field: dataclasses.Field, kind: type) -> Callable:
     return click.option(name, field.name, type=click.Choice(choices) if choices else kind, default=None, help=text)
 
 
-def read_config(
-    kind: type[C], config_file: str | None, settings: dict[str, Any], preset: str | None = None
-) -> C:
+def read_config(kind: type[C], config_file: str | None, settings: dict[str, Any], preset: str | None = None) -> C:
     """Defaults < preset < the YAML file < the flags, checked as a whole."""
     from_preset = read_preset(kind, preset) if preset else {}
     from_file = read_yaml(config_file) if config_file else {}
@@ -53,7 +51,7 @@ def read_config(
 
 
 def plain_errors(command: Callable) -> Callable:
-    """Decorator: `ValueError`, `OSError` and `RuntimeError` that we raise become one sentence and exit code 1."""
+    """Decorator: `ValueError` and `OSError` become one sentence and exit code 1."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

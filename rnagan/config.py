@@ -4,6 +4,7 @@ Defaults < preset or config YAML < flags. The resolved config is saved beside wh
 """
 
 import dataclasses
+import operator
 import typing
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -18,7 +19,8 @@ def setting(
     low: float | None = None, high: float | None = None,
 ) -> Any:
     """A config field: its default, what it means with its unit, and the values it may take (bounds included)."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "choices": choices, "low": low, "high": high})
+    metadata = {"meaning": meaning, "choices": choices, "low": low, "high": high}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Config:
     def __post_init__(self) -> None:
         types = field_types(type(self))
         for field in dataclasses.fields(self):
-            _check_field(type(self).__name__, field, types[field.name], getattr(self, field.name))
+            kind, value = types[field.name], getattr(self, field.name)
+            _check_field(type(self).__name__, field, kind, value)
+            object.__setattr__(self, field.name, kind(value))  # 10 and 10.0 are the same setting, with the same digest
         self.check()
 
     def check(self) -> None:
@@ -58,13 +62,13 @@ def field_types(kind: type[Config]) -> dict[str, type]:
 
 def _check_field(owner: str, field: dataclasses.Field, kind: type, value: Any) -> None:
     name, meta = field.name, field.metadata
-    number = kind is float and isinstance(value, int) and not isinstance(value, bool)
-    if not isinstance(value, kind) and not number or kind is int and isinstance(value, bool):
+    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if not fits:
         raise ValueError(f"{name} must be a {kind.__name__}, not {value!r} ({owner}: {meta['meaning']}).")
     if meta["choices"] and value not in meta["choices"]:
         raise ValueError(f"{name} must be one of {', '.join(meta['choices'])}, not {value!r}.")
-    for bound, wrong in (("low", lambda limit: value < limit), ("high", lambda limit: value > limit)):
-        if meta[bound] is not None and wrong(meta[bound]):
+    for bound, kept in (("low", operator.ge), ("high", operator.le)):
+        if meta[bound] is not None and not kept(value, meta[bound]):  # not a number keeps no bound
             word = "at least" if bound == "low" else "at most"
             raise ValueError(f"{name} must be {word} {meta[bound]}, not {value} ({meta['meaning']}).")
 
@@ -78,7 +82,7 @@ def resolve(kind: type[C], *layers: dict[str, Any]) -> C:
     for layer in layers:
         for name, value in layer.items():
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
+                near = difflib.get_close_matches(str(name), names, n=1)
                 hint = f"; did you mean {near[0]}?" if near else "."
                 raise ValueError(f"{name!r} is no setting of {kind.__name__}{hint}")
             merged[name] = value
@@ -92,7 +96,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         raise FileNotFoundError(f"The config file {path} does not exist.")
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML ({error}).".replace("\n", " ")) from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} must hold `name: value` lines.")
@@ -130,14 +134,16 @@ class TilingConfig(Config):
     tile_px: int = setting(256, "width and height of a stored tile, px (article: 256)", low=16, high=4096)
     mpp: float = setting(0.5, "resolution of a stored tile, µm per px (article: 0.5, 20×)", low=0.05, high=32.0)
     max_tiles: int = setting(4000, "tiles kept of a slide at most (article: 4000)", low=1)
-    max_background: float = setting(0.6, "a tile with a larger share of background is dropped (article: 0.6)", low=0.0, high=1.0)
+    max_background: float = setting(
+        0.6, "a tile with a larger share of background is dropped (article: 0.6)", low=0.0, high=1.0)
     min_contrast: float = setting(
         0.05, "a tile whose 1st to 99th grey percentile spans less of the range is dropped (article: 'low contrast')",
         low=0.0, high=1.0)
     thumbnail_mpp: float = setting(8.0, "resolution at which tissue is found, µm per px", low=0.25, high=64.0)
     jpeg_quality: int = setting(90, "JPEG quality of a stored tile", low=50, high=100)
     seed: int = setting(0, "seed of the order of tiles within a shard", low=0)
-    missing_mpp: str = setting("error", "a slide that says no resolution: 'error', 'skip', or its µm per px as a number")
+    missing_mpp: str = setting(
+        "error", "a slide that says no resolution: 'error', 'skip', or its µm per px as a number")
 
     def check(self) -> None:
         if self.missing_mpp not in ("error", "skip"):
@@ -159,7 +165,8 @@ class GANConfig(Config):
     """GAN and RNA-GAN training. Defaults are the preset `faithful`; presets/gan.*.yaml say where each value is from."""
 
     mode: str = setting(
-        "rnagan", "what the generator sees: profile and noise, noise with real tiles only, or the noise of rnagan alone",
+        "rnagan",
+        "what the generator sees: profile and noise, noise with real tiles only, or the noise of rnagan alone",
         choices=("rnagan", "gan", "noise_only"))
     resolution: int = setting(64, "width and height of a painted tile, px; a power of two", low=32, high=512)
     images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1)
@@ -167,14 +174,17 @@ class GANConfig(Config):
     seed: int = setting(0, "seed of the order of tiles, of all noise and of the first weights", low=0)
 
     condition: str = setting(
-        "bottleneck", "what is made of a profile: active latent units beside the noise, or latent + noise as in the paper",
+        "bottleneck",
+        "what is made of a profile: active latent units beside the noise, or latent + noise as in the paper",
         choices=("bottleneck", "latent_plus_noise"))
     condition_units: int = setting(64, "active latent units that pass the bottleneck at most", low=1)
     condition_noise: float = setting(
         0.15, "SD of the normal noise on the condition in training, in SDs of the training split", low=0.0)
-    noise_units: int = setting(64, "width of the generator's own noise (not used by latent_plus_noise in rnagan)", low=1)
+    noise_units: int = setting(
+        64, "width of the generator's own noise (not used by latent_plus_noise in rnagan)", low=1)
     noise_range: float = setting(0.3, "half-range of the uniform noise of latent_plus_noise and noise_only", low=0.0)
-    batch_standardise: bool = setting(False, "standardise the generator's input over the batch: cancels the profile, as released")
+    batch_standardise: bool = setting(
+        False, "standardise the generator's input over the batch: cancels the profile, as released")
     tile_order: str = setting("mixed", "donors mixed in every batch, or slide by slide", choices=("mixed", "by_slide"))
 
     generator: str = setting(
@@ -182,7 +192,8 @@ class GANConfig(Config):
     generator_width: int = setting(32, "channels of the generator's last feature map", low=4)
     generator_norm: str = setting("group", "normalisation in the generator", choices=("group", "batch", "none"))
     critic: str = setting(
-        "projection", "critic that is shown the condition, or one that sees the image alone", choices=("projection", "image_only"))
+        "projection", "critic that is shown the condition, or one that sees the image alone",
+        choices=("projection", "image_only"))
     critic_width: int = setting(32, "channels of the critic's first feature map", low=4)
     critic_norm: str = setting("none", "normalisation in the critic", choices=("none", "batch"))
 
@@ -200,8 +211,10 @@ class GANConfig(Config):
 
     flips: bool = setting(True, "random horizontal and vertical flips of real tiles")
     quarter_turns: bool = setting(True, "random quarter turns of real tiles")
-    colour_jitter: float = setting(0.0, "strength of brightness, contrast, saturation and hue jitter of real tiles", low=0.0, high=1.0)
-    diffaugment: str = setting("translation,cutout", "what the critic's real and painted tiles both go through, or none",
+    colour_jitter: float = setting(
+        0.0, "strength of brightness, contrast, saturation and hue jitter of real tiles", low=0.0, high=1.0)
+    diffaugment: str = setting(
+        "translation,cutout", "what the critic's real and painted tiles both go through, or none",
         choices=("translation,cutout", "none"))
 
     tiles_per_slide: int = setting(600, "first tiles of each shard that are used (article: 600)", low=1)
@@ -218,7 +231,8 @@ class GANConfig(Config):
         if self.resolution & (self.resolution - 1):
             raise ValueError(f"resolution must be a power of two from 32 to 512, not {self.resolution}.")
         if self.critic == "projection" and self.condition == "latent_plus_noise":
-            raise ValueError("critic projection needs condition bottleneck; choose critic image_only for latent_plus_noise.")
+            raise ValueError(
+                "critic projection needs condition bottleneck; choose critic image_only for latent_plus_noise.")
         if self.batch_standardise and self.condition != "latent_plus_noise":
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
 

@@ -24,6 +24,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         temporary = scratch / path.name
         yield temporary
+        assert temporary.exists(), f"nothing was written for {path}"  # before the old one is moved away
         if path.is_dir():
             os.replace(path, scratch / "replaced")
         os.replace(temporary, path)
@@ -50,7 +51,8 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it and run the step that makes it again.") from None
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); delete it and run the step that makes it again.") from None
 
 
 def sha256_of_file(path: Path | str) -> str:

@@ -1,5 +1,6 @@
 """Tiles from profiles on disk: PNGs with a grid of them, or shards."""
 
+import collections
 from pathlib import Path
 
 import anndata
@@ -20,7 +21,8 @@ JPEG_QUALITY = 95
 
 
 def generate_tiles(
-    model_folder: Path, profiles: Path, out: Path, *, n: int, seed: int, form: str, split: str | None, samples: list[str]
+    model_folder: Path, profiles: Path, out: Path, *, n: int, seed: int, form: str, split: str | None,
+    samples: list[str],
 ) -> str:
     """Paint `n` tiles for each profile of an .h5ad into `out`, and return what to tell the user.
 
@@ -35,17 +37,19 @@ def generate_tiles(
     if told.is_file() and read_json(told)["asked"] == asked:
         return f"{out} is up to date."
     chosen = _choose(open_profiles(profiles), profiles, split, samples)
+    names = _file_names(list(chosen.obs_names))
     model.encode(chosen)
-    rows = []
+    rows: list[NDArray[np.uint8]] = []
     with progress.bar(len(chosen) * n, "tile", "Painting") as bar:
-        for sample, latent in zip(chosen.obs_names, chosen.obsm["X_rnagan"], strict=True):
+        for (sample, name), latent in zip(names.items(), chosen.obsm["X_rnagan"], strict=True):
             tiles = model.paint(latent, n, seed, sample)
-            (_write_pngs if form == "png" else _write_shard)(out, sample, tiles, model, seed)
-            rows.append(tiles[:GRID_COLUMNS] if len(rows) < GRID_ROWS else None)
+            (_write_pngs if form == "png" else _write_shard)(out, name, sample, tiles, model, seed)
+            if len(rows) < GRID_ROWS:
+                rows.append(tiles[:GRID_COLUMNS])
             bar.update(n)
     if form == "png":
-        shown = np.stack([tiles for tiles in rows if tiles is not None])
-        save_png(out / "grid.png", grid(shown), synthetic_texts(model.digest, f"{len(shown)} profiles", seed, model.mpp))
+        texts = synthetic_texts(model.digest, f"{len(rows)} profiles", seed, model.mpp)
+        save_png(out / "grid.png", grid(np.stack(rows)), texts)
     else:
         write_digest(out)
     write_json(told, {"asked": asked, "model": model.digest, "profiles": list(chosen.obs_names), "n": n, "seed": seed})
@@ -66,17 +70,24 @@ def _choose(adata: anndata.AnnData, path: Path, split: str | None, samples: list
     return adata.copy()
 
 
-def _write_pngs(out: Path, sample: str, tiles: NDArray[np.uint8], model: RNAGAN, seed: int) -> None:
-    name = slide_id(sample + ".png")  # a profile's name comes from a stranger's table: no way out of the folder
+def _file_names(samples: list[str]) -> dict[str, str]:
+    """A file name for each profile. Profiles' names come from a stranger's table: no way out of the folder."""
+    names = [slide_id(sample + ".png") for sample in samples]
+    name, times = collections.Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{times} profiles would be written as {name}; give each a name of its own.")
+    return dict(zip(samples, names, strict=True))
+
+
+def _write_pngs(out: Path, name: str, sample: str, tiles: NDArray[np.uint8], model: RNAGAN, seed: int) -> None:
     texts = synthetic_texts(model.digest, sample, seed, model.mpp)
     for k, tile in enumerate(tiles):
         save_png(out / name / f"{name}_{k:04d}.png", tile, texts)
 
 
-def _write_shard(out: Path, sample: str, tiles: NDArray[np.uint8], model: RNAGAN, seed: int) -> None:
+def _write_shard(out: Path, name: str, sample: str, tiles: NDArray[np.uint8], model: RNAGAN, seed: int) -> None:
     options = {"tile_px": tiles.shape[1], "mpp": model.mpp, "seed": seed, "jpeg_quality": JPEG_QUALITY}
     source = {"synthetic": True, "model": model.digest, "profile": sample, "seed": seed}
-    name = slide_id(sample + ".tar")
     with ShardWriter(out, name) as writer:
         for k, tile in enumerate(tiles):
             jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality=JPEG_QUALITY, colorsubsampling="444")

@@ -40,7 +40,8 @@ def synthetic_texts(model_digest: str, profile: str, seed: int, mpp: float | Non
     """Metadata of a generated tile: that it is synthetic, and what made it."""
     return {
         "Synthetic": "true",
-        "Description": "Synthetic tissue painted by rnagan from a gene expression profile; not a photograph of a patient.",
+        "Description": "Synthetic tissue painted by rnagan from a gene expression profile; "
+                       "not a photograph of a patient.",
         "Software": "rnagan", "rnagan:model": model_digest, "rnagan:profile": profile, "rnagan:seed": str(seed),
         "rnagan:mpp": "unknown" if mpp is None else f"{mpp:g}",
     }

@@ -45,6 +45,10 @@ class RNAGAN:
         """Load a run's folder or its `model` folder. Raises `FileNotFoundError` where there is no model."""
         folder = model_folder(folder)
         told = read_json(folder / "model.json")
+        if told.get("format") != "rnagan-model":
+            raise ValueError(f"{folder} holds no generator; give a run of tools/train_rnagan.py or its model folder.")
+        if told["digest"] != digest_of_folder(folder):
+            raise ValueError(f"{folder} was changed after training; copy the model folder again.")
         config = load_config(GANConfig, folder / "config.yaml")
         vae = bottleneck = None
         if config.mode == "rnagan":
@@ -63,24 +67,29 @@ class RNAGAN:
         values = np.asarray(adata.X.todense() if hasattr(adata.X, "todense") else adata.X, np.float32)
         if "units" not in adata.uns:
             raise ValueError("adata.uns['units'] must say what X holds: 'tpm', 'counts' or 'log2'.")
-        adata.obsm["X_rnagan"] = self.latents(values, list(adata.var_names), str(adata.uns["units"]))
-        adata.uns["rnagan_missing_genes"] = self.vae.transform.missing_share(list(adata.var_names))
+        genes = list(adata.var_names)
+        adata.obsm["X_rnagan"] = self._vae.encode(values, genes, str(adata.uns["units"]))
+        adata.uns["rnagan_missing_genes"] = self._vae.transform.missing_share(genes)
         return adata
 
     def generate(self, adata: anndata.AnnData, n: int, seed: int = 0) -> NDArray[np.uint8]:
         """Paint `n` tiles of every profile: uint8 (profiles, n, resolution, resolution, 3).
 
-        A tile depends on the model, the profile with its name in `adata.obs_names`, its number below n and `seed` alone.
+        A tile depends on the model, the profile and its name in `adata.obs_names`, its number below n and `seed` alone.
         """
-        self.encode(adata)
+        latents = self.encode(adata).obsm["X_rnagan"]
         return np.stack([
-            self.paint(latent, n, seed, name) for latent, name in zip(adata.obsm["X_rnagan"], adata.obs_names, strict=True)])
+            self.paint(latent, n, seed, name) for latent, name in zip(latents, adata.obs_names, strict=True)])
 
     def latents(self, values: NDArray[np.float32], genes: list[str], units: str) -> NDArray[np.float32]:
         """Encode profiles (n, genes) in `units` to latent means (n, latent)."""
+        return self._vae.encode(values, genes, units)
+
+    @property
+    def _vae(self) -> VAEModel:
         if self.vae is None:
             raise ValueError(f"This model was trained in mode {self.config.mode}: it takes no profiles.")
-        return self.vae.encode(values, genes, units)
+        return self.vae
 
     def paint(self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str) -> NDArray[np.uint8]:
         """Paint `n` tiles of one latent (None in the modes without profiles): uint8 (n, resolution, resolution, 3)."""
@@ -97,6 +106,7 @@ class RNAGAN:
             self.config.save(temporary / "config.yaml")
             save_weights(temporary / "generator.safetensors", self.generator)
             if self.bottleneck is not None:
+                assert vae_folder is not None, "a model with a bottleneck has a VAE before it"
                 save_weights(temporary / "condition.safetensors", self.bottleneck)
                 shutil.copytree(model_folder(vae_folder), temporary / "vae")
             write_json(temporary / "model.json", {
@@ -113,6 +123,6 @@ def model_folder(folder: str | Path) -> Path:
 
 
 def digest_of_folder(folder: Path) -> str:
-    """Hex SHA-256 over the names and contents of all files of a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return sha256_of({str(path.relative_to(folder)): sha256_of_file(path) for path in files})
+    """Hex SHA-256 over the names and contents of all files of a model folder but its own model.json."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return sha256_of({name: sha256_of_file(path) for name, path in files.items() if name != "model.json"})

@@ -32,8 +32,9 @@ def uniform(seed: int, purpose: str, start: int, count: int, width: int) -> NDAr
     blocks = -(-width // _WORDS_PER_BLOCK)
     stream = np.random.Philox(key=stream_key(seed, purpose))
     stream.advance(start * blocks)
-    words = stream.random_raw(count * blocks * _WORDS_PER_BLOCK).reshape(count, -1)[:, :width]
-    return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    words = stream.random_raw(count * blocks * _WORDS_PER_BLOCK).reshape(count, blocks * _WORDS_PER_BLOCK)[:, :width]
+    # 52 bits and a half: all of them fit a float64, so neither 0 nor 1 can come of rounding
+    return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def normal(seed: int, purpose: str, start: int, count: int, width: int) -> NDArray[np.float64]:

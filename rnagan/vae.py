@@ -53,6 +53,8 @@ class VAEModel:
                 f"The profiles lack {share:.0%} of the model's {len(self.transform.genes):,} genes, which are taken at "
                 "their training mean; expect latents nearer the average.", stacklevel=2)
         z_scores = torch.from_numpy(self.transform.apply(x, genes, units))
+        if not z_scores.isfinite().all():
+            raise ValueError("The profiles hold values that are missing, infinite or negative; leave those out.")
         return posterior(self.network, z_scores)[0].numpy()
 
 

@@ -17,7 +17,9 @@ from rnagan.cli import plain_errors
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Only profiles of this split.")
 @click.option("--sample", "samples", multiple=True, help="Only this profile; may be repeated.")
 @plain_errors
-def main(model: Path, profiles: Path, out: Path, n: int, seed: int, form: str, split: str | None, samples: tuple) -> None:
+def main(
+    model: Path, profiles: Path, out: Path, n: int, seed: int, form: str, split: str | None, samples: tuple[str, ...]
+) -> None:
     from rnagan.generation import generate_tiles
 
     click.echo(generate_tiles(model, profiles, out, n=n, seed=seed, form=form, split=split, samples=list(samples)))

@@ -13,7 +13,7 @@ CUTOUT = 0.5  # of the side; likewise
 
 
 def flip_and_turn(x: Tensor, seed: int, start: int, *, flips: bool, turns: bool) -> Tensor:
-    """Random flips and quarter turns. x (n, C, H, H) with image numbers start … start+n−1."""
+    """Random flips and quarter turns, every symmetry of a square alike. x (n, C, H, H) are images start … start+n−1."""
     draws = rng.uniform(seed, "flip", start, len(x), 3)
     out = x
     if flips:
@@ -21,8 +21,9 @@ def flip_and_turn(x: Tensor, seed: int, start: int, *, flips: bool, turns: bool)
             chosen = torch.from_numpy(draws[:, column] < 0.5).to(x.device)[:, None, None, None]
             out = torch.where(chosen, out.flip(axis), out)
     if turns:
-        chosen = torch.from_numpy(draws[:, 2] < 0.5).to(x.device)[:, None, None, None]
-        out = torch.where(chosen, out.transpose(2, 3), out)  # with the flips: all eight symmetries of a square
+        quarters = torch.from_numpy(np.floor(4 * draws[:, 2])).to(x.device)[:, None, None, None]
+        for turns_left in (1, 2):  # the two bits of 0 … 3 quarter turns
+            out = torch.where(quarters % (2 * turns_left) >= turns_left, out.rot90(turns_left, (2, 3)), out)
     return out.contiguous(memory_format=torch.channels_last)
 
 
@@ -50,7 +51,7 @@ class DiffAugment(NamedTuple):
     """Draws of one differentiable augmentation, to be applied to real and painted tiles (Zhao et al. 2020)."""
 
     shift: np.ndarray  # (n, 2) px
-    corner: np.ndarray  # (n, 2) px, centre of the cut-out square
+    corner: np.ndarray  # (n, 2) px, first row and column of the cut-out square; may lie outside
 
     def __call__(self, x: Tensor) -> Tensor:
         """Translate with zero (mid-grey) filling, then cut a square out. x (n, C, H, H); differentiable."""
@@ -61,9 +62,9 @@ class DiffAugment(NamedTuple):
         inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
         flat = rows.clamp(0, side - 1)[:, :, None] * side + columns.clamp(0, side - 1)[:, None, :]
         moved = x.flatten(2).gather(2, flat.flatten(1)[:, None].expand(-1, x.shape[1], -1)).view_as(x)
-        corner, half = torch.from_numpy(self.corner).to(x.device), int(CUTOUT * side) // 2
-        away = (base[None] - corner[:, :1]).abs() >= half, (base[None] - corner[:, 1:]).abs() >= half
-        keep = inside & (away[0][:, :, None] | away[1][:, None, :])
+        into = base - torch.from_numpy(self.corner).to(x.device)[:, :, None]  # (n, 2, side) px past the corner
+        cut = (into >= 0) & (into < int(CUTOUT * side))
+        keep = inside & ~(cut[:, 0, :, None] & cut[:, 1, None, :])
         return (moved * keep[:, None]).contiguous(memory_format=torch.channels_last)
 
 
@@ -72,4 +73,4 @@ def draw_diffaugment(seed: int, purpose: str, start: int, count: int, side: int)
     draws = rng.uniform(seed, purpose, start, count, 4)
     reach = int(TRANSLATION * side)
     shift = np.floor(draws[:, :2] * (2 * reach + 1)).astype(np.int64) - reach
-    return DiffAugment(shift, np.floor(draws[:, 2:] * side).astype(np.int64))
+    return DiffAugment(shift, np.floor(draws[:, 2:] * side).astype(np.int64) - int(CUTOUT * side) // 2)

@@ -40,12 +40,14 @@ class TileReader:
         handle, offset, size, crc = self._open(name)
         data = os.pread(handle.fileno(), size[k], offset[k])
         if zlib.crc32(data) != crc[k]:
-            raise ValueError(f"{self.shards.tar_path(name)} is damaged at tile {k} (CRC-32 differs); build this slide again.")
+            raise ValueError(
+                f"{self.shards.tar_path(name)} is damaged at tile {k} (CRC-32 differs); build this slide again.")
         return data
 
     def _open_slide(self, name: str) -> tuple:
         index = self.shards.index(name)
-        return open(self.shards.tar_path(name), "rb"), *(index[column].to_numpy() for column in ("offset", "size", "crc32"))
+        columns = (index[column].to_numpy() for column in ("offset", "size", "crc32"))
+        return open(self.shards.tar_path(name), "rb"), *columns
 
 
 def tile_batches(
@@ -53,21 +55,21 @@ def tile_batches(
 ) -> Iterator[Batch]:
     """Endless batches of this process from image number `start` on.
 
-    Global batch b is images bB … (b+1)B−1; each process takes its slice, so the union over processes is the same
-    for any number of them. `start` and the slices must be multiples: B is divisible by `processes`.
+    Global batch b is images start + bB … start + (b+1)B−1; each process takes its slice, so the union over processes is
+    the same for any number of them; B must be divisible by `processes`. `start` may be any image number.
     """
     if batch_size % processes:
         raise ValueError(f"batch_size {batch_size} can't be shared evenly by {processes} processes.")
     share = batch_size // processes
     source = functools.partial(_samples, reader, order, start + rank * share, share, batch_size)
-    pipeline = wds.DataPipeline(source, wds.map(_decode), wds.batched(share, collation_fn=_collate, partial=False))
-    return iter(pipeline)
+    decode = wds.map(functools.partial(_decode, reader))
+    return iter(wds.DataPipeline(source, decode, wds.batched(share, collation_fn=_collate, partial=False)))
 
 
 def _samples(reader: TileReader, order: TileOrder, first: int, share: int, stride: int) -> Iterator[dict]:
     while True:
         for number, (slide, k) in enumerate(order.locate(first, share).tolist(), start=first):
-            yield {"number": number, "slide": slide, "jpg": reader.read(slide, k)}
+            yield {"number": number, "slide": slide, "k": k, "jpg": reader.read(slide, k)}
         first += stride
 
 
@@ -76,11 +78,13 @@ def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
     return simplejpeg.decode_jpeg(data, colorspace="RGB")
 
 
-def _decode(sample: dict) -> dict:
+def _decode(reader: TileReader, sample: dict) -> dict:
     try:
         image = decode_jpeg(sample["jpg"])
     except ValueError as error:
-        raise ValueError(f"Image number {sample['number']} is no JPEG that can be read ({error}).") from None
+        tar = reader.shards.tar_path(reader.slides[sample["slide"]])
+        raise ValueError(
+            f"{tar} holds no readable JPEG at tile {sample['k']} ({error}); build this slide again.") from None
     return {"number": sample["number"], "slide": sample["slide"], "image": image}
 
 

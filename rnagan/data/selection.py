@@ -25,12 +25,15 @@ def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: 
     rows = paired[paired["split"] == split]
     known = rows["slide"].isin(tiles.index)
     with_tiles = known & rows["slide"].map(tiles).fillna(0).gt(0)
-    table = rows[with_tiles].drop_duplicates("slide").sort_values("slide").reset_index(drop=True)
+    repeated = with_tiles & rows["slide"].duplicated()
+    table = rows[with_tiles & ~repeated].sort_values("slide").reset_index(drop=True)
     if table.empty:
-        raise ValueError(f"No slide of split {split} has tiles in {shards.folder}; is it the cohort table of these shards?")
+        raise ValueError(
+            f"No slide of split {split} has tiles in {shards.folder}; is it the cohort table of these shards?")
     counts = table["slide"].map(tiles).clip(upper=tiles_per_slide).to_numpy(np.int64)
     return Selection(table, counts, {
         "slides in the cohort table without shards": rows.loc[~known, "slide"].tolist(),
         "slides without tiles": rows.loc[known & ~with_tiles, "slide"].tolist(),
+        "samples beyond the first of a slide": rows.loc[repeated, "sample"].tolist(),
         "shards without a row in the cohort table": sorted(set(tiles.index) - set(paired["slide"])),
     })

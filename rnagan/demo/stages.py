@@ -13,10 +13,9 @@ from typing import Any
 
 import psutil
 
-from rnagan.files import read_json, sha256_of, write_json
+from rnagan.files import read_json, write_json
 from rnagan.progress import say
 
-ACCELERATE = "accelerate launch --config_file launch_configs/cpu_one_process.yaml"
 POLL_SECONDS = 0.5
 
 
@@ -28,7 +27,7 @@ class Stage:
     command: str
 
 
-class StageFailed(RuntimeError):
+class StageFailed(ChildProcessError):  # noqa: N818
     """A command of a demonstration ended with an error, which it has told on the terminal."""
 
 
@@ -50,8 +49,8 @@ def run_stages(stages: list[Stage], folder: Path) -> list[dict[str, Any]]:
             say(f"done before, in {old['seconds']:.0f} s")
             records.append(old)
             continue
-        record = {"name": stage.name, "command": stage.command, "finished": False, "peak_memory_gb": 0.0,
-                  "seconds": old["seconds"] if same and not old["finished"] else 0.0}
+        begun = old if same and not old["finished"] else {"seconds": 0.0, "peak_memory_gb": 0.0}
+        record = begun | {"name": stage.name, "command": stage.command, "finished": False}
         records.append(record)
         earlier_ran = True
         _run(stage, record, lambda: write_json(path, records))
@@ -74,7 +73,8 @@ def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None
         record["finished"] = process.poll() == 0
         keep()
     if code:
-        raise StageFailed(f"{stage.name} failed (exit code {code}); mend what it says and start again, what is done is kept.")
+        raise StageFailed(
+            f"{stage.name} failed (exit code {code}); mend what it says and start again, what is done is kept.")
     say(f"{stage.name}: {record['seconds']:.0f} s, {record['peak_memory_gb']:.1f} GB")
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import rnagan
-from rnagan.cohort import read_cohort
+from rnagan.cohort import read_cohort, shard_name
 from rnagan.data.index import open_dataset
 from rnagan.data.selection import select
 from rnagan.evaluation.faithfulness import (
@@ -41,14 +41,16 @@ class EvaluationInputs:
 def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 12, seed: int = 0) -> dict[str, Any]:
     """Paint `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
 
-    Also written: `measures.csv` (one row a sample), `TISSUE.png` (real beside painted) and `measures.png`.
+    Also written: `TISSUE.png` (real beside painted) and, with `truth`, `measures.csv` (one row a sample) and
+    `measures.png`.
     """
     model = RNAGAN.from_pretrained(inputs.model)
     asked = sha256_of({"inputs": {k: str(v) for k, v in dataclasses.asdict(inputs).items()}, "model": model.digest,
                        "split": split, "n": n, "seed": seed, "version": rnagan.__version__})
     if (out / "evaluation.json").is_file() and (stored := read_json(out / "evaluation.json"))["asked"] == asked:
         return stored
-    shards, cohort, expression = open_dataset(inputs.shards), read_cohort(inputs.cohort), read_expression(inputs.expression)
+    shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
+    expression = read_expression(inputs.expression)
     resolution, tissue_of = model.config.resolution, expression.obs["tissue"]
     held_out, train = (select(shards, cohort, name, n).table for name in (split, "train"))
     chosen = (expression.obs["split"] == split) & tissue_of.isin(model.tissues)
@@ -58,8 +60,10 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
     result: dict[str, Any] = {
         "asked": asked, "model": model.digest, "split": split, "profiles": len(painted), "tiles_per_profile": n,
         "tissue_accuracy": accuracy["painted"], "tissue_accuracy_real": accuracy["real"],
-        "pictures": [_side_by_side(out, tissue, real, painted, tissue_of) for tissue in model.tissues]}
+        "pictures": _side_by_side(out, real, painted, tissue_of)}
     if inputs.truth is not None:
+        if shards.mpp is None:
+            raise ValueError(f"{inputs.shards} doesn't say the µm per px of its tiles, so they can't be measured.")
         truth = pd.read_csv(inputs.truth, index_col="sample")
         measured, measured_real = mean_measures(painted, shards.mpp), mean_measures(real, shards.mpp)
         result["faithfulness"] = faithfulness(truth, measured, measured_real, seed)
@@ -72,10 +76,12 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
 
 
 def _side_by_side(
-    out: Path, tissue: str, real: dict[str, NDArray[np.uint8]], painted: dict[str, NDArray[np.uint8]], tissue_of: pd.Series
-) -> str:
-    """A picture of a few held-out donors of a tissue, real beside painted; returns its file name."""
-    shown = sorted(sample for sample in real if tissue_of[sample] == tissue)[:DONORS_SHOWN]
-    name = f"{tissue}.png"
-    real_beside_painted(out / name, [real[s] for s in shown], np.stack([painted[s] for s in shown]), shown)
-    return name
+    out: Path, real: dict[str, NDArray[np.uint8]], painted: dict[str, NDArray[np.uint8]], tissue_of: pd.Series
+) -> list[str]:
+    """A picture for each tissue of a few held-out donors, real beside painted; returns the file names."""
+    names = []
+    for tissue, samples in tissue_of[sorted(real)].groupby(tissue_of):
+        shown = samples.index[:DONORS_SHOWN].tolist()
+        names.append(f"{shard_name(str(tissue).replace('/', '_'))}.png")
+        real_beside_painted(out / names[-1], [real[s] for s in shown], np.stack([painted[s] for s in shown]), shown)
+    return names

@@ -68,7 +68,9 @@ def shrink(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
 
 def mean_measures(tiles: dict[str, NDArray[np.uint8]], mpp: float) -> pd.DataFrame:
     """Mean of each morphology measure over a sample's tiles: index sample, one column a measure."""
-    rows = {sample: {name: float(values.mean()) for name, values in measure(own, mpp).items()} for sample, own in tiles.items()}
+    rows = {
+        sample: {name: float(values.mean()) for name, values in measure(own, mpp).items()}
+        for sample, own in tiles.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("sample")
 
 

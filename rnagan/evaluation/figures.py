@@ -45,10 +45,13 @@ def real_beside_painted(
     save_png(path, np.asarray(canvas), {"Description": "Left: real tiles. Right: synthetic tiles painted by rnagan."})
 
 
-def measured_on_expected(path: Path, result: dict[str, Any], truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame) -> None:
-    """One panel a tissue and measure: every held-out donor's painted (and, where there are, real) tiles on the truth."""
+def measured_on_expected(
+    path: Path, result: dict[str, Any], truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame
+) -> None:
+    """One panel a tissue and measure: each held-out donor's painted (and, where there are, real) tiles on the truth."""
     tissues, measures = list(result), list(LABELS)
-    figure, axes = plt.subplots(len(tissues), len(measures), figsize=(3.1 * len(measures), 2.9 * len(tissues)), squeeze=False)
+    size = (3.1 * len(measures), 2.9 * len(tissues))
+    figure, axes = plt.subplots(len(tissues), len(measures), figsize=size, squeeze=False)
     for row, tissue in enumerate(tissues):
         samples = truth.loc[painted.index].query("tissue == @tissue").index
         for column, name in enumerate(measures):
@@ -57,8 +60,10 @@ def measured_on_expected(path: Path, result: dict[str, Any], truth: pd.DataFrame
                 axis.axis("off")
                 continue
             found, pictured = result[tissue][name], samples.intersection(real.index)
-            axis.scatter(truth.loc[pictured, name], real.loc[pictured, name], s=9, c="0.65", label="real tiles")
-            axis.scatter(truth.loc[samples, name], painted.loc[samples, name], s=9, c="tab:purple", label="painted tiles")
+            for rows, tiles, colour, label in (
+                (pictured, real, "0.65", "real tiles"), (samples, painted, "tab:purple", "painted tiles"),
+            ):
+                axis.scatter(truth.loc[rows, name], tiles.loc[rows, name], s=9, c=colour, label=label)
             axis.set_title(f"{tissue}: r = {found['r']:.2f}, p = {found['p']:.2g}", fontsize=9)
             axis.set_xlabel(f"expected {LABELS[name]}", fontsize=7)
             axis.tick_params(labelsize=7)

@@ -1,49 +1,64 @@
-"""Morphology of H&E tiles: nuclear density, air, colour of the matrix, strength of the stain.
+"""Measures of morphology on H&E tiles, made for the simulated cohort and for what a generator paints after it.
 
-All of it is read off optical densities, OD = −ln(I / 255), in which stains add up (Ruifrok & Johnston 2001).
+All work on optical density against glass and weigh pixels softly, so that blur and noise of a generator cost little.
 """
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-
-Floats = NDArray[np.float32]
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 MEASURES = ("nuclear_density", "air_fraction", "matrix_colour", "site_stain")
-AIR_OD = 0.25  # summed OD over R, G, B under which a pixel is empty
-NUCLEUS_RED_OD = 0.42  # haematoxylin takes red light, eosin hardly any
-SMOOTH_UM = 1.2  # SD of the smoothing before nuclei are counted
-APART_UM = 4.0  # two nuclei are at least this far apart
+GLASS = 244  # grey level without absorption
+AIR_DENSITY = 0.19  # green optical density below which a pixel is air
+NUCLEAR_DENSITY = (0.40, 0.65)  # red optical density where a nucleus starts and where it certainly is
+BLOB_UM = 1.5  # SD of the smoothing in which nuclei are counted
+BLOB_PEAK = 0.35  # height of a nucleus there that counts by half
+GUARD_UM = 2.0  # a nucleus whose middle is nearer to the tile's edge isn't counted, nor is that area
+_DENSITY = np.maximum(-np.log(np.clip(np.arange(256), 1, None) / GLASS), 0).astype(np.float32)
 
 
 def measure(tiles: NDArray[np.uint8], mpp: float) -> dict[str, NDArray[np.float64]]:
-    """Measures of tiles (n, H, W, 3) at `mpp` µm per px, each (n,), NaN-free.
+    """Morphology of each tile: (n, H, W, 3) uint8 RGB at `mpp` µm per px → float64 (n,) by name (`MEASURES`).
 
-    nuclear_density: peaks of red absorption, per mm² of tissue (air left out). air_fraction: share of empty pixels.
-    matrix_colour: (red − blue) share of the absorption of the matrix, the tissue that is neither nucleus nor air; it
-    doesn't change with the strength of the stain. site_stain: summed OD of the matrix; it doesn't change with its hue.
+    nuclear_density  dark blobs per mm² of the tile
+    air_fraction     share of near-white area, 0 … 1
+    matrix_colour    red over green optical density of what is neither nucleus nor air: eosin is low, blue matrix high
+    site_stain       blue over green optical density of all tissue: yellowish stains are high
+
+    Colours are ratios of sums, so how strongly a tile is stained cancels out. They are 0 where there is no tissue.
     """
-    od = -np.log((tiles.astype(np.float32) + 0.5) / 255.5)
-    total, red = od.sum(axis=3), od[..., 0]
-    air = total < AIR_OD
-    smooth = ndimage.gaussian_filter(red, (0, SMOOTH_UM / mpp, SMOOTH_UM / mpp))
-    matrix = ~air & (smooth < NUCLEUS_RED_OD * 0.75)
-    pixels = tiles.shape[1] * tiles.shape[2]
-    tissue_mm2 = np.maximum(pixels - air.sum(axis=(1, 2)), 1) * (mpp / 1000) ** 2
-    share = np.where(matrix, 1.0, 0.0)
-    count = np.maximum(share.sum(axis=(1, 2)), 1)
-    red_minus_blue = ((red - od[..., 2]) * share).sum(axis=(1, 2))
-    matrix_od = (total * share).sum(axis=(1, 2))
+    if tiles.ndim != 4 or tiles.shape[3] != 3 or tiles.dtype != np.uint8:
+        raise ValueError(f"Tiles must be uint8 of shape (n, H, W, 3), not {tiles.dtype} of shape {tiles.shape}.")
+    red, green, blue = (_DENSITY[tiles[..., channel]] for channel in range(3))
+    air = _sigmoid((AIR_DENSITY - green) / 0.02)
+    nuclear = np.clip((red - NUCLEAR_DENSITY[0]) / (NUCLEAR_DENSITY[1] - NUCLEAR_DENSITY[0]), 0, 1)
+    # Rims of nuclei and of air are mixtures: the matrix is taken from pixels well away from both, if there are any.
+    rim = 2 * round(1.5 / mpp) + 1
+    impure = maximum_filter(np.maximum(nuclear, air), (1, rim, rim))
+    matrix = np.where(impure < 0.05, 1, 1e-4).astype(np.float32) * (1 - air)
     return {
-        "nuclear_density": _peaks(smooth, APART_UM / mpp) / tissue_mm2,
-        "air_fraction": air.mean(axis=(1, 2)),
-        "matrix_colour": red_minus_blue / np.maximum(matrix_od, 1e-6),
-        "site_stain": matrix_od / count,
+        "nuclear_density": count_blobs(nuclear, mpp),
+        "air_fraction": air.mean((1, 2), dtype=np.float64),
+        "matrix_colour": _ratio(matrix * red, matrix * green),
+        "site_stain": _ratio((1 - air) * blue, (1 - air) * green),
     }
 
 
-def _peaks(smooth: Floats, apart_px: float) -> NDArray[np.int64]:
-    """Number of local maxima above the nuclear threshold in each map (n, H, W), at least `apart_px` from one another."""
-    side = 2 * max(1, round(apart_px / 2)) + 1
-    highest = ndimage.maximum_filter(smooth, (1, side, side))
-    return ((smooth == highest) & (smooth > NUCLEUS_RED_OD)).sum(axis=(1, 2))
+def count_blobs(nuclear: NDArray[np.float32], mpp: float) -> NDArray[np.float64]:
+    """Blobs per mm² in maps (n, H, W) of 0 … 1: peaks of the smoothed map, low ones counting in part."""
+    smooth = gaussian_filter(nuclear, (0, BLOB_UM / mpp, BLOB_UM / mpp), mode="reflect", truncate=3)
+    window = 2 * max(1, round(2 / mpp)) + 1
+    is_peak = (smooth == maximum_filter(smooth, (1, window, window))) & (smooth > 0.1)  # flat emptiness is no peak
+    peak = is_peak * _sigmoid((smooth - BLOB_PEAK) / 0.04)
+    guard = round(GUARD_UM / mpp)
+    inner = peak[:, guard : peak.shape[1] - guard, guard : peak.shape[2] - guard]
+    return inner.sum((1, 2), dtype=np.float64) / (inner.shape[1] * inner.shape[2] * mpp**2 * 1e-6)
+
+
+def _ratio(above: NDArray[np.float32], below: NDArray[np.float32]) -> NDArray[np.float64]:
+    total = below.sum((1, 2), dtype=np.float64)
+    return above.sum((1, 2), dtype=np.float64) / np.where(total > 0, total, 1)
+
+
+def _sigmoid(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return 1 / (1 + np.exp(-np.clip(values, -30, 30)))

@@ -14,25 +14,28 @@ VAE_CURVES = {"train_total": "training loss", "validation_total": "validation lo
 
 
 def write_report(
-    out: Path, title: str, lead: str, evaluation: dict[str, Any], pictures: Path, metrics: dict[str, list[dict[str, Any]]],
-    stages: list[dict[str, Any]], peak_memory_gb: float, mlflow: str,
+    out: Path, title: str, lead: str, evaluation: dict[str, Any], pictures: Path,
+    metrics: dict[str, list[dict[str, Any]]], stages: list[dict[str, Any]], peak_memory_gb: float, mlflow: str,
 ) -> None:
     """Write `out/report.html` and `out/summary.json`.
 
     `evaluation` is what `evaluate` returned and `pictures` the folder it wrote to; `metrics` holds the rows of
-    metrics.jsonl of the runs "vae" and "rnagan"; `stages` has name, command and seconds of each step; `mlflow` is the command that opens MLflow.
+    metrics.jsonl of the runs "vae" and "rnagan"; `stages` has name, command and seconds of each step; `mlflow` is the
+    command that opens MLflow.
     """
     faithful = evaluation.get("faithfulness", {})
     rows = [
         {"tissue": tissue, "measure": name, "label": LABELS[name]} | found
         for tissue, measures in faithful.items() for name, found in measures.items()]
-    charts = [(pictures / "measures.png", "Each point is a held-out donor: painted tiles (and real ones) against the truth.")]
+    charts = [
+        (pictures / "measures.png", "Each point is a held-out donor: painted tiles (and real ones) against the truth.")]
     for name, columns, x_label in (("rnagan", GAN_CURVES, "real tiles shown"), ("vae", VAE_CURVES, "profiles shown")):
         path = out / "curves" / f"{name}.png"
         curves(path, metrics[name], columns, x_label)
         charts.append((path, f"Training of {name}."))
-    tiles = [(pictures / name, f"{Path(name).stem}: one row a donor, real tiles at the left, painted ones at the right.")
-             for name in evaluation["pictures"]]
+    tiles = [
+        (pictures / name, f"{Path(name).stem}: one row a donor, real tiles at the left, painted ones at the right.")
+        for name in evaluation["pictures"]]
     environment = jinja2.Environment(loader=jinja2.PackageLoader("rnagan.evaluation"), autoescape=True)
     write_text(out / "report.html", environment.get_template("report.html").render(
         title=title, lead=lead, rows=rows, stages=stages, peak_memory_gb=peak_memory_gb, mlflow=mlflow,

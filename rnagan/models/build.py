@@ -16,4 +16,5 @@ def build_generator(config: GANConfig, condition_width: int) -> nn.Module:
 
 def build_critic(config: GANConfig, condition_width: int) -> Critic:
     """The critic of a config; it takes the condition only where the config shows it."""
-    return Critic(config.resolution, config.critic_width, config.critic_norm, condition_width if config.conditional else 0)
+    shown = condition_width if config.conditional else 0
+    return Critic(config.resolution, config.critic_width, config.critic_norm, shown)

@@ -74,7 +74,8 @@ def draw_noise(config: GANConfig, purpose: str, start: int, count: int, conditio
 
 
 def generator_input(config: GANConfig, c: Tensor | None, noise: Tensor) -> Tensor:
-    """The generator's input (n, input_width) from conditions (n, condition_width) and noise (n, noise_width).
+    """The generator's input, `input_width` and then its noise maps, from conditions (n, condition_width) and noise
+    (n, noise_width).
 
     `batch_standardise` repeats the released code's fault for the contrast: with one profile a batch it removes the
     profile exactly.

@@ -22,7 +22,7 @@ class ExponentialAverage:
         """Follow `module` after a step that used `images` tiles, `seen` of them since the start."""
         half_life = min(self.half_life, seen / 20) if self.half_life else 0
         decay = 0.5 ** (images / half_life) if half_life else 0.0
-        own = list(self.module.parameters())
+        own: list[torch.Tensor] = list(self.module.parameters())
         torch._foreach_lerp_(own, list(module.parameters()), 1 - decay)
         for mine, theirs in zip(self.module.buffers(), module.buffers(), strict=True):
             mine.copy_(theirs)

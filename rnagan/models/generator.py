@@ -1,6 +1,7 @@
 """Generators: an input vector in, an RGB tile in [-1, 1] out."""
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ class UpsampleGenerator(nn.Module):
         self.input_width = input_width
         self.start = nn.Linear(input_width, channels[0] * 16)
         self.blocks = nn.ModuleList(
-            _Block(c_in, c_out, input_width, norm) for c_in, c_out in zip(channels, channels[1:], strict=False))
+            _Block(c_in, c_out, input_width, norm) for c_in, c_out in pairwise(channels))
         self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, code: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ class _Block(nn.Module):
         self.film = nn.Linear(code_width, 2 * c_out)
 
     def forward(self, x: Tensor, code: Tensor, noise: Tensor | None) -> Tensor:
-        x = self.convolution(F.interpolate(x, scale_factor=2, mode="nearest"))
+        x = self.convolution(F.interpolate(x, scale_factor=2, mode="bilinear"))
         if noise is not None:
             x = x + self.noise_strength * noise
         scale, shift = self.film(code)[:, :, None, None].chunk(2, dim=1)
@@ -73,8 +74,9 @@ class DCGenerator(nn.Module):
     def __init__(self, input_width: int, resolution: int, width: int, norm: str) -> None:
         super().__init__()
         channels = _channels(resolution // 2, width, limit=math.inf)
-        layers: list[nn.Module] = [nn.ConvTranspose2d(input_width, channels[0], 4), _norm(norm, channels[0]), nn.LeakyReLU(0.2)]
-        for c_in, c_out in zip(channels, channels[1:], strict=False):
+        first = nn.ConvTranspose2d(input_width, channels[0], 4)
+        layers: list[nn.Module] = [first, _norm(norm, channels[0]), nn.LeakyReLU(0.2)]
+        for c_in, c_out in pairwise(channels):
             layers += [nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1), _norm(norm, c_out), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels[-1], 3, 4, stride=2, padding=1), nn.Tanh())
 

@@ -1,5 +1,6 @@
 """A whole simulated cohort on disk: slides, expression, attributes, and the truth beside them."""
 
+import dataclasses
 import functools
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -10,13 +11,13 @@ import pandas as pd
 
 import rnagan
 from rnagan import progress, rng
-from rnagan.config import load_config
-from rnagan.files import atomic_path, write_json
+from rnagan.config import load_config, resolve
+from rnagan.files import atomic_path, read_json, write_json
 from rnagan.simulation.config import SimulationConfig
 from rnagan.simulation.expression import gene_names, simulate_tpm, write_attributes, write_gct
-from rnagan.simulation.painting import paint_tissue
-from rnagan.simulation.programmes import draw_cohort
-from rnagan.simulation.slides import NATIVE_MPP, on_glass, write_svs
+from rnagan.simulation.painting import SLIDE_MPP, Layout, Morphology, paint_slide
+from rnagan.simulation.programmes import TISSUES, draw_cohort
+from rnagan.simulation.slides import write_svs
 
 
 def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> str:
@@ -25,16 +26,15 @@ def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> 
     A slide that is there is kept, so a run that was stopped goes on; a folder of other settings is refused.
     `simulation.json` is written last.
     """
-    settings = out / "config.yaml"
-    if settings.is_file() and load_config(SimulationConfig, settings) != config:
-        raise ValueError(f"{out} holds a cohort with other settings (config.yaml); choose another --out or delete it.")
+    if _settings_of(out) not in (None, config):
+        raise ValueError(f"{out} holds a cohort with other settings; choose another --out or delete it.")
     if (out / "simulation.json").is_file():
         return f"{out} is up to date."
-    config.save(settings)
+    config.save(out / "config.yaml")
     truth = draw_cohort(config)
     pictured = truth[truth["has_slide"]]
     missing = [row for row in pictured.to_dict("records") if not _slide_path(out, row).is_file()]
-    paint = functools.partial(paint_slide, config, out)
+    paint = functools.partial(write_slide, config, out)
     with progress.bar(len(missing), "slide", "Painting slides") as bar:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             for _ in pool.map(paint, missing, chunksize=4):
@@ -48,15 +48,19 @@ def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> 
     return f"{out}: {len(truth):,} profiles × {config.genes:,} genes, {len(pictured):,} slides."
 
 
-def paint_slide(config: SimulationConfig, out: Path, row: dict[str, Any]) -> None:
+def write_slide(config: SimulationConfig, out: Path, row: dict[str, Any]) -> None:
     """Paint and write one slide of the truth table."""
+    layout = Layout(round(config.tile_um / SLIDE_MPP), config.tiles_across, config.tiles_down)
+    morphology = Morphology(**{field.name: row[field.name] for field in dataclasses.fields(Morphology)})
     random = rng.generator(config.seed, f"simulation/slide/{row['slide']}")
-    tile_px = round(config.tile_um / NATIVE_MPP)
-    tissue = paint_tissue(
-        random, config.tiles_down * tile_px, config.tiles_across * tile_px, NATIVE_MPP, tissue=row["tissue"],
-        nuclei_per_mm2=row["nuclear_density"], nuclear_radius_um=row["nuclear_radius_um"], matrix=row["matrix"],
-        air_fraction=row["air_fraction"], stain=row["stain"])
-    write_svs(_slide_path(out, row), on_glass(random, tissue, margin_px=tile_px))
+    write_svs(_slide_path(out, row), paint_slide(TISSUES[row["tissue"]], morphology, layout, random), SLIDE_MPP)
+
+
+def _settings_of(out: Path) -> SimulationConfig | None:
+    """The settings of the cohort in a folder, finished or begun."""
+    if (out / "simulation.json").is_file():
+        return resolve(SimulationConfig, read_json(out / "simulation.json")["config"])
+    return load_config(SimulationConfig, out / "config.yaml") if (out / "config.yaml").is_file() else None
 
 
 def _slide_path(out: Path, row: dict[str, Any]) -> Path:

@@ -1,87 +1,212 @@
-"""Painted tissue: programmes in, an RGB slide region out.
+"""Paints H&E tissue as the programmes say: pure functions from numbers and a generator to RGB arrays.
 
-Light is absorbed as in a real section: each pixel has an optical density (OD) that is a sum of matrix and nuclei, scaled
-by the stain of the site, and intensity = 255 · exp(−OD).
+Colour is built in optical density. Matrix M and haematoxylin H absorb
+    red: matrix_colour · M + 0.93 · H,  green: M + H,  blue: site_stain · (M + H)
+so a programme moves red against green in the matrix, and the site moves blue against green in everything.
 """
+
+import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from PIL import Image
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.spatial import cKDTree
 
-Floats = NDArray[np.float64]
+from rnagan.simulation.programmes import Tissue
 
-MATRIX_OD = 0.72  # summed over R, G, B at stain 1
-MATRIX = np.array([0.22, 0.50, 0.28])  # shares of it at matrix programme 0
-MATRIX_SHIFT = np.array([0.07, 0.0, -0.07])  # per unit of the programme: towards blue-purple, total unchanged
-NUCLEUS_OD = np.array([0.95, 1.05, 0.50])
-GLASS_OD = 0.02
-BORDER_PX = 0.5  # softness of a nucleus's border, px
+SLIDE_MPP = 0.5  # 20×
+GLASS = 244  # grey level of empty glass
+HAEMATOXYLIN_RED = 0.93  # red over green optical density of haematoxylin (Ruifrok & Johnston 2001: 0.65 / 0.70)
+ALVEOLUS_UM = 30  # pitch of alveoli; far below nature's, so that a small tile holds some
+COARSE_PX = 6  # shapes of tissue are drawn on every 6th pixel and interpolated
+
+Field = NDArray[np.float32]
+Points = NDArray[np.float64]  # (n, 2): y, x in px
 
 
-def paint_tissue(
-    random: np.random.Generator, height: int, width: int, mpp: float, *, tissue: str, nuclei_per_mm2: float,
-    nuclear_radius_um: float, matrix: float, air_fraction: float, stain: float,
+@dataclasses.dataclass(frozen=True)
+class Morphology:
+    """What is painted: nuclei per mm², nuclear radius in µm, the colours of matrix and site, and air or NaN."""
+
+    nuclear_density: float
+    nuclear_radius_um: float
+    matrix_colour: float
+    site_stain: float
+    air_fraction: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Tissue of whole tiles in a frame of glass one tile wide; all in pixels of the slide."""
+
+    tile: int
+    across: int
+    down: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the slide."""
+        return (self.down + 2) * self.tile, (self.across + 2) * self.tile
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the whole tiles of tissue."""
+        return slice(self.tile, -self.tile), slice(self.tile, -self.tile)
+
+
+def paint_slide(
+    tissue: Tissue, morphology: Morphology, layout: Layout, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A region of tissue, uint8 (height, width, 3) at `mpp` µm per px."""
-    lung = tissue == "lung"
-    air = _air(random, height, width, mpp, air_fraction) if lung else np.zeros((height, width))
-    grain = _noise(random, height, width, (0.7 / mpp, 1.5 / mpp) if lung else (0.8 / mpp, 0.8 / mpp))
-    drift = _noise(random, height, width, (12 / mpp, 12 / mpp))
-    amount = MATRIX_OD * (1 + 0.13 * grain + 0.06 * drift)
-    od = amount[..., None] * (MATRIX + matrix * MATRIX_SHIFT)
-    count = round(nuclei_per_mm2 * (height * width - air.sum()) * mpp**2 / 1e6)
-    cover = _nuclei(random, count, air > 0.3, nuclear_radius_um / mpp, lung)
-    od = od * (1 - cover[..., None]) + cover[..., None] * NUCLEUS_OD * (1 + 0.12 * grain[..., None])
-    od = stain * od * (1 - air[..., None]) + GLASS_OD
-    return to_rgb(random, od)
+    """A slide at 0.5 µm per px, uint8 RGB of `layout.shape`: whole tiles of tissue, ragged beyond them, then glass.
+
+    Nuclei and air meet their expected values over the whole tiles.
+    """
+    cover = _tissue_cover(layout, random)
+    depth = None if np.isnan(morphology.air_fraction) else _air_depth(layout, morphology.air_fraction, random)
+    air = np.float32(0) if depth is None else np.clip(depth / (2 * SLIDE_MPP) + 0.5, 0, 1)
+    nuclei = _nuclei(tissue, morphology, cover, depth, random)
+    grain = _noise(layout.shape, tissue.grain_um / SLIDE_MPP, random)
+    drift = _coarse_noise(layout.shape, 6 / SLIDE_MPP, random)
+    matrix = tissue.matrix_density * np.clip(1 + 0.10 * grain + 0.12 * drift, 0.6, 1.5)
+    matrix *= (1 - air) * cover * (1 - 0.9 * np.clip(nuclei * 1.6, 0, 1))
+    haematoxylin = nuclei * cover * (1 + 0.08 * grain)
+    return _develop(matrix, haematoxylin, morphology, random)
 
 
-def to_rgb(random: np.random.Generator, od: Floats) -> NDArray[np.uint8]:
-    """Optical density (H, W, 3) to 8-bit intensities, with the camera's faint noise."""
-    return (255 * np.exp(-od) + random.normal(0, 1.5, od.shape[:2])[..., None]).clip(0, 255).astype(np.uint8)
+def _develop(
+    matrix: Field, haematoxylin: Field, morphology: Morphology, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """The stained section as a camera with a little noise sees it."""
+    green = matrix + haematoxylin
+    red = morphology.matrix_colour * matrix + HAEMATOXYLIN_RED * haematoxylin
+    density = np.stack([red, green, morphology.site_stain * green], axis=2)
+    noise = random.standard_normal(green.shape, np.float32)[..., None]
+    return np.clip(GLASS * np.exp(-density) + 1.2 * noise + 0.5, 0, 255).astype(np.uint8)
 
 
-def _noise(random: np.random.Generator, height: int, width: int, sigma: tuple[float, float]) -> Floats:
-    """Smooth noise of SD 1."""
-    field = ndimage.gaussian_filter(random.standard_normal((height, width)), sigma, mode="wrap")
-    return (field - field.mean()) / field.std()
+def _tissue_cover(layout: Layout, random: np.random.Generator) -> Field:
+    """1 on tissue, 0 on glass: the whole tiles and a ragged seam of up to a third of a tile around them."""
+    rows, columns = layout.shape
+    y, x = np.ogrid[:rows, :columns]
+    across = np.maximum(layout.tile - x, x - (columns - layout.tile))
+    down = np.maximum(layout.tile - y, y - (rows - layout.tile))
+    outside = np.hypot(np.maximum(across, 0), np.maximum(down, 0)).astype(np.float32)
+    seam = layout.tile * np.clip(0.17 + 0.07 * _coarse_noise(layout.shape, 0.15 * layout.tile, random), 0.04, 0.33)
+    return np.clip((seam - outside) / 3, 0, 1)
 
 
-def _air(random: np.random.Generator, height: int, width: int, mpp: float, fraction: float) -> Floats:
-    """Air spaces: soft-edged, rounded holes that take `fraction` of the area; 1 in air, 0 in tissue."""
-    field = _noise(random, height, width, (6 / mpp, 6 / mpp))
-    edge = np.quantile(field, 1 - fraction)
-    return ndimage.gaussian_filter((field > edge).astype(np.float64), 0.5 / mpp)
+def _air_depth(layout: Layout, fraction: float, random: np.random.Generator) -> Field:
+    """Alveoli: µm, positive in air and highest in mid-alveolus, negative in septa, roughly twice the distance.
+
+    Distance to the second nearest minus distance to the nearest of scattered centres (Worley 1996, F2 − F1), lowered
+    so that `fraction` of the whole tiles is air.
+    """
+    centres = _scattered(layout.shape, ALVEOLUS_UM / SLIDE_MPP, 0.42, random)
+    rows, columns = (-(-n // COARSE_PX) for n in layout.shape)
+    y, x = np.mgrid[:rows, :columns] * COARSE_PX
+    warp = _coarse_noise((2 * rows, columns), 3, random).reshape(2, rows, columns) * 4
+    near = cKDTree(centres).query(np.stack([y + warp[0], x + warp[1]], axis=-1), k=2)[0]
+    depth = _enlarge(((near[..., 1] - near[..., 0]) * SLIDE_MPP).astype(np.float32), layout.shape)
+    return depth - np.quantile(depth[layout.inside][::2, ::2], 1 - fraction)
 
 
-def _nuclei(random: np.random.Generator, count: int, forbidden: NDArray[np.bool_], radius_px: float, elongated: bool) -> Floats:
-    """Share of each pixel covered by nuclei: `count` ellipses, none centred in `forbidden`, seldom touching."""
-    height, width = forbidden.shape
-    cover = np.zeros((height, width))
-    free = ~ndimage.binary_dilation(forbidden, iterations=max(1, int(radius_px * 0.5)))
-    reach = int(np.ceil(radius_px * 2)) + 1
-    ys, xs = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    for _ in range(count):
-        y, x = _free_place(random, free)
-        free[max(0, int(y - 1.7 * radius_px)) : int(y + 1.7 * radius_px) + 1,
-             max(0, int(x - 1.7 * radius_px)) : int(x + 1.7 * radius_px) + 1] = False
-        stretch = np.exp(random.normal(0.25 if elongated else 0.0, 0.12))
-        angle = random.uniform(0, np.pi)
-        u = (xs * np.cos(angle) + ys * np.sin(angle)) / stretch
-        v = (-xs * np.sin(angle) + ys * np.cos(angle)) * stretch
-        disc = 1 / (1 + np.exp((np.hypot(u, v) - radius_px * random.uniform(0.9, 1.1)) / BORDER_PX))
-        top, left = int(y) - reach, int(x) - reach
-        rows, columns = slice(max(0, top), min(height, top + len(ys))), slice(max(0, left), min(width, left + len(ys)))
-        part = disc[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        cover[rows, columns] = np.maximum(cover[rows, columns], part)
-    return cover
+def _scattered(shape: tuple[int, int], pitch: float, jitter: float, random: np.random.Generator) -> Points:
+    """Points, one in each cell of a hexagonal lattice: 1 / pitch² to the px², evenly."""
+    row_pitch, column_pitch = pitch * 3**0.25 / 2**0.5, pitch * 2**0.5 / 3**0.25
+    rows, columns = int(shape[0] / row_pitch) + 4, int(shape[1] / column_pitch) + 3
+    y, x = np.mgrid[:rows, :columns].astype(float)
+    x += 0.5 * (y % 2)
+    points = np.stack([(y - 1) * row_pitch, (x - 1) * column_pitch], axis=-1).reshape(-1, 2)
+    points += random.uniform(-1, 0, 2) * (2 * row_pitch, column_pitch)  # the lattice repeats every second row
+    return points + pitch * jitter * random.uniform(-1, 1, points.shape)
 
 
-def _free_place(random: np.random.Generator, free: NDArray[np.bool_]) -> tuple[float, float]:
-    """A random free pixel; anywhere once the tissue is full."""
-    height, width = free.shape
-    for _ in range(60):
-        y, x = random.uniform(0, height), random.uniform(0, width)
-        if free[int(y), int(x)]:
-            return y, x
-    return random.uniform(0, height), random.uniform(0, width)
+def _nuclei(
+    tissue: Tissue, morphology: Morphology, cover: Field, depth: Field | None, random: np.random.Generator
+) -> Field:
+    """Haematoxylin in optical density: nuclei on tissue, and out of the air along its septa where there is any."""
+    radius = morphology.nuclear_radius_um / SLIDE_MPP
+    pitch = (1e6 / morphology.nuclear_density) ** 0.5 / SLIDE_MPP
+    centres = _scattered(cover.shape, pitch, 0.35, random)
+    centres = centres[_at(cover, centres) > 0.5]
+    septa = np.ones(cover.shape, np.bool_) if depth is None else depth < -1
+    centres = _move_into(centres, septa, 2.3 * radius, random)
+    count = len(centres)
+    angle = random.uniform(0, np.pi, count)
+    if depth is not None:
+        down, across = np.gradient(depth)
+        angle = np.arctan2(_at(across, centres), -_at(down, centres)) + random.normal(0, 0.3, count)
+    is_neuron = random.random(count) < tissue.neurons
+    stretch = np.sqrt(random.uniform(1, np.where(is_neuron, 1.15, tissue.elongation)))
+    size = radius * np.where(is_neuron, 1.3, 0.95) * np.exp(random.normal(0, 0.08, count))
+    darkness = np.where(is_neuron, 0.72, random.uniform(0.95, 1.25, count))
+    return _stamp(cover.shape, centres, size, stretch, angle, darkness, is_neuron, random)
+
+
+def _move_into(points: Points, allowed: NDArray[np.bool_], spacing: float, random: np.random.Generator) -> Points:
+    """Points outside of `allowed` go to its nearest pixel; those that crowd there push each other along."""
+    nearest = distance_transform_edt(~allowed, return_distances=False, return_indices=True)
+    for _ in range(6):
+        cell = _index(allowed.shape, points)
+        target = np.stack([nearest[0][cell], nearest[1][cell]], axis=1)
+        points = np.where(allowed[cell][:, None], points, target + random.uniform(0, 2, points.shape))
+        pairs = cKDTree(points).query_pairs(spacing, output_type="ndarray")
+        apart = points[pairs[:, 0]] - points[pairs[:, 1]]
+        distance = np.linalg.norm(apart, axis=1, keepdims=True) + 1e-6
+        push = apart / distance * (spacing - distance) / 2
+        np.add.at(points, pairs[:, 0], push)
+        np.add.at(points, pairs[:, 1], -push)
+    return points
+
+
+def _stamp(
+    shape: tuple[int, int], centres: Points, size: NDArray, stretch: NDArray, angle: NDArray, darkness: NDArray,
+    is_neuron: NDArray[np.bool_], random: np.random.Generator,
+) -> Field:
+    """Draw ellipses with soft rims, each with its chromatin; the darkest wins where they overlap. Sizes in px."""
+    reach = int(np.ceil((size * stretch).max(initial=0))) + 2
+    offset = np.arange(-reach, reach + 1)
+    corner = np.rint(centres).astype(int)
+    y, x = np.broadcast_arrays(corner[:, 0, None, None] + offset[:, None], corner[:, 1, None, None] + offset)
+    size, stretch, angle, darkness, is_neuron = (
+        values[:, None, None] for values in (size, stretch, angle, darkness, is_neuron))
+    dy, dx = y - centres[:, 0, None, None], x - centres[:, 1, None, None]
+    u = (dx * np.cos(angle) + dy * np.sin(angle)) / (size * stretch)
+    v = (dy * np.cos(angle) - dx * np.sin(angle)) / (size / stretch)
+    radial = np.hypot(u, v)
+    inside = np.clip((1 - radial) * size / 1.5 + 0.5, 0, 1)
+    rim = np.clip((radial - 0.6) / 0.25, 0, 1)
+    spot = random.uniform(-0.3, 0.3, (2, len(centres), 1, 1))
+    nucleolus = np.exp(-((u - spot[0]) ** 2 + (v - spot[1]) ** 2) / 0.06)
+    chromatin = np.where(is_neuron, 0.8 + 0.3 * rim + 0.6 * nucleolus, 0.9 + 0.12 * rim + 0.12 * nucleolus)
+    ink = (inside * chromatin * darkness).astype(np.float32)
+    visible = (ink > 0) & (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
+    canvas = np.zeros(shape, np.float32)
+    np.maximum.at(canvas, (y[visible], x[visible]), ink[visible])
+    return canvas
+
+
+def _noise(shape: tuple[int, int], sigma_px: float, random: np.random.Generator) -> Field:
+    """Gaussian noise smoothed to grains of `sigma_px`, of SD about 1."""
+    noise = gaussian_filter(random.standard_normal(shape, np.float32), sigma_px, mode="wrap", truncate=2.5)
+    return noise * np.float32(2 * np.pi**0.5 * sigma_px)
+
+
+def _coarse_noise(shape: tuple[int, int], sigma_px: float, random: np.random.Generator) -> Field:
+    """`_noise` of large grains, drawn on a coarse grid and interpolated."""
+    step = max(1, int(sigma_px / 1.5))
+    return _enlarge(_noise((shape[0] // step + 3, shape[1] // step + 3), sigma_px / step, random), shape)
+
+
+def _enlarge(field: Field, shape: tuple[int, int]) -> Field:
+    return np.asarray(Image.fromarray(field).resize(shape[::-1], Image.Resampling.BICUBIC))
+
+
+def _index(shape: tuple[int, ...], points: Points) -> tuple[NDArray, NDArray]:
+    y, x = np.rint(points).astype(int).T
+    return np.clip(y, 0, shape[0] - 1), np.clip(x, 0, shape[1] - 1)
+
+
+def _at(field: Field, points: Points) -> Field:
+    return field[_index(field.shape, points)]

@@ -1,4 +1,4 @@
-"""A simulated slide: tissue on glass, as a pyramidal SVS that OpenSlide opens as Aperio's."""
+"""A simulated slide on disk: a pyramidal SVS that OpenSlide opens as Aperio's."""
 
 from pathlib import Path
 
@@ -7,22 +7,12 @@ import tifffile
 from numpy.typing import NDArray
 
 from rnagan.files import atomic_path
-from rnagan.simulation.painting import GLASS_OD, to_rgb
 
-NATIVE_MPP = 0.5  # 20×
 JPEG_QUALITY = 90
 
 
-def on_glass(random: np.random.Generator, tissue: NDArray[np.uint8], margin_px: int) -> NDArray[np.uint8]:
-    """The tissue (H, W, 3) with `margin_px` of empty glass around it."""
-    height, width = (side + 2 * margin_px for side in tissue.shape[:2])
-    slide = to_rgb(random, np.full((height, width, 3), GLASS_OD))
-    slide[margin_px : height - margin_px, margin_px : width - margin_px] = tissue
-    return slide
-
-
-def write_svs(path: Path, pixels: NDArray[np.uint8], mpp: float = NATIVE_MPP) -> None:
-    """Write pixels (H, W, 3) and a half-size level, with a thumbnail between as Aperio's scanners do."""
+def write_svs(path: Path, pixels: NDArray[np.uint8], mpp: float) -> None:
+    """Write pixels (H, W, 3) of `mpp` µm and a half-size level, with a thumbnail between as Aperio's scanners do."""
     height, width = pixels.shape[:2]
     half = _shrink(pixels, 2)
     thumbnail = _shrink(pixels, 4)

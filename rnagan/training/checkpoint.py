@@ -53,7 +53,7 @@ def save_checkpoint(
         groups = {}
         for name, optimizer in optimizers.items():
             stored = optimizer.state_dict()
-            flat = {f"{i}.{field}": tensor for i, moments in stored["state"].items() for field, tensor in moments.items()}
+            flat = {f"{i}.{field}": tensor for i, own in stored["state"].items() for field, tensor in own.items()}
             write_tensors(temporary / f"{name}.safetensors", flat)
             groups[name] = stored["param_groups"]
         (temporary / "state.json").write_text(json.dumps(state | {"optimizers": groups}, indent=1))

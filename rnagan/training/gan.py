@@ -131,14 +131,19 @@ class GANTrainer:
     def _log_totals(self, totals: "_Totals") -> dict[str, float]:
         if not totals.steps:
             return totals.row
-        row = totals.reduce(self.accelerator, self.config.critic_steps)
-        if not all(np.isfinite(list(row.values()))):
+        row = totals.reduce(self.accelerator)
+        if not all(np.isfinite(list(row.values()))) or not self._weights_are_finite():
             raise ValueError(
                 f"The losses are no longer finite at {self.images} images ({row}); the last good checkpoint is "
                 f"{checkpoint.latest_checkpoint(self.out)}. Lower the learning rates, or use precision float32."
             )
         self.log.metrics(self.images, row)
         return row
+
+    def _weights_are_finite(self) -> bool:
+        """A step can leave bad weights behind a loss that was still fine."""
+        tensors = [t for module in self._modules().values() for t in module.parameters()]
+        return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
 
     def _save_samples(self) -> None:
         if not self.accelerator.is_main_process:
@@ -209,18 +214,21 @@ class _Totals:
     """Sums of step records on the device, brought to the host at the logging interval."""
 
     def __init__(self) -> None:
-        self.steps, self.sums, self.row = 0, torch.zeros(3), {"wasserstein": 0.0, "penalty": 0.0, "generator": 0.0}
+        self.steps, self.generator_steps, self.sums = 0, 0, torch.zeros(3)
+        self.row: dict[str, float] = {}
 
     def add(self, record: StepRecord) -> None:
-        self.sums = self.sums.to(record.penalty.device) + torch.stack(list(record)).float()
+        scalars = [torch.zeros_like(record.penalty) if scalar is None else scalar for scalar in record]
+        self.sums = self.sums.to(record.penalty.device) + torch.stack(scalars).float()
         self.steps += 1
+        self.generator_steps += record.generator is not None
 
-    def reduce(self, accelerator: Accelerator, critic_steps: int) -> dict[str, float]:
-        """Means since the last call, over all processes; starts new sums."""
-        means = accelerator.reduce(self.sums, "mean").tolist()
-        scales = (self.steps, self.steps, max(1, self.steps // critic_steps))
-        self.row = dict(zip(StepRecord._fields, (m / s for m, s in zip(means, scales, strict=True)), strict=True))
-        self.steps, self.sums = 0, torch.zeros_like(self.sums)
+    def reduce(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means over the steps since the last call and over all processes; starts new sums."""
+        sums = accelerator.reduce(self.sums, "mean").tolist()
+        counts = (self.steps, self.steps, self.generator_steps)
+        self.row = {name: s / n for name, s, n in zip(StepRecord._fields, sums, counts, strict=True) if n}
+        self.steps, self.generator_steps, self.sums = 0, 0, torch.zeros_like(self.sums)
         return self.row
 
 

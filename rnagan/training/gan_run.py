@@ -64,14 +64,17 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     trainer = GANTrainer(
         config, accelerator, out, shards, selection,
         *(() if profiles is None else (profiles.bottleneck, profiles.latents, profiles.fixed)))
-    finished = trainer.train()
-    if accelerator.is_main_process:
-        model = RNAGAN(config, trainer.average.module, shards.mpp, sorted(selection.table["tissue"].unique()), "",
-                       None if profiles is None else profiles.vae, trainer.bottleneck)
-        model.save(Path(out) / "model", inputs.vae, {"images": trainer.images})
-        progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
-    trainer.close(finished)
-    accelerator.end_training()
+    finished = False
+    try:
+        finished = trainer.train()
+        if accelerator.is_main_process:
+            model = RNAGAN(config, trainer.average.module, shards.mpp, sorted(selection.table["tissue"].unique()), "",
+                           None if profiles is None else profiles.vae, trainer.bottleneck)
+            model.save(Path(out) / "model", inputs.vae, {"images": trainer.images})
+            progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
+    finally:
+        trainer.close(finished)
+        accelerator.end_training()
 
 
 def _is_finished(config: GANConfig, out: Path) -> bool:
@@ -79,7 +82,8 @@ def _is_finished(config: GANConfig, out: Path) -> bool:
         folder = model_folder(out)
     except FileNotFoundError:
         return False
-    return read_json(folder / "model.json")["images"] >= config.images and load_config(GANConfig, folder / "config.yaml") == config
+    trained = read_json(folder / "model.json")["images"]
+    return trained >= config.images and load_config(GANConfig, folder / "config.yaml") == config
 
 
 def _check_paths(config: GANConfig, inputs: GANInputs) -> None:
@@ -104,9 +108,10 @@ def _join_profiles(
     bottleneck = make_bottleneck(config, *(torch.from_numpy(a) for a in (vae.active, vae.latent_mean, vae.latent_sd)))
     validation = expression.obs.index[expression.obs["split"] == "validation"]
     fixed = _few_of_each_tissue(expression.obs.loc[validation, "tissue"], selection.table["tissue"].unique())
+    own = selection.table["sample"].tolist()
     latents, fixed_latents = (
         torch.from_numpy(vae.encode(_rows(expression, samples), expression.genes, expression.units))
-        for samples in (selection.table["sample"].tolist(), fixed or selection.table["sample"].tolist()[:FIXED_PROFILES]))
+        for samples in (own, fixed or own[:FIXED_PROFILES]))
     return selection, _Profiles(vae, bottleneck, latents, fixed_latents)
 
 
@@ -125,8 +130,8 @@ def _check_splits(cohort: pd.DataFrame, expression: Expression, inputs: GANInput
     moved = both.index[both != expression.obs.loc[both.index, "split"]]
     if len(moved):
         raise ValueError(
-            f"{len(moved)} samples ({moved[0]} …) are in one split in {inputs.cohort} and in another in {inputs.expression}; "
-            "build the expression file again from this cohort table, and train the VAE on it."
+            f"{len(moved)} samples ({moved[0]} …) are in one split in {inputs.cohort} and in another in "
+            f"{inputs.expression}; build the expression file again from this cohort table, and train the VAE on it."
         )
 
 

@@ -14,11 +14,11 @@ from rnagan.models.condition import draw_noise, generator_input
 
 
 class StepRecord(NamedTuple):
-    """Scalars of one step, left on the device. `generator` is NaN-free 0 in a step without a generator update."""
+    """Scalars of one step, left on the device. `generator` is None in a step without a generator update."""
 
     wasserstein: Tensor
     penalty: Tensor
-    generator: Tensor
+    generator: Tensor | None
 
 
 class GANStep:
@@ -55,7 +55,7 @@ class GANStep:
             with torch.no_grad():
                 x_fake = self.raw_generator(code).to(self.dtype)
         wasserstein, penalty = self._update_critic(start, x_real, x_fake.detach(), c)
-        adversarial = self._update_generator(start, x_fake, c) if update_generator else torch.zeros_like(penalty)
+        adversarial = self._update_generator(start, x_fake, c) if update_generator else None
         return StepRecord(wasserstein, penalty, adversarial)
 
     def _perturbed(self, c: Tensor | None, start: int) -> Tensor | None:

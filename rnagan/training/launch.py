@@ -1,5 +1,6 @@
 """Starting one process of a (possibly distributed) run, and refusing a launch that isn't what was asked for."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -54,18 +55,25 @@ def processes_asked() -> int | None:
             words = parent.cmdline()
         except psutil.Error:
             return None
-        if any("accelerate" in word for word in words[:3]) and "launch" in words[:5]:
+        if _is_accelerate_launch(words):
             return _asked_of_accelerate(words)
     return None
 
 
+def _is_accelerate_launch(words: list[str]) -> bool:
+    """Whether a command line starts with accelerate launch, accelerate-launch or -m accelerate.commands.launch."""
+    names = [Path(word).name for word in words[:4]]
+    return ("accelerate", "launch") in itertools.pairwise(names) or any(
+        name in ("accelerate-launch", "accelerate.commands.launch") for name in names)
+
+
 def _asked_of_accelerate(words: list[str]) -> int | None:
-    options = dict(zip(words, words[1:], strict=False))
+    options = dict(itertools.pairwise(words))
     options |= dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
-    for name in ("--num_processes", "--num-processes", "-n"):
-        if name in options:
-            return int(options[name])
-    file = options.get("--config_file") or options.get("--config-file")
+    options = {name.replace("-", "_"): value for name, value in options.items()}  # accelerate takes both spellings
+    if "__num_processes" in options:
+        return int(options["__num_processes"])
+    file = options.get("__config_file")
     if file and Path(file).is_file():
         return read_yaml(file).get("num_processes")
     return None

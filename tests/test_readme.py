@@ -1,0 +1,77 @@
+"""The README's commands and its Python run, word for word, at toy size."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOY = {  # appended to a command, so these win over what the README says
+    "shards/simulate_cohort.py": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2",
+    "tools/train_vae.py": "--epochs 2 --hidden 16 --latent 8",
+    "tools/train_rnagan.py": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
+    "tools/evaluate.py": "--n 2",
+}
+ELSEWHERE = {  # commands that another check runs
+    "make demo": "tests/test_demo.py, at short scale", "make test": "this", "make lint": ".ci/run",
+    "make test-slow": ".ci/run", "make bench": "by hand", "mlflow ui": "a server",
+}
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split(" # ")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def is_elsewhere(command: str) -> bool:
+    return any(command.startswith(known) for known in ELSEWHERE)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the project's scripts are, and its products are not."""
+    place = tmp_path_factory.mktemp("readme")
+    for name in ("tools", "launch_configs"):
+        (place / name).symlink_to(ROOT / name)
+    (place / "shards").mkdir()
+    for script in (ROOT / "shards").glob("*.py"):
+        (place / "shards" / script.name).symlink_to(script)
+    return place
+
+
+def run(words: list[str], cwd: Path) -> None:
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
+
+
+def test_commands_and_python_of_the_readme_run(workplace: Path) -> None:
+    ran = [command for command in commands() if not is_elsewhere(command)]
+    assert len(ran) >= 10
+    for command in ran:
+        script = next((word for word in command.split() if word.endswith(".py")), "")
+        run([*shlex.split(command), *TOY.get(script, "").split()], workplace)
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)):
+        (workplace / f"block_{number}.py").write_text(block)
+        run([sys.executable, f"block_{number}.py"], workplace)
+    assert len(list((workplace / "runs/demo/painted").glob("*/*.png"))) > 0
+    assert (workplace / "runs/demo/mlflow.db").is_file()
+
+
+def test_every_command_of_the_readme_is_run_somewhere() -> None:
+    known = [command for command in commands() if is_elsewhere(command)]
+    assert {next(k for k in ELSEWHERE if command.startswith(k)) for command in known} == set(ELSEWHERE)
+
+
+def test_architecture_names_every_folder() -> None:
+    section = README.split("## Architecture")[1].split("## Develop")[0]
+    for folder in (ROOT / "rnagan").iterdir():
+        if folder.is_dir() and (folder / "__init__.py").is_file():
+            assert f"{folder.name}/`" in section, f"{folder.name}/ is not in the README's architecture section"
