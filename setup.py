@@ -50,7 +50,7 @@ setup(
     ],
     extras_require={
         "dev": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14",
-                "scikit-learn>=1.5", "types-pyyaml", "types-psutil", "types-tqdm", "pandas-stubs"],
+                "scikit-learn>=1.5", "types-pyyaml", "types-psutil", "types-tqdm"],
     },
     classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3.11"],
 )

@@ -27,8 +27,9 @@ def main(model: Path, shards: Path, cohort: Path, expression: Path, truth: Path 
                f"{result['tissue_accuracy_real']:.1%} of real tiles.")
     for tissue, measures in result.get("faithfulness", {}).items():
         for name, found in measures.items():
+            ceiling = "none" if found["ceiling"] is None else f"{found['ceiling']:+.2f}"
             click.echo(f"{tissue:12} {name:16} r {found['r']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})  "
-                       f"slope {found['slope']:+.2f}  ceiling {found['ceiling']:+.2f}  p {found['p']:.4f}")
+                       f"slope {found['slope']:+.2f}  ceiling {ceiling}  p {found['p']:.4f}")
 
 
 if __name__ == "__main__":

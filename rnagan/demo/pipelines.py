@@ -19,7 +19,7 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale("", "--epochs 150", 60_000, 12),
+    "full": Scale("", "--epochs 150", 56_000, 12),
     "short": Scale("--donors 300 --slide-donors 80", "--epochs 60", 6_400, 4),
 }
 VAE = "--hidden 512,256 --latent 64 --lr 1e-3 --threads 1"

@@ -9,6 +9,8 @@ from rnagan import rng
 
 Values = NDArray[np.float64]
 
+FEWEST_DONORS = 3
+
 
 class Correlation(NamedTuple):
     """Pearson `r` of measured on expected over donors, `slope` of the regression, 95% interval `low`–`high` of r over
@@ -32,8 +34,8 @@ def correlate(
     reported as r = 0, slope = 0, p = 1.
     """
     expected, measured = np.asarray(expected, np.float64), np.asarray(measured, np.float64)
-    if len(expected) < 3:
-        raise ValueError(f"A correlation over {len(expected)} donors says nothing; at least 3 are needed.")
+    if len(expected) < FEWEST_DONORS:
+        raise ValueError(f"A correlation over {len(expected)} donors says nothing; at least {FEWEST_DONORS} are needed.")
     if not np.std(expected) or not np.std(measured):
         return Correlation(0.0, 0.0, 0.0, 0.0, 1.0, len(expected))
     random = rng.generator(seed, "correlation")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rnagan import progress
 from rnagan.data.index import ShardSet
 from rnagan.data.loader import TileReader, decode_jpeg
-from rnagan.evaluation.correlation import correlate
+from rnagan.evaluation.correlation import FEWEST_DONORS, correlate
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.tissue_classifier import train_tissue_classifier
 from rnagan.expression.store import Expression
@@ -79,7 +79,8 @@ def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame,
 
     `truth`: index sample; columns tissue, site and the expected measures (empty where a tissue has no such thing).
     `painted`, `real`: index sample, the measures; real tiles exist for some donors only. The permutation test shuffles
-    within centres, except for the site's own stain, which is constant within a centre.
+    within centres, except for the site's own stain, which is constant within a centre. `ceiling` is None where fewer than
+    FEWEST_DONORS have real tiles.
     """
     result: dict[str, Any] = {}
     for tissue, rows in truth.loc[painted.index].groupby("tissue"):
@@ -90,8 +91,10 @@ def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame,
             strata = None if name == "site_stain" else rows["site"].to_numpy()
             found = correlate(rows[name].to_numpy(), painted.loc[rows.index, name].to_numpy(), seed, strata)
             pictured = rows.index.intersection(real.index)
-            ceiling = correlate(rows.loc[pictured, name].to_numpy(), real.loc[pictured, name].to_numpy(), seed)
-            result[str(tissue)][name] = found._asdict() | {"ceiling": ceiling.r, "ceiling_donors": ceiling.donors}
+            result[str(tissue)][name] = found._asdict() | {"ceiling": None, "ceiling_donors": len(pictured)}
+            if len(pictured) >= FEWEST_DONORS:
+                ceiling = correlate(rows.loc[pictured, name].to_numpy(), real.loc[pictured, name].to_numpy(), seed)
+                result[str(tissue)][name]["ceiling"] = ceiling.r
     return result
 
 

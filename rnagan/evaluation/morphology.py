@@ -13,7 +13,7 @@ AIR_DENSITY = 0.19  # green optical density below which a pixel is air
 NUCLEAR_DENSITY = (0.40, 0.65)  # red optical density where a nucleus starts and where it certainly is
 BLOB_UM = 1.5  # SD of the smoothing in which nuclei are counted
 BLOB_PEAK = 0.35  # height of a nucleus there that counts by half
-GUARD_UM = 2.0  # a nucleus whose middle is nearer to the tile's edge isn't counted, nor is that area
+GUARD_UM = 3.0  # a nucleus whose middle is nearer to the tile's edge isn't counted, nor is that area
 _DENSITY = np.maximum(-np.log(np.clip(np.arange(256), 1, None) / GLASS), 0).astype(np.float32)
 
 

@@ -26,7 +26,8 @@ class UpsampleGenerator(nn.Module):
         self.input_width = input_width
         self.start = nn.Linear(input_width, channels[0] * 16)
         self.blocks = nn.ModuleList(
-            _Block(c_in, c_out, input_width, norm) for c_in, c_out in pairwise(channels))
+            _Block(c_in, c_out, input_width, norm, noisy=k < len(self.maps))
+            for k, (c_in, c_out) in enumerate(pairwise(channels)))
         self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, code: Tensor) -> Tensor:
@@ -40,16 +41,17 @@ class UpsampleGenerator(nn.Module):
 class _Block(nn.Module):
     """Twice the side: up-sample, convolve, add a noise map, normalise, scale and shift by the code."""
 
-    def __init__(self, c_in: int, c_out: int, code_width: int, norm: str) -> None:
+    def __init__(self, c_in: int, c_out: int, code_width: int, norm: str, noisy: bool) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.noise_strength = nn.Parameter(torch.randn(1, c_out, 1, 1) * 0.3)
+        # none where no map comes: DDP waits for the gradient of every parameter
+        self.noise_strength = nn.Parameter(torch.randn(1, c_out, 1, 1) * 0.3) if noisy else None
         self.norm = _norm(norm, c_out)
         self.film = nn.Linear(code_width, 2 * c_out)
 
     def forward(self, x: Tensor, code: Tensor, noise: Tensor | None) -> Tensor:
         x = self.convolution(F.interpolate(x, scale_factor=2, mode="bilinear"))
-        if noise is not None:
+        if self.noise_strength is not None:
             x = x + self.noise_strength * noise
         scale, shift = self.film(code)[:, :, None, None].chunk(2, dim=1)
         return F.leaky_relu(self.norm(x) * (1 + scale) + shift, 0.2)

@@ -1,5 +1,6 @@
 """The GAN / RNA-GAN trainer: set up, train, save, close. The maths of a step is in gan_step.py."""
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,6 @@ class GANTrainer:
         bottleneck: Bottleneck | None = None, latents: Tensor | None = None, fixed: Tensor | None = None,
     ) -> None:
         self.config, self.accelerator, self.out = config, accelerator, Path(out)
-        self._check(shards)
         device = accelerator.device
         dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.bottleneck = bottleneck
@@ -67,10 +67,8 @@ class GANTrainer:
     def train(self) -> bool:
         """Train to `config.images`; False if a signal stopped it early. Everything is saved either way."""
         config = self.config
-        for name in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(name, self._ask_to_stop)
         totals = _Totals()
-        with progress.bar(config.images, "img", "GAN", initial=self.images) as bar:
+        with self._stopping_on_signals(), progress.bar(config.images, "img", "GAN", initial=self.images) as bar:
             bar.disable = bar.disable or not self.accelerator.is_main_process
             for batch in self._batches():
                 if self.images >= config.images or self._should_stop():
@@ -78,10 +76,9 @@ class GANTrainer:
                 totals.add(self._one_step(batch))
                 bar.update(config.batch_size)
                 self._now_and_then(totals, bar)
-        finished = self.images >= config.images
-        self._log_totals(totals)
-        self.save()
-        return finished
+            self._log_totals(totals)
+            self.save()
+        return self.images >= config.images
 
     def save(self) -> None:
         """Write a checkpoint of the present state, by rename."""
@@ -134,7 +131,7 @@ class GANTrainer:
         row = totals.reduce(self.accelerator)
         if not all(np.isfinite(list(row.values()))) or not self._weights_are_finite():
             raise ValueError(
-                f"The losses are no longer finite at {self.images} images ({row}); the last good checkpoint is "
+                f"Losses or weights are no longer finite at {self.images} images ({row}); the last good checkpoint is "
                 f"{checkpoint.latest_checkpoint(self.out)}. Lower the learning rates, or use precision float32."
             )
         self.log.metrics(self.images, row)
@@ -157,20 +154,6 @@ class GANTrainer:
         path = self.out / "samples" / f"{self.images:012d}.png"
         save_png(path, grid(tiles), {"Synthetic": "true"})
         self.log.artifact(path)
-
-    def _check(self, shards: ShardSet) -> None:
-        config, processes = self.config, self.accelerator.num_processes
-        if shards.tile_px % config.resolution:
-            raise ValueError(
-                f"{shards.folder} holds tiles of {shards.tile_px} px, which don't shrink evenly to resolution "
-                f"{config.resolution}; build shards with --tile-px {config.resolution}."
-            )
-        if config.batch_size % processes:
-            raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
-        if processes > 1 and config.penalty_step == "separate":
-            raise ValueError("penalty_step separate (preset released) runs on one process only.")
-        if processes > 1 and "batch" in (config.generator_norm, config.critic_norm):
-            raise ValueError("BatchNorm (presets that follow the paper) differs between processes: run it on one.")
 
     def _checkpoint_path(self) -> Path:
         return checkpoint.checkpoint_path(self.out, self.images)
@@ -199,8 +182,17 @@ class GANTrainer:
             tags={"mode": self.config.mode, "processes": str(self.accelerator.num_processes)},
         )
 
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        self._stop_asked = True
+    @contextlib.contextmanager
+    def _stopping_on_signals(self) -> Iterator[None]:
+        def ask_to_stop(number: int, frame: FrameType | None) -> None:
+            self._stop_asked = True
+
+        before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _should_stop(self) -> bool:
         """Whether any process got SIGTERM or SIGUSR1; asked of all of them, so that they stop at the same step."""
@@ -230,6 +222,21 @@ class _Totals:
         self.row = {name: s / n for name, s, n in zip(StepRecord._fields, sums, counts, strict=True) if n}
         self.steps, self.generator_steps, self.sums = 0, 0, torch.zeros_like(self.sums)
         return self.row
+
+
+def check_run(config: GANConfig, shards: ShardSet, processes: int) -> None:
+    """Refuse a config that these shards or this number of processes can't serve."""
+    if shards.tile_px % config.resolution:
+        raise ValueError(
+            f"{shards.folder} holds tiles of {shards.tile_px} px, which don't shrink evenly to resolution "
+            f"{config.resolution}; build shards with --tile-px {config.resolution}."
+        )
+    if config.batch_size % processes:
+        raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
+    if processes > 1 and config.penalty_step == "separate":
+        raise ValueError("penalty_step separate (preset released) runs on one process only.")
+    if processes > 1 and "batch" in (config.generator_norm, config.critic_norm):
+        raise ValueError("BatchNorm (presets that follow the paper) differs between processes: run it on one.")
 
 
 def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:

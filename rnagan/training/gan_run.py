@@ -17,7 +17,7 @@ from rnagan.expression.store import Expression, read_expression
 from rnagan.files import read_json
 from rnagan.models.condition import Bottleneck, make_bottleneck
 from rnagan.pretrained import RNAGAN, model_folder
-from rnagan.training.gan import GANTrainer
+from rnagan.training.gan import GANTrainer, check_run
 from rnagan.training.launch import start
 from rnagan.vae import VAEModel, load_vae
 
@@ -57,6 +57,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     if config.mode == "rnagan":
         selection, profiles = _join_profiles(config, inputs, cohort, selection)
     accelerator = start(config.precision, config.seed, config.threads)
+    check_run(config, shards, accelerator.num_processes)
     if accelerator.is_main_process:
         _describe(config, selection, profiles, accelerator.num_processes)
     if dry_run:

@@ -51,13 +51,14 @@ def test_all_symmetries_of_a_square_and_nothing_else(flips, turns, count):
 def test_flips_alone_are_the_four_flips():
     x = pictures(1).expand(200, -1, -1, -1)
     flips = [x[0], x[0].flip(1), x[0].flip(2), x[0].flip(1, 2)]
-    seen = [sum(torch.equal(image, flip) for image in flip_and_turn(x, 0, 0, flips=True, turns=False)) for flip in flips]
+    out = flip_and_turn(x, 0, 0, flips=True, turns=False)
+    seen = [sum(torch.equal(image, flip) for image in out) for flip in flips]
     assert sum(seen) == 200 and min(seen) > 25
 
 
 def numpy_diffaugment(x, shift, corner):
     """Zhao et al. 2020, pixel by pixel: translate with zeros, then cut a square of half the side out."""
-    n, channels, side, _ = x.shape
+    n, _, side, _ = x.shape
     out = np.zeros_like(x)
     for i in range(n):
         for row in range(side):

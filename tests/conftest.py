@@ -1,0 +1,118 @@
+"""A toy cohort on disk, a model trained on it for seconds, and silence from MLflow."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import simplejpeg
+import torch
+from accelerate.state import AcceleratorState
+
+from rnagan.config import GANConfig, VAEConfig
+from rnagan.data.writer import ShardWriter, write_digest
+from rnagan.expression.store import Expression, write_expression
+from rnagan.expression.transform import ExpressionTransform
+from rnagan.models.vae import BetaVAE
+from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.tracking import RunLog
+from rnagan.vae import VAEModel, posterior, save_vae
+
+SPLITS = ("train",) * 5 + ("validation",) * 2 + ("test",) * 5  # of the twelve donors
+TISSUES = ("cortex", "lung")
+SIDE = 32
+GENES = [f"ENSG{i:011d}" for i in range(30)]
+
+
+@pytest.fixture(scope="session")
+def small() -> GANConfig:
+    """Twelve steps of the preset `faithful` in miniature; checkpoints after steps 5, 10 and 12."""
+    return GANConfig(
+        resolution=SIDE, images=96, batch_size=8, generator_width=4, critic_width=4, noise_units=8, ema_half_life=100,
+        window_slides=4, precision="float32", threads=1, log_every=16, sample_every=48, checkpoint_every=40)
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> GANInputs:
+    """Twelve donors with a profile and a slide of each tissue, and one test profile without a slide.
+
+    One programme a profile drives ten genes and the colour of its tiles.
+    """
+    folder = tmp_path_factory.mktemp("toy")
+    draw = np.random.default_rng(0)
+    rows = [(f"D{d}-{tissue}", f"D{d}", tissue, split, f"D{d}-{tissue}-slide", f"site{d % 2}")
+            for d, split in enumerate(SPLITS) for tissue in TISSUES]
+    rows.append(("D11-lung2", "D11", "lung", "test", "", "site1"))
+    cohort = pd.DataFrame(rows, columns=["sample", "donor", "tissue", "split", "slide", "site"])
+    cohort["programme"] = draw.normal(size=len(cohort)).round(3)
+    cohort.to_csv(folder / "cohort.csv", index=False)
+
+    log_tpm = 3 + 0.3 * draw.normal(size=(len(cohort), len(GENES)))
+    log_tpm[:, :10] += cohort[["programme"]].to_numpy()
+    log_tpm[:, 10:15] += 2 * (cohort[["tissue"]] == "lung").to_numpy()
+    values = np.exp(log_tpm).astype(np.float32)
+    obs = cohort.set_index("sample")[["donor", "tissue", "split"]]
+    write_expression(folder / "expression.h5ad", Expression(values, obs, GENES, GENES, "tpm"), "digest")
+
+    pictured = cohort[cohort["slide"] != ""]
+    for k, row in enumerate(pictured.itertuples()):
+        with ShardWriter(folder / "shards", row.slide) as shard:
+            for n in range(3 + k % 3):
+                colour = [150 + 40 * np.tanh(row.programme), 120 + 100 * (row.tissue == "lung"), 180]
+                tile = np.clip(colour + draw.normal(0, 15, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
+                key = f"{row.slide}_x{n}_y{2 * n}"
+                shard.add(key, simplejpeg.encode_jpeg(tile, 90, "RGB", "444"), {"slide": row.slide}, n, 2 * n)
+            shard.commit("done", {}, {}, {"tile_px": SIDE, "mpp": 1.0}, {})
+    write_digest(folder / "shards")
+    save_vae(folder / "vae", _untrained_vae(values[(obs["split"] == "train").to_numpy()]))
+    return GANInputs(folder / "shards", folder / "cohort.csv", folder / "expression.h5ad", folder / "vae")
+
+
+def _untrained_vae(x_train: np.ndarray) -> VAEModel:
+    """Random weights make a fine encoder of few genes; four of its six units are declared active."""
+    config = VAEConfig(hidden="16", latent=6)
+    transform = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
+    torch.manual_seed(0)
+    network = BetaVAE(len(GENES), config)
+    mu = posterior(network, torch.from_numpy(transform.apply(x_train, GENES, "tpm")))[0].numpy()
+    kl = np.array([0.1, 0.0, 0.4, 0.3, 0.001, 0.2], np.float32)
+    return VAEModel(config, transform, network, mu.mean(axis=0), mu.std(axis=0), kl, {})
+
+
+@pytest.fixture(scope="session")
+def truth(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A truth table: nuclear density follows the programme, lung alone has air."""
+    cohort = pd.read_csv(inputs.cohort)
+    table = cohort[["sample", "tissue", "site"]].assign(
+        nuclear_density=1000 + 300 * cohort["programme"], matrix_colour=cohort["programme"],
+        air_fraction=(0.4 + 0.1 * cohort["programme"]).where(cohort["tissue"] == "lung"),
+        site_stain=(cohort["site"] == "site1").astype(float))
+    path = tmp_path_factory.mktemp("truth") / "truth.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `small` on the toy cohort; read it, never write into it."""
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    with pytest.MonkeyPatch.context() as patch:
+        _silence_mlflow(patch)
+        train_gan(small, inputs, run)
+    return run
+
+
+@pytest.fixture
+def no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs keep their folder and tell no tracking server."""
+    _silence_mlflow(monkeypatch)
+
+
+def _silence_mlflow(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate_state() -> None:
+    """Accelerate remembers the precision of a process's first run."""
+    AcceleratorState._reset_state(reset_partial_state=True)

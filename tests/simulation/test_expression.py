@@ -1,0 +1,80 @@
+"""The profile tells the programmes and not the site, and its files are GTEx-like."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rnagan.cohort import assign_splits, read_samples
+from rnagan.expression.tables import read_table
+from rnagan.simulation.config import SimulationConfig
+from rnagan.simulation.expression import gene_names, simulate_tpm, write_attributes, write_gct
+from rnagan.simulation.programmes import PROGRAMMES, TISSUES, draw_cohort
+
+CONFIG = SimulationConfig(donors=800, slide_donors=1)
+
+
+def ridge(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, penalty: float = 30.0) -> np.ndarray:
+    """Prediction of `y` (n,) for new rows by ridge regression."""
+    mean, sd = x.mean(axis=0), x.std(axis=0) + 1e-6
+    x, x_new = (x - mean) / sd, (x_new - mean) / sd
+    return y.mean() + x_new @ x.T @ np.linalg.solve(x @ x.T + penalty * np.eye(len(x)), y - y.mean())
+
+
+def test_programmes_are_linear_in_log_expression_and_the_site_is_not_in_it() -> None:
+    truth = draw_cohort(CONFIG)
+    log_tpm = np.log1p(simulate_tpm(CONFIG, truth))
+    fitted = truth["donor"].isin(sorted(set(truth["donor"]))[:500])
+    for name, tissue in TISSUES.items():
+        train, held_out = ((truth["tissue"] == name) & rows for rows in (fitted, ~fitted))
+
+        def recovered(column: str, train=train, held_out=held_out) -> float:
+            predicted = ridge(log_tpm[train], truth.loc[train, column].to_numpy(), log_tpm[held_out])
+            return float(np.corrcoef(predicted, truth.loc[held_out, column])[0, 1])
+
+        for programme in PROGRAMMES:
+            if programme != "air" or tissue.air_fraction:
+                assert recovered(programme) > 0.95, programme
+        assert abs(recovered("site_stain")) < 0.15  # 300 donors: 2.6 standard errors
+
+
+def test_tpm_sum_to_a_million_and_have_zeros() -> None:
+    truth = draw_cohort(CONFIG).head(50)
+    tpm = simulate_tpm(CONFIG, truth)
+    assert tpm.shape == (50, CONFIG.genes) and tpm.dtype == np.float32
+    assert tpm.sum(axis=1) == pytest.approx(1e6, rel=1e-4)
+    assert 0 < (tpm == 0).mean() < 0.2
+
+
+def test_files_are_read_like_gtex(tmp_path: Path) -> None:
+    config = CONFIG.replace(donors=12, genes=60)
+    truth = draw_cohort(config)
+    tpm = simulate_tpm(config, truth)
+    write_gct(tmp_path / "e.gct.gz", tpm, truth["sample"].tolist(), *gene_names(config))
+    write_attributes(tmp_path / "a.tsv", truth)
+    read = read_table(tmp_path / "e.gct.gz")
+    assert read.units == "tpm" and read.values.shape == (24, 60)
+    assert read.samples == truth["sample"].tolist() and read.genes[3] == "ENSG90000000003"
+    assert read.symbols[3] == "SIM0003"
+    assert np.allclose(read.values, tpm, rtol=1e-3)
+    samples = read_samples(tmp_path / "a.tsv")
+    for column in ("sample", "donor", "tissue", "site"):
+        assert samples[column].tolist() == truth[column].tolist()
+
+
+def test_hundreds_of_held_out_profiles_have_no_slide() -> None:
+    truth = draw_cohort(SimulationConfig())
+    tissues = {str(donor): set(rows) for donor, rows in truth.groupby("donor")["tissue"]}
+    split = truth["donor"].map(assign_splits(tissues))
+    assert truth.loc[(split == "test") & ~truth["has_slide"], "donor"].nunique() >= 200
+    assert truth.loc[(split == "test") & truth["has_slide"], "donor"].nunique() >= 50  # the ceiling needs some
+
+
+def test_another_seed_draws_other_donors_and_sites_do_not_follow_programmes() -> None:
+    truth, other = draw_cohort(CONFIG), draw_cohort(CONFIG.replace(seed=1))
+    assert truth["sample"].is_unique and truth["slide"].is_unique
+    assert (truth["sample"] == other["sample"]).all() and not (truth["matrix"] == other["matrix"]).any()
+    assert truth.groupby("donor")["site"].nunique().max() == 1
+    assert truth.loc[truth["tissue"] == "cortex", ["air", "air_fraction"]].isna().all(axis=None)
+    factors = truth[["proliferation", "nuclear_size", "matrix", "site_stain"]].corr().to_numpy()
+    assert np.abs(factors - np.eye(4)).max() < 0.08

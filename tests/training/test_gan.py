@@ -1,0 +1,307 @@
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+from rnagan.config import GANConfig, read_preset, resolve
+from rnagan.data.index import open_dataset
+from rnagan.files import read_json, sha256_of_file
+from rnagan.training import gan
+from rnagan.training.checkpoint import latest_checkpoint
+from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_step import GANStep, StepRecord
+from rnagan.training.tracking import read_metrics
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("no_mlflow")
+
+
+def digests(folder: Path | None) -> dict[str, str]:
+    """SHA-256 of every file: weights, both optimisers, the average, counters."""
+    assert folder is not None
+    return {path.name: sha256_of_file(path) for path in folder.iterdir()}
+
+
+def rows(run: Path) -> list[dict]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in read_metrics(run)]
+
+
+def call_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[gan.GANTrainer], None]) -> None:
+    """Call `action` right before a trainer makes its step number `step` + 1."""
+    one_step = gan.GANTrainer._one_step
+
+    def patched(trainer: gan.GANTrainer, batch: object) -> StepRecord:
+        if trainer.steps == step:
+            action(trainer)
+        return one_step(trainer, batch)
+
+    monkeypatch.setattr(gan.GANTrainer, "_one_step", patched)
+
+
+def power_cut(_: gan.GANTrainer) -> None:
+    raise KeyboardInterrupt
+
+
+def test_run_broken_twice_ends_in_the_same_bits(
+    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "cut"
+    for step in (7, 11):  # checkpoints follow steps 5 and 10; step 5 falls between two generator steps
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            call_at(patched, step, power_cut)
+            train_gan(small, inputs, run)
+    assert read_metrics(run)[-1]["images"] == 80 and not (run / "model").exists()
+    train_gan(small, inputs, run)
+    whole = digests(latest_checkpoint(trained))
+    assert set(whole) == {f"{name}.safetensors" for name in (
+        "generator", "critic", "average", "generator_optimizer", "critic_optimizer")} | {"state.json"}
+    assert digests(latest_checkpoint(run)) == whole
+    assert read_json(run / "model/model.json")["digest"] == read_json(trained / "model/model.json")["digest"]
+    assert rows(run) == rows(trained)
+
+
+def test_seed_decides_the_bits(small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path) -> None:
+    train_gan(small.replace(seed=1), inputs, tmp_path / "run")
+    own, other = (digests(latest_checkpoint(run)) for run in (tmp_path / "run", trained))
+    assert [name for name in own if own[name] == other[name]] == ["state.json"]
+
+
+def test_metrics_after_the_checkpoint_are_cut_off(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        call_at(patched, 9, power_cut)
+        train_gan(small, inputs, tmp_path)
+    assert [row["images"] for row in rows(tmp_path)] == [16, 32, 40, 48, 64]
+    train_gan(small, inputs, tmp_path)
+    assert [row["images"] for row in rows(tmp_path)] == [16, 32, 40, 48, 64, 80, 96]
+
+
+def test_product_of_a_run(small: GANConfig, trained: Path) -> None:
+    assert [path.name for path in sorted((trained / "checkpoints").iterdir())] == ["000000000080", "000000000096"]
+    assert read_json(trained / "checkpoints/000000000096/state.json")["steps"] == 12
+    assert all(set(row) == {"images", "wasserstein", "penalty", "generator"} for row in rows(trained))
+    for name in ("000000000048.png", "000000000096.png"):
+        with Image.open(trained / "samples" / name) as picture:
+            assert picture.size == (8 * 34 - 2, 4 * 34 - 2)  # four validation profiles
+            assert picture.text["Synthetic"] == "true"
+    model, average = (load_file(trained / name) for name in (
+        "model/generator.safetensors", "checkpoints/000000000096/average.safetensors"))
+    assert all(torch.equal(model[name], average[name]) for name in average)
+
+
+def test_generator_loss_is_a_mean_over_generator_steps() -> None:
+    totals, accelerator = gan._Totals(), type("One", (), {"reduce": staticmethod(lambda sums, _: sums)})
+    for generator in (None, 4.0, None, 8.0, None):
+        totals.add(StepRecord(torch.tensor(2.0), torch.tensor(1.0), generator and torch.tensor(generator)))
+    assert totals.reduce(accelerator) == {"wasserstein": 2.0, "penalty": 1.0, "generator": 6.0}
+    totals.add(StepRecord(torch.tensor(3.0), torch.tensor(1.0), None))
+    assert totals.reduce(accelerator) == {"wasserstein": 3.0, "penalty": 1.0}
+
+
+def test_finished_run_is_up_to_date_and_refuses_other_settings(
+    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    train_gan(small, inputs, run)
+    assert capsys.readouterr().out == f"{run} is up to date (96 images).\n"
+    for change, told in (({"generator_width": 8}, "generator_width 4 → 8"), ({"seed": 1}, "seed 0 → 1")):
+        with pytest.raises(ValueError, match=rf"holds a run with other settings \({told}\); choose another --out"):
+            train_gan(small.replace(**change), inputs, run)
+    train_gan(small.replace(images=112, batch_size=4, keep_checkpoints=1), inputs, run)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000000112"]
+    assert read_json(run / "model/model.json")["images"] == 112
+
+
+def test_checkpoint_of_another_architecture_is_refused(
+    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(run / "model")
+    newest = latest_checkpoint(run)
+    shutil.copy(newest / "critic.safetensors", newest / "generator.safetensors")
+    with pytest.raises(ValueError, match=r"generator\.safetensors belongs to another architecture"):
+        train_gan(small, inputs, run)
+    (newest / "generator.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"generator\.safetensors is not a safetensors file"):
+        train_gan(small, inputs, run)
+
+
+@pytest.mark.parametrize("where", ["loss", "weights"])
+def test_what_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def spoil(trainer: gan.GANTrainer) -> None:
+        descend = trainer.step._descend
+
+        def spoiled(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+            descend(loss * np.nan if where == "loss" else loss, optimizer)
+            if where == "weights":
+                trainer.step.raw_critic.score.weight.data.fill_(np.nan)
+
+        trainer.step._descend = spoiled
+
+    with monkeypatch.context() as patched:
+        call_at(patched, 9, spoil)  # the step whose checkpoint is due
+        with pytest.raises(ValueError, match=r"no longer finite at 80 images .* last good checkpoint is .*000000040\."):
+            train_gan(small, inputs, tmp_path)
+    assert latest_checkpoint(tmp_path).name == "000000000040" and not (tmp_path / "model").exists()
+    train_gan(small, inputs, tmp_path)
+    assert digests(latest_checkpoint(tmp_path)) == digests(latest_checkpoint(trained))
+
+
+def test_sigterm_saves_and_a_new_start_goes_on(
+    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patched:
+        call_at(patched, 6, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        train_gan(small, inputs, tmp_path)
+    assert "Stopped at 56 images" in capsys.readouterr().out
+    assert latest_checkpoint(tmp_path).name == "000000000056"
+    assert signal.getsignal(signal.SIGTERM) is handler
+    train_gan(small, inputs, tmp_path)
+    assert "Finished at 96 images" in capsys.readouterr().out
+    assert digests(latest_checkpoint(tmp_path)) == digests(latest_checkpoint(trained))
+
+
+@pytest.mark.parametrize("mode", ["gan", "noise_only"])
+def test_modes_without_profiles(small: GANConfig, inputs: GANInputs, tmp_path: Path, mode: str) -> None:
+    config = small.replace(mode=mode, images=16, sample_every=16)
+    train_gan(config, GANInputs(inputs.shards, inputs.cohort), tmp_path)
+    assert read_json(tmp_path / "model/model.json")["tissues"] == ["cortex", "lung"]
+    assert not (tmp_path / "model/vae").exists()
+    with Image.open(tmp_path / "samples/000000000016.png") as picture:
+        assert picture.size == (8 * 34 - 2, 8 * 34 - 2)
+
+
+def test_mode_rnagan_needs_profiles(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mode rnagan needs --expression and --vae; without profiles use --mode gan"):
+        train_gan(small, GANInputs(inputs.shards, inputs.cohort), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_expression_of_another_split_is_refused(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
+    text = inputs.cohort.read_text().replace(",train,", ",SWAP,").replace(",test,", ",train,").replace(",SWAP,", ",test,")
+    (tmp_path / "cohort.csv").write_text(text)
+    moved = GANInputs(inputs.shards, tmp_path / "cohort.csv", inputs.expression, inputs.vae)
+    with pytest.raises(ValueError, match=r"21 samples .* are in one split in .* and in another in"):
+        train_gan(small, moved, tmp_path / "run")
+
+
+def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs: GANInputs) -> None:
+    shards = open_dataset(inputs.shards)
+    released = resolve(GANConfig, read_preset(GANConfig, "released"), {"resolution": 32})
+    gan.check_run(small, shards, 2)
+    gan.check_run(released, shards, 1)
+    for config, processes, told in (
+        (small, 3, "batch_size 8 can't be shared evenly by 3 processes"),
+        (released, 2, "penalty_step separate .* runs on one process only"),
+        (small.replace(generator_norm="batch"), 2, "BatchNorm .* differs between processes"),
+        (small.replace(resolution=64), 1, "holds tiles of 32 px, which don't shrink evenly to resolution 64"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            gan.check_run(config, shards, processes)
+
+
+def test_larger_tiles_are_shrunk_by_area() -> None:
+    tiles = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    blocks = tiles.numpy().astype(float).reshape(2, 3, 4, 2, 4, 2).mean(axis=(3, 5))
+    np.testing.assert_array_equal(gan._to_resolution(tiles, 4).numpy(), blocks.round())
+    assert gan._to_resolution(tiles, 8) is tiles
+
+
+def test_script(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
+    main = runpy.run_path(str(ROOT / "tools/train_rnagan.py"))["main"]
+    options = command_line(small.replace(images=16), inputs, tmp_path / "run")
+    dry = CliRunner().invoke(main, [*options, "--dry-run"])
+    assert dry.exit_code == 0 and "16 images in 2 critic steps of 8 (1 × 8)" in dry.output and "images: 16" in dry.output
+    assert "Condition: 4 of 6 latent units." in dry.output
+    assert not (tmp_path / "run").exists()
+    assert CliRunner().invoke(main, options).exit_code == 0
+    assert "up to date" in CliRunner().invoke(main, options).output
+    bad = CliRunner().invoke(main, [*options, "--seed", "3"])
+    assert (bad.exit_code, bad.output.count("\n")) == (1, 1) and "seed 0 → 3" in bad.output
+
+
+def command_line(config: GANConfig, inputs: GANInputs, out: Path) -> list[str]:
+    settings = []
+    for name, value in config.to_dict().items():
+        name = name.replace("_", "-")
+        settings.append(f"--{name}={value}" if not isinstance(value, bool) else f"--{'' if value else 'no-'}{name}")
+    return [f"--shards={inputs.shards}", f"--cohort={inputs.cohort}", f"--expression={inputs.expression}",
+            f"--vae={inputs.vae}", f"--out={out}", *settings]
+
+
+EQUAL = {"images": 80, "batch_size": 4, "precision": "float64", "sample_every": 1000, "checkpoint_every": 1000}
+ENVIRONMENT = os.environ | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+WITHOUT_SYNC = """
+import runpy, sys
+from rnagan.training.gan_step import GANStep
+before = GANStep._scores
+def scores(self, *arguments):
+    self.critic = self.raw_critic  # past DistributedDataParallel, which would have averaged the gradients
+    return before(self, *arguments)
+GANStep._scores = scores
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def one_process(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Weights after ten generator and twenty critic steps of one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gan.RunLog, "_start_mlflow", lambda *_: None)
+        run = tmp_path_factory.mktemp("one")
+        train_gan(small.replace(**EQUAL), inputs, run)
+    return all_weights(run)
+
+
+def all_weights(run: Path) -> dict[str, torch.Tensor]:
+    newest = latest_checkpoint(run)
+    return {f"{name}.{key}": tensor for name in ("generator", "critic", "average")
+            for key, tensor in load_file(newest / f"{name}.safetensors").items()}
+
+
+def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == two.keys()
+    return max((one[name] - two[name]).abs().max().item() for name in one)
+
+
+@pytest.mark.distributed
+def test_two_processes_equal_one(small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path) -> None:
+    launch = [str(Path(sys.executable).parent / "accelerate"), "launch", "--config_file",
+              str(ROOT / "launch_configs/cpu_two_processes.yaml"), str(ROOT / "tools/train_rnagan.py")]
+    run = subprocess.run([*launch, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
+                         env=ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "80 images in 20 critic steps of 4 (2 × 2)" in run.stdout
+    two = all_weights(tmp_path / "two")
+    assert {weight.dtype for weight in two.values()} == {torch.float64}
+    assert largest_difference(one_process, two) < 1e-6
+
+
+@pytest.mark.distributed
+def test_two_processes_without_a_common_critic_gradient_differ(
+    small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.py").write_text(WITHOUT_SYNC)
+    run = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(tmp_path / "wrong.py"),
+         str(ROOT / "tools/train_rnagan.py"), *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert largest_difference(one_process, all_weights(tmp_path / "two")) > 1e-4
