@@ -5,7 +5,8 @@ All work on optical density against glass and weigh pixels softly, so that blur 
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
+from scipy.special import expit
 
 MEASURES = ("nuclear_density", "air_fraction", "matrix_colour", "site_stain")
 GLASS = 244  # grey level without absorption
@@ -30,7 +31,7 @@ def measure(tiles: NDArray[np.uint8], mpp: float) -> dict[str, NDArray[np.float6
     if tiles.ndim != 4 or tiles.shape[3] != 3 or tiles.dtype != np.uint8:
         raise ValueError(f"Tiles must be uint8 of shape (n, H, W, 3), not {tiles.dtype} of shape {tiles.shape}.")
     red, green, blue = (_DENSITY[tiles[..., channel]] for channel in range(3))
-    air = _sigmoid((AIR_DENSITY - green) / 0.02)
+    air = expit((AIR_DENSITY - green) / 0.02)
     nuclear = np.clip((red - NUCLEAR_DENSITY[0]) / (NUCLEAR_DENSITY[1] - NUCLEAR_DENSITY[0]), 0, 1)
     # Rims of nuclei and of air are mixtures: the matrix is taken from pixels well away from both, if there are any.
     rim = 2 * round(1.5 / mpp) + 1
@@ -49,7 +50,8 @@ def count_blobs(nuclear: NDArray[np.float32], mpp: float) -> NDArray[np.float64]
     smooth = gaussian_filter(nuclear, (0, BLOB_UM / mpp, BLOB_UM / mpp), mode="reflect", truncate=3)
     window = 2 * max(1, round(2 / mpp)) + 1
     is_peak = (smooth == maximum_filter(smooth, (1, window, window))) & (smooth > 0.1)  # flat emptiness is no peak
-    peak = is_peak * _sigmoid((smooth - BLOB_PEAK) / 0.04)
+    ties = uniform_filter(is_peak.astype(np.float32), (1, window, window)) * window**2  # pixels that share a flat top
+    peak = is_peak * expit((smooth - BLOB_PEAK) / 0.04) / np.maximum(ties, 1)
     guard = round(GUARD_UM / mpp)
     inner = peak[:, guard : peak.shape[1] - guard, guard : peak.shape[2] - guard]
     return inner.sum((1, 2), dtype=np.float64) / (inner.shape[1] * inner.shape[2] * mpp**2 * 1e-6)
@@ -58,7 +60,3 @@ def count_blobs(nuclear: NDArray[np.float32], mpp: float) -> NDArray[np.float64]
 def _ratio(above: NDArray[np.float32], below: NDArray[np.float32]) -> NDArray[np.float64]:
     total = below.sum((1, 2), dtype=np.float64)
     return above.sum((1, 2), dtype=np.float64) / np.where(total > 0, total, 1)
-
-
-def _sigmoid(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return 1 / (1 + np.exp(-np.clip(values, -30, 30)))

@@ -51,7 +51,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor, noise: Tensor | None) -> Tensor:
         x = self.convolution(F.interpolate(x, scale_factor=2, mode="bilinear"))
-        if self.noise_strength is not None:
+        if self.noise_strength is not None and noise is not None:
             x = x + self.noise_strength * noise
         scale, shift = self.film(code)[:, :, None, None].chunk(2, dim=1)
         return F.leaky_relu(self.norm(x) * (1 + scale) + shift, 0.2)

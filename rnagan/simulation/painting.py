@@ -21,7 +21,7 @@ HAEMATOXYLIN_RED = 0.93  # red over green optical density of haematoxylin (Ruifr
 ALVEOLUS_UM = 30  # pitch of alveoli; far below nature's, so that a small tile holds some
 COARSE_PX = 6  # shapes of tissue are drawn on every 6th pixel and interpolated
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating]  # float32 mostly
 Points = NDArray[np.float64]  # (n, 2): y, x in px
 
 
@@ -135,7 +135,7 @@ def _nuclei(
     count = len(centres)
     angle = random.uniform(0, np.pi, count)
     if depth is not None:
-        down, across = np.gradient(depth)
+        down, across = (np.gradient(depth, axis=axis) for axis in (0, 1))
         angle = np.arctan2(_at(across, centres), -_at(down, centres)) + random.normal(0, 0.3, count)
     is_neuron = random.random(count) < tissue.neurons
     stretch = np.sqrt(random.uniform(1, np.where(is_neuron, 1.15, tissue.elongation)))
