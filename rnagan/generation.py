@@ -30,6 +30,8 @@ def generate_tiles(
     tar a profile, as shards/build_tiles.py makes them. `split` and `samples` choose profiles (all where empty).
     `out/generated.json`, written last, tells what made them; with it in place nothing is painted again.
     """
+    if not profiles.is_file():
+        raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with shards/build_expression.py.")
     model = RNAGAN.from_pretrained(model_folder)
     asked = sha256_of({"model": model.digest, "profiles": sha256_of_file(profiles), "n": n, "seed": seed, "form": form,
                        "split": split, "samples": samples})

@@ -47,14 +47,14 @@ class VAEModel:
 
     def encode(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> NDArray[np.float32]:
         """Latent means (samples, latent) of profiles (samples, genes) in `units`; warns when many genes are missing."""
+        z_scores = torch.from_numpy(self.transform.apply(x, genes, units))
+        if not z_scores.isfinite().all():
+            raise ValueError("The profiles hold values that are missing, infinite or negative; leave those out.")
         share = self.transform.missing_share(genes)
         if share > MANY_GENES_MISSING:
             warnings.warn(
                 f"The profiles lack {share:.0%} of the model's {len(self.transform.genes):,} genes, which are taken at "
                 "their training mean; expect latents nearer the average.", stacklevel=2)
-        z_scores = torch.from_numpy(self.transform.apply(x, genes, units))
-        if not z_scores.isfinite().all():
-            raise ValueError("The profiles hold values that are missing, infinite or negative; leave those out.")
         return posterior(self.network, z_scores)[0].numpy()
 
 

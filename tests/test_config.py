@@ -6,7 +6,16 @@ import pytest
 
 import rnagan
 from rnagan.config import (
-    Config, GANConfig, TilingConfig, VAEConfig, load_config, preset_names, read_preset, read_yaml, resolve, setting,
+    Config,
+    GANConfig,
+    TilingConfig,
+    VAEConfig,
+    load_config,
+    preset_names,
+    read_preset,
+    read_yaml,
+    resolve,
+    setting,
 )
 from rnagan.simulation.config import SimulationConfig
 

@@ -25,7 +25,7 @@ def test_tiles_are_the_generators_output():
     assert tiles.shape == (5, 32, 32, 3) and tiles.dtype == np.uint8
     code = generator_input(config, C.expand(5, -1), draw_noise(config, "GTEX-1", 0, 5, 3, 3))
     np.testing.assert_array_equal(tiles, to_uint8(generator(code).detach().float().numpy()))
-    assert not next(generator.parameters()).grad_fn and not np.array_equal(tiles[0], tiles[1])
+    assert not np.array_equal(tiles[0], tiles[1])
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])

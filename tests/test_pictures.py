@@ -46,7 +46,7 @@ def test_a_png_says_that_it_is_synthetic(tmp_path, mpp, told):
         assert (image.format, image.size, image.mode) == ("PNG", (7, 5), "RGB")
         texts = dict(image.text)
     assert texts["Synthetic"] == "true" and texts["Software"] == "rnagan"
-    assert texts["Description"].startswith("Synthetic tissue") and "not a photograph of a patient" in texts["Description"]
+    assert texts["Description"].startswith("Synthetic tissue") and "not a photograph" in texts["Description"]
     assert [texts[f"rnagan:{key}"] for key in ("model", "profile", "seed", "mpp")] == ["abc123", "GTEX-1-α", "7", told]
 
 

@@ -48,7 +48,8 @@ def test_the_ends_of_the_interval_are_never_drawn(word, monkeypatch):
 
 def test_known_draws_stay():
     """A change of these numbers would change every run that is resumed."""
-    np.testing.assert_allclose(rng.uniform(0, "noise", 7, 1, 3)[0], [0.5023091508302041, 0.5627109159261098, 0.819859475431527], rtol=0, atol=1e-12)
+    expected = [0.50230915083, 0.562710915926, 0.819859475432]
+    np.testing.assert_allclose(rng.uniform(0, "noise", 7, 1, 3)[0], expected, rtol=0, atol=1e-11)
 
 
 def test_generators_of_numbers_and_purposes_differ():

@@ -124,7 +124,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(reader, order):
 
 @pytest.mark.parametrize("name", ["pipe:touch x", "../a", "http://example.org/a", "a.tar"])
 def test_names_that_are_no_local_shard_are_refused(shards, name):
-    with pytest.raises(ValueError, match="can't name a shard|has no slide"):
+    with pytest.raises(ValueError, match=r"can't name a shard|has no slide"):
         TileReader(shards, [name]).read(0, 0)
 
 

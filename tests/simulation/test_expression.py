@@ -75,6 +75,8 @@ def test_another_seed_draws_other_donors_and_sites_do_not_follow_programmes() ->
     assert truth["sample"].is_unique and truth["slide"].is_unique
     assert (truth["sample"] == other["sample"]).all() and not (truth["matrix"] == other["matrix"]).any()
     assert truth.groupby("donor")["site"].nunique().max() == 1
+    assert truth.groupby("site")["site_stain"].nunique().tolist() == [1] * CONFIG.sites
+    assert truth["site_stain"].nunique() == CONFIG.sites
     assert truth.loc[truth["tissue"] == "cortex", ["air", "air_fraction"]].isna().all(axis=None)
     factors = truth[["proliferation", "nuclear_size", "matrix", "site_stain"]].corr().to_numpy()
     assert np.abs(factors - np.eye(4)).max() < 0.08

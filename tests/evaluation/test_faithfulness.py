@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rnagan import RNAGAN
+from rnagan.cohort import read_cohort
+from rnagan.data.index import open_dataset
+from rnagan.evaluation import faithfulness
+from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.expression.store import read_expression
+from rnagan.training.gan_run import GANInputs
+
+DONORS = 12
+
+
+def truth_table() -> pd.DataFrame:
+    """Two tissues of twelve donors from two centres; cortex has no air."""
+    draw = np.random.default_rng(3)
+    table = pd.DataFrame(draw.normal(size=(2 * DONORS, len(MEASURES))), columns=list(MEASURES),
+                         index=[f"{tissue}{k}" for tissue in ("cortex", "lung") for k in range(DONORS)])
+    table["tissue"] = np.repeat(["cortex", "lung"], DONORS)
+    table["site"] = np.tile(["a", "b"], DONORS)
+    table.loc[table["tissue"] == "cortex", "air_fraction"] = np.nan
+    return table
+
+
+def test_correlation_is_within_tissue_signed_and_has_its_slope() -> None:
+    truth = truth_table()
+    painted = truth[list(MEASURES)].fillna(0.0)
+    painted["nuclear_density"] = 5 - 2 * painted["nuclear_density"] + 100 * (truth["tissue"] == "lung")
+    real = painted.iloc[[0, 3, 5, 7, 13, 17, 19]] * -1
+    result = faithfulness.faithfulness(truth, painted, real)
+    assert set(result["cortex"]) == set(MEASURES) - {"air_fraction"} and set(result["lung"]) == set(MEASURES)
+    for tissue, pictured in (("cortex", 4), ("lung", 3)):
+        found = result[tissue]["nuclear_density"]
+        assert found["r"] == pytest.approx(-1) and found["slope"] == pytest.approx(-2)
+        assert found["ceiling"] == pytest.approx(1) and found["ceiling_donors"] == pictured
+        assert found["donors"] == DONORS and found["p"] < 0.01
+        assert set(found) == {"r", "slope", "low", "high", "p", "donors", "ceiling", "ceiling_donors"}
+
+
+def test_a_mere_difference_between_tissues_or_centres_is_nothing() -> None:
+    truth = truth_table()
+    noise = pd.DataFrame(np.random.default_rng(4).normal(size=(2 * DONORS, len(MEASURES))), truth.index, list(MEASURES))
+    common = 10 * (truth["tissue"] == "lung") + 5 * (truth["site"] == "b")
+    truth["nuclear_density"] = common + noise["air_fraction"] / 9
+    noise["nuclear_density"] = common + noise["site_stain"] / 9
+    pooled = np.corrcoef(truth["nuclear_density"], noise["nuclear_density"])[0, 1]
+    found = faithfulness.faithfulness(truth, noise, noise)["lung"]["nuclear_density"]
+    assert pooled > 0.99 and found["r"] > 0.99  # the centre alone makes it
+    assert found["p"] > 0.1  # and the test within centres sees through it
+
+
+def test_mean_measures_are_means_over_a_samples_tiles() -> None:
+    tiles = np.random.default_rng(0).integers(60, 255, (5, 24, 24, 3), dtype=np.uint8)
+    table = faithfulness.mean_measures({"a": tiles[:3], "b": tiles[3:]}, 1.0)
+    assert table.index.tolist() == ["a", "b"] and set(table.columns) == set(MEASURES)
+    each = measure(tiles, 1.0)
+    for name in MEASURES:
+        assert table.loc["b", name] == pytest.approx(each[name][3:].mean())
+
+
+def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -> None:
+    shards = open_dataset(inputs.shards)
+    rows = pd.DataFrame({"sample": ["s", "s", "t"], "slide": ["D0-cortex-slide", "D0-lung-slide", "D1-cortex-slide"]})
+    tiles = faithfulness.tiles_of_samples(shards, rows, 3, 32)
+    assert {name: own.shape for name, own in tiles.items()} == {"s": (3, 32, 32, 3), "t": (3, 32, 32, 3)}
+    own = faithfulness.read_tiles(shards, ["D0-cortex-slide", "D0-lung-slide"], 2, 32)
+    np.testing.assert_array_equal(tiles["s"], np.concatenate(own)[:3])
+    assert faithfulness.read_tiles(shards, ["D0-lung-slide"], 99, 16)[0].shape == (4, 16, 16, 3)  # all it has
+
+
+def test_shrinking_averages_blocks() -> None:
+    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    assert faithfulness.shrink(image, 2)[0, 1].tolist() == image[:2, 2:].mean(axis=(0, 1)).round().tolist()
+    assert faithfulness.shrink(image, 4) is image
+
+
+def test_painted_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:
+    model, expression = RNAGAN.from_pretrained(trained), read_expression(inputs.expression)
+    painted = faithfulness.paint_profiles(model, expression, ["D9-lung", "D0-cortex"], 2, seed=4)
+    row = expression.obs.index.get_loc("D9-lung")
+    latent = model.latents(expression.values[row : row + 1], expression.genes, "tpm")[0]
+    np.testing.assert_array_equal(painted["D9-lung"], model.paint(latent, 2, 4, "D9-lung"))
+    assert list(painted) == ["D9-lung", "D0-cortex"]
+
+
+def test_tissue_accuracy_knows_tissue_and_its_confusion(inputs: GANInputs) -> None:
+    shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
+    pictured = cohort[cohort["slide"] != ""]
+    real = faithfulness.tiles_of_samples(shards, pictured[pictured["split"] == "test"], 3, 32)
+    tissue_of = cohort.set_index("sample")["tissue"]
+    swapped = {name: real[name.replace("lung", "x").replace("cortex", "lung").replace("x", "cortex")] for name in real}
+    found = faithfulness.tissue_accuracy(
+        shards, pictured[pictured["split"] == "train"], real, swapped, tissue_of, 32)
+    assert found == {"real": 1.0, "painted": 0.0}

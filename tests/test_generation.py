@@ -1,0 +1,129 @@
+import runpy
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+import simplejpeg
+from click.testing import CliRunner
+from PIL import Image
+
+from rnagan import RNAGAN
+from rnagan.data.index import open_dataset
+from rnagan.data.loader import TileReader
+from rnagan.expression.store import open_profiles
+from rnagan.files import read_json
+from rnagan.generation import generate_tiles
+from rnagan.training.gan_run import GANInputs
+
+TOOL = Path(__file__).parents[1] / "tools/generate_tiles.py"
+
+
+def generate(trained: Path, profiles: Path, out: Path, **changes: object) -> str:
+    options = {"n": 3, "seed": 5, "form": "png", "split": None, "samples": []} | changes
+    return generate_tiles(trained, profiles, out, **options)
+
+
+def renamed(inputs: GANInputs, folder: Path, names: list[str]) -> Path:
+    """The first profiles under other names."""
+    adata = open_profiles(inputs.expression)[: len(names)].copy()
+    adata.obs_names = names
+    adata.write_h5ad(folder / "renamed.h5ad")
+    return folder / "renamed.h5ad"
+
+
+def test_pngs_hold_the_tiles_and_say_what_they_are(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+    told = generate(trained, inputs.expression, tmp_path / "out", split="test")
+    assert told == f"{tmp_path / 'out'}: 33 tiles of 11 profiles."
+    model, profiles = RNAGAN.from_pretrained(trained), open_profiles(inputs.expression)
+    tiles = model.generate(profiles[["D8-lung"]].copy(), 3, seed=5)
+    for k in range(3):
+        with Image.open(tmp_path / f"out/D8-lung/D8-lung_{k:04d}.png") as picture:
+            np.testing.assert_array_equal(np.asarray(picture), tiles[0, k])
+            assert picture.text["Synthetic"] == "true" and "not a photograph" in picture.text["Description"]
+            own = {name: picture.text[f"rnagan:{name}"] for name in ("model", "profile", "seed", "mpp")}
+            assert own == {"model": model.digest, "profile": "D8-lung", "seed": "5", "mpp": "1"}
+    with Image.open(tmp_path / "out/grid.png") as picture:
+        assert picture.size == (3 * 34 - 2, 11 * 34 - 2) and picture.text["Synthetic"] == "true"
+    generated = read_json(tmp_path / "out/generated.json")
+    assert (generated["model"], generated["n"], generated["seed"]) == (model.digest, 3, 5)
+    assert len(generated["profiles"]) == 11
+
+
+def test_second_run_paints_nothing(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+    options = {"samples": ["D0-lung", "D3-cortex"], "n": 1}
+    generate(trained, inputs.expression, tmp_path, **options)
+    tile = tmp_path / "D3-cortex/D3-cortex_0000.png"
+    before = tile.stat().st_mtime_ns
+    assert generate(trained, inputs.expression, tmp_path, **options) == f"{tmp_path} is up to date."
+    assert tile.stat().st_mtime_ns == before
+    assert "2 tiles of 2 profiles" in generate(trained, inputs.expression, tmp_path, **options | {"seed": 6})
+    assert tile.stat().st_mtime_ns != before
+
+
+def test_shards_are_read_as_any_others(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+    generate(trained, inputs.expression, tmp_path, form="shards", samples=["D0-lung", "D11-lung2"])
+    shards = open_dataset(tmp_path)
+    assert (shards.tile_px, shards.mpp) == (32, 1.0)
+    assert shards.slides[["slide", "tiles"]].values.tolist() == [["D0-lung", 3], ["D11-lung2", 3]]
+    model, profiles = RNAGAN.from_pretrained(trained), open_profiles(inputs.expression)
+    tiles = model.generate(profiles[["D11-lung2"]].copy(), 3, seed=5)[0]
+    reader = TileReader(shards, ["D0-lung", "D11-lung2"])
+    for k, tile in enumerate(tiles):
+        assert reader.read(1, k) == simplejpeg.encode_jpeg(tile, 95, "RGB", "444")
+    record = read_json(tmp_path / "D11-lung2.record.json")
+    assert record["source"] == {"synthetic": True, "model": model.digest, "profile": "D11-lung2", "seed": 5}
+
+
+@pytest.mark.parametrize("form", ["png", "shards"])
+def test_hostile_names_stay_in_the_folder(trained: Path, inputs: GANInputs, tmp_path: Path, form: str) -> None:
+    names = ["../../x", "/etc/passwd", "..", "a.b/c.d", ".hidden"]
+    generate(trained, renamed(inputs, tmp_path, names), tmp_path / "deep/er/out", form=form, n=1)
+    outside = [path for path in tmp_path.rglob("*") if path.is_file() and tmp_path / "deep/er/out" not in path.parents]
+    assert outside == [tmp_path / "renamed.h5ad"]
+    made = {path.stem for path in (tmp_path / "deep/er/out").rglob("*.png" if form == "png" else "*.tar")}
+    ending = "_0000" if form == "png" else ""
+    assert made - {"grid"} == {f"{name}{ending}" for name in ("x", "passwd", "__", "c_d", "_hidden")}
+    if form == "png":
+        with Image.open(tmp_path / "deep/er/out/x/x_0000.png") as picture:
+            assert picture.text["rnagan:profile"] == "../../x"
+
+
+def test_names_that_cannot_be_told_apart_or_written_are_refused(
+    trained: Path, inputs: GANInputs, tmp_path: Path
+) -> None:
+    for names, told in (
+        (["a.1", "b", "a_1"], "2 profiles would be written as a_1; give each a name of its own"),
+        (["a", "b\\c"], "can't name a shard"),
+        (["a", "b" * 71], "can't name a shard"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            generate(trained, renamed(inputs, tmp_path, names), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_bad_choices(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no profile D99"):
+        generate(trained, inputs.expression, tmp_path / "out", samples=["D99"])
+    with pytest.raises(ValueError, match="has no profile D0-lung in split test"):
+        generate(trained, inputs.expression, tmp_path / "out", samples=["D0-lung"], split="test")
+    train_only = open_profiles(inputs.expression)[:4].copy()
+    train_only.write_h5ad(tmp_path / "train.h5ad")
+    with pytest.raises(ValueError, match="has no profile in split test"):
+        generate(trained, tmp_path / "train.h5ad", tmp_path / "out", split="test")
+    plain = anndata.AnnData(train_only.X, obs=train_only.obs[[]], var=train_only.var, uns={"units": "tpm"})
+    plain.write_h5ad(tmp_path / "plain.h5ad")
+    with pytest.raises(ValueError, match="has no obs column split; leave --split out"):
+        generate(trained, tmp_path / "plain.h5ad", tmp_path / "out", split="test")
+    assert "12 tiles of 4 profiles" in generate(trained, tmp_path / "plain.h5ad", tmp_path / "out")
+
+
+def test_script(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+    main = runpy.run_path(str(TOOL))["main"]
+    options = [f"--model={trained}", f"--out={tmp_path / 'out'}", "--sample=D0-lung", "--n=2"]
+    done = CliRunner().invoke(main, [*options, f"--profiles={inputs.expression}"])
+    assert (done.exit_code, done.output) == (0, f"{tmp_path / 'out'}: 2 tiles of 1 profiles.\n")
+    bad = CliRunner().invoke(main, [*options, f"--profiles={tmp_path / 'none.h5ad'}"])
+    assert bad.exit_code == 1
+    assert bad.output == f"Error: The profiles {tmp_path / 'none.h5ad'} don't exist; make them with " \
+                         "shards/build_expression.py.\n"

@@ -1,0 +1,97 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from rnagan.training import launch
+from rnagan.training.gan_run import GANInputs
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+TWO = str(ROOT / "launch_configs/cpu_two_processes.yaml")
+ACCELERATE = [sys.executable, str(BIN / "accelerate"), "launch"]
+
+
+def under(monkeypatch: pytest.MonkeyPatch, *parents: list[str]) -> int | None:
+    """What `processes_asked` says below processes with these command lines, nearest first."""
+    class Parent:
+        def __init__(self, words: list[str]) -> None:
+            self.cmdline = lambda: words
+
+    class Own:
+        def parents(self) -> list[Parent]:
+            return [Parent(words) for words in parents]
+
+    monkeypatch.setattr(psutil, "Process", Own)
+    return launch.processes_asked()
+
+
+@pytest.mark.parametrize(("words", "asked"), [
+    ([*ACCELERATE, "--cpu", "--num_processes", "2", "tools/train_rnagan.py"], 2),
+    ([*ACCELERATE, "--num_processes=8", "tools/train_rnagan.py"], 8),
+    ([*ACCELERATE, "--num-processes", "4", "tools/train_rnagan.py"], 4),
+    ([*ACCELERATE, "--config_file", TWO, "tools/train_rnagan.py"], 2),
+    ([*ACCELERATE, f"--config_file={TWO}", "tools/train_rnagan.py"], 2),
+    ([*ACCELERATE, "--config_file", TWO, "--num_processes", "3", "tools/train_rnagan.py"], 3),
+    ([*ACCELERATE, "--config-file", "missing.yaml", "tools/train_rnagan.py"], None),
+    ([*ACCELERATE, "tools/train_rnagan.py", "--cohort", "c.csv"], None),
+    ([sys.executable, str(BIN / "accelerate-launch"), "--num_processes", "2", "tools/train_rnagan.py"], 2),
+    ([sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "tools/train_rnagan.py"], 2),
+    (["bash", "-c", "accelerate launch --num_processes 2 tools/train_rnagan.py"], None),
+    ([sys.executable, "-m", "pytest", "--num_processes", "2"], None),
+])
+def test_what_the_launcher_was_asked_for(monkeypatch: pytest.MonkeyPatch, words: list[str], asked: int | None) -> None:
+    assert under(monkeypatch, ["bash"], words) == asked
+
+
+def test_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert under(monkeypatch, ["bash"], ["/sbin/init"]) is None
+    assert under(monkeypatch) is None
+
+
+def test_process_count() -> None:
+    for got, asked in ((1, None), (1, 1), (2, None), (8, 8)):
+        launch.check_process_count(got, asked)
+    with pytest.raises(ValueError, match="2 processes were asked for and 1 started; on CPUs launch with"):
+        launch.check_process_count(1, 2)
+
+
+def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("float64", "float32", "bf16", "fp16"):
+        assert launch.resolve_precision(name) == name
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for fast, meant in ((True, "bf16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda fast=fast: fast)
+        assert launch.resolve_precision("auto") == meant
+
+
+def test_start_sets_threads_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        accelerator = launch.start("float32", 7, threads=1)
+        assert (accelerator.num_processes, accelerator.mixed_precision, torch.get_num_threads()) == (1, "no", 1)
+        drawn = torch.rand(3)
+        torch.manual_seed(7)
+        assert torch.equal(drawn, torch.rand(3))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(10**6))
+        launch.start("float32", 7)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.distributed
+def test_launch_that_would_silently_run_one_process_is_refused(inputs: GANInputs, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [*ACCELERATE, "--cpu", "--num_processes", "2", str(ROOT / "tools/train_rnagan.py"),
+         f"--shards={inputs.shards}", f"--cohort={inputs.cohort}", f"--out={tmp_path / 'run'}",
+         "--mode=gan", "--resolution=32", "--images=8", "--batch-size=8"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120)
+    assert run.returncode != 0
+    assert "Error: 2 processes were asked for and 1 started" in run.stderr
+    assert "rnagan" not in run.stderr.split("Error: ")[0].replace(str(ROOT), "")  # no traceback of ours
+    assert not (tmp_path / "run").exists()

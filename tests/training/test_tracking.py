@@ -1,0 +1,94 @@
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+
+from rnagan.config import VAEConfig
+from rnagan.training.tracking import RunLog, default_tracking_uri, read_metrics
+
+CONFIG = VAEConfig(latent=6)
+
+
+def images(run: Path) -> list[int]:
+    return [row["images"] for row in read_metrics(run)]
+
+
+def test_real_mlflow_mirrors_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = tmp_path / "runs" / "first"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # the warning of an unreachable server
+        log = RunLog(run, CONFIG, "toy", main=True, tags={"mode": "gan"})
+        log.metrics(8, {"loss": 2.0})
+        log.metrics(16, {"loss": 1.0})
+        (run / "samples").mkdir()
+        (run / "samples/a.txt").write_text("tile")
+        log.artifact(run / "samples/a.txt")
+        log.close(finished=False)
+        resumed = RunLog(run, CONFIG, "toy", main=True, resumed_at=8, run_id=log.run_id)
+        resumed.metrics(16, {"loss": 0.5})
+        resumed.close()
+    assert (tmp_path / "runs/mlflow.db").is_file()
+    client = MlflowClient(tracking_uri=default_tracking_uri(run))
+    told = client.get_run(log.run_id)
+    assert resumed.run_id == log.run_id and told.info.status == "FINISHED" and told.info.run_name == "first"
+    assert told.data.params["latent"] == "6" and told.data.tags["mode"] == "gan"
+    assert told.data.metrics["loss"] == 0.5
+    assert client.get_experiment(told.info.experiment_id).name == "toy"
+    assert [entry.path for entry in client.list_artifacts(log.run_id, "samples")] == ["samples/a.txt"]
+    assert [(row["images"], row["loss"]) for row in read_metrics(run)] == [(8, 2.0), (16, 0.5)]
+
+
+def test_unreachable_server_costs_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.warns(UserWarning, match=r"MLflow is not reachable .* its record is in .*run") as told:
+        log = RunLog(tmp_path / "run", CONFIG, "toy", main=True)
+        for count in (8, 16):
+            log.metrics(count, {"loss": 1 / count})
+        log.artifact(tmp_path / "run/config.yaml")
+        log.close()
+    assert len([w for w in told if "MLflow" in str(w.message)]) == 1
+    assert images(tmp_path / "run") == [8, 16] and log.run_id is None
+
+
+def test_server_that_fails_later_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        calls = 0
+
+        def log_batch(self, *_: object, **__: object) -> None:
+            self.calls += 1
+            raise ConnectionError("gone")
+
+    client = Failing()
+    monkeypatch.setattr(RunLog, "_start_mlflow", lambda self, *_: setattr(self, "_client", client))
+    log = RunLog(tmp_path, CONFIG, "toy", main=True)
+    with pytest.warns(UserWarning, match=r"ConnectionError: gone"):
+        log.metrics(8, {"loss": 1.0})
+    log.metrics(16, {"loss": 1.0})
+    assert client.calls == 1 and images(tmp_path) == [8, 16]
+
+
+@pytest.mark.usefixtures("no_mlflow")
+def test_record_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, CONFIG, "toy", main=True)
+    for count in (8, 16, 24):
+        log.metrics(count, {"loss": 1.0})
+    with open(tmp_path / "metrics.jsonl", "a") as handle:
+        handle.write('{"images": 32, "lo')  # the power failed
+    assert images(tmp_path) == [8, 16, 24]
+    RunLog(tmp_path, CONFIG, "toy", main=True, resumed_at=16).metrics(24, {"loss": 2.0})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["images"] for line in lines] == [8, 16, 24]
+    RunLog(tmp_path, CONFIG, "toy", main=True)
+    assert images(tmp_path) == []
+
+
+def test_only_the_main_process_writes(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "run", CONFIG, "toy", main=False)
+    log.metrics(8, {"loss": 1.0})
+    log.artifact(Path("anything"))
+    log.close()
+    assert not (tmp_path / "run").exists()
