@@ -57,6 +57,8 @@ def read_json(path: Path | str) -> Any:
 
 def sha256_of_file(path: Path | str) -> str:
     """Hex SHA-256 of a file's bytes, read in pieces."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist.")
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

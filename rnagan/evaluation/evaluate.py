@@ -21,7 +21,7 @@ from rnagan.evaluation.faithfulness import (
 )
 from rnagan.evaluation.figures import measured_on_expected, real_beside_painted
 from rnagan.expression.store import read_expression
-from rnagan.files import atomic_path, read_json, sha256_of, write_json
+from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.pretrained import RNAGAN
 
 DONORS_SHOWN = 6  # rows of a picture, a tissue
@@ -45,7 +45,9 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
     `measures.png`.
     """
     model = RNAGAN.from_pretrained(inputs.model)
-    asked = sha256_of({"inputs": {k: str(v) for k, v in dataclasses.asdict(inputs).items()}, "model": model.digest,
+    shards = open_dataset(inputs.shards)
+    tables = [inputs.cohort, inputs.expression, *([] if inputs.truth is None else [inputs.truth])]
+    asked = sha256_of({"model": model.digest, "shards": shards.digest, "tables": [sha256_of_file(path) for path in tables],
                        "split": split, "n": n, "seed": seed, "version": rnagan.__version__})
     if (out / "evaluation.json").is_file() and (stored := read_json(out / "evaluation.json"))["asked"] == asked:
         return stored

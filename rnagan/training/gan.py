@@ -35,6 +35,7 @@ MAY_CHANGE_ON_RESUME = {
 class GANTrainer:
     """Trains a generator on the tiles of a selection, with each tile's own profile as its condition.
 
+    `made_from` names what the inputs are by their digests: a checkpoint goes on with the same inputs only.
     `latents` (slides, latent) are the profiles of the selection's rows, encoded once, and `bottleneck` makes the
     condition of them; both are None in the modes without profiles. `fixed` are the latents of the profiles (validation
     donors) painted in every sample grid.
@@ -42,6 +43,7 @@ class GANTrainer:
 
     def __init__(
         self, config: GANConfig, accelerator: Accelerator, out: Path, shards: ShardSet, selection: Selection,
+        made_from: dict[str, str],
         bottleneck: Bottleneck | None = None, latents: Tensor | None = None, fixed: Tensor | None = None,
     ) -> None:
         self.config, self.accelerator, self.out = config, accelerator, Path(out)
@@ -59,7 +61,7 @@ class GANTrainer:
             generator, critic, _adam(generator, config.generator_lr, config), _adam(critic, config.critic_lr, config))
         self.step = GANStep(config, accelerator, self.generator, self.critic, self.generator_optimizer,
                             self.critic_optimizer, self.condition_width)
-        self.shards, self.selection = shards, selection
+        self.shards, self.selection, self.made_from = shards, selection, made_from
         self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
         self._stop_asked = False
         self._resume()
@@ -86,7 +88,8 @@ class GANTrainer:
         if self.accelerator.is_main_process and checkpoint.latest_checkpoint(self.out) != self._checkpoint_path():
             checkpoint.save_checkpoint(
                 self._checkpoint_path(), self._modules(), self._optimizers(),
-                {"images": self.images, "steps": self.steps, "mlflow_run": self.log.run_id},
+                {"images": self.images, "steps": self.steps, "mlflow_run": self.log.run_id,
+                 "made_from": self.made_from},
             )
             checkpoint.keep_newest(self.out, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
@@ -170,6 +173,7 @@ class GANTrainer:
         if newest is not None:
             _check_same_config(self.config, load_config(GANConfig, self.out / "config.yaml"), self.out)
             stored = checkpoint.load_checkpoint(newest)
+            check_made_from(self.made_from, stored.state["made_from"], self.out)
             for name, module in self._modules().items():
                 stored.load_module(name, module)
             for name, optimizer in self._optimizers().items():
@@ -247,6 +251,13 @@ def _to_resolution(tiles: Tensor, resolution: int) -> Tensor:
     """uint8 tiles (n, 3, S, S) shrunk by area to `resolution`, which divides S."""
     factor = tiles.shape[-1] // resolution
     return tiles if factor == 1 else F.avg_pool2d(tiles.float(), factor).round().to(torch.uint8)
+
+
+def check_made_from(now: dict[str, str], before: dict[str, str], out: Path) -> None:
+    """Refuse to go on with a run whose shards, cohort, VAE or expression are not what it was started with."""
+    differs = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
+    if differs:
+        raise ValueError(f"{out} was started with another {' and another '.join(differs)}; choose another --out.")
 
 
 def _check_same_config(new: GANConfig, old: GANConfig, out: Path) -> None:

@@ -11,13 +11,13 @@ import torch
 from rnagan import progress
 from rnagan.cohort import read_cohort
 from rnagan.config import GANConfig, load_config
-from rnagan.data.index import open_dataset
+from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import Selection, select
 from rnagan.expression.store import Expression, read_expression
-from rnagan.files import read_json
+from rnagan.files import read_json, sha256_of_file
 from rnagan.models.condition import Bottleneck, make_bottleneck
 from rnagan.pretrained import RNAGAN, model_folder
-from rnagan.training.gan import GANTrainer, check_run
+from rnagan.training.gan import GANTrainer, check_made_from, check_run
 from rnagan.training.launch import start
 from rnagan.vae import VAEModel, load_vae
 
@@ -47,11 +47,12 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
 
     Raises `ValueError` or `FileNotFoundError` with one sentence on inputs that don't fit together.
     """
-    if _is_finished(config, out):
-        progress.say(f"{out} is up to date ({config.images:,} images).")
-        return
     _check_paths(config, inputs)
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
+    made_from = _digests(inputs, shards)
+    if _is_finished(config, made_from, out):
+        progress.say(f"{out} is up to date ({config.images:,} images).")
+        return
     selection = select(shards, cohort, "train", config.tiles_per_slide)
     profiles = None
     if config.mode == "rnagan":
@@ -63,7 +64,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     if dry_run:
         return
     trainer = GANTrainer(
-        config, accelerator, out, shards, selection,
+        config, accelerator, out, shards, selection, made_from,
         *(() if profiles is None else (profiles.bottleneck, profiles.latents, profiles.fixed)))
     finished = False
     try:
@@ -71,20 +72,30 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
         if accelerator.is_main_process:
             model = RNAGAN(config, trainer.average.module, shards.mpp, sorted(selection.table["tissue"].unique()), "",
                            None if profiles is None else profiles.vae, trainer.bottleneck)
-            model.save(Path(out) / "model", inputs.vae, {"images": trainer.images})
+            model.save(Path(out) / "model", inputs.vae, {"images": trainer.images, "made_from": made_from})
             progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
     finally:
         trainer.close(finished)
         accelerator.end_training()
 
 
-def _is_finished(config: GANConfig, out: Path) -> bool:
+def _digests(inputs: GANInputs, shards: ShardSet) -> dict[str, str]:
+    """Digests of everything that a run is made from; the settings are kept beside them."""
+    found = {"shards": shards.digest, "cohort": sha256_of_file(inputs.cohort)}
+    if inputs.vae is not None and inputs.expression is not None:
+        found |= {"vae": sha256_of_file(model_folder(inputs.vae) / "model.json"),
+                  "expression": sha256_of_file(inputs.expression)}
+    return found
+
+
+def _is_finished(config: GANConfig, made_from: dict[str, str], out: Path) -> bool:
     try:
         folder = model_folder(out)
     except FileNotFoundError:
         return False
-    trained = read_json(folder / "model.json")["images"]
-    return trained >= config.images and load_config(GANConfig, folder / "config.yaml") == config
+    told = read_json(folder / "model.json")
+    check_made_from(made_from, told["made_from"], out)
+    return told["images"] >= config.images and load_config(GANConfig, folder / "config.yaml") == config
 
 
 def _check_paths(config: GANConfig, inputs: GANInputs) -> None:
