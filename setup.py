@@ -5,8 +5,10 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 VERSION = next(
-    line.split('"')[1] for line in Path("rnagan/__init__.py").read_text(encoding="utf-8").splitlines()
-    if line.startswith("__version__"))
+    line.split('"')[1]
+    for line in Path("rnagan/__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
 
 setup(
     name="rnagan",
@@ -49,8 +51,18 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "dev": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14",
-                "scikit-learn>=1.5", "types-pyyaml", "types-psutil", "types-tqdm"],
+        "dev": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+            "mypy>=1.14",
+            "scikit-learn>=1.5",
+            "types-pyyaml",
+            "types-psutil",
+            "types-tqdm",
+        ],
     },
     classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3.11"],
 )

@@ -23,7 +23,7 @@ ROUNDS = 5
 
 
 def plain_step(config: GANConfig) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
-    """The released arrangement in plain PyTorch, float32: generator, critic and penalty each with a forward of their own."""
+    """The released arrangement in plain PyTorch, float32: generator, critic and penalty with a forward each."""
     generator, critic = build_generator(config, CONDITION_WIDTH), build_critic(config, CONDITION_WIDTH)
     optimizers = [torch.optim.Adam(network.parameters(), lr=1e-4) for network in (generator, critic)]
     width = noise_width(config, CONDITION_WIDTH)
@@ -52,7 +52,10 @@ def plain_step(config: GANConfig) -> Callable[[int, torch.Tensor, torch.Tensor],
 
 def our_step(config: GANConfig, accelerator: Accelerator) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
     """The trainer's step."""
-    networks = [build(config, CONDITION_WIDTH).to(memory_format=torch.channels_last) for build in (build_generator, build_critic)]
+    networks = [
+        build(config, CONDITION_WIDTH).to(memory_format=torch.channels_last)
+        for build in (build_generator, build_critic)
+    ]
     optimizers = [torch.optim.Adam(network.parameters(), lr=1e-4, fused=True) for network in networks]
     step = GANStep(config, accelerator, *accelerator.prepare(*networks, *optimizers), condition_width=CONDITION_WIDTH)
 
@@ -77,22 +80,38 @@ def images_per_second(step: Callable, config: GANConfig, steps: int) -> float:
 @click.option("--width", default=24, show_default=True)
 @click.option("--steps", default=8, show_default=True, help="Steps a round.")
 def main(resolution: int, batch_size: int, width: int, steps: int) -> None:
-    config = GANConfig(resolution=resolution, batch_size=batch_size, generator_width=width, critic_width=width,
-                       diffaugment="none", flips=False, quarter_turns=False, condition_noise=0.0)
+    config = GANConfig(
+        resolution=resolution,
+        batch_size=batch_size,
+        generator_width=width,
+        critic_width=width,
+        diffaugment="none",
+        flips=False,
+        quarter_turns=False,
+        condition_noise=0.0,
+    )
     accelerator = start(config.precision, seed=0)
     contenders = {"ours": our_step(config, accelerator), "plain": plain_step(config)}
     rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for name, step in contenders.items():
+    for step in contenders.values():
         images_per_second(step, config, 2)  # warm-up
     for _ in range(ROUNDS):
         for name, step in contenders.items():
             rates[name].append(images_per_second(step, config, steps))
-    print(json.dumps({
-        "precision": accelerator.mixed_precision, "threads": torch.get_num_threads(), "resolution": resolution,
-        "images_per_second": round(statistics.median(rates["ours"]), 1),
-        "images_per_second_plain": round(statistics.median(rates["plain"]), 1),
-        "ratio_plain": round(statistics.median(a / b for a, b in zip(rates["ours"], rates["plain"], strict=True)), 2),
-    }))
+    print(
+        json.dumps(
+            {
+                "precision": accelerator.mixed_precision,
+                "threads": torch.get_num_threads(),
+                "resolution": resolution,
+                "images_per_second": round(statistics.median(rates["ours"]), 1),
+                "images_per_second_plain": round(statistics.median(rates["plain"]), 1),
+                "ratio_plain": round(
+                    statistics.median(a / b for a, b in zip(rates["ours"], rates["plain"], strict=True)), 2
+                ),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

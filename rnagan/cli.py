@@ -3,10 +3,15 @@
 import dataclasses
 import errno
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 import click
+
+# Threads that spin while they wait starve one another on a shared machine (ten times slower, measured). It must be set
+# before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from rnagan.config import C, Config, field_types, read_preset, read_yaml, resolve
 

@@ -32,7 +32,8 @@ def check_shard_name(name: str) -> str:
     """Return `name`, or raise `ValueError` where it could not name a file in the folder of shards."""
     if not re.fullmatch(r"[^/\\.\x00-\x1f]+", name) or len(name.encode()) > _LONGEST_NAME:
         raise ValueError(
-            f"{name!r} can't name a shard: 1 to {_LONGEST_NAME} bytes without dot, slash or control character.")
+            f"{name!r} can't name a shard: 1 to {_LONGEST_NAME} bytes without dot, slash or control character."
+        )
     return name
 
 
@@ -61,8 +62,10 @@ def check_cohort(cohort: pd.DataFrame, name: str = "The cohort table") -> None:
         if column in cohort:
             splits = cohort[cohort[column] != ""].groupby(column)["split"].nunique()
             if (splits > 1).any():
-                raise ValueError(f"{name} has a {column} in two splits ({first_few(splits.index[splits > 1])}); "
-                                 "training would see what it is tested on.")
+                raise ValueError(
+                    f"{name} has a {column} in two splits ({first_few(splits.index[splits > 1])}); "
+                    "training would see what it is tested on."
+                )
     for slide in cohort["slide"]:
         if slide:
             check_shard_name(slide)
@@ -76,9 +79,19 @@ def read_samples(path: Path | str, columns: Mapping[str, str] | None = None) -> 
     donor column each sample is its own donor. Only these columns are read, however wide the table is.
     """
     names = column_names(path)
-    found = _find_columns(names, columns or {}, path, {
-        "sample": ("sample", "SAMPID"), "donor": ("donor",), "tissue": ("tissue", "SMTSD", "SMTS"),
-        "site": ("site", "SMCENTER"), "use": ("SMAFRZE",)}, required=("sample", "tissue"))
+    found = _find_columns(
+        names,
+        columns or {},
+        path,
+        {
+            "sample": ("sample", "SAMPID"),
+            "donor": ("donor",),
+            "tissue": ("tissue", "SMTSD", "SMTS"),
+            "site": ("site", "SMCENTER"),
+            "use": ("SMAFRZE",),
+        },
+        required=("sample", "tissue"),
+    )
     samples = read_table(path, list(dict.fromkeys(found.values())))
     samples = pd.DataFrame({name: samples[column] for name, column in found.items()})
     if "use" in samples:
@@ -103,9 +116,13 @@ def read_slides(path: Path | str, columns: Mapping[str, str] | None = None) -> p
     """
     names = column_names(path)
     tiles = "path" in names and "slide" not in names
-    found = _find_columns(names, columns or {}, path, {
-        "slide": ("slide",), "donor": ("donor",), "tissue": ("tissue",), "site": ("site",), "sample": ("sample",)},
-        required=("donor", "tissue") if tiles else ("slide",) if "sample" in names else ("slide", "donor", "tissue"))
+    found = _find_columns(
+        names,
+        columns or {},
+        path,
+        {"slide": ("slide",), "donor": ("donor",), "tissue": ("tissue",), "site": ("site",), "sample": ("sample",)},
+        required=("donor", "tissue") if tiles else ("slide",) if "sample" in names else ("slide", "donor", "tissue"),
+    )
     slides = read_table(path, list(dict.fromkeys(found.values())))
     slides = pd.DataFrame({name: slides[column] for name, column in found.items()})
     if tiles:
@@ -123,7 +140,10 @@ def _id_of_slide_or_file(text: str) -> str:
 
 
 def _find_columns(
-    names: list[str], given: Mapping[str, str], path: Path | str, known: Mapping[str, tuple[str, ...]],
+    names: list[str],
+    given: Mapping[str, str],
+    path: Path | str,
+    known: Mapping[str, tuple[str, ...]],
     required: tuple[str, ...],
 ) -> dict[str, str]:
     """Our name → the table's column: the given one, else the first known one that the table has."""
@@ -140,8 +160,14 @@ def _find_columns(
 
 
 def make_cohort_table(
-    samples: Path | str, slides: Path | str, out: Path | str, *, pair_by: str = "donor",
-    columns: Mapping[str, str | None] | None = None, seed: int = 0, extend: Path | str | None = None,
+    samples: Path | str,
+    slides: Path | str,
+    out: Path | str,
+    *,
+    pair_by: str = "donor",
+    columns: Mapping[str, str | None] | None = None,
+    seed: int = 0,
+    extend: Path | str | None = None,
 ) -> list[str]:
     """Read both tables, build the cohort table and write it to `out`; returns lines that say what became of them.
 
@@ -153,8 +179,9 @@ def make_cohort_table(
     for ours, column in given.items():
         if all(column not in header for header in headers.values()):
             raise ValueError(f"Neither {samples} nor {slides} has the column {column} (--{ours}-column).")
-    own = {path: {ours: column for ours, column in given.items() if column in header}
-           for path, header in headers.items()}
+    own = {
+        path: {ours: column for ours, column in given.items() if column in header} for path, header in headers.items()
+    }
     existing = read_cohort(extend) if extend else None
     profiles, images = read_samples(samples, own[samples]), read_slides(slides, own[slides])
     cohort, notes = build_cohort(profiles, images, pair_by, seed, existing)
@@ -176,7 +203,9 @@ def describe(cohort: pd.DataFrame) -> str:
 
 
 def assign_splits(
-    donor_tissues: Mapping[str, set[str]], fractions: tuple[float, float, float] = (0.6, 0.2, 0.2), seed: int = 0,
+    donor_tissues: Mapping[str, set[str]],
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    seed: int = 0,
     existing: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Split of each donor: train, validation or test, in about `fractions` of all donors, of each tissue's donors, and
@@ -205,7 +234,10 @@ def assign_splits(
 
 
 def build_cohort(
-    samples: pd.DataFrame, slides: pd.DataFrame, pair_by: str = "donor", seed: int = 0,
+    samples: pd.DataFrame,
+    slides: pd.DataFrame,
+    pair_by: str = "donor",
+    seed: int = 0,
     existing: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Pair profiles with slides and split by donor; returns the cohort table and notes for the user.
@@ -262,8 +294,10 @@ def _pair_by_tissue(
     tissues = slides["tissue"].str.casefold().groupby(slides["donor"]).agg(lambda of_donor: sorted(set(of_donor)))
     mixed = tissues[tissues.map(len) > 1]
     if len(mixed):
-        raise ValueError(f"Image donors with several tissues ({first_few(mixed.index)}) can't be paired by tissue: "
-                         "their images could land in two splits.")
+        raise ValueError(
+            f"Image donors with several tissues ({first_few(mixed.index)}) can't be paired by tissue: "
+            "their images could land in two splits."
+        )
     partner: dict[str, str] = {}
     if existing is not None and "image_donor" in existing:
         paired = existing[(existing["image_donor"] != "") & existing["sample"].isin(samples["sample"])]
@@ -287,7 +321,9 @@ def _pair_by_tissue(
 def _note_unpaired(slides: pd.DataFrame, partner: pd.Series, notes: list[str]) -> None:
     left = slides.loc[partner.isna(), "slide"]
     if len(left) == len(slides):
-        raise ValueError(f"No slide has a profile (slides {first_few(left)}): do donors and tissues of the two tables "
-                         "have the same names? Name other columns with --donor-column and --tissue-column.")
+        raise ValueError(
+            f"No slide has a profile (slides {first_few(left)}): do donors and tissues of the two tables "
+            "have the same names? Name other columns with --donor-column and --tissue-column."
+        )
     if len(left):
         notes.append(f"{len(left):,} slides have no profile and are left out: {first_few(left)}.")

@@ -15,8 +15,12 @@ from rnagan.files import sha256_of, write_text
 
 
 def setting(
-    default: Any, meaning: str, *, choices: tuple[str, ...] | None = None,
-    low: float | None = None, high: float | None = None,
+    default: Any,
+    meaning: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    low: float | None = None,
+    high: float | None = None,
 ) -> Any:
     """A config field: its default, what it means with its unit, and the values it may take (bounds included)."""
     metadata = {"meaning": meaning, "choices": choices, "low": low, "high": high}
@@ -135,15 +139,20 @@ class TilingConfig(Config):
     mpp: float = setting(0.5, "resolution of a stored tile, µm per px (article: 0.5, 20×)", low=0.05, high=32.0)
     max_tiles: int = setting(4000, "tiles kept of a slide at most (article: 4000)", low=1)
     max_background: float = setting(
-        0.6, "a tile with a larger share of background is dropped (article: 0.6)", low=0.0, high=1.0)
+        0.6, "a tile with a larger share of background is dropped (article: 0.6)", low=0.0, high=1.0
+    )
     min_contrast: float = setting(
-        0.05, "a tile whose 1st to 99th grey percentile spans less of the range is dropped (article: 'low contrast')",
-        low=0.0, high=1.0)
+        0.05,
+        "a tile whose 1st to 99th grey percentile spans less of the range is dropped (article: 'low contrast')",
+        low=0.0,
+        high=1.0,
+    )
     thumbnail_mpp: float = setting(8.0, "resolution at which tissue is found, µm per px", low=0.25, high=64.0)
     jpeg_quality: int = setting(90, "JPEG quality of a stored tile", low=50, high=100)
     seed: int = setting(0, "seed of the order of tiles within a shard", low=0)
     missing_mpp: str = setting(
-        "error", "a slide that says no resolution: 'error', 'skip', or its µm per px as a number")
+        "error", "a slide that says no resolution: 'error', 'skip', or its µm per px as a number"
+    )
 
     def check(self) -> None:
         if self.missing_mpp not in ("error", "skip"):
@@ -167,7 +176,8 @@ class GANConfig(Config):
     mode: str = setting(
         "rnagan",
         "what the generator sees: profile and noise, noise with real tiles only, or the noise of rnagan alone",
-        choices=("rnagan", "gan", "noise_only"))
+        choices=("rnagan", "gan", "noise_only"),
+    )
     resolution: int = setting(64, "width and height of a painted tile, px; a power of two", low=32, high=512)
     images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1)
     batch_size: int = setting(64, "real tiles a critic step, over all processes", low=2)
@@ -176,32 +186,45 @@ class GANConfig(Config):
     condition: str = setting(
         "bottleneck",
         "what is made of a profile: active latent units beside the noise, or latent + noise as in the paper",
-        choices=("bottleneck", "latent_plus_noise"))
+        choices=("bottleneck", "latent_plus_noise"),
+    )
     condition_units: int = setting(64, "active latent units that pass the bottleneck at most", low=1)
     condition_noise: float = setting(
-        0.15, "SD of the normal noise on the condition in training, in SDs of the training split", low=0.0)
+        0.15, "SD of the normal noise on the condition in training, in SDs of the training split", low=0.0
+    )
     noise_units: int = setting(
-        64, "width of the generator's own noise (not used by latent_plus_noise in rnagan)", low=1)
+        64, "width of the generator's own noise (not used by latent_plus_noise in rnagan)", low=1
+    )
     noise_range: float = setting(0.3, "half-range of the uniform noise of latent_plus_noise and noise_only", low=0.0)
     batch_standardise: bool = setting(
-        False, "standardise the generator's input over the batch: cancels the profile, as released")
+        False, "standardise the generator's input over the batch: cancels the profile, as released"
+    )
     tile_order: str = setting("mixed", "donors mixed in every batch, or slide by slide", choices=("mixed", "by_slide"))
 
     generator: str = setting(
-        "upsample", "up-sample and convolve, or DCGAN's transposed convolutions", choices=("upsample", "dcgan"))
+        "upsample", "up-sample and convolve, or DCGAN's transposed convolutions", choices=("upsample", "dcgan")
+    )
     generator_width: int = setting(32, "channels of the generator's last feature map", low=4)
     generator_norm: str = setting("group", "normalisation in the generator", choices=("group", "batch", "none"))
     critic: str = setting(
-        "projection", "critic that is shown the condition, or one that sees the image alone",
-        choices=("projection", "image_only"))
+        "projection",
+        "critic that is shown the condition, or one that sees the image alone",
+        choices=("projection", "image_only"),
+    )
     critic_width: int = setting(32, "channels of the critic's first feature map", low=4)
     critic_norm: str = setting("none", "normalisation in the critic", choices=("none", "batch"))
 
     penalty_weight: float = setting(10.0, "weight of the gradient penalty", low=0.0)
-    penalty_norm: str = setting("per_sample", "one gradient norm a sample, or one over the whole batch as released",
-        choices=("per_sample", "whole_batch"))
-    penalty_step: str = setting("joint", "penalty in one backward with the scores, or a step of its own as released",
-        choices=("joint", "separate"))
+    penalty_norm: str = setting(
+        "per_sample",
+        "one gradient norm a sample, or one over the whole batch as released",
+        choices=("per_sample", "whole_batch"),
+    )
+    penalty_step: str = setting(
+        "joint",
+        "penalty in one backward with the scores, or a step of its own as released",
+        choices=("joint", "separate"),
+    )
     critic_steps: int = setting(2, "critic steps for one generator step", low=1)
     generator_lr: float = setting(4e-4, "Adam's learning rate of the generator", low=0.0)
     critic_lr: float = setting(4e-4, "Adam's learning rate of the critic", low=0.0)
@@ -212,15 +235,19 @@ class GANConfig(Config):
     flips: bool = setting(True, "random horizontal and vertical flips of real tiles")
     quarter_turns: bool = setting(True, "random quarter turns of real tiles")
     colour_jitter: float = setting(
-        0.0, "strength of brightness, contrast, saturation and hue jitter of real tiles", low=0.0, high=1.0)
+        0.0, "strength of brightness, contrast, saturation and hue jitter of real tiles", low=0.0, high=1.0
+    )
     diffaugment: str = setting(
-        "translation,cutout", "what the critic's real and painted tiles both go through, or none",
-        choices=("translation,cutout", "none"))
+        "translation,cutout",
+        "what the critic's real and painted tiles both go through, or none",
+        choices=("translation,cutout", "none"),
+    )
 
     tiles_per_slide: int = setting(600, "first tiles of each shard that are used (article: 600)", low=1)
-    window_slides: int = setting(256, "shards that a batch can mix at a time", low=1)
-    precision: str = setting("auto", "bf16 where the machine computes in it, else float32",
-        choices=("auto", "float64", "float32", "bf16", "fp16"))
+    window_slides: int = setting(256, "shards that are open at a time, and so can meet in a batch", low=1, high=512)
+    precision: str = setting(
+        "auto", "bf16 where the machine computes in it, else float32", choices=("auto", "float64", "float32", "bf16")
+    )
     threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0)
     log_every: int = setting(4_000, "images between rows of metrics", low=1)
     sample_every: int = setting(40_000, "images between sample grids", low=1)
@@ -232,7 +259,8 @@ class GANConfig(Config):
             raise ValueError(f"resolution must be a power of two from 32 to 512, not {self.resolution}.")
         if self.critic == "projection" and self.condition == "latent_plus_noise":
             raise ValueError(
-                "critic projection needs condition bottleneck; choose critic image_only for latent_plus_noise.")
+                "critic projection needs condition bottleneck; choose critic image_only for latent_plus_noise."
+            )
         if self.batch_standardise and self.condition != "latent_plus_noise":
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
 
@@ -251,22 +279,28 @@ class VAEConfig(Config):
     latent: int = setting(2048, "latent units", low=1)
     norm: str = setting("layer", "normalisation between the layers", choices=("layer", "batch"))
     output: str = setting(
-        "linear", "last step of the decoder; tanh can't reach Z scores beyond 1", choices=("linear", "tanh"))
+        "linear", "last step of the decoder; tanh can't reach Z scores beyond 1", choices=("linear", "tanh")
+    )
     input_dropout: float = setting(
-        0.0, "share of genes set to 0 at the encoder's input in training", low=0.0, high=0.95)
+        0.0, "share of genes set to 0 at the encoder's input in training", low=0.0, high=0.95
+    )
     logarithm: str = setting(
-        "log1p", "logarithm of tpm and counts: ln(1 + x), or ln(x) with zeros kept; log2 data stay as they are",
-        choices=("log1p", "paper"))
+        "log1p",
+        "logarithm of tpm and counts: ln(1 + x), or ln(x) with zeros kept; log2 data stay as they are",
+        choices=("log1p", "paper"),
+    )
     beta: float = setting(0.005, "weight of the KL term, a sum over latents and mean over samples", low=0.0)
     lr: float = setting(5e-5, "Adam's highest learning rate", low=0.0)
     warmup_share: float = setting(
-        0.1, "share of all steps in which the learning rate rises; then it falls as a cosine", low=0.0, high=1.0)
+        0.1, "share of all steps in which the learning rate rises; then it falls as a cosine", low=0.0, high=1.0
+    )
     epochs: int = setting(250, "passes of the training split, at most", low=1)
     patience_epochs: int = setting(25, "epochs without a lower validation loss before training stops", low=1)
     batch_size: int = setting(128, "profiles a step, over all processes", low=2)
     seed: int = setting(0, "seed of the first weights, the order of profiles and all noise", low=0)
     precision: str = setting(
-        "float32", "arithmetic; float64 is for equality tests", choices=("auto", "float64", "float32", "bf16"))
+        "float32", "arithmetic; float64 is for equality tests", choices=("auto", "float64", "float32", "bf16")
+    )
     threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0)
     checkpoint_epochs: int = setting(25, "epochs between checkpoints", low=1)
 

@@ -52,7 +52,8 @@ def read_json(path: Path | str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is not valid JSON ({error}); delete it and run the step that makes it again.") from None
+            f"{path} is not valid JSON ({error}); delete it and run the step that makes it again."
+        ) from None
 
 
 def sha256_of_file(path: Path | str) -> str:

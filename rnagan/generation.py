@@ -21,7 +21,14 @@ JPEG_QUALITY = 95
 
 
 def generate_tiles(
-    model_folder: Path, profiles: Path, out: Path, *, n: int, seed: int, form: str, split: str | None,
+    model_folder: Path,
+    profiles: Path,
+    out: Path,
+    *,
+    n: int,
+    seed: int,
+    form: str,
+    split: str | None,
     samples: list[str],
 ) -> str:
     """Paint `n` tiles for each profile of an .h5ad into `out`, and return what to tell the user.
@@ -33,8 +40,17 @@ def generate_tiles(
     if not profiles.is_file():
         raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with shards/build_expression.py.")
     model = RNAGAN.from_pretrained(model_folder)
-    asked = sha256_of({"model": model.digest, "profiles": sha256_of_file(profiles), "n": n, "seed": seed, "form": form,
-                       "split": split, "samples": samples})
+    asked = sha256_of(
+        {
+            "model": model.digest,
+            "profiles": sha256_of_file(profiles),
+            "n": n,
+            "seed": seed,
+            "form": form,
+            "split": split,
+            "samples": samples,
+        }
+    )
     told = out / "generated.json"
     if told.is_file() and read_json(told)["asked"] == asked:
         return f"{out} is up to date."

@@ -41,7 +41,10 @@ def synthetic_texts(model_digest: str, profile: str, seed: int, mpp: float | Non
     return {
         "Synthetic": "true",
         "Description": "Synthetic tissue painted by rnagan from a gene expression profile; "
-                       "not a photograph of a patient.",
-        "Software": "rnagan", "rnagan:model": model_digest, "rnagan:profile": profile, "rnagan:seed": str(seed),
+        "not a photograph of a patient.",
+        "Software": "rnagan",
+        "rnagan:model": model_digest,
+        "rnagan:profile": profile,
+        "rnagan:seed": str(seed),
         "rnagan:mpp": "unknown" if mpp is None else f"{mpp:g}",
     }

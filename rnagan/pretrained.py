@@ -78,8 +78,9 @@ class RNAGAN:
         A tile depends on the model, the profile and its name in `adata.obs_names`, its number below n and `seed` alone.
         """
         latents = self.encode(adata).obsm["X_rnagan"]
-        return np.stack([
-            self.paint(latent, n, seed, name) for latent, name in zip(latents, adata.obs_names, strict=True)])
+        return np.stack(
+            [self.paint(latent, n, seed, name) for latent, name in zip(latents, adata.obs_names, strict=True)]
+        )
 
     def latents(self, values: NDArray[np.float32], genes: list[str], units: str) -> NDArray[np.float32]:
         """Encode profiles (n, genes) in `units` to latent means (n, latent)."""
@@ -109,9 +110,18 @@ class RNAGAN:
                 assert vae_folder is not None, "a model with a bottleneck has a VAE before it"
                 save_weights(temporary / "condition.safetensors", self.bottleneck)
                 shutil.copytree(model_folder(vae_folder), temporary / "vae")
-            write_json(temporary / "model.json", {
-                "format": "rnagan-model", "version": 1, "rnagan": rnagan.__version__, "mpp": self.mpp,
-                "tissues": self.tissues, "digest": digest_of_folder(temporary)} | notes)
+            write_json(
+                temporary / "model.json",
+                {
+                    "format": "rnagan-model",
+                    "version": 1,
+                    "rnagan": rnagan.__version__,
+                    "mpp": self.mpp,
+                    "tissues": self.tissues,
+                    "digest": digest_of_folder(temporary),
+                }
+                | notes,
+            )
 
 
 def model_folder(folder: str | Path) -> Path:

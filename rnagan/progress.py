@@ -8,8 +8,13 @@ from tqdm import tqdm
 def bar(total: int | None, unit: str, description: str, initial: int = 0) -> tqdm:
     """A progress bar counting `unit`s up to `total`; shows nothing when stderr is not a terminal."""
     return tqdm(
-        total=total, unit=unit, desc=description, initial=initial,
-        dynamic_ncols=True, disable=not sys.stderr.isatty(), file=sys.stderr,
+        total=total,
+        unit=unit,
+        desc=description,
+        initial=initial,
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+        file=sys.stderr,
     )
 
 

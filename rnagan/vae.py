@@ -54,7 +54,9 @@ class VAEModel:
         if share > MANY_GENES_MISSING:
             warnings.warn(
                 f"The profiles lack {share:.0%} of the model's {len(self.transform.genes):,} genes, which are taken at "
-                "their training mean; expect latents nearer the average.", stacklevel=2)
+                "their training mean; expect latents nearer the average.",
+                stacklevel=2,
+            )
         return posterior(self.network, z_scores)[0].numpy()
 
 

@@ -15,7 +15,8 @@ def load_weights(path: Path, module: nn.Module) -> None:
     """Copy stored weights into `module`; raises `ValueError` when names or shapes differ."""
     tensors, own = read_tensors(path), module.state_dict()
     differs = sorted(
-        name for name in tensors.keys() | own.keys()
+        name
+        for name in tensors.keys() | own.keys()
         if name not in tensors or name not in own or tensors[name].shape != own[name].shape
     )
     if differs:

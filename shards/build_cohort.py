@@ -10,13 +10,22 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--samples", required=True, type=FILE,
-              help="Table of profiles: attributes (GTEx's are recognised) or expression.")
-@click.option("--slides", required=True, type=FILE,
-              help="Table of slides (slide, donor, tissue), or of ready-made tiles (path, tissue, donor).")
+@click.option(
+    "--samples", required=True, type=FILE, help="Table of profiles: attributes (GTEx's are recognised) or expression."
+)
+@click.option(
+    "--slides",
+    required=True,
+    type=FILE,
+    help="Table of slides (slide, donor, tissue), or of ready-made tiles (path, tissue, donor).",
+)
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The cohort table, a CSV.")
-@click.option("--pair-by", type=click.Choice(["donor", "tissue"]), default="donor",
-              help="By donor and tissue; or by tissue alone, where images and profiles come from different people.")
+@click.option(
+    "--pair-by",
+    type=click.Choice(["donor", "tissue"]),
+    default="donor",
+    help="By donor and tissue; or by tissue alone, where images and profiles come from different people.",
+)
 @click.option("--sample-column", help="Column of the sample in --samples.")
 @click.option("--donor-column", help="Column of the donor, in whichever of the two tables has it.")
 @click.option("--tissue-column", help="Column of the tissue, in whichever of the two tables has it.")

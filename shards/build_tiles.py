@@ -12,8 +12,13 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--slides", "sources", multiple=True, type=click.Path(exists=True, path_type=Path),
-              help="A slide, or a folder that is searched for slides; may be given several times.")
+@click.option(
+    "--slides",
+    "sources",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A slide, or a folder that is searched for slides; may be given several times.",
+)
 @click.argument("more_slides", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[SLIDE]...")
 @click.option("--tiles", "table", type=FILE, help="Instead of slides: a table of ready-made tiles, in their folder.")
 @click.option("--path-column", default="path", help="With --tiles: column of the image's path.")
@@ -26,7 +31,16 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.pass_context
 @plain_errors
 def main(
-    context, sources, more_slides, table, path_column, tissue_column, donor_column, out, processes, config_file,
+    context,
+    sources,
+    more_slides,
+    table,
+    path_column,
+    tissue_column,
+    donor_column,
+    out,
+    processes,
+    config_file,
     settings,
 ):
     """Cut slides into tiles and write a shard for each; with --tiles, pack ready-made tiles, a shard for each donor.
@@ -41,8 +55,16 @@ def main(
     if table:
         from rnagan.slides.folder import pack_tiles
 
-        summary = pack_tiles(table, out, config, processes, mpp=settings.get("mpp"),
-                             path_column=path_column, tissue_column=tissue_column, donor_column=donor_column)
+        summary = pack_tiles(
+            table,
+            out,
+            config,
+            processes,
+            mpp=settings.get("mpp"),
+            path_column=path_column,
+            tissue_column=tissue_column,
+            donor_column=donor_column,
+        )
     else:
         from rnagan.slides.tiling import tile_slides
 

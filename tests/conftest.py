@@ -28,8 +28,20 @@ GENES = [f"ENSG{i:011d}" for i in range(30)]
 def small() -> GANConfig:
     """Twelve steps of the preset `faithful` in miniature; checkpoints after steps 5, 10 and 12."""
     return GANConfig(
-        resolution=SIDE, images=96, batch_size=8, generator_width=4, critic_width=4, noise_units=8, ema_half_life=100,
-        window_slides=4, precision="float32", threads=1, log_every=16, sample_every=48, checkpoint_every=40)
+        resolution=SIDE,
+        images=96,
+        batch_size=8,
+        generator_width=4,
+        critic_width=4,
+        noise_units=8,
+        ema_half_life=100,
+        window_slides=4,
+        precision="float32",
+        threads=1,
+        log_every=16,
+        sample_every=48,
+        checkpoint_every=40,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +52,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> GANInputs:
     """
     folder = tmp_path_factory.mktemp("toy")
     draw = np.random.default_rng(0)
-    rows = [(f"D{d}-{tissue}", f"D{d}", tissue, split, f"D{d}-{tissue}-slide", f"site{d % 2}")
-            for d, split in enumerate(SPLITS) for tissue in TISSUES]
+    rows = [
+        (f"D{d}-{tissue}", f"D{d}", tissue, split, f"D{d}-{tissue}-slide", f"site{d % 2}")
+        for d, split in enumerate(SPLITS)
+        for tissue in TISSUES
+    ]
     rows.append(("D11-lung2", "D11", "lung", "test", "", "site1"))
     cohort = pd.DataFrame(rows, columns=["sample", "donor", "tissue", "split", "slide", "site"])
     cohort["programme"] = draw.normal(size=len(cohort)).round(3)
@@ -84,9 +99,11 @@ def truth(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A truth table: nuclear density follows the programme, lung alone has air."""
     cohort = pd.read_csv(inputs.cohort)
     table = cohort[["sample", "tissue", "site"]].assign(
-        nuclear_density=1000 + 300 * cohort["programme"], matrix_colour=cohort["programme"],
+        nuclear_density=1000 + 300 * cohort["programme"],
+        matrix_colour=cohort["programme"],
         air_fraction=(0.4 + 0.1 * cohort["programme"]).where(cohort["tissue"] == "lung"),
-        site_stain=(cohort["site"] == "site1").astype(float))
+        site_stain=(cohort["site"] == "site1").astype(float),
+    )
     path = tmp_path_factory.mktemp("truth") / "truth.csv"
     table.to_csv(path, index=False)
     return path

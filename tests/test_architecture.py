@@ -8,10 +8,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Each layer may import itself and those before it.
 LAYERS = [
-    ("base", {"rnagan.config", "rnagan.files", "rnagan.rng", "rnagan.progress", "rnagan.tables", "rnagan.weights",
-              "rnagan.pictures", "rnagan.cohort", "rnagan.cli", "rnagan"}),
-    ("parts", {"rnagan.slides", "rnagan.data", "rnagan.expression", "rnagan.models", "rnagan.losses",
-               "rnagan.simulation"}),
+    (
+        "base",
+        {
+            "rnagan.config",
+            "rnagan.files",
+            "rnagan.rng",
+            "rnagan.progress",
+            "rnagan.tables",
+            "rnagan.weights",
+            "rnagan.pictures",
+            "rnagan.cohort",
+            "rnagan.cli",
+            "rnagan",
+        },
+    ),
+    (
+        "parts",
+        {"rnagan.slides", "rnagan.data", "rnagan.expression", "rnagan.models", "rnagan.losses", "rnagan.simulation"},
+    ),
     ("generation", {"rnagan.vae", "rnagan.painting", "rnagan.pretrained", "rnagan.generation"}),
     ("evaluation", {"rnagan.evaluation"}),
     ("training", {"rnagan.training"}),
@@ -67,8 +82,9 @@ def test_every_module_has_a_layer_of_its_own() -> None:
 
 @pytest.mark.parametrize("library", ONE_PLACE)
 def test_a_library_is_imported_in_one_place(library: str) -> None:
-    users = {str(path.relative_to(ROOT)) for path in MODULES
-             if any(name.split(".")[0] == library for name in imports(path))}
+    users = {
+        str(path.relative_to(ROOT)) for path in MODULES if any(name.split(".")[0] == library for name in imports(path))
+    }
     allowed = ONE_PLACE[library]
     assert users and all(any(user.startswith(place) for place in allowed) for user in users), users
 

@@ -62,12 +62,15 @@ def test_preset_comes_before_file(tmp_path):
     assert (config.latent, config.norm, config.output) == (6, "layer", "tanh")
 
 
-@pytest.mark.parametrize(("arguments", "code", "sentence"), [
-    (["--batch-size", 0], 1, "Error: batch_size must be at least 1, not 0 (tiles a step)."),
-    (["--kind", "c"], 2, "Invalid value for '--kind'"),
-    (["--batch-size", "many"], 2, "Invalid value for '--batch-size'"),
-    (["--config", "none.yaml"], 1, "Error: The config file none.yaml does not exist."),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--batch-size", 0], 1, "Error: batch_size must be at least 1, not 0 (tiles a step)."),
+        (["--kind", "c"], 2, "Invalid value for '--kind'"),
+        (["--batch-size", "many"], 2, "Invalid value for '--batch-size'"),
+        (["--config", "none.yaml"], 1, "Error: The config file none.yaml does not exist."),
+    ],
+)
 def test_a_users_mistake_is_one_sentence(arguments, code, sentence):
     result = run(*arguments)
     assert result.exit_code == code and sentence in result.output and "Traceback" not in result.output
@@ -87,7 +90,8 @@ def test_errors_of_ours_and_of_the_system_become_a_sentence():
     assert failing(FileNotFoundError("x.csv does not exist.")).output == "Error: x.csv does not exist.\n"
     full = failing(OSError(errno.ENOSPC, "No space left on device", "big.tar"))
     assert full.exit_code == 1 and full.output == (
-        "Error: the disk is full (big.tar); free space and start again, what is finished is kept.\n")
+        "Error: the disk is full (big.tar); free space and start again, what is finished is kept.\n"
+    )
     assert "(while writing)" in failing(OSError(errno.ENOSPC, "No space left on device")).output
     assert "Permission denied: 'x'" in failing(PermissionError(errno.EACCES, "Permission denied", "x")).output
 

@@ -32,24 +32,27 @@ class Example(Config):
     fast: bool = setting(True, "whether to hurry")
 
 
-@pytest.mark.parametrize(("settings", "sentence"), [
-    ({"step": 3}, "'step' is no setting of Example; did you mean steps?"),
-    ({"zzzz": 3}, "'zzzz' is no setting of Example."),
-    ({7: 3}, "7 is no setting of Example."),
-    ({"steps": "3"}, "steps must be a int, not '3' (Example: steps to take)."),
-    ({"steps": 3.0}, "steps must be a int, not 3.0 (Example: steps to take)."),
-    ({"steps": True}, "steps must be a int, not True (Example: steps to take)."),
-    ({"steps": None}, "steps must be a int, not None (Example: steps to take)."),
-    ({"rate": "4e-4"}, "rate must be a float, not '4e-4' (Example: share of something)."),
-    ({"rate": True}, "rate must be a float, not True (Example: share of something)."),
-    ({"fast": 1}, "fast must be a bool, not 1 (Example: whether to hurry)."),
-    ({"kind": 1}, "kind must be a str, not 1 (Example: which)."),
-    ({"kind": "c"}, "kind must be one of a, b, not 'c'."),
-    ({"steps": 0}, "steps must be at least 1, not 0 (steps to take)."),
-    ({"steps": 11}, "steps must be at most 10, not 11 (steps to take)."),
-    ({"rate": -0.1}, "rate must be at least 0.0, not -0.1 (share of something)."),
-    ({"rate": float("nan")}, "rate must be at least 0.0, not nan (share of something)."),
-])
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"step": 3}, "'step' is no setting of Example; did you mean steps?"),
+        ({"zzzz": 3}, "'zzzz' is no setting of Example."),
+        ({7: 3}, "7 is no setting of Example."),
+        ({"steps": "3"}, "steps must be a int, not '3' (Example: steps to take)."),
+        ({"steps": 3.0}, "steps must be a int, not 3.0 (Example: steps to take)."),
+        ({"steps": True}, "steps must be a int, not True (Example: steps to take)."),
+        ({"steps": None}, "steps must be a int, not None (Example: steps to take)."),
+        ({"rate": "4e-4"}, "rate must be a float, not '4e-4' (Example: share of something)."),
+        ({"rate": True}, "rate must be a float, not True (Example: share of something)."),
+        ({"fast": 1}, "fast must be a bool, not 1 (Example: whether to hurry)."),
+        ({"kind": 1}, "kind must be a str, not 1 (Example: which)."),
+        ({"kind": "c"}, "kind must be one of a, b, not 'c'."),
+        ({"steps": 0}, "steps must be at least 1, not 0 (steps to take)."),
+        ({"steps": 11}, "steps must be at most 10, not 11 (steps to take)."),
+        ({"rate": -0.1}, "rate must be at least 0.0, not -0.1 (share of something)."),
+        ({"rate": float("nan")}, "rate must be at least 0.0, not nan (share of something)."),
+    ],
+)
 def test_mistakes_are_named_in_one_sentence(settings, sentence):
     with pytest.raises(ValueError) as error:
         resolve(Example, settings)
@@ -111,7 +114,8 @@ def test_the_preset_faithful_is_the_default(kind):
 
 def test_every_preset_file_belongs_to_a_class():
     assert {path.stem for path in PRESETS} == {
-        f"{family}.{name}" for family, kind in FAMILIES.items() for name in preset_names(kind)}
+        f"{family}.{name}" for family, kind in FAMILIES.items() for name in preset_names(kind)
+    }
 
 
 @pytest.mark.parametrize("content", ["", "- a\n- b\n", "just text", "42"])
@@ -138,11 +142,14 @@ def test_resolution_must_be_a_power_of_two(resolution):
     assert [GANConfig(resolution=2**k).resolution for k in range(5, 10)] == [32, 64, 128, 256, 512]
 
 
-@pytest.mark.parametrize(("settings", "sentence"), [
-    ({"condition": "latent_plus_noise"}, "critic projection needs condition bottleneck"),
-    ({"batch_standardise": True}, "batch_standardise belongs to condition latent_plus_noise"),
-    ({"resolution": 16}, "resolution must be at least 32"),
-])
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"condition": "latent_plus_noise"}, "critic projection needs condition bottleneck"),
+        ({"batch_standardise": True}, "batch_standardise belongs to condition latent_plus_noise"),
+        ({"resolution": 16}, "resolution must be at least 32"),
+    ],
+)
 def test_gan_settings_that_contradict_each_other(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         GANConfig(**settings)

@@ -125,5 +125,7 @@ def test_script(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
     assert (done.exit_code, done.output) == (0, f"{tmp_path / 'out'}: 2 tiles of 1 profiles.\n")
     bad = CliRunner().invoke(main, [*options, f"--profiles={tmp_path / 'none.h5ad'}"])
     assert bad.exit_code == 1
-    assert bad.output == f"Error: The profiles {tmp_path / 'none.h5ad'} don't exist; make them with " \
-                         "shards/build_expression.py.\n"
+    assert (
+        bad.output == f"Error: The profiles {tmp_path / 'none.h5ad'} don't exist; make them with "
+        "shards/build_expression.py.\n"
+    )

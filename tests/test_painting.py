@@ -40,8 +40,11 @@ def test_a_tile_does_not_depend_on_the_batch_or_the_count(batch_size):
 def test_profile_seed_and_purpose_all_matter():
     config, generator = model()
     base = paint(config, generator, C, 2, 0, "p")
-    for other in (paint(config, generator, -C, 2, 0, "p"), paint(config, generator, C, 2, 1, "p"),
-                  paint(config, generator, C, 2, 0, "q")):
+    for other in (
+        paint(config, generator, -C, 2, 0, "p"),
+        paint(config, generator, C, 2, 1, "p"),
+        paint(config, generator, C, 2, 0, "q"),
+    ):
         assert not np.array_equal(base, other)
     np.testing.assert_array_equal(base, paint(config, generator, C, 2, 0, "p"))
 

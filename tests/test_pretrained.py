@@ -81,8 +81,11 @@ def test_a_tile_depends_on_profile_number_and_seed_alone(model: RNAGAN, profiles
 
 def test_bad_profiles(model: RNAGAN, profiles: anndata.AnnData) -> None:
     def changed(**changes: object) -> anndata.AnnData:
-        adata = anndata.AnnData(profiles.X.copy(), pd.DataFrame(index=profiles.obs_names),
-                                pd.DataFrame(index=changes.get("genes", profiles.var_names)))
+        adata = anndata.AnnData(
+            profiles.X.copy(),
+            pd.DataFrame(index=profiles.obs_names),
+            pd.DataFrame(index=changes.get("genes", profiles.var_names)),
+        )
         adata.X[1, 2] = changes.get("value", 1.0)
         if units := changes.get("units", "tpm"):
             adata.uns["units"] = units
@@ -101,14 +104,18 @@ def test_bad_profiles(model: RNAGAN, profiles: anndata.AnnData) -> None:
 
 
 def test_digest_is_of_all_files(copy_of_model: Path) -> None:
-    files = {str(path.relative_to(copy_of_model)): sha256_of_file(path)
-             for path in copy_of_model.rglob("*") if path.is_file() and path != copy_of_model / "model.json"}
+    files = {
+        str(path.relative_to(copy_of_model)): sha256_of_file(path)
+        for path in copy_of_model.rglob("*")
+        if path.is_file() and path != copy_of_model / "model.json"
+    }
     assert {"config.yaml", "generator.safetensors", "condition.safetensors", "vae/model.json"} < set(files)
     assert read_json(copy_of_model / "model.json")["digest"] == sha256_of(files)
 
 
 @pytest.mark.parametrize(
-    "name", ["generator.safetensors", "condition.safetensors", "config.yaml", "vae/transform.json"])
+    "name", ["generator.safetensors", "condition.safetensors", "config.yaml", "vae/transform.json"]
+)
 def test_changed_file_is_refused(copy_of_model: Path, name: str) -> None:
     data = bytearray((copy_of_model / name).read_bytes())
     data[-2] ^= 1
@@ -149,9 +156,19 @@ def test_profile_cancels_out_in_the_released_preset_and_not_in_faithful(
     inputs: GANInputs, tmp_path: Path, model: RNAGAN, profiles: anndata.AnnData
 ) -> None:
     """DESIGN.md, "Conditioning": standardised over a batch of one profile, every profile gives the same input."""
-    released = resolve(GANConfig, read_preset(GANConfig, "released"), {
-        "resolution": 32, "images": 16, "batch_size": 8, "generator_width": 4, "critic_width": 4, "threads": 1,
-        "precision": "float32"})
+    released = resolve(
+        GANConfig,
+        read_preset(GANConfig, "released"),
+        {
+            "resolution": 32,
+            "images": 16,
+            "batch_size": 8,
+            "generator_width": 4,
+            "critic_width": 4,
+            "threads": 1,
+            "precision": "float32",
+        },
+    )
     train_gan(released, inputs, tmp_path)
     latents = model.encode(profiles).obsm["X_rnagan"]
     differences = {}

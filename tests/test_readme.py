@@ -18,8 +18,12 @@ TOY = {  # appended to a command, so these win over what the README says
     "tools/evaluate.py": "--n 2",
 }
 ELSEWHERE = {  # commands that another check runs
-    "make demo": "tests/test_demo.py, at short scale", "make test": "this", "make lint": ".ci/run",
-    "make test-slow": ".ci/run", "make bench": "by hand", "mlflow ui": "a server",
+    "make demo": "tests/test_demo.py, at short scale",
+    "make test": "this",
+    "make lint": ".ci/run",
+    "make test-slow": ".ci/run",
+    "make bench": "by hand",
+    "mlflow ui": "a server",
 }
 
 
@@ -51,7 +55,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(words: list[str], cwd: Path) -> None:
     environment = os.environ | {
-        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
 

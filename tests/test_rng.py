@@ -53,7 +53,11 @@ def test_known_draws_stay():
 
 
 def test_generators_of_numbers_and_purposes_differ():
-    firsts = {rng.generator(seed, purpose, number).random()
-              for seed in (0, 1) for purpose in ("a", "b") for number in (0, 1, 2**40)}
+    firsts = {
+        rng.generator(seed, purpose, number).random()
+        for seed in (0, 1)
+        for purpose in ("a", "b")
+        for number in (0, 1, 2**40)
+    }
     assert len(firsts) == 12
     assert rng.generator(0, "a", 5).random() == rng.generator(0, "a", 5).random()

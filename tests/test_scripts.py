@@ -20,15 +20,19 @@ MISTAKES = {
     "tools/train_vae.py": (["--expression", "nowhere.h5ad", "--out", "run"], "nowhere.h5ad"),
     "tools/train_rnagan.py": (["--shards", "s", "--cohort", "c", "--out", "run", "--resolution", "60"], "power of two"),
     "tools/generate_tiles.py": (["--model", "nowhere", "--profiles", "e.h5ad", "--out", "t"], "nowhere"),
-    "tools/evaluate.py": (["--model", "nowhere", "--shards", "s", "--cohort", "c", "--expression", "e", "--out", "o"],
-                          "nowhere"),
+    "tools/evaluate.py": (
+        ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--expression", "e", "--out", "o"],
+        "nowhere",
+    ),
     "tools/demo.py": (["--data", "nowhere"], "nowhere"),
 }
 
 
 def run(script: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, cwd=cwd, env=environment)
+    return subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, cwd=cwd, env=environment
+    )
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -20,11 +20,14 @@ def test_round_trip_with_buffers_and_memory_format(tmp_path):
         torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("other", "told"), [
-    (network(width=4), r"7 tensors differ, first '0\.bias'"),
-    (network(bias=False), r"1 tensors differ, first '2\.bias'"),
-    (nn.Sequential(*network(), nn.Linear(1, 1)), r"2 tensors differ, first '3\.bias'"),
-])
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (network(width=4), r"7 tensors differ, first '0\.bias'"),
+        (network(bias=False), r"1 tensors differ, first '2\.bias'"),
+        (nn.Sequential(*network(), nn.Linear(1, 1)), r"2 tensors differ, first '3\.bias'"),
+    ],
+)
 def test_weights_of_another_architecture_are_refused(tmp_path, other, told):
     save_weights(tmp_path / "w.safetensors", network())
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
@@ -42,8 +45,9 @@ class Trap:
         return (open, (self.path, "w"))
 
 
-@pytest.mark.parametrize("write", [
-    lambda value, path: path.write_bytes(pickle.dumps(value)), lambda value, path: torch.save(value, path)])
+@pytest.mark.parametrize(
+    "write", [lambda value, path: path.write_bytes(pickle.dumps(value)), lambda value, path: torch.save(value, path)]
+)
 def test_a_pickle_with_another_name_is_refused_and_not_run(tmp_path, write):
     path, sprung = tmp_path / "w.safetensors", tmp_path / "sprung"
     write(Trap(sprung), path)

@@ -8,11 +8,13 @@ from rnagan.cli import plain_errors
 
 
 @click.command(help=__doc__)
-@click.option("--data", "source", type=Path,
-              help="Folder with real tiles and expression; without it a cohort is simulated.")
+@click.option(
+    "--data", "source", type=Path, help="Folder with real tiles and expression; without it a cohort is simulated."
+)
 @click.option("--out", type=Path, help="Folder of the runs and the report.  [default: runs/demo or runs/demo-real]")
-@click.option("--shards", "data", type=Path,
-              help="Folder of cohort and shards.  [default: shards/data/demo or …/demo-real]")
+@click.option(
+    "--shards", "data", type=Path, help="Folder of cohort and shards.  [default: shards/data/demo or …/demo-real]"
+)
 @click.option("--scale", type=click.Choice(["full", "short"]), default="full", show_default=True)
 @plain_errors
 def main(source: Path | None, out: Path | None, data: Path | None, scale: str) -> None:

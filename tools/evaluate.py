@@ -18,18 +18,31 @@ from rnagan.cli import plain_errors
 @click.option("--n", type=click.IntRange(min=1), default=12, show_default=True, help="Tiles a profile.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @plain_errors
-def main(model: Path, shards: Path, cohort: Path, expression: Path, truth: Path | None, out: Path, split: str, n: int,
-         seed: int) -> None:
+def main(
+    model: Path,
+    shards: Path,
+    cohort: Path,
+    expression: Path,
+    truth: Path | None,
+    out: Path,
+    split: str,
+    n: int,
+    seed: int,
+) -> None:
     from rnagan.evaluation.evaluate import EvaluationInputs, evaluate
 
     result = evaluate(EvaluationInputs(model, shards, cohort, expression, truth), out, split, n, seed)
-    click.echo(f"Tissue called right on {result['tissue_accuracy']:.1%} of painted and "
-               f"{result['tissue_accuracy_real']:.1%} of real tiles.")
+    click.echo(
+        f"Tissue called right on {result['tissue_accuracy']:.1%} of painted and "
+        f"{result['tissue_accuracy_real']:.1%} of real tiles."
+    )
     for tissue, measures in result.get("faithfulness", {}).items():
         for name, found in measures.items():
             ceiling = "none" if found["ceiling"] is None else f"{found['ceiling']:+.2f}"
-            click.echo(f"{tissue:12} {name:16} r {found['r']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})  "
-                       f"slope {found['slope']:+.2f}  ceiling {ceiling}  p {found['p']:.4f}")
+            click.echo(
+                f"{tissue:12} {name:16} r {found['r']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})  "
+                f"slope {found['slope']:+.2f}  ceiling {ceiling}  p {found['p']:.4f}"
+            )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,17 @@ from rnagan.config import GANConfig, preset_names
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and the size of the run, train nothing.")
 @config_options(GANConfig)
 @plain_errors
-def main(shards: Path, cohort: Path, expression: Path | None, vae: Path | None, out: Path, preset: str,
-         config_file: Path | None, dry_run: bool, settings: dict) -> None:
+def main(
+    shards: Path,
+    cohort: Path,
+    expression: Path | None,
+    vae: Path | None,
+    out: Path,
+    preset: str,
+    config_file: Path | None,
+    dry_run: bool,
+    settings: dict,
+) -> None:
     config = read_config(GANConfig, config_file, settings, preset)
     from rnagan.training.gan_run import GANInputs, train_gan
 

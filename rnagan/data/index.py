@@ -40,7 +40,8 @@ class ShardSet:
         expected = int(rows["bytes"].iloc[0])
         if not tar.is_file() or tar.stat().st_size != expected:
             raise ValueError(
-                f"{tar} is missing or truncated ({expected:,} bytes expected); delete its record and {_BUILD_AGAIN}.")
+                f"{tar} is missing or truncated ({expected:,} bytes expected); delete its record and {_BUILD_AGAIN}."
+            )
         index = _read_parquet(path)
         if len(index) != int(rows["tiles"].iloc[0]):
             raise ValueError(f"{path} does not belong to its tar; delete the slide's record and {_BUILD_AGAIN}.")
@@ -52,7 +53,8 @@ def open_dataset(folder: Path | str) -> ShardSet:
     folder = Path(folder)
     if not (folder / "dataset.json").is_file():
         raise FileNotFoundError(
-            f"{folder} is no finished folder of shards (no dataset.json); make one with shards/build_tiles.py.")
+            f"{folder} is no finished folder of shards (no dataset.json); make one with shards/build_tiles.py."
+        )
     dataset = read_json(folder / "dataset.json")
     if not isinstance(dataset, dict) or dataset.get("format") != FORMAT:
         raise ValueError(f"{folder / 'dataset.json'} does not describe shards of this project.")

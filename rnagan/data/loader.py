@@ -41,7 +41,8 @@ class TileReader:
         data = os.pread(handle.fileno(), size[k], offset[k])
         if zlib.crc32(data) != crc[k]:
             raise ValueError(
-                f"{self.shards.tar_path(name)} is damaged at tile {k} (CRC-32 differs); build this slide again.")
+                f"{self.shards.tar_path(name)} is damaged at tile {k} (CRC-32 differs); build this slide again."
+            )
         return data
 
     def _open_slide(self, name: str) -> tuple:
@@ -84,7 +85,8 @@ def _decode(reader: TileReader, sample: dict) -> dict:
     except ValueError as error:
         tar = reader.shards.tar_path(reader.slides[sample["slide"]])
         raise ValueError(
-            f"{tar} holds no readable JPEG at tile {sample['k']} ({error}); build this slide again.") from None
+            f"{tar} holds no readable JPEG at tile {sample['k']} ({error}); build this slide again."
+        ) from None
     return {"number": sample["number"], "slide": sample["slide"], "image": image}
 
 

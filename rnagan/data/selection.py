@@ -29,11 +29,16 @@ def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: 
     table = rows[with_tiles & ~repeated].sort_values("slide").reset_index(drop=True)
     if table.empty:
         raise ValueError(
-            f"No slide of split {split} has tiles in {shards.folder}; is it the cohort table of these shards?")
+            f"No slide of split {split} has tiles in {shards.folder}; is it the cohort table of these shards?"
+        )
     counts = table["slide"].map(tiles).clip(upper=tiles_per_slide).to_numpy(np.int64)
-    return Selection(table, counts, {
-        "slides in the cohort table without shards": rows.loc[~known, "slide"].tolist(),
-        "slides without tiles": rows.loc[known & ~with_tiles, "slide"].tolist(),
-        "samples beyond the first of a slide": rows.loc[repeated, "sample"].tolist(),
-        "shards without a row in the cohort table": sorted(set(tiles.index) - set(paired["slide"])),
-    })
+    return Selection(
+        table,
+        counts,
+        {
+            "slides in the cohort table without shards": rows.loc[~known, "slide"].tolist(),
+            "slides without tiles": rows.loc[known & ~with_tiles, "slide"].tolist(),
+            "samples beyond the first of a slide": rows.loc[repeated, "sample"].tolist(),
+            "shards without a row in the cohort table": sorted(set(tiles.index) - set(paired["slide"])),
+        },
+    )

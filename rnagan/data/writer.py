@@ -23,10 +23,16 @@ from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, writ
 
 FORMAT, RECORD_FORMAT, VERSION = "rnagan-shards", "rnagan-shard", 1
 TAR, INDEX, RECORD = ".tar", ".index.parquet", ".record.json"
-_INDEX_SCHEMA = pa.schema([
-    ("key", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32()),
-    ("x", pa.int64()), ("y", pa.int64()),
-])
+_INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("crc32", pa.uint32()),
+        ("x", pa.int64()),
+        ("y", pa.int64()),
+    ]
+)
 
 
 class ShardWriter:
@@ -63,8 +69,14 @@ class ShardWriter:
         self._append(f"{key}.json", json.dumps(description, allow_nan=False).encode())
         self._rows.append((key, offset, len(jpeg), zlib.crc32(jpeg), x, y))
 
-    def commit(self, status: str, counts: dict[str, int], source: dict[str, Any], options: dict[str, Any],
-               versions: dict[str, str]) -> dict[str, Any]:
+    def commit(
+        self,
+        status: str,
+        counts: dict[str, int],
+        source: dict[str, Any],
+        options: dict[str, Any],
+        versions: dict[str, str],
+    ) -> dict[str, Any]:
         """Put tar, index and record in place, in this order, and return the record. Without tiles: the record alone.
 
         `counts`: candidates left out, by reason. `source`: what identifies the slide. `options`: all settings that
@@ -72,9 +84,18 @@ class ShardWriter:
         """
         self._tar.close()
         record = {
-            "format": RECORD_FORMAT, "version": VERSION, "slide": self.slide, "status": status, "tiles": self.tiles,
-            "counts": counts, "sha256": None, "bytes": 0, "source": source, "options": options,
-            "options_digest": sha256_of(options), "versions": {"rnagan": __version__, **versions},
+            "format": RECORD_FORMAT,
+            "version": VERSION,
+            "slide": self.slide,
+            "status": status,
+            "tiles": self.tiles,
+            "counts": counts,
+            "sha256": None,
+            "bytes": 0,
+            "source": source,
+            "options": options,
+            "options_digest": sha256_of(options),
+            "versions": {"rnagan": __version__, **versions},
         }
         if self.tiles:
             record |= {"sha256": sha256_of_file(self._temporary_tar), "bytes": self._temporary_tar.stat().st_size}
@@ -119,7 +140,7 @@ def write_digest(folder: Path | str) -> dict[str, Any]:
     sizes = {(record["options"]["tile_px"], record["options"]["mpp"]) for record in records}
     if len(sizes) > 1:
         raise ValueError(f"{folder} mixes tiles of {_name_sizes(sizes)}; build each kind into a folder of its own.")
-    (tile_px, mpp), = sizes
+    ((tile_px, mpp),) = sizes
     reasons = sorted({reason for record in records for reason in record["counts"]})
     rows = [
         {name: record[name] for name in ("slide", "status", "tiles", "sha256", "bytes")}
@@ -127,7 +148,11 @@ def write_digest(folder: Path | str) -> dict[str, Any]:
         for record in records
     ]
     dataset = {
-        "format": FORMAT, "version": VERSION, "tile_px": tile_px, "mpp": mpp, "slides": len(rows),
+        "format": FORMAT,
+        "version": VERSION,
+        "tile_px": tile_px,
+        "mpp": mpp,
+        "slides": len(rows),
         "tiles": sum(row["tiles"] for row in rows),
         "digest": sha256_of([(row["slide"], row["sha256"]) for row in rows]),
     }

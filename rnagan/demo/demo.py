@@ -11,9 +11,9 @@ from rnagan.training.tracking import read_metrics
 
 LEADS = {
     "simulated": "Tissue painted from gene expression, on a simulated cohort whose truth is known. Every tile at the "
-                 "right was painted from the profile of a donor whom neither the VAE nor the GAN has seen.",
+    "right was painted from the profile of a donor whom neither the VAE nor the GAN has seen.",
     "real": "Lung and colon painted by one model from real GTEx profiles that it has not seen. Tiles (LC25000) and "
-            "profiles come from different people and are paired by tissue, so within a tissue nothing can be claimed.",
+    "profiles come from different people and are paired by tissue, so within a tissue nothing can be claimed.",
 }
 
 
@@ -28,9 +28,15 @@ def run_demo(out: Path, data: Path, source: Path | None, scale: str) -> None:
     records = run_stages(stages, out)
     mlflow = f".venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///{out}/mlflow.db"
     write_report(
-        out, "rnagan demo" if source is None else "rnagan demo on real tiles and expression",
-        LEADS["simulated" if source is None else "real"], read_json(out / "evaluation" / "evaluation.json"),
-        out / "evaluation", {name: read_metrics(out / name) for name in ("vae", "rnagan")}, records,
-        max(record["peak_memory_gb"] for record in records), mlflow)
+        out,
+        "rnagan demo" if source is None else "rnagan demo on real tiles and expression",
+        LEADS["simulated" if source is None else "real"],
+        read_json(out / "evaluation" / "evaluation.json"),
+        out / "evaluation",
+        {name: read_metrics(out / name) for name in ("vae", "rnagan")},
+        records,
+        max(record["peak_memory_gb"] for record in records),
+        mlflow,
+    )
     seconds = sum(record["seconds"] for record in records)
     say(f"\nTook {seconds:.0f} s in all.\nReport: {out / 'report.html'}\nMLflow: {mlflow}")

@@ -24,8 +24,10 @@ SCALES = {
 }
 VAE = "--hidden 512,256 --latent 64 --lr 1e-3 --threads 1"
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
-GAN = ("--batch-size 32 --generator-width 24 --critic-width 24 --condition-units 9 --diffaugment none "
-       "--log-every 1600 --sample-every 8000 --checkpoint-every 8000")
+GAN = (
+    "--batch-size 32 --generator-width 24 --critic-width 24 --condition-units 9 --diffaugment none "
+    "--log-every 1600 --sample-every 8000 --checkpoint-every 8000"
+)
 
 
 def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
@@ -33,20 +35,35 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
     cohort, table, profiles = f"{data}/cohort", f"{data}/cohort.csv", f"{data}/expression.h5ad"
     return [
         Stage("cohort", f"python shards/simulate_cohort.py --out {cohort} {scale.simulation}".strip()),
-        Stage("splits", f"python shards/build_cohort.py --samples {cohort}/sample_attributes.tsv "
-                        f"--slides {cohort}/slides.csv --out {table}"),
-        Stage("tiles", f"python shards/build_tiles.py --slides {cohort}/slides --out {data}/tiles "
-                       "--tile-px 64 --mpp 1.0"),
-        Stage("expression", f"python shards/build_expression.py --table {cohort}/expression.gct.gz --cohort {table} "
-                            f"--out {profiles}"),
+        Stage(
+            "splits",
+            f"python shards/build_cohort.py --samples {cohort}/sample_attributes.tsv "
+            f"--slides {cohort}/slides.csv --out {table}",
+        ),
+        Stage(
+            "tiles", f"python shards/build_tiles.py --slides {cohort}/slides --out {data}/tiles --tile-px 64 --mpp 1.0"
+        ),
+        Stage(
+            "expression",
+            f"python shards/build_expression.py --table {cohort}/expression.gct.gz --cohort {table} --out {profiles}",
+        ),
         Stage("vae", f"python tools/train_vae.py --expression {profiles} --out {out}/vae {VAE} {scale.vae}"),
-        Stage("rnagan", f"{ACCELERATE} tools/train_rnagan.py --shards {data}/tiles --cohort {table} "
-                        f"--expression {profiles} --vae {out}/vae --out {out}/rnagan --images {scale.images} {GAN}"),
-        Stage("generate", f"python tools/generate_tiles.py --model {out}/rnagan --profiles {profiles} --split test "
-                          f"--out {out}/painted --n 1"),
-        Stage("evaluate", f"python tools/evaluate.py --model {out}/rnagan --shards {data}/tiles --cohort {table} "
-                          f"--expression {profiles} --truth {cohort}/truth.csv --out {out}/evaluation "
-                          f"--n {scale.tiles_per_profile}"),
+        Stage(
+            "rnagan",
+            f"{ACCELERATE} tools/train_rnagan.py --shards {data}/tiles --cohort {table} "
+            f"--expression {profiles} --vae {out}/vae --out {out}/rnagan --images {scale.images} {GAN}",
+        ),
+        Stage(
+            "generate",
+            f"python tools/generate_tiles.py --model {out}/rnagan --profiles {profiles} --split test "
+            f"--out {out}/painted --n 1",
+        ),
+        Stage(
+            "evaluate",
+            f"python tools/evaluate.py --model {out}/rnagan --shards {data}/tiles --cohort {table} "
+            f"--expression {profiles} --truth {cohort}/truth.csv --out {out}/evaluation "
+            f"--n {scale.tiles_per_profile}",
+        ),
     ]
 
 
@@ -56,20 +73,39 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
     tiles = f"{source}/tiles/tiles.csv"
     table, profiles = f"{data}/cohort.csv", f"{data}/expression.h5ad"
     return [
-        Stage("slide", f"python shards/build_tiles.py --slides {source}/slides/CMU-1-Small-Region.svs "
-                       f"--out {data}/slide"),
-        Stage("tiles", f"python shards/build_tiles.py --tiles {tiles} --donor-column source_image "
-                       f"--out {data}/tiles --tile-px 64"),
-        Stage("splits", f"python shards/build_cohort.py --samples {expression} --slides {tiles} "
-                        f"--donor-column source_image --pair-by tissue --out {table}"),
-        Stage("expression", f"python shards/build_expression.py --table {expression} --cohort {table} "
-                            f"--out {profiles}"),
-        Stage("vae", f"python tools/train_vae.py --expression {profiles} --out {out}/vae --hidden 512 --latent 32 "
-                     f"--lr 1e-3 --beta 0.002 --batch-size 32 --epochs 300 --patience-epochs 40 --threads 1"),
-        Stage("rnagan", f"{ACCELERATE} tools/train_rnagan.py --shards {data}/tiles --cohort {table} "
-                        f"--expression {profiles} --vae {out}/vae --out {out}/rnagan --images {scale.images} {GAN}"),
-        Stage("generate", f"python tools/generate_tiles.py --model {out}/rnagan --profiles {profiles} --split test "
-                          f"--out {out}/painted --n 1"),
-        Stage("evaluate", f"python tools/evaluate.py --model {out}/rnagan --shards {data}/tiles --cohort {table} "
-                          f"--expression {profiles} --out {out}/evaluation --n {scale.tiles_per_profile}"),
+        Stage(
+            "slide", f"python shards/build_tiles.py --slides {source}/slides/CMU-1-Small-Region.svs --out {data}/slide"
+        ),
+        Stage(
+            "tiles",
+            f"python shards/build_tiles.py --tiles {tiles} --donor-column source_image --out {data}/tiles --tile-px 64",
+        ),
+        Stage(
+            "splits",
+            f"python shards/build_cohort.py --samples {expression} --slides {tiles} "
+            f"--donor-column source_image --pair-by tissue --out {table}",
+        ),
+        Stage(
+            "expression", f"python shards/build_expression.py --table {expression} --cohort {table} --out {profiles}"
+        ),
+        Stage(
+            "vae",
+            f"python tools/train_vae.py --expression {profiles} --out {out}/vae --hidden 512 --latent 32 "
+            f"--lr 1e-3 --beta 0.002 --batch-size 32 --epochs 300 --patience-epochs 40 --threads 1",
+        ),
+        Stage(
+            "rnagan",
+            f"{ACCELERATE} tools/train_rnagan.py --shards {data}/tiles --cohort {table} "
+            f"--expression {profiles} --vae {out}/vae --out {out}/rnagan --images {scale.images} {GAN}",
+        ),
+        Stage(
+            "generate",
+            f"python tools/generate_tiles.py --model {out}/rnagan --profiles {profiles} --split test "
+            f"--out {out}/painted --n 1",
+        ),
+        Stage(
+            "evaluate",
+            f"python tools/evaluate.py --model {out}/rnagan --shards {data}/tiles --cohort {table} "
+            f"--expression {profiles} --out {out}/evaluation --n {scale.tiles_per_profile}",
+        ),
     ]

@@ -74,7 +74,8 @@ def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None
         keep()
     if code:
         raise StageFailed(
-            f"{stage.name} failed (exit code {code}); mend what it says and start again, what is done is kept.")
+            f"{stage.name} failed (exit code {code}); mend what it says and start again, what is done is kept."
+        )
     say(f"{stage.name}: {record['seconds']:.0f} s, {record['peak_memory_gb']:.1f} GB")
 
 

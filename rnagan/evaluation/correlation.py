@@ -35,7 +35,9 @@ def correlate(
     """
     expected, measured = np.asarray(expected, np.float64), np.asarray(measured, np.float64)
     if len(expected) < FEWEST_DONORS:
-        raise ValueError(f"A correlation over {len(expected)} donors says nothing; at least {FEWEST_DONORS} are needed.")
+        raise ValueError(
+            f"A correlation over {len(expected)} donors says nothing; at least {FEWEST_DONORS} are needed."
+        )
     if not np.std(expected) or not np.std(measured):
         return Correlation(0.0, 0.0, 0.0, 0.0, 1.0, len(expected))
     random = rng.generator(seed, "correlation")

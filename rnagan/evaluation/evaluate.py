@@ -47,8 +47,17 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
     model = RNAGAN.from_pretrained(inputs.model)
     shards = open_dataset(inputs.shards)
     tables = [inputs.cohort, inputs.expression, *([] if inputs.truth is None else [inputs.truth])]
-    asked = sha256_of({"model": model.digest, "shards": shards.digest, "tables": [sha256_of_file(path) for path in tables],
-                       "split": split, "n": n, "seed": seed, "version": rnagan.__version__})
+    asked = sha256_of(
+        {
+            "model": model.digest,
+            "shards": shards.digest,
+            "tables": [sha256_of_file(path) for path in tables],
+            "split": split,
+            "n": n,
+            "seed": seed,
+            "version": rnagan.__version__,
+        }
+    )
     if (out / "evaluation.json").is_file() and (stored := read_json(out / "evaluation.json"))["asked"] == asked:
         return stored
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
@@ -60,9 +69,15 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
     real = tiles_of_samples(shards, held_out[held_out["sample"].isin(painted)], n, resolution)
     accuracy = tissue_accuracy(shards, train, real, painted, tissue_of, resolution, seed)
     result: dict[str, Any] = {
-        "asked": asked, "model": model.digest, "split": split, "profiles": len(painted), "tiles_per_profile": n,
-        "tissue_accuracy": accuracy["painted"], "tissue_accuracy_real": accuracy["real"],
-        "pictures": _side_by_side(out, real, painted, tissue_of)}
+        "asked": asked,
+        "model": model.digest,
+        "split": split,
+        "profiles": len(painted),
+        "tiles_per_profile": n,
+        "tissue_accuracy": accuracy["painted"],
+        "tissue_accuracy_real": accuracy["real"],
+        "pictures": _side_by_side(out, real, painted, tissue_of),
+    }
     if inputs.truth is not None:
         if shards.mpp is None:
             raise ValueError(f"{inputs.shards} doesn't say the µm per px of its tiles, so they can't be measured.")

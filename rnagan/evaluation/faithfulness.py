@@ -46,9 +46,7 @@ def read_tiles(shards: ShardSet, slides: list[str], n: int, resolution: int) -> 
     ]
 
 
-def tiles_of_samples(
-    shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int
-) -> dict[str, NDArray[np.uint8]]:
+def tiles_of_samples(shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int) -> dict[str, NDArray[np.uint8]]:
     """Up to `n` real tiles of each sample of the cohort rows (sample, slide), taken evenly from its slides."""
     result = {}
     for sample, own in rows.groupby("sample"):
@@ -70,7 +68,8 @@ def mean_measures(tiles: dict[str, NDArray[np.uint8]], mpp: float) -> pd.DataFra
     """Mean of each morphology measure over a sample's tiles: index sample, one column a measure."""
     rows = {
         sample: {name: float(values.mean()) for name, values in measure(own, mpp).items()}
-        for sample, own in tiles.items()}
+        for sample, own in tiles.items()
+    }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("sample")
 
 
@@ -79,8 +78,8 @@ def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame,
 
     `truth`: index sample; columns tissue, site and the expected measures (empty where a tissue has no such thing).
     `painted`, `real`: index sample, the measures; real tiles exist for some donors only. The permutation test shuffles
-    within centres, except for the site's own stain, which is constant within a centre. `ceiling` is None where fewer than
-    FEWEST_DONORS have real tiles.
+    within centres, except for the site's own stain, which is constant within a centre. `ceiling` is None where fewer
+    than FEWEST_DONORS have real tiles.
     """
     result: dict[str, Any] = {}
     for tissue, rows in truth.loc[painted.index].groupby("tissue"):
@@ -99,8 +98,13 @@ def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame,
 
 
 def tissue_accuracy(
-    shards: ShardSet, train: pd.DataFrame, real: dict[str, NDArray[np.uint8]], painted: dict[str, NDArray[np.uint8]],
-    tissue_of: pd.Series, resolution: int, seed: int = 0,
+    shards: ShardSet,
+    train: pd.DataFrame,
+    real: dict[str, NDArray[np.uint8]],
+    painted: dict[str, NDArray[np.uint8]],
+    tissue_of: pd.Series,
+    resolution: int,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Share of tiles whose tissue a classifier trained on real training tiles calls right.
 
@@ -112,7 +116,12 @@ def tissue_accuracy(
     right = [tissue for tiles, tissue in zip(own, train["tissue"], strict=True) for _ in tiles]
     classifier = train_tissue_classifier(np.concatenate(own), right, seed=seed)
     return {
-        name: float(np.mean(np.concatenate([
-            np.array(classifier.predict(own)) == tissue_of[sample] for sample, own in tiles.items()])))
+        name: float(
+            np.mean(
+                np.concatenate(
+                    [np.array(classifier.predict(own)) == tissue_of[sample] for sample, own in tiles.items()]
+                )
+            )
+        )
         for name, tiles in (("real", real), ("painted", painted))
     }

@@ -18,8 +18,11 @@ from rnagan.files import atomic_path
 from rnagan.pictures import grid, save_png
 
 LABELS = {
-    "nuclear_density": "nuclear density, nuclei per mm²", "air_fraction": "air fraction",
-    "matrix_colour": "matrix colour", "site_stain": "site stain (negative control)"}
+    "nuclear_density": "nuclear density, nuclei per mm²",
+    "air_fraction": "air fraction",
+    "matrix_colour": "matrix colour",
+    "site_stain": "site stain (negative control)",
+}
 
 
 def real_beside_painted(
@@ -61,7 +64,8 @@ def measured_on_expected(
                 continue
             found, pictured = result[tissue][name], samples.intersection(real.index)
             for rows, tiles, colour, label in (
-                (pictured, real, "0.65", "real tiles"), (samples, painted, "tab:purple", "painted tiles"),
+                (pictured, real, "0.65", "real tiles"),
+                (samples, painted, "tab:purple", "painted tiles"),
             ):
                 axis.scatter(truth.loc[rows, name], tiles.loc[rows, name], s=9, c=colour, label=label)
             axis.set_title(f"{tissue}: r = {found['r']:.2f}, p = {found['p']:.2g}", fontsize=9)

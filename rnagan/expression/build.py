@@ -48,8 +48,12 @@ def build_expression(
         lines.append(f"Left out {count_and_names(without, 'sample')} of the cohort without a profile in the table.")
     obs = people.loc[[source.samples[row] for row in rows]]
     made = Expression(
-        source.values[np.ix_(rows, columns)], obs,
-        [source.genes[i] for i in columns], [source.symbols[i] for i in columns], source.units)
+        source.values[np.ix_(rows, columns)],
+        obs,
+        [source.genes[i] for i in columns],
+        [source.symbols[i] for i in columns],
+        source.units,
+    )
     write_expression(out, made, inputs)
     splits = ", ".join(f"{count:,} {name}" for name, count in obs["split"].value_counts().items())
     lines.append(f"{out}: {len(rows):,} profiles ({splits}) × {len(columns):,} genes.")

@@ -32,7 +32,8 @@ def write_expression(path: Path | str, expression: Expression, inputs: str) -> N
     """Write an .h5ad by rename; `inputs` is the digest of what it was made from."""
     var = pd.DataFrame({"symbol": expression.symbols}, index=pd.Index(expression.genes, name="gene"))
     data = anndata.AnnData(
-        X=expression.values, obs=expression.obs, var=var, uns={"units": expression.units, "inputs": inputs})
+        X=expression.values, obs=expression.obs, var=var, uns={"units": expression.units, "inputs": inputs}
+    )
     with atomic_path(path) as temporary:
         data.write_h5ad(temporary)
 
@@ -53,7 +54,7 @@ def read_expression(path: Path | str) -> Expression:
 
 
 def open_profiles(path: Path | str) -> anndata.AnnData:
-    """Read any .h5ad of profiles: X (profiles, genes) in `uns["units"]`, genes in `var_names`; `obs` may hold anything."""
+    """Read any .h5ad of profiles: X (profiles, genes) in `uns["units"]`, genes in `var_names`; any `obs`."""
     return _open(Path(path), backed=False)
 
 

@@ -58,7 +58,8 @@ def read_table(path: Path | str, units: str | None = None) -> ExpressionTable:
     chosen, source = (units, "as declared") if units else detect_units(values)
     _refuse_impossible(values, chosen, path)
     return ExpressionTable(
-        values, samples, clean.ids, [symbols[i] for i in clean.kept], chosen, source, clean.par_y_dropped)
+        values, samples, clean.ids, [symbols[i] for i in clean.kept], chosen, source, clean.par_y_dropped
+    )
 
 
 def detect_units(values: NDArray[np.float32]) -> tuple[str, str]:
@@ -100,8 +101,16 @@ def _read_cells(path: Path, separator: str, *, skip: int, width: int, text_colum
     types = {i: str if i < text_columns else np.float32 for i in range(width)}
     try:
         return pd.read_csv(
-            path, sep=separator, header=None, skiprows=skip, names=range(width), dtype=types, index_col=False,
-            keep_default_na=False, na_values={i: ["", "NA", "NaN", "nan"] for i in range(text_columns, width)})
+            path,
+            sep=separator,
+            header=None,
+            skiprows=skip,
+            names=range(width),
+            dtype=types,
+            index_col=False,
+            keep_default_na=False,
+            na_values={i: ["", "NA", "NaN", "nan"] for i in range(text_columns, width)},
+        )
     except (ValueError, EOFError, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} can't be read as a table of numbers ({error}).".replace("\n", " ")) from None
 

@@ -27,7 +27,8 @@ class UpsampleGenerator(nn.Module):
         self.start = nn.Linear(input_width, channels[0] * 16)
         self.blocks = nn.ModuleList(
             _Block(c_in, c_out, input_width, norm, noisy=k < len(self.maps))
-            for k, (c_in, c_out) in enumerate(pairwise(channels)))
+            for k, (c_in, c_out) in enumerate(pairwise(channels))
+        )
         self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, code: Tensor) -> Tensor:

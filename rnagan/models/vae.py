@@ -1,5 +1,6 @@
 """The β-VAE of expression profiles (article: STAR Methods, βVAE architecture)."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -47,6 +48,6 @@ class BetaVAE(nn.Module):
 def _hidden_layers(widths: tuple[int, ...], norm: str) -> nn.Sequential:
     normalise = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[norm]
     layers: list[nn.Module] = []
-    for width_in, width_out in zip(widths, widths[1:], strict=False):
+    for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), normalise(width_out), nn.LeakyReLU()]
     return nn.Sequential(*layers)

@@ -43,8 +43,10 @@ def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> 
     write_attributes(out / "sample_attributes.tsv", truth)
     _write_csv(out / "slides.csv", pictured[["slide", "donor", "tissue", "site"]])
     _write_csv(out / "truth.csv", truth)
-    write_json(out / "simulation.json", {"rnagan": rnagan.__version__, "config": config.to_dict(),
-                                         "samples": len(truth), "slides": len(pictured)})
+    write_json(
+        out / "simulation.json",
+        {"rnagan": rnagan.__version__, "config": config.to_dict(), "samples": len(truth), "slides": len(pictured)},
+    )
     return f"{out}: {len(truth):,} profiles × {config.genes:,} genes, {len(pictured):,} slides."
 
 

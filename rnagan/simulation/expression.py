@@ -26,8 +26,9 @@ def simulate_tpm(config: SimulationConfig, truth: pd.DataFrame) -> NDArray[np.fl
     is log-normal beside the Poisson noise of counting reads, so low genes have zeros.
     """
     random = rng.generator(config.seed, "simulation/expression")
-    factors = np.column_stack([truth[list(PROGRAMMES)].fillna(0.0).to_numpy(),
-                               random.uniform(-1, 1, (len(truth), NUISANCES))])
+    factors = np.column_stack(
+        [truth[list(PROGRAMMES)].fillna(0.0).to_numpy(), random.uniform(-1, 1, (len(truth), NUISANCES))]
+    )
     loadings = np.zeros((factors.shape[1], config.genes))
     for row in loadings:
         module = random.choice(config.genes, max(4, round(MODULE_SHARE * config.genes)), replace=False)

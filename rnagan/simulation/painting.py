@@ -161,8 +161,14 @@ def _move_into(points: Points, allowed: NDArray[np.bool_], spacing: float, rando
 
 
 def _stamp(
-    shape: tuple[int, int], centres: Points, size: NDArray, stretch: NDArray, angle: NDArray, darkness: NDArray,
-    is_neuron: NDArray[np.bool_], random: np.random.Generator,
+    shape: tuple[int, int],
+    centres: Points,
+    size: NDArray,
+    stretch: NDArray,
+    angle: NDArray,
+    darkness: NDArray,
+    is_neuron: NDArray[np.bool_],
+    random: np.random.Generator,
 ) -> Field:
     """Draw ellipses with soft rims, each with its chromatin; the darkest wins where they overlap. Sizes in px."""
     reach = int(np.ceil((size * stretch).max(initial=0))) + 2
@@ -170,7 +176,8 @@ def _stamp(
     corner = np.rint(centres).astype(int)
     y, x = np.broadcast_arrays(corner[:, 0, None, None] + offset[:, None], corner[:, 1, None, None] + offset)
     size, stretch, angle, darkness, is_neuron = (
-        values[:, None, None] for values in (size, stretch, angle, darkness, is_neuron))
+        values[:, None, None] for values in (size, stretch, angle, darkness, is_neuron)
+    )
     dy, dx = y - centres[:, 0, None, None], x - centres[:, 1, None, None]
     u = (dx * np.cos(angle) + dy * np.sin(angle)) / (size * stretch)
     v = (dy * np.cos(angle) - dx * np.sin(angle)) / (size / stretch)

@@ -28,10 +28,28 @@ class Tissue:
 
 
 TISSUES = {
-    "cortex": Tissue("CTX", (3200, 1700), (3.2, 0.7), (0.36, 0.20), None,
-                     matrix_density=0.36, grain_um=0.8, neurons=0.25, elongation=1.2),
-    "lung": Tissue("LNG", (3200, 1700), (3.2, 0.7), (0.34, 0.20), (0.29, 0.17),
-                   matrix_density=0.52, grain_um=1.6, neurons=0.0, elongation=1.7),
+    "cortex": Tissue(
+        "CTX",
+        (3200, 1700),
+        (3.2, 0.7),
+        (0.36, 0.20),
+        None,
+        matrix_density=0.36,
+        grain_um=0.8,
+        neurons=0.25,
+        elongation=1.2,
+    ),
+    "lung": Tissue(
+        "LNG",
+        (3200, 1700),
+        (3.2, 0.7),
+        (0.34, 0.20),
+        (0.29, 0.17),
+        matrix_density=0.52,
+        grain_um=1.6,
+        neurons=0.0,
+        elongation=1.7,
+    ),
 }
 
 
@@ -48,18 +66,28 @@ def draw_cohort(config: SimulationConfig) -> pd.DataFrame:
     stains = np.linspace(*SITE_STAINS, config.sites) if config.sites > 1 else np.array([np.mean(SITE_STAINS)])
     frames = []
     for name, tissue in TISSUES.items():
-        frame = pd.DataFrame({
-            "sample": [f"{donor}-0226-SM-{tissue.code}" for donor in donors],
-            "slide": [f"{donor}-0225-{tissue.code}" for donor in donors],
-            "donor": donors, "tissue": name, "site": [f"centre-{k + 1}" for k in site], "has_slide": with_slide,
-            **{programme: random.uniform(-1, 1, config.donors) for programme in PROGRAMMES}})
+        frame = pd.DataFrame(
+            {
+                "sample": [f"{donor}-0226-SM-{tissue.code}" for donor in donors],
+                "slide": [f"{donor}-0225-{tissue.code}" for donor in donors],
+                "donor": donors,
+                "tissue": name,
+                "site": [f"centre-{k + 1}" for k in site],
+                "has_slide": with_slide,
+                **{programme: random.uniform(-1, 1, config.donors) for programme in PROGRAMMES},
+            }
+        )
         if tissue.air_fraction is None:
             frame["air"] = np.nan
-        frames.append(frame.assign(
-            nuclear_radius_um=_follow(tissue.nuclear_radius_um, frame["nuclear_size"]),
-            nuclear_density=_follow(tissue.nuclear_density, frame["proliferation"]),
-            matrix_colour=_follow(tissue.matrix_colour, frame["matrix"]),
-            air_fraction=_follow(tissue.air_fraction or (np.nan, np.nan), frame["air"]), site_stain=stains[site]))
+        frames.append(
+            frame.assign(
+                nuclear_radius_um=_follow(tissue.nuclear_radius_um, frame["nuclear_size"]),
+                nuclear_density=_follow(tissue.nuclear_density, frame["proliferation"]),
+                matrix_colour=_follow(tissue.matrix_colour, frame["matrix"]),
+                air_fraction=_follow(tissue.air_fraction or (np.nan, np.nan), frame["air"]),
+                site_stain=stains[site],
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 

@@ -19,15 +19,28 @@ def write_svs(path: Path, pixels: NDArray[np.uint8], mpp: float) -> None:
     name = "Aperio Image Library v11.2.1 \r\n"
     told = f"|AppMag = {10 / mpp:g}|MPP = {mpp:g}"
     with atomic_path(path) as temporary, tifffile.TiffWriter(temporary) as tiff:
+
         def page(image: NDArray[np.uint8], description: str, tiled: bool) -> None:
             shape = {"tile": (256, 256)} if tiled else {"rowsperstrip": 16}
-            tiff.write(image, photometric="rgb", compression="jpeg", compressionargs={"level": JPEG_QUALITY},
-                       description=description, metadata=None, software=False, **shape)
+            tiff.write(
+                image,
+                photometric="rgb",
+                compression="jpeg",
+                compressionargs={"level": JPEG_QUALITY},
+                description=description,
+                metadata=None,
+                software=False,
+                **shape,
+            )
 
         page(pixels, f"{name}{width}x{height} [0,0 {width}x{height}] (256x256) JPEG/RGB Q={JPEG_QUALITY}{told}", True)
         page(thumbnail, f"{name}{width}x{height} -> {thumbnail.shape[1]}x{thumbnail.shape[0]} - ", False)
-        page(half, f"{name}{width}x{height} [0,0 {width}x{height}] (256x256) -> {half.shape[1]}x{half.shape[0]} "
-                   f"JPEG/RGB Q={JPEG_QUALITY}{told}", True)
+        page(
+            half,
+            f"{name}{width}x{height} [0,0 {width}x{height}] (256x256) -> {half.shape[1]}x{half.shape[0]} "
+            f"JPEG/RGB Q={JPEG_QUALITY}{told}",
+            True,
+        )
 
 
 def _shrink(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:

@@ -47,8 +47,10 @@ class Summary:
         nothing_to_do = not self.made and not self.failures
         status = "up to date" if nothing_to_do else f"{self.made:,} made, {self.up_to_date:,} up to date"
         reasons = ", ".join(f"{self.left_out[reason]:,} {reason}" for reason in sorted(self.left_out))
-        return (f"{done:,} shards ({status}): {self.tiles:,} tiles, {self.empty:,} without tiles; "
-                f"left out: {reasons or 'nothing'}; {len(self.failures):,} failed.")
+        return (
+            f"{done:,} shards ({status}): {self.tiles:,} tiles, {self.empty:,} without tiles; "
+            f"left out: {reasons or 'nothing'}; {len(self.failures):,} failed."
+        )
 
 
 def build_shards(jobs: list[Job], folder: Path | str, options: dict[str, Any], processes: int = 1) -> Summary:

@@ -20,8 +20,15 @@ from rnagan.tables import first_few, need_columns, read_table
 
 
 def pack_tiles(
-    table: Path | str, out_folder: Path | str, config: TilingConfig, processes: int = 1, *, mpp: float | None = None,
-    path_column: str = "path", tissue_column: str = "tissue", donor_column: str = "donor",
+    table: Path | str,
+    out_folder: Path | str,
+    config: TilingConfig,
+    processes: int = 1,
+    *,
+    mpp: float | None = None,
+    path_column: str = "path",
+    tissue_column: str = "tissue",
+    donor_column: str = "donor",
 ) -> Summary:
     """Make a shard of each donor's images; donors that are done and unchanged are skipped.
 
@@ -39,10 +46,17 @@ def pack_tiles(
         raise ValueError(f"{table} names images twice ({first_few(repeated)}).")
     tissues = rows.groupby(donor_column)[tissue_column].nunique()
     if (tissues > 1).any():
-        raise ValueError(f"{table} has donors with tiles of several tissues ({first_few(tissues.index[tissues > 1])}); "
-                         "a shard holds one tissue, so give each tissue a table of its own and other donor names.")
-    options = {"tile_px": config.tile_px, "mpp": mpp, "jpeg_quality": config.jpeg_quality,
-               "max_tiles": config.max_tiles, "seed": config.seed}
+        raise ValueError(
+            f"{table} has donors with tiles of several tissues ({first_few(tissues.index[tissues > 1])}); "
+            "a shard holds one tissue, so give each tissue a table of its own and other donor names."
+        )
+    options = {
+        "tile_px": config.tile_px,
+        "mpp": mpp,
+        "jpeg_quality": config.jpeg_quality,
+        "max_tiles": config.max_tiles,
+        "seed": config.seed,
+    }
     donors: dict[str, str] = {}
     jobs = []
     for donor, of_donor in rows.assign(image=paths).groupby(donor_column):
@@ -71,14 +85,31 @@ def pack_donor(slide: str, images: dict[str, Path], out_folder: Path, options: d
                 unreadable.append(str(error))
                 continue
             jpeg = simplejpeg.encode_jpeg(tile, options["jpeg_quality"], "RGB", "444")
-            shard.add(f"{slide}_n{n}", jpeg, {"slide": slide, "x": None, "y": None, "tile_px": options["tile_px"],
-                                              "mpp": options["mpp"], "source": names[n]})
+            shard.add(
+                f"{slide}_n{n}",
+                jpeg,
+                {
+                    "slide": slide,
+                    "x": None,
+                    "y": None,
+                    "tile_px": options["tile_px"],
+                    "mpp": options["mpp"],
+                    "source": names[n],
+                },
+            )
         if unreadable:
             named = first_few(sorted(unreadable))
-            raise ValueError(f"{len(unreadable)} of {len(names)} images can't be used: {named}; "
-                             "mend them or take them out of the table.")
-        return shard.commit("done", {"over_limit": len(names) - shard.tiles},
-                            {"images": len(names), "stamp": _stamp(images)}, options, {"pillow": PIL.__version__})
+            raise ValueError(
+                f"{len(unreadable)} of {len(names)} images can't be used: {named}; "
+                "mend them or take them out of the table."
+            )
+        return shard.commit(
+            "done",
+            {"over_limit": len(names) - shard.tiles},
+            {"images": len(names), "stamp": _stamp(images)},
+            options,
+            {"pillow": PIL.__version__},
+        )
 
 
 def load_tile(path: Path, tile_px: int) -> NDArray[np.uint8]:

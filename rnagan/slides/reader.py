@@ -44,7 +44,8 @@ class Slide:
             if not self.mpp:
                 raise MissingResolutionError(
                     f"{self.path} does not say its resolution; give it with --missing-mpp NUMBER (µm per px), "
-                    "or leave such slides out with --missing-mpp skip.")
+                    "or leave such slides out with --missing-mpp skip."
+                )
         except ValueError:
             self.close()
             raise

@@ -61,8 +61,14 @@ def tile_slide(path: Path, out_folder: Path | str, config: TilingConfig) -> dict
                 raise
             return shard.commit("skipped", {}, {"reason": str(error), **_stamp(path)}, options, VERSIONS)
         with slide:
-            identity = {"quickhash": slide.quickhash, "vendor": slide.vendor, "mpp": slide.mpp,
-                        "width_px": slide.width_px, "height_px": slide.height_px, **_stamp(path)}
+            identity = {
+                "quickhash": slide.quickhash,
+                "vendor": slide.vendor,
+                "mpp": slide.mpp,
+                "width_px": slide.width_px,
+                "height_px": slide.height_px,
+                **_stamp(path),
+            }
             counts = dict.fromkeys(("background", "low_contrast", "over_limit"), 0)
             stored_mpp = round(slide.footprint_px(config.mpp) * slide.mpp, 6)
             for x, y, tile in _tiles(slide, shard.slide, config, counts):

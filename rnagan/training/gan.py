@@ -28,8 +28,17 @@ from rnagan.training import checkpoint
 from rnagan.training.gan_step import GANStep, StepRecord
 from rnagan.training.tracking import RunLog
 
+STEPS_BETWEEN_STOP_CHECKS = 16  # asking all processes costs a round of messages
 MAY_CHANGE_ON_RESUME = {
-    "images", "batch_size", "precision", "threads", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints"}
+    "images",
+    "batch_size",
+    "precision",
+    "threads",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+}
 
 
 class GANTrainer:
@@ -42,9 +51,16 @@ class GANTrainer:
     """
 
     def __init__(
-        self, config: GANConfig, accelerator: Accelerator, out: Path, shards: ShardSet, selection: Selection,
+        self,
+        config: GANConfig,
+        accelerator: Accelerator,
+        out: Path,
+        shards: ShardSet,
+        selection: Selection,
         made_from: dict[str, str],
-        bottleneck: Bottleneck | None = None, latents: Tensor | None = None, fixed: Tensor | None = None,
+        bottleneck: Bottleneck | None = None,
+        latents: Tensor | None = None,
+        fixed: Tensor | None = None,
     ) -> None:
         self.config, self.accelerator, self.out = config, accelerator, Path(out)
         device = accelerator.device
@@ -58,9 +74,17 @@ class GANTrainer:
         critic = build_critic(config, self.condition_width).to(**place)
         self.average = ExponentialAverage(generator, config.ema_half_life)
         self.generator, self.critic, self.generator_optimizer, self.critic_optimizer = accelerator.prepare(
-            generator, critic, _adam(generator, config.generator_lr, config), _adam(critic, config.critic_lr, config))
-        self.step = GANStep(config, accelerator, self.generator, self.critic, self.generator_optimizer,
-                            self.critic_optimizer, self.condition_width)
+            generator, critic, _adam(generator, config.generator_lr, config), _adam(critic, config.critic_lr, config)
+        )
+        self.step = GANStep(
+            config,
+            accelerator,
+            self.generator,
+            self.critic,
+            self.generator_optimizer,
+            self.critic_optimizer,
+            self.condition_width,
+        )
         self.shards, self.selection, self.made_from = shards, selection, made_from
         self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
         self._stop_asked = False
@@ -87,9 +111,15 @@ class GANTrainer:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process and checkpoint.latest_checkpoint(self.out) != self._checkpoint_path():
             checkpoint.save_checkpoint(
-                self._checkpoint_path(), self._modules(), self._optimizers(),
-                {"images": self.images, "steps": self.steps, "mlflow_run": self.log.run_id,
-                 "made_from": self.made_from},
+                self._checkpoint_path(),
+                self._modules(),
+                self._optimizers(),
+                {
+                    "images": self.images,
+                    "steps": self.steps,
+                    "mlflow_run": self.log.run_id,
+                    "made_from": self.made_from,
+                },
             )
             checkpoint.keep_newest(self.out, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
@@ -109,11 +139,21 @@ class GANTrainer:
         return record
 
     def _batches(self) -> Iterator[Batch]:
-        order = TileOrder(self.selection.counts, self.config.seed, self.config.window_slides,
-                          by_slide=self.config.tile_order == "by_slide")
+        order = TileOrder(
+            self.selection.counts,
+            self.config.seed,
+            self.config.window_slides,
+            by_slide=self.config.tile_order == "by_slide",
+        )
         reader = TileReader(self.shards, self.selection.table["slide"].tolist())
-        return tile_batches(reader, order, self.images, self.config.batch_size,
-                            self.accelerator.process_index, self.accelerator.num_processes)
+        return tile_batches(
+            reader,
+            order,
+            self.images,
+            self.config.batch_size,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
 
     def _now_and_then(self, totals: "_Totals", bar: Any) -> None:
         if self._passed(self.config.log_every):
@@ -149,11 +189,19 @@ class GANTrainer:
         if not self.accelerator.is_main_process:
             return
         rows = 8 if self.fixed is None else len(self.fixed)
-        tiles = np.stack([
-            paint(self.config, self.average.module, None if self.fixed is None else self.fixed[k : k + 1],
-                  count=8, seed=self.config.seed, purpose=f"samples/{k}")
-            for k in range(rows)
-        ])
+        tiles = np.stack(
+            [
+                paint(
+                    self.config,
+                    self.average.module,
+                    None if self.fixed is None else self.fixed[k : k + 1],
+                    count=8,
+                    seed=self.config.seed,
+                    purpose=f"samples/{k}",
+                )
+                for k in range(rows)
+            ]
+        )
         path = self.out / "samples" / f"{self.images:012d}.png"
         save_png(path, grid(tiles), {"Synthetic": "true"})
         self.log.artifact(path)
@@ -181,7 +229,11 @@ class GANTrainer:
             self.images, self.steps = stored.state["images"], stored.state["steps"]
             run_id = stored.state["mlflow_run"]
         self.log = RunLog(
-            self.out, self.config, "rnagan", main=self.accelerator.is_main_process, run_id=run_id,
+            self.out,
+            self.config,
+            "rnagan",
+            main=self.accelerator.is_main_process,
+            run_id=run_id,
             resumed_at=None if newest is None else self.images,
             tags={"mode": self.config.mode, "processes": str(self.accelerator.num_processes)},
         )
@@ -202,6 +254,8 @@ class GANTrainer:
         """Whether any process got SIGTERM or SIGUSR1; asked of all of them, so that they stop at the same step."""
         if self.accelerator.num_processes == 1:
             return self._stop_asked
+        if self.steps % STEPS_BETWEEN_STOP_CHECKS:
+            return False
         flag = torch.tensor(float(self._stop_asked), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum").item())
 

@@ -64,14 +64,27 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     if dry_run:
         return
     trainer = GANTrainer(
-        config, accelerator, out, shards, selection, made_from,
-        *(() if profiles is None else (profiles.bottleneck, profiles.latents, profiles.fixed)))
+        config,
+        accelerator,
+        out,
+        shards,
+        selection,
+        made_from,
+        *(() if profiles is None else (profiles.bottleneck, profiles.latents, profiles.fixed)),
+    )
     finished = False
     try:
         finished = trainer.train()
         if accelerator.is_main_process:
-            model = RNAGAN(config, trainer.average.module, shards.mpp, sorted(selection.table["tissue"].unique()), "",
-                           None if profiles is None else profiles.vae, trainer.bottleneck)
+            model = RNAGAN(
+                config,
+                trainer.average.module,
+                shards.mpp,
+                sorted(selection.table["tissue"].unique()),
+                "",
+                None if profiles is None else profiles.vae,
+                trainer.bottleneck,
+            )
             model.save(Path(out) / "model", inputs.vae, {"images": trainer.images, "made_from": made_from})
             progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
     finally:
@@ -83,8 +96,10 @@ def _digests(inputs: GANInputs, shards: ShardSet) -> dict[str, str]:
     """Digests of everything that a run is made from; the settings are kept beside them."""
     found = {"shards": shards.digest, "cohort": sha256_of_file(inputs.cohort)}
     if inputs.vae is not None and inputs.expression is not None:
-        found |= {"vae": sha256_of_file(model_folder(inputs.vae) / "model.json"),
-                  "expression": sha256_of_file(inputs.expression)}
+        found |= {
+            "vae": sha256_of_file(model_folder(inputs.vae) / "model.json"),
+            "expression": sha256_of_file(inputs.expression),
+        }
     return found
 
 
@@ -115,15 +130,18 @@ def _join_profiles(
         raise ValueError(f"No slide of the training split has a profile in {inputs.expression}.")
     without = selection.table.loc[~known, "slide"].tolist()
     selection = Selection(
-        selection.table[known].reset_index(drop=True), selection.counts[known],
-        selection.left_out | {"slides without a profile": without})
+        selection.table[known].reset_index(drop=True),
+        selection.counts[known],
+        selection.left_out | {"slides without a profile": without},
+    )
     bottleneck = make_bottleneck(config, *(torch.from_numpy(a) for a in (vae.active, vae.latent_mean, vae.latent_sd)))
     validation = expression.obs.index[expression.obs["split"] == "validation"]
     fixed = _few_of_each_tissue(expression.obs.loc[validation, "tissue"], selection.table["tissue"].unique())
     own = selection.table["sample"].tolist()
     latents, fixed_latents = (
         torch.from_numpy(vae.encode(_rows(expression, samples), expression.genes, expression.units))
-        for samples in (own, fixed or own[:FIXED_PROFILES]))
+        for samples in (own, fixed or own[:FIXED_PROFILES])
+    )
     return selection, _Profiles(vae, bottleneck, latents, fixed_latents)
 
 

@@ -28,8 +28,14 @@ class GANStep:
     """
 
     def __init__(
-        self, config: GANConfig, accelerator: Accelerator, generator: nn.Module, critic: nn.Module,
-        generator_optimizer: torch.optim.Optimizer, critic_optimizer: torch.optim.Optimizer, condition_width: int,
+        self,
+        config: GANConfig,
+        accelerator: Accelerator,
+        generator: nn.Module,
+        critic: nn.Module,
+        generator_optimizer: torch.optim.Optimizer,
+        critic_optimizer: torch.optim.Optimizer,
+        condition_width: int,
     ) -> None:
         self.config, self.accelerator = config, accelerator
         self.generator, self.critic = generator, critic

@@ -11,19 +11,17 @@ from accelerate.utils import set_seed
 
 from rnagan.config import read_yaml
 
-PRECISIONS = ("auto", "float64", "float32", "bf16", "fp16")
-
 
 def start(precision: str, seed: int, threads: int = 0) -> Accelerator:
     """Make the Accelerator of this process.
 
-    `precision`: one of PRECISIONS; `auto` is bf16 where the machine computes in it, else float32; float64 is for
-    equality tests. `threads`: CPU threads of this process, 0 shares the cores among the processes of this machine.
+    `precision`: auto, float64, float32 or bf16; `auto` is bf16 where the machine computes in it, else float32; float64
+    is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among the processes of this machine.
     Raises `ValueError` when the launcher was asked for more processes than it started.
     """
     use_cpu = not torch.cuda.is_available()
     chosen = resolve_precision(precision)
-    accelerator = Accelerator(cpu=use_cpu, mixed_precision={"bf16": "bf16", "fp16": "fp16"}.get(chosen, "no"))
+    accelerator = Accelerator(cpu=use_cpu, mixed_precision="bf16" if chosen == "bf16" else "no")
     check_process_count(accelerator.num_processes, processes_asked())
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
@@ -64,7 +62,8 @@ def _is_accelerate_launch(words: list[str]) -> bool:
     """Whether a command line starts with accelerate launch, accelerate-launch or -m accelerate.commands.launch."""
     names = [Path(word).name for word in words[:4]]
     return ("accelerate", "launch") in itertools.pairwise(names) or any(
-        name in ("accelerate-launch", "accelerate.commands.launch") for name in names)
+        name in ("accelerate-launch", "accelerate.commands.launch") for name in names
+    )
 
 
 def _asked_of_accelerate(words: list[str]) -> int | None:

@@ -23,8 +23,15 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Path, config: Config, experiment: str, *, main: bool,
-        tags: dict[str, str] | None = None, resumed_at: int | None = None, run_id: str | None = None,
+        self,
+        folder: Path,
+        config: Config,
+        experiment: str,
+        *,
+        main: bool,
+        tags: dict[str, str] | None = None,
+        resumed_at: int | None = None,
+        run_id: str | None = None,
     ) -> None:
         self.folder, self.main, self.run_id = Path(folder), main, run_id
         self._client: Any = None
@@ -73,8 +80,11 @@ class RunLog:
         client = MlflowClient(tracking_uri=uri)
         if self.run_id is None:
             found = client.get_experiment_by_name(experiment)
-            home = found.experiment_id if found else client.create_experiment(
-                experiment, artifact_location=_artifact_root(uri, self.folder))
+            home = (
+                found.experiment_id
+                if found
+                else client.create_experiment(experiment, artifact_location=_artifact_root(uri, self.folder))
+            )
             run = client.create_run(home, run_name=self.folder.name, tags=tags)
             params = [Param(name, str(value)) for name, value in config.to_dict().items()]
             client.log_batch(run.info.run_id, params=params)
@@ -98,7 +108,8 @@ class RunLog:
             self._client = None
             warnings.warn(
                 f"MLflow is not reachable ({type(error).__name__}: {str(error)[:200]}); "
-                f"the run goes on and its record is in {self.folder}.", stacklevel=3,
+                f"the run goes on and its record is in {self.folder}.",
+                stacklevel=3,
             )
 
 

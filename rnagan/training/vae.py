@@ -79,7 +79,8 @@ class VAETrainer:
         self._check_processes()
         self.x_train, self.x_validation = self._standardised(x_train), self._standardised(x_validation)
         self.validation_eps = self._tensor(
-            rng.normal(config.seed, "vae validation noise", 0, len(x_validation), config.latent))
+            rng.normal(config.seed, "vae validation noise", 0, len(x_validation), config.latent)
+        )
         self.steps_an_epoch = math.ceil(len(x_train) / config.batch_size)
         self.total_steps = total_steps(config, len(x_train))
         self.step, self.best_step, self.best_loss = 0, 0, math.inf
@@ -95,8 +96,13 @@ class VAETrainer:
         self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.sums = torch.zeros(3, device=self.accelerator.device, dtype=self.dtype)
         self.log = RunLog(
-            run, config, "rnagan-vae", main=self.accelerator.is_main_process,
-            resumed_at=self.images if resumed else None, run_id=resumed.get("mlflow_run"))
+            run,
+            config,
+            "rnagan-vae",
+            main=self.accelerator.is_main_process,
+            resumed_at=self.images if resumed else None,
+            run_id=resumed.get("mlflow_run"),
+        )
 
     @property
     def images(self) -> int:
@@ -119,12 +125,19 @@ class VAETrainer:
         """Write a checkpoint and delete the one before."""
         if self.accelerator.is_main_process:
             state = {
-                "step": self.step, "best_step": self.best_step, "best_loss": self.best_loss,
-                "config": self.config.to_dict(), "expression_sha256": self.digest, "mlflow_run": self.log.run_id,
+                "step": self.step,
+                "best_step": self.best_step,
+                "best_loss": self.best_loss,
+                "config": self.config.to_dict(),
+                "expression_sha256": self.digest,
+                "mlflow_run": self.log.run_id,
             }
             save_checkpoint(
-                checkpoint_path(self.run, self.images), {"vae": self.network, "best": self.best},
-                {"adam": self.optimizer}, state)
+                checkpoint_path(self.run, self.images),
+                {"vae": self.network, "best": self.best},
+                {"adam": self.optimizer},
+                state,
+            )
             keep_newest(self.run, 1)
         self.accelerator.wait_for_everyone()
 
@@ -135,8 +148,10 @@ class VAETrainer:
             save_vae(self.run / "model", model)
             metrics = model.record["metrics"]
             self.log.metrics(self.images, metrics)
-            say(f"{self.run / 'model'}: best after {self.best_step:,} of {self.step:,} steps; "
-                + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+            say(
+                f"{self.run / 'model'}: best after {self.best_step:,} of {self.step:,} steps; "
+                + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            )
         self.accelerator.wait_for_everyone()
 
     def close(self, finished: bool) -> None:
@@ -195,10 +210,15 @@ class VAETrainer:
         metrics = {f"{name}_rmse": _rmse(self.best, x) for name, x in splits.items() if len(x)}
         metrics |= {"validation_total": self.best_loss, "active_units": int((kl > ACTIVE_KL_NATS).sum())}
         record: dict[str, Any] = {
-            "config": self.config.to_dict(), "expression_sha256": self.digest, "units": self.data.units,
+            "config": self.config.to_dict(),
+            "expression_sha256": self.digest,
+            "units": self.data.units,
             "tissues": sorted(self.data.obs["tissue"].unique()),
-            "splits": self.data.obs["split"].value_counts().to_dict(), "processes": self.accelerator.num_processes,
-            "steps": self.step, "best_step": self.best_step, "metrics": metrics,
+            "splits": self.data.obs["split"].value_counts().to_dict(),
+            "processes": self.accelerator.num_processes,
+            "steps": self.step,
+            "best_step": self.best_step,
+            "metrics": metrics,
         }
         mean, sd = _float32(mu.mean(0)), _float32(mu.std(0, correction=0))
         return VAEModel(self.config, self.transform, self.best.float(), mean, sd, _float32(kl), record)

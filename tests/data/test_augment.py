@@ -64,8 +64,9 @@ def numpy_diffaugment(x, shift, corner):
         for row in range(side):
             for column in range(side):
                 from_row, from_column = row + shift[i, 0], column + shift[i, 1]
-                cut = (corner[i, 0] <= row < corner[i, 0] + side // 2
-                       and corner[i, 1] <= column < corner[i, 1] + side // 2)
+                cut = (
+                    corner[i, 0] <= row < corner[i, 0] + side // 2 and corner[i, 1] <= column < corner[i, 1] + side // 2
+                )
                 if 0 <= from_row < side and 0 <= from_column < side and not cut:
                     out[i, :, row, column] = x[i, :, from_row, from_column]
     return out
@@ -126,8 +127,11 @@ def test_jitter_equals_its_definition():
         for row, column in np.ndindex(image.shape[1:]):
             pixel = image[:, row, column]
             colour = pixel - pixel.mean()
-            turned = (colour * np.cos(angle) + np.cross(axis, colour) * np.sin(angle)
-                      + axis * (axis @ colour) * (1 - np.cos(angle)))
+            turned = (
+                colour * np.cos(angle)
+                + np.cross(axis, colour) * np.sin(angle)
+                + axis * (axis @ colour) * (1 - np.cos(angle))
+            )
             expected[i, :, row, column] = pixel.mean() + saturation * turned
     np.testing.assert_allclose(colour_jitter(x, 9, 50, strength).numpy(), (expected * 2 - 1).clip(-1, 1), atol=1e-9)
 

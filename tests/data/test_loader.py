@@ -58,8 +58,15 @@ def test_batches_are_the_tars_tiles_in_order(shards, reader, order):
             # two JPEG decoders may round differently
             difference = np.abs(image.permute(1, 2, 0).numpy().astype(int) - truth[slides[slide]][k])
             assert difference.max() <= 3
-            assert min(np.abs(image.permute(1, 2, 0).numpy().astype(int) - other).mean()
-                       for name in slides for j, other in enumerate(truth[name]) if (name, j) != (slides[slide], k)) > 5
+            assert (
+                min(
+                    np.abs(image.permute(1, 2, 0).numpy().astype(int) - other).mean()
+                    for name in slides
+                    for j, other in enumerate(truth[name])
+                    if (name, j) != (slides[slide], k)
+                )
+                > 5
+            )
 
 
 def test_stored_bytes_come_unchanged(shards, reader):

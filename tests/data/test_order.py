@@ -36,8 +36,9 @@ def test_addressed_by_image_number(order, start, n, m):
 @settings(deadline=None, max_examples=100)
 def test_slices_of_any_number_of_processes_make_the_same_sequence(order, start, processes, share, batches):
     batch_size = processes * share
-    slices = [order.locate(start + b * batch_size + rank * share, share)
-              for b in range(batches) for rank in range(processes)]
+    slices = [
+        order.locate(start + b * batch_size + rank * share, share) for b in range(batches) for rank in range(processes)
+    ]
     np.testing.assert_array_equal(np.concatenate(slices), order.locate(start, batches * batch_size))
 
 

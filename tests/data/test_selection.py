@@ -15,8 +15,13 @@ def cohort(*rows):
 
 
 COHORT = cohort(
-    ("a1", "s4", "train"), ("b1", "s1", "train"), ("c1", "s2", "validation"), ("d1", "s3", "train"),
-    ("e1", "gone", "train"), ("f1", "", "train"), ("g1", "s6", "test"),
+    ("a1", "s4", "train"),
+    ("b1", "s1", "train"),
+    ("c1", "s2", "validation"),
+    ("d1", "s3", "train"),
+    ("e1", "gone", "train"),
+    ("f1", "", "train"),
+    ("g1", "s6", "test"),
 )
 
 

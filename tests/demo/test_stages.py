@@ -62,9 +62,7 @@ def test_failed_stage_keeps_the_earlier_ones(tmp_path: Path) -> None:
     assert ran(tmp_path) == ["b", "c"]
 
 
-def test_seconds_and_memory_of_an_interrupted_stage_add_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seconds_and_memory_of_an_interrupted_stage_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 10)  # every look at the clock is ten seconds after the last
     monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
     monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
@@ -81,10 +79,18 @@ def test_seconds_and_memory_of_an_interrupted_stage_add_up(
 
 
 def test_ctrl_c_is_kept_in_the_record(tmp_path: Path) -> None:
-    program = ("from pathlib import Path; from rnagan.demo.stages import Stage, run_stages; "
-               f"run_stages([Stage('a', 'true'), Stage('b', 'sleep 30')], Path({str(tmp_path)!r}))")
-    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    program = (
+        "from pathlib import Path; from rnagan.demo.stages import Stage, run_stages; "
+        f"run_stages([Stage('a', 'true'), Stage('b', 'sleep 30')], Path({str(tmp_path)!r}))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     for line in process.stdout:
         if "sleep 30" in line:
             break
@@ -100,7 +106,7 @@ def test_ctrl_c_is_kept_in_the_record(tmp_path: Path) -> None:
 def test_memory_of_children_counts(tmp_path: Path) -> None:
     hungry = "import time; block = bytearray(200_000_000); time.sleep(1)"
     child = f"sh -c '{sys.executable} -c \"{hungry}\"; true'"
-    record, = run_stages([Stage("hungry", child)], tmp_path)
+    (record,) = run_stages([Stage("hungry", child)], tmp_path)
     assert 0.19 < record["peak_memory_gb"] < 0.5
 
 
@@ -118,7 +124,8 @@ def test_script_tells_a_failed_stage_in_one_sentence(tmp_path: Path, monkeypatch
     failed = CliRunner().invoke(main, options)
     assert failed.exit_code == 1 and failed.exception.__class__ is SystemExit
     assert failed.output.splitlines()[-1] == (
-        "Error: cohort failed (exit code 1); mend what it says and start again, what is done is kept.")
+        "Error: cohort failed (exit code 1); mend what it says and start again, what is done is kept."
+    )
     bad = CliRunner().invoke(main, [*options, "--data", str(tmp_path / "none")])
     assert bad.output == f"Error: The data folder {tmp_path / 'none'} does not exist.\n" and bad.exit_code == 1
 

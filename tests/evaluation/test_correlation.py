@@ -48,8 +48,10 @@ def test_p_is_uniform_without_a_relation(strata: np.ndarray | None) -> None:
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    covered = [found.low < 0.6 < found.high
-               for found in (correlate(*draw(seed, 60, 0.6), seed, draws=400) for seed in range(300))]
+    covered = [
+        found.low < 0.6 < found.high
+        for found in (correlate(*draw(seed, 60, 0.6), seed, draws=400) for seed in range(300))
+    ]
     assert 0.89 < np.mean(covered) < 0.98
 
 

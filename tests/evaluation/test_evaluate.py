@@ -25,8 +25,7 @@ TOOL = Path(__file__).parents[2] / "tools/evaluate.py"
 
 @pytest.fixture(autouse=True)
 def _quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        faithfulness, "train_tissue_classifier", functools.partial(train_tissue_classifier, steps=20))
+    monkeypatch.setattr(faithfulness, "train_tissue_classifier", functools.partial(train_tissue_classifier, steps=20))
 
 
 @pytest.fixture
@@ -79,9 +78,7 @@ def test_tissue_without_held_out_slides_has_no_picture(
     assert result["profiles"] == 11 and result["pictures"] == ["cortex.png"]
 
 
-def test_tiles_of_unknown_resolution_cannot_be_measured(
-    paths: EvaluationInputs, truth: Path, tmp_path: Path
-) -> None:
+def test_tiles_of_unknown_resolution_cannot_be_measured(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
     shards = shutil.copytree(paths.shards, tmp_path / "shards")
     for path in shards.glob("*.record.json"):
         record = read_json(path)
@@ -95,8 +92,14 @@ def test_tiles_of_unknown_resolution_cannot_be_measured(
 
 def test_script(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
     main = runpy.run_path(str(TOOL))["main"]
-    options = [f"--model={paths.model}", f"--shards={paths.shards}", f"--cohort={paths.cohort}",
-               f"--expression={paths.expression}", f"--out={tmp_path / 'out'}", "--n=2"]
+    options = [
+        f"--model={paths.model}",
+        f"--shards={paths.shards}",
+        f"--cohort={paths.cohort}",
+        f"--expression={paths.expression}",
+        f"--out={tmp_path / 'out'}",
+        "--n=2",
+    ]
     done = CliRunner().invoke(main, [*options, f"--truth={truth}"])
     assert done.exit_code == 0, done.output
     assert "of painted and" in done.output

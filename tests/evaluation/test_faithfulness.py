@@ -18,8 +18,11 @@ DONORS = 12
 def truth_table() -> pd.DataFrame:
     """Two tissues of twelve donors from two centres; cortex has no air."""
     draw = np.random.default_rng(3)
-    table = pd.DataFrame(draw.normal(size=(2 * DONORS, len(MEASURES))), columns=list(MEASURES),
-                         index=[f"{tissue}{k}" for tissue in ("cortex", "lung") for k in range(DONORS)])
+    table = pd.DataFrame(
+        draw.normal(size=(2 * DONORS, len(MEASURES))),
+        columns=list(MEASURES),
+        index=[f"{tissue}{k}" for tissue in ("cortex", "lung") for k in range(DONORS)],
+    )
     table["tissue"] = np.repeat(["cortex", "lung"], DONORS)
     table["site"] = np.tile(["a", "b"], DONORS)
     table.loc[table["tissue"] == "cortex", "air_fraction"] = np.nan
@@ -93,6 +96,5 @@ def test_tissue_accuracy_knows_tissue_and_its_confusion(inputs: GANInputs) -> No
     real = faithfulness.tiles_of_samples(shards, pictured[pictured["split"] == "test"], 3, 32)
     tissue_of = cohort.set_index("sample")["tissue"]
     swapped = {name: real[name.replace("lung", "x").replace("cortex", "lung").replace("x", "cortex")] for name in real}
-    found = faithfulness.tissue_accuracy(
-        shards, pictured[pictured["split"] == "train"], real, swapped, tissue_of, 32)
+    found = faithfulness.tissue_accuracy(shards, pictured[pictured["split"] == "train"], real, swapped, tissue_of, 32)
     assert found == {"real": 1.0, "painted": 0.0}

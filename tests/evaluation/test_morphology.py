@@ -14,7 +14,7 @@ def tile(
     radius_um: float = 4.0, air_um: int = 0, stain: float = 1.0, matrix: np.ndarray = MATRIX, mpp: float = 1.0
 ) -> np.ndarray:
     """A tile of 64 × 96 µm with nine nuclei, and empty at the left for `air_um`."""
-    y, x = np.mgrid[: 64 : mpp, : 96 : mpp]
+    y, x = np.mgrid[:64:mpp, :96:mpp]
     density = np.broadcast_to(matrix, (*y.shape, 3)).copy()
     for cy, cx in CENTRES:
         density[np.hypot(y - cy - 0.11, x - cx - 0.07) <= radius_um] = NUCLEUS
@@ -85,8 +85,12 @@ def test_glass_and_black_give_numbers(grey: int) -> None:
     found = measure_one(np.full((32, 48, 3), grey, np.uint8))
     assert np.isfinite(list(found.values())).all()
     if grey == 255:
-        assert found == {"nuclear_density": 0, "air_fraction": pytest.approx(1, abs=1e-3), "matrix_colour": 0,
-                         "site_stain": 0}
+        assert found == {
+            "nuclear_density": 0,
+            "air_fraction": pytest.approx(1, abs=1e-3),
+            "matrix_colour": 0,
+            "site_stain": 0,
+        }
 
 
 @pytest.mark.parametrize("tiles", [np.zeros((4, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)])

@@ -10,16 +10,32 @@ from rnagan.evaluation.report import write_report
 from rnagan.pictures import save_png
 
 FOUND = {
-    "r": 0.91, "slope": 0.8, "low": 0.7, "high": 0.97, "p": 0.0002, "donors": 40, "ceiling": 0.96, "ceiling_donors": 12}
+    "r": 0.91,
+    "slope": 0.8,
+    "low": 0.7,
+    "high": 0.97,
+    "p": 0.0002,
+    "donors": 40,
+    "ceiling": 0.96,
+    "ceiling_donors": 12,
+}
 EVALUATION = {
-    "model": "abc", "profiles": 80, "tiles_per_profile": 4, "tissue_accuracy": 0.987, "tissue_accuracy_real": 0.999,
+    "model": "abc",
+    "profiles": 80,
+    "tiles_per_profile": 4,
+    "tissue_accuracy": 0.987,
+    "tissue_accuracy_real": 0.999,
     "pictures": ["lung.png", "gone.png"],
-    "faithfulness": {"lung": {"nuclear_density": FOUND, "site_stain": FOUND | {"r": 0.05}}}}
+    "faithfulness": {"lung": {"nuclear_density": FOUND, "site_stain": FOUND | {"r": 0.05}}},
+}
 METRICS = {
     "rnagan": [{"images": 8, "wasserstein": 1.0, "penalty": 0.5}, {"images": 16, "wasserstein": 2.0, "generator": 0.1}],
-    "vae": [{"images": 8, "train_total": 1.0, "validation_total": 1.2}, {"images": 8, "active_units": 4}]}
+    "vae": [{"images": 8, "train_total": 1.0, "validation_total": 1.2}, {"images": 8, "active_units": 4}],
+}
 STAGES = [
-    {"name": "cohort", "command": "python <a> & b", "seconds": 12.34}, {"name": "vae", "command": "c", "seconds": 1}]
+    {"name": "cohort", "command": "python <a> & b", "seconds": 12.34},
+    {"name": "vae", "command": "c", "seconds": 1},
+]
 
 
 class Page(HTMLParser):

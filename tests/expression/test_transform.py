@@ -39,7 +39,8 @@ def test_log2_data_are_not_logged_again(x_train: np.ndarray) -> None:
     from_tpm = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
     assert transform.log == "none"
     np.testing.assert_allclose(  # the base of a logarithm cancels in a Z score
-        transform.apply(np.log2(1 + x_train), GENES, "log2"), from_tpm.apply(x_train, GENES, "tpm"), atol=1e-5)
+        transform.apply(np.log2(1 + x_train), GENES, "log2"), from_tpm.apply(x_train, GENES, "tpm"), atol=1e-5
+    )
 
 
 def test_counts_become_counts_per_million_of_the_model_genes(x_train: np.ndarray) -> None:

@@ -95,8 +95,9 @@ def test_faithful_input_is_condition_then_noise():
 @pytest.mark.parametrize("mode", ["rnagan", "gan", "noise_only"])
 @pytest.mark.parametrize("condition", ["bottleneck", "latent_plus_noise"])
 def test_widths_agree(mode, condition, generator):
-    gan_config = GANConfig(mode=mode, condition=condition, generator=generator, critic="image_only", resolution=32,
-                           noise_units=4)
+    gan_config = GANConfig(
+        mode=mode, condition=condition, generator=generator, critic="image_only", resolution=32, noise_units=4
+    )
     width = 6 if mode == "rnagan" else 0
     noise = draw_noise(gan_config, "noise", 0, 3, width, 0)
     assert noise.shape == (3, noise_width(gan_config, width)) and noise.dtype == torch.float64
@@ -116,11 +117,16 @@ def test_noise_is_addressed_by_image_number():
         assert not torch.allclose(other, whole)
 
 
-@pytest.mark.parametrize(("changes", "uniform"), [
-    ({}, False), ({"mode": "gan"}, False), ({"mode": "noise_only"}, True),
-    ({"condition": "latent_plus_noise", "critic": "image_only"}, True),
-    ({"condition": "latent_plus_noise", "critic": "image_only", "mode": "gan"}, False),
-])
+@pytest.mark.parametrize(
+    ("changes", "uniform"),
+    [
+        ({}, False),
+        ({"mode": "gan"}, False),
+        ({"mode": "noise_only"}, True),
+        ({"condition": "latent_plus_noise", "critic": "image_only"}, True),
+        ({"condition": "latent_plus_noise", "critic": "image_only", "mode": "gan"}, False),
+    ],
+)
 def test_kind_of_noise(changes, uniform):
     draws = draw_noise(GANConfig(generator="dcgan", **changes), "noise", 0, 2000, 8, 0)
     if uniform:

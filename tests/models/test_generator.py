@@ -41,7 +41,11 @@ def test_modes_without_profiles_take_noise_alone(preset, mode):
 
 def test_noise_maps_and_their_widths():
     assert [noise_maps(resolution) for resolution in (32, 64, 128, 512)] == [
-        [8, 16], [8, 16, 32], [8, 16, 32, 64], [8, 16, 32, 64]]
+        [8, 16],
+        [8, 16, 32],
+        [8, 16, 32, 64],
+        [8, 16, 32, 64],
+    ]
     assert spatial_noise_width(64) == 8**2 + 16**2 + 32**2
 
 

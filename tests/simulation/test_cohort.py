@@ -86,8 +86,12 @@ def test_measured_morphology_follows_the_truth_through_slide_and_tiles(tmp_path:
 
     truth = pd.read_csv(tmp_path / "c/truth.csv", index_col="sample")
     measured = mean_measures(tiles_of_samples(shards, cohort, 12, 64), 1.0).loc[truth.index]
-    causes = {"nuclear_density": "proliferation", "air_fraction": "air", "matrix_colour": "matrix",
-              "site_stain": "site_stain"}
+    causes = {
+        "nuclear_density": "proliferation",
+        "air_fraction": "air",
+        "matrix_colour": "matrix",
+        "site_stain": "site_stain",
+    }
     for tissue, rows in truth.groupby("tissue"):
         for name in MEASURES:
             own = measured.loc[rows.index, name]

@@ -12,7 +12,8 @@ from rnagan.simulation.programmes import TISSUES
 
 LAYOUT = Layout(tile=128, across=4, down=2)
 CORTEX = Morphology(
-    nuclear_density=2500, nuclear_radius_um=3.2, matrix_colour=0.36, site_stain=0.4, air_fraction=np.nan)
+    nuclear_density=2500, nuclear_radius_um=3.2, matrix_colour=0.36, site_stain=0.4, air_fraction=np.nan
+)
 LUNG = dataclasses.replace(CORTEX, air_fraction=0.3)
 
 

@@ -1,4 +1,7 @@
+import dataclasses
+import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -65,8 +68,9 @@ def test_run_broken_twice_ends_in_the_same_bits(
     assert read_metrics(run)[-1]["images"] == 80 and not (run / "model").exists()
     train_gan(small, inputs, run)
     whole = digests(latest_checkpoint(trained))
-    assert set(whole) == {f"{name}.safetensors" for name in (
-        "generator", "critic", "average", "generator_optimizer", "critic_optimizer")} | {"state.json"}
+    assert set(whole) == {
+        f"{name}.safetensors" for name in ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")
+    } | {"state.json"}
     assert digests(latest_checkpoint(run)) == whole
     assert read_json(run / "model/model.json")["digest"] == read_json(trained / "model/model.json")["digest"]
     assert rows(run) == rows(trained)
@@ -99,8 +103,10 @@ def test_product_of_a_run(small: GANConfig, trained: Path) -> None:
         with Image.open(trained / "samples" / name) as picture:
             assert picture.size == (8 * 34 - 2, 4 * 34 - 2)  # four validation profiles
             assert picture.text["Synthetic"] == "true"
-    model, average = (load_file(trained / name) for name in (
-        "model/generator.safetensors", "checkpoints/000000000096/average.safetensors"))
+    model, average = (
+        load_file(trained / name)
+        for name in ("model/generator.safetensors", "checkpoints/000000000096/average.safetensors")
+    )
     assert all(torch.equal(model[name], average[name]) for name in average)
 
 
@@ -125,6 +131,21 @@ def test_finished_run_is_up_to_date_and_refuses_other_settings(
     train_gan(small.replace(images=112, batch_size=4, keep_checkpoints=1), inputs, run)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000000112"]
     assert read_json(run / "model/model.json")["images"] == 112
+
+
+def test_run_goes_on_with_the_inputs_it_was_started_with(
+    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(inputs.vae, tmp_path / "vae")
+    record = json.loads((other / "model.json").read_text())
+    (other / "model.json").write_text(json.dumps(record | {"trained": "again"}))
+    run = shutil.copytree(trained, tmp_path / "run")
+    refused = f"{run} was started with another vae; choose another --out."
+    with pytest.raises(ValueError, match=re.escape(refused)):
+        train_gan(small, dataclasses.replace(inputs, vae=other), run)
+    shutil.rmtree(run / "model")  # as if it had been stopped: the checkpoint knows it too
+    with pytest.raises(ValueError, match=re.escape(refused)):
+        train_gan(small, dataclasses.replace(inputs, vae=other), run)
 
 
 def test_checkpoint_of_another_architecture_is_refused(
@@ -165,7 +186,11 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
 
 
 def test_sigterm_saves_and_a_new_start_goes_on(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    small: GANConfig,
+    inputs: GANInputs,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
     handler = signal.getsignal(signal.SIGTERM)
@@ -246,13 +271,22 @@ def command_line(config: GANConfig, inputs: GANInputs, out: Path) -> list[str]:
     for name, value in config.to_dict().items():
         name = name.replace("_", "-")
         settings.append(f"--{name}={value}" if not isinstance(value, bool) else f"--{'' if value else 'no-'}{name}")
-    return [f"--shards={inputs.shards}", f"--cohort={inputs.cohort}", f"--expression={inputs.expression}",
-            f"--vae={inputs.vae}", f"--out={out}", *settings]
+    return [
+        f"--shards={inputs.shards}",
+        f"--cohort={inputs.cohort}",
+        f"--expression={inputs.expression}",
+        f"--vae={inputs.vae}",
+        f"--out={out}",
+        *settings,
+    ]
 
 
 EQUAL = {"images": 80, "batch_size": 4, "precision": "float64", "sample_every": 1000, "checkpoint_every": 1000}
 ENVIRONMENT = os.environ | {
-    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT),
+}
 WITHOUT_SYNC = """
 import runpy, sys
 from rnagan.training.gan_step import GANStep
@@ -278,8 +312,11 @@ def one_process(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.Te
 
 def all_weights(run: Path) -> dict[str, torch.Tensor]:
     newest = latest_checkpoint(run)
-    return {f"{name}.{key}": tensor for name in ("generator", "critic", "average")
-            for key, tensor in load_file(newest / f"{name}.safetensors").items()}
+    return {
+        f"{name}.{key}": tensor
+        for name in ("generator", "critic", "average")
+        for key, tensor in load_file(newest / f"{name}.safetensors").items()
+    }
 
 
 def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
@@ -289,10 +326,20 @@ def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor
 
 @pytest.mark.distributed
 def test_two_processes_equal_one(small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path) -> None:
-    launch = [str(Path(sys.executable).parent / "accelerate"), "launch", "--config_file",
-              str(ROOT / "launch_configs/cpu_two_processes.yaml"), str(ROOT / "tools/train_rnagan.py")]
-    run = subprocess.run([*launch, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
-                         env=ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True, timeout=120)
+    launch = [
+        str(Path(sys.executable).parent / "accelerate"),
+        "launch",
+        "--config_file",
+        str(ROOT / "launch_configs/cpu_two_processes.yaml"),
+        str(ROOT / "tools/train_rnagan.py"),
+    ]
+    run = subprocess.run(
+        [*launch, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
+        env=ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     assert "80 images in 20 critic steps of 4 (2 × 2)" in run.stdout
     two = all_weights(tmp_path / "two")
@@ -307,7 +354,12 @@ def test_two_processes_without_a_common_critic_gradient_differ(
     (tmp_path / "wrong.py").write_text(WITHOUT_SYNC)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     script = [str(tmp_path / "wrong.py"), str(ROOT / "tools/train_rnagan.py")]
-    run = subprocess.run([*launch, *script, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
-                         env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(
+        [*launch, *script, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     assert largest_difference(one_process, all_weights(tmp_path / "two")) > 1e-4

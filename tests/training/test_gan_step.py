@@ -23,16 +23,21 @@ def make_step(config: GANConfig, precision: str = "no") -> GANStep:
     torch.manual_seed(1)
     generator, critic = build_generator(config, WIDTH), build_critic(config, WIDTH)
     prepared = accelerator.prepare(
-        generator, critic, torch.optim.Adam(generator.parameters(), config.generator_lr),
-        torch.optim.Adam(critic.parameters(), config.critic_lr))
+        generator,
+        critic,
+        torch.optim.Adam(generator.parameters(), config.generator_lr),
+        torch.optim.Adam(critic.parameters(), config.critic_lr),
+    )
     return GANStep(config, accelerator, *prepared, WIDTH)
 
 
 def batch(count: int = N) -> tuple[Tensor, Tensor]:
     """Tiles and their conditions."""
     draw = torch.Generator().manual_seed(2)
-    return (torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=draw),
-            torch.randn(count, WIDTH, generator=draw))
+    return (
+        torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=draw),
+        torch.randn(count, WIDTH, generator=draw),
+    )
 
 
 class Spy:

@@ -18,6 +18,7 @@ ACCELERATE = [sys.executable, str(BIN / "accelerate"), "launch"]
 
 def under(monkeypatch: pytest.MonkeyPatch, *parents: list[str]) -> int | None:
     """What `processes_asked` says below processes with these command lines, nearest first."""
+
     class Parent:
         def __init__(self, words: list[str]) -> None:
             self.cmdline = lambda: words
@@ -30,20 +31,23 @@ def under(monkeypatch: pytest.MonkeyPatch, *parents: list[str]) -> int | None:
     return launch.processes_asked()
 
 
-@pytest.mark.parametrize(("words", "asked"), [
-    ([*ACCELERATE, "--cpu", "--num_processes", "2", "tools/train_rnagan.py"], 2),
-    ([*ACCELERATE, "--num_processes=8", "tools/train_rnagan.py"], 8),
-    ([*ACCELERATE, "--num-processes", "4", "tools/train_rnagan.py"], 4),
-    ([*ACCELERATE, "--config_file", TWO, "tools/train_rnagan.py"], 2),
-    ([*ACCELERATE, f"--config_file={TWO}", "tools/train_rnagan.py"], 2),
-    ([*ACCELERATE, "--config_file", TWO, "--num_processes", "3", "tools/train_rnagan.py"], 3),
-    ([*ACCELERATE, "--config-file", "missing.yaml", "tools/train_rnagan.py"], None),
-    ([*ACCELERATE, "tools/train_rnagan.py", "--cohort", "c.csv"], None),
-    ([sys.executable, str(BIN / "accelerate-launch"), "--num_processes", "2", "tools/train_rnagan.py"], 2),
-    ([sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "tools/train_rnagan.py"], 2),
-    (["bash", "-c", "accelerate launch --num_processes 2 tools/train_rnagan.py"], None),
-    ([sys.executable, "-m", "pytest", "--num_processes", "2"], None),
-])
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ([*ACCELERATE, "--cpu", "--num_processes", "2", "tools/train_rnagan.py"], 2),
+        ([*ACCELERATE, "--num_processes=8", "tools/train_rnagan.py"], 8),
+        ([*ACCELERATE, "--num-processes", "4", "tools/train_rnagan.py"], 4),
+        ([*ACCELERATE, "--config_file", TWO, "tools/train_rnagan.py"], 2),
+        ([*ACCELERATE, f"--config_file={TWO}", "tools/train_rnagan.py"], 2),
+        ([*ACCELERATE, "--config_file", TWO, "--num_processes", "3", "tools/train_rnagan.py"], 3),
+        ([*ACCELERATE, "--config-file", "missing.yaml", "tools/train_rnagan.py"], None),
+        ([*ACCELERATE, "tools/train_rnagan.py", "--cohort", "c.csv"], None),
+        ([sys.executable, str(BIN / "accelerate-launch"), "--num_processes", "2", "tools/train_rnagan.py"], 2),
+        ([sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "tools/train_rnagan.py"], 2),
+        (["bash", "-c", "accelerate launch --num_processes 2 tools/train_rnagan.py"], None),
+        ([sys.executable, "-m", "pytest", "--num_processes", "2"], None),
+    ],
+)
 def test_what_the_launcher_was_asked_for(monkeypatch: pytest.MonkeyPatch, words: list[str], asked: int | None) -> None:
     assert under(monkeypatch, ["bash"], words) == asked
 
@@ -61,7 +65,7 @@ def test_process_count() -> None:
 
 
 def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("float64", "float32", "bf16", "fp16"):
+    for name in ("float64", "float32", "bf16"):
         assert launch.resolve_precision(name) == name
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for fast, meant in ((True, "bf16"), (False, "float32")):
@@ -87,9 +91,19 @@ def test_start_sets_threads_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.distributed
 def test_launch_that_would_silently_run_one_process_is_refused(inputs: GANInputs, tmp_path: Path) -> None:
     command = [
-        *ACCELERATE, "--cpu", "--num_processes", "2", str(ROOT / "tools/train_rnagan.py"), f"--shards={inputs.shards}",
-        f"--cohort={inputs.cohort}", f"--out={tmp_path / 'run'}", "--mode=gan", "--resolution=32", "--images=8",
-        "--batch-size=8"]
+        *ACCELERATE,
+        "--cpu",
+        "--num_processes",
+        "2",
+        str(ROOT / "tools/train_rnagan.py"),
+        f"--shards={inputs.shards}",
+        f"--cohort={inputs.cohort}",
+        f"--out={tmp_path / 'run'}",
+        "--mode=gan",
+        "--resolution=32",
+        "--images=8",
+        "--batch-size=8",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         told = []

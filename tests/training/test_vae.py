@@ -24,7 +24,8 @@ from rnagan.vae import load_vae
 TOOL = Path(__file__).parents[2] / "tools/train_vae.py"
 GENES = [f"ENSG{i:011d}" for i in range(40)]
 SMALL = VAEConfig(
-    hidden="24,16", latent=6, lr=3e-3, epochs=4, batch_size=16, checkpoint_epochs=1, precision="float32", threads=1)
+    hidden="24,16", latent=6, lr=3e-3, epochs=4, batch_size=16, checkpoint_epochs=1, precision="float32", threads=1
+)
 
 
 def simulated(
@@ -37,7 +38,8 @@ def simulated(
     numbers = range(profiles)
     obs = pd.DataFrame(
         {"donor": [f"D{i}" for i in numbers], "tissue": "lung", "split": [splits[i % len(splits)] for i in numbers]},
-        index=pd.Index([f"S{i}" for i in numbers], name="sample"))
+        index=pd.Index([f"S{i}" for i in numbers], name="sample"),
+    )
     return Expression(np.exp(log_tpm).astype(np.float32), obs, GENES, GENES, "tpm")
 
 
@@ -209,10 +211,22 @@ def test_two_processes_equal_one(expression: Path, tmp_path: Path) -> None:
     config = SMALL.replace(precision="float64", epochs=3, input_dropout=0.2)
     settings = [f"--{name.replace('_', '-')}={value}" for name, value in config.to_dict().items() if value != ""]
     run = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(TOOL),
-         f"--expression={expression}", f"--out={tmp_path / 'two'}", *settings],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node=2",
+            str(TOOL),
+            f"--expression={expression}",
+            f"--out={tmp_path / 'two'}",
+            *settings,
+        ],
         env=os.environ | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=120)
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     vae.train_vae(config, expression, tmp_path / "one")
     vae.train_vae(config.replace(batch_size=8), expression, tmp_path / "half")  # what two strangers would do
