@@ -100,28 +100,26 @@ class RNAGAN:
             c = self.bottleneck(torch.as_tensor(latent, device=device)[None])
         return paint(self.config, self.generator, c, n, seed, f"generate/{name}")
 
-    def save(self, folder: Path, vae_folder: Path | None, notes: dict[str, Any]) -> None:
-        """Write the model folder by rename; `notes` (images trained, inputs …) go into model.json."""
-        with atomic_path(folder) as temporary:
-            temporary.mkdir()
-            self.config.save(temporary / "config.yaml")
-            save_weights(temporary / "generator.safetensors", self.generator)
-            if self.bottleneck is not None:
-                assert vae_folder is not None, "a model with a bottleneck has a VAE before it"
-                save_weights(temporary / "condition.safetensors", self.bottleneck)
-                shutil.copytree(model_folder(vae_folder), temporary / "vae")
-            write_json(
-                temporary / "model.json",
-                {
-                    "format": "rnagan-model",
-                    "version": 1,
-                    "rnagan": rnagan.__version__,
-                    "mpp": self.mpp,
-                    "tissues": self.tissues,
-                    "digest": digest_of_folder(temporary),
-                }
-                | notes,
-            )
+
+def write_model(
+    folder: Path,
+    config: GANConfig,
+    generator: nn.Module,
+    bottleneck: Bottleneck | None,
+    vae_folder: Path | None,
+    told: dict[str, Any],
+) -> None:
+    """Write a model folder by rename; `told` (mpp, tissues, images trained, inputs …) goes into model.json."""
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        config.save(temporary / "config.yaml")
+        save_weights(temporary / "generator.safetensors", generator)
+        if bottleneck is not None:
+            assert vae_folder is not None, "a model with a bottleneck has a VAE before it"
+            save_weights(temporary / "condition.safetensors", bottleneck)
+            shutil.copytree(model_folder(vae_folder), temporary / "vae")
+        made = {"format": "rnagan-model", "version": 1, "rnagan": rnagan.__version__}
+        write_json(temporary / "model.json", made | {"digest": digest_of_folder(temporary)} | told)
 
 
 def model_folder(folder: str | Path) -> Path:

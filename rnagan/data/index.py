@@ -27,6 +27,10 @@ class ShardSet:
     slides: pd.DataFrame
     digest: str
 
+    def mpp_at(self, resolution: int) -> float | None:
+        """Resolution of a tile, µm per px, when it is shrunk to `resolution` px."""
+        return None if self.mpp is None else self.mpp * self.tile_px / resolution
+
     def tar_path(self, slide: str) -> Path:
         """The tar of a slide; a name that could lead out of the folder is refused."""
         return self.folder / (check_shard_name(slide) + TAR)

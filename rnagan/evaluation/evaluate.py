@@ -79,10 +79,10 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
         "pictures": _side_by_side(out, real, painted, tissue_of),
     }
     if inputs.truth is not None:
-        if shards.mpp is None:
+        if model.mpp is None:
             raise ValueError(f"{inputs.shards} doesn't say the µm per px of its tiles, so they can't be measured.")
         truth = pd.read_csv(inputs.truth, index_col="sample")
-        measured, measured_real = mean_measures(painted, shards.mpp), mean_measures(real, shards.mpp)
+        measured, measured_real = mean_measures(painted, model.mpp), mean_measures(real, model.mpp)
         result["faithfulness"] = faithfulness(truth, measured, measured_real, seed)
         measured_on_expected(out / "measures.png", result["faithfulness"], truth, measured, measured_real)
         table = measured.join(measured_real, rsuffix="_real").join(truth, rsuffix="_expected")

@@ -1,6 +1,7 @@
 """The GAN / RNA-GAN trainer: set up, train, save, close. The maths of a step is in gan_step.py."""
 
 import contextlib
+import dataclasses
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,13 +42,20 @@ MAY_CHANGE_ON_RESUME = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """Profiles of a run, encoded once; `bottleneck` makes conditions of latents."""
+
+    bottleneck: Bottleneck
+    latents: Tensor  # (slides, latent), of the selection's rows
+    fixed: Tensor  # (profiles, latent), of the validation donors painted in every sample grid
+
+
 class GANTrainer:
     """Trains a generator on the tiles of a selection, with each tile's own profile as its condition.
 
     `made_from` names what the inputs are by their digests: a checkpoint goes on with the same inputs only.
-    `latents` (slides, latent) are the profiles of the selection's rows, encoded once, and `bottleneck` makes the
-    condition of them; both are None in the modes without profiles. `fixed` are the latents of the profiles (validation
-    donors) painted in every sample grid.
+    `profiles` is None in the modes without profiles.
     """
 
     def __init__(
@@ -58,17 +66,17 @@ class GANTrainer:
         shards: ShardSet,
         selection: Selection,
         made_from: dict[str, str],
-        bottleneck: Bottleneck | None = None,
-        latents: Tensor | None = None,
-        fixed: Tensor | None = None,
+        profiles: Profiles | None = None,
     ) -> None:
         self.config, self.accelerator, self.out = config, accelerator, Path(out)
         device = accelerator.device
         dtype = torch.float64 if config.precision == "float64" else torch.float32
-        self.bottleneck = bottleneck
-        self.conditions = None if bottleneck is None else bottleneck(latents).to(device, dtype)
-        self.fixed = None if bottleneck is None else bottleneck(fixed).to(device, dtype)
-        self.condition_width = 0 if bottleneck is None else bottleneck.width
+        self.conditions = self.fixed = None
+        self.condition_width = 0
+        if profiles is not None:
+            self.conditions = profiles.bottleneck(profiles.latents).to(device, dtype)
+            self.fixed = profiles.bottleneck(profiles.fixed).to(device, dtype)
+            self.condition_width = profiles.bottleneck.width
         place = {"device": device, "dtype": dtype, "memory_format": torch.channels_last}
         generator = build_generator(config, self.condition_width).to(**place)
         critic = build_critic(config, self.condition_width).to(**place)

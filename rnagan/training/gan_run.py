@@ -15,11 +15,11 @@ from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import Selection, select
 from rnagan.expression.store import Expression, read_expression
 from rnagan.files import read_json, sha256_of_file
-from rnagan.models.condition import Bottleneck, make_bottleneck
-from rnagan.pretrained import RNAGAN, model_folder
-from rnagan.training.gan import GANTrainer, check_made_from, check_run
+from rnagan.models.condition import make_bottleneck
+from rnagan.pretrained import model_folder, write_model
+from rnagan.training.gan import GANTrainer, Profiles, check_made_from, check_run
 from rnagan.training.launch import start
-from rnagan.vae import VAEModel, load_vae
+from rnagan.vae import load_vae
 
 FIXED_PROFILES = 8  # validation profiles painted in every sample grid
 
@@ -32,14 +32,6 @@ class GANInputs:
     cohort: Path
     expression: Path | None = None
     vae: Path | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Profiles:
-    vae: VAEModel
-    bottleneck: Bottleneck
-    latents: torch.Tensor  # (slides of the selection, latent)
-    fixed: torch.Tensor  # (FIXED_PROFILES at most, latent)
 
 
 def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = False) -> None:
@@ -63,29 +55,19 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
         _describe(config, selection, profiles, accelerator.num_processes)
     if dry_run:
         return
-    trainer = GANTrainer(
-        config,
-        accelerator,
-        out,
-        shards,
-        selection,
-        made_from,
-        *(() if profiles is None else (profiles.bottleneck, profiles.latents, profiles.fixed)),
-    )
+    trainer = GANTrainer(config, accelerator, out, shards, selection, made_from, profiles)
     finished = False
     try:
         finished = trainer.train()
         if accelerator.is_main_process:
-            model = RNAGAN(
-                config,
-                trainer.average.module,
-                shards.mpp,
-                sorted(selection.table["tissue"].unique()),
-                "",
-                None if profiles is None else profiles.vae,
-                trainer.bottleneck,
-            )
-            model.save(Path(out) / "model", inputs.vae, {"images": trainer.images, "made_from": made_from})
+            told = {
+                "mpp": shards.mpp_at(config.resolution),
+                "tissues": sorted(selection.table["tissue"].unique()),
+                "images": trainer.images,
+                "made_from": made_from,
+            }
+            folder, bottleneck = Path(out) / "model", None if profiles is None else profiles.bottleneck
+            write_model(folder, config, trainer.average.module, bottleneck, inputs.vae, told)
             progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
     finally:
         trainer.close(finished)
@@ -120,7 +102,7 @@ def _check_paths(config: GANConfig, inputs: GANInputs) -> None:
 
 def _join_profiles(
     config: GANConfig, inputs: GANInputs, cohort: pd.DataFrame, selection: Selection
-) -> tuple[Selection, _Profiles]:
+) -> tuple[Selection, Profiles]:
     """Encode every profile of the selection once, and leave out slides whose profile isn't there, by name."""
     assert inputs.expression is not None and inputs.vae is not None
     expression, vae = read_expression(inputs.expression), load_vae(model_folder(inputs.vae))
@@ -142,7 +124,7 @@ def _join_profiles(
         torch.from_numpy(vae.encode(_rows(expression, samples), expression.genes, expression.units))
         for samples in (own, fixed or own[:FIXED_PROFILES])
     )
-    return selection, _Profiles(vae, bottleneck, latents, fixed_latents)
+    return selection, Profiles(bottleneck, latents, fixed_latents)
 
 
 def _rows(expression: Expression, samples: list[str]) -> np.ndarray:
@@ -165,14 +147,14 @@ def _check_splits(cohort: pd.DataFrame, expression: Expression, inputs: GANInput
         )
 
 
-def _describe(config: GANConfig, selection: Selection, profiles: _Profiles | None, processes: int) -> None:
+def _describe(config: GANConfig, selection: Selection, profiles: Profiles | None, processes: int) -> None:
     tissues = ", ".join(f"{n} {tissue}" for tissue, n in selection.table["tissue"].value_counts().items())
     progress.say(f"{selection.counts.sum():,} tiles of {len(selection.table):,} training slides ({tissues}).")
     for reason, names in selection.left_out.items():
         if names:
             progress.say(f"Left out {len(names):,} {reason}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")
     if profiles is not None:
-        progress.say(f"Condition: {profiles.bottleneck.width} of {profiles.vae.latent_mean.size} latent units.")
+        progress.say(f"Condition: {profiles.bottleneck.width} of {profiles.latents.shape[1]} latent units.")
     steps = math.ceil(config.images / config.batch_size)
     progress.say(
         f"{config.images:,} images in {steps:,} critic steps of {config.batch_size} "

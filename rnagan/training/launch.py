@@ -16,7 +16,7 @@ def start(precision: str, seed: int, threads: int = 0) -> Accelerator:
     """Make the Accelerator of this process.
 
     `precision`: auto, float64, float32 or bf16; `auto` is bf16 where the machine computes in it, else float32; float64
-    is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among the processes of this machine.
+    is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among this machine's processes.
     Raises `ValueError` when the launcher was asked for more processes than it started.
     """
     use_cpu = not torch.cuda.is_available()

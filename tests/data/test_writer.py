@@ -1,7 +1,9 @@
+import dataclasses
 import io
 import json
 import tarfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ import pytest
 import simplejpeg
 import webdataset as wds
 
-from rnagan.data.index import open_dataset
+from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.writer import ShardWriter, write_digest
 from rnagan.files import read_json, sha256_of_file
 
@@ -163,3 +165,9 @@ def test_foreign_truncated_and_mixed_folders(folder, tmp_path_factory):
         open_dataset(folder)
     with pytest.raises(FileNotFoundError, match="no finished folder of shards"):
         open_dataset(tmp_path_factory.mktemp("empty"))
+
+
+def test_a_shrunk_tile_has_larger_pixels(tmp_path: Path) -> None:
+    shards = ShardSet(tmp_path, tile_px=256, mpp=0.5, slides=pd.DataFrame(), digest="")
+    assert shards.mpp_at(64) == 2.0 and shards.mpp_at(256) == 0.5
+    assert dataclasses.replace(shards, mpp=None).mpp_at(64) is None
