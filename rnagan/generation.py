@@ -33,8 +33,9 @@ def generate_tiles(
 ) -> str:
     """Paint `n` tiles for each profile of an .h5ad into `out`, and return what to tell the user.
 
-    `form` "png": `out/SAMPLE/SAMPLE_0000.png` … and `out/grid.png`, each PNG saying that it is synthetic; "shards": one
-    tar a profile, as shards/build_tiles.py makes them. `split` and `samples` choose profiles (all where empty).
+    `form` "png": `out/SAMPLE/SAMPLE_0000.png` … and `out/grid.png` with a row for each of up to GRID_ROWS profiles,
+    each PNG saying that it is synthetic; "shards": one tar a profile, as shards/build_tiles.py makes them. `split` and
+    `samples` choose profiles (all where empty).
     `out/generated.json`, written last, tells what made them; with it in place nothing is painted again.
     """
     if not profiles.is_file():
@@ -57,12 +58,13 @@ def generate_tiles(
     chosen = _choose(open_profiles(profiles), profiles, split, samples)
     names = _file_names(list(chosen.obs_names))
     model.encode(chosen)
+    shown = set(np.linspace(0, len(chosen) - 1, min(GRID_ROWS, len(chosen))).astype(int))
     rows: list[NDArray[np.uint8]] = []
     with progress.bar(len(chosen) * n, "tile", "Painting") as bar:
-        for (sample, name), latent in zip(names.items(), chosen.obsm["X_rnagan"], strict=True):
-            tiles = model.paint(latent, n, seed, sample)
+        for k, (sample, name) in enumerate(names.items()):
+            tiles = model.paint(chosen.obsm["X_rnagan"][k], n, seed, sample)
             (_write_pngs if form == "png" else _write_shard)(out, name, sample, tiles, model, seed)
-            if len(rows) < GRID_ROWS:
+            if k in shown:
                 rows.append(tiles[:GRID_COLUMNS])
             bar.update(n)
     if form == "png":

@@ -19,7 +19,7 @@ MISTAKES = {
     "shards/simulate_cohort.py": (["--out", "c", "--donors", "20", "--slide-donors", "30"], "slide_donors"),
     "tools/train_vae.py": (["--expression", "nowhere.h5ad", "--out", "run"], "nowhere.h5ad"),
     "tools/train_rnagan.py": (["--shards", "s", "--cohort", "c", "--out", "run", "--resolution", "60"], "power of two"),
-    "tools/generate_tiles.py": (["--model", "nowhere", "--profiles", "e.h5ad", "--out", "t"], "nowhere"),
+    "tools/generate_tiles.py": (["--model", "m", "--profiles", "nowhere.h5ad", "--out", "t"], "nowhere.h5ad"),
     "tools/evaluate.py": (
         ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--expression", "e", "--out", "o"],
         "nowhere",

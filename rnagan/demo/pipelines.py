@@ -25,7 +25,7 @@ SCALES = {
 VAE = "--hidden 512,256 --latent 64 --lr 1e-3 --threads 1"
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
-    "--batch-size 32 --generator-width 24 --critic-width 24 --condition-units 9 --diffaugment none "
+    "--batch-size 32 --generator-width 24 --critic-width 24 --diffaugment none "
     "--log-every 1600 --sample-every 8000 --checkpoint-every 8000"
 )
 
@@ -51,12 +51,12 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
         Stage(
             "rnagan",
             f"{ACCELERATE} tools/train_rnagan.py --shards {data}/tiles --cohort {table} "
-            f"--expression {profiles} --vae {out}/vae --out {out}/rnagan --images {scale.images} {GAN}",
+            f"--expression {profiles} --vae {out}/vae --out {out}/rnagan --images {scale.images} {GAN} --condition-units 9",
         ),
         Stage(
             "generate",
             f"python tools/generate_tiles.py --model {out}/rnagan --profiles {profiles} --split test "
-            f"--out {out}/painted --n 1",
+            f"--out {out}/painted --n 8",
         ),
         Stage(
             "evaluate",
@@ -101,7 +101,7 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
         Stage(
             "generate",
             f"python tools/generate_tiles.py --model {out}/rnagan --profiles {profiles} --split test "
-            f"--out {out}/painted --n 1",
+            f"--out {out}/painted --n 8",
         ),
         Stage(
             "evaluate",

@@ -25,6 +25,7 @@ from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, writ
 from rnagan.pretrained import RNAGAN
 
 DONORS_SHOWN = 6  # rows of a picture, a tissue
+TILES_SHOWN = 8  # columns, of real and of painted tiles each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +80,11 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
         "pictures": _side_by_side(out, real, painted, tissue_of),
     }
     if inputs.truth is not None:
-        if model.mpp is None:
+        real_mpp = shards.mpp_at(resolution)
+        if model.mpp is None or real_mpp is None:
             raise ValueError(f"{inputs.shards} doesn't say the µm per px of its tiles, so they can't be measured.")
         truth = pd.read_csv(inputs.truth, index_col="sample")
-        measured, measured_real = mean_measures(painted, model.mpp), mean_measures(real, model.mpp)
+        measured, measured_real = mean_measures(painted, model.mpp), mean_measures(real, real_mpp)
         result["faithfulness"] = faithfulness(truth, measured, measured_real, seed)
         measured_on_expected(out / "measures.png", result["faithfulness"], truth, measured, measured_real)
         table = measured.join(measured_real, rsuffix="_real").join(truth, rsuffix="_expected")
@@ -100,5 +102,6 @@ def _side_by_side(
     for tissue, samples in tissue_of[sorted(real)].groupby(tissue_of):
         shown = samples.index[:DONORS_SHOWN].tolist()
         names.append(f"{shard_name(str(tissue).replace('/', '_'))}.png")
-        real_beside_painted(out / names[-1], [real[s] for s in shown], np.stack([painted[s] for s in shown]), shown)
+        tiles = np.stack([painted[sample][:TILES_SHOWN] for sample in shown])
+        real_beside_painted(out / names[-1], [real[sample] for sample in shown], tiles, shown)
     return names
