@@ -22,7 +22,6 @@ SCALES = {
     "full": Scale("", "--epochs 150", 56_000, 12),
     "short": Scale("--donors 300 --slide-donors 80", "--epochs 60", 6_400, 4),
 }
-VAE = "--hidden 512,256 --latent 64 --lr 1e-3 --threads 1"
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
     "--batch-size 32 --generator-width 24 --critic-width 24 --diffaugment none "
@@ -32,7 +31,7 @@ GAN = (
 
 def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
     """The demonstration on a simulated cohort: runs in `out`, cohort and shards in `data`."""
-    cohort, table, profiles = f"{data}/cohort", f"{data}/cohort.csv", f"{data}/expression.h5ad"
+    cohort, table = f"{data}/cohort", f"{data}/cohort.csv"
     return [
         Stage("cohort", f"python shards/simulate_cohort.py --out {cohort} {scale.simulation}".strip()),
         Stage(
@@ -43,38 +42,25 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
         Stage(
             "tiles", f"python shards/build_tiles.py --slides {cohort}/slides --out {data}/tiles --tile-px 64 --mpp 1.0"
         ),
-        Stage(
-            "expression",
-            f"python shards/build_expression.py --table {cohort}/expression.gct.gz --cohort {table} --out {profiles}",
-        ),
-        Stage("vae", f"python tools/train_vae.py --expression {profiles} --out {out}/vae {VAE} {scale.vae}"),
-        Stage(
-            "rnagan",
-            f"{ACCELERATE} tools/train_rnagan.py --shards {data}/tiles --cohort {table} "
-            f"--expression {profiles} --vae {out}/vae --out {out}/rnagan --images {scale.images} {GAN} --condition-units 9",
-        ),
-        Stage(
-            "generate",
-            f"python tools/generate_tiles.py --model {out}/rnagan --profiles {profiles} --split test "
-            f"--out {out}/painted --n 8",
-        ),
-        Stage(
-            "evaluate",
-            f"python tools/evaluate.py --model {out}/rnagan --shards {data}/tiles --cohort {table} "
-            f"--expression {profiles} --truth {cohort}/truth.csv --out {out}/evaluation "
-            f"--n {scale.tiles_per_profile}",
+        *_train_and_paint(
+            out,
+            data,
+            scale,
+            expression=f"{cohort}/expression.gct.gz",
+            vae=f"--hidden 512,256 --latent 64 --lr 1e-3 --threads 1 {scale.vae}",
+            gan=f"{GAN} --condition-units 9",
+            evaluation=f"--truth {cohort}/truth.csv",
         ),
     ]
 
 
 def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
     """The demonstration on real tiles and expression in `source`, a folder laid out as README.md describes."""
-    expression = f"{source}/expression/gtex_26tissues_520x467_sepira.csv.gz"
-    tiles = f"{source}/tiles/tiles.csv"
-    table, profiles = f"{data}/cohort.csv", f"{data}/expression.h5ad"
+    expression, tiles = f"{source}/expression/gtex_26tissues_520x467_sepira.csv.gz", f"{source}/tiles/tiles.csv"
     return [
         Stage(
-            "slide", f"python shards/build_tiles.py --slides {source}/slides/CMU-1-Small-Region.svs --out {data}/slide"
+            "slide",
+            f"python shards/build_tiles.py --slides {source}/slides/CMU-1-Small-Region.svs --out {data}/slide",
         ),
         Stage(
             "tiles",
@@ -83,20 +69,37 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
         Stage(
             "splits",
             f"python shards/build_cohort.py --samples {expression} --slides {tiles} "
-            f"--donor-column source_image --pair-by tissue --out {table}",
+            f"--donor-column source_image --pair-by tissue --out {data}/cohort.csv",
         ),
+        *_train_and_paint(
+            out,
+            data,
+            scale,
+            expression=expression,
+            vae="--hidden 512 --latent 32 --lr 1e-3 --beta 0.002 --batch-size 32 --epochs 300 --patience-epochs 40 "
+            "--threads 1",
+            gan=GAN,
+            evaluation="",
+        ),
+    ]
+
+
+def _train_and_paint(
+    out: Path, data: Path, scale: Scale, *, expression: str, vae: str, gan: str, evaluation: str
+) -> list[Stage]:
+    """From tiles, a cohort table and an expression table on: both models, tiles of held-out donors, their measures."""
+    table, profiles = f"{data}/cohort.csv", f"{data}/expression.h5ad"
+    joined = f"--shards {data}/tiles --cohort {table} --expression {profiles}"
+    return [
         Stage(
-            "expression", f"python shards/build_expression.py --table {expression} --cohort {table} --out {profiles}"
+            "expression",
+            f"python shards/build_expression.py --table {expression} --cohort {table} --out {profiles}",
         ),
-        Stage(
-            "vae",
-            f"python tools/train_vae.py --expression {profiles} --out {out}/vae --hidden 512 --latent 32 "
-            f"--lr 1e-3 --beta 0.002 --batch-size 32 --epochs 300 --patience-epochs 40 --threads 1",
-        ),
+        Stage("vae", f"python tools/train_vae.py --expression {profiles} --out {out}/vae {vae}"),
         Stage(
             "rnagan",
-            f"{ACCELERATE} tools/train_rnagan.py --shards {data}/tiles --cohort {table} "
-            f"--expression {profiles} --vae {out}/vae --out {out}/rnagan --images {scale.images} {GAN}",
+            f"{ACCELERATE} tools/train_rnagan.py {joined} --vae {out}/vae --out {out}/rnagan "
+            f"--images {scale.images} {gan}",
         ),
         Stage(
             "generate",
@@ -105,7 +108,7 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
         ),
         Stage(
             "evaluate",
-            f"python tools/evaluate.py --model {out}/rnagan --shards {data}/tiles --cohort {table} "
-            f"--expression {profiles} --out {out}/evaluation --n {scale.tiles_per_profile}",
+            f"python tools/evaluate.py --model {out}/rnagan {joined} --out {out}/evaluation "
+            f"--n {scale.tiles_per_profile} {evaluation}".strip(),
         ),
     ]
