@@ -35,4 +35,5 @@ bench: install
 	$(BIN)/python benchmarks/gan_step.py
 
 clean:
-	rm -rf $(VENV) runs shards/data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs/demo runs/demo-real shards/data/demo shards/data/demo-real
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

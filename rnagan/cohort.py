@@ -264,8 +264,9 @@ def build_cohort(
     cohort = cohort[[*COLUMNS, *(column for column in cohort if column not in COLUMNS)]]
     cohort = cohort.sort_values(["sample", "slide"], ignore_index=True)
     check_cohort(cohort)
-    without = cohort.loc[cohort["slide"] == "", "sample"].nunique()
-    notes.append(f"{without:,} profiles have no slide; they are kept for the VAE.")
+    without = cohort.loc[cohort["slide"] == "", "sample"].unique()
+    if len(without):
+        notes.append(f"{len(without):,} profiles have no slide and are kept for the VAE: {first_few(without)}.")
     return cohort, notes
 
 

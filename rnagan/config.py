@@ -175,10 +175,10 @@ class GANConfig(Config):
 
     mode: str = setting(
         "rnagan",
-        "what the generator sees: profile and noise, noise with real tiles only, or the noise of rnagan alone",
+        "what the generator sees: a profile and noise; normal noise; uniform noise in ±noise_range (article, 4C)",
         choices=("rnagan", "gan", "noise_only"),
     )
-    resolution: int = setting(64, "width and height of a painted tile, px; a power of two", low=32, high=512)
+    resolution: int = setting(256, "side of a painted tile, px; a power of two (article: 256)", low=32, high=512)
     images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1)
     batch_size: int = setting(64, "real tiles a critic step, over all processes", low=2)
     seed: int = setting(0, "seed of the order of tiles, of all noise and of the first weights", low=0)
@@ -193,7 +193,7 @@ class GANConfig(Config):
         0.15, "SD of the normal noise on the condition in training, in SDs of the training split", low=0.0
     )
     noise_units: int = setting(
-        64, "width of the generator's own noise (not used by latent_plus_noise in rnagan)", low=1
+        64, "width of the generator's own noise; where it is added to a latent, it has the latent's", low=1
     )
     noise_range: float = setting(0.3, "half-range of the uniform noise of latent_plus_noise and noise_only", low=0.0)
     batch_standardise: bool = setting(

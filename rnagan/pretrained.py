@@ -17,6 +17,7 @@ from torch import nn
 
 import rnagan
 from rnagan.config import GANConfig, load_config
+from rnagan.expression.store import dense
 from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.models.build import build_generator
 from rnagan.models.condition import Bottleneck
@@ -64,7 +65,7 @@ class RNAGAN:
         `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts or log2), genes named in `adata.var_names`.
         The share of the model's genes that `adata` lacks is written to `adata.uns["rnagan_missing_genes"]`.
         """
-        values = np.asarray(adata.X.todense() if hasattr(adata.X, "todense") else adata.X, np.float32)
+        values = dense(adata.X)
         if "units" not in adata.uns:
             raise ValueError("adata.uns['units'] must say what X holds: 'tpm', 'counts' or 'log2'.")
         genes = list(adata.var_names)

@@ -1,10 +1,15 @@
 """Reads CSV and TSV tables of text."""
 
+import csv
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+# What reading a broken table raises; EOFError and zlib.error come from a gzip that was cut or damaged.
+UNREADABLE = (ValueError, OSError, EOFError, zlib.error, csv.Error)
 
 
 def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
@@ -43,5 +48,5 @@ def _read_csv(path: Path | str, **options: Any) -> pd.DataFrame:
     kind = "tab-separated" if separator == "\t" else "comma-separated"
     try:
         return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, OSError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} is no readable {kind} table ({error}).".replace("\n", " ")) from None

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 import rnagan
 from rnagan.config import VAEConfig, load_config
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.files import atomic_path, read_json, sha256_of_file, write_json
 from rnagan.models.vae import BetaVAE
-from rnagan.weights import load_weights, save_weights
+from rnagan.weights import load_weights, read_arrays, save_weights, write_arrays
 
 ACTIVE_KL_NATS = 0.01
 MANY_GENES_MISSING = 0.05
@@ -75,7 +74,8 @@ def save_vae(folder: Path, model: VAEModel) -> None:
         model.config.save(temporary / "config.yaml")
         model.transform.save(temporary)
         save_weights(temporary / "vae.safetensors", model.network)
-        save_file({"mean": model.latent_mean, "sd": model.latent_sd, "kl": model.kl}, temporary / "latents.safetensors")
+        statistics = {"mean": model.latent_mean, "sd": model.latent_sd, "kl": model.kl}
+        write_arrays(temporary / "latents.safetensors", statistics)
         files = {path.name: sha256_of_file(path) for path in sorted(temporary.iterdir())}
         versions = {"rnagan": rnagan.__version__, "torch": torch.__version__, "numpy": np.__version__}
         write_json(temporary / "model.json", {"kind": "vae", "versions": versions} | model.record | {"files": files})
@@ -94,5 +94,5 @@ def load_vae(folder: Path | str) -> VAEModel:
     transform = ExpressionTransform.load(folder)
     network = BetaVAE(len(transform.genes), config)
     load_weights(folder / "vae.safetensors", network)
-    statistics = load_file(folder / "latents.safetensors")
+    statistics = read_arrays(folder / "latents.safetensors")
     return VAEModel(config, transform, network.eval(), statistics["mean"], statistics["sd"], statistics["kl"], record)

@@ -1,7 +1,10 @@
 """Weights as safetensors: written whole, read without running code, refused when they belong to something else."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -41,3 +44,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file ({error}).") from None
+
+
+def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write named arrays as `write_tensors` does."""
+    write_tensors(path, {name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what `write_arrays` wrote, with the errors of `read_tensors`."""
+    return {name: tensor.numpy() for name, tensor in read_tensors(path).items()}

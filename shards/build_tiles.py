@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import config_options, plain_errors, read_config
-from rnagan.config import TilingConfig
+from rnagan.cli import config_options, plain_errors
+from rnagan.config import TilingConfig, read_yaml, resolve
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -46,9 +46,10 @@ def main(
     """Cut slides into tiles and write a shard for each; with --tiles, pack ready-made tiles, a shard for each donor.
 
     Start it again to go on: only what is missing or changed is made. Slides that fail are listed at the end.
-    With --tiles, --mpp says the resolution of a stored tile; without it the shards say that it isn't known.
+    With --tiles, mpp says the resolution of a stored tile; where it isn't given the shards say that it isn't known.
     """
-    config = read_config(TilingConfig, str(config_file) if config_file else None, settings)
+    given = (read_yaml(config_file) if config_file else {}) | settings
+    config = resolve(TilingConfig, given)
     sources += more_slides
     if bool(sources) == bool(table):
         raise click.UsageError("Give either --slides or --tiles.")
@@ -60,7 +61,7 @@ def main(
             out,
             config,
             processes,
-            mpp=settings.get("mpp"),
+            mpp=config.mpp if "mpp" in given else None,
             path_column=path_column,
             tissue_column=tissue_column,
             donor_column=donor_column,

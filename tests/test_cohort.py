@@ -101,7 +101,7 @@ def test_pairs_by_donor_and_tissue():
     assert notes == [
         "1 donors' tissues have several profiles; their slides go with the first by name.",
         "1 slides have no profile and are left out: w3.",
-        "2 profiles have no slide; they are kept for the VAE.",
+        "2 profiles have no slide and are kept for the VAE: s2, s3.",
     ]
 
 

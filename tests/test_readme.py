@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rnagan.demo.pipelines import SCALES, simulated
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOY = {  # appended to a command, so these win over what the README says
@@ -29,7 +31,8 @@ ELSEWHERE = {  # commands that another check runs
 
 def commands() -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
-    lines = [line.split(" # ")[0].strip() for block in blocks for line in block.splitlines()]
+    joined = [re.sub(r" \\\n +", " ", block) for block in blocks]
+    lines = [line.split(" # ")[0].strip() for block in joined for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -79,6 +82,11 @@ def test_commands_and_python_of_the_readme_run(workplace: Path) -> None:
 def test_every_command_of_the_readme_is_run_somewhere() -> None:
     known = [command for command in commands() if is_elsewhere(command)]
     assert {elsewhere(command) for command in known} == set(ELSEWHERE)
+
+
+def test_readme_and_demo_say_the_same_commands() -> None:
+    for stage in simulated(Path("runs/demo"), Path("shards/data/demo"), SCALES["full"]):
+        assert stage.command in commands(), f"make demo runs `{stage.command}`, which the README doesn't say"
 
 
 def test_architecture_names_every_folder() -> None:

@@ -1,10 +1,17 @@
+import errno
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from rnagan.weights import load_weights, read_tensors, save_weights, write_tensors
+from rnagan import weights
+from rnagan.config import VAEConfig
+from rnagan.expression.transform import ExpressionTransform
+from rnagan.models.vae import BetaVAE
+from rnagan.vae import VAEModel, save_vae
+from rnagan.weights import load_weights, read_arrays, read_tensors, save_weights, write_arrays, write_tensors
 
 
 def network(width=3, bias=True):
@@ -78,3 +85,31 @@ def test_tensors_keep_type_and_values(tmp_path):
     assert set(back) == set(tensors)
     for name, tensor in tensors.items():
         torch.testing.assert_close(back[name], tensor, rtol=0, atol=0)
+
+
+def test_arrays_keep_type_and_values(tmp_path):
+    arrays = {"a": np.random.default_rng(0).normal(size=(3, 4)).T, "b": np.array([True, False]), "c": np.float32([1])}
+    write_arrays(tmp_path / "a.safetensors", arrays)
+    back = read_arrays(tmp_path / "a.safetensors")
+    assert set(back) == set(arrays)
+    for name, array in arrays.items():
+        assert back[name].dtype == array.dtype
+        np.testing.assert_array_equal(back[name], array)
+
+
+def test_a_full_disk_is_an_oserror_for_all_of_a_vae(tmp_path, monkeypatch):
+    """The disk fills when the statistics of the latents are written, the last and smallest of the arrays."""
+
+    def save(tensors):
+        if "kl" in tensors:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(tensors)
+
+    whole = weights.save
+    monkeypatch.setattr(weights, "save", save)
+    config = VAEConfig(hidden="4", latent=2)
+    transform = ExpressionTransform.fit(np.float32([[1, 2], [3, 5]]), ["a", "b"], "tpm", "log1p")
+    model = VAEModel(config, transform, BetaVAE(2, config), *np.zeros((3, 2), np.float32), {})
+    with pytest.raises(OSError, match="No space left"):
+        save_vae(tmp_path / "vae", model)
+    assert not list(tmp_path.iterdir())

@@ -1,11 +1,14 @@
 """Train a GAN or an RNA-GAN on tile shards: accelerate launch --config_file launch_configs/… tools/train_rnagan.py"""
 
+import sys
 from pathlib import Path
 
 import click
 
 from rnagan.cli import config_options, plain_errors, read_config
 from rnagan.config import GANConfig, preset_names
+
+STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; started again, it goes on
 
 
 @click.command(help=__doc__)
@@ -35,7 +38,8 @@ def main(
 
     if dry_run:
         click.echo("".join(f"{name}: {value}\n" for name, value in config.to_dict().items()), nl=False)
-    train_gan(config, GANInputs(shards, cohort, expression, vae), out, dry_run)
+    if not train_gan(config, GANInputs(shards, cohort, expression, vae), out, dry_run):
+        sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

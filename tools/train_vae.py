@@ -2,14 +2,14 @@
 
 import click
 
-from rnagan.cli import config_options, plain_errors
-from rnagan.config import VAEConfig
+from rnagan.cli import config_options, plain_errors, read_config
+from rnagan.config import VAEConfig, preset_names
 
 
 @click.command()
 @click.option("--expression", type=click.Path(), required=True, help="The .h5ad that shards/build_expression.py made.")
 @click.option("--out", type=click.Path(), required=True, help="Folder of the run; the product is its folder model.")
-@click.option("--preset", default="faithful", show_default=True, help="faithful, paper or released.")
+@click.option("--preset", type=click.Choice(preset_names(VAEConfig)), default="faithful", show_default=True)
 @click.option("--config", "config_file", type=click.Path(), help="YAML of settings: over the preset, under options.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings, profiles and steps, and stop.")
 @config_options(VAEConfig)
@@ -18,11 +18,9 @@ def main(expression: str, out: str, preset: str, config_file: str | None, dry_ru
     """Train a β-VAE. Run again with the same settings, it goes on where it stopped."""
     from pathlib import Path
 
-    from rnagan.config import read_preset, read_yaml, resolve
-
-    config = resolve(VAEConfig, read_preset(VAEConfig, preset), read_yaml(config_file) if config_file else {}, settings)
     from rnagan.training.vae import describe, train_vae
 
+    config = read_config(VAEConfig, config_file, settings, preset)
     if dry_run:
         for line in describe(config, Path(expression)):
             click.echo(line)

@@ -38,7 +38,7 @@ _INDEX_SCHEMA = pa.schema(
 class ShardWriter:
     """Collects the tiles of one slide; nothing of them is visible before `commit`, whose last act is the record.
 
-    Opening it withdraws the slide's earlier record, so a slide that fails half-way is not taken for finished.
+    The slide's earlier shard stays as it is until then, also where its tiles can't all be made again.
     """
 
     def __init__(self, folder: Path | str, slide: str) -> None:
@@ -47,10 +47,8 @@ class ShardWriter:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._path(RECORD).unlink(missing_ok=True)
         self._scratch = tempfile.TemporaryDirectory(prefix=".tmp-", dir=self.folder)
-        self._temporary_tar = Path(self._scratch.name) / "tar"
-        self._tar = tarfile.open(self._temporary_tar, "w", format=tarfile.USTAR_FORMAT, encoding="utf-8")
+        self._tar = tarfile.open(self._temporary(TAR), "w", format=tarfile.USTAR_FORMAT, encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,13 +96,15 @@ class ShardWriter:
             "versions": {"rnagan": __version__, **versions},
         }
         if self.tiles:
-            record |= {"sha256": sha256_of_file(self._temporary_tar), "bytes": self._temporary_tar.stat().st_size}
-            os.replace(self._temporary_tar, self._path(TAR))
+            tar = self._temporary(TAR)
+            record |= {"sha256": sha256_of_file(tar), "bytes": tar.stat().st_size}
             index = pa.table(list(map(list, zip(*self._rows, strict=True))), schema=_INDEX_SCHEMA)
-            with atomic_path(self._path(INDEX)) as temporary:
-                pq.write_table(index, temporary)
-        else:
-            for suffix in (TAR, INDEX):
+            pq.write_table(index, self._temporary(INDEX))
+        self._path(RECORD).unlink(missing_ok=True)  # killed from here on, the slide is not taken for finished
+        for suffix in (TAR, INDEX):
+            if self.tiles:
+                os.replace(self._temporary(suffix), self._path(suffix))
+            else:
                 self._path(suffix).unlink(missing_ok=True)
         write_json(self._path(RECORD), record)
         return record
@@ -118,6 +118,9 @@ class ShardWriter:
 
     def _path(self, suffix: str) -> Path:
         return self.folder / (self.slide + suffix)
+
+    def _temporary(self, suffix: str) -> Path:
+        return Path(self._scratch.name) / (self.slide + suffix)
 
 
 def read_records(folder: Path | str) -> Iterator[dict[str, Any]]:
@@ -139,7 +142,8 @@ def write_digest(folder: Path | str) -> dict[str, Any]:
         raise ValueError(f"{folder} holds no finished slide.")
     sizes = {(record["options"]["tile_px"], record["options"]["mpp"]) for record in records}
     if len(sizes) > 1:
-        raise ValueError(f"{folder} mixes tiles of {_name_sizes(sizes)}; build each kind into a folder of its own.")
+        kinds = " and ".join(name_kind(*size) for size in sorted(sizes, key=str))
+        raise ValueError(f"{folder} mixes tiles of {kinds}; build each kind into a folder of its own.")
     ((tile_px, mpp),) = sizes
     reasons = sorted({reason for record in records for reason in record["counts"]})
     rows = [
@@ -162,5 +166,6 @@ def write_digest(folder: Path | str) -> dict[str, Any]:
     return dataset
 
 
-def _name_sizes(sizes: set[tuple[int, float | None]]) -> str:
-    return " and ".join(f"{tile_px} px at {mpp if mpp else 'unknown'} µm" for tile_px, mpp in sorted(sizes, key=str))
+def name_kind(tile_px: int, mpp: float | None) -> str:
+    """`256 px at 0.5 µm`, for messages."""
+    return f"{tile_px} px at {mpp or 'unknown'} µm"

@@ -1,11 +1,12 @@
 """What `make demo` and `make demo-real` run: command lines that a user can type one by one."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 from rnagan.demo.stages import Stage
 
-ACCELERATE = "accelerate launch --config_file launch_configs/cpu_one_process.yaml"
+ACCELERATE = "accelerate launch --quiet --config_file launch_configs/cpu_one_process.yaml"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +25,27 @@ SCALES = {
 }
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
-    "--batch-size 32 --generator-width 24 --critic-width 24 --diffaugment none "
+    "--resolution 64 --batch-size 32 --generator-width 24 --critic-width 24 --diffaugment none "
     "--log-every 1600 --sample-every 8000 --checkpoint-every 8000"
 )
 
 
 def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
     """The demonstration on a simulated cohort: runs in `out`, cohort and shards in `data`."""
+    return _simulated(*_quoted(out, data), scale)
+
+
+def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
+    """The demonstration on real tiles and expression in `source`, a folder laid out as README.md describes."""
+    return _real(*_quoted(out, data, source), scale)
+
+
+def _quoted(*paths: Path) -> list[str]:
+    """Paths as words of a command line."""
+    return [shlex.quote(str(path)) for path in paths]
+
+
+def _simulated(out: str, data: str, scale: Scale) -> list[Stage]:
     cohort, table = f"{data}/cohort", f"{data}/cohort.csv"
     return [
         Stage("cohort", f"python shards/simulate_cohort.py --out {cohort} {scale.simulation}".strip()),
@@ -54,8 +69,7 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
     ]
 
 
-def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
-    """The demonstration on real tiles and expression in `source`, a folder laid out as README.md describes."""
+def _real(out: str, data: str, source: str, scale: Scale) -> list[Stage]:
     expression, tiles = f"{source}/expression/gtex_26tissues_520x467_sepira.csv.gz", f"{source}/tiles/tiles.csv"
     return [
         Stage(
@@ -85,7 +99,7 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
 
 
 def _train_and_paint(
-    out: Path, data: Path, scale: Scale, *, expression: str, vae: str, gan: str, evaluation: str
+    out: str, data: str, scale: Scale, *, expression: str, vae: str, gan: str, evaluation: str
 ) -> list[Stage]:
     """From tiles, a cohort table and an expression table on: both models, tiles of held-out donors, their measures."""
     table, profiles = f"{data}/cohort.csv", f"{data}/expression.h5ad"

@@ -32,33 +32,27 @@ class StageFailed(ChildProcessError):  # noqa: N818
 
 
 def run_stages(stages: list[Stage], folder: Path) -> list[dict[str, Any]]:
-    """Run commands in order, skipping those that `folder/stages.json` knows as finished, and return its records.
+    """Run commands in order and return their records, also kept in `folder/stages.json`.
 
-    A stage runs again when its command changed or an earlier stage ran. An interrupted stage goes on where its command
-    left off, and its seconds add up.
+    Every command is run: each finds out by itself, and at once, that it is up to date. The record keeps the seconds of
+    the run that did the work; those of an interrupted one add up.
     """
     path = folder / "stages.json"
     known = {stage["name"]: stage for stage in read_json(path)} if path.is_file() else {}
     records: list[dict[str, Any]] = []
-    earlier_ran = False
     for number, stage in enumerate(stages, start=1):
         old = known.get(stage.name, {})
         same = old.get("command") == stage.command
         say(f"\n[{number}/{len(stages)}] {stage.name}: {stage.command}")
-        if same and old["finished"] and not earlier_ran:
-            say(f"done before, in {old['seconds']:.0f} s")
-            records.append(old)
-            continue
-        begun = old if same and not old["finished"] else {"seconds": 0.0, "peak_memory_gb": 0.0}
-        record = begun | {"name": stage.name, "command": stage.command, "finished": False}
+        begun = old if same else {"seconds": 0.0, "peak_memory_gb": 0.0, "finished": False}
+        record = begun | {"name": stage.name, "command": stage.command}
         records.append(record)
-        earlier_ran = True
         _run(stage, record, lambda: write_json(path, records))
     return records
 
 
 def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None:
-    began, before = time.monotonic(), record["seconds"]
+    began, before, done_before = time.monotonic(), record["seconds"], record["finished"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     process = subprocess.Popen(shlex.split(stage.command), env=environment)
     watch = threading.Thread(target=_watch_memory, args=(process, record), daemon=True)
@@ -69,7 +63,8 @@ def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None
         process.wait()
         raise
     finally:
-        record["seconds"] = before + time.monotonic() - began
+        seconds = time.monotonic() - began
+        record["seconds"] = max(before, seconds) if done_before else before + seconds
         record["finished"] = process.poll() == 0
         keep()
     if code:

@@ -14,18 +14,25 @@ from rnagan.files import sha256_of, sha256_of_file
 
 
 def build_expression(
-    table: Path, cohort: Path, out: Path, *, units: str | None = None, genes: Path | None = None
+    table: Path,
+    cohort: Path,
+    out: Path,
+    *,
+    units: str | None = None,
+    genes: Path | None = None,
+    sample_column: str = "sample",
 ) -> list[str]:
     """Write `out` (.h5ad) with the profiles of `table` that `cohort` knows; returns lines that say what happened.
 
-    `genes`: a CSV whose first column lists the genes to keep, in the order wanted. Nothing is done when `out` was
-    made from the same inputs. Raises with the file's name on bad input, and when no sample is in both tables.
+    `genes`: a CSV whose first column lists the genes to keep, in the order wanted. `sample_column`: the first
+    column of a CSV or TSV table. Nothing is done when `out` was made from the same inputs.
+    Raises with the file's name on bad input, and when no sample is in both tables.
     """
-    inputs = _digest_of_inputs(table, cohort, units, genes)
+    inputs = _digest_of_inputs(table, cohort, genes, units, sample_column)
     if inputs_digest(out) == inputs:
         return [f"{out} is up to date."]
     people = profiles_of_cohort(read_cohort(cohort), cohort)
-    source = read_table(table, units)
+    source = read_table(table, units, sample_column)
     size = f"{len(source.samples):,} samples × {len(source.genes):,} genes"
     lines = [f"{table}: {size} in {source.units} ({source.units_from})."]
     if source.par_y_dropped:
@@ -84,9 +91,9 @@ def _choose_genes(source: ExpressionTable, genes: Path) -> tuple[np.ndarray, str
     return found, f"{genes}: {len(found):,} of {len(listed.ids):,} genes{twins}{missing}; {surplus:,} others left out."
 
 
-def _digest_of_inputs(table: Path, cohort: Path, units: str | None, genes: Path | None) -> str:
+def _digest_of_inputs(table: Path, cohort: Path, genes: Path | None, *options: str | None) -> str:
     for name, path in (("expression table", table), ("cohort table", cohort), ("gene list", genes)):
         if path is not None and not Path(path).is_file():
             raise FileNotFoundError(f"The {name} {path} does not exist.")
     files = [sha256_of_file(path) if path else None for path in (table, cohort, genes)]
-    return sha256_of([rnagan.__version__, files, units])
+    return sha256_of([rnagan.__version__, files, *options])

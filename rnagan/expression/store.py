@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -46,7 +47,7 @@ def read_expression(path: Path | str) -> Expression:
         lacks = f"the obs column {missing[0]}" if missing else "uns['units']"
         raise ValueError(f"{path} lacks {lacks}; make it with shards/build_expression.py.")
     symbols = data.var["symbol"].astype(str).tolist() if "symbol" in data.var else [""] * data.n_vars
-    values = np.asarray(data.X, dtype=np.float32)
+    values = dense(data.X)
     if not np.isfinite(values).all():
         raise ValueError(f"{path} holds values that are not finite; make it with shards/build_expression.py.")
     obs = data.obs[list(OBS_COLUMNS)].astype(str)
@@ -56,6 +57,11 @@ def read_expression(path: Path | str) -> Expression:
 def open_profiles(path: Path | str) -> anndata.AnnData:
     """Read any .h5ad of profiles: X (profiles, genes) in `uns["units"]`, genes in `var_names`; any `obs`."""
     return _open(Path(path), backed=False)
+
+
+def dense(x: Any) -> NDArray[np.float32]:
+    """The X of an AnnData, which may be sparse, as an array."""
+    return np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float32)
 
 
 def inputs_digest(path: Path | str) -> str | None:
@@ -73,5 +79,5 @@ def _open(path: Path, *, backed: bool) -> anndata.AnnData:
         raise FileNotFoundError(f"The expression file {path} does not exist; make it with shards/build_expression.py.")
     try:
         return anndata.read_h5ad(path, backed="r" if backed else None)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None

@@ -1,10 +1,11 @@
 """Expression tables as they come: GCT 1.2, or CSV/TSV with a row a sample; plain or gzipped."""
 
+import contextlib
 import csv
 import dataclasses
 import gzip
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.expression.genes import clean_genes, count_and_names
+from rnagan.tables import UNREADABLE
 
 UNITS = ("tpm", "counts", "log2")
 _LOG2_REACHES = 25.0  # the highest TPM of a gene is about 2**20, the highest count about 2**24
@@ -32,12 +34,13 @@ class ExpressionTable:
     par_y_dropped: int
 
 
-def read_table(path: Path | str, units: str | None = None) -> ExpressionTable:
+def read_table(path: Path | str, units: str | None = None, sample_column: str = "sample") -> ExpressionTable:
     """Read an expression table by its ending: .gct, .csv, .tsv or .txt, each also with .gz.
 
-    GCT 1.2 has a row a gene (Name, Description, then samples); CSV and TSV a row a sample (sample, perhaps tissue,
-    then genes). `units` says what the values are; without it `detect_units` does. Raises with the file's name on a
-    missing file, an unknown ending, missing columns, values that are no numbers, NaN, or values the units can't have.
+    GCT 1.2 has a row a gene (Name, Description, then samples); CSV and TSV a row a sample (`sample_column`, perhaps
+    tissue, then genes). `units` says what the values are; without it `detect_units` does. Raises with the file's name
+    on a missing or damaged file, an unknown ending, missing columns, values that are no numbers, NaN, or values the
+    units can't have.
     """
     path = Path(path)
     if not path.is_file():
@@ -46,7 +49,7 @@ def read_table(path: Path | str, units: str | None = None) -> ExpressionTable:
     if kind == "gct":
         values, samples, names, symbols = _read_gct(path)
     elif kind in ("csv", "tsv", "txt"):
-        values, samples, names, symbols = _read_rows_of_samples(path, "," if kind == "csv" else "\t")
+        values, samples, names, symbols = _read_rows_of_samples(path, "," if kind == "csv" else "\t", sample_column)
     else:
         raise ValueError(f"{path} ends in none of .gct, .csv, .tsv, .txt (or these with .gz); rename or convert it.")
     _refuse_repeated_samples(samples, path)
@@ -85,11 +88,16 @@ def _read_gct(path: Path) -> tuple[NDArray[np.float32], list[str], list[str], li
     return values, header[2:], frame[0].tolist(), frame[1].tolist()
 
 
-def _read_rows_of_samples(path: Path, separator: str) -> tuple[NDArray[np.float32], list[str], list[str], list[str]]:
+def _read_rows_of_samples(
+    path: Path, separator: str, sample_column: str
+) -> tuple[NDArray[np.float32], list[str], list[str], list[str]]:
     with _open_text(path) as handle:
         header = next(csv.reader(handle, delimiter=separator), [])
-    if not header or header[0] != "sample":
-        raise ValueError(f"{path} must start with a column named sample, then perhaps tissue, then one column a gene.")
+    if header[:1] != [sample_column]:
+        raise ValueError(
+            f"{path} must start with a column named {sample_column} (--sample-column names another), then perhaps "
+            "tissue, then one column a gene."
+        )
     first_gene = 2 if header[1:2] == ["tissue"] else 1
     frame = _read_cells(path, separator, skip=1, width=len(header), text_columns=first_gene)
     names = header[first_gene:]
@@ -99,7 +107,7 @@ def _read_rows_of_samples(path: Path, separator: str) -> tuple[NDArray[np.float3
 def _read_cells(path: Path, separator: str, *, skip: int, width: int, text_columns: int) -> pd.DataFrame:
     # Without pandas' own header, which would rename repeated columns (X, X.1) and so hide them.
     types = {i: str if i < text_columns else np.float32 for i in range(width)}
-    try:
+    with _one_sentence(path):
         return pd.read_csv(
             path,
             sep=separator,
@@ -111,12 +119,22 @@ def _read_cells(path: Path, separator: str, *, skip: int, width: int, text_colum
             keep_default_na=False,
             na_values={i: ["", "NA", "NaN", "nan"] for i in range(text_columns, width)},
         )
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+
+
+@contextlib.contextmanager
+def _open_text(path: Path) -> Iterator[TextIO]:
+    """The table as text without the byte order mark that Excel writes."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with _one_sentence(path), opened(path, "rt", encoding="utf-8-sig", newline="") as handle:
+        yield handle
+
+
+@contextlib.contextmanager
+def _one_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UNREADABLE as error:
         raise ValueError(f"{path} can't be read as a table of numbers ({error}).".replace("\n", " ")) from None
-
-
-def _open_text(path: Path) -> TextIO:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8", newline="")
 
 
 def _refuse_repeated_samples(samples: Sequence[str], path: Path) -> None:

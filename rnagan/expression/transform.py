@@ -9,12 +9,13 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
-from rnagan.expression.genes import positions
+from rnagan.expression.genes import clean_genes, positions
 from rnagan.files import read_json, write_json
+from rnagan.weights import read_arrays, write_arrays
 
 LOGS = ("log1p", "paper", "none")
+_SOURCE = "The gene list of the profiles"  # in errors
 _PER_MILLION = 1e6
 _CONSTANT = 1e-7  # an SD below this share of the mean is rounding of float32 input
 
@@ -36,17 +37,20 @@ class ExpressionTransform:
 
     @classmethod
     def fit(cls, x_train: NDArray[np.floating], genes: Sequence[str], units: str, log: str) -> Self:
-        """Fit on training profiles (samples, genes) in `units`. Data in log2 are never logged again, whatever `log`."""
+        """Fit on training profiles (samples, genes) in `units`. Data in log2 are never logged again, whatever `log`.
+
+        The model's genes are `genes` without versions and PAR twins.
+        """
         if len(x_train) == 0:
             raise ValueError("There is no training profile to fit the expression transform on.")
-        kind = "none" if units == "log2" else log
-        logged = _logarithm(x_train, units, kind)
+        kind, clean = "none" if units == "log2" else log, clean_genes(genes, _SOURCE)
+        logged = _logarithm(x_train[:, clean.kept], units, kind)
         mean, sd = logged.mean(axis=0), logged.std(axis=0)
         constant = sd <= _CONSTANT * np.maximum(np.abs(mean), 1.0)
-        return cls(tuple(genes), units, kind, mean, np.where(constant, 1.0, sd), constant)
+        return cls(tuple(clean.ids), units, kind, mean, np.where(constant, 1.0, sd), constant)
 
     def apply(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> NDArray[np.float32]:
-        """Z scores float32 (samples, the model's genes) of profiles with their own gene list.
+        """Z scores float32 (samples, the model's genes) of profiles with their own gene list, versions or not.
 
         A gene that `genes` lacks gets 0, which is its mean in the training split (article: genes missing in an
         external cohort are set to zero). Surplus genes are left out. Counts become counts per million of what the
@@ -58,7 +62,7 @@ class ExpressionTransform:
                 f"The profiles are in {units} and the model was fitted on {self.units}; convert them, "
                 f"or train a model on {units}."
             )
-        place = positions(genes, self.genes)
+        place = self._columns(genes)
         known = place >= 0
         if not known.any():
             raise ValueError(
@@ -72,18 +76,24 @@ class ExpressionTransform:
 
     def missing_share(self, genes: Sequence[str]) -> float:
         """Share of the model's genes that a gene list lacks, 0 to 1."""
-        return float(np.mean(positions(genes, self.genes) < 0))
+        return float(np.mean(self._columns(genes) < 0))
+
+    def _columns(self, genes: Sequence[str]) -> NDArray[np.intp]:
+        """Where each of the model's genes stands in `genes`, however they are spelled; -1 where it is missing."""
+        clean = clean_genes(genes, _SOURCE)
+        return np.append(clean.kept, -1)[positions(clean.ids, self.genes)]
 
     def save(self, folder: Path) -> None:
         """Write transform.safetensors and transform.json into a folder."""
-        save_file({"mean": self.mean, "sd": self.sd, "constant": self.constant}, Path(folder) / "transform.safetensors")
+        arrays = {"mean": self.mean, "sd": self.sd, "constant": self.constant}
+        write_arrays(Path(folder) / "transform.safetensors", arrays)
         write_json(Path(folder) / "transform.json", {"units": self.units, "log": self.log, "genes": self.genes})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         told = read_json(Path(folder) / "transform.json")
-        arrays = load_file(Path(folder) / "transform.safetensors")
+        arrays = read_arrays(Path(folder) / "transform.safetensors")
         return cls(tuple(told["genes"]), told["units"], told["log"], arrays["mean"], arrays["sd"], arrays["constant"])
 
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from rnagan.simulation.expression import gene_names, simulate_tpm, write_attribu
 from rnagan.simulation.painting import SLIDE_MPP, Layout, Morphology, paint_slide
 from rnagan.simulation.programmes import TISSUES, draw_cohort
 from rnagan.simulation.slides import write_svs
+from rnagan.workers import worker_pool
 
 
 def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> str:
@@ -36,7 +35,7 @@ def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> 
     missing = [row for row in pictured.to_dict("records") if not _slide_path(out, row).is_file()]
     paint = functools.partial(write_slide, config, out)
     with progress.bar(len(missing), "slide", "Painting slides") as bar:
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        with worker_pool(processes) as pool:
             for _ in pool.map(paint, missing, chunksize=4):
                 bar.update()
     write_gct(out / "expression.gct.gz", simulate_tpm(config, truth), truth["sample"].tolist(), *gene_names(config))

@@ -1,17 +1,17 @@
 """Runs one job a slide over processes, skips what is done, keeps what succeeds, lists what fails."""
 
 import collections
-import concurrent.futures.process
+import concurrent.futures
 import dataclasses
 import errno
-import multiprocessing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rnagan import progress
-from rnagan.data.writer import read_records, write_digest
+from rnagan.data.writer import name_kind, read_records, write_digest
 from rnagan.files import sha256_of
+from rnagan.workers import worker_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Summary:
 def build_shards(jobs: list[Job], folder: Path | str, options: dict[str, Any], processes: int = 1) -> Summary:
     """Make the shards that are missing, or whose source or options changed, and then the folder's digest.
 
-    A job that fails (`ValueError`, `OSError`) is listed and leaves no record; the others are finished and kept.
-    A full disk stops the build.
+    A job that fails (`ValueError`, `OSError`) is listed, and the shard that its slide may have from before stays; the
+    others are finished and kept. A full disk stops the build. A folder of another tile_px or mpp is refused.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     records = {record["slide"]: record for record in read_records(folder)}
-    _refuse_other_kind(records, jobs, folder, options)
+    _refuse_other_kind(records, folder, options)
     digest, summary, todo = sha256_of(options), Summary(), []
     for job in jobs:
         record = records.get(job.slide)
@@ -93,19 +93,10 @@ def _run(jobs: list[Job], processes: int) -> Iterator[tuple[str, dict[str, Any] 
         for job in jobs:
             yield job.slide, _attempt(job)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(processes, mp_context=context)
-    try:
+    with worker_pool(processes) as pool:
         futures = {pool.submit(_attempt, job): job.slide for job in jobs}
         for future in concurrent.futures.as_completed(futures):
             yield futures[future], future.result()
-    except concurrent.futures.process.BrokenProcessPool:
-        raise ChildProcessError(
-            "A worker process died, perhaps for lack of memory; start again with fewer --processes: "
-            "what is finished is kept."
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _attempt(job: Job) -> dict[str, Any] | str:
@@ -120,12 +111,11 @@ def _attempt(job: Job) -> dict[str, Any] | str:
         return str(error)
 
 
-def _refuse_other_kind(records: dict[str, dict], jobs: list[Job], folder: Path, options: dict[str, Any]) -> None:
-    ours = {job.slide for job in jobs}
+def _refuse_other_kind(records: dict[str, dict], folder: Path, options: dict[str, Any]) -> None:
+    asked = name_kind(options["tile_px"], options["mpp"])
     for slide, record in records.items():
-        theirs = record["options"]
-        if slide not in ours and any(theirs[name] != options[name] for name in ("tile_px", "mpp")):
+        present = name_kind(record["options"]["tile_px"], record["options"]["mpp"])
+        if present != asked:
             raise ValueError(
-                f"{folder} already holds other slides ({slide}, …) with tiles of {theirs['tile_px']} px at "
-                f"{theirs['mpp']} µm; choose another --out for {options['tile_px']} px at {options['mpp']} µm."
+                f"{folder} already holds tiles of {present} ({slide}, …); choose another --out for {asked}."
             )

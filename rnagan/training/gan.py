@@ -24,7 +24,7 @@ from rnagan.models.build import build_critic, build_generator
 from rnagan.models.condition import Bottleneck
 from rnagan.models.ema import ExponentialAverage
 from rnagan.painting import paint
-from rnagan.pictures import grid, save_png
+from rnagan.pictures import grid, save_png, synthetic_texts
 from rnagan.training import checkpoint
 from rnagan.training.gan_step import GANStep, StepRecord
 from rnagan.training.tracking import RunLog
@@ -94,6 +94,7 @@ class GANTrainer:
             self.condition_width,
         )
         self.shards, self.selection, self.made_from = shards, selection, made_from
+        self.mpp = shards.mpp_at(config.resolution)
         self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
         self._stop_asked = False
         self._resume()
@@ -211,7 +212,8 @@ class GANTrainer:
             ]
         )
         path = self.out / "samples" / f"{self.images:012d}.png"
-        save_png(path, grid(tiles), {"Synthetic": "true"})
+        texts = synthetic_texts(f"{self.out} at {self.images} images", "validation donors", self.config.seed, self.mpp)
+        save_png(path, grid(tiles), texts)
         self.log.artifact(path)
 
     def _checkpoint_path(self) -> Path:

@@ -34,17 +34,18 @@ class GANInputs:
     vae: Path | None = None
 
 
-def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = False) -> None:
-    """Train into the run folder `out` and write `out/model`; a finished run is left as it is, a broken one goes on.
+def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = False) -> bool:
+    """Train into the run folder `out` and write `out/model`; False if a signal stopped it before its end.
 
-    Raises `ValueError` or `FileNotFoundError` with one sentence on inputs that don't fit together.
+    A finished run is left as it is, a broken one goes on. Raises `ValueError` or `FileNotFoundError` with one sentence
+    on inputs that don't fit together.
     """
     _check_paths(config, inputs)
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     made_from = _digests(inputs, shards)
     if _is_finished(config, made_from, out):
         progress.say(f"{out} is up to date ({config.images:,} images).")
-        return
+        return True
     selection = select(shards, cohort, "train", config.tiles_per_slide)
     profiles = None
     if config.mode == "rnagan":
@@ -54,14 +55,14 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     if accelerator.is_main_process:
         _describe(config, selection, profiles, accelerator.num_processes)
     if dry_run:
-        return
+        return True
     trainer = GANTrainer(config, accelerator, out, shards, selection, made_from, profiles)
     finished = False
     try:
         finished = trainer.train()
         if accelerator.is_main_process:
             told = {
-                "mpp": shards.mpp_at(config.resolution),
+                "mpp": trainer.mpp,
                 "tissues": sorted(selection.table["tissue"].unique()),
                 "images": trainer.images,
                 "made_from": made_from,
@@ -72,6 +73,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     finally:
         trainer.close(finished)
         accelerator.end_training()
+    return finished
 
 
 def _digests(inputs: GANInputs, shards: ShardSet) -> dict[str, str]:
@@ -91,6 +93,8 @@ def _is_finished(config: GANConfig, made_from: dict[str, str], out: Path) -> boo
     except FileNotFoundError:
         return False
     told = read_json(folder / "model.json")
+    if told.get("format") != "rnagan-model":
+        raise ValueError(f"{out} holds a run of another kind; choose another --out.")
     check_made_from(made_from, told["made_from"], out)
     return told["images"] >= config.images and load_config(GANConfig, folder / "config.yaml") == config
 
@@ -106,6 +110,11 @@ def _join_profiles(
     """Encode every profile of the selection once, and leave out slides whose profile isn't there, by name."""
     assert inputs.expression is not None and inputs.vae is not None
     expression, vae = read_expression(inputs.expression), load_vae(model_folder(inputs.vae))
+    if vae.record["expression_sha256"] != sha256_of_file(inputs.expression):
+        raise ValueError(
+            f"{inputs.vae} was trained on another expression file than {inputs.expression}, so its genes or splits may "
+            "differ; give that file, or train a VAE on this one."
+        )
     _check_splits(cohort, expression, inputs)
     known = selection.table["sample"].isin(expression.obs.index).to_numpy()
     if not known.any():

@@ -284,6 +284,8 @@ def _split(data: Expression) -> tuple[NDArray[np.float32], NDArray[np.float32], 
 
 
 def _refuse_other_run(told: dict[str, Any], config: VAEConfig, digest: str, run: Path) -> None:
+    if "expression_sha256" not in told:
+        raise ValueError(f"{run} holds a run of another kind; choose another --out.")
     for name, value in config.to_dict().items():
         before = told["config"].get(name)
         if before != value and name != "threads":

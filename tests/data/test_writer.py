@@ -101,15 +101,23 @@ def test_digest_is_rebuilt_from_records_and_moves_with_a_tile(folder):
     assert write_digest(folder)["digest"] != before["digest"]
 
 
-def test_nothing_is_visible_of_a_shard_that_fails(folder):
-    tar = (folder / "a.tar").read_bytes()
+def test_a_shard_that_fails_leaves_the_earlier_one_as_it_was(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(RuntimeError), ShardWriter(folder, "a") as shard:
         shard.add("a_x0_y0", jpeg(99), {}, 0, 0)
         raise RuntimeError
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("tiles", [2, 0])
+def test_a_commit_that_is_killed_leaves_no_record(folder, monkeypatch, tiles):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rnagan.data.writer.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, "a", tiles)
     assert not (folder / "a.record.json").exists()
-    assert (folder / "a.tar").read_bytes() == tar
-    assert not list(folder.glob(".tmp-*"))
-    assert write_digest(folder)["slides"] == 2
 
 
 def test_a_slide_that_lost_its_tiles_loses_its_tar(folder):

@@ -30,25 +30,23 @@ def ran(folder: Path) -> list[str]:
     return names
 
 
-def test_second_run_skips_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    stages = [log(tmp_path, name) for name in "abc"]
-    first = run_stages(stages, tmp_path)
-    assert ran(tmp_path) == ["a", "b", "c"]
-    assert [record["name"] for record in first] == ["a", "b", "c"] and all(record["finished"] for record in first)
-    assert json.loads((tmp_path / "stages.json").read_text()) == first
-    capsys.readouterr()
-    assert run_stages(stages, tmp_path) == first
-    assert ran(tmp_path) == [] and capsys.readouterr().out.count("done before") == 3
+def test_second_run_asks_every_command_again_and_keeps_the_seconds_of_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 30.0, 100.0, 102.0, 200.0, 260.0])  # 30 s of work, 2 s to find it done, 60 s of other work
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    for seconds in (30.0, 30.0, 60.0):
+        records = run_stages([log(tmp_path, "a")], tmp_path)
+        assert ran(tmp_path) == ["a"]
+        assert [record["seconds"] for record in records] == [seconds]
+        assert json.loads((tmp_path / "stages.json").read_text()) == records
 
 
-def test_changed_command_runs_again_with_all_that_follow(tmp_path: Path) -> None:
-    run_stages([log(tmp_path, name) for name in "abc"], tmp_path)
-    ran(tmp_path)
-    changed = [log(tmp_path, "a"), log(tmp_path, "b", "echo new > /dev/null"), log(tmp_path, "c")]
-    run_stages(changed, tmp_path)
-    assert ran(tmp_path) == ["b", "c"]
-    run_stages([*changed, log(tmp_path, "d")], tmp_path)
-    assert ran(tmp_path) == ["d"]
+def test_changed_command_starts_its_seconds_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 30.0, 100.0, 102.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    run_stages([log(tmp_path, "a")], tmp_path)
+    assert run_stages([log(tmp_path, "a", "echo other")], tmp_path)[0]["seconds"] == 2.0
 
 
 def test_failed_stage_keeps_the_earlier_ones(tmp_path: Path) -> None:
@@ -59,7 +57,7 @@ def test_failed_stage_keeps_the_earlier_ones(tmp_path: Path) -> None:
     assert [record["finished"] for record in json.loads((tmp_path / "stages.json").read_text())] == [True, False]
     (tmp_path / "mended").touch()
     assert all(record["finished"] for record in run_stages(stages, tmp_path))
-    assert ran(tmp_path) == ["b", "c"]
+    assert ran(tmp_path) == ["a", "b", "c"]
 
 
 def test_seconds_and_memory_of_an_interrupted_stage_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

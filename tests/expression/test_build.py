@@ -101,5 +101,9 @@ def test_script(files: tuple[Path, Path, Path]) -> None:
     first, second = (CliRunner().invoke(main, options) for _ in range(2))
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert "3 profiles" in first.output and "is up to date" in second.output
+    files[0].write_text(TABLE.replace("sample", "case"))
+    named = CliRunner().invoke(main, [*options, "--sample-column", "case"])
+    assert named.exit_code == 0 and "3 profiles" in named.output
+    files[0].write_text(TABLE)
     bad = CliRunner().invoke(main, [*options[:2], "--out", "x.h5ad", "--units", "counts"])
     assert bad.exit_code == 1 and "holds fractions, which no counts have" in bad.output

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnagan import tables
 from rnagan.expression.tables import detect_units, read_table
 
 GCT = (
@@ -93,4 +94,48 @@ def test_truncated_gzip_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv.gz", "sample,a\n" + "".join(f"s{i},{i}.5\n" for i in range(2000)))
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match="can't be read as a table of numbers"):
+        read_table(path)
+
+
+def damaged(path: Path, how: str) -> Path:
+    """A gzipped table of 400 samples, cut, of other bytes, or with a bit of its data changed."""
+    rows = np.random.default_rng(0).random((400, 2)).tolist()
+    text = "sample,a,b\n" + "".join(f"s{n},{a},{b}\n" for n, (a, b) in enumerate(rows))
+    if path.name.endswith(".gct.gz"):
+        text = "#1.2\n400\t2\nName\tDescription\ts\tt\n" + "".join(
+            f"g{n}\t\t{a}\t{b}\n" for n, (a, b) in enumerate(rows)
+        )
+    data = gzip.compress(text.encode())
+    path.write_bytes(
+        {
+            "cut": data[:-2000],
+            "cut early": data[:40],
+            "not gzip": text.encode(),
+            "damaged": data[:12] + b"\xff" * 40 + data[52:],
+        }[how]
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.gct.gz", "x.csv.gz"])
+@pytest.mark.parametrize("how", ["cut", "cut early", "not gzip", "damaged"])
+def test_damaged_gzip_is_refused_by_name(tmp_path: Path, name: str, how: str) -> None:
+    path = damaged(tmp_path / name, how)
+    with pytest.raises(ValueError, match=rf"{name} can't be read as a table of numbers \(.+\)\.$"):
+        read_table(path)
+    if name == "x.csv.gz":
+        with pytest.raises(ValueError, match=rf"{name} is no readable comma-separated table \(.+\)\.$"):
+            tables.read_table(path)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.gct"])
+def test_a_byte_order_mark_is_no_part_of_the_table(tmp_path: Path, name: str) -> None:
+    table = read_table(write(tmp_path / name, "\ufeff" + (GCT if name == "x.gct" else "sample,a,b\ns,1,2\n")))
+    assert table.samples == (["SIM-0001-0226", "SIM-0002-0226"] if name == "x.gct" else ["s"])
+
+
+def test_the_first_column_may_have_another_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "case,a,b\ns,1,2\n")
+    assert read_table(path, sample_column="case").samples == ["s"]
+    with pytest.raises(ValueError, match=r"must start with a column named sample \(--sample-column names another\)"):
         read_table(path)

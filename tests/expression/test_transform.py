@@ -83,3 +83,25 @@ def test_bad_profiles_are_refused_in_a_sentence(x_train: np.ndarray) -> None:
         transform.apply(x_train, ["w", "x", "y", "z"], "tpm")
     with pytest.raises(ValueError, match="no training profile"):
         ExpressionTransform.fit(x_train[:0], GENES, "tpm", "log1p")
+
+
+def test_versions_and_par_twins_of_foreign_genes_do_not_matter(x_train: np.ndarray) -> None:
+    genes = ["ENSG1", "ENSG2", "ENSG3", "ENSG4"]
+    transform = ExpressionTransform.fit(x_train, genes, "tpm", "log1p")
+    expected = transform.apply(x_train, genes, "tpm")
+    spelled = ["ENSG1_PAR_Y", "ENSG2.7", "ENSG1.5", "ENSG3.1", "rna_ENSG4.12"]
+    foreign = np.column_stack([np.full(30, 999.0), x_train[:, [1, 0, 2, 3]]])
+    np.testing.assert_array_equal(transform.apply(foreign, spelled, "tpm"), expected)
+    assert transform.missing_share(spelled) == 0
+    assert transform.missing_share(spelled[:2]) == 0.75
+    fitted_so = ExpressionTransform.fit(foreign, spelled, "tpm", "log1p")
+    assert fitted_so.genes == ("ENSG2", "ENSG1", "ENSG3", "ENSG4")
+    np.testing.assert_array_equal(fitted_so.apply(x_train, genes, "tpm"), expected[:, [1, 0, 2, 3]])
+    with pytest.raises(ValueError, match=r"gene list of the profiles holds 1 gene \(ENSG1\) more than once"):
+        transform.apply(x_train[:, :2], ["ENSG1.5", "ENSG1.6"], "tpm")
+
+
+def test_a_full_disk_is_an_oserror(x_train: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "transform.safetensors").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        ExpressionTransform.fit(x_train, GENES, "tpm", "log1p").save(tmp_path)

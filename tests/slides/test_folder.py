@@ -56,8 +56,18 @@ def test_done_donors_are_kept_and_changed_ones_made_again(table, tmp_path):
     other = pack(table, tmp_path / "two", processes=2)
     assert other.made == 3
     assert open_dataset(tmp_path / "out").digest == open_dataset(tmp_path / "two").digest
-    assert pack(table, tmp_path / "out", mpp=0.5).made == 3
-    assert open_dataset(tmp_path / "out").mpp == 0.5
+    with pytest.raises(ValueError, match="already holds tiles of 32 px at unknown µm .d2, ….; choose another --out"):
+        pack(table, tmp_path / "out", mpp=0.5)
+
+
+@pytest.mark.parametrize(("flags", "mpp"), [([], 2.0), (["--mpp", "1"], 1.0)])
+def test_script_takes_mpp_from_config_and_flags(table, tmp_path, flags, mpp):
+    config = tmp_path / "tiles.yaml"
+    config.write_text("tile_px: 32\nmpp: 2\n")
+    script = Path(__file__).parents[2] / "shards" / "build_tiles.py"
+    command = [script, "--tiles", table, "--donor-column", "source", "--out", tmp_path / "out", "--config", config]
+    subprocess.run([sys.executable, *command, *flags], check=True)
+    assert open_dataset(tmp_path / "out").mpp == mpp
 
 
 def test_unreadable_images_are_named_and_their_donor_fails(table, tmp_path):

@@ -202,6 +202,8 @@ def test_script(expression: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     assert CliRunner().invoke(main, options).exit_code == 0
     assert json.loads((tmp_path / "run/model/model.json").read_text())["config"]["latent"] == 6
+    unknown = CliRunner().invoke(main, [*options, "--preset", "faithfull"])
+    assert unknown.exit_code == 2 and "'faithfull' is not one of" in unknown.output
     bad = CliRunner().invoke(main, ["--expression", "none.h5ad", "--out", str(tmp_path / "x")])
     assert bad.exit_code == 1 and "none.h5ad does not exist; make it with shards/build_expression.py" in bad.output
 
