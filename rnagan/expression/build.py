@@ -25,8 +25,8 @@ def build_expression(
     """Write `out` (.h5ad) with the profiles of `table` that `cohort` knows; returns lines that say what happened.
 
     `genes`: a CSV whose first column lists the genes to keep, in the order wanted. `sample_column`: the first
-    column of a CSV or TSV table. Nothing is done when `out` was made from the same inputs.
-    Raises with the file's name on bad input, and when no sample is in both tables.
+    column of a CSV or TSV table. Nothing is done when `out` was made from the same inputs. Raises
+    with the file's name on bad input, and when no sample is in both tables.
     """
     inputs = _digest_of_inputs(table, cohort, genes, units, sample_column)
     if inputs_digest(out) == inputs:

@@ -35,7 +35,7 @@ class RunLog:
     ) -> None:
         self.folder, self.main, self.run_id = Path(folder), main, run_id
         self._client: Any = None
-        self._began = time.monotonic()
+        self._began, self._seconds_before = time.monotonic(), 0.0
         if not main:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ class RunLog:
         """Append one row of scalars at a count of images (training samples) seen."""
         if not self.main:
             return
-        row = {"images": images, "seconds": round(time.monotonic() - self._began, 3)} | values
+        row = {"images": images, "seconds": round(self._seconds_before + time.monotonic() - self._began, 3)} | values
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
         self._mirror(lambda: self._log_batch(images, values))
@@ -67,6 +67,7 @@ class RunLog:
         path = self.folder / "metrics.jsonl"
         rows = read_metrics(self.folder) if path.is_file() and resumed_at is not None else []
         kept = [row for row in rows if row["images"] <= (resumed_at or 0)]
+        self._seconds_before = kept[-1]["seconds"] if kept else 0.0
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def _start_mlflow(self, config: Config, experiment: str, tags: dict[str, str]) -> None:

@@ -92,3 +92,11 @@ def test_only_the_main_process_writes(tmp_path: Path) -> None:
     log.artifact(Path("anything"))
     log.close()
     assert not (tmp_path / "run").exists()
+
+
+def test_seconds_go_on_where_the_checkpoint_left_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunLog, "_start_mlflow", lambda *_: None)
+    RunLog(tmp_path, CONFIG, "toy", main=True)
+    (tmp_path / "metrics.jsonl").write_text('{"images": 8, "seconds": 100.0}\n{"images": 16, "seconds": 200.0}\n')
+    RunLog(tmp_path, CONFIG, "toy", main=True, resumed_at=8).metrics(16, {})
+    assert 100.0 <= read_metrics(tmp_path)[-1]["seconds"] < 130.0
