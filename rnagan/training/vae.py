@@ -86,7 +86,7 @@ class VAETrainer:
         self.step, self.best_step, self.best_loss = 0, 0, math.inf
 
         torch.manual_seed(config.seed)
-        self.network = BetaVAE(len(data.genes), config).to(self.accelerator.device, self.dtype)
+        self.network = BetaVAE(len(self.transform.genes), config).to(self.accelerator.device, self.dtype)
         self.best = copy.deepcopy(self.network)
         optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=True)
         resumed = self._resume(optimizer)
