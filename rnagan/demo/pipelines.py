@@ -32,21 +32,8 @@ GAN = (
 
 def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
     """The demonstration on a simulated cohort: runs in `out`, cohort and shards in `data`."""
-    return _simulated(*_quoted(out, data), scale)
-
-
-def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
-    """The demonstration on real tiles and expression in `source`, a folder laid out as README.md describes."""
-    return _real(*_quoted(out, data, source), scale)
-
-
-def _quoted(*paths: Path) -> list[str]:
-    """Paths as words of a command line."""
-    return [shlex.quote(str(path)) for path in paths]
-
-
-def _simulated(out: str, data: str, scale: Scale) -> list[Stage]:
-    cohort, table = f"{data}/cohort", f"{data}/cohort.csv"
+    runs, work = _word(out), _word(data)
+    cohort, table = f"{work}/cohort", f"{work}/cohort.csv"
     return [
         Stage("cohort", f"python shards/simulate_cohort.py --out {cohort} {scale.simulation}".strip()),
         Stage(
@@ -55,11 +42,11 @@ def _simulated(out: str, data: str, scale: Scale) -> list[Stage]:
             f"--slides {cohort}/slides.csv --out {table}",
         ),
         Stage(
-            "tiles", f"python shards/build_tiles.py --slides {cohort}/slides --out {data}/tiles --tile-px 64 --mpp 1.0"
+            "tiles", f"python shards/build_tiles.py --slides {cohort}/slides --out {work}/tiles --tile-px 64 --mpp 1.0"
         ),
         *_train_and_paint(
-            out,
-            data,
+            runs,
+            work,
             scale,
             expression=f"{cohort}/expression.gct.gz",
             vae=f"--hidden 512,256 --latent 64 --lr 1e-3 --threads 1 {scale.vae}",
@@ -69,25 +56,27 @@ def _simulated(out: str, data: str, scale: Scale) -> list[Stage]:
     ]
 
 
-def _real(out: str, data: str, source: str, scale: Scale) -> list[Stage]:
-    expression, tiles = f"{source}/expression/gtex_26tissues_520x467_sepira.csv.gz", f"{source}/tiles/tiles.csv"
+def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
+    """The demonstration on real tiles and expression in `source`, a folder laid out as README.md describes."""
+    runs, work, given = _word(out), _word(data), _word(source)
+    expression, tiles = f"{given}/expression/gtex_26tissues_520x467_sepira.csv.gz", f"{given}/tiles/tiles.csv"
     return [
         Stage(
             "slide",
-            f"python shards/build_tiles.py --slides {source}/slides/CMU-1-Small-Region.svs --out {data}/slide",
+            f"python shards/build_tiles.py --slides {given}/slides/CMU-1-Small-Region.svs --out {work}/slide",
         ),
         Stage(
             "tiles",
-            f"python shards/build_tiles.py --tiles {tiles} --donor-column source_image --out {data}/tiles --tile-px 64",
+            f"python shards/build_tiles.py --tiles {tiles} --donor-column source_image --out {work}/tiles --tile-px 64",
         ),
         Stage(
             "splits",
             f"python shards/build_cohort.py --samples {expression} --slides {tiles} "
-            f"--donor-column source_image --pair-by tissue --out {data}/cohort.csv",
+            f"--donor-column source_image --pair-by tissue --out {work}/cohort.csv",
         ),
         *_train_and_paint(
-            out,
-            data,
+            runs,
+            work,
             scale,
             expression=expression,
             vae="--hidden 512 --latent 32 --lr 1e-3 --beta 0.002 --batch-size 32 --epochs 300 --patience-epochs 40 "
@@ -98,31 +87,36 @@ def _real(out: str, data: str, source: str, scale: Scale) -> list[Stage]:
     ]
 
 
+def _word(path: Path) -> str:
+    """A path as (the start of) a word of a command line."""
+    return shlex.quote(str(path))
+
+
 def _train_and_paint(
-    out: str, data: str, scale: Scale, *, expression: str, vae: str, gan: str, evaluation: str
+    runs: str, work: str, scale: Scale, *, expression: str, vae: str, gan: str, evaluation: str
 ) -> list[Stage]:
     """From tiles, a cohort table and an expression table on: both models, tiles of held-out donors, their measures."""
-    table, profiles = f"{data}/cohort.csv", f"{data}/expression.h5ad"
-    joined = f"--shards {data}/tiles --cohort {table} --expression {profiles}"
+    table, profiles = f"{work}/cohort.csv", f"{work}/expression.h5ad"
+    joined = f"--shards {work}/tiles --cohort {table} --expression {profiles}"
     return [
         Stage(
             "expression",
             f"python shards/build_expression.py --table {expression} --cohort {table} --out {profiles}",
         ),
-        Stage("vae", f"python tools/train_vae.py --expression {profiles} --out {out}/vae {vae}"),
+        Stage("vae", f"python tools/train_vae.py --expression {profiles} --out {runs}/vae {vae}"),
         Stage(
             "rnagan",
-            f"{ACCELERATE} tools/train_rnagan.py {joined} --vae {out}/vae --out {out}/rnagan "
+            f"{ACCELERATE} tools/train_rnagan.py {joined} --vae {runs}/vae --out {runs}/rnagan "
             f"--images {scale.images} {gan}",
         ),
         Stage(
             "generate",
-            f"python tools/generate_tiles.py --model {out}/rnagan --profiles {profiles} --split test "
-            f"--out {out}/painted --n 8",
+            f"python tools/generate_tiles.py --model {runs}/rnagan --profiles {profiles} --split test "
+            f"--out {runs}/painted --n 8",
         ),
         Stage(
             "evaluate",
-            f"python tools/evaluate.py --model {out}/rnagan {joined} --out {out}/evaluation "
+            f"python tools/evaluate.py --model {runs}/rnagan {joined} --out {runs}/evaluation "
             f"--n {scale.tiles_per_profile} {evaluation}".strip(),
         ),
     ]
