@@ -1,6 +1,7 @@
 """Tiles from profiles on disk: PNGs with a grid of them, or shards."""
 
 import collections
+import shutil
 from pathlib import Path
 
 import anndata
@@ -9,20 +10,21 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from rnagan import progress
-from rnagan.cohort import slide_id
-from rnagan.data.writer import ShardWriter, write_digest
+from rnagan.cohort import check_shard_name, slide_id
+from rnagan.data.writer import INDEX, RECORD, TAR, ShardWriter, write_digest
 from rnagan.expression.store import open_profiles
 from rnagan.files import read_json, sha256_of, sha256_of_file, write_json
 from rnagan.pictures import grid, save_png, synthetic_texts
 from rnagan.pretrained import RNAGAN
 
+TOLD = "generated.json"
 GRID_ROWS, GRID_COLUMNS = 32, 16
 JPEG_QUALITY = 95
 
 
 def generate_tiles(
     model_folder: Path,
-    profiles: Path,
+    profiles: Path | None,
     out: Path,
     *,
     n: int,
@@ -30,21 +32,24 @@ def generate_tiles(
     form: str,
     split: str | None,
     samples: list[str],
-) -> str:
-    """Paint `n` tiles for each profile of an .h5ad into `out`, and return what to tell the user.
+) -> list[str]:
+    """Paint `n` tiles for each profile of an .h5ad into `out`, and return what to tell the user, line by line.
 
     `form` "png": `out/SAMPLE/SAMPLE_0000.png` … and `out/grid.png` with a row for each of up to GRID_ROWS profiles,
     each PNG saying that it is synthetic; "shards": one tar a profile, as shards/build_tiles.py makes them. `split` and
-    `samples` choose profiles (all where empty).
-    `out/generated.json`, written last, tells what made them; with it in place nothing is painted again.
+    `samples` choose profiles (all where empty); without `samples`, tissues that the model has not seen are left out.
+    A model without profiles takes none (`profiles` None) and paints `n` tiles named `noise`.
+    `out/generated.json` tells what is made of what: the same request goes on or is up to date, another one replaces
+    the tiles of the last, and a folder of anything else is refused.
     """
-    if not profiles.is_file():
+    if profiles is not None and not profiles.is_file():
         raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with shards/build_expression.py.")
     model = RNAGAN.from_pretrained(model_folder)
+    _check_mode(model, model_folder, profiles)
     asked = sha256_of(
         {
             "model": model.digest,
-            "profiles": sha256_of_file(profiles),
+            "profiles": None if profiles is None else sha256_of_file(profiles),
             "n": n,
             "seed": seed,
             "form": form,
@@ -52,17 +57,23 @@ def generate_tiles(
             "samples": samples,
         }
     )
-    told = out / "generated.json"
-    if told.is_file() and read_json(told)["asked"] == asked:
-        return f"{out} is up to date."
-    chosen = _choose(open_profiles(profiles), profiles, split, samples)
-    names = _file_names(list(chosen.obs_names))
-    model.encode(chosen)
-    shown = set(np.linspace(0, len(chosen) - 1, min(GRID_ROWS, len(chosen))).astype(int))
+    if _is_done(out, asked):
+        return [f"{out} is up to date."]
+    lines: list[str] = []
+    latents: dict[str, NDArray[np.float32] | None] = {"noise": None}
+    if profiles is not None:
+        chosen, lines = _choose(open_profiles(profiles), profiles, split, samples, model.tissues)
+        model.encode(chosen)
+        latents = dict(zip(chosen.obs_names, chosen.obsm["X_rnagan"], strict=True))
+    names = _file_names(list(latents))
+    _take_over(out)
+    told = {"model": model.digest, "n": n, "seed": seed, "asked": asked, "names": names, "finished": False}
+    write_json(out / TOLD, told)
+    shown = set(np.linspace(0, len(names) - 1, min(GRID_ROWS, len(names))).astype(int))
     rows: list[NDArray[np.uint8]] = []
-    with progress.bar(len(chosen) * n, "tile", "Painting") as bar:
+    with progress.bar(len(names) * n, "tile", "Painting") as bar:
         for k, (sample, name) in enumerate(names.items()):
-            tiles = model.paint(chosen.obsm["X_rnagan"][k], n, seed, sample)
+            tiles = model.paint(latents[sample], n, seed, sample)
             (_write_pngs if form == "png" else _write_shard)(out, name, sample, tiles, model, seed)
             if k in shown:
                 rows.append(tiles[:GRID_COLUMNS])
@@ -72,11 +83,41 @@ def generate_tiles(
         save_png(out / "grid.png", grid(np.stack(rows)), texts)
     else:
         write_digest(out)
-    write_json(told, {"asked": asked, "model": model.digest, "profiles": list(chosen.obs_names), "n": n, "seed": seed})
-    return f"{out}: {len(chosen) * n:,} tiles of {len(chosen):,} profiles."
+    write_json(out / TOLD, told | {"finished": True})
+    what = "noise" if profiles is None else f"{len(names):,} profiles"
+    return [*lines, f"{out}: {len(names) * n:,} tiles of {what}."]
 
 
-def _choose(adata: anndata.AnnData, path: Path, split: str | None, samples: list[str]) -> anndata.AnnData:
+def _check_mode(model: RNAGAN, folder: Path, profiles: Path | None) -> None:
+    if profiles is None and model.vae is not None:
+        raise ValueError(f"{folder} paints from profiles; give --profiles.")
+    if profiles is not None and model.vae is None:
+        raise ValueError(f"{folder} was trained in mode {model.config.mode} and takes no profiles; leave them out.")
+
+
+def _is_done(out: Path, asked: str) -> bool:
+    told = read_json(out / TOLD) if (out / TOLD).is_file() else {"finished": False}
+    return told["finished"] and told["asked"] == asked
+
+
+def _take_over(out: Path) -> None:
+    """Clear the tiles of an earlier request from `out`; refuse a folder that holds anything of others."""
+    if not (out / TOLD).is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise ValueError(f"{out} holds other files; choose another --out.")
+        return
+    products = ["grid.png", "dataset.json", "slides.parquet"]
+    for name in map(check_shard_name, read_json(out / TOLD)["names"].values()):
+        shutil.rmtree(out / name, ignore_errors=True)
+        products += [name + suffix for suffix in (RECORD, INDEX, TAR)]
+    for product in products:
+        (out / product).unlink(missing_ok=True)
+
+
+def _choose(
+    adata: anndata.AnnData, path: Path, split: str | None, samples: list[str], tissues: list[str]
+) -> tuple[anndata.AnnData, list[str]]:
+    """The profiles asked for, and what to tell of those left out."""
     if split:
         if "split" not in adata.obs:
             raise ValueError(f"{path} has no obs column split; leave --split out.")
@@ -84,10 +125,18 @@ def _choose(adata: anndata.AnnData, path: Path, split: str | None, samples: list
     unknown = sorted(set(samples) - set(adata.obs_names))
     if unknown:
         raise ValueError(f"{path} has no profile {unknown[0]}{f' in split {split}' if split else ''}.")
-    adata = adata[samples] if samples else adata
+    lines = []
+    if samples:
+        adata = adata[samples]
+    elif "tissue" in adata.obs:
+        seen = adata.obs["tissue"].isin(tissues)
+        if not seen.all():
+            lines = [f"Left out {(~seen).sum():,} profiles of tissues that the model has not seen."]
+        adata = adata[seen]
     if not len(adata):
-        raise ValueError(f"{path} has no profile in split {split}.")
-    return adata.copy()
+        asked = f" in split {split}" if split else ""
+        raise ValueError(f"{path} has no profile{asked} of a tissue that the model knows ({', '.join(tissues)}).")
+    return adata.copy(), lines
 
 
 def _file_names(samples: list[str]) -> dict[str, str]:

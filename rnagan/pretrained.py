@@ -6,6 +6,7 @@ A model folder holds `config.yaml`, `generator.safetensors` (the averaged weight
 
 import dataclasses
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +32,7 @@ class RNAGAN:
     """A trained generator with the VAE and the bottleneck in front of it (both None in the modes without profiles).
 
     `mpp`: µm per px of its tiles, None where the training tiles didn't say. `digest`: hex SHA-256 of the weights.
+    `train_donors`: who was in the training split, as `donor_digests`: a model may be given away, its donors' names not.
     """
 
     config: GANConfig
@@ -38,6 +40,7 @@ class RNAGAN:
     mpp: float | None
     tissues: list[str]
     digest: str
+    train_donors: frozenset[str]
     vae: VAEModel | None = None
     bottleneck: Bottleneck | None = None
 
@@ -57,7 +60,8 @@ class RNAGAN:
             bottleneck = Bottleneck(**read_tensors(folder / "condition.safetensors")).to(device)
         generator = build_generator(config, bottleneck.width if bottleneck else 0)
         load_weights(folder / "generator.safetensors", generator)
-        return cls(config, generator.to(device).eval(), told["mpp"], told["tissues"], told["digest"], vae, bottleneck)
+        about = told["mpp"], told["tissues"], told["digest"], frozenset(told["train_donors"])
+        return cls(config, generator.to(device).eval(), *about, vae, bottleneck)
 
     def encode(self, adata: anndata.AnnData) -> anndata.AnnData:
         """Write the latent of every profile into `adata.obsm["X_rnagan"]`, float32 (profiles, latent); returns `adata`.
@@ -129,6 +133,11 @@ def model_folder(folder: str | Path) -> Path:
         if (candidate / "model.json").is_file():
             return candidate
     raise FileNotFoundError(f"{folder} holds no trained model (no model.json there or in {Path(folder) / 'model'}).")
+
+
+def donor_digests(donors: Iterable[str]) -> list[str]:
+    """A digest for each different donor, sorted."""
+    return sorted({sha256_of(donor)[:16] for donor in donors})
 
 
 def digest_of_folder(folder: Path) -> str:

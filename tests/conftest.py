@@ -100,7 +100,7 @@ def _untrained_vae(x_train: np.ndarray, record: dict[str, str]) -> VAEModel:
 def truth(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A truth table: nuclear density follows the programme, lung alone has air."""
     cohort = pd.read_csv(inputs.cohort)
-    table = cohort[["sample", "tissue", "site"]].assign(
+    table = cohort[["sample", "donor", "tissue", "site"]].assign(
         nuclear_density=1000 + 300 * cohort["programme"],
         matrix_colour=cohort["programme"],
         air_fraction=(0.4 + 0.1 * cohort["programme"]).where(cohort["tissue"] == "lung"),

@@ -1,3 +1,4 @@
+import dataclasses
 import runpy
 from pathlib import Path
 
@@ -9,19 +10,22 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rnagan import RNAGAN
+from rnagan.config import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import TileReader
 from rnagan.expression.store import open_profiles
 from rnagan.files import read_json
 from rnagan.generation import generate_tiles
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_run import GANInputs, train_gan
 
+pytestmark = pytest.mark.usefixtures("no_mlflow")
 TOOL = Path(__file__).parents[1] / "tools/generate_tiles.py"
 
 
 def generate(trained: Path, profiles: Path, out: Path, **changes: object) -> str:
+    """The last line of what is told."""
     options = {"n": 3, "seed": 5, "form": "png", "split": None, "samples": []} | changes
-    return generate_tiles(trained, profiles, out, **options)
+    return generate_tiles(trained, profiles, out, **options)[-1]
 
 
 def renamed(inputs: GANInputs, folder: Path, names: list[str]) -> Path:
@@ -47,7 +51,7 @@ def test_pngs_hold_the_tiles_and_say_what_they_are(trained: Path, inputs: GANInp
         assert picture.size == (3 * 34 - 2, 11 * 34 - 2) and picture.text["Synthetic"] == "true"
     generated = read_json(tmp_path / "out/generated.json")
     assert (generated["model"], generated["n"], generated["seed"]) == (model.digest, 3, 5)
-    assert len(generated["profiles"]) == 11
+    assert len(generated["names"]) == 11 and generated["finished"]
 
 
 def test_second_run_paints_nothing(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
@@ -59,6 +63,56 @@ def test_second_run_paints_nothing(trained: Path, inputs: GANInputs, tmp_path: P
     assert tile.stat().st_mtime_ns == before
     assert "2 tiles of 2 profiles" in generate(trained, inputs.expression, tmp_path, **options | {"seed": 6})
     assert tile.stat().st_mtime_ns != before
+
+
+def test_interrupted_request_goes_on_and_another_one_leaves_nothing_of_the_last(
+    trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    generate(trained, inputs.expression, out, samples=["D0-lung", "D3-cortex"])
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(RNAGAN, "paint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        generate(trained, inputs.expression, out, samples=["D0-lung"], n=2)
+    assert "6 tiles of 2" in generate(trained, inputs.expression, out, samples=["D0-lung", "D3-cortex"])
+    assert "2 tiles of 1" in generate(trained, inputs.expression, out, samples=["D0-lung"], n=2)
+    assert sorted(path.name for path in out.rglob("*.png")) == ["D0-lung_0000.png", "D0-lung_0001.png", "grid.png"]
+    assert "1 tiles of 1" in generate(trained, inputs.expression, out, samples=["D0-lung"], n=1, form="shards")
+    assert not list(out.rglob("*.png"))
+
+
+def test_folder_of_others_is_refused_and_left_alone(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+    before = sorted(inputs.shards.iterdir())
+    with pytest.raises(ValueError, match="shards holds other files; choose another --out"):
+        generate(trained, inputs.expression, inputs.shards, form="shards", samples=["D0-lung"])
+    assert sorted(inputs.shards.iterdir()) == before
+    (tmp_path / "generated.json").write_text('{"finished": true, "asked": "x", "names": {"a": "../../precious"}}')
+    with pytest.raises(ValueError, match="can't name a shard"):
+        generate(trained, inputs.expression, tmp_path, samples=["D0-lung"])
+
+
+def test_profiles_of_other_tissues_are_left_out_and_counted(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+    adata = open_profiles(inputs.expression)[:4].copy()
+    adata.obs["tissue"] = ["lung", "liver", "lung", "skin"]
+    adata.write_h5ad(tmp_path / "other.h5ad")
+    options = {"n": 1, "seed": 0, "form": "png", "split": None}
+    lines = generate_tiles(trained, tmp_path / "other.h5ad", tmp_path / "out", samples=[], **options)
+    assert lines[0].startswith("Left out 2 profiles of tissues that the model has not seen")
+    assert lines[1].endswith("2 tiles of 2 profiles.")
+
+
+def test_model_without_profiles_paints_from_noise(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_gan(small.replace(mode="gan", images=16), dataclasses.replace(inputs, expression=None, vae=None), run)
+    options = {"n": 2, "seed": 0, "form": "png", "split": None, "samples": []}
+    assert generate_tiles(run, None, tmp_path / "out", **options) == [f"{tmp_path / 'out'}: 2 tiles of noise."]
+    assert len(list((tmp_path / "out/noise").glob("*.png"))) == 2
+    with pytest.raises(ValueError, match="was trained in mode gan and takes no profiles"):
+        generate_tiles(run, inputs.expression, tmp_path / "out", **options)
+
+
+def test_model_with_profiles_needs_them(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="paints from profiles; give --profiles"):
+        generate_tiles(trained, None, tmp_path, n=1, seed=0, form="png", split=None, samples=[])
 
 
 def test_shards_are_read_as_any_others(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
@@ -109,7 +163,7 @@ def test_bad_choices(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
         generate(trained, inputs.expression, tmp_path / "out", samples=["D0-lung"], split="test")
     train_only = open_profiles(inputs.expression)[:4].copy()
     train_only.write_h5ad(tmp_path / "train.h5ad")
-    with pytest.raises(ValueError, match="has no profile in split test"):
+    with pytest.raises(ValueError, match="has no profile in split test of a tissue that the model knows"):
         generate(trained, tmp_path / "train.h5ad", tmp_path / "out", split="test")
     plain = anndata.AnnData(train_only.X, obs=train_only.obs[[]], var=train_only.var, uns={"units": "tpm"})
     plain.write_h5ad(tmp_path / "plain.h5ad")

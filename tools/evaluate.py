@@ -32,10 +32,9 @@ def main(
     from rnagan.evaluation.evaluate import EvaluationInputs, evaluate
 
     result = evaluate(EvaluationInputs(model, shards, cohort, expression, truth), out, split, n, seed)
-    click.echo(
-        f"Tissue called right on {result['tissue_accuracy']:.1%} of painted and "
-        f"{result['tissue_accuracy_real']:.1%} of real tiles."
-    )
+    real = result["tissue_accuracy_real"]
+    told = "none were there" if real is None else f"{real:.1%}"
+    click.echo(f"Tissue called right on {result['tissue_accuracy']:.1%} of painted tiles; of real ones: {told}.")
     for tissue, measures in result.get("faithfulness", {}).items():
         for name, found in measures.items():
             ceiling = "none" if found["ceiling"] is None else f"{found['ceiling']:+.2f}"

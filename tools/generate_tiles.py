@@ -9,7 +9,9 @@ from rnagan.cli import plain_errors
 
 @click.command(help=__doc__)
 @click.option("--model", type=Path, required=True, help="Run of tools/train_rnagan.py, or its model folder.")
-@click.option("--profiles", type=Path, required=True, help="Profiles as .h5ad (shards/build_expression.py).")
+@click.option(
+    "--profiles", type=Path, help="Profiles as .h5ad (shards/build_expression.py); not for modes gan and noise_only."
+)
 @click.option("--out", type=Path, required=True, help="Folder for the tiles.")
 @click.option("--n", type=click.IntRange(min=1), default=8, show_default=True, help="Tiles a profile.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
@@ -18,11 +20,19 @@ from rnagan.cli import plain_errors
 @click.option("--sample", "samples", multiple=True, help="Only this profile; may be repeated.")
 @plain_errors
 def main(
-    model: Path, profiles: Path, out: Path, n: int, seed: int, form: str, split: str | None, samples: tuple[str, ...]
+    model: Path,
+    profiles: Path | None,
+    out: Path,
+    n: int,
+    seed: int,
+    form: str,
+    split: str | None,
+    samples: tuple[str, ...],
 ) -> None:
     from rnagan.generation import generate_tiles
 
-    click.echo(generate_tiles(model, profiles, out, n=n, seed=seed, form=form, split=split, samples=list(samples)))
+    for line in generate_tiles(model, profiles, out, n=n, seed=seed, form=form, split=split, samples=list(samples)):
+        click.echo(line)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import rnagan
 from rnagan.cohort import read_cohort, shard_name
-from rnagan.data.index import open_dataset
+from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import select
 from rnagan.evaluation.faithfulness import (
     faithfulness,
@@ -20,11 +20,15 @@ from rnagan.evaluation.faithfulness import (
     tissue_accuracy,
 )
 from rnagan.evaluation.figures import measured_on_expected, real_beside_painted
-from rnagan.expression.store import read_expression
+from rnagan.evaluation.morphology import MEASURES
+from rnagan.expression.store import check_same_splits, read_expression
 from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
-from rnagan.pretrained import RNAGAN
+from rnagan.pictures import synthetic_texts
+from rnagan.pretrained import RNAGAN, donor_digests
+from rnagan.tables import first_few
 
 DONORS_SHOWN = 6  # rows of a picture, a tissue
+MPP_TOLERANCE = 0.02
 TILES_SHOWN = 8  # columns, of real and of painted tiles each
 
 
@@ -61,11 +65,15 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
     )
     if (out / "evaluation.json").is_file() and (stored := read_json(out / "evaluation.json"))["asked"] == asked:
         return stored
-    shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
-    expression = read_expression(inputs.expression)
+    cohort, expression = read_cohort(inputs.cohort), read_expression(inputs.expression)
+    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
     resolution, tissue_of = model.config.resolution, expression.obs["tissue"]
     held_out, train = (select(shards, cohort, name, n).table for name in (split, "train"))
     chosen = (expression.obs["split"] == split) & tissue_of.isin(model.tissues)
+    if split != "train":
+        _check_held_out(model, expression.obs.loc[chosen, "donor"], split)
+    _check_fit(model, shards)
+    truth = None if inputs.truth is None else _read_truth(inputs, model, shards, expression.obs.index[chosen])
     painted = paint_profiles(model, expression, expression.obs.index[chosen].tolist(), n, seed)
     real = tiles_of_samples(shards, held_out[held_out["sample"].isin(painted)], n, resolution)
     accuracy = tissue_accuracy(shards, train, real, painted, tissue_of, resolution, seed)
@@ -77,14 +85,11 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
         "tiles_per_profile": n,
         "tissue_accuracy": accuracy["painted"],
         "tissue_accuracy_real": accuracy["real"],
-        "pictures": _side_by_side(out, real, painted, tissue_of),
+        "pictures": _side_by_side(out, model, seed, real, painted, tissue_of),
     }
-    if inputs.truth is not None:
-        real_mpp = shards.mpp_at(resolution)
-        if model.mpp is None or real_mpp is None:
-            raise ValueError(f"{inputs.shards} doesn't say the µm per px of its tiles, so they can't be measured.")
-        truth = pd.read_csv(inputs.truth, index_col="sample")
-        measured, measured_real = mean_measures(painted, model.mpp), mean_measures(real, real_mpp)
+    if truth is not None:
+        assert model.mpp is not None  # _read_truth refuses it
+        measured, measured_real = (mean_measures(tiles, model.mpp) for tiles in (painted, real))
         result["faithfulness"] = faithfulness(truth, measured, measured_real, seed)
         measured_on_expected(out / "measures.png", result["faithfulness"], truth, measured, measured_real)
         table = measured.join(measured_real, rsuffix="_real").join(truth, rsuffix="_expected")
@@ -94,14 +99,57 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
     return result
 
 
+def _check_held_out(model: RNAGAN, donors: pd.Series, split: str) -> None:
+    """Refuse donors who were in the model's training split."""
+    seen = [donor for donor in donors.unique() if model.train_donors & set(donor_digests([donor]))]
+    if seen:
+        raise ValueError(
+            f"{len(seen)} donors of split {split} ({first_few(seen)}) were in the training split of this model; give "
+            "the cohort table that it was trained with, or one that extends it."
+        )
+
+
+def _check_fit(model: RNAGAN, shards: ShardSet) -> None:
+    """Refuse real tiles of another size or resolution than the painted ones."""
+    resolution, real_mpp = model.config.resolution, shards.mpp_at(model.config.resolution)
+    other_mpp = model.mpp and real_mpp and abs(real_mpp / model.mpp - 1) > MPP_TOLERANCE
+    if shards.tile_px % resolution or other_mpp:
+        raise ValueError(
+            f"{shards.folder} holds tiles of {shards.tile_px} px at {shards.mpp} µm per px, and the model paints "
+            f"{resolution} px at {model.mpp}; give shards of the kind that it was trained on."
+        )
+
+
+def _read_truth(inputs: EvaluationInputs, model: RNAGAN, shards: ShardSet, samples: pd.Index) -> pd.DataFrame:
+    """The truth table by sample, checked before anything is painted."""
+    assert inputs.truth is not None
+    if model.mpp is None or shards.mpp is None:
+        raise ValueError(f"{inputs.shards} doesn't say the µm per px of its tiles, so they can't be measured.")
+    truth = pd.read_csv(inputs.truth)
+    missing = [name for name in ("sample", "donor", "tissue", "site", *MEASURES) if name not in truth]
+    if missing:
+        raise ValueError(f"{inputs.truth} has no column {missing[0]}; give the truth.csv of a simulated cohort.")
+    truth = truth.set_index("sample")
+    unknown = samples.difference(truth.index)
+    if len(unknown):
+        raise ValueError(f"{inputs.truth} lacks {len(unknown)} samples ({unknown[0]} …); give that of this cohort.")
+    return truth
+
+
 def _side_by_side(
-    out: Path, real: dict[str, NDArray[np.uint8]], painted: dict[str, NDArray[np.uint8]], tissue_of: pd.Series
+    out: Path,
+    model: RNAGAN,
+    seed: int,
+    real: dict[str, NDArray[np.uint8]],
+    painted: dict[str, NDArray[np.uint8]],
+    tissue_of: pd.Series,
 ) -> list[str]:
     """A picture for each tissue of a few held-out donors, real beside painted; returns the file names."""
     names = []
+    told = synthetic_texts(model.digest, "those named beside the rows", seed, model.mpp)
     for tissue, samples in tissue_of[sorted(real)].groupby(tissue_of):
         shown = samples.index[:DONORS_SHOWN].tolist()
         names.append(f"{shard_name(str(tissue).replace('/', '_'))}.png")
         tiles = np.stack([painted[sample][:TILES_SHOWN] for sample in shown])
-        real_beside_painted(out / names[-1], [real[sample] for sample in shown], tiles, shown)
+        real_beside_painted(out / names[-1], [real[sample] for sample in shown], tiles, shown, told)
     return names

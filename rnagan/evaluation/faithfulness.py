@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rnagan import progress
 from rnagan.data.index import ShardSet
 from rnagan.data.loader import TileReader, decode_jpeg
-from rnagan.evaluation.correlation import FEWEST_DONORS, correlate
+from rnagan.evaluation.correlation import FEWEST_DONORS, correlate, pearson
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.evaluation.tissue_classifier import train_tissue_classifier
+from rnagan.evaluation.tissue_classifier import TissueClassifier, train_tissue_classifier
 from rnagan.expression.store import Expression
 from rnagan.pretrained import RNAGAN
 
@@ -74,27 +74,38 @@ def mean_measures(tiles: dict[str, NDArray[np.uint8]], mpp: float) -> pd.DataFra
 
 
 def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
-    """Correlations by tissue and measure.
+    """Correlations by tissue and measure, over donors; a donor's profiles of a tissue are averaged first.
 
-    `truth`: index sample; columns tissue, site and the expected measures (empty where a tissue has no such thing).
-    `painted`, `real`: index sample, the measures; real tiles exist for some donors only. The permutation test shuffles
-    within centres, except for the site's own stain, which is constant within a centre. `ceiling` is None where fewer
-    than FEWEST_DONORS have real tiles.
+    `truth`: index sample; columns donor, tissue, site and the expected measures (empty where a tissue has no such
+    thing). `painted`, `real`: index sample, the measures; real tiles exist for some donors only. The permutation test
+    shuffles within centres, except for the site's own stain, which is constant within a centre. `ceiling` is None where
+    fewer than FEWEST_DONORS have real tiles; a tissue with fewer held-out donors is left out, by name.
     """
     result: dict[str, Any] = {}
     for tissue, rows in truth.loc[painted.index].groupby("tissue"):
+        expected, measured = _by_donor(truth, rows), _by_donor(painted, rows)
+        if len(expected) < FEWEST_DONORS:
+            progress.say(f"{tissue} has {len(expected)} held-out donors, too few for a correlation: left out.")
+            continue
+        site = rows.groupby("donor")["site"].first().to_numpy()
+        pictured = rows.loc[rows.index.intersection(real.index)]
+        expected_of_real, measured_on_real = _by_donor(truth, pictured), _by_donor(real, pictured)
         result[str(tissue)] = {}
         for name in MEASURES:
-            if rows[name].isna().any():
+            if expected[name].isna().any():
                 continue
-            strata = None if name == "site_stain" else rows["site"].to_numpy()
-            found = correlate(rows[name].to_numpy(), painted.loc[rows.index, name].to_numpy(), seed, strata)
-            pictured = rows.index.intersection(real.index)
-            result[str(tissue)][name] = found._asdict() | {"ceiling": None, "ceiling_donors": len(pictured)}
-            if len(pictured) >= FEWEST_DONORS:
-                ceiling = correlate(rows.loc[pictured, name].to_numpy(), real.loc[pictured, name].to_numpy(), seed)
-                result[str(tissue)][name]["ceiling"] = ceiling.r
+            strata = None if name == "site_stain" else site
+            found = correlate(expected[name].to_numpy(), measured[name].to_numpy(), seed, strata)
+            ceiling = None
+            if len(measured_on_real) >= FEWEST_DONORS:
+                ceiling = float(pearson(expected_of_real[name].to_numpy(), measured_on_real[name].to_numpy()))
+            result[str(tissue)][name] = found._asdict() | {"ceiling": ceiling, "ceiling_donors": len(measured_on_real)}
     return result
+
+
+def _by_donor(measures: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean measures of each donor of `rows`, by donor."""
+    return measures.loc[rows.index, list(MEASURES)].groupby(rows["donor"]).mean()
 
 
 def tissue_accuracy(
@@ -105,7 +116,7 @@ def tissue_accuracy(
     tissue_of: pd.Series,
     resolution: int,
     seed: int = 0,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Share of tiles whose tissue a classifier trained on real training tiles calls right.
 
     `train`: rows of the cohort table with slide and tissue; `real` and `painted`: tiles by sample of held-out donors;
@@ -115,13 +126,12 @@ def tissue_accuracy(
     own = read_tiles(shards, train["slide"].tolist(), per_slide, resolution)
     right = [tissue for tiles, tissue in zip(own, train["tissue"], strict=True) for _ in tiles]
     classifier = train_tissue_classifier(np.concatenate(own), right, seed=seed)
-    return {
-        name: float(
-            np.mean(
-                np.concatenate(
-                    [np.array(classifier.predict(own)) == tissue_of[sample] for sample, own in tiles.items()]
-                )
-            )
-        )
-        for name, tiles in (("real", real), ("painted", painted))
-    }
+    return {name: _share_right(classifier, tiles, tissue_of) for name, tiles in (("real", real), ("painted", painted))}
+
+
+def _share_right(
+    classifier: TissueClassifier, tiles: dict[str, NDArray[np.uint8]], tissue_of: pd.Series
+) -> float | None:
+    """Share of all tiles whose tissue is called right; None where there is no tile."""
+    right = [np.array(classifier.predict(own)) == tissue_of[sample] for sample, own in tiles.items()]
+    return float(np.mean(np.concatenate(right))) if right else None

@@ -26,16 +26,16 @@ LABELS = {
 
 
 def real_beside_painted(
-    path: Path, real: list[NDArray[np.uint8]], painted: NDArray[np.uint8], names: list[str], scale: int = 1
+    path: Path, real: list[NDArray[np.uint8]], painted: NDArray[np.uint8], names: list[str], texts: dict[str, str]
 ) -> None:
     """A PNG with one row a donor: real tiles at the left, tiles painted from the profile at the right.
 
     `real`: one (n, H, W, 3) a donor; `painted` (donors, n, H, W, 3), as many columns a side as the shortest row has.
+    `texts`: what the PNG's metadata say of the painted half.
     """
     columns = min(painted.shape[1], *(len(tiles) for tiles in real))
     halves = [grid(np.stack([tiles[:columns] for tiles in side])) for side in (real, list(painted))]
     gap, head, margin = 12, 18, 8 + 7 * max(len(name) for name in names)
-    halves = [half.repeat(scale, axis=0).repeat(scale, axis=1) for half in halves]
     height, width = halves[0].shape[:2]
     canvas = Image.new("RGB", (margin + 2 * width + gap, head + height), "white")
     draw = ImageDraw.Draw(canvas)
@@ -45,7 +45,8 @@ def real_beside_painted(
         draw.text((left, 3), title, fill="black")
     for row, name in enumerate(names):
         draw.text((4, head + (row + 0.5) * height / len(names) - 6), name, fill="black")
-    save_png(path, np.asarray(canvas), {"Description": "Left: real tiles. Right: synthetic tiles painted by rnagan."})
+    about = {"Description": "Left: real tiles. Right: synthetic tiles painted by rnagan."}
+    save_png(path, np.asarray(canvas), texts | about)
 
 
 def measured_on_expected(

@@ -81,3 +81,14 @@ def _open(path: Path, *, backed: bool) -> anndata.AnnData:
         return anndata.read_h5ad(path, backed="r" if backed else None)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None
+
+
+def check_same_splits(cohort: pd.DataFrame, expression: Expression, cohort_path: Path, expression_path: Path) -> None:
+    """Refuse an expression file made with another split than the cohort table's: held-out donors may be in training."""
+    both = cohort.drop_duplicates("sample").set_index("sample")["split"].reindex(expression.obs.index).dropna()
+    moved = both.index[both != expression.obs.loc[both.index, "split"]]
+    if len(moved):
+        raise ValueError(
+            f"{len(moved)} samples ({moved[0]} …) are in one split in {cohort_path} and in another in "
+            f"{expression_path}; build the expression file again from this cohort table, and train the VAE on it."
+        )

@@ -13,10 +13,10 @@ from rnagan.cohort import read_cohort
 from rnagan.config import GANConfig, load_config
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import Selection, select
-from rnagan.expression.store import Expression, read_expression
+from rnagan.expression.store import Expression, check_same_splits, read_expression
 from rnagan.files import read_json, sha256_of_file
 from rnagan.models.condition import make_bottleneck
-from rnagan.pretrained import model_folder, write_model
+from rnagan.pretrained import donor_digests, model_folder, write_model
 from rnagan.training.gan import GANTrainer, Profiles, check_made_from, check_run
 from rnagan.training.launch import start
 from rnagan.vae import load_vae
@@ -64,6 +64,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
             told = {
                 "mpp": trainer.mpp,
                 "tissues": sorted(selection.table["tissue"].unique()),
+                "train_donors": donor_digests(cohort.loc[cohort["split"] == "train", "donor"]),
                 "images": trainer.images,
                 "made_from": made_from,
             }
@@ -115,7 +116,7 @@ def _join_profiles(
             f"{inputs.vae} was trained on another expression file than {inputs.expression}, so its genes or splits may "
             "differ; give that file, or train a VAE on this one."
         )
-    _check_splits(cohort, expression, inputs)
+    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
     known = selection.table["sample"].isin(expression.obs.index).to_numpy()
     if not known.any():
         raise ValueError(f"No slide of the training split has a profile in {inputs.expression}.")
@@ -143,17 +144,6 @@ def _rows(expression: Expression, samples: list[str]) -> np.ndarray:
 def _few_of_each_tissue(tissue_of: pd.Series, tissues: np.ndarray) -> list[str]:
     each = max(1, FIXED_PROFILES // len(tissues))
     return [sample for tissue in sorted(tissues) for sample in tissue_of.index[tissue_of == tissue][:each]]
-
-
-def _check_splits(cohort: pd.DataFrame, expression: Expression, inputs: GANInputs) -> None:
-    """Refuse an expression file made with another split: its VAE may have seen held-out donors."""
-    both = cohort.drop_duplicates("sample").set_index("sample")["split"].reindex(expression.obs.index).dropna()
-    moved = both.index[both != expression.obs.loc[both.index, "split"]]
-    if len(moved):
-        raise ValueError(
-            f"{len(moved)} samples ({moved[0]} …) are in one split in {inputs.cohort} and in another in "
-            f"{inputs.expression}; build the expression file again from this cohort table, and train the VAE on it."
-        )
 
 
 def _describe(config: GANConfig, selection: Selection, profiles: Profiles | None, processes: int) -> None:

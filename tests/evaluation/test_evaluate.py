@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import math
@@ -11,12 +12,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from rnagan.data.index import open_dataset
 from rnagan.data.writer import write_digest
 from rnagan.evaluation import evaluate as module
 from rnagan.evaluation import faithfulness
 from rnagan.evaluation.evaluate import EvaluationInputs, evaluate
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.evaluation.tissue_classifier import train_tissue_classifier
+from rnagan.expression.store import read_expression, write_expression
 from rnagan.files import read_json, write_json
 from rnagan.training.gan_run import GANInputs
 
@@ -43,7 +46,7 @@ def test_with_truth(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> Non
         for found in measures.values():
             assert all(math.isfinite(value) for value in found.values())
             assert found["low"] <= found["r"] <= found["high"] or found["p"] == 1
-    assert result["faithfulness"]["lung"]["air_fraction"]["donors"] == 6  # one of them without a slide
+    assert result["faithfulness"]["lung"]["air_fraction"]["donors"] == 5  # one of them with two profiles
     assert result["faithfulness"]["lung"]["air_fraction"]["ceiling_donors"] == 5
     table = pd.read_csv(tmp_path / "measures.csv", index_col="sample")
     assert len(table) == 11 and table["nuclear_density_real"].isna().sum() == 1
@@ -90,6 +93,48 @@ def test_tiles_of_unknown_resolution_cannot_be_measured(paths: EvaluationInputs,
         evaluate(unknown, tmp_path / "out", n=1)
 
 
+def test_donors_of_the_training_split_are_no_held_out_donors(
+    paths: EvaluationInputs, inputs: GANInputs, tmp_path: Path
+) -> None:
+    cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)
+    swap = {"train": "test", "test": "train", "validation": "validation"}
+    cohort.assign(split=cohort["split"].map(swap)).to_csv(tmp_path / "cohort.csv", index=False)
+    resplit = dataclasses.replace(paths, cohort=tmp_path / "cohort.csv")
+    with pytest.raises(ValueError, match="are in one split in .*cohort.csv and in another"):
+        evaluate(resplit, tmp_path / "out", n=1)
+    data = read_expression(inputs.expression)
+    swapped = dataclasses.replace(data, obs=data.obs.assign(split=data.obs["split"].map(swap)))
+    write_expression(tmp_path / "e.h5ad", swapped, "digest")
+    with pytest.raises(
+        ValueError, match=r"5 donors of split test \(D0, D1, D2 and 2 more\) were in the training split"
+    ):
+        evaluate(dataclasses.replace(resplit, expression=tmp_path / "e.h5ad"), tmp_path / "out", n=1)
+
+
+@pytest.mark.parametrize("change", [{"tile_px": 48}, {"mpp": 2.0}])
+def test_real_tiles_of_another_kind_are_refused(
+    paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict
+) -> None:
+    real = open_dataset(paths.shards)
+    monkeypatch.setattr(module, "open_dataset", lambda _: dataclasses.replace(real, **change))
+    with pytest.raises(ValueError, match="give shards of the kind that it was trained on"):
+        evaluate(paths, tmp_path / "out", n=1)
+
+
+def test_truth_is_checked_before_painting(
+    paths: EvaluationInputs, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "paint_profiles", None)
+    table = pd.read_csv(truth)
+    for broken, told in (
+        (table.drop(columns="site_stain"), "has no column site_stain"),
+        (table.iloc[:3], "lacks .* samples"),
+    ):
+        broken.to_csv(tmp_path / "truth.csv", index=False)
+        with pytest.raises(ValueError, match=told):
+            evaluate(dataclasses.replace(paths, truth=tmp_path / "truth.csv"), tmp_path / "out", n=1)
+
+
 def test_script(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
     main = runpy.run_path(str(TOOL))["main"]
     options = [
@@ -102,7 +147,7 @@ def test_script(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(main, [*options, f"--truth={truth}"])
     assert done.exit_code == 0, done.output
-    assert "of painted and" in done.output
+    assert "of painted tiles; of real ones: " in done.output
     assert len([line for line in done.output.splitlines() if " slope " in line]) == 7
     bad = CliRunner().invoke(main, [*options, "--model", str(tmp_path)])
     assert bad.exit_code == 1 and "holds no trained model" in bad.output and bad.output.count("\n") == 1

@@ -24,6 +24,7 @@ def truth_table() -> pd.DataFrame:
         index=[f"{tissue}{k}" for tissue in ("cortex", "lung") for k in range(DONORS)],
     )
     table["tissue"] = np.repeat(["cortex", "lung"], DONORS)
+    table["donor"] = [f"D{k}" for k in range(DONORS)] * 2
     table["site"] = np.tile(["a", "b"], DONORS)
     table.loc[table["tissue"] == "cortex", "air_fraction"] = np.nan
     return table
@@ -42,6 +43,17 @@ def test_correlation_is_within_tissue_signed_and_has_its_slope() -> None:
         assert found["ceiling"] == pytest.approx(1) and found["ceiling_donors"] == pictured
         assert found["donors"] == DONORS and found["p"] < 0.01
         assert set(found) == {"r", "slope", "low", "high", "p", "donors", "ceiling", "ceiling_donors"}
+
+
+def test_donors_count_once_and_few_are_left_out() -> None:
+    truth = truth_table()
+    painted = truth[list(MEASURES)].fillna(0.0)
+    twice = pd.concat([truth, truth[truth["tissue"] == "lung"].rename(lambda name: name + "b")])
+    painted_twice = painted.reindex([name.removesuffix("b") for name in twice.index]).set_axis(twice.index)
+    once = faithfulness.faithfulness(truth, painted, painted)
+    assert faithfulness.faithfulness(twice, painted_twice, painted_twice) == once
+    few = painted.iloc[: DONORS + 2]
+    assert set(faithfulness.faithfulness(truth, few, few)) == {"cortex"}
 
 
 def test_a_mere_difference_between_tissues_or_centres_is_nothing() -> None:
