@@ -19,6 +19,7 @@ LAYERS = [
             "rnagan.weights",
             "rnagan.pictures",
             "rnagan.cohort",
+            "rnagan.workers",
             "rnagan.cli",
             "rnagan",
         },

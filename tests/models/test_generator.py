@@ -67,7 +67,7 @@ def test_faithful_tiles_do_not_depend_on_the_tiles_beside_them():
 
 
 def test_a_noise_map_changes_the_tile_where_it_lies():
-    config = small(generator_norm="none")
+    config = small(generator_norm="none", resolution=64)
     generator, code = build_generator(config, 6), codes(config, 6, n=1)
     changed, row, column = code.clone(), 5, 11
     changed[0, input_width(config, 6) + 8 * 8 + row * 16 + column] += 1  # of the map of 16 px: 4 px of the tile
