@@ -37,6 +37,23 @@ def test_short_demo_ends_with_a_report_and_is_reused(tmp_path: Path) -> None:
     assert json.loads((out / "summary.json").read_text())["faithfulness"] == summary["faithfulness"]
 
 
+REAL = ROOT.parent / "shared" / "data"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not (REAL / "tiles/tiles.csv").is_file(), reason=f"the real tiles and expression are not in {REAL}")
+def test_short_demo_on_real_tiles_and_expression(tmp_path: Path) -> None:
+    command = [sys.executable, "tools/demo.py", "--scale", "short", f"--data={REAL}"]
+    command += [f"--out={tmp_path / 'runs'}", f"--shards={tmp_path / 'data'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / "runs/summary.json").read_text())
+    assert summary["tissue_accuracy"] > 0.6 and summary["tissue_accuracy_real"] > 0.9
+    assert (tmp_path / "runs/evaluation/Lung.png").is_file() and (tmp_path / "runs/evaluation/Colon.png").is_file()
+    assert len(list((tmp_path / "data/slide").glob("*.tar"))) == 1
+
+
 def slowness() -> float:
     """Room for machines that are busy with other things: load for each core, at least 1."""
     return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
