@@ -25,7 +25,7 @@ from rnagan.expression.store import check_same_splits, read_expression
 from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.pictures import synthetic_texts
 from rnagan.pretrained import RNAGAN, donor_digests
-from rnagan.tables import first_few
+from rnagan.tables import first_few, need_columns, read_table
 
 DONORS_SHOWN = 6  # rows of a picture, a tissue
 MPP_TOLERANCE = 0.02
@@ -68,12 +68,18 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
     cohort, expression = read_cohort(inputs.cohort), read_expression(inputs.expression)
     check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
     resolution, tissue_of = model.config.resolution, expression.obs["tissue"]
-    held_out, train = (select(shards, cohort, name, n).table for name in (split, "train"))
+    train = select(shards, cohort, "train", n).table
+    pictured = shards.slides.loc[shards.slides["tiles"] > 0, "slide"]
+    held_out = cohort[(cohort["split"] == split) & cohort["slide"].isin(pictured)].drop_duplicates("slide")
     chosen = (expression.obs["split"] == split) & tissue_of.isin(model.tissues)
+    if not chosen.any():
+        raise ValueError(f"{inputs.expression} has no profile of {', '.join(model.tissues)} in split {split}.")
     if split != "train":
         _check_held_out(model, expression.obs.loc[chosen, "donor"], split)
     _check_fit(model, shards)
     truth = None if inputs.truth is None else _read_truth(inputs, model, shards, expression.obs.index[chosen])
+    for name in ("evaluation.json", "measures.csv", "measures.png"):  # of other settings: no longer true
+        (out / name).unlink(missing_ok=True)
     painted = paint_profiles(model, expression, expression.obs.index[chosen].tolist(), n, seed)
     real = tiles_of_samples(shards, held_out[held_out["sample"].isin(painted)], n, resolution)
     accuracy = tissue_accuracy(shards, train, real, painted, tissue_of, resolution, seed)
@@ -91,7 +97,8 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
         assert model.mpp is not None  # _read_truth refuses it
         measured, measured_real = (mean_measures(tiles, model.mpp) for tiles in (painted, real))
         result["faithfulness"] = faithfulness(truth, measured, measured_real, seed)
-        measured_on_expected(out / "measures.png", result["faithfulness"], truth, measured, measured_real)
+        if result["faithfulness"]:
+            measured_on_expected(out / "measures.png", result["faithfulness"], truth, measured, measured_real)
         table = measured.join(measured_real, rsuffix="_real").join(truth, rsuffix="_expected")
         with atomic_path(out / "measures.csv") as temporary:
             table.to_csv(temporary)
@@ -124,12 +131,15 @@ def _read_truth(inputs: EvaluationInputs, model: RNAGAN, shards: ShardSet, sampl
     """The truth table by sample, checked before anything is painted."""
     assert inputs.truth is not None
     if model.mpp is None or shards.mpp is None:
-        raise ValueError(f"{inputs.shards} doesn't say the µm per px of its tiles, so they can't be measured.")
-    truth = pd.read_csv(inputs.truth)
-    missing = [name for name in ("sample", "donor", "tissue", "site", *MEASURES) if name not in truth]
-    if missing:
-        raise ValueError(f"{inputs.truth} has no column {missing[0]}; give the truth.csv of a simulated cohort.")
-    truth = truth.set_index("sample")
+        unknown_of = inputs.shards if shards.mpp is None else inputs.model
+        raise ValueError(f"{unknown_of} doesn't say the µm per px of its tiles, so they can't be measured.")
+    truth = read_table(inputs.truth)
+    need_columns(list(truth), ("sample", "donor", "tissue", "site", *MEASURES), inputs.truth)
+    try:
+        truth[list(MEASURES)] = truth[list(MEASURES)].apply(pd.to_numeric)
+    except ValueError as error:
+        raise ValueError(f"{inputs.truth} holds a measure that is no number ({error}).") from None
+    truth = truth.drop_duplicates("sample").set_index("sample")
     unknown = samples.difference(truth.index)
     if len(unknown):
         raise ValueError(f"{inputs.truth} lacks {len(unknown)} samples ({unknown[0]} …); give that of this cohort.")

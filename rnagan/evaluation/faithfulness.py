@@ -66,11 +66,8 @@ def shrink(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
 
 def mean_measures(tiles: dict[str, NDArray[np.uint8]], mpp: float) -> pd.DataFrame:
     """Mean of each morphology measure over a sample's tiles: index sample, one column a measure."""
-    rows = {
-        sample: {name: float(values.mean()) for name, values in measure(own, mpp).items()}
-        for sample, own in tiles.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("sample")
+    rows = [{name: float(values.mean()) for name, values in measure(own, mpp).items()} for own in tiles.values()]
+    return pd.DataFrame(rows, index=pd.Index(list(tiles), name="sample"), columns=list(MEASURES), dtype=float)
 
 
 def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
@@ -98,7 +95,8 @@ def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame,
             found = correlate(expected[name].to_numpy(), measured[name].to_numpy(), seed, strata)
             ceiling = None
             if len(measured_on_real) >= FEWEST_DONORS:
-                ceiling = float(pearson(expected_of_real[name].to_numpy(), measured_on_real[name].to_numpy()))
+                r = pearson(expected_of_real[name].to_numpy(), measured_on_real[name].to_numpy())
+                ceiling = float(np.nan_to_num(r))  # without any variation, as in `correlate`
             result[str(tissue)][name] = found._asdict() | {"ceiling": ceiling, "ceiling_donors": len(measured_on_real)}
     return result
 

@@ -37,7 +37,10 @@ def write_report(
         for name, found in measures.items()
     ]
     charts = [
-        (pictures / "measures.png", "Each point is a held-out donor: painted tiles (and real ones) against the truth.")
+        (
+            pictures / "measures.png",
+            "Each point is the profile of a held-out donor: its painted (and real) tiles against the truth.",
+        )
     ]
     for name, columns, x_label in (("rnagan", GAN_CURVES, "real tiles shown"), ("vae", VAE_CURVES, "profiles shown")):
         path = out / "curves" / f"{name}.png"

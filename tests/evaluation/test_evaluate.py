@@ -129,10 +129,34 @@ def test_truth_is_checked_before_painting(
     for broken, told in (
         (table.drop(columns="site_stain"), "has no column site_stain"),
         (table.iloc[:3], "lacks .* samples"),
+        (table.assign(site_stain="pink"), "truth.csv holds a measure that is no number"),
     ):
         broken.to_csv(tmp_path / "truth.csv", index=False)
         with pytest.raises(ValueError, match=told):
             evaluate(dataclasses.replace(paths, truth=tmp_path / "truth.csv"), tmp_path / "out", n=1)
+
+
+def test_split_without_real_tiles_or_with_few_donors(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
+    cohort = pd.read_csv(paths.cohort, dtype=str, keep_default_na=False)
+    cohort.loc[cohort["split"] == "test", "slide"] = ""
+    cohort.drop_duplicates(["sample", "slide"]).to_csv(tmp_path / "cohort.csv", index=False)
+    bare = dataclasses.replace(paths, cohort=tmp_path / "cohort.csv", truth=truth)
+    result = evaluate(bare, tmp_path / "bare", n=1)
+    assert result["tissue_accuracy_real"] is None and result["pictures"] == []
+    assert (tmp_path / "bare/measures.png").is_file()
+    assert result["faithfulness"]["lung"]["air_fraction"]["ceiling"] is None
+    few = evaluate(dataclasses.replace(paths, truth=truth), tmp_path / "few", "validation", n=1)
+    assert few["faithfulness"] == {}
+
+
+def test_interrupted_evaluation_vouches_for_nothing(
+    paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(paths, tmp_path, n=1)
+    monkeypatch.setattr(module, "tissue_accuracy", None)
+    with pytest.raises(TypeError):
+        evaluate(paths, tmp_path, n=2)
+    assert not (tmp_path / "evaluation.json").exists()
 
 
 def test_script(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:

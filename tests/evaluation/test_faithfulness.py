@@ -56,6 +56,13 @@ def test_donors_count_once_and_few_are_left_out() -> None:
     assert set(faithfulness.faithfulness(truth, few, few)) == {"cortex"}
 
 
+def test_ceiling_without_variation_is_zero() -> None:
+    truth = truth_table()
+    painted = truth[list(MEASURES)].fillna(0.0)
+    found = faithfulness.faithfulness(truth, painted, painted.assign(site_stain=1.0))
+    assert found["lung"]["site_stain"]["ceiling"] == 0.0
+
+
 def test_a_mere_difference_between_tissues_or_centres_is_nothing() -> None:
     truth = truth_table()
     noise = pd.DataFrame(np.random.default_rng(4).normal(size=(2 * DONORS, len(MEASURES))), truth.index, list(MEASURES))
