@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 import rnagan
@@ -19,7 +20,7 @@ from rnagan.weights import load_weights, read_arrays, save_weights, write_arrays
 
 ACTIVE_KL_NATS = 0.01
 MANY_GENES_MISSING = 0.05
-_BATCH = 1024
+_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +64,12 @@ class VAEModel:
 def posterior(network: BetaVAE, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """mu and logvar (samples, latent) of Z scores (samples, genes), on the network's device and in evaluation mode."""
     network.eval()
-    parts = [network.encode(chunk) for chunk in x.split(_BATCH)]
-    return torch.cat([mu for mu, _ in parts]), torch.cat([logvar for _, logvar in parts])
+    # Always in batches of the same size: a matrix product of another shape may round a row otherwise, and a profile's
+    # latent would depend on those beside it.
+    padded = F.pad(x, (0, 0, 0, -len(x) % _BATCH))
+    parts = [network.encode(chunk) for chunk in padded.split(_BATCH)]
+    mu, logvar = (torch.cat(pieces)[: len(x)] for pieces in zip(*parts, strict=True))
+    return mu, logvar
 
 
 def save_vae(folder: Path, model: VAEModel) -> None:

@@ -27,6 +27,7 @@ from rnagan.painting import paint
 from rnagan.pictures import grid, save_png, synthetic_texts
 from rnagan.training import checkpoint
 from rnagan.training.gan_step import GANStep, StepRecord
+from rnagan.training.launch import end_together
 from rnagan.training.tracking import RunLog
 
 STEPS_BETWEEN_STOP_CHECKS = 16  # asking all processes costs a round of messages
@@ -134,7 +135,9 @@ class GANTrainer:
         self.accelerator.wait_for_everyone()
 
     def close(self, finished: bool) -> None:
+        """End the record and the process group; after an error (`finished` False) nobody waits for the others."""
         self.log.close(finished)
+        end_together(self.accelerator, wait=finished)
 
     def _one_step(self, batch: Batch) -> StepRecord:
         c = None if self.conditions is None else self.conditions[batch.slides.to(self.conditions.device)]

@@ -46,12 +46,14 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     if _is_finished(config, made_from, out):
         progress.say(f"{out} is up to date ({config.images:,} images).")
         return True
+    accelerator = start(
+        config.precision, config.seed, config.threads
+    )  # first: it decides the threads of all that follows
+    check_run(config, shards, accelerator.num_processes)
     selection = select(shards, cohort, "train", config.tiles_per_slide)
     profiles = None
     if config.mode == "rnagan":
         selection, profiles = _join_profiles(config, inputs, cohort, selection)
-    accelerator = start(config.precision, config.seed, config.threads)
-    check_run(config, shards, accelerator.num_processes)
     if accelerator.is_main_process:
         _describe(config, selection, profiles, accelerator.num_processes)
     if dry_run:
@@ -73,7 +75,6 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
             progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
     finally:
         trainer.close(finished)
-        accelerator.end_training()
     return finished
 
 

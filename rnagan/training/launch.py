@@ -29,6 +29,14 @@ def start(precision: str, seed: int, threads: int = 0) -> Accelerator:
     return accelerator
 
 
+def end_together(accelerator: Accelerator, wait: bool) -> None:
+    """Leave the process group. A process that leaves while another still works can be aborted by the broken connection,
+    so they wait for one another, unless one may be dead."""
+    if wait:
+        accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
 def resolve_precision(precision: str) -> str:
     """The precision that `auto` means on this machine."""
     if precision != "auto":

@@ -25,7 +25,7 @@ from rnagan.losses.vae import VAELoss, kl_per_unit, vae_loss
 from rnagan.models.vae import BetaVAE
 from rnagan.progress import bar, say
 from rnagan.training.checkpoint import checkpoint_path, keep_newest, latest_checkpoint, load_checkpoint, save_checkpoint
-from rnagan.training.launch import start
+from rnagan.training.launch import end_together, start
 from rnagan.training.tracking import RunLog
 from rnagan.vae import ACTIVE_KL_NATS, VAEModel, posterior, save_vae
 
@@ -156,7 +156,7 @@ class VAETrainer:
 
     def close(self, finished: bool) -> None:
         self.log.close(finished)
-        self.accelerator.end_training()
+        end_together(self.accelerator, wait=finished)
 
     def _train_step(self) -> None:
         config, processes = self.config, self.accelerator.num_processes

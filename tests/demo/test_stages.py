@@ -77,7 +77,8 @@ def test_seconds_and_memory_of_an_interrupted_stage_add_up(tmp_path: Path, monke
 
 
 def test_ctrl_c_is_kept_in_the_record(tmp_path: Path) -> None:
-    program = (
+    program = (  # a job in the background ignores SIGINT unless it says otherwise
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from pathlib import Path; from rnagan.demo.stages import Stage, run_stages; "
         f"run_stages([Stage('a', 'true'), Stage('b', 'sleep 30')], Path({str(tmp_path)!r}))"
     )
