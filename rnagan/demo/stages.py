@@ -57,6 +57,7 @@ def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None
     process = subprocess.Popen(shlex.split(stage.command), env=environment)
     watch = threading.Thread(target=_watch_memory, args=(process, record), daemon=True)
     watch.start()
+    code = None  # an interrupted wait can lose the child's status, and a second one would then say 0
     try:
         code = process.wait()
     except KeyboardInterrupt:
@@ -65,7 +66,7 @@ def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None
     finally:
         seconds = time.monotonic() - began
         record["seconds"] = max(before, seconds) if done_before else before + seconds
-        record["finished"] = process.poll() == 0
+        record["finished"] = code == 0
         keep()
     if code:
         raise StageFailed(
