@@ -21,7 +21,7 @@ class Scale:
 
 SCALES = {
     "full": Scale("", "--epochs 150", 56_000, 12),
-    "short": Scale("--donors 300 --slide-donors 80", "--epochs 60", 6_400, 4),
+    "short": Scale("--donors 700 --slide-donors 120", "--epochs 150", 14_400, 4),
 }
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
