@@ -39,8 +39,8 @@ def generate_tiles(
     each PNG saying that it is synthetic; "shards": one tar a profile, as shards/build_tiles.py makes them. `split` and
     `samples` choose profiles (all where empty); without `samples`, tissues that the model has not seen are left out.
     A model without profiles takes none (`profiles` None) and paints `n` tiles named `noise`.
-    `out/generated.json` tells what is made of what: the same request goes on or is up to date, another one replaces
-    the tiles of the last, and a folder of anything else is refused.
+    `out/generated.json` tells what is made of what: the same request is up to date (or, where it was interrupted,
+    painted anew), another one replaces the tiles of the last, and a folder of anything else is refused.
     """
     if profiles is not None and not profiles.is_file():
         raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with shards/build_expression.py.")

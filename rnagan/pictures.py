@@ -17,6 +17,13 @@ def to_uint8(x: NDArray) -> Tiles:
     return ((x.transpose(0, 2, 3, 1) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
 
 
+def shrink(image: Tiles, factor: int) -> Tiles:
+    """An image (H, W, 3) averaged over squares of `factor` px; what doesn't fill a square at the far edges is cut."""
+    height, width = (side // factor for side in image.shape[:2])
+    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+    return blocks.mean(axis=(1, 3)).round().astype(np.uint8)
+
+
 def grid(rows: Tiles, gap: int = 2) -> Tiles:
     """Tiles (rows, columns, H, W, 3) as one picture on white, `gap` px apart."""
     n_rows, n_columns, height, width, _ = rows.shape

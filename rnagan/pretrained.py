@@ -6,7 +6,6 @@ A model folder holds `config.yaml`, `generator.safetensors` (the averaged weight
 
 import dataclasses
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +31,7 @@ class RNAGAN:
     """A trained generator with the VAE and the bottleneck in front of it (both None in the modes without profiles).
 
     `mpp`: µm per px of its tiles, None where the training tiles didn't say. `digest`: hex SHA-256 of the weights.
-    `train_donors`: who was in the training split, as `donor_digests`: a model may be given away, its donors' names not.
+    `train_donors`: who was in the training split, as `donor_digest`s: a model may be given away, its donors' names not.
     """
 
     config: GANConfig
@@ -135,9 +134,9 @@ def model_folder(folder: str | Path) -> Path:
     raise FileNotFoundError(f"{folder} holds no trained model (no model.json there or in {Path(folder) / 'model'}).")
 
 
-def donor_digests(donors: Iterable[str]) -> list[str]:
-    """A digest for each different donor, sorted."""
-    return sorted({sha256_of(donor)[:16] for donor in donors})
+def donor_digest(donor: str) -> str:
+    """What a model folder says of a donor instead of the name: 16 hex digits."""
+    return sha256_of(donor)[:16]
 
 
 def digest_of_folder(folder: Path) -> str:

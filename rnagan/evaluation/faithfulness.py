@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan import progress
+from rnagan import pictures, progress
 from rnagan.data.index import ShardSet
 from rnagan.data.loader import TileReader, decode_jpeg
 from rnagan.evaluation.correlation import FEWEST_DONORS, correlate, pearson
@@ -58,10 +58,7 @@ def tiles_of_samples(shards: ShardSet, rows: pd.DataFrame, n: int, resolution: i
 def shrink(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
     """A tile (S, S, 3) averaged by area to `resolution`, which divides S."""
     factor = image.shape[0] // resolution
-    if factor == 1:
-        return image
-    blocks = image.reshape(resolution, factor, resolution, factor, 3).mean(axis=(1, 3))
-    return blocks.round().astype(np.uint8)
+    return image if factor == 1 else pictures.shrink(image, factor)
 
 
 def mean_measures(tiles: dict[str, NDArray[np.uint8]], mpp: float) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from rnagan.expression.genes import clean_genes, positions
 from rnagan.files import read_json, write_json
 from rnagan.weights import read_arrays, write_arrays
 
-LOGS = ("log1p", "paper", "none")
 _SOURCE = "The gene list of the profiles"  # in errors
 _PER_MILLION = 1e6
 _CONSTANT = 1e-7  # an SD below this share of the mean is rounding of float32 input

@@ -7,6 +7,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from rnagan.files import atomic_path
+from rnagan.pictures import shrink
 
 JPEG_QUALITY = 90
 
@@ -14,8 +15,8 @@ JPEG_QUALITY = 90
 def write_svs(path: Path, pixels: NDArray[np.uint8], mpp: float) -> None:
     """Write pixels (H, W, 3) of `mpp` µm and a half-size level, with a thumbnail between as Aperio's scanners do."""
     height, width = pixels.shape[:2]
-    half = _shrink(pixels, 2)
-    thumbnail = _shrink(pixels, 4)
+    half = shrink(pixels, 2)
+    thumbnail = shrink(pixels, 4)
     name = "Aperio Image Library v11.2.1 \r\n"
     told = f"|AppMag = {10 / mpp:g}|MPP = {mpp:g}"
     with atomic_path(path) as temporary, tifffile.TiffWriter(temporary) as tiff:
@@ -41,9 +42,3 @@ def write_svs(path: Path, pixels: NDArray[np.uint8], mpp: float) -> None:
             f"JPEG/RGB Q={JPEG_QUALITY}{told}",
             True,
         )
-
-
-def _shrink(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    height, width = (side // factor for side in pixels.shape[:2])
-    blocks = pixels[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
-    return blocks.mean(axis=(1, 3)).round().astype(np.uint8)

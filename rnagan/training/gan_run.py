@@ -16,7 +16,7 @@ from rnagan.data.selection import Selection, select
 from rnagan.expression.store import Expression, check_same_splits, read_expression
 from rnagan.files import read_json, sha256_of_file
 from rnagan.models.condition import make_bottleneck
-from rnagan.pretrained import donor_digests, model_folder, write_model
+from rnagan.pretrained import donor_digest, model_folder, write_model
 from rnagan.training.gan import GANTrainer, Profiles, check_made_from, check_run
 from rnagan.training.launch import start
 from rnagan.vae import load_vae
@@ -46,14 +46,13 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     if _is_finished(config, made_from, out):
         progress.say(f"{out} is up to date ({config.images:,} images).")
         return True
-    accelerator = start(
-        config.precision, config.seed, config.threads
-    )  # first: it decides the threads of all that follows
+    # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
+    accelerator = start(config.precision, config.seed, config.threads)
     check_run(config, shards, accelerator.num_processes)
     selection = select(shards, cohort, "train", config.tiles_per_slide)
     profiles = None
     if config.mode == "rnagan":
-        selection, profiles = _join_profiles(config, inputs, cohort, selection)
+        selection, profiles = _join_profiles(config, inputs, made_from, cohort, selection)
     if accelerator.is_main_process:
         _describe(config, selection, profiles, accelerator.num_processes)
     if dry_run:
@@ -66,7 +65,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
             told = {
                 "mpp": trainer.mpp,
                 "tissues": sorted(selection.table["tissue"].unique()),
-                "train_donors": donor_digests(cohort.loc[cohort["split"] == "train", "donor"]),
+                "train_donors": sorted(map(donor_digest, cohort.loc[cohort["split"] == "train", "donor"].unique())),
                 "images": trainer.images,
                 "made_from": made_from,
             }
@@ -107,12 +106,12 @@ def _check_paths(config: GANConfig, inputs: GANInputs) -> None:
 
 
 def _join_profiles(
-    config: GANConfig, inputs: GANInputs, cohort: pd.DataFrame, selection: Selection
+    config: GANConfig, inputs: GANInputs, made_from: dict[str, str], cohort: pd.DataFrame, selection: Selection
 ) -> tuple[Selection, Profiles]:
     """Encode every profile of the selection once, and leave out slides whose profile isn't there, by name."""
     assert inputs.expression is not None and inputs.vae is not None
     expression, vae = read_expression(inputs.expression), load_vae(model_folder(inputs.vae))
-    if vae.record["expression_sha256"] != sha256_of_file(inputs.expression):
+    if vae.record["expression_sha256"] != made_from["expression"]:
         raise ValueError(
             f"{inputs.vae} was trained on another expression file than {inputs.expression}, so its genes or splits may "
             "differ; give that file, or train a VAE on this one."
