@@ -10,7 +10,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from rnagan import progress
-from rnagan.cohort import check_shard_name, slide_id
+from rnagan.cohort.names import check_shard_name, slide_id
 from rnagan.data.writer import INDEX, RECORD, TAR, ShardWriter, write_digest
 from rnagan.expression.store import open_profiles
 from rnagan.files import read_json, sha256_of, sha256_of_file, write_json

@@ -9,23 +9,53 @@ from rnagan.cli import plain_errors
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
+def words(_context, _parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (value or "").split(",") if word.strip())
+
+
 @click.command(context_settings={"show_default": True})
 @click.option(
-    "--samples", required=True, type=FILE, help="Table of profiles: attributes (GTEx's are recognised) or expression."
+    "--samples",
+    required=True,
+    type=FILE,
+    help="Table of profiles: attributes (GTEx's and GDC sample sheets are recognised) or expression.",
 )
 @click.option(
     "--slides",
     required=True,
-    type=FILE,
-    help="Table of slides (slide, donor, tissue), or of ready-made tiles (path, tissue, donor).",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder of slides, table of slides (slide, donor, tissue; or a GDC sheet), or of tiles (path, tissue, donor).",
 )
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The cohort table, a CSV.")
+@click.option("--expression", type=FILE, help="Keep only samples of this GCT, CSV or TSV; its values aren't read.")
+@click.option(
+    "--source",
+    type=click.Choice(["auto", "gtex", "tcga", "table"]),
+    default="auto",
+    help="Whose ids say what belongs together; table: the columns donor and tissue.",
+)
 @click.option(
     "--pair-by",
     type=click.Choice(["donor", "tissue"]),
     default="donor",
-    help="By donor and tissue; or by tissue alone, where images and profiles come from different people.",
+    help="By donor; or by tissue alone, where images and profiles come from different people.",
 )
+@click.option("--tissues", callback=words, help='Keep only these, such as "Lung,Brain - Cortex".')
+@click.option("--tissue-is", help="Tissue of all samples, where --samples doesn't say it.")
+@click.option(
+    "--tcga-slides",
+    type=click.Choice(["diagnostic", "frozen", "both"]),
+    default="diagnostic",
+    help="TCGA: FFPE slides (DX), frozen ones (TS, BS, MS), or both.",
+)
+@click.option("--sample-types", callback=words, default="01,11", help="TCGA: sample types to keep; 11 is normal.")
+@click.option(
+    "--aliquots",
+    type=click.Choice(["one", "all"]),
+    default="one",
+    help="TCGA: one profile of each donor and sample type, or all, the further ones without slides.",
+)
+@click.option("--keep", callback=words, help="Further columns of either table, such as SMTSISCH,SMRIN.")
 @click.option("--sample-column", help="Column of the sample in --samples.")
 @click.option("--donor-column", help="Column of the donor, in whichever of the two tables has it.")
 @click.option("--tissue-column", help="Column of the tissue, in whichever of the two tables has it.")
@@ -33,12 +63,19 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the splits and of pairs by tissue.")
 @click.option("--extend", type=FILE, help="An earlier cohort table: everybody in it keeps their split.")
 @plain_errors
-def main(samples, slides, out, pair_by, sample_column, donor_column, tissue_column, site_column, seed, extend):
-    """Write the cohort table: which slide belongs to which profile, donor, tissue, split and site."""
-    from rnagan.cohort import make_cohort_table
+def main(samples, slides, out, extend, **given):
+    """Write the cohort table: which slide belongs to which profile, donor, tissue, split and site.
 
-    columns = {"sample": sample_column, "donor": donor_column, "tissue": tissue_column, "site": site_column}
-    for line in make_cohort_table(samples, slides, out, pair_by=pair_by, columns=columns, seed=seed, extend=extend):
+    The first line says which rule pairs them. GTEx: by donor and tissue site, from the ids. TCGA: by donor and sample
+    type, from the barcodes. Otherwise by the columns donor and tissue.
+    """
+    from rnagan.cohort.build import CohortOptions, make_cohort_table
+
+    columns = {ours: given.pop(f"{ours}_column") for ours in ("sample", "donor", "tissue", "site")}
+    options = CohortOptions(
+        columns=columns, tissue=given.pop("tissue_is") or "", all_aliquots=given.pop("aliquots") == "all", **given
+    )
+    for line in make_cohort_table(samples, slides, out, options, extend=extend):
         click.echo(line)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from rnagan.cohort import check_shard_name
+from rnagan.cohort.names import check_shard_name
 from rnagan.data.writer import FORMAT, INDEX, TAR, VERSION
 from rnagan.files import read_json
 

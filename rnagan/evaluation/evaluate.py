@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import rnagan
-from rnagan.cohort import read_cohort, shard_name
+from rnagan.cohort.names import shard_name
+from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import select
 from rnagan.evaluation.faithfulness import (

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 import rnagan
-from rnagan.cohort import read_cohort
+from rnagan.cohort.table import read_cohort
 from rnagan.expression.genes import count_and_names, positions, read_gene_list
 from rnagan.expression.store import OBS_COLUMNS, Expression, inputs_digest, write_expression
 from rnagan.expression.tables import ExpressionTable, read_table

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from rnagan import progress
-from rnagan.cohort import read_cohort
+from rnagan.cohort.table import read_cohort
 from rnagan.config import GANConfig, load_config
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import Selection, select

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from rnagan import RNAGAN
-from rnagan.cohort import read_cohort
+from rnagan.cohort.table import read_cohort
 from rnagan.data.index import open_dataset
 from rnagan.evaluation import faithfulness
 from rnagan.evaluation.morphology import MEASURES, measure

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnagan.cohort import assign_splits, read_samples
+from rnagan.cohort.sources import read_samples
+from rnagan.cohort.splits import assign_splits
 from rnagan.expression.tables import read_table
 from rnagan.simulation.config import SimulationConfig
 from rnagan.simulation.expression import gene_names, simulate_tpm, write_attributes, write_gct

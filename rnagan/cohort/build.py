@@ -1,0 +1,195 @@
+"""Samples and slides as they are downloaded → the cohort table on disk."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from rnagan.cohort import gtex, tcga
+from rnagan.cohort.pairing import build_cohort
+from rnagan.cohort.sources import expression_samples, read_samples, read_slides
+from rnagan.cohort.table import COLUMNS, describe, read_cohort
+from rnagan.files import write_text
+from rnagan.tables import column_names, first_few
+
+SOURCES = ("auto", "gtex", "tcga", "table")
+
+
+@dataclasses.dataclass(frozen=True)
+class CohortOptions:
+    """How a cohort table is built from what was downloaded.
+
+    `source`: which project's ids say what belongs together, or the tables' columns (`table`); `auto` looks at the ids.
+    `pair_by`: donor or tissue (`pairing.build_cohort`). `columns`: what sample, donor, tissue and site are called in
+    either table. `tissue`: of all samples, where their table has no such column. `tissues`: only these; all if empty.
+    `expression`: only samples of this table. `keep`: further columns of either table to carry along. `tcga_slides`:
+    diagnostic, frozen or both. `sample_types`: TCGA's codes that are wanted. `all_aliquots`: keep further profiles of
+    one TCGA sample, without a slide. `seed`: of the splits and of pairs by tissue.
+    """
+
+    source: str = "auto"
+    pair_by: str = "donor"
+    columns: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    tissue: str = ""
+    tissues: tuple[str, ...] = ()
+    expression: Path | None = None
+    keep: tuple[str, ...] = ()
+    tcga_slides: str = "diagnostic"
+    sample_types: tuple[str, ...] = ("01", "11")
+    all_aliquots: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise ValueError(f"--source must be one of {', '.join(SOURCES)}, not {self.source!r}.")
+        if self.source in ("gtex", "tcga") and self.pair_by == "tissue":
+            raise ValueError(f"--pair-by tissue and --source {self.source}, which pairs by donor, exclude each other.")
+        if self.source in ("gtex", "tcga") and self.columns.get("donor"):
+            raise ValueError(f"With --source {self.source} the ids say the donor; leave out --donor-column.")
+        own = [column for column in self.keep if column in (*COLUMNS, "image_donor", "place", "unpictured", "barcode")]
+        if own:
+            raise ValueError(
+                f"--keep {own[0]} names a column with a meaning of its own here; leave it out or rename it."
+            )
+        wrong = [code for code in self.sample_types if not (len(code) == 2 and code.isdigit())]
+        if wrong or not self.sample_types:
+            raise ValueError(f"--sample-types must be two-digit codes like 01,11, not {','.join(self.sample_types)!r}.")
+
+
+def make_cohort_table(
+    samples: Path | str,
+    slides: Path | str,
+    out: Path | str,
+    options: CohortOptions | None = None,
+    *,
+    extend: Path | str | None = None,
+) -> list[str]:
+    """Read samples and slides, write their cohort table to `out`, and return lines that say what became of them.
+
+    `samples`: a table of attributes or expression. `slides`: a folder or a table. The first line says which rule pairs
+    them. An existing `out` that would change is refused unless it is the one that is extended (`extend`): a second run
+    must not move donors between splits unnoticed.
+    """
+    out, options = Path(out), options or CohortOptions()
+    existing = read_cohort(extend) if extend else None
+    profiles, images, notes = _read(samples, slides, options)
+    source, reason = options.source, f"--source {options.source}"
+    if source == "auto":
+        source, reason = _recognise(profiles, images, options)
+    if options.expression is not None:
+        profiles = _in_expression(profiles, options.expression, source, notes)
+    place_name = "place"
+    if source == "gtex":
+        profiles, images = gtex.prepare_samples(profiles, notes), gtex.prepare_slides(images, notes)
+        place_name = gtex.PLACE
+    elif source == "tcga":
+        chosen = set() if existing is None else set(existing["sample"])
+        types = options.sample_types
+        profiles = tcga.prepare_samples(profiles, types, options.all_aliquots, chosen, notes)
+        images = tcga.prepare_slides(images, options.tcga_slides, types, notes)
+        place_name = tcga.PLACE
+    else:
+        _need_donor_and_tissue(slides, images)
+    for what, left, path in (("sample", profiles, samples), ("slide", images, slides)):
+        if left.empty:
+            raise ValueError(f"No {what} of {path} is left: {' '.join(notes)}")
+    if options.pair_by == "tissue":
+        rule = "each image donor goes with a profile of its tissue"
+    elif source == "table":
+        rule = "a slide goes with the profile " + ("that its table names" if "sample" in images else "of its donor")
+        rule += "" if "sample" in images else " and tissue"
+    else:
+        rule = f"a slide goes with the RNA profile of its donor and {place_name}"
+    cohort, more = build_cohort(profiles, images, options.pair_by, options.seed, existing, place_name, options.tissues)
+    lines = [f"Rule {source} ({reason}): {rule}.", *notes, *more]
+    text = cohort.to_csv(index=False)
+    if out.is_file() and out.read_text(encoding="utf-8") == text:
+        return [*lines, f"{out} is up to date."]
+    if out.exists() and (extend is None or Path(extend).resolve() != out.resolve()):
+        raise ValueError(f"{out} exists and would change; add --extend {out} to keep everybody's split, or delete it.")
+    write_text(out, text)
+    return [*lines, f"{out}: {describe(cohort)}"]
+
+
+def _read(
+    samples: Path | str, slides: Path | str, options: CohortOptions
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Both tables, each with those of the named columns that it has, and notes."""
+    headers = {path: _header(path) for path in (samples, slides)}
+    given = {ours: column for ours, column in options.columns.items() if column}
+    options_of = [(column, f"--{ours}-column") for ours, column in given.items()]
+    for column, option in [*options_of, *((column, "--keep") for column in options.keep)]:
+        if all(column not in header for header in headers.values()):
+            raise ValueError(f"Neither {samples} nor {slides} has the column {column} ({option}).")
+    own = {
+        path: {ours: column for ours, column in given.items() if column in header} for path, header in headers.items()
+    }
+    notes: list[str] = []
+    profiles = read_samples(samples, own[samples], keep=options.keep, tissue=options.tissue, notes=notes)
+    images = read_slides(slides, own[slides], keep=("mpp", *options.keep), notes=notes)
+    return profiles, images, notes
+
+
+def _header(path: Path | str) -> list[str]:
+    return [] if Path(path).is_dir() or str(path).lower().endswith((".gct", ".gct.gz")) else column_names(path)
+
+
+def _recognise(profiles: pd.DataFrame, images: pd.DataFrame, options: CohortOptions) -> tuple[str, str]:
+    """The source and why, from the ids and what the user said of them."""
+    if options.pair_by == "tissue":
+        return "table", "--pair-by tissue"
+    if options.columns.get("donor"):
+        return "table", "--donor-column"
+    if "sample" in images:
+        return "table", "the slides' table has a column sample"
+    barcodes = profiles.get("barcode", profiles["sample"])
+    for source, of_slide, of_sample in (
+        ("gtex", gtex.is_id(images["slide"]), gtex.is_id(barcodes)),
+        ("tcga", tcga.is_slide(images["slide"]), tcga.is_sample(barcodes)),
+    ):
+        if of_slide.all() and of_sample.any():
+            return source, "told by the ids"
+    return "table", "the ids aren't all GTEx's or TCGA's"
+
+
+def _need_donor_and_tissue(path: Path | str, images: pd.DataFrame) -> None:
+    missing = [column for column in ("donor", "tissue") if column not in images]
+    if "sample" in images or not missing:
+        return
+    if not Path(path).is_dir() and "donor" in images:
+        raise ValueError(f"{path} has no column tissue; it has {first_few(_header(path), 8)}.")
+    other = images.loc[~(gtex.is_id(images["slide"]) | tcga.is_slide(images["slide"])), "slide"]
+    named = "the samples aren't"
+    if len(other):
+        named = f"{len(other):,} of {len(images):,} slides ({first_few(other)}) aren't"
+    raise ValueError(
+        f"{path} doesn't say the slides' {' and '.join(missing)}, and {named} called as GTEx or TCGA does; give a "
+        "table with slide, donor and tissue, or say --source gtex or tcga, which leaves others out."
+    )
+
+
+def _in_expression(profiles: pd.DataFrame, expression: Path, source: str, notes: list[str]) -> pd.DataFrame:
+    """The profiles that an expression table holds."""
+    ids = expression_samples(expression)
+    here = profiles["sample"].isin(ids)
+    if not here.any() and source == "tcga":
+        matched = tcga.match_expression(profiles, ids)
+        if len(matched):
+            notes.append(f"Samples are called as in {expression}; their barcodes give the rows of the attributes.")
+            profiles, here = matched, matched["sample"].notna()
+    if not here.any():
+        raise ValueError(
+            f"No sample is in {expression}: it starts with {first_few(ids, 1)}, the samples with "
+            f"{first_few(profiles['sample'], 1)}; use the same sample ids."
+        )
+    known = set(profiles["sample"])
+    strangers = [name for name in ids if name not in known]
+    if (~here).any():
+        left = first_few(profiles.loc[~here, "sample"])
+        notes.append(f"{(~here).sum():,} samples left out: not in {expression} ({left}).")
+    if strangers:
+        notes.append(
+            f"{len(strangers):,} profiles of {expression} left out: --samples lacks them ({first_few(strangers)})."
+        )
+    return profiles[here].reset_index(drop=True)
