@@ -35,6 +35,9 @@ setup(
         "mlflow>=3.10,!=3.18.0,<4",  # 3.18.0 wants an mlflow-skinny that isn't there
         "click>=8.1",
         "anndata>=0.12",
+        "dask[distributed]>=2025.1",
+        "dask-jobqueue>=0.9",
+        "h5py>=3.10",
         "jinja2>=3.1",
         "matplotlib>=3.9",
         "pandas>=2.2",

@@ -5,6 +5,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ import click
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from rnagan.config import C, Config, field_types, read_preset, read_yaml, resolve
+from rnagan.workers import Workers
 
 
 def config_options(kind: type[Config], leave_out: tuple[str, ...] = ()) -> Callable:
@@ -53,6 +55,32 @@ def read_config(kind: type[C], config_file: str | None, settings: dict[str, Any]
     from_preset = read_preset(kind, preset) if preset else {}
     from_file = read_yaml(config_file) if config_file else {}
     return resolve(kind, from_preset, from_file, settings)
+
+
+def worker_options(default_processes: int) -> Callable:
+    """Decorator: the options that say where jobs run; the command receives them as keyword `workers`."""
+    options = (
+        click.option("--processes", type=click.IntRange(1), default=default_processes, help="Worker processes here."),
+        click.option(
+            "--scheduler", metavar="ADDRESS", help="A running Dask scheduler instead, such as tcp://node1:8786."
+        ),
+        click.option(
+            "--slurm",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="SLURM jobs as workers instead: a YAML file of dask-jobqueue's SLURMCluster settings, and jobs: N.",
+        ),
+    )
+
+    def decorate(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def gathered(*args: Any, processes: int, scheduler: str | None, slurm: Path | None, **kwargs: Any) -> Any:
+            return command(*args, workers=Workers(processes, scheduler, slurm), **kwargs)
+
+        for option in reversed(options):
+            gathered = option(gathered)
+        return gathered
+
+    return decorate
 
 
 def plain_errors(command: Callable) -> Callable:

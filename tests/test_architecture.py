@@ -37,7 +37,10 @@ ONE_PLACE = {
     "mlflow": {"rnagan/training/tracking.py"},
     "webdataset": {"rnagan/data/loader.py"},
     "openslide": {"rnagan/slides/reader.py"},
-    "tifffile": {"rnagan/simulation/slides.py"},
+    "tifffile": {"rnagan/simulation/slides.py", "rnagan/slides/native.py"},
+    "dask": {"rnagan/workers.py"},
+    "dask_jobqueue": {"rnagan/workers.py"},
+    "h5py": {"rnagan/slides/coordinates.py"},
     "accelerate": {"rnagan/training"},
 }
 MODULES = sorted((ROOT / "rnagan").rglob("*.py"))

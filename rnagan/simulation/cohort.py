@@ -16,7 +16,7 @@ from rnagan.simulation.expression import gene_names, simulate_tpm, write_attribu
 from rnagan.simulation.painting import SLIDE_MPP, Layout, Morphology, paint_slide
 from rnagan.simulation.programmes import TISSUES, draw_cohort
 from rnagan.simulation.slides import write_svs
-from rnagan.workers import worker_pool
+from rnagan.workers import Workers, run_each
 
 
 def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> str:
@@ -35,9 +35,10 @@ def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> 
     missing = [row for row in pictured.to_dict("records") if not _slide_path(out, row).is_file()]
     paint = functools.partial(write_slide, config, out)
     with progress.bar(len(missing), "slide", "Painting slides") as bar:
-        with worker_pool(processes) as pool:
-            for _ in pool.map(paint, missing, chunksize=4):
-                bar.update()
+        for _, outcome in run_each(paint, missing, Workers(processes)):
+            if isinstance(outcome, Exception):
+                raise outcome
+            bar.update()
     write_gct(out / "expression.gct.gz", simulate_tpm(config, truth), truth["sample"].tolist(), *gene_names(config))
     write_attributes(out / "sample_attributes.tsv", truth)
     _write_csv(out / "slides.csv", pictured[["slide", "donor", "tissue", "site"]])
