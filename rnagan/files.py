@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,14 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, untouched_seconds: float = 3600) -> None:
+    """Delete temporary names in `folder` that a killed process left, once nothing in them has changed for so long."""
+    for left in folder.glob(".tmp-*"):
+        with contextlib.suppress(OSError):  # another process may be at it
+            if time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > untouched_seconds:
+                shutil.rmtree(left)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from rnagan import progress
 from rnagan.cohort.names import check_shard_name, slide_id
-from rnagan.data.writer import INDEX, RECORD, TAR, ShardWriter, write_digest
+from rnagan.data.records import INDEX, RECORD, TAR, write_digest
+from rnagan.data.writer import ShardWriter
 from rnagan.expression.store import open_profiles
 from rnagan.files import read_json, sha256_of, sha256_of_file, write_json
 from rnagan.pictures import grid, save_png, synthetic_texts

@@ -10,7 +10,8 @@ import torch
 from accelerate.state import AcceleratorState
 
 from rnagan.config import GANConfig, VAEConfig
-from rnagan.data.writer import ShardWriter, write_digest
+from rnagan.data.records import write_digest
+from rnagan.data.writer import ShardWriter
 from rnagan.expression.store import Expression, write_expression
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.files import sha256_of_file

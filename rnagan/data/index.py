@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rnagan.cohort.names import check_shard_name
-from rnagan.data.writer import FORMAT, INDEX, TAR, VERSION
+from rnagan.data.records import FORMAT, INDEX, TAR, VERSION
 from rnagan.files import read_json
 
 _BUILD_AGAIN = "run shards/build_tiles.py again, it makes what is missing"

@@ -5,7 +5,8 @@ import pytest
 import simplejpeg
 
 from rnagan.data.index import open_dataset
-from rnagan.data.writer import ShardWriter, write_digest
+from rnagan.data.records import write_digest
+from rnagan.data.writer import ShardWriter
 
 SIDE = 24
 

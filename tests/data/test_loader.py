@@ -12,7 +12,7 @@ from rnagan.data import loader
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import TileReader, decode_jpeg, tile_batches
 from rnagan.data.order import TileOrder
-from rnagan.data.writer import write_digest
+from rnagan.data.records import write_digest
 
 TILES = {"a": 5, "b": 7, "c-1": 3}
 

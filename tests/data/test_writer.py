@@ -12,7 +12,8 @@ import simplejpeg
 import webdataset as wds
 
 from rnagan.data.index import ShardSet, open_dataset
-from rnagan.data.writer import ShardWriter, write_digest
+from rnagan.data.records import write_digest
+from rnagan.data.writer import ShardWriter
 from rnagan.files import read_json, sha256_of_file
 
 OPTIONS = {"tile_px": 16, "mpp": 0.5}
@@ -114,7 +115,7 @@ def test_a_commit_that_is_killed_leaves_no_record(folder, monkeypatch, tiles):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rnagan.data.writer.write_json", killed)
+    monkeypatch.setattr("rnagan.data.records.write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         write(folder, "a", tiles)
     assert not (folder / "a.record.json").exists()

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rnagan.data.index import open_dataset
-from rnagan.data.writer import write_digest
+from rnagan.data.records import write_digest
 from rnagan.evaluation import evaluate as module
 from rnagan.evaluation import faithfulness
 from rnagan.evaluation.evaluate import EvaluationInputs, evaluate
