@@ -5,16 +5,28 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import config_options, plain_errors
+from rnagan.cli import config_options, plain_errors, worker_options
 from rnagan.config import TilingConfig, read_yaml, resolve
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+SOME_FAILED, GIVEN_UP = 1, 3  # exit codes
+LISTED = 20  # failures told one by one
+
+
+def parse_part(_context, _parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    first, _, second = value.partition("/")
+    if not (first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
+        raise click.BadParameter(f"it must be i/n with i from 1 to n, like 1/8, not {value!r}.")
+    return int(first), int(second)
 
 
 @click.command(context_settings={"show_default": True})
 @click.option(
     "--slides",
-    "sources",
+    "given",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     help="A slide, or a folder that is searched for slides; may be given several times.",
@@ -25,55 +37,81 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tissue-column", default="tissue", help="With --tiles: column of the tissue.")
 @click.option("--donor-column", default="donor", help="With --tiles: column of the donor; one shard each.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the shards.")
-@click.option("--processes", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), help="Slides made at a time.")
+@click.option(
+    "--cohort",
+    type=FILE,
+    help="Table with a column slide: only these are made; and perhaps mpp, which wins over what a slide says.",
+)
+@click.option("--coordinates", type=FOLDER, help="Folder of TRIDENT's or CLAM's .h5 files, instead of our tissue mask.")
+@click.option("--dry-run", is_flag=True, help="Print level, mpp, its source and the tiles to expect of each slide.")
+@click.option("--qc/--no-qc", default=True, help="Draw a picture of each slide and a contact sheet into OUT/qc.")
+@click.option("--part", callback=parse_part, metavar="I/N", help="Only the I-th of N parts: a task of a job array.")
+@click.option("--max-failures", default=0, type=click.IntRange(0), help="Give up after so many; 0: never.")
+@worker_options(default_processes=min(2, os.cpu_count() or 1))
 @click.option("--config", "config_file", type=FILE, help="YAML file of the settings below; flags win.")
 @config_options(TilingConfig)
 @click.pass_context
 @plain_errors
 def main(
     context,
-    sources,
+    given,
     more_slides,
     table,
     path_column,
     tissue_column,
     donor_column,
     out,
-    processes,
+    cohort,
+    coordinates,
+    dry_run,
+    qc,
+    part,
+    max_failures,
+    workers,
     config_file,
     settings,
 ):
     """Cut slides into tiles and write a shard for each; with --tiles, pack ready-made tiles, a shard for each donor.
 
-    Start it again to go on: only what is missing or changed is made. Slides that fail are listed at the end.
+    Start it again to go on: only what is missing or changed is made. Slides that fail are listed at the end and in
+    OUT/failures.csv, and the exit code is 1; it is 3 if --max-failures ended the run.
     With --tiles, mpp says the resolution of a stored tile; where it isn't given the shards say that it isn't known.
     """
-    given = (read_yaml(config_file) if config_file else {}) | settings
-    config = resolve(TilingConfig, given)
-    sources += more_slides
-    if bool(sources) == bool(table):
+    said = (read_yaml(config_file) if config_file else {}) | settings
+    config = resolve(TilingConfig, said)
+    given += more_slides
+    if bool(given) == bool(table):
         raise click.UsageError("Give either --slides or --tiles.")
+    if table and (cohort or coordinates or dry_run):
+        raise click.UsageError("--cohort, --coordinates and --dry-run are for --slides.")
+    from rnagan.slides.build import BuildOptions
+
+    how = BuildOptions(workers, part, max_failures or None)
     if table:
         from rnagan.slides.folder import pack_tiles
 
-        summary = pack_tiles(
-            table,
-            out,
-            config,
-            processes,
-            mpp=config.mpp if "mpp" in given else None,
-            path_column=path_column,
-            tissue_column=tissue_column,
-            donor_column=donor_column,
-        )
+        columns = {"path_column": path_column, "tissue_column": tissue_column, "donor_column": donor_column}
+        summary = pack_tiles(table, out, config, how, mpp=config.mpp if "mpp" in said else None, **columns)
     else:
+        from rnagan.slides.sources import find_sources
         from rnagan.slides.tiling import tile_slides
 
-        summary = tile_slides(list(sources), out, config, processes)
-    for slide, reason in summary.failures.items():
-        click.echo(f"{slide} failed: {reason}", err=True)
+        sources, notes = find_sources(given, cohort, coordinates)
+        for note in notes:
+            click.echo(note)
+        if dry_run:
+            from rnagan.slides.survey import as_text, survey
+
+            found = survey(sources, config, workers)
+            click.echo(as_text(found))
+            context.exit(SOME_FAILED if found["problem"].notna().any() else 0)
+        summary = tile_slides(sources, out, config, how, qc)
+    for slide, failure in list(summary.failures.items())[:LISTED]:
+        click.echo(f"{slide} failed: {failure.sentence}", err=True)
+    if len(summary.failures) > LISTED:
+        click.echo(f"… and {len(summary.failures) - LISTED:,} more, all in {out}/failures{how.part_name}.csv", err=True)
     click.echo(f"{out}: {summary}")
-    context.exit(1 if summary.failures else 0)
+    context.exit(GIVEN_UP if summary.not_begun else SOME_FAILED if summary.failures else 0)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rnagan import rng
-from rnagan.cohort import shard_name
+from rnagan.cohort.names import shard_name
 from rnagan.config import TilingConfig
 from rnagan.data.writer import ShardWriter
 from rnagan.files import sha256_of
-from rnagan.slides.build import Job, Summary, build_shards
+from rnagan.slides.build import BuildOptions, Job, Summary, build_shards
 from rnagan.tables import first_few, need_columns, read_table
 
 
@@ -23,7 +23,7 @@ def pack_tiles(
     table: Path | str,
     out_folder: Path | str,
     config: TilingConfig,
-    processes: int = 1,
+    how: BuildOptions | None = None,
     *,
     mpp: float | None = None,
     path_column: str = "path",
@@ -35,7 +35,7 @@ def pack_tiles(
     `table` names the images, relative to its own folder, with tissue and donor. Of `config`, tile_px, jpeg_quality,
     max_tiles and seed apply. `mpp` is the resolution of a stored tile, None where it isn't known.
     """
-    table = Path(table)
+    table, out_folder = Path(table).resolve(), Path(out_folder).resolve()
     rows = read_table(table)
     need_columns(list(rows), [path_column, tissue_column, donor_column], table)
     if rows.empty:
@@ -65,8 +65,8 @@ def pack_tiles(
             raise ValueError(f"{table}: {donors[slide]} and {donor} would both become shard {slide}; rename one.")
         images = dict(sorted(zip(of_donor[path_column], of_donor["image"], strict=True)))
         stamp = {"images": len(images), "stamp": _stamp(images)}
-        jobs.append(Job(slide, stamp, functools.partial(pack_donor, slide, images, Path(out_folder), options)))
-    return build_shards(jobs, out_folder, options, processes)
+        jobs.append(Job(slide, stamp, functools.partial(pack_donor, slide, images, out_folder, options)))
+    return build_shards(jobs, out_folder, options, how)
 
 
 def pack_donor(slide: str, images: dict[str, Path], out_folder: Path, options: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnagan.cohort import make_cohort_table, read_cohort
+from rnagan.cohort.build import make_cohort_table
+from rnagan.cohort.table import read_cohort
 from rnagan.config import TilingConfig
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.faithfulness import mean_measures, tiles_of_samples
@@ -15,6 +16,7 @@ from rnagan.evaluation.morphology import MEASURES
 from rnagan.files import read_json
 from rnagan.simulation.cohort import simulate_cohort
 from rnagan.simulation.config import SimulationConfig
+from rnagan.slides.sources import find_sources
 from rnagan.slides.tiling import tile_slides
 
 TINY = SimulationConfig(donors=10, slide_donors=2, genes=50, tiles_across=2, tiles_down=1)
@@ -80,7 +82,7 @@ def test_measured_morphology_follows_the_truth_through_slide_and_tiles(tmp_path:
     make_cohort_table(tmp_path / "c/sample_attributes.tsv", tmp_path / "c/slides.csv", tmp_path / "cohort.csv")
     cohort = read_cohort(tmp_path / "cohort.csv")
     assert len(cohort) == 60 and (cohort["slide"] != "").all()
-    tile_slides([tmp_path / "c/slides"], tmp_path / "tiles", TilingConfig(tile_px=64, mpp=1.0))
+    tile_slides(find_sources([tmp_path / "c/slides"])[0], tmp_path / "tiles", TilingConfig(tile_px=64, mpp=1.0))
     shards = open_dataset(tmp_path / "tiles")
     assert (shards.slides["tiles"] >= 11).all() and (shards.slides["tiles"] == 12).mean() > 0.9
 

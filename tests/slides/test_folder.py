@@ -10,7 +10,9 @@ from PIL import Image
 
 from rnagan.config import TilingConfig
 from rnagan.data.index import open_dataset
+from rnagan.slides.build import BuildOptions
 from rnagan.slides.folder import load_tile, pack_tiles
+from rnagan.workers import Workers
 
 CONFIG = TilingConfig(tile_px=32)
 
@@ -53,7 +55,7 @@ def test_done_donors_are_kept_and_changed_ones_made_again(table, tmp_path):
     assert pack(table, tmp_path / "out").made == 0
     Image.new("RGB", (64, 64), (9, 9, 9)).save(table.parent / "d2" / "5.png")
     assert pack(table, tmp_path / "out").made == 1
-    other = pack(table, tmp_path / "two", processes=2)
+    other = pack(table, tmp_path / "two", how=BuildOptions(Workers(2)))
     assert other.made == 3
     assert open_dataset(tmp_path / "out").digest == open_dataset(tmp_path / "two").digest
     with pytest.raises(ValueError, match="already holds tiles of 32 px at unknown µm .d2, ….; choose another --out"):

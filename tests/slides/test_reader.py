@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from rnagan.slides.reader import MissingResolutionError, Slide, choose_level
+from rnagan.slides.errors import DamagedSlideError, MissingResolutionError, UnusableResolutionError
+from rnagan.slides.reader import Slide
 
 
 def test_pixels_are_the_slides_own_and_x_is_not_y(make_slide):
@@ -66,23 +67,6 @@ def test_thumbnail_read_in_pieces_is_the_same(make_slide, monkeypatch):
     assert np.abs(whole.astype(int) - pieces).max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("levels", "mpp", "expected"),
-    [
-        ([0.5, 2.0], 0.5, (0, 1.0)),
-        ([0.25, 1.0], 0.5, (0, 2.0)),
-        ([0.25, 1.0], 1.0, (1, 1.0)),
-        ([0.4942, 0.9884], 0.5, (0, 1.0)),  # 1.2 % off: read as it is
-        ([0.2508, 1.0032], 0.5, (0, 2.0)),
-        ([0.4, 1.6], 0.5, (0, 1.25)),
-        ([0.52], 0.5, (0, 0.5 / 0.52)),  # within the tolerance of upsampling
-    ],
-)
-def test_level_and_factor(levels, mpp, expected):
-    level, factor = choose_level(levels, mpp)
-    assert (level, factor) == (expected[0], pytest.approx(expected[1]))
-
-
 def test_upsampling_is_refused(make_slide):
     with (
         Slide(make_slide("a.svs")) as slide,
@@ -109,3 +93,46 @@ def test_missing_resolution(make_slide):
         Slide(path)
     with Slide(path, fallback_mpp=0.4) as slide:
         assert slide.mpp == 0.4
+
+
+def test_a_resolution_that_is_given_wins(make_slide):
+    with Slide(make_slide("a.svs"), given_mpp=0.25) as slide:
+        assert (slide.mpp, slide.mpp_source) == (0.25, "cohort") and slide.footprint_px(0.5) == 2
+    with Slide(make_slide("b.svs", mpp=None, power=40)) as slide:
+        assert (slide.mpp, slide.mpp_source) == (0.25, "objective")
+
+
+def test_pixels_that_are_not_square_are_refused(make_slide):
+    path = make_slide("a.tif", resolution=(20000, 10000), resolutionunit="CENTIMETER", mpp=None)
+    with pytest.raises(UnusableResolutionError, match=r"a\.tif has pixels of 0\.5 × 1 µm; only square ones"):
+        Slide(path)
+
+
+def test_upsampling_up_to_the_limit(make_slide):
+    path = make_slide("a.svs", mpp=0.6)
+    with Slide(path) as slide, pytest.raises(UnusableResolutionError, match="coarser than the 0.5"):
+        slide.plan(0.5)
+    with Slide(path, max_upsampling=0.25) as slide:
+        assert slide.plan(0.5) == (0, pytest.approx(0.5 / 0.6)) and slide.read(0, 0, 64, 0.5).shape == (64, 64, 3)
+
+
+def test_a_jpeg_2000_slide_is_read_by_openslide(make_slide):
+    image = make_slide.smooth_image(600, 900)
+    with Slide(make_slide("a.svs", image, compression=33005)) as slide:
+        assert slide.decoder(0.5) == "openslide"
+        tile = slide.read(400, 128, 128, 0.5)
+    assert np.abs(tile.astype(int) - image[128:256, 400:528]).max() <= 1
+
+
+def test_a_damaged_tile_is_named_and_an_undamaged_one_read(make_slide):
+    path = make_slide("a.svs", make_slide.smooth_image(600, 900))
+    with Slide(path) as slide:
+        level = slide._native.get(900, 600)
+        offset, size = level._offsets[5], level._sizes[5]  # row 1, column 1 of 3 × 4
+    data = bytearray(path.read_bytes())
+    data[offset : offset + size] = bytes(size)
+    path.write_bytes(data)
+    with Slide(path) as slide:
+        assert slide.read(600, 0, 128, 0.5).shape == (128, 128, 3)
+        with pytest.raises(DamagedSlideError, match=r"a\.svs is damaged at x 256, y 256"):
+            slide.read(256, 256, 128, 0.5)

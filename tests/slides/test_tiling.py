@@ -1,8 +1,10 @@
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,15 +13,25 @@ from PIL import Image
 
 from rnagan.config import TilingConfig
 from rnagan.data.index import open_dataset
-from rnagan.files import read_json
-from rnagan.slides.tiling import contrast, find_slides, tile_slide, tile_slides
+from rnagan.data.pile import Pile
+from rnagan.files import read_json, sha256_of_file
+from rnagan.slides.build import BuildOptions
+from rnagan.slides.sources import find_sources
+from rnagan.slides.tiling import REASONS, tile_slide
+from rnagan.slides.tiling import tile_slides as build
+from rnagan.workers import Workers
 
-CONFIG = TilingConfig(tile_px=128)
+CONFIG = TilingConfig(tile_px=128, min_sharpness=0)  # the slides of these tests are smooth
 SCRIPT = Path(__file__).parents[2] / "shards" / "build_tiles.py"
 
 
+def tile_slides(given, out, config, processes=1, **options):
+    return build(find_sources(given)[0], out, config, BuildOptions(Workers(processes), **options))
+
+
 def run_script(*arguments):
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
+    command = [sys.executable, SCRIPT, "--min-sharpness", 0, *arguments]
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
 
 
 def sums(folder):
@@ -32,7 +44,7 @@ def test_tiles_are_the_slides_regions_at_their_positions(make_slide, tmp_path):
     record = tile_slide(make_slide("GTEX-1.0.svs", image), tmp_path / "out", CONFIG)
     # 4 × 7 whole tiles; columns 0 to 2 are tissue, column 3 (384 … 512) has 116 of 128 pixels of it
     assert (record["slide"], record["status"], record["tiles"]) == ("GTEX-1_0", "done", 16)
-    assert record["counts"] == {"background": 12, "low_contrast": 0, "over_limit": 0}
+    assert record["counts"] == dict.fromkeys(REASONS, 0) | {"background": 12}
     positions = set()
     for sample in wds.WebDataset(f"file:{tmp_path}/out/GTEX-1_0.tar", shardshuffle=False).decode("rgb8"):
         about, tile = sample["json"], sample["jpg"]
@@ -86,18 +98,18 @@ def test_flat_tiles_are_dropped_and_counted(make_slide, tmp_path):
     assert record["counts"]["low_contrast"] == 8 and record["tiles"] == 20
 
 
-def test_contrast_is_the_span_of_percentiles():
-    grey = np.random.default_rng(0).integers(0, 256, (64, 96), dtype=np.uint8)
-    low, high = np.percentile(grey, [1, 99], method="inverted_cdf")
-    assert contrast(np.stack([grey] * 3, axis=2)) == pytest.approx((float(high) - float(low)) / 255, abs=1e-9)
-    grey[:3, :3] = 0
-    assert contrast(np.full((64, 96, 3), 77, np.uint8)) == 0
+def test_tiles_out_of_focus_are_dropped_and_counted(make_slide, tmp_path):
+    image = make_slide.smooth_image(600, 900)
+    grain = np.random.default_rng(0).normal(0, 25, (600, 384, 1))
+    image[:, :384] = np.clip(image[:, :384] + grain, 0, 255)
+    record = tile_slide(make_slide("a.svs", image), tmp_path, CONFIG.replace(min_sharpness=20))
+    assert (record["tiles"], record["counts"]["out_of_focus"]) == (12, 16)
 
 
 def test_slides_without_tiles_or_resolution_are_recorded_without_a_tar(make_slide, tmp_path):
     glass = tile_slide(make_slide("glass.svs", np.full((600, 900, 3), 244, np.uint8)), tmp_path / "out", CONFIG)
     unknown = tile_slide(make_slide("unknown.svs", mpp=None), tmp_path / "out", CONFIG.replace(missing_mpp="skip"))
-    assert (glass["status"], unknown["status"]) == ("no_tiles", "skipped")
+    assert (glass["status"], unknown["status"]) == ("no_tiles", "skipped") and glass["counts"]["background"] == 28
     assert "does not say its resolution" in unknown["source"]["reason"]
     assert not list((tmp_path / "out").glob("*.tar"))
     assumed = tile_slide(make_slide("unknown.svs", mpp=None), tmp_path / "out", CONFIG.replace(missing_mpp="0.5"))
@@ -138,12 +150,12 @@ def test_only_what_changed_is_made_again(make_slide, tmp_path):
 def test_a_folder_of_another_kind_is_refused_and_left_as_it_is(make_slide, tmp_path, change, kind):
     out, path = tmp_path / "out", make_slide("a.svs")
     tile_slides([path], out, CONFIG)
-    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    before = {file.name: file.read_bytes() for file in out.rglob("*.*") if file.is_file()}
     told = f"already holds tiles of 128 px at 0.5 µm .a, ….; choose another --out for {kind} µm"
     for sources in ([path], [make_slide("b.svs")]):
         with pytest.raises(ValueError, match=told):
             tile_slides(sources, out, CONFIG.replace(**change))
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert {file.name: file.read_bytes() for file in out.rglob("*.*") if file.is_file()} == before
 
 
 def test_a_bad_slide_costs_itself_only(make_slide, tmp_path):
@@ -170,20 +182,207 @@ def test_a_slide_that_stops_being_readable_keeps_its_earlier_shard(make_slide, t
     assert after.digest == before.digest and len(after.index("a")) == 16
 
 
-def test_two_files_with_one_id_are_refused(make_slide):
-    make_slide("a.b.svs")
-    path = make_slide("a_b.svs")
-    with pytest.raises(ValueError, match="would both become slide a_b"):
-        find_slides([path.parent])
-    with pytest.raises(FileNotFoundError, match="holds no slide"):
-        (path.parent / "empty").mkdir()
-        find_slides([path.parent / "empty"])
-
-
 def test_script_says_what_it_needs(tmp_path):
     assert "Give either --slides or --tiles" in run_script("--out", tmp_path).stderr
     result = run_script("--slides", tmp_path, "--out", tmp_path / "out", "--missing-mpp", "often")
     assert result.returncode == 1 and "missing_mpp must be error, skip or a positive number" in result.stderr
+
+
+def test_order_of_reading_changes_nothing(make_slide, tmp_path, monkeypatch):
+    """Tiles are kept as if they had been read one by one in the order in which they are stored."""
+    image = make_slide.smooth_image(600, 900)
+    image[100:400, 200:700] = (200, 120, 180)  # flat: dropped, so that later tiles move up
+    path, config = make_slide("a.svs", image), CONFIG.replace(max_tiles=9)
+    in_rows = tile_slide(path, tmp_path / "rows", config)
+    monkeypatch.setattr("rnagan.slides.tiling.reading_order", lambda positions, _: np.arange(len(positions)))
+    one_by_one = tile_slide(path, tmp_path / "one", config)
+    assert in_rows["counts"]["low_contrast"] > 0 and in_rows["tiles"] == 9
+    assert in_rows == one_by_one  # the tar's sha256 among it
+
+
+def test_tiles_that_wait_in_a_file_make_the_same_tar(make_slide, tmp_path, monkeypatch):
+    path = make_slide("a.svs")
+    in_memory = tile_slide(path, tmp_path / "memory", CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rnagan.slides.tiling.Pile", lambda folder: Pile(folder, memory_bytes=20_000))
+        assert tile_slide(path, tmp_path / "file", CONFIG) == in_memory
+    assert not [left.name for left in (tmp_path / "file").iterdir() if left.name.startswith((".", "tmp"))]
+
+
+def test_a_40x_slide_gives_the_tiles_of_its_means_over_2_by_2(make_slide, tmp_path):
+    image = make_slide.smooth_image(1200, 1800)
+    with pytest.MonkeyPatch.context() as patch:  # its half-size level is hidden: level 0 must be reduced
+        patch.setattr("rnagan.slides.reader.choose_level", lambda *_: (0, 2.0))
+        record = tile_slide(make_slide("a.svs", image, mpp=0.25), tmp_path, CONFIG)
+    assert (record["source"]["level"], record["source"]["mpp"], record["tiles"]) == (0, 0.25, 28)
+    half = image.reshape(600, 2, 900, 2, 3).mean((1, 3))
+    for sample in wds.WebDataset(f"file:{tmp_path}/a.tar", shardshuffle=False).decode("rgb8"):
+        about, x, y = sample["json"], sample["json"]["x"] // 2, sample["json"]["y"] // 2
+        assert about["mpp"] == 0.5
+        assert np.abs(sample["jpg"] - half[y : y + 128, x : x + 128]).mean() < 3
+
+
+def test_kill_at_any_moment_leaves_nothing_that_is_trusted(make_slide, tmp_path):
+    """A run is killed again and again, each time a little later, until one gets through."""
+    for n in range(4):
+        make_slide(f"s{n}.svs", make_slide.smooth_image(1100, 1500, seed=n))
+    settings = ["--tile-px", "64", "--processes", "1", "--min-sharpness", "0"]
+    arguments = [sys.executable, SCRIPT, "--slides", tmp_path / "slides", *settings]
+    subprocess.run([*arguments, "--out", tmp_path / "whole"], check=True, capture_output=True)
+    whole, out, kills, delay = sums(tmp_path / "whole"), tmp_path / "out", 0, 0.9
+    while True:
+        process = subprocess.Popen([*arguments, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            _, told = process.communicate(timeout=delay)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills, delay = kills + 1, delay + 0.15
+            committed = sums(out) if out.is_dir() else {}
+            assert committed == {slide: whole[slide] for slide in committed}
+            for slide, digest in committed.items():
+                assert sha256_of_file(out / f"{slide}.tar") == digest
+            continue
+        assert process.returncode == 0, told
+        break
+    assert kills and sums(out) == whole
+    assert read_json(out / "dataset.json") == read_json(tmp_path / "whole" / "dataset.json")
+
+
+def test_a_copied_slide_is_known_by_its_quickhash(make_slide, tmp_path):
+    path = make_slide("a.svs")
+    tile_slides([path], tmp_path / "out", CONFIG)
+    before = (tmp_path / "out" / "a.tar").stat().st_mtime_ns
+    os.utime(path, (1, 1))
+    again = tile_slides([path], tmp_path / "out", CONFIG)
+    assert (again.made, again.up_to_date, again.tiles) == (0, 1, 16)
+    assert (tmp_path / "out" / "a.tar").stat().st_mtime_ns == before
+    assert read_json(tmp_path / "out" / "a.record.json")["source"]["modified_ns"] == 10**9
+    path.write_bytes(path.read_bytes().replace(b"MPP = 0.5", b"MPP = 0.4"))
+    assert tile_slides([path], tmp_path / "out", CONFIG).made == 1
+
+
+def test_a_tar_that_is_gone_is_made_again(make_slide, tmp_path):
+    path = make_slide("a.svs")
+    tile_slides([path], tmp_path / "out", CONFIG)
+    before = sums(tmp_path / "out")
+    (tmp_path / "out" / "a.tar").unlink()
+    assert tile_slides([path], tmp_path / "out", CONFIG).made == 1 and sums(tmp_path / "out") == before
+
+
+def test_parts_together_make_the_whole(make_slide, tmp_path):
+    slides = [make_slide(f"{name}.svs") for name in "abcde"]
+    tile_slides(slides, tmp_path / "whole", CONFIG)
+    parts = [tile_slides(slides, tmp_path / "parts", CONFIG, part=(part, 3)) for part in (3, 1, 2)]
+    assert [part.made for part in parts] == [1, 2, 2]
+    assert sums(tmp_path / "whole") == sums(tmp_path / "parts")
+    assert read_json(tmp_path / "whole" / "dataset.json") == read_json(tmp_path / "parts" / "dataset.json")
+
+
+def test_failures_are_grouped_listed_and_end_a_hopeless_run(make_slide, tmp_path):
+    make_slide("good.svs")
+    make_slide("unknown.svs", mpp=None)
+    for name in "xyz":
+        (tmp_path / "slides" / f"{name}.svs").write_text("no slide")
+    summary = tile_slides([tmp_path / "slides"], tmp_path / "out", CONFIG)
+    assert {slide: failure.reason for slide, failure in summary.failures.items()} == {
+        "unknown": "no resolution",
+        **dict.fromkeys("xyz", "unreadable"),
+    }
+    assert "4 failed (1 no resolution, 3 unreadable)." in str(summary) and summary.made == 1
+    listed = pd.read_csv(tmp_path / "out" / "failures.csv")
+    assert listed["slide"].tolist() == ["unknown", "x", "y", "z"]
+    assert listed["sentence"].str.contains("no slide that OpenSlide can read").sum() == 3
+    for name in "xyz":
+        (tmp_path / "slides" / f"{name}.svs").unlink()
+    tile_slides([tmp_path / "slides"], tmp_path / "out", CONFIG.replace(missing_mpp="skip"))
+    assert not (tmp_path / "out" / "failures.csv").exists()
+
+    for n in range(6):
+        (tmp_path / "slides" / f"bad{n}.svs").write_text("no slide")
+    result = run_script(
+        "--slides", tmp_path / "slides", "--out", tmp_path / "two", "--tile-px", 128, "--processes", 1,
+        "--max-failures", 2,
+    )  # fmt: skip
+    assert result.returncode == 3 and "not begun after so many failures" in result.stdout
+    assert len(pd.read_csv(tmp_path / "two" / "failures.csv")) == 2
+
+
+def test_dry_run_says_what_a_build_would_do(make_slide, tmp_path):
+    make_slide("a.svs")
+    make_slide("b.svs", make_slide.smooth_image(600, 900), mpp=0.25)
+    make_slide("c.svs", mpp=None, power=40)
+    make_slide("d.svs", mpp=None)
+    result = run_script("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 64, "--dry-run")
+    assert result.returncode == 1 and not (tmp_path / "out").exists()
+    rows = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert rows[0] == "slide width_px height_px mpp source level reduced_by stored_mpp tiles"
+    assert rows[1] == "a 900 600 0.5 openslide 0 1 0.5 72"
+    assert rows[2].startswith("b 900 600 0.25 openslide 1 1 0.5")
+    assert rows[3].startswith("c 900 600 0.25 objective 1 1 0.5")
+    assert "d: " in result.stdout and "does not say its resolution" in result.stdout
+    assert "3 slides would give up to" in result.stdout and "1 can't be made" in result.stdout
+    made = tile_slides([tmp_path / "slides" / "a.svs"], tmp_path / "out", CONFIG.replace(tile_px=64, min_contrast=0))
+    assert made.tiles == 72
+
+
+def test_a_cohort_table_chooses_slides_and_gives_resolutions(make_slide, tmp_path):
+    for name in "abc":
+        make_slide(f"{name}.svs", mpp=None)
+    (tmp_path / "cohort.csv").write_text("sample,slide,mpp\ns1,a,0.5\ns2,b.svs,0.25\ns3,zz,\n")
+    arguments = ("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 128)
+    result = run_script(*arguments, "--cohort", tmp_path / "cohort.csv")
+    assert result.returncode == 0, result.stderr
+    assert "1 slides are not in" in result.stdout and "1 slides are missing, though they are in" in result.stdout
+    records = {name: read_json(tmp_path / "out" / f"{name}.record.json")["source"] for name in "ab"}
+    assert {name: (record["mpp"], record["mpp_source"]) for name, record in records.items()} == {
+        "a": (0.5, "cohort"),
+        "b": (0.25, "cohort"),
+    }
+    assert sorted(sums(tmp_path / "out")) == ["a", "b"]
+    (tmp_path / "cohort.csv").write_text("sample,slide,mpp\ns1,a,0.5\ns2,b.svs,0.5\n")
+    result = run_script(*arguments, "--cohort", tmp_path / "cohort.csv")
+    assert "(1 made, 1 up to date)" in result.stdout  # b's resolution was mended
+
+
+def write_coordinates(path, positions, **attributes):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("coords", data=np.array(positions, np.int64)).attrs.update(attributes)
+
+
+def test_coordinates_of_trident_and_clam_are_used_instead_of_our_mask(make_slide, tmp_path):
+    for name in "abc":
+        make_slide(f"{name}.svs", make_slide.smooth_image(600, 900))
+    folder = tmp_path / "coordinates" / "patches"
+    write_coordinates(folder / "a_patches.h5", [[10, 20], [300, 7], [800, 20]], patch_size_level0=128, patch_size=256)
+    write_coordinates(folder / "b.h5", [[33, 44]], patch_size=64, patch_level=1, downsample=(2.0, 2.0))
+    arguments = ("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 128)
+    result = run_script(*arguments, "--coordinates", folder.parent)
+    assert result.returncode == 1 and "c.svs has no .h5 file in the coordinates folder" in result.stderr
+    shards = open_dataset(tmp_path / "out")
+    assert sorted(shards.index("a")[["x", "y"]].to_numpy().tolist()) == [[10, 20], [300, 7]]
+    assert shards.index("b")[["x", "y"]].to_numpy().tolist() == [[33, 44]]
+    assert shards.slides.set_index("slide")["outside"].to_dict() == {"a": 1, "b": 0}
+    write_coordinates(folder / "b.h5", [[33, 44], [50, 44]], patch_size_level0=128)
+    assert "(1 made, 1 up to date)" in run_script(*arguments, "--coordinates", folder.parent).stdout
+    write_coordinates(folder / "b.h5", [[33, 44]], patch_size_level0=512)
+    told = run_script(*arguments, "--coordinates", folder.parent).stderr
+    assert "b.h5 has patches of 512 level-0 px, and a tile here spans 128; choose --tile-px and --mpp" in told
+
+
+def test_qc_pictures_and_contact_sheet(make_slide, tmp_path):
+    make_slide("a.svs")
+    make_slide("glass.svs", np.full((600, 900, 3), 244, np.uint8))
+    (tmp_path / "slides" / "bad.svs").write_text("no slide")
+    run_script("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 128)
+    assert sorted(path.name for path in (tmp_path / "out" / "qc").iterdir()) == [
+        "a.jpg",
+        "contact_sheet.png",
+        "glass.jpg",
+    ]
+    assert run_script("--slides", tmp_path / "slides", "--out", tmp_path / "no", "--no-qc").returncode == 1
+    assert not (tmp_path / "no" / "qc").exists()
 
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "slides"
