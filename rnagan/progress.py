@@ -5,13 +5,17 @@ import sys
 from tqdm import tqdm
 
 
-def bar(total: int | None, unit: str, description: str, initial: int = 0) -> tqdm:
-    """A progress bar counting `unit`s up to `total`; shows nothing when stderr is not a terminal."""
+def bar(total: int | None, unit: str, description: str, initial: int = 0, scale: bool = False) -> tqdm:
+    """A progress bar counting `unit`s up to `total`; shows nothing when stderr is not a terminal.
+
+    `scale` shows large numbers as k, M and G.
+    """
     return tqdm(
         total=total,
         unit=unit,
         desc=description,
         initial=initial,
+        unit_scale=scale,
         dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
         file=sys.stderr,

@@ -14,6 +14,7 @@ SCRIPTS = sorted([*(ROOT / "shards").glob("*.py"), *(ROOT / "tools").glob("*.py"
 LAUNCH_CONFIGS = sorted((ROOT / "launch_configs").glob("*.yaml"))
 MISTAKES = {
     "shards/build_tiles.py": (["--slides", "nowhere", "--out", "out"], "nowhere"),
+    "shards/check_shards.py": (["nowhere"], "nowhere"),
     "shards/build_cohort.py": (["--samples", "nowhere.tsv", "--slides", "x.csv", "--out", "c.csv"], "nowhere.tsv"),
     "shards/build_expression.py": (["--table", "nowhere.gct", "--cohort", "c.csv", "--out", "e.h5ad"], "nowhere.gct"),
     "shards/simulate_cohort.py": (["--out", "c", "--donors", "20", "--slide-donors", "30"], "slide_donors"),

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import simplejpeg
 import torch
 import webdataset as wds
-from numpy.typing import NDArray
 from torch import Tensor
 
+from rnagan.data.images import decode_image
 from rnagan.data.index import ShardSet
 from rnagan.data.order import TileOrder
 
@@ -74,18 +73,13 @@ def _samples(reader: TileReader, order: TileOrder, first: int, share: int, strid
         first += stride
 
 
-def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
-    """JPEG bytes to RGB (H, W, 3) uint8."""
-    return simplejpeg.decode_jpeg(data, colorspace="RGB")
-
-
 def _decode(reader: TileReader, sample: dict) -> dict:
     try:
-        image = decode_jpeg(sample["jpg"])
+        image = decode_image(sample["jpg"])
     except ValueError as error:
         tar = reader.shards.tar_path(reader.slides[sample["slide"]])
         raise ValueError(
-            f"{tar} holds no readable JPEG at tile {sample['k']} ({error}); build this slide again."
+            f"{tar} holds no readable image at tile {sample['k']} ({error}); build this slide again."
         ) from None
     return {"number": sample["number"], "slide": sample["slide"], "image": image}
 

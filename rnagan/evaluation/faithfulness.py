@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan import pictures, progress
+from rnagan.data.images import decode_image
 from rnagan.data.index import ShardSet
-from rnagan.data.loader import TileReader, decode_jpeg
+from rnagan.data.loader import TileReader
 from rnagan.evaluation.correlation import FEWEST_DONORS, correlate, pearson
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.tissue_classifier import TissueClassifier, train_tissue_classifier
@@ -41,7 +42,7 @@ def read_tiles(shards: ShardSet, slides: list[str], n: int, resolution: int) -> 
     reader = TileReader(shards, slides)
     counts = shards.slides.set_index("slide")["tiles"]
     return [
-        np.stack([shrink(decode_jpeg(reader.read(i, k)), resolution) for k in range(min(n, counts[slide]))])
+        np.stack([shrink(decode_image(reader.read(i, k)), resolution) for k in range(min(n, counts[slide]))])
         for i, slide in enumerate(slides)
     ]
 

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from rnagan.data import loader
+from rnagan.data.images import decode_image
 from rnagan.data.index import open_dataset
-from rnagan.data.loader import TileReader, decode_jpeg, tile_batches
+from rnagan.data.loader import TileReader, tile_batches
 from rnagan.data.order import TileOrder
 from rnagan.data.records import write_digest
 
@@ -120,7 +121,7 @@ def test_a_tar_cut_short_after_opening_names_the_tar(shards, reader):
 
 def test_a_tile_that_is_no_jpeg_names_the_tar(make_shards):
     shards = make_shards({"odd": 2}, jpeg=lambda slide, n: b"\x89PNG, not a JPEG")
-    with pytest.raises(ValueError, match=r"odd\.tar holds no readable JPEG at tile 0 \(.*\); build this slide again"):
+    with pytest.raises(ValueError, match=r"odd\.tar holds no readable image at tile 0 \(.*\); build this slide again"):
         images(TileReader(shards, ["odd"]), TileOrder([2], 0), 0, 2, 1)
 
 
@@ -164,4 +165,4 @@ def test_pickles_in_a_tar_are_never_opened(shards, order, tmp_path):
 def test_decode_keeps_red_red():
     data = io.BytesIO()
     Image.fromarray(np.full((16, 16, 3), (200, 20, 60), np.uint8)).save(data, "JPEG", quality=95)
-    np.testing.assert_allclose(decode_jpeg(data.getvalue())[8, 8], (200, 20, 60), atol=4)
+    np.testing.assert_allclose(decode_image(data.getvalue())[8, 8], (200, 20, 60), atol=4)

@@ -11,6 +11,7 @@ import pytest
 import simplejpeg
 import webdataset as wds
 
+from rnagan.data import records
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.records import write_digest
 from rnagan.data.writer import ShardWriter
@@ -100,6 +101,20 @@ def test_digest_is_rebuilt_from_records_and_moves_with_a_tile(folder):
     assert write_digest(folder) == before
     write(folder, "a", 2)
     assert write_digest(folder)["digest"] != before["digest"]
+
+
+def test_a_record_that_comes_while_the_digest_is_written_is_in_it(folder, monkeypatch):
+    """Two parts of a build end together: the other one commits between our reading and our writing."""
+    came = []
+    read = records.read_records
+
+    def read_and_be_overtaken(of):
+        yield from list(read(of))
+        if not came:
+            came.append(write(folder, "z", 2))
+
+    monkeypatch.setattr(records, "read_records", read_and_be_overtaken)
+    assert write_digest(folder)["slides"] == 4 and open_dataset(folder).slides["slide"].tolist()[-1] == "z"
 
 
 def test_a_shard_that_fails_leaves_the_earlier_one_as_it_was(folder):

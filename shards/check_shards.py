@@ -1,0 +1,53 @@
+"""Checks a folder of shards, mends its indexes and digest, and adopts shards made by others."""
+
+import time
+from pathlib import Path
+
+import click
+
+from rnagan.cli import plain_errors, worker_options
+
+LISTED = 200
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--decode", is_flag=True, help="Decode every image too.")
+@click.option("--repair", is_flag=True, help="Rebuild indexes and dataset.json from tars and records.")
+@click.option("--index", "adopt", is_flag=True, help="First adopt tars made by others: index and record beside each.")
+@click.option("--mpp", type=click.FloatRange(0, min_open=True), help="With --index: µm per px, where no json says it.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="With --index: seed of the order of the index.")
+@worker_options(default_processes=1)
+@click.pass_context
+@plain_errors
+def main(context, folder, decode, repair, adopt, mpp, seed, workers):
+    """Read every byte of a folder of shards: sums, sizes, keys, offsets, counts. Exit code 1 if anything is wrong.
+
+    Nothing is deleted and no tar is touched; what --repair can't mend is told with what to do.
+    """
+    if not adopt and (mpp or seed):
+        raise click.UsageError("--mpp and --seed are for --index.")
+    from rnagan.data.adopt import adopt_folder
+    from rnagan.data.check import check_folder
+
+    refused = []
+    if adopt:
+        adopted, refused = adopt_folder(folder, mpp, seed, workers)
+        click.echo(f"{folder}: {len(adopted):,} tars adopted, {len(refused):,} refused.")
+    began = time.monotonic()
+    report = check_folder(folder, workers, decode, repair)
+    told = {finding.file for finding in refused}
+    findings = sorted([*refused, *(finding for finding in report.findings if finding.file not in told)])
+    for finding in findings[:LISTED]:
+        click.echo(str(finding), err=True)
+    if len(findings) > LISTED:
+        click.echo(f"… and {len(findings) - LISTED:,} more.", err=True)
+    click.echo(
+        f"{folder}: {report.slides:,} slides, {report.tiles:,} tiles, {report.bytes / 1e6:,.0f} MB read in "
+        f"{time.monotonic() - began:.1f} s; {len(findings):,} findings."
+    )
+    context.exit(1 if findings else 0)
+
+
+if __name__ == "__main__":
+    main()
