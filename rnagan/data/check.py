@@ -23,6 +23,7 @@ from rnagan.data.records import (
     VERSION,
     IndexRow,
     make_digest,
+    read_parquet,
     write_digest,
     write_index,
 )
@@ -219,7 +220,7 @@ def _index_problems(path: Path, rows: list[IndexRow]) -> Iterator[str]:
         yield "is missing"
         return
     try:
-        found = pd.read_parquet(path)
+        found = read_parquet(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         yield f"is damaged ({str(error).splitlines()[0]})"
         return
@@ -296,7 +297,7 @@ def _digest_matches(folder: Path, dataset: dict[str, Any], slides: pd.DataFrame)
     except (ValueError, OSError):
         same_dataset = False
     try:
-        same_slides = pd.read_parquet(folder / "slides.parquet").equals(slides)
+        same_slides = read_parquet(folder / "slides.parquet").equals(slides)
     except (pa.ArrowException, OSError, ValueError):
         same_slides = False
     return {"dataset.json": same_dataset, "slides.parquet": same_slides}

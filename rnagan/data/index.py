@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rnagan.cohort.names import check_shard_name
-from rnagan.data.records import FORMAT, INDEX, TAR, VERSION
+from rnagan.data.records import FORMAT, INDEX, TAR, VERSION, read_parquet
 from rnagan.files import read_json
 
 _BUILD_AGAIN = "run shards/build_tiles.py again, it makes what is missing"
@@ -46,7 +46,7 @@ class ShardSet:
             raise ValueError(
                 f"{tar} is missing or truncated ({expected:,} bytes expected); delete its record and {_BUILD_AGAIN}."
             )
-        index = _read_parquet(path)
+        index = _read_table(path)
         if len(index) != int(rows["tiles"].iloc[0]):
             raise ValueError(f"{path} does not belong to its tar; delete the slide's record and {_BUILD_AGAIN}.")
         return index
@@ -65,7 +65,7 @@ def open_dataset(folder: Path | str) -> ShardSet:
     if dataset.get("version") != VERSION:
         version = dataset.get("version")
         raise ValueError(f"{folder} has shards of version {version}, and this program reads version {VERSION}.")
-    slides = _read_parquet(folder / "slides.parquet")
+    slides = _read_table(folder / "slides.parquet")
     if len(slides) != dataset["slides"] or int(slides["tiles"].sum()) != dataset["tiles"]:
         raise ValueError(f"{folder}: dataset.json and slides.parquet disagree; {_BUILD_AGAIN}.")
     for slide in slides["slide"]:
@@ -73,8 +73,8 @@ def open_dataset(folder: Path | str) -> ShardSet:
     return ShardSet(folder, dataset["tile_px"], dataset["mpp"], slides, dataset["digest"])
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_table(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        return read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path} is missing or damaged ({str(error).splitlines()[0]}); {_BUILD_AGAIN}.") from None

@@ -41,6 +41,15 @@ def write_index(path: Path, rows: Iterable[IndexRow]) -> None:
     pq.write_table(pa.table(list(map(list, zip(*rows, strict=True))), schema=_INDEX_SCHEMA), path)
 
 
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A small Parquet table, read without Arrow's threads: with them one process in a hundred aborted at its end.
+
+    Raises `OSError` or `pyarrow.ArrowException` where it is missing or damaged.
+    """
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        return file.read(use_threads=False).to_pandas(use_threads=False)
+
+
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Put a slide's record in place, by rename."""
     write_json(folder / (record["slide"] + RECORD), record)
