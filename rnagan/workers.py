@@ -169,7 +169,11 @@ def _slurm_cluster(path: Path) -> Any:
     if not isinstance(jobs, int) or jobs < 1:
         raise ValueError(f"{path}: jobs must be a number of SLURM jobs, not {jobs!r}.")
     options = {"dashboard_address": "127.0.0.1:0"} | settings.pop("scheduler_options", {})
-    defaults = {"security": True, "shared_temp_directory": os.getcwd(), "worker_extra_args": ["--no-dashboard"]}
+    defaults: dict[str, Any] = {
+        "security": True,
+        "shared_temp_directory": os.getcwd(),
+        "worker_extra_args": ["--no-dashboard"],
+    }
     try:
         cluster = SLURMCluster(scheduler_options=options, **(defaults | settings))
     except (TypeError, ValueError) as error:

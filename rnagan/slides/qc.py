@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def _draw_scale_bar(picture: Image.Image, um_per_px: float) -> None:
     power = 10 ** np.floor(np.log10(about_um))
     length_um = max(step * power for step in (1, 2, 5) if step * power <= about_um)
     text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(16)
+    pen, font = ImageDraw.Draw(picture), _font(16)
     length, bottom = round(length_um / um_per_px), picture.height - 12
     width = max(length, round(pen.textlength(text, font)))
     pen.rectangle((6, bottom - 32, 6 + width + 12, bottom + 6), fill="white")
@@ -129,11 +130,16 @@ def _draw_scale_bar(picture: Image.Image, um_per_px: float) -> None:
     pen.text((12, bottom - 28), text, _TEXT, font)
 
 
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Matplotlib's own font: Pillow's built-in one has no × and no µ."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
 def _page(
     picture: Image.Image, title: Sequence[str], counts: dict[str, int], has_tissue: bool, has_ink: bool
 ) -> Image.Image:
     """The slide between its title and its legend."""
-    heading, text = ImageFont.load_default(24), ImageFont.load_default(17)
+    heading, text = _font(24), _font(17)
     width = max(picture.width, 640) + 2 * MARGIN_PX
     entries = list(_legend(counts, has_tissue, has_ink))
     lines = _wrap(entries, text, width - 2 * MARGIN_PX)
@@ -146,9 +152,9 @@ def _page(
         pen.text((MARGIN_PX, y), _shortened(line, font, width - 2 * MARGIN_PX), _TEXT, font)
     page.paste(picture, (MARGIN_PX, top))
     pen.rectangle((MARGIN_PX - 1, top - 1, MARGIN_PX + picture.width, top + picture.height), outline=(210, 210, 210))
-    for number, line in enumerate(lines):
+    for number, signs in enumerate(lines):
         y = top + picture.height + 16 + 28 * number
-        for x, (kind, colour, words) in line:
+        for x, (kind, colour, words) in signs:
             if kind == "tile":
                 pen.rectangle((x, y + 2, x + 15, y + 17), outline=colour, width=3)
             elif kind == "outline":
@@ -171,7 +177,7 @@ def _legend(counts: dict[str, int], has_tissue: bool, has_ink: bool) -> Iterator
 
 
 def _wrap(
-    entries: list[tuple[str, Colour, str]], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+    entries: list[tuple[str, Colour, str]], font: ImageFont.FreeTypeFont, width: int
 ) -> list[list[tuple[int, tuple[str, Colour, str]]]]:
     """Legend entries with their x, in as many lines as they need."""
     lines: list[list[tuple[int, tuple[str, Colour, str]]]] = [[]]
@@ -186,7 +192,7 @@ def _wrap(
     return lines
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """Text that fits into `width` px, its middle left out where it must be: names differ at both ends."""
     if font.getlength(text) <= width:
         return text
@@ -229,7 +235,7 @@ def _sheet(folder: Path, captions: dict[str, str]) -> Image.Image:
     rows = -(-len(captions) // columns)
     pitch_x, pitch_y = CELL_PX + GAP_PX, CELL_PX + CAPTION_PX + GAP_PX
     sheet = Image.new("RGB", (columns * pitch_x + GAP_PX, rows * pitch_y + GAP_PX), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    pen, font = ImageDraw.Draw(sheet), _font(13)
     for number, (slide, caption) in enumerate(captions.items()):
         left, top = GAP_PX + number % columns * pitch_x, GAP_PX + number // columns * pitch_y
         picture = _small(folder / f"{slide}.jpg")

@@ -183,4 +183,5 @@ def _draw(
             f"{slide.width_px:,} × {slide.height_px:,} px, {width_mm:.1f} × {height_mm:.1f} mm; "
             f"{slide.mpp:.4g} µm per px ({slide.mpp_source}); {status.replace('_', ' ')}",
         ],
+        slide.mpp,
     )

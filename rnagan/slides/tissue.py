@@ -140,7 +140,3 @@ def _touching_the_edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     parts, _ = label(mask, _NEIGHBOURS)
     edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     return mask & np.isin(parts, edge)
-
-
-def tissue_mask(thumbnail: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return find_tissue(thumbnail, 8.0, TilingConfig()).tissue

@@ -1,37 +1,8 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rnagan.slides.grid import Grid, background_share
-from rnagan.slides.tissue import tissue_mask
-
-
-def slide_of(colour, noise=3):
-    random = np.random.default_rng(0)
-    return np.clip(np.array(colour) + random.normal(0, noise, (60, 80, 3)), 0, 255).astype(np.uint8)
-
-
-def test_air_inside_lung_is_background_and_pale_tissue_is_tissue():
-    image = slide_of((243, 243, 242), 1)
-    image[10:50, 10:60] = (170, 80, 160)
-    image[20:30, 20:40] = 246  # alveolar air
-    image[30:40, 62:78] = (236, 212, 228)  # pale
-    mask = tissue_mask(image)
-    assert mask[10:20, 10:60].all() and mask[30:40, 62:78].all()
-    assert not mask[20:30, 20:40].any() and not mask[:9].any()
-
-
-@pytest.mark.parametrize("glass", [(244, 244, 244), (240, 238, 233), (0, 0, 0)])
-def test_a_slide_of_glass_has_no_tissue(glass):
-    assert tissue_mask(slide_of(glass, 1)).mean() < 0.01
-    assert not tissue_mask(np.full((20, 30, 3), glass, np.uint8)).any()
-
-
-def test_a_slide_full_of_tissue_is_all_tissue():
-    image = slide_of((220, 150, 200), 5)
-    image[:, 40:] = slide_of((120, 50, 130), 5)[:, 40:]
-    assert tissue_mask(image).mean() > 0.99
 
 
 def test_positions_are_whole_tiles_row_by_row():
