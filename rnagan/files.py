@@ -4,12 +4,16 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 
 @contextlib.contextmanager
@@ -21,7 +25,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=scratch_prefix(), dir=path.parent))
     try:
         temporary = scratch / path.name
         yield temporary
@@ -33,12 +37,26 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def scratch_prefix() -> str:
+    """What this process's temporary names start with: `.tmp-HOST-PID-`."""
+    return f".tmp-{socket.gethostname()}-{os.getpid()}-"
+
+
 def remove_leftovers(folder: Path, untouched_seconds: float = 3600) -> None:
-    """Delete temporary names in `folder` that a killed process left, once nothing in them has changed for so long."""
+    """Delete temporary names in `folder` that killed processes left.
+
+    Those are of this host's processes that are no more, and of any in which nothing has changed for so long.
+    """
     for left in folder.glob(".tmp-*"):
         with contextlib.suppress(OSError):  # another process may be at it
-            if time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > untouched_seconds:
+            changed = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
+            if _is_of_the_dead(left.name) or time.time() - changed > untouched_seconds:
                 shutil.rmtree(left)
+
+
+def _is_of_the_dead(name: str) -> bool:
+    match = re.fullmatch(rf"\.tmp-{re.escape(socket.gethostname())}-(\d+)-[^-]*", name)
+    return bool(match) and not psutil.pid_exists(int(match[1]))
 
 
 def write_text(path: Path | str, text: str) -> None:

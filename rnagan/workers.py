@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import os
+import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -178,5 +179,23 @@ def _slurm_cluster(path: Path) -> Any:
         cluster = SLURMCluster(scheduler_options=options, **(defaults | settings))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} holds settings that SLURMCluster doesn't take ({error}).") from None
+    try:
+        _check_submission(path, cluster.job_script())
+    except ValueError:
+        cluster.close()
+        raise
     cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)  # unlike scale, it replaces jobs that end
     return cluster
+
+
+def _check_submission(path: Path, script: str) -> None:
+    """Ask SLURM whether it takes such a job: dask-jobqueue would wait without end for one that it doesn't."""
+    try:
+        tried = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise ValueError(
+            "SLURM's sbatch is not on this machine; start from one of the cluster, or use --processes."
+        ) from None
+    if tried.returncode:
+        said = tried.stderr.strip().splitlines() or ["no reason given"]
+        raise ValueError(f"SLURM refuses the jobs that {path} describes: {said[-1]}.")

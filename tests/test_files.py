@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,16 @@ import pytest
 from click.testing import CliRunner
 
 from rnagan.cli import plain_errors
-from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json, write_text
+from rnagan.files import (
+    atomic_path,
+    read_json,
+    remove_leftovers,
+    scratch_prefix,
+    sha256_of,
+    sha256_of_file,
+    write_json,
+    write_text,
+)
 
 
 def names(folder):
@@ -124,3 +134,24 @@ def test_digests(tmp_path):
     assert sha256_of({"a": 1, "b": [1, 2]}) == sha256_of({"b": [1, 2], "a": 1})
     others = [{"a": 1, "b": [2, 1]}, {"a": 1}, {"a": "1", "b": [1, 2]}]
     assert len({sha256_of(value) for value in [{"a": 1, "b": [1, 2]}, *others]}) == 4
+
+
+def test_leftovers_of_dead_processes_and_of_long_ago_are_removed(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    host = socket.gethostname()
+    dead, alive, elsewhere, old = (
+        tmp_path / name
+        for name in (
+            f".tmp-{host}-{int(ended.stdout)}-abc",
+            f"{scratch_prefix()}abc",
+            f".tmp-other-{int(ended.stdout)}-abc",
+            f".tmp-other-{int(ended.stdout)}-old",
+        )
+    )
+    for folder in (dead, alive, elsewhere, old):
+        folder.mkdir()
+        (folder / "half.tar").touch()
+    for path in (old / "half.tar", old):
+        os.utime(path, (0, 0))
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {alive.name, elsewhere.name}

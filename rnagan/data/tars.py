@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 from rnagan.data.images import EXTENSIONS
 
 _PIECE = 1 << 20
+_BUFFER = 1 << 16  # tarfile moves what is left of it at every read
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _MAX_IMAGE, _MAX_JSON = 1 << 28, 1 << 20
 
@@ -64,7 +65,7 @@ def scan_tar(path: Path, look: Callable[[bytes], str | None] | None = None) -> T
     with open(path, "rb") as file:
         hashed = _Hashed(file)
         try:
-            with tarfile.open(fileobj=hashed, mode="r|", bufsize=_PIECE) as tar:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=hashed, mode="r|", bufsize=_BUFFER) as tar:  # type: ignore[call-overload]
                 for info in tar:
                     scan.members.extend(_read_member(tar, info, scan, look))
         except (tarfile.TarError, EOFError, UnicodeDecodeError, OverflowError, ValueError) as error:

@@ -20,7 +20,7 @@ from rnagan.data.records import (
     write_index,
     write_record,
 )
-from rnagan.files import sha256_of, sha256_of_file
+from rnagan.files import scratch_prefix, sha256_of, sha256_of_file
 
 
 class ShardWriter:
@@ -35,7 +35,7 @@ class ShardWriter:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._scratch = tempfile.TemporaryDirectory(prefix=".tmp-", dir=self.folder)
+        self._scratch = tempfile.TemporaryDirectory(prefix=scratch_prefix(), dir=self.folder)
         self._tar = tarfile.open(self._temporary(TAR), "w", format=tarfile.USTAR_FORMAT, encoding="utf-8")
         return self
 
