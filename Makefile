@@ -4,7 +4,7 @@ DATA ?= ../shared/data
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo demo-real test test-slow lint bench clean
+.PHONY: install demo demo-real test test-slow test-slurm lint bench bench-environments clean
 
 install: $(READY)
 
@@ -21,10 +21,13 @@ demo-real: install
 	$(BIN)/python tools/demo.py --data $(DATA)
 
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not slurm"
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+test-slurm: install
+	tests/slurm/cluster.sh run /tmp/rnagan-slurm $(BIN)/python -m pytest -m slurm tests/slurm
 
 lint: install
 	$(BIN)/ruff check .
@@ -33,6 +36,10 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/gan_step.py
+	$(BIN)/python benchmarks/tiling.py --data $(DATA)
+
+bench-environments: install  # of the toolkits that tiling is compared with; `bench` makes what is missing
+	$(BIN)/python benchmarks/tiling.py --environments-only
 
 clean:
 	rm -rf $(VENV) runs/demo runs/demo-real shards/data/demo shards/data/demo-real

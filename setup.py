@@ -35,6 +35,7 @@ setup(
         "mlflow>=3.10,!=3.18.0,<4",  # 3.18.0 wants an mlflow-skinny that isn't there
         "click>=8.1",
         "anndata>=0.12",
+        "cryptography>=42",  # Dask's TLS between worker processes
         "dask[distributed]>=2025.1",
         "dask-jobqueue>=0.9",
         "h5py>=3.10",

@@ -42,6 +42,10 @@ def main(context, folder, decode, repair, adopt, mpp, seed, workers):
         click.echo(str(finding), err=True)
     if len(findings) > LISTED:
         click.echo(f"… and {len(findings) - LISTED:,} more.", err=True)
+    if report.leftovers:
+        click.echo(
+            f"{report.leftovers} temporary names of builds that run or were killed; the next build deletes these."
+        )
     click.echo(
         f"{folder}: {report.slides:,} slides, {report.tiles:,} tiles, {report.bytes / 1e6:,.0f} MB read in "
         f"{time.monotonic() - began:.1f} s; {len(findings):,} findings."

@@ -58,13 +58,15 @@ class Finding(NamedTuple):
 
 @dataclasses.dataclass
 class Report:
-    """What was read, and the findings by file. `records`: those that are well-formed."""
+    """What was read, and the findings by file. `records`: those that are well-formed. `leftovers`: temporary names
+    of builds that run or were killed, which are no fault: the next build deletes the latter."""
 
     slides: int = 0
     tiles: int = 0
     bytes: int = 0
     findings: list[Finding] = dataclasses.field(default_factory=list)
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    leftovers: int = 0
 
     def add(self, other: "Report") -> None:
         for field in dataclasses.fields(self):
@@ -92,6 +94,7 @@ def check_folder(
                 raise outcome
             report.add(outcome)
             bar.update(outcome.bytes)
+    report.leftovers = sum(1 for _ in folder.glob(".tmp-*"))
     report.findings += _strangers(folder, set(slides))
     report.findings += _check_digest(folder, report.records, repair)
     report.findings.sort()
@@ -257,14 +260,12 @@ def _corner(about: dict[str, Any]) -> tuple[int, int]:
 
 
 def _strangers(folder: Path, slides: set[str]) -> Iterator[Finding]:
-    """Files that no record vouches for, and what killed processes left."""
+    """Files that no record vouches for, and records whose names are no slides'."""
     for entry in sorted(os.listdir(folder)):
         for suffix in (TAR, INDEX):
             slide = entry.removesuffix(suffix)
             if entry.endswith(suffix) and slide not in slides:
                 yield Finding(entry, f"has no record; {AGAIN}, or adopt tars of others with --index")
-        if entry.startswith(".tmp-"):
-            yield Finding(entry, "is what a killed process left; delete it when no build is running")
     for slide in sorted(slides):
         try:
             check_shard_name(slide)

@@ -141,7 +141,7 @@ def build_shards(
                 outcomes.close()
                 break
     summary.failures = dict(sorted(summary.failures.items()))
-    _write_failures(folder / f"failures{how.part_name}.csv", summary.failures)
+    _write_failures(folder, how, summary.failures)
     if any(folder.glob("*.record.json")):
         write_digest(folder)
     else:
@@ -183,8 +183,12 @@ def _is_whole(record: dict[str, Any], folder: Path) -> bool:
     return tar.is_file() and tar.stat().st_size == record["bytes"] and (folder / (record["slide"] + INDEX)).is_file()
 
 
-def _write_failures(path: Path, failures: dict[str, Failure]) -> None:
-    """The list of failures of this run; no failures, no file."""
+def _write_failures(folder: Path, how: BuildOptions, failures: dict[str, Failure]) -> None:
+    """The list of failures of this run; no failures, no file. Lists of runs in other parts are out of date, and go."""
+    path = folder / f"failures{how.part_name}.csv"
+    for other in folder.glob("failures*.csv"):
+        if not how.part or not other.stem.endswith(f"of{how.part[1]}"):
+            other.unlink(missing_ok=True)
     if not failures:
         path.unlink(missing_ok=True)
         return

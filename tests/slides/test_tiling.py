@@ -308,6 +308,19 @@ def test_failures_are_grouped_listed_and_end_a_hopeless_run(make_slide, tmp_path
     assert len(pd.read_csv(tmp_path / "two" / "failures.csv")) == 2
 
 
+def test_lists_of_failures_of_other_parts_go(make_slide, tmp_path):
+    make_slide("good.svs")
+    (tmp_path / "slides" / "bad.svs").write_text("no slide")
+
+    def lists(part=None):
+        tile_slides([tmp_path / "slides"], tmp_path / "out", CONFIG, part=part)
+        return sorted(path.name for path in (tmp_path / "out").glob("failures*"))
+
+    assert lists((1, 2)) == lists((2, 2)) == ["failures_part1of2.csv"]
+    assert lists((1, 3)) == ["failures_part1of3.csv"]
+    assert lists() == ["failures.csv"]
+
+
 def test_dry_run_says_what_a_build_would_do(make_slide, tmp_path):
     make_slide("a.svs")
     make_slide("b.svs", make_slide.smooth_image(600, 900), mpp=0.25)

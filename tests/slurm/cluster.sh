@@ -4,6 +4,7 @@
 #   tests/slurm/cluster.sh start FOLDER   # installs SLURM if it isn't there (Debian or Ubuntu, as root); idempotent
 #   export SLURM_CONF=FOLDER/slurm.conf   # then sinfo, sbatch and squeue speak to it
 #   tests/slurm/cluster.sh stop FOLDER
+#   tests/slurm/cluster.sh run FOLDER COMMAND...   # start, the command with SLURM_CONF, stop; one at a time
 #   tests/slurm/cluster.sh can-run        # whether SLURM is here or could be installed; if not, says why
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
@@ -46,11 +47,12 @@ idle_nodes() {
 
 write_settings() {
     local node_memory  # MiB; a tenth of the machine's is left to others
+    local port=$((20000 + $(cksum <<<"$folder" | cut -d " " -f 1) % 10000))  # clusters of other folders have others
     node_memory=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) / 1024 / 2 * 9 / 10))
     cat >"$folder/slurm.conf" <<SETTINGS
 ClusterName=test
 SlurmctldHost=$(hostname -s)(127.0.0.1)
-SlurmctldPort=16817
+SlurmctldPort=$port
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 AuthType=auth/munge
@@ -69,7 +71,7 @@ SelectTypeParameters=CR_Core_Memory
 MpiDefault=none
 ReturnToService=2
 KillWait=5
-NodeName=virtual[1-2] NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=1 RealMemory=$node_memory
+NodeName=virtual[1-2] NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=[$((port + 1))-$((port + 2))] CPUs=1 RealMemory=$node_memory
 PartitionName=main Nodes=virtual[1-2] Default=YES State=UP
 SETTINGS
 }
@@ -85,10 +87,10 @@ start() {
     stop >/dev/null
     [ -f "$folder/munge.key" ] || (umask 077 && head -c 128 /dev/urandom >"$folder/munge.key")
     munged --force --socket="$folder/munge.socket" --key-file="$folder/munge.key" --log-file="$folder/munged.log" \
-        --pid-file="$folder/munged.pid" --seed-file="$folder/munged.seed" 2>"$folder/munged.err"
+        --pid-file="$folder/munged.pid" --seed-file="$folder/munged.seed" 2>"$folder/munged.err" 9>&-
     write_settings
-    # -c: jobs of an earlier start are forgotten. Output into a file, or whoever reads ours would wait for the daemons.
-    slurmctld -c -f "$folder/slurm.conf" >"$folder/slurmctld.out" 2>&1
+    # -c: jobs of an earlier start are forgotten. Daemons keep neither our output open, nor the lock of `run` (9).
+    slurmctld -c -f "$folder/slurm.conf" >"$folder/slurmctld.out" 2>&1 9>&-
     # A node that finds no controller yet tries again only after half a minute.
     for _ in $(seq 60); do
         SLURM_CONF=$folder/slurm.conf timeout 10 scontrol ping 2>/dev/null | grep -q 'UP$' && break
@@ -96,7 +98,7 @@ start() {
     done
     for node in virtual1 virtual2; do
         mkdir -p "$folder/spool-$node"
-        slurmd -N "$node" -f "$folder/slurm.conf" >"$folder/slurmd-$node.out" 2>&1
+        slurmd -N "$node" -f "$folder/slurm.conf" >"$folder/slurmd-$node.out" 2>&1 9>&-
     done
     for _ in $(seq 60); do
         if [ "$(idle_nodes)" = 2 ]; then
@@ -121,6 +123,15 @@ stop() {
     echo "SLURM is stopped; its logs are in $folder"
 }
 
+# Two at once would cancel one another's jobs: the second waits.
+run() {
+    exec 9>"$folder.lock"
+    flock 9
+    trap stop EXIT
+    start
+    SLURM_CONF=$folder/slurm.conf "$@" 9>&-
+}
+
 stop_daemon() {
     local pid
     if pid=$(pid_of "$1"); then
@@ -136,12 +147,13 @@ stop_daemon() {
 action=${1:-}
 if [ "$action" = can-run ]; then
     can_run
-elif [[ "$action" =~ ^(start|stop)$ ]] && [ -n "${2:-}" ]; then
+elif [[ "$action" =~ ^(start|stop|run)$ ]] && [ -n "${2:-}" ]; then
     [ "$action" = stop ] && [ ! -d "$2" ] && echo "$2 isn't there: nothing to stop." && exit
     mkdir -p "$2"
     folder=$(realpath "$2")
-    "$action"
+    shift 2
+    "$action" "$@"
 else
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi

@@ -257,6 +257,16 @@ def test_jobs_that_end_are_replaced(nodes: None, slides: Path, reference: Path, 
 
 
 @pytest.mark.slurm
+def test_jobs_that_slurm_refuses_are_told(nodes: None, tmp_path: Path) -> None:
+    settings = dask_settings(tmp_path)
+    settings.write_text(settings.read_text().replace("queue: main", "queue: nowhere"))
+    code = "from rnagan.workers import Path, Workers, run_each; import sys\n"
+    code += "list(run_each(abs, [1], Workers(slurm=Path(sys.argv[1]))))"
+    done = subprocess.run([sys.executable, "-c", code, settings], env=ENVIRONMENT, capture_output=True, text=True)
+    assert "ValueError: SLURM refuses the jobs that" in done.stderr and "Invalid partition name" in done.stderr
+
+
+@pytest.mark.slurm
 def test_the_trial_run_of_the_readme(cluster: None, tmp_path: Path) -> None:
     """Word for word, from a folder like the project's top. Last: it stops SLURM."""
     section = (ROOT / "shards/README.md").read_text(encoding="utf-8").split(SECTION)[1]
