@@ -102,7 +102,6 @@ def _client(workers: Workers, jobs: int) -> Iterator[Any]:
     settings = {
         "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.scheduler.worker-saturation": 1.0,  # a job that only waited on a worker isn't blamed for its death
-        "logging.distributed": "critical",
     }
     with dask.config.set(settings):
         with _cluster(workers, jobs) as address:
@@ -154,6 +153,7 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Any]:
             dashboard_address="127.0.0.1:0",
             security=True,
             memory_limit=0,
+            silence_logs=logging.CRITICAL,
         ) as cluster:
             yield cluster
 
