@@ -56,7 +56,7 @@ def remove_leftovers(folder: Path, untouched_seconds: float = 3600) -> None:
 
 def _is_of_the_dead(name: str) -> bool:
     match = re.fullmatch(rf"\.tmp-{re.escape(socket.gethostname())}-(\d+)-[^-]*", name)
-    return bool(match) and not psutil.pid_exists(int(match[1]))
+    return match is not None and not psutil.pid_exists(int(match[1]))
 
 
 def write_text(path: Path | str, text: str) -> None:
