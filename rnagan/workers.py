@@ -8,7 +8,9 @@ import dataclasses
 import functools
 import logging
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -146,16 +148,30 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Any]:
     else:
         from dask.distributed import LocalCluster
 
-        # TLS with certificates made for this run: others on a shared machine can't send it work.
-        with LocalCluster(
-            n_workers=min(workers.processes, jobs),
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",
-            security=True,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        ) as cluster:
+        with _interrupts_ignored():  # and so in the processes begun here: Ctrl-C is this process's to answer
+            # TLS with certificates made for this run: others on a shared machine can't send it work.
+            local = LocalCluster(
+                n_workers=min(workers.processes, jobs),
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                security=True,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
+        with local as cluster:
             yield cluster
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _slurm_cluster(path: Path) -> Any:

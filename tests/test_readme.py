@@ -24,6 +24,7 @@ ELSEWHERE = {  # commands that another check runs
     "make test": "this",
     "make lint": ".ci/run",
     "make test-slow": ".ci/run",
+    "make test-slurm": ".ci/run",
     "make bench": "by hand",
     "mlflow ui": "a server",
 }

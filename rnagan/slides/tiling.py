@@ -40,16 +40,12 @@ def tile_slides(
     With `qc`, `out_folder/qc` gets a picture of each slide made, and a contact sheet of the run.
     """
     out_folder, how = Path(out_folder).resolve(), how or BuildOptions()
-    jobs = [
-        Job(
-            source.slide,
-            source.stamp(),
-            functools.partial(tile_slide, source, out_folder, config, qc),
-            functools.partial(_renewed, source, config),
-            size=source.stamp().get("bytes", 0),
-        )
-        for source in sources
-    ]
+    jobs = []
+    for source in sources:
+        stamp = source.stamp()
+        make = functools.partial(tile_slide, source, out_folder, config, qc)
+        renew = functools.partial(_renewed, source, config)
+        jobs.append(Job(source.slide, stamp, make, renew, size=stamp.get("bytes", 0)))
     summary = build_shards(jobs, out_folder, config.to_dict(), how)
     if qc and (summary.made or summary.failures):
         write_contact_sheets(out_folder / QC_FOLDER, summary.captions, how.part_name)
