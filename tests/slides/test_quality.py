@@ -20,7 +20,7 @@ def luma(tile):
 def test_contrast_is_the_span_of_percentiles(seed):
     random = np.random.default_rng(seed)
     tile = random.integers(random.integers(0, 90), random.integers(120, 256), (64, 96, 3)).astype(np.uint8)
-    low, high = np.percentile(luma(tile)[::4], [1, 99], method="inverted_cdf")
+    low, high = np.percentile(luma(tile)[::2], [1, 99], method="inverted_cdf")
     assert tile_quality(tile).contrast == pytest.approx((high - low) / 255, abs=1e-9)
     grey = np.full((64, 96, 3), 77, np.uint8)
     grey[:2, :2] = 0  # a speck
@@ -30,7 +30,7 @@ def test_contrast_is_the_span_of_percentiles(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_sharpness_is_the_bend_along_rows(seed):
     tile = np.random.default_rng(seed).integers(0, 256, (64, 96, 3)).astype(np.uint8)
-    grey = luma(tile)[::4]
+    grey = luma(tile)[::2]
     bend = np.minimum(np.abs(grey[:, :-4] - 2 * grey[:, 2:-2] + grey[:, 4:]), 255)
     assert tile_quality(tile).sharpness == np.percentile(bend, 99, method="inverted_cdf")
     gradient = np.abs(grey[:, 4:] - grey[:, :-4])  # of the first order: a slope would count as sharp
