@@ -1,0 +1,44 @@
+"""The slides of the benchmark, made once into a cache folder."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from . import aperio, texture
+
+WIDTH_PX, HEIGHT_PX = 12_032, 9_088  # at 0.5 µm
+GLASS_SHARE = 0.25
+HUGE_PX = (100_000, 80_000)
+HUGE_GLASS_SHARE = 0.5
+REAL = Path("slides") / "CMU-1-Small-Region.svs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Slides:
+    """Paths; `real` is None where the real slide is absent. `texture` is `real tiles` or `simulated`."""
+
+    synthetic: Path
+    synthetic_40x: Path
+    real: Path | None
+    texture: str
+
+
+def make(cache: Path, data: Path) -> Slides:
+    """The same content at 0.5 and at 0.25 µm, and the real slide of `data`."""
+    kind = "real" if texture.has_real(data) else "simulated"
+    at_20x, at_40x = (cache / f"synthetic-{kind}-{power}.svs" for power in ("20x", "40x"))
+    if not (at_20x.is_file() and at_40x.is_file()):
+        pixels = texture.paint(WIDTH_PX, HEIGHT_PX, GLASS_SHARE, data, np.random.default_rng(0))
+        aperio.write_pixels(at_20x, pixels, 0.5)
+        aperio.write_pixels(at_40x, pixels, 0.25, enlarge=2)
+    real = data / REAL
+    return Slides(at_20x, at_40x, real if real.is_file() else None, f"{kind} tiles")
+
+
+def make_huge(cache: Path, data: Path) -> Path:
+    """A slide of 100,000 × 80,000 px at 0.25 µm, of tiles that repeat."""
+    path = cache / "huge-40x.svs"
+    if not path.is_file():
+        aperio.write_repeated(path, HUGE_PX, 0.25, HUGE_GLASS_SHARE, data, np.random.default_rng(0))
+    return path

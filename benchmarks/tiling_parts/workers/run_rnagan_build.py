@@ -1,0 +1,25 @@
+"""Ours over several slides: `tile_slides` with the asked number of processes on this machine."""
+
+from pathlib import Path
+from typing import Any
+
+from worker import Request, serve
+
+from rnagan.config import TilingConfig
+from rnagan.slides.build import BuildOptions
+from rnagan.slides.sources import SlideSource
+from rnagan.slides.tiling import tile_slides
+from rnagan.workers import Workers
+
+
+def run(request: Request) -> dict[str, Any]:
+    sources = [SlideSource(Path(slide)) for slide in request["slides"]]
+    how = BuildOptions(workers=Workers(processes=request["processes"]))
+    summary = tile_slides(sources, Path(request["out"]), TilingConfig(), how, qc=False)
+    if summary.failures:
+        raise ValueError(str(summary.failures))
+    return {"tiles": summary.tiles}
+
+
+if __name__ == "__main__":
+    serve(run)
