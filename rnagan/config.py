@@ -179,6 +179,9 @@ class TilingConfig(Config):
         80.0, "what is darker in all colours over ink_width_um is black pen or border, grey level", low=0.0, high=255.0
     )
     jpeg_quality: int = setting(90, "JPEG quality of a stored tile", low=50, high=100)
+    keep_jpeg: bool = setting(
+        True, "a tile that is exactly one of the slide's own JPEG tiles is stored as it is, without a second loss"
+    )
     seed: int = setting(0, "seed of the order of tiles within a shard", low=0)
     missing_mpp: str = setting(
         "error", "a slide that says no resolution: 'error', 'skip', or its µm per px as a number"

@@ -32,8 +32,8 @@ class NativeLevel:
         self._columns = -(-self.width_px // self.tile_width_px)
         # Only TIFF's tags say whether three channels are RGB, and a JPEG decoder sees none of them: Adobe's marker
         # tells it. Aperio's RGB tiles, decoded without, are off by 200 grey levels.
-        colour_transform = 0 if page.photometric == _RGB else 1
-        marker = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([colour_transform])
+        self._is_ycbcr = page.photometric == _YCBCR
+        marker = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([self._is_ycbcr])
         tables = page.jpegtables or b""
         self._header = b"\xff\xd8" + marker + tables[2:-2]
         size = self.tile_width_px * self.tile_height_px * 3
@@ -59,6 +59,16 @@ class NativeLevel:
                 target[:] = source[: target.shape[0], : target.shape[1]]
         return out
 
+    def stored(self, x: int, y: int, width_px: int, height_px: int) -> bytes | None:
+        """The JPEG of that region as the file holds it, where the region is one of its tiles; `region` is its pixels.
+
+        None elsewhere, and where the channels are RGB, which not every decoder of JPEG understands.
+        """
+        (row, top), (column, left) = divmod(y, self.tile_height_px), divmod(x, self.tile_width_px)
+        whole = (top, left, width_px, height_px) == (0, 0, self.tile_width_px, self.tile_height_px)
+        inside = x + width_px <= self.width_px and y + height_px <= self.height_px
+        return self._read(row, column) if whole and inside and self._is_ycbcr else None
+
     def difference(self, read: Callable[[int, int, int, int], Pixels]) -> int:
         """Largest difference, in grey levels, from what `read(x, y, width_px, height_px)` gives of a few tiles.
 
@@ -76,12 +86,15 @@ class NativeLevel:
             largest = max(largest, int(np.abs(ours.astype(np.int16) - read(x, y, width, height)).max()))
         return largest
 
-    def _decode(self, row: int, column: int) -> Pixels:
+    def _read(self, row: int, column: int) -> bytes:
+        """A tile as a JPEG of its own: with the tables that TIFF keeps apart, and the marker."""
         number = row * self._columns + column
-        data = os.pread(self._descriptor, self._sizes[number], self._offsets[number])
+        return self._header + os.pread(self._descriptor, self._sizes[number], self._offsets[number])[2:]
+
+    def _decode(self, row: int, column: int) -> Pixels:
         # A buffer of the right size, because a broken or hostile header may claim any.
         buffer = np.empty((self.tile_height_px, self.tile_width_px, 3), np.uint8)
-        tile = simplejpeg.decode_jpeg(self._header + data[2:], buffer=buffer)
+        tile = simplejpeg.decode_jpeg(self._read(row, column), buffer=buffer)
         if tile.shape != buffer.shape:
             raise ValueError(f"a JPEG tile of {tile.shape[1]} × {tile.shape[0]} px in a level of other tiles")
         return tile

@@ -119,6 +119,18 @@ class Slide:
         # An average over areas is exact for a whole factor; for others its blur would beat across the tile.
         return np.asarray(image.resize((size_px, size_px), Image.Resampling.HAMMING, box=(0, 0, span, span)))
 
+    def stored_jpeg(self, x: int, y: int, size_px: int, mpp: float) -> bytes | None:
+        """The JPEG that the slide itself holds of what `read` gives, where there is one: the same pixels."""
+        level, factor = self.plan(mpp)
+        native = self._native_level(level) if factor == 1 else None
+        if native is None:
+            return None
+        downsample = self.level_downsamples[level]
+        column, row = round(x / downsample), round(y / downsample)
+        if max(abs(x / downsample - column), abs(y / downsample - row)) >= _WHOLE_PX or min(column, row) < 0:
+            return None
+        return native.stored(column, row, size_px, size_px)
+
     def thumbnail(self, mpp: float) -> tuple[NDArray[np.uint8], float]:
         """The whole slide at `mpp` (or at level 0 where that is coarser), read in pieces.
 

@@ -124,7 +124,8 @@ def _add_tiles(shard: ShardWriter, slide: Slide, candidates: Candidates, config:
                 tile = slide.read(x, y, config.tile_px, config.mpp)
                 outcomes[n] = _judge(tile, config)
                 if outcomes[n] == KEPT:
-                    pile.put(n, encode(tile, config.jpeg_quality))
+                    stored = slide.stored_jpeg(x, y, config.tile_px, config.mpp) if config.keep_jpeg else None
+                    pile.put(n, stored or encode(tile, config.jpeg_quality))
         for n in order[:begun].tolist():
             if n in pile:
                 x, y = positions[n].tolist()

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,14 @@ import webdataset as wds
 from PIL import Image
 
 from rnagan.config import TilingConfig
+from rnagan.data.check import check_folder
+from rnagan.data.images import decode_image
 from rnagan.data.index import open_dataset
 from rnagan.data.pile import Pile
+from rnagan.data.records import write_digest
 from rnagan.files import read_json, sha256_of_file
 from rnagan.slides.build import BuildOptions
+from rnagan.slides.reader import Slide
 from rnagan.slides.sources import find_sources
 from rnagan.slides.tiling import REASONS, tile_slide
 from rnagan.slides.tiling import tile_slides as build
@@ -220,6 +225,53 @@ def test_a_40x_slide_gives_the_tiles_of_its_means_over_2_by_2(make_slide, tmp_pa
         about, x, y = sample["json"], sample["json"]["x"] // 2, sample["json"]["y"] // 2
         assert about["mpp"] == 0.5
         assert np.abs(sample["jpg"] - half[y : y + 128, x : x + 128]).mean() < 3
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_slides_own_tiles_are_stored_without_a_second_loss(make_slide, tmp_path, keep):
+    """What a reader of the shard sees is what OpenSlide shows, to the last bit."""
+    image = make_slide.smooth_image(700, 1100)
+    path = make_slide("a.svs", image, photometric="ycbcr", subsampling=(2, 2))
+    config = CONFIG.replace(tile_px=256, keep_jpeg=keep, ink=False)
+    assert tile_slide(path, tmp_path, config)["tiles"] == 8
+    differences = []
+    with Slide(path, native=False) as slide:
+        for sample in wds.WebDataset(f"file:{tmp_path}/a.tar", shardshuffle=False):
+            about = json.loads(sample["json"])
+            seen = np.asarray(Image.open(io.BytesIO(sample["jpg"])).convert("RGB")).astype(int)
+            assert np.array_equal(seen, decode_image(sample["jpg"]))
+            differences.append(np.abs(seen - slide.read(about["x"], about["y"], 256, 0.5)).max())
+    assert (max(differences) == 0) == keep and max(differences) < 10
+    assert check_folder_is_sound(tmp_path)
+
+
+def check_folder_is_sound(folder):
+    write_digest(folder)
+    return check_folder(folder, decode=True).findings == []
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "as_stored"),
+    [
+        ({"photometric": "ycbcr", "subsampling": (2, 2)}, {}, True),
+        ({"photometric": "ycbcr", "subsampling": (2, 2), "side": 240}, {}, False),  # cut from four
+        ({"photometric": "ycbcr", "subsampling": (2, 2)}, {"mpp": 0.7}, False),  # resampled
+        ({"photometric": "ycbcr", "subsampling": (2, 2)}, {"tile_px": 128}, False),  # a quarter of one
+        ({"compression": 33005}, {}, False),
+    ],
+)
+def test_only_whole_tiles_of_the_slide_are_stored_as_they_are(make_slide, tmp_path, options, change, as_stored):
+    path = make_slide("a.svs", make_slide.smooth_image(700, 1100), **options)
+    config = CONFIG.replace(tile_px=256, ink=False).replace(**change)
+    kept, anew = (tile_slide(path, tmp_path / str(n), config.replace(keep_jpeg=n > 0)) for n in (1, 0))
+    assert kept["tiles"] == anew["tiles"] > 0 and (kept["sha256"] != anew["sha256"]) == as_stored
+
+
+def test_rgb_tiles_are_encoded_anew_since_not_every_decoder_knows_them(make_slide, tmp_path):
+    path = make_slide.unmarked_rgb("a.svs", make_slide.smooth_image(700, 1100))
+    config = CONFIG.replace(tile_px=256, ink=False)
+    kept, anew = (tile_slide(path, tmp_path / str(n), config.replace(keep_jpeg=n > 0)) for n in (1, 0))
+    assert kept["sha256"] == anew["sha256"] and kept["tiles"] == 8
 
 
 def test_kill_at_any_moment_leaves_nothing_that_is_trusted(make_slide, tmp_path):
