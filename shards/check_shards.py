@@ -42,13 +42,16 @@ def main(context, folder, decode, repair, adopt, mpp, seed, workers):
         click.echo(str(finding), err=True)
     if len(findings) > LISTED:
         click.echo(f"… and {len(findings) - LISTED:,} more.", err=True)
+    for finding in report.mended[:LISTED]:
+        click.echo(str(finding))
     if report.leftovers:
         click.echo(
             f"{report.leftovers} temporary names of builds that run or were killed; the next build deletes these."
         )
+    mended = f"{len(report.mended):,} mended, " if repair else ""
     click.echo(
         f"{folder}: {report.slides:,} slides, {report.tiles:,} tiles, {report.bytes / 1e6:,.0f} MB read in "
-        f"{time.monotonic() - began:.1f} s; {len(findings):,} findings."
+        f"{time.monotonic() - began:.1f} s; {mended}{len(findings):,} findings."
     )
     context.exit(1 if findings else 0)
 

@@ -1,18 +1,19 @@
 """Adopts WebDataset tars made by others: writes an index and a record beside each, and leaves the tar as it is."""
 
 import functools
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rnagan import __version__, progress
+from rnagan import progress
 from rnagan.cohort.names import check_shard_name
-from rnagan.data.check import Finding, index_rows, read_description, sample_problems
+from rnagan.data.check import Finding, index_rows, is_positive, same_mpp, sample_problems
 from rnagan.data.images import EXTENSIONS, image_size
 from rnagan.data.records import (
     INDEX,
-    RECORD_FORMAT,
     TAR,
-    VERSION,
+    make_record,
     name_kind,
     read_records,
     write_digest,
@@ -20,9 +21,23 @@ from rnagan.data.records import (
     write_record,
 )
 from rnagan.data.tars import Member, scan_tar
-from rnagan.files import atomic_path, sha256_of
+from rnagan.files import atomic_path, remove_leftovers
 from rnagan.tables import first_few
 from rnagan.workers import Workers, run_each
+
+PEEKED = 16  # members of a tar, enough for one sample
+_COMPRESSED = re.compile(r".*\.(tar\.(gz|bz2|xz|zst|lz4|Z)|tgz|tbz2?|txz)")
+
+
+class Kind(NamedTuple):
+    """Side of the images and their resolution, None where nobody says it."""
+
+    tile_px: int
+    mpp: float | None
+
+
+class Refusal(Exception):  # noqa: N818
+    """Why a tar can't be adopted, a phrase."""
 
 
 def adopt_folder(
@@ -30,91 +45,133 @@ def adopt_folder(
 ) -> tuple[list[str], list[Finding]]:
     """Adopt every tar of a folder that has no record; returns the slides adopted, and what is wrong with the others.
 
-    `mpp`: resolution of the images, where the samples' json doesn't say it. `seed` draws the order of the index: the
-    first n of it are a uniform draw, whatever order the tar has. Tiles of several kinds are refused: nothing is
-    written then.
+    `mpp`: resolution that the images stand for; needed where the samples' json doesn't say it, and where it says some
+    that differ by a percent or two. `seed` draws the order of the index: the first n of it are a uniform draw, whatever
+    order the tar has. Tars of several kinds are refused, by their first samples, before anything is written; what was
+    adopted when a run is killed stays so.
     """
-    folder = Path(folder)
+    folder, workers = Path(folder), workers or Workers()
     if not folder.is_dir():
         raise FileNotFoundError(f"The folder {folder} does not exist.")
-    known = {record["slide"]: record for record in read_records(folder)}
-    tars = [path for path in sorted(folder.glob("*.tar*")) if path.name.removesuffix(TAR) not in known]
+    kinds = {
+        record["slide"]: Kind(record["options"]["tile_px"], record["options"]["mpp"]) for record in read_records(folder)
+    }
+    known = set(kinds)
+    tars = [
+        path
+        for path in sorted(folder.iterdir())
+        if (path.suffix == TAR or _COMPRESSED.fullmatch(path.name)) and path.name.removesuffix(TAR) not in known
+    ]
     if not tars and not known:
         raise FileNotFoundError(f"{folder} holds no tar.")
-    records, findings = [], []
-    with progress.bar(len(tars), "tar", "adopt") as bar:
-        for _, outcome in run_each(functools.partial(look_into, mpp, seed), tars, workers or Workers()):
-            if isinstance(outcome, Finding):
-                findings.append(outcome)
-            elif isinstance(outcome, Exception):
-                raise outcome
+    remove_leftovers(folder)
+    findings, looked_into = [], []
+    for path, found in run_each(functools.partial(peek, mpp), tars, workers):
+        if isinstance(found, Exception):
+            findings.append(_refused(path, found))
+        else:
+            kinds[path.name.removesuffix(TAR)] = found
+            looked_into.append(path)
+    if not looked_into and not known:
+        return [], sorted(findings)
+    kind = _the_one_kind(folder, kinds)
+    adopted = []
+    with progress.bar(sum(path.stat().st_size for path in looked_into), "B", "adopt", scale=True) as bar:
+        adopt = functools.partial(adopt_tar, kind, mpp is not None, seed)
+        for path, outcome in run_each(adopt, sorted(looked_into), workers):
+            if isinstance(outcome, Exception):
+                findings.append(_refused(path, outcome))
             else:
-                records.append(outcome)
-            bar.update()
-    kinds: dict[str, list[str]] = {}
-    for record in [*known.values(), *(record for record, _ in records)]:
-        kind = name_kind(record["options"]["tile_px"], record["options"]["mpp"])
-        kinds.setdefault(kind, []).append(record["slide"])
-    if len(kinds) > 1:
-        told = "; ".join(f"{kind}: {first_few(sorted(slides))}" for kind, slides in sorted(kinds.items()))
-        raise ValueError(f"{folder} mixes tiles of several kinds ({told}); move each kind to a folder of its own.")
-    for record, rows in sorted(records, key=lambda pair: pair[0]["slide"]):
-        with atomic_path(folder / (record["slide"] + INDEX)) as temporary:
-            write_index(temporary, rows)
-        write_record(folder, record)
-    if records:
+                adopted.append(outcome)
+            bar.update(path.stat().st_size)
+    if adopted or known:
         write_digest(folder)
-    return sorted(record["slide"] for record, _ in records), sorted(findings)
+    return sorted(adopted), sorted(findings)
 
 
-def look_into(mpp: float | None, seed: int, path: Path) -> tuple[dict[str, Any], list[Any]] | Finding:
-    """The record and the index rows of a tar, or why it can't be adopted."""
+def peek(mpp: float | None, path: Path) -> Kind:
+    """The kind of a tar's first sample; `Refusal` where its name or its beginning is none of ours."""
     if path.suffix != TAR:
-        return Finding(path.name, "is compressed, and tiles are read by offset; unpack it to a plain .tar")
+        raise Refusal("is compressed, and tiles are read by offset; unpack it to a plain .tar")
     try:
-        slide = check_shard_name(path.name.removesuffix(TAR))
+        check_shard_name(path.name.removesuffix(TAR))
     except ValueError as error:
-        return Finding(path.name, f"{str(error).rstrip('.')}; rename it")
-    sizes: set[tuple[int, int]] = set()
+        raise Refusal(f"{str(error).rstrip('.')}; rename it") from None
+    sizes: dict[tuple[int, int], None] = {}
+    scan = scan_tar(path, functools.partial(_note_size, sizes), most=PEEKED)
+    if scan.problems or not sizes:  # the second is told by the whole tar, if it has one
+        raise Refusal([*scan.problems, *sample_problems(scan.members), "has no image among its first members"][0])
+    (width, height), *_ = sizes
+    if width != height:
+        raise Refusal(_told_sizes(sizes))
+    return Kind(width, mpp if mpp is not None else next(filter(is_positive, _stated_mpp(scan.members)), None))
+
+
+def adopt_tar(kind: Kind, mpp_given: bool, seed: int, path: Path) -> str:
+    """Write the index and then the record of a tar whose images are all of `kind`, and return its slide.
+
+    Raises `Refusal` otherwise.
+    """
+    slide, sizes = path.name.removesuffix(TAR), dict[tuple[int, int], None]()
     scan = scan_tar(path, functools.partial(_note_size, sizes))
-    problems = [*scan.problems, *sample_problems(scan.members)]
-    if not problems and (len(sizes) != 1 or len(set(next(iter(sizes)))) != 1):
-        told = ", ".join(f"{width} × {height}" for width, height in sorted(sizes)[:4])
-        problems.append(f"has images of {told} px; all must be square and of one size")
-    said = _stated_mpp(scan.members)
-    if not problems and mpp is not None and said - {mpp}:
-        problems.append(f"says mpp {sorted(said - {mpp})[0]:g} in its json, and --mpp is {mpp:g}")
-    if not problems and len(said) > 1:
-        problems.append(f"has tiles of several mpp ({', '.join(f'{value:g}' for value in sorted(said)[:4])})")
-    if problems:
-        return Finding(path.name, problems[0])
-    options = {"tile_px": next(iter(sizes))[0], "mpp": mpp if mpp is not None else next(iter(said), None), "seed": seed}
-    record: dict[str, Any] = {
-        "format": RECORD_FORMAT,
-        "version": VERSION,
-        "slide": slide,
-        "status": "done",
-        "tiles": sum(member.extension in EXTENSIONS for member in scan.members),
-        "counts": {},
-        "sha256": scan.sha256,
-        "bytes": scan.bytes,
-        "source": {"adopted": True, "file": path.name},
-        "options": options,
-        "options_digest": sha256_of(options),
-        "versions": {"rnagan": __version__},
-    }
-    return record, index_rows(scan.members, record)
+    if problems := [*scan.problems, *sample_problems(scan.members)]:
+        raise Refusal(problems[0])
+    if set(sizes) != {(kind.tile_px, kind.tile_px)}:
+        raise Refusal(_told_sizes(sizes))
+    for value in _stated_mpp(scan.members):
+        if not (same_mpp(value, kind.mpp) or (mpp_given and value is None)):
+            others = "--mpp is" if mpp_given else "others say"
+            raise Refusal(f"says mpp {_told_mpp(value)} in its json, and {others} {_told_mpp(kind.mpp)}")
+    tiles = sum(member.extension in EXTENSIONS for member in scan.members)
+    options = {"tile_px": kind.tile_px, "mpp": kind.mpp, "seed": seed}
+    source = {"adopted": True, "file": path.name}
+    record = make_record(slide, "done", tiles, {}, source, options, {}, scan.sha256, scan.bytes)
+    with atomic_path(path.with_name(slide + INDEX)) as temporary:
+        write_index(temporary, index_rows(scan.members, record))
+    write_record(path.parent, record)
+    return slide
 
 
-def _note_size(sizes: set[tuple[int, int]], data: bytes) -> str | None:
+def _the_one_kind(folder: Path, kinds: dict[str, Kind]) -> Kind:
+    slides: dict[Kind, list[str]] = {}
+    for slide, kind in sorted(kinds.items()):
+        slides.setdefault(kind, []).append(slide)
+    if len(slides) > 1:
+        told = "; ".join(sorted(f"{name_kind(*kind)}: {first_few(names)}" for kind, names in slides.items()))
+        raise ValueError(
+            f"{folder} mixes tiles of several kinds ({told}); move each kind to a folder of its own, "
+            "or say with --mpp what they all stand for."
+        )
+    return next(iter(slides))
+
+
+def _refused(path: Path, error: Exception) -> Finding:
+    if isinstance(error, Refusal):
+        return Finding(path.name, str(error))
+    if isinstance(error, OSError):
+        return Finding(path.name, f"couldn't be read ({error.strerror or error}); see to that and start again")
+    raise error
+
+
+def _note_size(sizes: dict[tuple[int, int], None], data: bytes) -> str | None:
     try:
-        sizes.add(image_size(data))
+        sizes[image_size(data)] = None
     except ValueError as error:
         return f"which is {error}"
     return None
 
 
-def _stated_mpp(members: list[Member]) -> set[float]:
-    """Every mpp that a sample's json says."""
-    said = {(read_description(member) or {}).get("mpp") for member in members if member.extension == "json"}
-    return {float(value) for value in said if isinstance(value, int | float) and not isinstance(value, bool)}
+def _told_sizes(sizes: Iterable[tuple[int, int]]) -> str:
+    told = ", ".join(f"{width} × {height}" for width, height in sorted(sizes)[:4])
+    return f"has images of {told} px; all must be square and of one size"
+
+
+def _told_mpp(value: Any) -> str:
+    return "nothing" if value is None else f"{value:g}" if is_positive(value) else repr(value)[:20]
+
+
+def _stated_mpp(members: list[Member]) -> list[Any]:
+    """What the samples' json say of mpp, each value once; None stands for those that say nothing."""
+    said: dict[str, Any] = {member.key: None for member in members if member.extension in EXTENSIONS}
+    said |= {member.key: member.about.get("mpp") for member in members if member.about}
+    return list(dict.fromkeys(said.values()))

@@ -3,7 +3,8 @@
 import collections
 import dataclasses
 import functools
-import json
+import itertools
+import operator
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,9 @@ from rnagan.files import atomic_path, read_json, sha256_of
 from rnagan.workers import Workers, run_each
 
 AGAIN = "build this slide again"
-REPAIR = "--repair mends it"
+FETCH = "fetch this tar again"  # where it was made by others
+REPAIR, MENDED = "--repair mends it", "mended"
+MPP_TOLERANCE = 0.02  # share by which tiles may differ from the mpp of their set, where its options say no other
 _FIELDS = {
     "slide": str,
     "status": str,
@@ -58,19 +61,28 @@ class Finding(NamedTuple):
 
 @dataclasses.dataclass
 class Report:
-    """What was read, and the findings by file. `records`: those that are well-formed. `leftovers`: temporary names
-    of builds that run or were killed, which are no fault: the next build deletes the latter."""
+    """What was read, and the findings by file; `mended`: those that are no more.
+
+    `records`: those that are well-formed. `leftovers`: temporary names of builds that run or were killed, which are no
+    fault: the next build deletes the latter.
+    """
 
     slides: int = 0
     tiles: int = 0
     bytes: int = 0
     findings: list[Finding] = dataclasses.field(default_factory=list)
+    mended: list[Finding] = dataclasses.field(default_factory=list)
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     leftovers: int = 0
 
     def add(self, other: "Report") -> None:
         for field in dataclasses.fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+            setattr(self, field.name, operator.iadd(getattr(self, field.name), getattr(other, field.name)))
+
+    def mend(self) -> None:
+        """All that was found has been put right."""
+        self.mended += [Finding(file, problem.replace(REPAIR, MENDED)) for file, problem in self.findings]
+        self.findings = []
 
 
 def check_folder(
@@ -79,7 +91,7 @@ def check_folder(
     """Check every record, tar, index and sum of a folder of shards.
 
     `decode` decodes each image too. `repair` rebuilds indexes from tars that are as their record says, and the digest
-    from the records, and reports what is left; it touches no tar and deletes nothing.
+    from the records, and reports what is left; it touches no tar and deletes nothing. No build may run meanwhile.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -89,15 +101,19 @@ def check_folder(
     total = sum(path.stat().st_size for path in folder.glob("*" + TAR))
     check = functools.partial(check_slide, folder, decode=decode, repair=repair)
     with progress.bar(total, "B", "check", scale=True) as bar:
-        for _, outcome in run_each(check, slides, workers or Workers()):
-            if isinstance(outcome, Exception):
+        for slide, outcome in run_each(check, slides, workers or Workers()):
+            if isinstance(outcome, OSError):  # the disk, or a worker that died: the other slides are still checked
+                outcome = Report(1, findings=[_unread(slide, outcome)])
+            elif isinstance(outcome, Exception):
                 raise outcome
             report.add(outcome)
             bar.update(outcome.bytes)
     report.leftovers = sum(1 for _ in folder.glob(".tmp-*"))
     report.findings += _strangers(folder, set(slides))
-    report.findings += _check_digest(folder, report.records, repair)
+    if len(report.records) == len(slides):  # else the digest is made again with the slides that failed
+        report.add(_check_digest(folder, report.records, repair))
     report.findings.sort()
+    report.mended.sort()
     return report
 
 
@@ -117,27 +133,34 @@ def check_slide(folder: Path, slide: str, decode: bool = False, repair: bool = F
             Finding(path.name, "belongs to a slide without tiles; delete it") for path in (tar, index) if path.exists()
         ]
         return report
+    adopted = record["source"].get("adopted")
     if not tar.is_file():
-        report.findings.append(Finding(tar.name, f"is missing; {AGAIN}"))
+        report.findings.append(Finding(tar.name, f"is missing; {FETCH if adopted else AGAIN}"))
         return report
     tile_px = record["options"].get("tile_px")
     scan = scan_tar(tar, functools.partial(image_problem, tile_px) if decode else None)
     problems = list(_tar_problems(scan, record))
     if problems:
-        report.findings += [Finding(tar.name, f"{problem}; delete the record and {AGAIN}") for problem in problems]
+        remedy = f"{FETCH}, or adopt it anew without its record" if adopted else f"delete the record and {AGAIN}"
+        report.findings += [Finding(tar.name, f"{problem}; {remedy}") for problem in problems]
         return report
     rows = index_rows(scan.members, record)
     report.findings += [Finding(index.name, f"{problem}; {REPAIR}") for problem in _index_problems(index, rows)]
     if repair and report.findings:
         with atomic_path(index) as temporary:
             write_index(temporary, rows)
-        report.findings = []
+        report.mend()
     return report
+
+
+def _unread(slide: str, error: OSError) -> Finding:
+    name = Path(error.filename).name if error.filename else slide + TAR
+    return Finding(name, f"couldn't be checked ({error.strerror or error}); see to that and check again")
 
 
 def index_rows(members: list[Member], record: dict[str, Any]) -> list[IndexRow]:
     """The index of a tar's members: in their order, or, where others chose that, in one drawn from seed and slide."""
-    described = {member.key: read_description(member) for member in members if member.extension == "json"}
+    described = {member.key: member.about for member in members if member.extension == "json"}
     rows = [
         IndexRow(member.key, member.offset, member.size, member.crc32, *_corner(described.get(member.key) or {}))
         for member in members
@@ -171,11 +194,17 @@ def _record_problem(record: Any, slide: str) -> str | None:
             return f"has no {name}"
     if record["slide"] != slide:
         return f"says that it is of slide {record['slide']!r}"
-    if {"tile_px", "mpp"} - record["options"].keys():
+    options = record["options"]
+    if not is_positive(options.get("tile_px")) or not (
+        "mpp" in options and (options["mpp"] is None or is_positive(options["mpp"]))
+    ):
         return "doesn't say tile_px and mpp in its options"
     if record["options_digest"] != sha256_of(record["options"]):
         return "has options that their digest doesn't match"
-    if (record["status"] == "done") != bool(record["tiles"]) or bool(record["tiles"]) != bool(record["sha256"]):
+    if not isinstance(record.get("sha256", 0), str | None):
+        return "has no sha256"
+    parts = {record["status"] == "done", record["tiles"] > 0, bool(record["sha256"]), record["bytes"] > 0}
+    if len(parts) > 1 or record["tiles"] < 0:
         return f"says {record['status']} and {record['tiles']} tiles, which can't both be"
     if not all(isinstance(count, int) and count >= 0 for count in record["counts"].values()):
         return "has counts that are no numbers"
@@ -200,22 +229,41 @@ def _tar_problems(scan: TarScan, record: dict[str, Any]) -> Iterator[str]:
 
 def _description_problems(members: list[Member], record: dict[str, Any]) -> Iterator[str]:
     """Whether each KEY.json says what our format says it does; the first that doesn't is told."""
-    pairs = zip(members[::2], members[1::2], strict=False)
-    for image, description in pairs:
-        about = read_description(description)
+    slide, options = record["slide"], record["options"]
+    for image, description in itertools.zip_longest(members[::2], members[1::2]):
         key = image.key
-        if (image.extension, description.extension, description.key) != ("jpg", "json", key):
-            yield f"has not KEY.jpg and KEY.json in turn ({key}.{image.extension}, {description.key}.…)"
+        if not description or (image.extension, description.extension, description.key) != ("jpg", "json", key):
+            yield f"has not KEY.jpg and KEY.json in turn (at {key}.{image.extension})"
             return
-        if about is None or about.get("slide") != record["slide"]:
+        about = description.about
+        if about is None or about.get("slide") != slide:
             yield f"has a description of {key!r} that is no JSON or of another slide"
             return
-        if about.get("x") is not None and key != f"{record['slide']}_x{about['x']}_y{about.get('y')}":
+        if not key.startswith(f"{slide}_"):
+            yield f"has a key {key!r} that doesn't begin with its slide"
+            return
+        x, y = about.get("x"), about.get("y")
+        if (x, y) != (None, None) and key != f"{slide}_x{x}_y{y}":
             yield f"has a description of {key!r} with another position"
             return
-        if "tile_px" in about and about["tile_px"] != record["options"]["tile_px"]:
-            yield f"has a description of {key!r} with tile_px {about['tile_px']}"
+        if about.get("tile_px") != options["tile_px"]:
+            yield f"has a description of {key!r} with tile_px {about.get('tile_px')}, not {options['tile_px']}"
             return
+        if not same_mpp(about.get("mpp"), options["mpp"], options.get("mpp_tolerance", MPP_TOLERANCE)):
+            yield f"has a description of {key!r} with mpp {about.get('mpp')}, not {options['mpp']}"
+            return
+
+
+def same_mpp(stored: Any, asked: float | None, tolerance: float = MPP_TOLERANCE) -> bool:
+    """Whether tiles of `stored` mpp belong to a set of `asked` mpp: slides near it aren't resampled."""
+    if asked is None or stored is None:
+        return stored is asked
+    return is_positive(stored) and abs(asked / stored - 1) <= tolerance + 1e-4  # stored values are rounded
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value from JSON is a number above 0; NaN, infinity and true aren't."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
 
 
 def _index_problems(path: Path, rows: list[IndexRow]) -> Iterator[str]:
@@ -243,15 +291,6 @@ def _index_problems(path: Path, rows: list[IndexRow]) -> Iterator[str]:
         yield "lists its tiles in another order than the tar"
 
 
-def read_description(member: Member) -> dict[str, Any] | None:
-    """The JSON object of a .json member, or None."""
-    try:
-        about = json.loads(member.json or b"")
-    except (ValueError, RecursionError):
-        return None
-    return about if isinstance(about, dict) else None
-
-
 def _corner(about: dict[str, Any]) -> tuple[int, int]:
     """x and y of a description, -1 where they aren't whole numbers."""
     x, y = (about.get(axis) for axis in "xy")
@@ -273,23 +312,24 @@ def _strangers(folder: Path, slides: set[str]) -> Iterator[Finding]:
             yield Finding(slide + RECORD, f"{str(error).rstrip('.')}; delete it")
 
 
-def _check_digest(folder: Path, records: list[dict[str, Any]], repair: bool) -> Iterator[Finding]:
+def _check_digest(folder: Path, records: list[dict[str, Any]], repair: bool) -> Report:
     """Whether dataset.json and slides.parquet say what the records say."""
+    report = Report()
     if not records:
-        yield Finding("dataset.json", "can't be checked: the folder holds no record; build the slides")
-        return
-    records = sorted(records, key=lambda record: record["slide"])
+        report.findings = [Finding("dataset.json", "can't be checked: the folder holds no record; build the slides")]
+        return report
     try:
         dataset, slides = make_digest(folder, records)
     except ValueError as error:
-        yield Finding("dataset.json", str(error).rstrip("."))
-        return
-    stale = [name for name, same in _digest_matches(folder, dataset, slides).items() if not same]
-    if stale and repair:
+        report.findings = [Finding("dataset.json", str(error).rstrip("."))]
+        return report
+    for name, same in _digest_matches(folder, dataset, slides).items():
+        if not same:
+            report.findings.append(Finding(name, f"is missing, damaged or older than the records; {REPAIR}"))
+    if repair and report.findings:
         write_digest(folder)
-    else:
-        for name in stale:
-            yield Finding(name, f"is missing, damaged or older than the records; {REPAIR}")
+        report.mend()
+    return report
 
 
 def _digest_matches(folder: Path, dataset: dict[str, Any], slides: pd.DataFrame) -> dict[str, bool]:

@@ -1,6 +1,9 @@
 """Stored images to pixels: JPEG, and in adopted sets PNG."""
 
+import contextlib
 import io
+import struct
+from collections.abc import Iterator
 
 import numpy as np
 import simplejpeg
@@ -10,32 +13,38 @@ from PIL import Image
 EXTENSIONS = ("jpg", "jpeg", "png")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MODES = ("L", "LA", "P", "RGB", "RGBA", "1")  # what a PNG of 8 bits or fewer opens as
+_PNG_DEPTH = 24  # byte that holds the bits of a channel: Pillow takes 16 of colour for 8 without a word
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """JPEG or PNG bytes to RGB (H, W, 3) uint8; `ValueError` where they are neither, broken, or have 16 bits."""
     if not data.startswith(_PNG):
         return simplejpeg.decode_jpeg(data, colorspace="RGB")
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if image.mode not in _MODES:
-                raise ValueError(f"a PNG of mode {image.mode}; only 8 bits a channel are read")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"no readable PNG ({error})") from None
+    with _open_png(data) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def image_size(data: bytes) -> tuple[int, int]:
     """Width and height that the header says, in px."""
     if not data.startswith(_PNG):
-        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours in ("CMYK", "YCCK"):
+            raise ValueError(f"a JPEG in {colours}; only RGB and grey are read")
         return width, height
+    with _open_png(data) as image:
+        return image.size
+
+
+@contextlib.contextmanager
+def _open_png(data: bytes) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.mode not in _MODES:
                 raise ValueError(f"a PNG of mode {image.mode}; only 8 bits a channel are read")
-            return image.size
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            if data[_PNG_DEPTH] > 8:
+                raise ValueError(f"a PNG of {data[_PNG_DEPTH]} bits a channel; only 8 bits a channel are read")
+            yield image
+    except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise ValueError(f"no readable PNG ({error})") from None
 
 

@@ -1,5 +1,7 @@
 """Records, which commit shards, their indexes, and the digest of a folder of them (format: shards/README.md)."""
 
+import contextlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,7 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rnagan.files import atomic_path, read_json, sha256_of, write_json
+from rnagan import __version__
+from rnagan.files import atomic_path, sha256_of, write_json
 
 FORMAT, RECORD_FORMAT, VERSION = "rnagan-shards", "rnagan-shard", 1
 TAR, INDEX, RECORD = ".tar", ".index.parquet", ".record.json"
@@ -47,7 +50,36 @@ def read_parquet(path: Path) -> pd.DataFrame:
     Raises `OSError` or `pyarrow.ArrowException` where it is missing or damaged.
     """
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        return file.read(use_threads=False).to_pandas(use_threads=False)
+        # what pandas adds to say of its own types isn't guarded by Parquet, and isn't needed
+        return file.read(use_threads=False).to_pandas(use_threads=False, ignore_metadata=True)
+
+
+def make_record(
+    slide: str,
+    status: str,
+    tiles: int,
+    counts: dict[str, int],
+    source: dict[str, Any],
+    options: dict[str, Any],
+    versions: dict[str, str],
+    sha256: str | None = None,
+    size: int = 0,
+) -> dict[str, Any]:
+    """The record of a slide; `sha256` and `size` (bytes) are its tar's."""
+    return {
+        "format": RECORD_FORMAT,
+        "version": VERSION,
+        "slide": slide,
+        "status": status,
+        "tiles": tiles,
+        "counts": counts,
+        "sha256": sha256,
+        "bytes": size,
+        "source": source,
+        "options": options,
+        "options_digest": sha256_of(options),
+        "versions": {"rnagan": __version__, **versions},
+    }
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
@@ -56,9 +88,19 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def read_records(folder: Path | str) -> Iterator[dict[str, Any]]:
-    """The records of all committed slides of a folder, by name. A file that is no record raises `ValueError`."""
-    for path in sorted(Path(folder).glob("*" + RECORD)):
-        record = read_json(path)
+    """The records of all committed slides of a folder, by file name. A file that is no record raises `ValueError`.
+
+    One that goes while this reads is passed over: its slide is being committed anew.
+    """
+    for name in sorted(name for name in os.listdir(folder) if name.endswith(RECORD)):
+        path = os.path.join(folder, name)
+        try:
+            with open(path, "rb") as file:
+                record = json.loads(file.read())
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            raise ValueError(f"{path} is not valid JSON ({error}); delete it and build its slide again.") from None
         if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (RECORD_FORMAT, VERSION):
             raise ValueError(f"{path} is no record of version {VERSION}; delete it and build its slide again.")
         yield record
@@ -84,15 +126,20 @@ def write_digest(folder: Path | str) -> dict[str, Any]:
 
 def _states_of_records(folder: Path) -> dict[str, tuple[int, int]]:
     """Size and time of each record."""
+    states = {}
     with os.scandir(folder) as entries:
-        found = [entry for entry in entries if entry.name.endswith(RECORD)]
-        return {entry.name: (entry.stat().st_size, entry.stat().st_mtime_ns) for entry in found}
+        for entry in entries:
+            if entry.name.endswith(RECORD):
+                with contextlib.suppress(FileNotFoundError):
+                    states[entry.name] = entry.stat().st_size, entry.stat().st_mtime_ns
+    return states
 
 
 def make_digest(folder: Path, records: list[dict[str, Any]]) -> tuple[dict[str, Any], pd.DataFrame]:
-    """What `dataset.json` and `slides.parquet` must say of these records."""
+    """What `dataset.json` and `slides.parquet` must say of these records, in whatever order they come."""
     if not records:
         raise ValueError(f"{folder} holds no finished slide.")
+    records = sorted(records, key=lambda record: record["slide"] + RECORD)  # as `read_records` has them
     sizes = {(record["options"]["tile_px"], record["options"]["mpp"]) for record in records}
     if len(sizes) > 1:
         kinds = " and ".join(name_kind(*size) for size in sorted(sizes, key=str))

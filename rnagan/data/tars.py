@@ -2,30 +2,43 @@
 
 import dataclasses
 import hashlib
-import os
+import json
+import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 from rnagan.data.images import EXTENSIONS
 
 _PIECE = 1 << 20
-_BUFFER = 1 << 16  # tarfile moves what is left of it at every read
-_END = bytes(2 * tarfile.BLOCKSIZE)
-_MAX_IMAGE, _MAX_JSON = 1 << 28, 1 << 20
+_MAX_IMAGE, _MAX_JSON = 1 << 26, 1 << 20
+_END = bytes(tarfile.BLOCKSIZE)  # two by the standard; readers are content with one
+_DESCRIBED = ("slide", "x", "y", "tile_px", "mpp")  # what is kept of a KEY.json
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # the last stand for bytes that aren't UTF-8
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"(\xb5/\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+_BROKEN = (tarfile.TarError, EOFError, ValueError, ArithmeticError, LookupError, RecursionError)
 
 
 class Member(NamedTuple):
-    """A file in a tar; `key` and `extension` as WebDataset splits them, at the name's first dot. `json`: its bytes."""
+    """A file in a tar; `key` and `extension` as WebDataset splits them, at the name's first dot.
+
+    `about`: slide, x, y, tile_px and mpp, as far as they are there, of a member that is a JSON object.
+    """
 
     key: str
     extension: str
     offset: int
     size: int
     crc32: int
-    json: bytes | None
+    about: dict[str, Any] | None
 
 
 @dataclasses.dataclass
@@ -38,76 +51,160 @@ class TarScan:
     problems: list[str] = dataclasses.field(default_factory=list)
 
 
-class _Hashed:
-    """A file that sums up what is read of it."""
+class _Window:
+    """A file that is read once, from front to back, and summed up. tarfile may step back to the byte before `tell()`.
+
+    In memory are a piece of it and what is asked for at a time, which a header can't make too large.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._sum, self.bytes = file, hashlib.sha256(), 0
+        self._file, self._sum = file, hashlib.sha256()
+        self._data, self._start, self._at = b"", 0, 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, position: int) -> None:
+        if position < self._start:
+            raise ValueError("a header leads backwards")
+        self._at = position
 
     def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self._sum.update(data)
-        self.bytes += len(data)
+        if not 0 <= size <= 2 * _MAX_IMAGE:
+            raise ValueError(f"a header asks for {size:,} bytes")
+        while self._start + len(self._data) < self._at + size and self._read_on():
+            pass
+        data = self._data[self._at - self._start : self._at - self._start + size]
+        self._at += len(data)
         return data
 
-    def hexdigest(self) -> str:
-        while self.read(_PIECE):
-            pass
-        return self._sum.hexdigest()
+    def finish(self) -> tuple[str, int]:
+        """Read the rest; sha256 and size of the file."""
+        self._at = self._start + len(self._data)
+        while self._read_on():
+            self._at = self._start + len(self._data)
+        return self._sum.hexdigest(), self._at
+
+    def _read_on(self) -> bool:
+        piece = self._file.read(_PIECE)
+        self._sum.update(piece)
+        passed = min(max(self._at - 1 - self._start, 0), len(self._data))
+        self._data, self._start = self._data[passed:] + piece, self._start + passed
+        return bool(piece)
 
 
-def scan_tar(path: Path, look: Callable[[bytes], str | None] | None = None) -> TarScan:
+class _Faults:
+    """What is wrong with members: each fault once, with the first member that has it and how many do."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[str, int]] = {}
+
+    def add(self, name: str, fault: str) -> None:
+        first, count = self._found.get(fault, (name, 0))
+        self._found[fault] = first, count + 1
+
+    def phrases(self) -> Iterator[str]:
+        for fault, (name, count) in self._found.items():
+            yield f"holds {name!r}, {fault}" + (f" (and {count - 1:,} more)" if count > 1 else "")
+
+
+def scan_tar(path: Path, look: Callable[[bytes], str | None] | None = None, most: int | None = None) -> TarScan:
     """Read a tar of any size in bounded memory.
 
-    `look` is given the bytes of every image, and returns what is wrong with it or None.
+    `look` is given the bytes of every image, and returns what is wrong with it or None. `most`: stop after so many
+    members, without the sum and without a look at the end. Raises `OSError` where the disk fails.
     """
-    scan = TarScan()
+    scan, faults = TarScan(), _Faults()
     with open(path, "rb") as file:
-        hashed = _Hashed(file)
+        window = _Window(file)
+        if kind := _compression(window):
+            scan.problems.append(f"is compressed ({kind}), and tiles are read by offset; unpack it to a plain .tar")
+            return scan
         try:
-            with tarfile.open(fileobj=hashed, mode="r|", bufsize=_BUFFER) as tar:  # type: ignore[call-overload]
-                for info in tar:
-                    scan.members.extend(_read_member(tar, info, scan, look))
-        except (tarfile.TarError, EOFError, UnicodeDecodeError, OverflowError, ValueError) as error:
-            scan.problems.append(f"is truncated or no tar ({error})")
-        scan.sha256 = hashed.hexdigest()
-        scan.bytes = hashed.bytes
-        file.seek(-min(scan.bytes, len(_END)), os.SEEK_END)
-        if not scan.problems and file.read() != _END:
-            scan.problems.append("lacks the two blocks that end a tar, and may be truncated")
+            tar = tarfile.TarFile(fileobj=window, encoding="utf-8")  # type: ignore[arg-type]
+            last = -1
+            while (info := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # they would grow with the tar
+                if info.offset <= last or info.size < 0:
+                    raise ValueError("a header leads backwards")
+                last = info.offset
+                if member := _read_member(window, info, faults, look):
+                    scan.members.append(member)
+                if most and len(scan.members) >= most:
+                    return scan
+            scan.problems += faults.phrases()
+            scan.problems += _end_problems(window, tar.offset)
+        except _BROKEN as error:
+            scan.problems += [*faults.phrases(), f"is truncated or no tar ({error})"]
+        scan.sha256, scan.bytes = window.finish()
     return scan
 
 
+def _compression(window: _Window) -> str | None:
+    start = window.read(8)
+    window.seek(0)
+    return next((kind for magic, kind in _COMPRESSED.items() if start.startswith(magic)), None)
+
+
+def _end_problems(window: _Window, end: int) -> Iterator[str]:
+    """Whether the last member is followed by zeros alone: tarfile takes a damaged header for the end of the tar."""
+    window.seek(end)
+    last, blank = b"", True
+    while piece := window.read(_PIECE):
+        blank = blank and piece.count(0) == len(piece)
+        last = (last + piece)[-len(_END) :]
+    if last != _END:
+        yield "lacks the two blocks that end a tar, and may be truncated"
+    elif not blank:
+        yield f"has a damaged header, or a second tar joined to it, at byte {end:,}"
+
+
 def _read_member(
-    tar: tarfile.TarFile, info: tarfile.TarInfo, scan: TarScan, look: Callable[[bytes], str | None] | None
-) -> Iterator[Member]:
-    """The member, unless it isn't a plain file under a plain name."""
-    if info.isdir():
-        return
+    window: _Window, info: tarfile.TarInfo, faults: _Faults, look: Callable[[bytes], str | None] | None
+) -> Member | None:
+    """The member, unless it is a folder, or no plain file under a plain name."""
     name = info.name.removeprefix("./")
-    if not info.isreg() or info.issparse():
-        scan.problems.append(f"holds {name!r}, which is no plain file")
-        return
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        scan.problems.append(f"holds {name!r}, a name that leads out of a folder")
-        return
     folder, _, base = name.rpartition("/")
-    stem, dot, extension = base.partition(".")
-    if not stem or not dot:
-        scan.problems.append(f"holds {name!r}, which is no sample (KEY.jpg and KEY.json)")
-        return
+    stem, _, extension = base.partition(".")
     extension = extension.lower()
     is_image, is_json = extension in EXTENSIONS, extension == "json"
-    if info.size > (_MAX_JSON if is_json else _MAX_IMAGE):
-        scan.problems.append(f"holds {name!r} of {info.size:,} bytes, too large for a sample")
-        return
-    stream = tar.extractfile(info)
-    assert stream is not None
-    data = stream.read()
+    if fault := _fault(name, stem, extension, info):
+        faults.add(name, fault)
+        return None
+    if info.isdir():
+        return None
+    window.seek(info.offset_data)
+    data = window.read(info.size)
     if len(data) < info.size:
-        scan.problems.append(f"is truncated in the middle of {name!r}")
-        return
+        raise ValueError(f"it ends in the middle of {name!r}")
     if look and is_image and (problem := look(data)):
-        scan.problems.append(f"holds {name!r}, {problem}")
+        faults.add(name, problem)
     key = f"{folder}/{stem}" if folder else stem
-    yield Member(key, extension, info.offset_data, info.size, zlib.crc32(data), data if is_json else None)
+    about = _description(data) if is_json else None
+    return Member(key, extension, info.offset_data, info.size, zlib.crc32(data), about)
+
+
+def _fault(name: str, stem: str, extension: str, info: tarfile.TarInfo) -> str | None:
+    if name.startswith("/") or ".." in name.split("/"):
+        return "a name that leads out of a folder"
+    if info.isdir():
+        return None
+    if not info.isreg() or info.issparse():
+        return "which is no plain file"
+    if not stem or not extension:
+        return "which is no sample (KEY.jpg and KEY.json)"
+    if _UNPRINTABLE.search(name):
+        return "a name with control characters or not in UTF-8"
+    most = _MAX_JSON if extension == "json" else _MAX_IMAGE
+    return f"of more than {most >> 20} MiB, too large for a sample" if info.size > most else None
+
+
+def _description(data: bytes) -> dict[str, Any] | None:
+    """What is kept of a JSON object, or None. Lists and objects in the place of a value are left out."""
+    try:
+        about = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(about, dict):
+        return None
+    return {name: about[name] for name in _DESCRIBED if isinstance(about.get(name, []), str | int | float | None)}

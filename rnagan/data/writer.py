@@ -8,19 +8,17 @@ import zlib
 from pathlib import Path
 from typing import Any, Self
 
-from rnagan import __version__
 from rnagan.cohort.names import check_shard_name
 from rnagan.data.records import (
     INDEX,
     RECORD,
-    RECORD_FORMAT,
     TAR,
-    VERSION,
     IndexRow,
+    make_record,
     write_index,
     write_record,
 )
-from rnagan.files import scratch_prefix, sha256_of, sha256_of_file
+from rnagan.files import scratch_prefix, sha256_of_file
 
 
 class ShardWriter:
@@ -69,20 +67,7 @@ class ShardWriter:
         decide the shard's bytes, among them tile_px and mpp.
         """
         self._tar.close()
-        record = {
-            "format": RECORD_FORMAT,
-            "version": VERSION,
-            "slide": self.slide,
-            "status": status,
-            "tiles": self.tiles,
-            "counts": counts,
-            "sha256": None,
-            "bytes": 0,
-            "source": source,
-            "options": options,
-            "options_digest": sha256_of(options),
-            "versions": {"rnagan": __version__, **versions},
-        }
+        record = make_record(self.slide, status, self.tiles, counts, source, options, versions)
         if self.tiles:
             tar = self._temporary(TAR)
             record |= {"sha256": sha256_of_file(tar), "bytes": tar.stat().st_size}
@@ -97,12 +82,9 @@ class ShardWriter:
         return record
 
     def _append(self, name: str, data: bytes) -> int:
-        member = tarfile.TarInfo(name)  # time, owner and mode are fixed by TarInfo's defaults: 0, root, 0644
-        member.size = len(data)
-        header = member.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
+        header = tar_header(name, len(data))
         offset = self._tar.offset + len(header)
         padding = bytes(-len(data) % tarfile.BLOCKSIZE)
-        # As TarFile.addfile does, without its copy of the header and its loop over pieces: a tenth of a tile's time.
         self._tar.fileobj.write(b"".join((header, data, padding)))
         self._tar.offset = offset + len(data) + len(padding)
         return offset
@@ -112,3 +94,20 @@ class ShardWriter:
 
     def _temporary(self, suffix: str) -> Path:
         return Path(self._scratch.name) / (self.slide + suffix)
+
+
+_HEADER = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)  # time, owner and mode of its defaults: 0, root, 0644
+_SIZE, _CHECKSUM = slice(124, 135), slice(148, 156)
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The header of a plain file of at most 100 bytes of name and 8 GiB: what `TarInfo.tobuf` makes, in a fifth of its
+    time, which is a twentieth of a tile's.
+    """
+    header, encoded = bytearray(_HEADER), name.encode()
+    assert len(encoded) <= 100 and size < 8**11
+    header[: len(encoded)] = encoded
+    header[_SIZE] = b"%011o" % size
+    header[_CHECKSUM] = b" " * 8
+    header[_CHECKSUM] = b"%06o\0 " % sum(header)
+    return bytes(header)

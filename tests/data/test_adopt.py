@@ -1,9 +1,13 @@
+import bz2
+import gzip
 import io
+import lzma
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import simplejpeg
@@ -16,6 +20,8 @@ from rnagan.data.images import decode_image
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import TileReader, tile_batches
 from rnagan.data.order import TileOrder
+from rnagan.data.records import write_record
+from rnagan.workers import Workers
 
 SCRIPT = Path(__file__).parents[2] / "shards" / "check_shards.py"
 
@@ -33,6 +39,16 @@ def png(n, mode="RGB", side=24):
     image = Image.fromarray(tile(n, side))
     (image.quantize(4) if mode == "P" else image.convert(mode)).save(data, format="PNG")
     return data.getvalue()
+
+
+def cmyk():
+    data = io.BytesIO()
+    Image.new("CMYK", (24, 24)).save(data, "JPEG")
+    return data.getvalue()
+
+
+def png_of_16_bits():
+    return imagecodecs.png_encode(np.full((24, 24, 3), 40_000, np.uint16))
 
 
 def write_tar(path, members, **options):
@@ -120,6 +136,14 @@ def test_png_of_16_bits_is_refused(tmp_path):
         ("a.tar", [("../a.jpg", jpeg(1))], "a name that leads out of a folder"),
         ("a.tar", [("a.jpg", jpeg(1)), ("a.json", b'{"mpp": 1.0}')], "says mpp 1 in its json, and --mpp is 0.5"),
         ("a.0.tar", [("a.jpg", jpeg(1))], "a.0.tar: 'a.0' can't name a shard"),
+        ("a.tar", [("a.jpg", jpeg(1)), ("a.json", b'{"mpp": NaN}')], "says mpp nan in its json, and --mpp is 0.5"),
+        ("a.tar", [("a.jpg", jpeg(1)), ("a.json", b'{"mpp": -1}')], "says mpp -1 in its json"),
+        ("a.tar", [("a.jpg", jpeg(1)), ("a.json", b'{"mpp": 1' + b"0" * 400 + b"}")], "says mpp 1000000000000000"),
+        ("a.tar", [("a.jpg", jpeg(1)), ("a.json", b'{"mpp": "0.5"}')], "says mpp '0.5' in its json"),
+        ("a.tar", [("slide.svs_1.jpg", jpeg(1))], "has 0 images (svs_1.jpg) under the key 'slide'"),
+        ("a.tar", [("\udcff.jpg", jpeg(1))], "a name with control characters or not in UTF-8"),
+        ("a.tar", [("a.jpg", cmyk())], "which is a JPEG in CMYK"),
+        ("a.tar", [("a.png", png_of_16_bits())], "which is a PNG of 16 bits a channel"),
     ],
 )
 def test_what_cannot_be_adopted_is_told_and_the_rest_taken(tmp_path, name, members, sentence):
@@ -140,6 +164,83 @@ def test_compressed_and_truncated_tars_are_refused(tmp_path):
     assert not (tmp_path / "dataset.json").exists()
     (tmp_path / "cut.tar").write_bytes(whole[: whole.index(b"5.jpg")])  # between two samples
     assert "cut.tar: lacks the two blocks that end a tar" in str(adopt_folder(tmp_path)[1][1])
+
+
+def test_a_tar_that_is_damaged_or_joined_in_its_middle_is_refused(tmp_path):
+    """tarfile takes a damaged header for the end, and would silently leave out what follows."""
+    whole = write_tar(tmp_path / "a.tar", [(f"{n}.jpg", jpeg(n)) for n in range(9)]).read_bytes()
+    damaged = bytearray(whole)
+    damaged[whole.index(b"5.jpg")] ^= 1
+    (tmp_path / "a.tar").write_bytes(damaged)
+    (tmp_path / "b.tar").write_bytes(whole + whole)
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        assert len(tar.getnames()) == 5
+    adopted, findings = adopt_folder(tmp_path)
+    assert adopted == [] and [finding.file for finding in findings] == ["a.tar", "b.tar"]
+    assert all("has a damaged header, or a second tar joined to it" in finding.problem for finding in findings)
+
+
+def test_an_adopted_tar_that_changed_is_not_to_be_built(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [("a.jpg", jpeg(0))])
+    adopt_folder(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    (finding,) = check_folder(tmp_path).findings
+    assert str(finding).endswith("(sha256 differs); fetch this tar again, or adopt it anew without its record")
+    path.unlink()
+    assert [str(finding) for finding in check_folder(tmp_path).findings] == ["a.tar: is missing; fetch this tar again"]
+
+
+def test_a_tar_that_is_compressed_by_another_name(tmp_path):
+    whole = write_tar(tmp_path / "a.tar", [("a.jpg", jpeg(0))]).read_bytes()
+    for kind, pack in (("gzip", gzip.compress), ("bzip2", bz2.compress), ("xz", lzma.compress)):
+        (tmp_path / "a.tar").write_bytes(pack(whole))
+        (finding,) = adopt_folder(tmp_path)[1]
+        assert finding.problem.startswith(f"is compressed ({kind}), and tiles are read by offset")
+    (tmp_path / "a.tar").write_bytes(whole)
+    (tmp_path / "a.tar.md5").write_text("no tar at all")
+    assert adopt_folder(tmp_path) == (["a"], [])
+
+
+def test_scanners_that_differ_by_a_percent_are_one_set_where_mpp_says_so(tmp_path):
+    for name, mpp in (("a", b"0.4942"), ("b", b"0.5017")):
+        write_tar(tmp_path / f"{name}.tar", [("k.jpg", jpeg(0)), ("k.json", b'{"mpp": ' + mpp + b"}")])
+    with pytest.raises(ValueError, match="24 px at 0.4942 µm: a; 24 px at 0.5017 µm: b.*or say with --mpp"):
+        adopt_folder(tmp_path)
+    assert adopt_folder(tmp_path, mpp=0.5) == (["a", "b"], [])
+    assert open_dataset(tmp_path).mpp == 0.5 and check_folder(tmp_path).findings == []
+
+
+def test_samples_that_say_nothing_beside_others_that_do(tmp_path):
+    write_tar(tmp_path / "a.tar", [("k.jpg", jpeg(0)), ("k.json", b'{"mpp": 0.25}'), ("l.jpg", jpeg(1))])
+    (finding,) = adopt_folder(tmp_path)[1]
+    assert finding.problem == "says mpp nothing in its json, and others say 0.25"
+    assert adopt_folder(tmp_path, mpp=0.25) == (["a"], [])
+
+
+def test_what_was_adopted_before_a_kill_stays_so(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        write_tar(tmp_path / f"{name}.tar", [("k.jpg", jpeg(0))])
+    with monkeypatch.context() as patch:
+        records = iter([write_record])
+        patch.setattr("rnagan.data.adopt.write_record", lambda *what: next(records)(*what))  # the second one stops it
+        with pytest.raises(StopIteration):
+            adopt_folder(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.record.json")] == ["a.record.json"]
+    assert adopt_folder(tmp_path) == (["b", "c"], [])
+    (tmp_path / "dataset.json").unlink()  # killed before the digest
+    assert adopt_folder(tmp_path) == ([], []) and len(open_dataset(tmp_path).slides) == 3
+
+
+def test_several_processes_adopt_the_same(tmp_path):
+    for name in "abc":
+        members = [(f"{n}.jpg", jpeg(n)) for n in range(12)]
+        write_tar(tmp_path / "one" / f"{name}.tar", members)
+        write_tar(tmp_path / "two" / f"{name}.tar", members)
+    assert adopt_folder(tmp_path / "one") == adopt_folder(tmp_path / "two", workers=Workers(2)) == (["a", "b", "c"], [])
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
 def test_several_kinds_are_refused_before_anything_is_written(tmp_path):

@@ -1,8 +1,10 @@
+import hashlib
 import io
 import shutil
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ import simplejpeg
 
 from rnagan.data.check import check_folder
 from rnagan.data.index import open_dataset
-from rnagan.data.records import write_digest
+from rnagan.data.records import read_parquet, write_digest
+from rnagan.data.tars import scan_tar
 from rnagan.data.writer import ShardWriter
-from rnagan.files import read_json, sha256_of_file, write_json
+from rnagan.files import read_json, sha256_of, sha256_of_file, write_json
 from rnagan.workers import Workers
 
 SCRIPT = Path(__file__).parents[2] / "shards" / "check_shards.py"
@@ -166,6 +169,14 @@ def entries(folder):
         (lambda e: [*e, *e[:2]], "under the key 'a_x0_y0', and must have one"),
         (lambda e: [e[1], e[0], *e[2:]], "has not KEY.jpg and KEY.json in turn"),
         (lambda e: e[:4], "has 2 tiles, and its record says 3"),
+        (lambda e: e[:-1], "has not KEY.jpg and KEY.json in turn (at a_x2_y4.jpg)"),
+        (lambda e: [*e, ("a_x2_y4.pickle", b"x")], "has not KEY.jpg and KEY.json in turn (at a_x2_y4.pickle)"),
+        (lambda e: [(n.replace("a_", "b_"), d) for n, d in e], "has a key 'b_x0_y0' that doesn't begin with its slide"),
+        (lambda e: [e[0], ("a_x0_y0.json", e[1][1].replace(b"24", b"32")), *e[2:]], "with tile_px 32, not 24"),
+        (lambda e: [e[0], ("a_x0_y0.json", e[1][1].replace(b"0.5", b"0.48")), *e[2:]], "with mpp 0.48, not 0.5"),
+        (lambda e: [e[0], ("a_x0_y0.json", e[1][1].replace(b"0.5", b"null")), *e[2:]], "with mpp None, not 0.5"),
+        (lambda e: [("a\udcff.jpg", b"x"), *e], "a name with control characters or not in UTF-8"),
+        (lambda e: [("../a.jpg", b"x"), ("../b.jpg", b"x"), *e], "a name that leads out of a folder (and 1 more)"),
         (lambda e: [e[0], ("a_x0_y0.json", e[3][1]), *e[2:]], "has a description of 'a_x0_y0' with another position"),
         (lambda e: [e[0], ("a_x0_y0.json", b'{"slide": "c"}'), *e[2:]], "that is no JSON or of another slide"),
         (lambda e: [e[0], ("a_x0_y0.json", b"[" * 100_000), *e[2:]], "that is no JSON or of another slide"),
@@ -224,6 +235,140 @@ def test_repair_rebuilds_what_it_can_and_touches_no_tar(folder):
     assert not (folder / "a.index.parquet").exists()
 
 
+def test_slides_near_the_resolution_asked_for_are_not_resampled_and_say_their_own(folder):
+    rewrite_tar(folder, [(name, data.replace(b"0.5", b"0.4942")) for name, data in entries(folder)])
+    check_folder(folder, repair=True)
+    assert findings(folder) == []
+
+
+def test_names_that_sort_otherwise_with_a_suffix(folder):
+    """`a-b.record.json` comes before `a.record.json`, and `a` before `a-b`."""
+    with ShardWriter(folder, "a-b") as shard:
+        shard.commit("no_tiles", {}, {}, OPTIONS, {})
+    write_digest(folder)
+    assert findings(folder) == []
+
+
+def test_a_tar_with_another_behind_it(folder):
+    whole = (folder / "a.tar").read_bytes()
+    (folder / "a.tar").write_bytes(whole + (folder / "c.tar").read_bytes())
+    change_record(folder, sha256=sha256_of_file(folder / "a.tar"), bytes=(folder / "a.tar").stat().st_size)
+    (told,) = [text for text in findings(folder) if text.startswith("a.")]
+    at = max(n for n in range(0, len(whole), 512) if any(whole[n : n + 512])) + 512
+    assert told.startswith(f"a.tar: has a damaged header, or a second tar joined to it, at byte {at:,}")
+
+
+def test_a_disk_that_fails_spoils_the_check_of_one_file(folder):
+    (folder / "a.tar").unlink()
+    (folder / "a.tar").symlink_to("/proc/self/mem")  # a file that can be opened and not read
+    (folder / "c.index.parquet").unlink()
+    assert findings(folder) == [
+        "a.tar: couldn't be checked (Input/output error); see to that and check again",
+        "c.index.parquet: is missing; --repair mends it",
+    ]
+
+
+def test_a_broken_record_keeps_nothing_else_from_being_mended(folder):
+    digest = (folder / "dataset.json").read_bytes()
+    change_record(folder, version=9)
+    (folder / "c.index.parquet").unlink()
+    report = check_folder(folder, repair=True)
+    assert [str(finding) for finding in report.findings] == [
+        "a.record.json: is no record of version 1; delete it and build this slide again"
+    ]
+    assert [str(finding) for finding in report.mended] == ["c.index.parquet: is missing; mended"]
+    assert (folder / "dataset.json").read_bytes() == digest
+    (folder / "a.record.json").unlink()  # as it says
+    assert [finding.file for finding in check_folder(folder, repair=True).mended] == ["dataset.json", "slides.parquet"]
+    assert open_dataset(folder).slides["slide"].tolist() == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tile_px": [24], "mpp": 0.5}, {"tile_px": 24}, {"tile_px": 24, "mpp": "0.5"}, {"tile_px": True, "mpp": None}],
+)
+def test_a_record_of_odd_options_that_vouches_for_them(folder, options):
+    change_record(folder, options=options, options_digest=sha256_of(options))
+    told = "a.record.json: doesn't say tile_px and mpp in its options; delete it and build this slide again"
+    assert findings(folder) == [told]
+
+
+def said(path):
+    """What a file says of the shards: what follows from the source and the versions of programs is left out."""
+    if path.suffix == ".parquet":
+        return read_parquet(path).to_dict("list")
+    value = read_json(path)
+    return {name: value[name] for name in value if name not in ("source", "versions")}
+
+
+@pytest.mark.parametrize("name", ["a.record.json", "b.record.json", "dataset.json", "slides.parquet"])
+def test_no_flipped_byte_of_a_record_or_the_digest_passes_unseen(folder, name):
+    random, path = np.random.default_rng(len(name)), folder / name
+    before, sound, harmless = path.read_bytes(), said(path), 0
+    for at in random.choice(len(before), 60, replace=False).tolist():
+        flip(path, at)
+        if not findings(folder):
+            harmless += 1
+            assert said(path) == sound, at
+        path.write_bytes(before)
+    assert harmless < 50 and findings(folder) == []
+
+
+def test_tars_with_mad_headers_are_refused_and_nothing_else_happens(tmp_path):
+    """A stranger's tar: sizes, types and names of members are changed, and their sums made to fit."""
+    random, path, refused = np.random.default_rng(3), tmp_path / "x.tar", 0
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for n in range(6):
+            info = tarfile.TarInfo(f"{'long' * 40}{n}.jpg" if n % 2 else f"é{n}.jpg")
+            info.size, info.mtime = 700, 0.5
+            tar.addfile(info, io.BytesIO(random.bytes(700)))
+    sound = path.read_bytes()
+    headers = [at for at in range(0, len(sound), 512) if sound[at + 257 : at + 262] == b"ustar"]
+    assert len(headers) >= 12 and len(scan_tar(path).members) == 6 and scan_tar(path).problems == []
+    for _ in range(300):
+        data, at = bytearray(sound), int(random.choice(headers))
+        field = random.choice([124, 156, 0, 512, 345])  # size, type, name, what follows, prefix
+        data[at + field : at + field + 8] = [random.bytes(8), b"\xff" * 8, b"00000000", b"gLKxSV13"][random.integers(4)]
+        data[at + 148 : at + 156] = b" " * 8
+        data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+        path.write_bytes(data)
+        scan = scan_tar(path)
+        assert scan.bytes == len(data) and scan.sha256 == hashlib.sha256(data).hexdigest()
+        refused += bool(scan.problems)
+    assert refused > 100
+
+
+def test_a_size_that_leads_backwards_ends(tmp_path):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(tarfile.TarInfo("a.jpg"))
+        tar.addfile(tarfile.TarInfo("b.jpg"))
+    data = bytearray(path.read_bytes())
+    for size in (-512, -1024, -(2**40)):
+        data[512 + 124 : 512 + 136] = b"\xff" + (size).to_bytes(11, "big", signed=True)
+        data[512 + 148 : 512 + 156] = b" " * 8
+        data[512 + 148 : 512 + 156] = b"%06o\0 " % sum(data[512:1024])
+        path.write_bytes(data)
+        assert len(scan_tar(path).problems) == 1
+
+
+def test_a_large_tar_takes_little_memory(tmp_path):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as tar:
+        for n in range(40):
+            info = tarfile.TarInfo(f"{n}.jpg")
+            info.size = 2_000_000
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+        for n in range(3000):
+            info = tarfile.TarInfo(f"{n}.cls")
+            tar.addfile(info)
+    tracemalloc.start()
+    scan = scan_tar(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(scan.members) == 3040 and scan.bytes > 80e6 and peak < 10e6
+
+
 def test_the_script_tells_and_mends(folder):
     def run(*arguments):
         return subprocess.run([sys.executable, SCRIPT, folder, *arguments], capture_output=True, text=True, check=False)
@@ -233,5 +378,8 @@ def test_the_script_tells_and_mends(folder):
     change_index(folder, swap_offsets)
     wrong = run("--processes", "2")
     assert wrong.returncode == 1 and "a.index.parquet: has another offset" in wrong.stderr
-    assert run("--repair").returncode == 0 and run().returncode == 0
+    mended = run("--repair")
+    assert mended.returncode == 0 and "1 mended, 0 findings." in mended.stdout
+    assert "a.index.parquet: has another offset than the tar for 2 tiles (a_x0_y0); mended" in mended.stdout
+    assert run().returncode == 0
     assert "for --index" in run("--mpp", "0.5").stderr

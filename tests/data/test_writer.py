@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 import simplejpeg
 import webdataset as wds
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rnagan.data import records
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.records import write_digest
-from rnagan.data.writer import ShardWriter
+from rnagan.data.writer import ShardWriter, tar_header
 from rnagan.files import read_json, sha256_of_file
 
 OPTIONS = {"tile_px": 16, "mpp": 0.5}
@@ -117,6 +119,14 @@ def test_a_record_that_comes_while_the_digest_is_written_is_in_it(folder, monkey
     assert write_digest(folder)["slides"] == 4 and open_dataset(folder).slides["slide"].tolist()[-1] == "z"
 
 
+def test_a_record_that_goes_while_others_are_read_is_passed_over(folder):
+    """Another part of the build commits its slide anew, and takes the old record away first."""
+    found = records.read_records(folder)
+    assert next(found)["slide"] == "a"
+    (folder / "b.record.json").unlink()
+    assert [record["slide"] for record in found] == ["c-1 é"]
+
+
 def test_a_shard_that_fails_leaves_the_earlier_one_as_it_was(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(RuntimeError), ShardWriter(folder, "a") as shard:
@@ -195,3 +205,13 @@ def test_a_shrunk_tile_has_larger_pixels(tmp_path: Path) -> None:
     shards = ShardSet(tmp_path, tile_px=256, mpp=0.5, slides=pd.DataFrame(), digest="")
     assert shards.mpp_at(64) == 2.0 and shards.mpp_at(256) == 0.5
     assert dataclasses.replace(shards, mpp=None).mpp_at(64) is None
+
+
+@given(
+    st.text(st.characters(exclude_characters="/\\\0", codec="utf-8"), min_size=1, max_size=25),
+    st.integers(0, 8**11 - 1),
+)
+def test_our_headers_are_those_of_the_library(name, size):
+    info = tarfile.TarInfo(name)
+    info.size = size
+    assert tar_header(name, size) == info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
