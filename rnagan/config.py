@@ -167,6 +167,7 @@ class TilingConfig(Config):
         160.0, "colours are balanced by the glass where it is at least this bright, grey level", low=0.0, high=255.0
     )
     ink: bool = setting(True, "pen marks, glue, dirt and black areas are no tissue")
+    max_ink: float = setting(0.1, "a tile with a larger share of ink is dropped", low=0.0, high=1.0)
     ink_width_um: float = setting(100.0, "width that ink has at least, µm; narrower marks are left", low=1.0)
     ink_density: float = setting(0.1, "optical density that ink has at least", low=0.0, high=3.0)
     ink_red_ratio: float = setting(

@@ -51,8 +51,10 @@ def find_candidates(slide: Slide, source: SlideSource, config: TilingConfig) -> 
     grid = Grid.cover(slide.width_px, slide.height_px, footprint_px)
     masks = find_tissue(thumbnail, pixel_px * slide.mpp, config)
     background = background_share(masks.tissue, pixel_px, grid) > config.max_background
-    ink = background & (background_share(masks.tissue | masks.ink, pixel_px, grid) <= config.max_background)
-    return Candidates(grid.positions(), _reasons({"background": background, "ink": ink}), thumbnail, pixel_px, masks)
+    instead_of_ink = background_share(masks.tissue | masks.ink, pixel_px, grid) <= config.max_background
+    inked = 1 - background_share(masks.ink, pixel_px, grid) > config.max_ink
+    reasons = _reasons({"background": background, "ink": inked & instead_of_ink})
+    return Candidates(grid.positions(), reasons, thumbnail, pixel_px, masks)
 
 
 def reading_order(positions: NDArray[np.int64], strip_px: float) -> NDArray[np.int64]:

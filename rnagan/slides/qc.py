@@ -35,8 +35,8 @@ MAX_ENLARGEMENT = 6  # of a small slide's thumbnail
 MARGIN_PX = 20
 MAX_FRAMES = 5000  # more tiles, or smaller ones than this, are tinted instead of framed
 MIN_FRAME_PX = 7
-_TINT = {"kept": 0.35}  # opacity; others:
-_TINT_OTHERS = 0.6
+_FRAMED_TINT = 0.12  # opacity inside of a frame
+_TINT, _TINT_OTHERS = {"kept": 0.55}, 0.7  # without frames
 
 SHEET_COLUMNS, SHEET_ROWS = 10, 15
 CELL_PX, CAPTION_PX, GAP_PX = 200, 34, 10
@@ -85,28 +85,24 @@ def _scaled(image: NDArray[np.uint8], size: tuple[int, int], resampling: Image.R
 
 
 def _outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The rim of a mask at another size, 2 px wide."""
+    """The rim of a mask at another size: 1 px wide, 2 where a small slide is enlarged."""
     shown = np.asarray(_scaled(mask.view(np.uint8), size, Image.Resampling.NEAREST)) > 0
-    return shown & ~binary_erosion(shown, iterations=2, border_value=1)
+    return shown & ~binary_erosion(shown, iterations=2 if size[0] > 2 * mask.shape[1] else 1, border_value=1)
 
 
 def _draw_tiles(picture: Image.Image, tiles: pd.DataFrame, side: float) -> Image.Image:
-    """Frames around the tiles, or a tint over them where they are many or small."""
+    """Tiles in a light tint and a frame, or in a stronger tint alone where they are many or small."""
     drawn = tiles[tiles["outcome"].isin(OUTCOME_COLOURS)]
-    if side >= MIN_FRAME_PX and len(drawn) <= MAX_FRAMES:
-        pen = ImageDraw.Draw(picture)
-        width = 2 if side >= 20 else 1
-        for outcome, left, top in _rectangles(drawn):
-            corner = (round(left + side) - 2, round(top + side) - 2)
-            pen.rectangle((round(left) + 1, round(top) + 1, *corner), outline=OUTCOME_COLOURS[outcome], width=width)
-        return picture
+    framed = side >= MIN_FRAME_PX and len(drawn) <= MAX_FRAMES
+    gap, width = (1, 2) if framed else (0, 0)
     colours, opacity = Image.new("RGB", picture.size), Image.new("L", picture.size)
     on_colours, on_opacity = ImageDraw.Draw(colours), ImageDraw.Draw(opacity)
     for outcome, left, top in _rectangles(drawn):
-        left_px, top_px = round(left), round(top)
-        box = (left_px, top_px, max(left_px, round(left + side) - 1), max(top_px, round(top + side) - 1))
+        left_px, top_px = round(left) + gap, round(top) + gap
+        box = (left_px, top_px, max(left_px, round(left + side) - 1 - gap), max(top_px, round(top + side) - 1 - gap))
+        tint = _FRAMED_TINT if framed else _TINT.get(outcome, _TINT_OTHERS)
         on_colours.rectangle(box, fill=OUTCOME_COLOURS[outcome])
-        on_opacity.rectangle(box, fill=round(255 * _TINT.get(outcome, _TINT_OTHERS)))
+        on_opacity.rectangle(box, fill=round(255 * tint), outline=255 if framed else None, width=width)
     return Image.composite(colours, picture, opacity)
 
 

@@ -103,6 +103,17 @@ def test_flat_tiles_are_dropped_and_counted(make_slide, tmp_path):
     assert record["counts"]["low_contrast"] == 8 and record["tiles"] == 20
 
 
+@pytest.mark.parametrize(("limit", "tiles"), [(0.1, 14), (0.55, 21)])
+def test_tiles_with_ink_are_dropped_and_counted(make_slide, tmp_path, limit, tiles):
+    """A pen's stroke covers two thirds of the third of four rows of tiles, and a third of the fourth."""
+    image = np.full((1024, 1792, 3), (200, 130, 190), np.uint8)
+    image[600:856] = (40, 70, 170)
+    config = CONFIG.replace(tile_px=256, max_ink=limit, min_contrast=0.0)
+    record = tile_slide(make_slide("a.svs", image), tmp_path, config)
+    assert (record["tiles"], record["counts"]["ink"], record["counts"]["background"]) == (tiles, 28 - tiles, 0)
+    assert pd.read_parquet(tmp_path / "a.index.parquet")["y"].max() == (256 if limit < 0.5 else 768)
+
+
 def test_tiles_out_of_focus_are_dropped_and_counted(make_slide, tmp_path):
     image = make_slide.smooth_image(600, 900)
     grain = np.random.default_rng(0).normal(0, 25, (600, 384, 1))
