@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnagan import progress
-from rnagan.data.records import INDEX, TAR, name_kind, read_records, write_digest, write_record
+from rnagan.data.records import INDEX, RECORD, TAR, name_kind, read_records, write_digest, write_record
 from rnagan.files import remove_leftovers, sha256_of, write_text
 from rnagan.slides.errors import SlideError
 from rnagan.workers import WorkerDied, Workers, run_each
@@ -142,7 +142,7 @@ def build_shards(
                 break
     summary.failures = dict(sorted(summary.failures.items()))
     _write_failures(folder, how, summary.failures)
-    if any(folder.glob("*.record.json")):
+    if any(folder.glob("*" + RECORD)):
         write_digest(folder)
     else:
         for name in ("dataset.json", "slides.parquet"):

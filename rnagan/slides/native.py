@@ -62,12 +62,18 @@ class NativeLevel:
     def stored(self, x: int, y: int, width_px: int, height_px: int) -> bytes | None:
         """The JPEG of that region as the file holds it, where the region is one of its tiles; `region` is its pixels.
 
-        None elsewhere, and where the channels are RGB, which not every decoder of JPEG understands.
+        None elsewhere, where it can't be decoded, and where the channels are RGB, which not every decoder understands.
         """
         (row, top), (column, left) = divmod(y, self.tile_height_px), divmod(x, self.tile_width_px)
         whole = (top, left, width_px, height_px) == (0, 0, self.tile_width_px, self.tile_height_px)
         inside = x + width_px <= self.width_px and y + height_px <= self.height_px
-        return self._read(row, column) if whole and inside and self._is_ycbcr else None
+        if not (whole and inside and self._is_ycbcr):
+            return None
+        try:
+            self._tile(row, column)  # read before, so in the cache
+        except ValueError:
+            return None
+        return self._read(row, column)
 
     def difference(self, read: Callable[[int, int, int, int], Pixels]) -> int:
         """Largest difference, in grey levels, from what `read(x, y, width_px, height_px)` gives of a few tiles.

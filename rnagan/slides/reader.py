@@ -125,11 +125,8 @@ class Slide:
         native = self._native_level(level) if factor == 1 else None
         if native is None:
             return None
-        downsample = self.level_downsamples[level]
-        column, row = round(x / downsample), round(y / downsample)
-        if max(abs(x / downsample - column), abs(y / downsample - row)) >= _WHOLE_PX or min(column, row) < 0:
-            return None
-        return native.stored(column, row, size_px, size_px)
+        place = self._whole_place(x, y, level)
+        return place and native.stored(*place, size_px, size_px)
 
     def thumbnail(self, mpp: float) -> tuple[NDArray[np.uint8], float]:
         """The whole slide at `mpp` (or at level 0 where that is coarser), read in pieces.
@@ -151,15 +148,11 @@ class Slide:
 
     def _region(self, x: int, y: int, level: int, size_px: int) -> NDArray[np.uint8]:
         """A square of a level whose corner is (x, y) at level 0: natively where that gives OpenSlide's pixels."""
-        native = self._native_level(level)
-        at = [position / self.level_downsamples[level] for position in (x, y)]
-        column, row = (round(position) for position in at)
-        if native is not None and max(abs(at[0] - column), abs(at[1] - row)) < _WHOLE_PX:
-            width, height = (
-                min(size_px, native.width_px - column),
-                min(size_px, native.height_px - row),
-            )
-            if min(column, row) >= 0 and min(width, height) > 0:
+        native, place = self._native_level(level), self._whole_place(x, y, level)
+        if native is not None and place is not None:
+            column, row = place
+            width, height = min(size_px, native.width_px - column), min(size_px, native.height_px - row)
+            if min(width, height) > 0:
                 try:
                     pixels = native.region(column, row, width, height)
                 except ValueError:  # OpenSlide says whether, and where, the slide is damaged
@@ -170,6 +163,14 @@ class Slide:
                 padded[:height, :width] = pixels
                 return padded
         return self._openslide_region(x, y, level, size_px, size_px)
+
+    def _whole_place(self, x: int, y: int, level: int) -> tuple[int, int] | None:
+        """Column and row of a level at (x, y) of level 0; None between pixels, where OpenSlide blends, and outside."""
+        column, row = (position / self.level_downsamples[level] for position in (x, y))
+        nearest = round(column), round(row)
+        if max(abs(column - nearest[0]), abs(row - nearest[1])) >= _WHOLE_PX or min(nearest) < 0:
+            return None
+        return nearest
 
     def _native_level(self, level: int) -> NativeLevel | None:
         """The level's own tiles, where its pixels are OpenSlide's to a grey level (decoders may round differently)."""

@@ -92,3 +92,14 @@ def test_each_native_tile_is_decoded_once(make_slide, monkeypatch):
                 slide.read(x, y, 128, 0.5)
         slide.thumbnail(4.0)  # may read the second level
     assert len(calls) <= 12 + 6  # 4 × 3 tiles of level 0, 2 × 2 of level 1 that comparison and thumbnail share
+
+
+def test_a_tile_that_cannot_be_decoded_is_not_stored_as_it_is(make_slide):
+    """Then its pixels are OpenSlide's, if it reads them, and the slide's own JPEG would not show them."""
+    image = make_slide.smooth_image(600, 900)
+    with Slide(make_slide("a.svs", image, photometric="ycbcr", subsampling=(2, 2))) as slide:
+        assert slide.stored_jpeg(256, 0, 256, 0.5) and slide.stored_jpeg(128, 0, 256, 0.5) is None
+        level = slide._native.get(900, 600)
+        level._tile.cache_clear()
+        level._sizes = tuple(size // 3 for size in level._sizes)
+        assert slide.stored_jpeg(256, 0, 256, 0.5) is None
