@@ -18,13 +18,13 @@ from rnagan.config import C, Config, field_types, read_preset, read_yaml, resolv
 from rnagan.workers import Workers
 
 
-def config_options(kind: type[Config], leave_out: tuple[str, ...] = ()) -> Callable:
-    """Decorator: one `--option` for each field of a config dataclass, with its meaning as help.
+def config_options(kind: type[Config], only: tuple[str, ...] = ()) -> Callable:
+    """Decorator: one `--option` for each field of a config dataclass, or for those in `only`, with its meaning as help.
 
     The command receives only the options that were given, as keyword `settings`: a dict of field values.
     """
     types = field_types(kind)
-    fields = [field for field in dataclasses.fields(kind) if field.name not in leave_out]
+    fields = [field for field in dataclasses.fields(kind) if not only or field.name in only]
 
     def decorate(command: Callable) -> Callable:
         @functools.wraps(command)

@@ -286,7 +286,22 @@ class GANConfig(Config):
     )
 
     tiles_per_slide: int = setting(600, "first tiles of each shard that are used (article: 600)", low=1)
-    window_slides: int = setting(256, "shards that are open at a time, and so can meet in a batch", low=1, high=512)
+    window_slides: int = setting(1024, "shards that are open at a time, and so can meet in a batch", low=1, high=4096)
+    where: str = setting("", "slides to use, by any column of the cohort table: 'tissue=Lung,Colon; age>=50'")
+    tissue_weights: str = setting(
+        "natural", "natural: every tile alike; balanced: every tissue alike; Lung=2,Colon=1; or a table tissue,weight"
+    )
+    loader_threads: int = setting(
+        0, "threads a process that read and decode tiles; 0: its cores, at most 8, or 32 for a remote set", low=0
+    )
+    loader_workers: int = setting(0, "processes a process that do it instead; 0 is faster unless transforms are heavy")
+    prefetch_batches: int = setting(2, "batches made ahead (of each worker process)", low=1, high=64)
+    on_corrupt: str = setting(
+        "refuse", "a damaged tile stops the run, or a neighbour stands in and it is listed", choices=("refuse", "skip")
+    )
+    max_corrupt: float = setting(
+        0.001, "with skip: the share of damaged tiles at which the run stops all the same", low=0.0, high=1.0
+    )
     precision: str = setting(
         "auto", "bf16 where the machine computes in it, else float32", choices=("auto", "float64", "float32", "bf16")
     )

@@ -19,7 +19,7 @@ class Example(Config):
 
 @click.command()
 @click.option("--config", "config_file")
-@config_options(Example, leave_out=("rate",))
+@config_options(Example, only=("batch_size", "kind", "fast"))
 @plain_errors
 def script(settings, config_file):
     """An example."""

@@ -9,7 +9,7 @@ from rnagan.cli import plain_errors
 
 @click.command(help=__doc__)
 @click.option("--model", type=Path, required=True, help="Run of tools/train_rnagan.py, or its model folder.")
-@click.option("--shards", type=Path, required=True, help="Folder of tile shards.")
+@click.option("--shards", required=True, help="Folder of tile shards, or its URL.")
 @click.option("--cohort", type=Path, required=True, help="Cohort table.")
 @click.option("--expression", type=Path, required=True, help="Expression .h5ad.")
 @click.option("--truth", type=Path, help="Truth table of a simulated cohort (truth.csv).")
@@ -20,7 +20,7 @@ from rnagan.cli import plain_errors
 @plain_errors
 def main(
     model: Path,
-    shards: Path,
+    shards: str,
     cohort: Path,
     expression: Path,
     truth: Path | None,

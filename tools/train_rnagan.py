@@ -12,7 +12,7 @@ STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; start
 
 
 @click.command(help=__doc__)
-@click.option("--shards", type=Path, required=True, help="Folder of tile shards (shards/build_tiles.py).")
+@click.option("--shards", required=True, help="Folder of tile shards, or its URL (shards/build_tiles.py).")
 @click.option("--cohort", type=Path, required=True, help="Cohort table (shards/build_cohort.py).")
 @click.option("--expression", type=Path, help="Expression .h5ad (shards/build_expression.py); needed by mode rnagan.")
 @click.option("--vae", type=Path, help="Run of tools/train_vae.py; needed by mode rnagan.")
@@ -23,7 +23,7 @@ STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; start
 @config_options(GANConfig)
 @plain_errors
 def main(
-    shards: Path,
+    shards: str,
     cohort: Path,
     expression: Path | None,
     vae: Path | None,

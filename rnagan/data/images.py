@@ -24,6 +24,24 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
+def decode_into(data: bytes, out: NDArray[np.uint8]) -> None:
+    """As `decode_image`, into `out` (H, W, 3); an image of another size raises `ValueError` too."""
+    if not data.startswith(_PNG):
+        try:
+            height, width, _ = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out).shape
+        except ValueError as error:
+            if "buffer is too small" not in str(error):
+                raise
+            width, height = image_size(data)
+    else:
+        image = decode_image(data)
+        height, width, _ = image.shape
+        if image.shape == out.shape:
+            out[:] = image
+    if (height, width) != out.shape[:2]:
+        raise ValueError(f"it has {width} × {height} px, not {out.shape[1]} × {out.shape[0]}")
+
+
 def image_size(data: bytes) -> tuple[int, int]:
     """Width and height that the header says, in px."""
     if not data.startswith(_PNG):

@@ -1,16 +1,35 @@
 """Opens a folder of shards: which slides it holds, how many tiles each has, and where each tile lies in its tar."""
 
 import dataclasses
+import functools
+import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from rnagan.cohort.names import check_shard_name
 from rnagan.data.records import FORMAT, INDEX, TAR, VERSION, read_parquet
-from rnagan.files import read_json
+from rnagan.data.storage import Storage, open_storage
 
+MAX_IMAGE_BYTES = 1 << 26
+_REPAIR = "mend it with shards/check_shards.py --repair"
 _BUILD_AGAIN = "run shards/build_tiles.py again, it makes what is missing"
+
+
+class DamagedShard(ValueError):  # noqa: N818
+    """A tar or its index isn't there, or isn't what its record says."""
+
+
+class Locations(NamedTuple):
+    """Where the images of a slide lie in its tar, in stored order."""
+
+    offset: NDArray[np.int64]  # bytes
+    size: NDArray[np.int32]  # bytes
+    crc32: NDArray[np.uint32]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,60 +40,118 @@ class ShardSet:
     left out. `mpp` is None where the resolution of the tiles isn't known. `digest` changes with any tile.
     """
 
-    folder: Path
+    storage: Storage
     tile_px: int
     mpp: float | None
     slides: pd.DataFrame
     digest: str
 
+    @property
+    def address(self) -> str:
+        """Where it lies, for messages: a path or a URL."""
+        return self.storage.address
+
     def mpp_at(self, resolution: int) -> float | None:
         """Resolution of a tile, µm per px, when it is shrunk to `resolution` px."""
         return None if self.mpp is None else self.mpp * self.tile_px / resolution
 
-    def tar_path(self, slide: str) -> Path:
-        """The tar of a slide; a name that could lead out of the folder is refused."""
-        return self.folder / (check_shard_name(slide) + TAR)
+    def tar_address(self, slide: str) -> str:
+        """Where the tar of a slide lies, for messages."""
+        return f"{self.address}/{tar_name(slide)}"
+
+    def tiles_of(self, slide: str) -> int:
+        """Number of tiles of a slide."""
+        return self._rows[slide][0]
 
     def index(self, slide: str) -> pd.DataFrame:
-        """Tiles of a slide in stored order: key, offset and size (bytes) of the JPEG in the tar, crc32, x, y."""
-        path, tar = self.folder / (check_shard_name(slide) + INDEX), self.tar_path(slide)
-        rows = self.slides[self.slides["slide"] == slide]
-        if rows.empty:
-            raise ValueError(f"{self.folder} has no slide {slide}.")
-        expected = int(rows["bytes"].iloc[0])
-        if not tar.is_file() or tar.stat().st_size != expected:
-            raise ValueError(
-                f"{tar} is missing or truncated ({expected:,} bytes expected); delete its record and {_BUILD_AGAIN}."
+        """Tiles of a slide in stored order: key, offset and size (bytes) of the JPEG in the tar, crc32, x, y.
+
+        A tar or an index that is missing or damaged raises `DamagedShard`.
+        """
+        return self._read_index(slide, None)
+
+    def locations(self, slide: str, count: int | None = None) -> Locations:
+        """Where the first `count` tiles of a slide (all of them: None) lie, with the errors of `index`."""
+        index = self._read_index(slide, list(Locations._fields)).iloc[:count]
+        offset, size, crc32 = (np.array(index[name]) for name in Locations._fields)
+        ends = offset + size
+        if len(index) and (offset.min() < 0 or not 0 < size.min() <= size.max() <= MAX_IMAGE_BYTES):
+            raise DamagedShard(f"{self.address}/{_index_name(slide)} holds impossible offsets; {_REPAIR}.")
+        if len(index) and ends.max() > self._rows[slide][1]:
+            raise DamagedShard(f"{self.address}/{_index_name(slide)} points beyond the end of its tar; {_REPAIR}.")
+        return Locations(offset, size.astype(np.int32), crc32)
+
+    def _read_index(self, slide: str, columns: list[str] | None) -> pd.DataFrame:
+        tar, name = tar_name(slide), _index_name(slide)
+        if slide not in self._rows:
+            raise ValueError(f"{self.address} has no slide {slide}.")
+        tiles, expected = self._rows[slide]
+        try:
+            complete = self.storage.size(tar) == expected
+        except FileNotFoundError:
+            complete = False
+        if not complete:
+            raise DamagedShard(
+                f"{self.address}/{tar} is missing or truncated ({expected:,} bytes expected); "
+                f"delete its record and {_BUILD_AGAIN}."
             )
-        index = _read_table(path)
-        if len(index) != int(rows["tiles"].iloc[0]):
-            raise ValueError(f"{path} does not belong to its tar; delete the slide's record and {_BUILD_AGAIN}.")
+        index = _read_table(self.storage, name, columns)
+        if len(index) != tiles:
+            raise DamagedShard(
+                f"{self.address}/{name} does not belong to its tar; delete the slide's record and {_BUILD_AGAIN}."
+            )
         return index
 
+    @functools.cached_property
+    def _rows(self) -> dict[str, tuple[int, int]]:
+        """Tiles and bytes of each slide."""
+        columns = (self.slides[name].tolist() for name in ("slide", "tiles", "bytes"))
+        return {slide: (tiles, size) for slide, tiles, size in zip(*columns, strict=True)}
 
-def open_dataset(folder: Path | str) -> ShardSet:
+
+def tar_name(slide: str) -> str:
+    """File name of a slide's tar; a name that could lead out of the folder is refused."""
+    return check_shard_name(slide) + TAR
+
+
+def _index_name(slide: str) -> str:
+    return check_shard_name(slide) + INDEX
+
+
+def open_dataset(address: Path | str) -> ShardSet:
     """Open a folder of shards made by shards/build_tiles.py; `ValueError` or `FileNotFoundError` where it isn't one."""
-    folder = Path(folder)
-    if not (folder / "dataset.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} is no finished folder of shards (no dataset.json); make one with shards/build_tiles.py."
-        )
-    dataset = read_json(folder / "dataset.json")
+    storage = open_storage(address)
+    dataset = _read_dataset(storage)
     if not isinstance(dataset, dict) or dataset.get("format") != FORMAT:
-        raise ValueError(f"{folder / 'dataset.json'} does not describe shards of this project.")
+        raise ValueError(f"{storage.address}/dataset.json does not describe shards of this project.")
     if dataset.get("version") != VERSION:
         version = dataset.get("version")
-        raise ValueError(f"{folder} has shards of version {version}, and this program reads version {VERSION}.")
-    slides = _read_table(folder / "slides.parquet")
+        raise ValueError(
+            f"{storage.address} has shards of version {version}, and this program reads version {VERSION}."
+        )
+    slides = _read_table(storage, "slides.parquet", None)
     if len(slides) != dataset["slides"] or int(slides["tiles"].sum()) != dataset["tiles"]:
-        raise ValueError(f"{folder}: dataset.json and slides.parquet disagree; {_BUILD_AGAIN}.")
+        raise ValueError(f"{storage.address}: dataset.json and slides.parquet disagree; {_BUILD_AGAIN}.")
     for slide in slides["slide"]:
         check_shard_name(slide)
-    return ShardSet(folder, dataset["tile_px"], dataset["mpp"], slides, dataset["digest"])
+    storage.use_generation(dataset["digest"])
+    return ShardSet(storage, dataset["tile_px"], dataset["mpp"], slides, dataset["digest"])
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_dataset(storage: Storage) -> Any:
     try:
-        return read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is missing or damaged ({str(error).splitlines()[0]}); {_BUILD_AGAIN}.") from None
+        return json.loads(storage.read_file("dataset.json"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"{storage.address} is no finished folder of shards (no dataset.json); make one with shards/build_tiles.py."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{storage.address}/dataset.json is not valid JSON ({error}); {_BUILD_AGAIN}.") from None
+
+
+def _read_table(storage: Storage, name: str, columns: list[str] | None) -> pd.DataFrame:
+    try:
+        return read_parquet(pa.BufferReader(storage.read_file(name)), columns)
+    except (FileNotFoundError, pa.ArrowException, KeyError) as error:
+        reason = (str(error).splitlines() or ["empty"])[0]
+        raise DamagedShard(f"{storage.address}/{name} is missing or damaged ({reason}); {_BUILD_AGAIN}.") from None

@@ -1,89 +1,217 @@
-"""The loader: a WebDataset pipeline whose source follows `TileOrder`, read by offset from plain tars."""
+"""The loader: batches of decoded tiles in the order of the endless sequence, made ahead in threads or processes."""
 
+import collections
+import dataclasses
 import functools
+import itertools
 import os
-import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import webdataset as wds
 from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 
-from rnagan.data.images import decode_image
-from rnagan.data.index import ShardSet
-from rnagan.data.order import TileOrder
+from rnagan.data.order import Indices, Order
+from rnagan.data.reader import TileReader
+from rnagan.tables import first_few
 
-OPEN_SLIDES = 512  # file handles and indexes kept; at least the order's window
+MOST_THREADS = 8  # more decode no faster than a GPU asks for
+REMOTE_THREADS = 32  # they mostly wait for the network
+TILES_A_TASK = 8
+IMAGES_LOCATED = 1024
+
+
+class Replaced(NamedTuple):
+    """A damaged tile that a neighbour stands in for."""
+
+    number: int  # of the image in the sequence
+    slide: str
+    tile: int
+    problem: str
 
 
 class Batch(NamedTuple):
     """Tiles of images `start` … `start + n − 1` of the endless sequence."""
 
     start: int
-    images: Tensor  # (n, 3, H, W) uint8, channels-last memory
+    images: Tensor  # (n, 3, H, W) uint8, channels-last memory, pinned where a GPU is used
     slides: Tensor  # (n,) int64, rows of the selection's table
+    tiles: Tensor  # (n,) int64, numbers of the tiles in their slides, in stored order
+    replaced: tuple[Replaced, ...] = ()
 
 
-class TileReader:
-    """Reads stored tiles by (slide, k); every read is checked against the index's CRC-32."""
+@dataclasses.dataclass(frozen=True)
+class Loading:
+    """How batches are made. Nothing here changes what is in them, but for damaged tiles and `transform`.
 
-    def __init__(self, shards: ShardSet, slides: list[str]) -> None:
-        self.shards, self.slides = shards, slides
-        self._open = functools.lru_cache(maxsize=OPEN_SLIDES)(self._open_slide)
+    `threads` decode straight into the batch (0: the cores of this process, at most 8; 32 for a remote set). `workers`
+    above 0 are processes that do it instead, for a heavy `transform`, which then runs there: moving batches between
+    processes costs more than decoding. `prefetch` batches are made ahead (by each worker). `skip_corrupt` replaces
+    damaged tiles by neighbours, up to `max_corrupt` of all tiles in use; otherwise the first one raises.
+    """
 
-    def read(self, slide: int, k: int) -> bytes:
-        """The JPEG bytes of tile k of a slide, exactly as stored."""
-        name = self.slides[slide]
-        handle, offset, size, crc = self._open(name)
-        data = os.pread(handle.fileno(), size[k], offset[k])
-        if zlib.crc32(data) != crc[k]:
-            raise ValueError(
-                f"{self.shards.tar_path(name)} is damaged at tile {k} (CRC-32 differs); build this slide again."
-            )
-        return data
+    threads: int = 0
+    workers: int = 0
+    prefetch: int = 2
+    pin_memory: bool = False
+    skip_corrupt: bool = False
+    max_corrupt: float = 0.001
+    transform: Callable[[Batch], Batch] | None = None
 
-    def _open_slide(self, name: str) -> tuple:
-        index = self.shards.index(name)
-        columns = (index[column].to_numpy() for column in ("offset", "size", "crc32"))
-        return open(self.shards.tar_path(name), "rb"), *columns
+
+class _Plan(NamedTuple):
+    start: int
+    tiles: Indices  # (n, 2) slide and tile
 
 
 def tile_batches(
-    reader: TileReader, order: TileOrder, start: int, batch_size: int, rank: int = 0, processes: int = 1
+    reader: TileReader,
+    order: Order,
+    start: int,
+    batch_size: int,
+    rank: int = 0,
+    processes: int = 1,
+    loading: Loading | None = None,
 ) -> Iterator[Batch]:
     """Endless batches of this process from image number `start` on.
 
     Global batch b is images start + bB … start + (b+1)B−1; each process takes its slice, so the union over processes is
     the same for any number of them; B must be divisible by `processes`. `start` may be any image number.
+
+    Damaged tiles raise `DamagedTile` or `DamagedShard`, or are replaced as `loading` says; too many raise `ValueError`.
     """
     if batch_size % processes:
         raise ValueError(f"batch_size {batch_size} can't be shared evenly by {processes} processes.")
-    share = batch_size // processes
-    source = functools.partial(_samples, reader, order, start + rank * share, share, batch_size)
-    decode = wds.map(functools.partial(_decode, reader))
-    return iter(wds.DataPipeline(source, decode, wds.batched(share, collation_fn=_collate, partial=False)))
+    loading = loading or Loading()
+    pipeline = wds.DataPipeline(
+        functools.partial(_plans, order, start, batch_size, rank, processes),
+        functools.partial(_load, reader=reader, loading=loading),
+        *([wds.map(loading.transform)] if loading.transform else []),
+    )
+    if loading.workers:
+        pipeline = wds.WebLoader(
+            _OwnBatches(pipeline),
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=loading.workers,
+            prefetch_factor=max(1, loading.prefetch),
+            pin_memory=loading.pin_memory,
+            # A forked copy of a process with threads may hang, and a spawned worker aborts when it is told to end.
+            multiprocessing_context="forkserver",
+        )
+    return _bounded(iter(pipeline), order.epoch_length, loading)
 
 
-def _samples(reader: TileReader, order: TileOrder, first: int, share: int, stride: int) -> Iterator[dict]:
-    while True:
-        for number, (slide, k) in enumerate(order.locate(first, share).tolist(), start=first):
-            yield {"number": number, "slide": slide, "k": k, "jpg": reader.read(slide, k)}
-        first += stride
+class _OwnBatches(IterableDataset):
+    """The batches of a worker process: with k workers, every kth one."""
+
+    def __init__(self, pipeline: wds.DataPipeline) -> None:
+        self.pipeline = pipeline
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.pipeline)
 
 
-def _decode(reader: TileReader, sample: dict) -> dict:
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _plans(order: Order, start: int, batch_size: int, rank: int, processes: int) -> Iterator[_Plan]:
+    """What each batch of this process holds, in a worker process each of its own; many are located at a time."""
+    worker = get_worker_info()
+    turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
+    share, at_a_time = batch_size // processes, -(-IMAGES_LOCATED // batch_size)
+    for first in itertools.count(0, at_a_time):
+        tiles = order.locate(start + first * batch_size, at_a_time * batch_size)
+        for number in range(at_a_time):
+            if (first + number) % turns == turn:
+                at = number * batch_size + rank * share
+                yield _Plan(start + first * batch_size + at, tiles[at : at + share])
+
+
+def _load(plans: Iterable[_Plan], reader: TileReader, loading: Loading) -> Iterator[Batch]:
+    """Batches as planned, in that order; while one is used the next `prefetch` are made."""
+    if get_worker_info():  # it has a process to itself, and torch's queue
+        for plan in plans:
+            yield _begin(_Here(), reader, plan, loading.skip_corrupt, pin_memory=False).finish()
+        return
+    pool = ThreadPoolExecutor(loading.threads or _default_threads(reader), thread_name_prefix="decode")
+    begun: collections.deque[_Begun] = collections.deque()
     try:
-        image = decode_image(sample["jpg"])
-    except ValueError as error:
-        tar = reader.shards.tar_path(reader.slides[sample["slide"]])
-        raise ValueError(
-            f"{tar} holds no readable image at tile {sample['k']} ({error}); build this slide again."
-        ) from None
-    return {"number": sample["number"], "slide": sample["slide"], "image": image}
+        for plan in plans:
+            begun.append(_begin(pool, reader, plan, loading.skip_corrupt, loading.pin_memory))
+            if len(begun) > loading.prefetch:
+                yield begun.popleft().finish()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collate(samples: list[dict]) -> Batch:
-    images = torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2)
-    return Batch(samples[0]["number"], images, torch.tensor([sample["slide"] for sample in samples]))
+class _Here(Executor):
+    """Does at once what it is given."""
+
+    def submit(self, call: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        done: Future = Future()
+        done.set_result(call(*args, **kwargs))
+        return done
+
+
+class _Begun(NamedTuple):
+    """A batch in the making."""
+
+    plan: _Plan
+    pixels: Tensor  # (n, H, W, 3) uint8
+    parts: list[Future[list[Replaced]]]
+
+    def finish(self) -> Batch:
+        replaced = tuple(one for part in self.parts for one in part.result())
+        slides, tiles = torch.from_numpy(self.plan.tiles).T.contiguous()
+        return Batch(self.plan.start, self.pixels.permute(0, 3, 1, 2), slides, tiles, replaced)
+
+
+def _begin(pool: Executor, reader: TileReader, plan: _Plan, skip_corrupt: bool, pin_memory: bool) -> _Begun:
+    count, side = len(plan.tiles), reader.shards.tile_px
+    pixels = torch.empty((count, side, side, 3), dtype=torch.uint8, pin_memory=pin_memory)
+    parts = [
+        pool.submit(_decode_part, reader, plan, pixels, range(at, min(at + TILES_A_TASK, count)), skip_corrupt)
+        for at in range(0, count, TILES_A_TASK)
+    ]
+    return _Begun(plan, pixels, parts)
+
+
+def _decode_part(reader: TileReader, plan: _Plan, pixels: Tensor, part: range, skip_corrupt: bool) -> list[Replaced]:
+    """Decode some tiles of a batch into it. A replaced one changes the plan: the batch says what it holds."""
+    out, replaced = pixels.numpy(), []
+    for at in part:
+        slide, k = plan.tiles[at].tolist()
+        if not skip_corrupt:
+            reader.decode(slide, k, out[at])
+            continue
+        used, problem = reader.decode_or_replace(slide, k, out[at])
+        if problem is not None:
+            plan.tiles[at] = used
+            replaced.append(Replaced(plan.start + at, reader.slides[slide], k, problem))
+    return replaced
+
+
+def _default_threads(reader: TileReader) -> int:
+    if reader.shards.storage.is_remote:
+        return REMOTE_THREADS
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0)) // processes_here))
+
+
+def _bounded(batches: Iterator[Batch], tiles_in_use: int, loading: Loading) -> Iterator[Batch]:
+    """The batches, until more different tiles were damaged than may be."""
+    damaged: set[tuple[str, int]] = set()
+    for batch in batches:
+        damaged |= {(one.slide, one.tile) for one in batch.replaced}
+        if len(damaged) > loading.max_corrupt * tiles_in_use:
+            names = first_few(f"{slide} tile {k}" for slide, k in sorted(damaged))
+            raise ValueError(
+                f"{len(damaged):,} of {tiles_in_use:,} tiles are damaged ({names}), more than the share of "
+                f"{loading.max_corrupt:g} that may be skipped; run shards/check_shards.py and build these slides again."
+            )
+        yield batch

@@ -5,14 +5,34 @@ It depends on the seed, the selection and the window alone, never on processes, 
 """
 
 import heapq
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnagan import rng
 
+WINDOW = 1024  # slides that are open at a time; well above any batch, so that a batch mixes as many donors as can be
+BLOCK = 10_000  # images in which the shares of groups are kept exactly
 Indices = NDArray[np.int64]
+
+
+class Order(Protocol):
+    """Which tile of which slide is image number 0, 1, 2, …"""
+
+    counts: Indices  # (slides,) tiles in use of each
+
+    @property
+    def epoch_length(self) -> int:
+        """Tiles in use."""
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Share of the images that each slide has in the long run, (slides,)."""
+
+    def locate(self, start: int, count: int) -> Indices:
+        """Slide and tile of images start … start+count−1, shape (count, 2), int64."""
 
 
 class _Epoch(NamedTuple):
@@ -34,13 +54,19 @@ class TileOrder:
     after another. Only slides and turns are held in memory, not tiles, so 100 million of those are no burden.
     """
 
-    def __init__(self, counts: Indices, seed: int, window: int = 256, by_slide: bool = False) -> None:
+    def __init__(
+        self, counts: Indices, seed: int, window: int = WINDOW, by_slide: bool = False, purpose: str = "order"
+    ) -> None:
         self.counts = np.asarray(counts, dtype=np.int64)
-        self.seed, self.window = seed, 1 if by_slide else window
+        self.seed, self.window, self.purpose = seed, 1 if by_slide else window, purpose
         self.epoch_length = int(self.counts.sum())
         if not self.epoch_length:
             raise ValueError("The selection holds no tile; check split, tissue and the slides of the cohort table.")
         self._cached: _Epoch | None = None
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        return self.counts / self.epoch_length
 
     def locate(self, start: int, count: int) -> Indices:
         """Slide and tile of images start … start+count−1, shape (count, 2), int64."""
@@ -56,7 +82,7 @@ class TileOrder:
         """Tiles from `offset` in an epoch to the end of its turn."""
         turn = int(np.searchsorted(epoch.ends, offset, side="right"))
         lanes = np.flatnonzero((epoch.first <= turn) & (turn < epoch.last))
-        lanes = rng.generator(self.seed, f"order/{epoch.number}", turn).permutation(lanes)
+        lanes = rng.generator(self.seed, f"{self.purpose}/{epoch.number}", turn).permutation(lanes)
         lanes = lanes[len(lanes) - (epoch.ends[turn] - offset) :]
         return np.stack([epoch.slides[lanes], turn - epoch.first[lanes]], axis=1)
 
@@ -66,7 +92,7 @@ class TileOrder:
         return self._cached
 
     def _make_epoch(self, number: int) -> _Epoch:
-        slides = rng.generator(self.seed, "order", number).permutation(np.flatnonzero(self.counts))
+        slides = rng.generator(self.seed, self.purpose, number).permutation(np.flatnonzero(self.counts))
         # As many lanes as fill evenly: 260 slides in 256 lanes would leave 4 slides alone at the end of the epoch.
         rounds = -(-len(slides) // self.window)
         first = _deal(self.counts[slides], -(-len(slides) // rounds))
@@ -74,6 +100,81 @@ class TileOrder:
         turns = int(last.max())
         begun, ended = (np.bincount(times, minlength=turns + 1)[:turns].cumsum() for times in (first, last))
         return _Epoch(number, slides, first, last, (begun - ended).cumsum())
+
+
+class WeightedOrder:
+    """An order in which groups of slides, such as tissues, have given shares of the images.
+
+    `groups` (slides,) names the group of each slide, `weights` the weight of each group; one of weight 0 is left out.
+    Every block of about `BLOCK` images holds each group's share, to the nearest image, in a random order. Within a
+    group the tiles come in a `TileOrder` of its own, each once in a pass; `window` slides are open in all.
+    Equal weights give exactly equal shares.
+    """
+
+    def __init__(
+        self, counts: Indices, groups: list[str], weights: Mapping[str, float], seed: int, window: int = WINDOW
+    ) -> None:
+        self.counts = np.asarray(counts, dtype=np.int64).copy()
+        self.groups, self.weights, self.seed = groups, weights, seed
+        names = np.array(groups)
+        kept = sorted(name for name in set(groups) if weights[name] > 0)
+        self.counts[~np.isin(names, kept)] = 0
+        total = sum(weights[name] for name in kept)
+        self._shares = _shares([weights[name] / total for name in kept])
+        self._orders = []
+        for name in kept:
+            own = np.where(names == name, self.counts, 0)
+            if not own.any():
+                raise ValueError(f"{name} has a weight and no tile; give it weight 0, or slides.")
+            open_slides = max(1, round(window * weights[name] / total))
+            self._orders.append(TileOrder(own, seed, open_slides, purpose=f"order of {name}"))
+        self._cached: tuple[int, Indices] | None = None
+
+    @property
+    def epoch_length(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        return sum(
+            share * order.shares for share, order in zip(self._shares / self._shares.sum(), self._orders, strict=True)
+        )
+
+    def locate(self, start: int, count: int) -> Indices:
+        """Slide and tile of images start … start+count−1, shape (count, 2), int64."""
+        pieces = [np.empty((0, 2), np.int64)]
+        length = int(self._shares.sum())
+        while count > 0:
+            block, offset = divmod(start, length)
+            pieces.append(self._part_of_block(block, offset, min(count, length - offset)))
+            start, count = start + len(pieces[-1]), count - len(pieces[-1])
+        return np.concatenate(pieces)
+
+    def _part_of_block(self, block: int, offset: int, count: int) -> Indices:
+        groups = self._groups_of_block(block)
+        part, before = groups[offset : offset + count], groups[:offset]
+        tiles = np.empty((count, 2), np.int64)
+        for number, order in enumerate(self._orders):
+            chosen = part == number
+            first = block * int(self._shares[number]) + np.count_nonzero(before == number)
+            tiles[chosen] = order.locate(int(first), int(chosen.sum()))
+        return tiles
+
+    def _groups_of_block(self, block: int) -> Indices:
+        """The number of the group of each image of a block."""
+        if self._cached is None or self._cached[0] != block:
+            groups = np.repeat(np.arange(len(self._shares)), self._shares)
+            self._cached = block, rng.generator(self.seed, "order of groups", block).permutation(groups)
+        return self._cached[1]
+
+
+def _shares(weights: list[float]) -> Indices:
+    """Images of each group in a block, by largest remainder, at least one each; equal weights get equal shares."""
+    exact = np.array(weights) * (BLOCK // len(weights) * len(weights))
+    shares = np.maximum(1, np.floor(exact + 1e-6)).astype(np.int64)
+    short = max(0, round(exact.sum()) - int(shares.sum()))
+    shares[np.argsort(shares - exact, kind="stable")[:short]] += 1
+    return shares
 
 
 def _deal(counts: Indices, lanes: int) -> Indices:

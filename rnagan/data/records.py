@@ -44,14 +44,14 @@ def write_index(path: Path, rows: Iterable[IndexRow]) -> None:
     pq.write_table(pa.table(list(map(list, zip(*rows, strict=True))), schema=_INDEX_SCHEMA), path)
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
+def read_parquet(source: Path | pa.NativeFile, columns: list[str] | None = None) -> pd.DataFrame:
     """A small Parquet table, read without Arrow's threads: with them one process in a hundred aborted at its end.
 
     Raises `OSError` or `pyarrow.ArrowException` where it is missing or damaged.
     """
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with pq.ParquetFile(source, pre_buffer=False) as file:
         # what pandas adds to say of its own types isn't guarded by Parquet, and isn't needed
-        return file.read(use_threads=False).to_pandas(use_threads=False, ignore_metadata=True)
+        return file.read(columns, use_threads=False).to_pandas(use_threads=False, ignore_metadata=True)
 
 
 def make_record(

@@ -38,7 +38,7 @@ class EvaluationInputs:
     """Paths. `truth` (a table by sample with the expected measures) is there for simulated cohorts only."""
 
     model: Path
-    shards: Path
+    shards: Path | str
     cohort: Path
     expression: Path
     truth: Path | None = None
@@ -123,7 +123,7 @@ def _check_fit(model: RNAGAN, shards: ShardSet) -> None:
     other_mpp = model.mpp and real_mpp and abs(real_mpp / model.mpp - 1) > MPP_TOLERANCE
     if shards.tile_px % resolution or other_mpp:
         raise ValueError(
-            f"{shards.folder} holds tiles of {shards.tile_px} px at {shards.mpp} µm per px, and the model paints "
+            f"{shards.address} holds tiles of {shards.tile_px} px at {shards.mpp} µm per px, and the model paints "
             f"{resolution} px at {model.mpp}; give shards of the kind that it was trained on."
         )
 

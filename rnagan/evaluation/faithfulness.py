@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rnagan import pictures, progress
 from rnagan.data.images import decode_image
 from rnagan.data.index import ShardSet
-from rnagan.data.loader import TileReader
+from rnagan.data.reader import TileReader
 from rnagan.evaluation.correlation import FEWEST_DONORS, correlate, pearson
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.tissue_classifier import TissueClassifier, train_tissue_classifier

@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from rnagan import progress
 from rnagan.config import GANConfig, load_config
 from rnagan.data.index import ShardSet
-from rnagan.data.loader import Batch, TileReader, tile_batches
-from rnagan.data.order import TileOrder
-from rnagan.data.selection import Selection
+from rnagan.data.loader import Batch, Loading, tile_batches
+from rnagan.data.order import Order
+from rnagan.data.reader import TileReader
+from rnagan.data.selection import Selection, read_weights
 from rnagan.models.build import build_critic, build_generator
 from rnagan.models.condition import Bottleneck
 from rnagan.models.ema import ExponentialAverage
 from rnagan.painting import paint
 from rnagan.pictures import grid, save_png, synthetic_texts
 from rnagan.training import checkpoint
+from rnagan.training.corrupt import CorruptTiles, cut_back
 from rnagan.training.gan_step import GANStep, StepRecord
 from rnagan.training.launch import end_together
 from rnagan.training.tracking import RunLog
@@ -40,6 +42,11 @@ MAY_CHANGE_ON_RESUME = {
     "sample_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "loader_threads",
+    "loader_workers",
+    "prefetch_batches",
+    "on_corrupt",
+    "max_corrupt",
 }
 
 
@@ -53,7 +60,7 @@ class Profiles:
 
 
 class GANTrainer:
-    """Trains a generator on the tiles of a selection, with each tile's own profile as its condition.
+    """Trains a generator on the tiles of a selection in `order`, with each tile's own profile as its condition.
 
     `made_from` names what the inputs are by their digests: a checkpoint goes on with the same inputs only.
     `profiles` is None in the modes without profiles.
@@ -66,6 +73,7 @@ class GANTrainer:
         out: Path,
         shards: ShardSet,
         selection: Selection,
+        order: Order,
         made_from: dict[str, str],
         profiles: Profiles | None = None,
     ) -> None:
@@ -94,9 +102,10 @@ class GANTrainer:
             self.critic_optimizer,
             self.condition_width,
         )
-        self.shards, self.selection, self.made_from = shards, selection, made_from
+        self.shards, self.selection, self.order, self.made_from = shards, selection, order, made_from
         self.mpp = shards.mpp_at(config.resolution)
         self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
+        self.corrupt = CorruptTiles(self.out, accelerator.process_index)
         self._stop_asked = False
         self._resume()
 
@@ -109,6 +118,7 @@ class GANTrainer:
             for batch in self._batches():
                 if self.images >= config.images or self._should_stop():
                     break
+                self.corrupt.add(batch.replaced)
                 totals.add(self._one_step(batch))
                 bar.update(config.batch_size)
                 self._now_and_then(totals, bar)
@@ -151,21 +161,18 @@ class GANTrainer:
         return record
 
     def _batches(self) -> Iterator[Batch]:
-        order = TileOrder(
-            self.selection.counts,
-            self.config.seed,
-            self.config.window_slides,
-            by_slide=self.config.tile_order == "by_slide",
+        config = self.config
+        loading = Loading(
+            threads=config.loader_threads,
+            workers=config.loader_workers,
+            prefetch=config.prefetch_batches,
+            pin_memory=self.accelerator.device.type == "cuda",
+            skip_corrupt=config.on_corrupt == "skip",
+            max_corrupt=config.max_corrupt,
         )
-        reader = TileReader(self.shards, self.selection.table["slide"].tolist())
-        return tile_batches(
-            reader,
-            order,
-            self.images,
-            self.config.batch_size,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-        )
+        reader = TileReader(self.shards, self.selection.table["slide"].tolist(), self.selection.counts)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        return tile_batches(reader, self.order, self.images, config.batch_size, rank, processes, loading)
 
     def _now_and_then(self, totals: "_Totals", bar: Any) -> None:
         if self._passed(self.config.log_every):
@@ -189,6 +196,9 @@ class GANTrainer:
                 f"Losses or weights are no longer finite at {self.images} images ({row}); the last good checkpoint is "
                 f"{checkpoint.latest_checkpoint(self.out)}. Lower the learning rates, or use precision float32."
             )
+        if self.config.on_corrupt == "skip":
+            replaced = torch.tensor(float(self.corrupt.count), device=self.accelerator.device)
+            row["corrupt_tiles"] = self.accelerator.reduce(replaced, "sum").item()
         self.log.metrics(self.images, row)
         return row
 
@@ -250,6 +260,9 @@ class GANTrainer:
             resumed_at=None if newest is None else self.images,
             tags={"mode": self.config.mode, "processes": str(self.accelerator.num_processes)},
         )
+        if self.accelerator.is_main_process:
+            cut_back(self.out, self.images)
+        self.accelerator.wait_for_everyone()
 
     @contextlib.contextmanager
     def _stopping_on_signals(self) -> Iterator[None]:
@@ -295,11 +308,17 @@ class _Totals:
         return self.row
 
 
+def tile_order(config: GANConfig, selection: Selection) -> Order:
+    """The order of a run's tiles."""
+    weights = read_weights(config.tissue_weights, selection)
+    return selection.order(config.seed, config.window_slides, config.tile_order == "by_slide", weights)
+
+
 def check_run(config: GANConfig, shards: ShardSet, processes: int) -> None:
     """Refuse a config that these shards or this number of processes can't serve."""
     if shards.tile_px % config.resolution:
         raise ValueError(
-            f"{shards.folder} holds tiles of {shards.tile_px} px, which don't shrink evenly to resolution "
+            f"{shards.address} holds tiles of {shards.tile_px} px, which don't shrink evenly to resolution "
             f"{config.resolution}; build shards with --tile-px {config.resolution}."
         )
     if config.batch_size % processes:

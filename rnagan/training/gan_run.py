@@ -12,12 +12,13 @@ from rnagan import progress
 from rnagan.cohort.table import read_cohort
 from rnagan.config import GANConfig, load_config
 from rnagan.data.index import ShardSet, open_dataset
-from rnagan.data.selection import Selection, select
+from rnagan.data.order import Order
+from rnagan.data.selection import Selection, read_weights, select
 from rnagan.expression.store import Expression, check_same_splits, read_expression
-from rnagan.files import read_json, sha256_of_file
+from rnagan.files import read_json, sha256_of, sha256_of_file
 from rnagan.models.condition import make_bottleneck
 from rnagan.pretrained import donor_digest, model_folder, write_model
-from rnagan.training.gan import GANTrainer, Profiles, check_made_from, check_run
+from rnagan.training.gan import GANTrainer, Profiles, check_made_from, check_run, tile_order
 from rnagan.training.launch import start
 from rnagan.vae import load_vae
 
@@ -26,9 +27,9 @@ FIXED_PROFILES = 8  # validation profiles painted in every sample grid
 
 @dataclasses.dataclass(frozen=True)
 class GANInputs:
-    """Paths of a run. `expression` and `vae` may be None in the modes without profiles."""
+    """Paths of a run; `shards` may be a URL. `expression` and `vae` may be None in the modes without profiles."""
 
-    shards: Path
+    shards: Path | str
     cohort: Path
     expression: Path | None = None
     vae: Path | None = None
@@ -42,29 +43,30 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     """
     _check_paths(config, inputs)
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
-    made_from = _digests(inputs, shards)
+    selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
+    made_from = _digests(config, inputs, shards, selection)
     if _is_finished(config, made_from, out):
         progress.say(f"{out} is up to date ({config.images:,} images).")
         return True
     # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
     accelerator = start(config.precision, config.seed, config.threads)
     check_run(config, shards, accelerator.num_processes)
-    selection = select(shards, cohort, "train", config.tiles_per_slide)
     profiles = None
     if config.mode == "rnagan":
         selection, profiles = _join_profiles(config, inputs, made_from, cohort, selection)
+    order = tile_order(config, selection)
     if accelerator.is_main_process:
-        _describe(config, selection, profiles, accelerator.num_processes)
+        _describe(config, selection, order, profiles, accelerator.num_processes)
     if dry_run:
         return True
-    trainer = GANTrainer(config, accelerator, out, shards, selection, made_from, profiles)
+    trainer = GANTrainer(config, accelerator, out, shards, selection, order, made_from, profiles)
     finished = False
     try:
         finished = trainer.train()
         if accelerator.is_main_process:
             told = {
                 "mpp": trainer.mpp,
-                "tissues": sorted(selection.table["tissue"].unique()),
+                "tissues": sorted(selection.table.loc[order.counts > 0, "tissue"].unique()),
                 "train_donors": sorted(map(donor_digest, cohort.loc[cohort["split"] == "train", "donor"].unique())),
                 "images": trainer.images,
                 "made_from": made_from,
@@ -77,9 +79,11 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     return finished
 
 
-def _digests(inputs: GANInputs, shards: ShardSet) -> dict[str, str]:
+def _digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: Selection) -> dict[str, str]:
     """Digests of everything that a run is made from; the settings are kept beside them."""
     found = {"shards": shards.digest, "cohort": sha256_of_file(inputs.cohort)}
+    if (weights := read_weights(config.tissue_weights, selection)) is not None:
+        found["tissue weights"] = sha256_of(weights)  # which a table may hold
     if inputs.vae is not None and inputs.expression is not None:
         found |= {
             "vae": sha256_of_file(model_folder(inputs.vae) / "model.json"),
@@ -146,9 +150,10 @@ def _few_of_each_tissue(tissue_of: pd.Series, tissues: np.ndarray) -> list[str]:
     return [sample for tissue in sorted(tissues) for sample in tissue_of.index[tissue_of == tissue][:each]]
 
 
-def _describe(config: GANConfig, selection: Selection, profiles: Profiles | None, processes: int) -> None:
-    tissues = ", ".join(f"{n} {tissue}" for tissue, n in selection.table["tissue"].value_counts().items())
-    progress.say(f"{selection.counts.sum():,} tiles of {len(selection.table):,} training slides ({tissues}).")
+def _describe(config: GANConfig, selection: Selection, order: Order, profiles: Profiles | None, processes: int) -> None:
+    used = selection.table[order.counts > 0]
+    tissues = ", ".join(f"{n} {tissue}" for tissue, n in used["tissue"].value_counts().items())
+    progress.say(f"{order.epoch_length:,} tiles of {len(used):,} training slides ({tissues}).")
     for reason, names in selection.left_out.items():
         if names:
             progress.say(f"Left out {len(names):,} {reason}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")
@@ -157,5 +162,5 @@ def _describe(config: GANConfig, selection: Selection, profiles: Profiles | None
     steps = math.ceil(config.images / config.batch_size)
     progress.say(
         f"{config.images:,} images in {steps:,} critic steps of {config.batch_size} "
-        f"({processes} × {config.batch_size // processes}), {config.images / selection.counts.sum():.1f} epochs."
+        f"({processes} × {config.batch_size // processes}), {config.images / order.epoch_length:.1f} epochs."
     )

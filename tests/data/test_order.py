@@ -1,19 +1,52 @@
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnagan.data.order import TileOrder
+from rnagan.data import order as module
+from rnagan.data.order import Order, TileOrder, WeightedOrder
 
 COUNTS = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
-ORDERS = st.builds(TileOrder, COUNTS, seed=st.integers(0, 5), window=st.integers(1, 14), by_slide=st.booleans())
+PLAIN = st.builds(TileOrder, COUNTS, seed=st.integers(0, 5), window=st.integers(1, 14), by_slide=st.booleans())
+
+
+@st.composite
+def weighted(draw: st.DrawFn) -> WeightedOrder:
+    """Two or three tissues, all with tiles, one perhaps of weight 0."""
+    names = draw(st.sampled_from(["ab", "abc"]))
+    counts = [draw(st.integers(1, 9)) for _ in names] + draw(st.lists(st.integers(0, 9), max_size=9))
+    groups = [*names, *(draw(st.sampled_from(names)) for _ in counts[len(names) :])]
+    weights = {name: draw(st.sampled_from([0.001, 0.5, 1, 3, 10])) for name in names}
+    if draw(st.booleans()):
+        weights["b"] = 0
+    return WeightedOrder(counts, groups, weights, draw(st.integers(0, 5)), draw(st.integers(1, 14)))
+
+
+ORDERS = st.one_of(PLAIN, weighted())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks():
+    """So that several fit into what is looked at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK", 60)
+        yield
+
+
+def again(order: Order) -> Order:
+    """The same order, made anew."""
+    if isinstance(order, TileOrder):
+        return TileOrder(order.counts, order.seed, order.window)
+    return pickle.loads(pickle.dumps(order))  # as worker processes get it
 
 
 def every_tile(counts):
     return sorted((slide, k) for slide, n in enumerate(counts) for k in range(n))
 
 
-@given(ORDERS)
+@given(PLAIN)
 @settings(deadline=None, max_examples=150)
 def test_every_epoch_holds_each_tile_once(order):
     for epoch in range(3):
@@ -27,9 +60,9 @@ def test_addressed_by_image_number(order, start, n, m):
     whole = order.locate(start, n + m)
     assert whole.shape == (n + m, 2) and whole.dtype == np.int64
     np.testing.assert_array_equal(whole, np.concatenate([order.locate(start, n), order.locate(start + n, m)]))
-    again = TileOrder(order.counts, order.seed, order.window)
-    again.locate(7 * order.epoch_length, 3)  # what was read before doesn't matter
-    np.testing.assert_array_equal(whole, again.locate(start, n + m))
+    other = again(order)
+    other.locate(7 * order.epoch_length, 3)  # what was read before doesn't matter
+    np.testing.assert_array_equal(whole, other.locate(start, n + m))
 
 
 @given(ORDERS, st.integers(0, 50), st.integers(1, 4), st.integers(1, 6), st.integers(1, 5))
@@ -106,3 +139,56 @@ def test_all_of_gtex_is_addressed_without_a_table_of_its_tiles():
 def test_nothing_selected_is_refused(counts):
     with pytest.raises(ValueError, match="The selection holds no tile; check split"):
         TileOrder(counts, 0)
+
+
+@given(weighted(), st.integers(0, 100))
+@settings(deadline=None, max_examples=100)
+def test_each_group_passes_through_its_tiles_one_pass_after_another(order, start):
+    groups, tiles = np.array(order.groups), order.locate(0, 400)
+    for name, weight in order.weights.items():
+        own = [tuple(tile) for tile in tiles.tolist() if groups[tile[0]] == name]
+        every = sorted((slide, k) for slide, k in every_tile(order.counts) if groups[slide] == name)
+        if not weight:
+            assert not own
+            continue
+        for at in range(0, len(own) - len(every) + 1, len(every)):
+            assert sorted(own[at : at + len(every)]) == every
+        rest = own[len(own) // len(every) * len(every) :]
+        assert len(set(rest)) == len(rest)
+
+
+@pytest.mark.parametrize(
+    ("weights", "in_a_block"),
+    [
+        ({"a": 1, "b": 1, "c": 1}, [20, 20, 20]),
+        ({"a": 2, "b": 1, "c": 0}, [40, 20, 0]),
+        ({"a": 7, "b": 2, "c": 1}, None),
+    ],
+)
+def test_every_block_holds_the_shares(weights, in_a_block):
+    order = WeightedOrder([5, 500, 3, 40], ["a", "b", "c", "a"], weights, seed=1)
+    groups = np.array([0, 1, 2, 0])
+    for block in range(8):
+        shown = np.bincount(groups[order.locate(60 * block, 60)[:, 0]], minlength=3)
+        assert shown.tolist() == (in_a_block or [42, 12, 6])
+    assert order.shares.sum() == pytest.approx(1)
+    np.testing.assert_allclose(
+        np.bincount(groups, weights=order.shares), np.array(list(weights.values())) / sum(weights.values())
+    )
+
+
+def test_groups_come_in_no_fixed_turn():
+    order = WeightedOrder([50, 50], ["a", "b"], {"a": 1, "b": 1}, seed=0)
+    first, second = (order.locate(at, 60)[:, 0] for at in (0, 60))
+    assert 15 < (np.diff(first) != 0).sum() < 45 and (first != second).any()
+
+
+def test_weights_change_nothing_within_a_group():
+    one, other = (WeightedOrder([9, 9, 9], ["a", "b", "b"], {"a": a, "b": 1}, 0, 9) for a in (1, 5))
+    own = [tiles[tiles[:, 0] > 0] for tiles in (one.locate(0, 300), other.locate(0, 600))]
+    np.testing.assert_array_equal(own[0][:50], own[1][:50])
+
+
+def test_a_weight_without_a_tile_is_refused():
+    with pytest.raises(ValueError, match="b has a weight and no tile; give it weight 0, or slides"):
+        WeightedOrder([3, 0], ["a", "b"], {"a": 1, "b": 1}, 0)

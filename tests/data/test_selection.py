@@ -35,6 +35,7 @@ def test_slides_of_a_split_with_their_profiles(shards):
 
 def test_what_is_left_out_is_listed(shards):
     assert select(shards, COHORT, "train", 4).left_out == {
+        "slides that the selection doesn't want": [],
         "slides in the cohort table without shards": ["gone"],
         "slides without tiles": ["s3"],
         "samples beyond the first of a slide": [],

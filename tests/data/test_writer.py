@@ -65,7 +65,7 @@ def test_headers_hold_nothing_of_the_time_or_the_user(folder):
 
 def test_index_leads_to_the_bytes(folder):
     shards = open_dataset(folder)
-    index, raw = shards.index("c-1 é"), shards.tar_path("c-1 é").read_bytes()
+    index, raw = shards.index("c-1 é"), Path(shards.tar_address("c-1 é")).read_bytes()
     assert index.columns.tolist() == ["key", "offset", "size", "crc32", "x", "y"] and len(index) == 5
     for n, row in enumerate(index.itertuples()):
         data = raw[row.offset : row.offset + row.size]
@@ -154,7 +154,7 @@ def test_a_slide_that_lost_its_tiles_loses_its_tar(folder):
 @pytest.mark.parametrize("name", ["../a", "a/b", "a.b", "", "..", "a\nb", "x" * 71])
 def test_names_that_could_leave_the_folder_are_refused(folder, name):
     shards = open_dataset(folder)
-    for use in (shards.tar_path, shards.index, lambda slide: ShardWriter(folder, slide)):
+    for use in (shards.tar_address, shards.index, lambda slide: ShardWriter(folder, slide)):
         with pytest.raises(ValueError, match="can't name a shard"):
             use(name)
 
