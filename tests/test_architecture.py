@@ -31,7 +31,7 @@ LAYERS = [
     ("generation", {"rnagan.vae", "rnagan.painting", "rnagan.pretrained", "rnagan.generation"}),
     ("evaluation", {"rnagan.evaluation"}),
     ("training", {"rnagan.training"}),
-    ("demonstration", {"rnagan.demo"}),
+    ("demonstration", {"rnagan.demo", "rnagan.doctor"}),
 ]
 ONE_PLACE = {
     "mlflow": {"rnagan/training/tracking.py"},
@@ -42,6 +42,7 @@ ONE_PLACE = {
     "dask_jobqueue": {"rnagan/workers.py"},
     "h5py": {"rnagan/slides/coordinates.py"},
     "accelerate": {"rnagan/training"},
+    "fsspec": {"rnagan/data/remote.py"},
 }
 MODULES = sorted((ROOT / "rnagan").rglob("*.py"))
 

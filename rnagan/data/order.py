@@ -4,6 +4,7 @@ It depends on the seed, the selection and the window alone, never on processes, 
 (DESIGN.md, "One order of training samples, everywhere").
 """
 
+import bisect
 import heapq
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from rnagan import rng
 
 WINDOW = 1024  # slides that are open at a time; well above any batch, so that a batch mixes as many donors as can be
+TURN = 1024  # images that are shuffled together
 BLOCK = 10_000  # images in which the shares of groups are kept exactly
 Indices = NDArray[np.int64]
 
@@ -36,22 +38,30 @@ class Order(Protocol):
 
 
 class _Epoch(NamedTuple):
-    """Slides in dealt order; slide s gives its tile t − first[s] in turn t of first[s] … last[s]−1."""
+    """Slides dealt into lanes, which move on together: turn t gives tiles `taken(t)` … `taken(t + 1) − 1` of each."""
 
     number: int
-    slides: Indices
-    first: Indices
-    last: Indices
-    ends: Indices  # (turns,) tiles given by the end of each turn
+    turns: int
+    lengths: Indices  # (lanes,) tiles of each lane
+    phases: Indices  # (lanes,) in 0 … turns−1
+    slides: Indices  # by lane, and in a lane in the order in which they are read
+    places: Indices  # (slides,) lane · stride + tiles that lie before it in its lane, rising
+    stride: int
+
+    def taken(self, turn: int) -> Indices:
+        """Tiles that each lane has given before a turn, (lanes,)."""
+        return (turn * self.lengths + self.phases) // self.turns
 
 
 class TileOrder:
     """Which tile of which slide is image number 0, 1, 2, …
 
     `counts` (slides,) is the number of tiles used of each slide; a tile is (slide, k) with k < counts[slide].
-    Each epoch holds every selected tile once. In `mixed` order the slides are dealt into at most `window` lanes that
-    take turns, in a new random order each turn, so at most `window` slides are open at a time; `by_slide` reads one
-    after another. Only slides and turns are held in memory, not tiles, so 100 million of those are no burden.
+    Each epoch holds every selected tile once. In `mixed` order the slides are dealt into at most `window` lanes, in
+    each of which one slide is read after another, so at most `window` are open at a time. An epoch is cut into turns of
+    about `TURN` images; in each turn every lane gives its share of tiles, in a random order: all lanes end together, and
+    a batch holds slides nearly as independent draws would. `by_slide` has one lane.
+    Only slides are held in memory, not tiles, so 100 million of those are no burden.
     """
 
     def __init__(
@@ -80,11 +90,14 @@ class TileOrder:
 
     def _rest_of_turn(self, epoch: _Epoch, offset: int) -> Indices:
         """Tiles from `offset` in an epoch to the end of its turn."""
-        turn = int(np.searchsorted(epoch.ends, offset, side="right"))
-        lanes = np.flatnonzero((epoch.first <= turn) & (turn < epoch.last))
+        turn = bisect.bisect_right(range(1, epoch.turns), offset, key=lambda end: int(epoch.taken(end).sum()))
+        before, after = epoch.taken(turn), epoch.taken(turn + 1)
+        lanes = np.repeat(np.arange(len(before)), after - before)
         lanes = rng.generator(self.seed, f"{self.purpose}/{epoch.number}", turn).permutation(lanes)
-        lanes = lanes[len(lanes) - (epoch.ends[turn] - offset) :]
-        return np.stack([epoch.slides[lanes], turn - epoch.first[lanes]], axis=1)
+        places = lanes * epoch.stride + before[lanes] + _occurrence(lanes)
+        places = places[offset - int(before.sum()) :]
+        rows = np.searchsorted(epoch.places, places, side="right") - 1
+        return np.stack([epoch.slides[rows], places - epoch.places[rows]], axis=1)
 
     def _epoch(self, number: int) -> _Epoch:
         if self._cached is None or self._cached.number != number:
@@ -92,14 +105,17 @@ class TileOrder:
         return self._cached
 
     def _make_epoch(self, number: int) -> _Epoch:
-        slides = rng.generator(self.seed, self.purpose, number).permutation(np.flatnonzero(self.counts))
-        # As many lanes as fill evenly: 260 slides in 256 lanes would leave 4 slides alone at the end of the epoch.
-        rounds = -(-len(slides) // self.window)
-        first = _deal(self.counts[slides], -(-len(slides) // rounds))
-        last = first + self.counts[slides]
-        turns = int(last.max())
-        begun, ended = (np.bincount(times, minlength=turns + 1)[:turns].cumsum() for times in (first, last))
-        return _Epoch(number, slides, first, last, (begun - ended).cumsum())
+        draw = rng.generator(self.seed, self.purpose, number)
+        slides = draw.permutation(np.flatnonzero(self.counts))
+        counts = self.counts[slides]
+        lanes, first = _deal(counts, min(self.window, len(slides)))
+        lengths = np.bincount(lanes, weights=counts).astype(np.int64)
+        turns = max(1, self.epoch_length // max(TURN, len(lengths)))
+        phases = draw.integers(0, turns, len(lengths))
+        stride = int(lengths.max())
+        by_lane = np.lexsort((first, lanes))
+        places = (lanes * stride + first)[by_lane]
+        return _Epoch(number, turns, lengths, phases, slides[by_lane], places, stride)
 
 
 class WeightedOrder:
@@ -177,11 +193,23 @@ def _shares(weights: list[float]) -> Indices:
     return shares
 
 
-def _deal(counts: Indices, lanes: int) -> Indices:
-    """First turn of each slide when slides go, in order, to the lane that is free first."""
-    free = [0] * lanes
-    first = []
+def _occurrence(labels: Indices) -> Indices:
+    """How many equal labels stand before each label: [7, 5, 7, 7] → [0, 0, 1, 2]."""
+    by_label = np.argsort(labels, kind="stable")
+    in_order = labels[by_label]
+    starts = np.flatnonzero(np.diff(in_order, prepend=-1))
+    occurrence = np.empty_like(labels)
+    occurrence[by_label] = np.arange(len(labels)) - np.repeat(starts, np.diff(starts, append=len(labels)))
+    return occurrence
+
+
+def _deal(counts: Indices, lanes: int) -> tuple[Indices, Indices]:
+    """Lane of each slide, and tiles before it there, when slides go, in order, to the lane that is free first."""
+    free = [(0, lane) for lane in range(lanes)]
+    dealt = []
     for n in counts.tolist():
-        first.append(free[0])
-        heapq.heapreplace(free, free[0] + n)
-    return np.array(first, np.int64)
+        first, lane = free[0]
+        dealt.append((lane, first))
+        heapq.heapreplace(free, (first + n, lane))
+    lane_of, first_of = np.array(dealt, np.int64).T
+    return lane_of, first_of

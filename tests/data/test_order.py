@@ -32,6 +32,7 @@ def small_blocks():
     """So that several fit into what is looked at."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", 60)
+        patch.setattr(module, "TURN", 10)
         yield
 
 
@@ -133,6 +134,14 @@ def test_all_of_gtex_is_addressed_without_a_table_of_its_tiles():
     tiles = order.locate(99_999_990, 20)
     assert len(tiles) == 20 and len(np.unique(tiles[:, 0])) > 15
     assert tiles[:10, 1].min() > 3_900 and tiles[10:, 1].max() == 0
+
+
+def test_slides_of_few_tiles_come_all_through_the_epoch():
+    """None is used up early, which would leave the epoch's end to the largest slides."""
+    counts = [10] * 20 + [100] * 20
+    small = TileOrder(counts, 0).locate(0, 2200)[:, 0] < 20
+    for part in small.reshape(4, 550):
+        assert 30 <= part.sum() <= 70  # of 200 in all
 
 
 @pytest.mark.parametrize("counts", [[], [0, 0]])

@@ -1,7 +1,8 @@
+import numpy as np
 import pandas as pd
 import pytest
 
-from rnagan.data.selection import select
+from rnagan.data.selection import read_weights, select
 
 
 @pytest.fixture
@@ -58,3 +59,57 @@ def test_the_selection_does_not_depend_on_the_order_of_rows(shards):
 def test_a_split_without_tiles_is_refused(shards, split):
     with pytest.raises(ValueError, match=f"No slide of split {split} has tiles in .*shards; is it the cohort table of"):
         select(shards, COHORT[COHORT["slide"] != "s6"], split, 600)
+
+
+def test_rows_are_chosen_by_any_column(shards):
+    table = COHORT.assign(tissue=["lung", "colon", "lung", "lung", "lung", "lung", "lung"])
+    chosen = select(shards, table, "train", 600, where="tissue=colon")
+    assert chosen.table["slide"].tolist() == ["s1"]
+    assert chosen.left_out["slides that the selection doesn't want"] == ["s4", "s3", "gone"]
+    assert chosen.left_out["shards without a row in the cohort table"] == ["s5"]
+    # a tissue that another split has is no mistake, but here there is nothing of it
+    with pytest.raises(ValueError, match=r"No slide of split validation where tissue=colon has tiles in"):
+        select(shards, table, "validation", 600, where="tissue=colon")
+
+
+@pytest.fixture
+def both(shards):
+    table = COHORT.assign(tissue=["lung", "colon", *["lung"] * 5])
+    return select(shards, table, "train", 600)  # s1 colon, 5 tiles; s4 lung, 3 tiles
+
+
+def test_weights_of_tissues(both, tmp_path):
+    assert read_weights("natural", both) is None
+    assert read_weights("balanced", both) == {"colon": 1, "lung": 1}
+    assert read_weights("lung=2, colon=0.5", both) == {"colon": 0.5, "lung": 2}
+    for name, separator in (("w.csv", ","), ("w.tsv", "\t")):
+        (tmp_path / name).write_text(f"tissue{separator}weight\nlung{separator}0\ncolon{separator}3\n")
+        assert read_weights(str(tmp_path / name), both) == {"colon": 3, "lung": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("lung=1", "has no weight of colon; the selection holds colon, lung"),
+        ("lung=1,colon=1,liver=2", "has a weight of liver"),
+        ("lung=1,colon=-1", "the weight of colon must be a number from 0 up, not '-1'"),
+        ("lung=1,colon=nan", "must be a number from 0 up"),
+        ("lung=1,colon=", "must be a number from 0 up, not ''"),
+        ("lung=0,colon=0", "leaves no tissue"),
+        ("lung=1,colon=1,lung=2", "names a tissue twice"),
+        ("balance", "The table balance does not exist"),
+    ],
+)
+def test_weights_that_mean_nothing_are_refused(both, text, told):
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        read_weights(text, both)
+
+
+def test_order_of_a_selection(both):
+    plain, weighted = both.order(0, 8), both.order(0, 8, weights={"lung": 3, "colon": 1})
+    assert (np.bincount(plain.locate(0, 8)[:, 0]) == [5, 3]).all()
+    assert (np.bincount(weighted.locate(0, 10_000)[:, 0]) == [2500, 7500]).all()
+    by_slide = both.order(0, 8, by_slide=True).locate(0, 8)[:, 0]
+    assert (np.diff(by_slide) != 0).sum() == 1
+    with pytest.raises(ValueError, match="Tissue weights need tile_order mixed"):
+        both.order(0, 8, by_slide=True, weights={"lung": 1, "colon": 1})

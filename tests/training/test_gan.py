@@ -5,8 +5,6 @@ import re
 import runpy
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from rnagan.training.gan_step import StepRecord
 from rnagan.training.tracking import read_metrics
 
 ROOT = Path(__file__).parents[2]
+CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 
 
@@ -252,7 +251,7 @@ def test_larger_tiles_are_shrunk_by_area() -> None:
     assert gan._to_resolution(tiles, 8) is tiles
 
 
-def test_script(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
+def test_script(small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine) -> None:
     main = runpy.run_path(str(ROOT / "tools/train_rnagan.py"))["main"]
     options = command_line(small.replace(images=16), inputs, tmp_path / "run")
     dry = CliRunner().invoke(main, [*options, "--dry-run"])
@@ -264,102 +263,3 @@ def test_script(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
     assert "up to date" in CliRunner().invoke(main, options).output
     bad = CliRunner().invoke(main, [*options, "--seed", "3"])
     assert bad.exit_code == 1 and bad.output.splitlines()[-1].startswith("Error: ") and "seed 0 → 3" in bad.output
-
-
-def command_line(config: GANConfig, inputs: GANInputs, out: Path) -> list[str]:
-    settings = []
-    for name, value in config.to_dict().items():
-        name = name.replace("_", "-")
-        settings.append(f"--{name}={value}" if not isinstance(value, bool) else f"--{'' if value else 'no-'}{name}")
-    return [
-        f"--shards={inputs.shards}",
-        f"--cohort={inputs.cohort}",
-        f"--expression={inputs.expression}",
-        f"--vae={inputs.vae}",
-        f"--out={out}",
-        *settings,
-    ]
-
-
-EQUAL = {"images": 80, "batch_size": 4, "precision": "float64", "sample_every": 1000, "checkpoint_every": 1000}
-ENVIRONMENT = os.environ | {
-    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": str(ROOT),
-}
-WITHOUT_SYNC = """
-import runpy, sys
-from rnagan.training.gan_step import GANStep
-before = GANStep._scores
-def scores(self, *arguments):
-    self.critic = self.raw_critic  # past DistributedDataParallel, which would have averaged the gradients
-    return before(self, *arguments)
-GANStep._scores = scores
-sys.argv.pop(0)
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-@pytest.fixture(scope="module")
-def one_process(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Weights after ten generator and twenty critic steps of one process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gan.RunLog, "_start_mlflow", lambda *_: None)
-        run = tmp_path_factory.mktemp("one")
-        train_gan(small.replace(**EQUAL), inputs, run)
-    return all_weights(run)
-
-
-def all_weights(run: Path) -> dict[str, torch.Tensor]:
-    newest = latest_checkpoint(run)
-    return {
-        f"{name}.{key}": tensor
-        for name in ("generator", "critic", "average")
-        for key, tensor in load_file(newest / f"{name}.safetensors").items()
-    }
-
-
-def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
-    assert one.keys() == two.keys()
-    return max((one[name] - two[name]).abs().max().item() for name in one)
-
-
-@pytest.mark.distributed
-def test_two_processes_equal_one(small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path) -> None:
-    launch = [
-        str(Path(sys.executable).parent / "accelerate"),
-        "launch",
-        "--config_file",
-        str(ROOT / "launch_configs/cpu_two_processes.yaml"),
-        str(ROOT / "tools/train_rnagan.py"),
-    ]
-    run = subprocess.run(
-        [*launch, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
-        env=ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert "80 images in 20 critic steps of 4 (2 × 2)" in run.stdout
-    two = all_weights(tmp_path / "two")
-    assert {weight.dtype for weight in two.values()} == {torch.float64}
-    assert largest_difference(one_process, two) < 1e-6
-
-
-@pytest.mark.distributed
-def test_two_processes_without_a_common_critic_gradient_differ(
-    small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path
-) -> None:
-    (tmp_path / "wrong.py").write_text(WITHOUT_SYNC)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    script = [str(tmp_path / "wrong.py"), str(ROOT / "tools/train_rnagan.py")]
-    run = subprocess.run(
-        [*launch, *script, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert largest_difference(one_process, all_weights(tmp_path / "two")) > 1e-4

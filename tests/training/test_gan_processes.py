@@ -1,0 +1,162 @@
+"""Training on several real processes: equal weights, and after kill -9 the tiles that would have come."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rnagan.config import GANConfig
+from rnagan.training import gan
+from rnagan.training.checkpoint import latest_checkpoint
+from rnagan.training.gan_run import GANInputs, train_gan
+
+ROOT = Path(__file__).parents[2]
+CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
+pytestmark = pytest.mark.distributed
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+
+
+EQUAL = {"images": 80, "batch_size": 4, "precision": "float64", "sample_every": 1000, "checkpoint_every": 1000}
+ENVIRONMENT = os.environ | {
+    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT),
+}
+WITHOUT_SYNC = """
+import runpy, sys
+from rnagan.training.gan_step import GANStep
+before = GANStep._scores
+def scores(self, *arguments):
+    self.critic = self.raw_critic  # past DistributedDataParallel, which would have averaged the gradients
+    return before(self, *arguments)
+GANStep._scores = scores
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def one_process(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Weights after ten generator and twenty critic steps of one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gan.RunLog, "_start_mlflow", lambda *_: None)
+        run = tmp_path_factory.mktemp("one")
+        train_gan(small.replace(**EQUAL), inputs, run)
+    return all_weights(run)
+
+
+def all_weights(run: Path) -> dict[str, torch.Tensor]:
+    newest = latest_checkpoint(run)
+    return {
+        f"{name}.{key}": tensor
+        for name in ("generator", "critic", "average")
+        for key, tensor in load_file(newest / f"{name}.safetensors").items()
+    }
+
+
+def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == two.keys()
+    return max((one[name] - two[name]).abs().max().item() for name in one)
+
+
+def test_two_processes_equal_one(
+    small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+) -> None:
+    launch = [
+        str(Path(sys.executable).parent / "accelerate"),
+        "launch",
+        "--config_file",
+        str(ROOT / "launch_configs/cpu_two_processes.yaml"),
+        str(ROOT / "tools/train_rnagan.py"),
+    ]
+    run = subprocess.run(
+        [*launch, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
+        env=ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "80 images in 20 critic steps of 4 (2 × 2)" in run.stdout
+    two = all_weights(tmp_path / "two")
+    assert {weight.dtype for weight in two.values()} == {torch.float64}
+    assert largest_difference(one_process, two) < 1e-6
+
+
+def test_two_processes_without_a_common_critic_gradient_differ(
+    small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "wrong.py").write_text(WITHOUT_SYNC)
+    script = [str(tmp_path / "wrong.py"), str(ROOT / "tools/train_rnagan.py")]
+    run = subprocess.run(
+        [*TORCHRUN, "--nproc_per_node=2", *script, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert largest_difference(one_process, all_weights(tmp_path / "two")) > 1e-4
+
+
+# Note which tiles each step sees, and be killed right before a given step.
+TRACED = """
+import json, os, runpy, signal, sys
+from rnagan.training.gan import GANTrainer
+
+out, killed_at = sys.argv[1], int(sys.argv[2])
+before = GANTrainer._one_step
+def one_step(self, batch):
+    if self.steps == killed_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open(f"{out}.{os.getpid()}", "a") as file:
+        sums = batch.images.sum(dim=(1, 2, 3)).tolist()
+        for at, tile in enumerate(zip(batch.slides.tolist(), batch.tiles.tolist(), sums)):
+            file.write(json.dumps([batch.start + at, *tile]) + "\\n")
+    return before(self, batch)
+GANTrainer._one_step = one_step
+sys.argv = sys.argv[3:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_killed_on_two_resumed_on_one_killed_and_resumed_on_two_sees_the_same_tiles(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "traced.py").write_text(TRACED)
+    config = small.replace(tissue_weights="lung=3,cortex=1", images=120)
+
+    def trace(name: str, run: str, processes: int, killed_at: int = -1) -> list[list[int]]:
+        done = subprocess.run(
+            [
+                *TORCHRUN,
+                f"--nproc_per_node={processes}",
+                *(str(tmp_path / "traced.py"), str(tmp_path / name), str(killed_at)),
+                *(str(ROOT / "tools/train_rnagan.py"), *command_line(config, inputs, tmp_path / run)),
+            ],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=150,
+        )
+        assert (done.returncode == 0) == (killed_at < 0), done.stderr[-3000:]
+        lines = [line for path in tmp_path.glob(f"{name}.*") for line in path.read_text().splitlines()]
+        return sorted(map(json.loads, lines))
+
+    whole = trace("whole", "whole", 1)
+    assert [row[0] for row in whole] == list(range(120)) and len(
+        {tuple(row[1:3]) for row in whole}
+    ) < 60  # epochs of 39
+    stages = [trace("first", "run", 2, killed_at=7), trace("second", "run", 1, killed_at=12), trace("third", "run", 2)]
+    # checkpoints follow images 40, 80, …: what came after the last one comes again
+    for stage, (first, end) in zip(stages, [(0, 56), (40, 96), (80, 120)], strict=True):
+        assert stage == whole[first:end]
+    for name in ("first", "third"):
+        assert len(list(tmp_path.glob(f"{name}.*"))) == 2
