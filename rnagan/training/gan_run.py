@@ -1,7 +1,9 @@
 """One GAN run from paths: join tiles with profiles, train, and leave a model folder."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,14 @@ from rnagan.config import GANConfig, load_config
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.order import Order
 from rnagan.data.selection import Selection, read_weights, select
-from rnagan.expression.store import Expression, check_same_splits, read_expression
+from rnagan.expression.store import check_same_splits, read_expression
 from rnagan.files import read_json, sha256_of, sha256_of_file
 from rnagan.models.condition import make_bottleneck
 from rnagan.pretrained import donor_digest, model_folder, write_model
 from rnagan.training.gan import GANTrainer, Profiles, check_made_from, check_run, tile_order
+from rnagan.training.latents import LatentTable, latent_table
 from rnagan.training.launch import start
-from rnagan.vae import load_vae
+from rnagan.vae import VAEModel, load_vae
 
 FIXED_PROFILES = 8  # validation profiles painted in every sample grid
 
@@ -53,7 +56,11 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     check_run(config, shards, accelerator.num_processes)
     profiles = None
     if config.mode == "rnagan":
-        selection, profiles = _join_profiles(config, inputs, made_from, cohort, selection)
+
+        def keep(digest: str, encode: Callable[[], LatentTable]) -> LatentTable:
+            return encode() if dry_run else latent_table(Path(out), digest, encode, accelerator)
+
+        selection, profiles = _join_profiles(config, inputs, made_from, cohort, selection, keep)
     order = tile_order(config, selection)
     if accelerator.is_main_process:
         _describe(config, selection, order, profiles, accelerator.num_processes)
@@ -110,20 +117,29 @@ def _check_paths(config: GANConfig, inputs: GANInputs) -> None:
 
 
 def _join_profiles(
-    config: GANConfig, inputs: GANInputs, made_from: dict[str, str], cohort: pd.DataFrame, selection: Selection
+    config: GANConfig,
+    inputs: GANInputs,
+    made_from: dict[str, str],
+    cohort: pd.DataFrame,
+    selection: Selection,
+    keep: Callable[[str, Callable[[], LatentTable]], LatentTable],
 ) -> tuple[Selection, Profiles]:
-    """Encode every profile of the selection once, and leave out slides whose profile isn't there, by name."""
+    """The latent of every profile of the selection; slides whose profile isn't there are left out, by name.
+
+    `keep` returns a table that was made from the same before, or else makes it.
+    """
     assert inputs.expression is not None and inputs.vae is not None
-    expression, vae = read_expression(inputs.expression), load_vae(model_folder(inputs.vae))
+    vae = load_vae(model_folder(inputs.vae))
     if vae.record["expression_sha256"] != made_from["expression"]:
         raise ValueError(
             f"{inputs.vae} was trained on another expression file than {inputs.expression}, so its genes or splits may "
             "differ; give that file, or train a VAE on this one."
         )
-    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
-    known = selection.table["sample"].isin(expression.obs.index).to_numpy()
-    if not known.any():
-        raise ValueError(f"No slide of the training split has a profile in {inputs.expression}.")
+    table = keep(
+        sha256_of([made_from, selection.table["sample"].tolist()]),
+        functools.partial(_encode, inputs, vae, cohort, selection),
+    )
+    known = selection.table["sample"].isin(table.samples).to_numpy()
     without = selection.table.loc[~known, "slide"].tolist()
     selection = Selection(
         selection.table[known].reset_index(drop=True),
@@ -131,18 +147,26 @@ def _join_profiles(
         selection.left_out | {"slides without a profile": without},
     )
     bottleneck = make_bottleneck(config, *(torch.from_numpy(a) for a in (vae.active, vae.latent_mean, vae.latent_sd)))
-    validation = expression.obs.index[expression.obs["split"] == "validation"]
-    fixed = _few_of_each_tissue(expression.obs.loc[validation, "tissue"], selection.table["tissue"].unique())
-    own = selection.table["sample"].tolist()
-    latents, fixed_latents = (
-        torch.from_numpy(vae.encode(_rows(expression, samples), expression.genes, expression.units))
-        for samples in (own, fixed or own[:FIXED_PROFILES])
+    latents, shown = (
+        torch.from_numpy(table.of(samples)) for samples in (selection.table["sample"].tolist(), table.shown)
     )
-    return selection, Profiles(bottleneck, latents, fixed_latents)
+    return selection, Profiles(bottleneck, latents, shown)
 
 
-def _rows(expression: Expression, samples: list[str]) -> np.ndarray:
-    return expression.values[expression.obs.index.get_indexer(samples)]
+def _encode(inputs: GANInputs, vae: VAEModel, cohort: pd.DataFrame, selection: Selection) -> LatentTable:
+    """Latents of the selection's profiles and of those painted in sample grids."""
+    assert inputs.expression is not None
+    expression = read_expression(inputs.expression)
+    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
+    own = selection.table["sample"][selection.table["sample"].isin(expression.obs.index)].unique().tolist()
+    if not own:
+        raise ValueError(f"No slide of the training split has a profile in {inputs.expression}.")
+    validation = expression.obs.index[expression.obs["split"] == "validation"]
+    shown = _few_of_each_tissue(expression.obs.loc[validation, "tissue"], selection.table["tissue"].unique())
+    shown = shown or own[:FIXED_PROFILES]
+    samples = list(dict.fromkeys([*own, *shown]))
+    rows = expression.obs.index.get_indexer(samples)
+    return LatentTable(samples, vae.encode(expression.values[rows], expression.genes, expression.units), shown)
 
 
 def _few_of_each_tissue(tissue_of: pd.Series, tissues: np.ndarray) -> list[str]:
