@@ -38,6 +38,7 @@ setup(
         "cryptography>=42",  # Dask's TLS between worker processes
         "dask[distributed]>=2025.1",
         "dask-jobqueue>=0.9",
+        "fsspec[http]>=2024.10",
         "h5py>=3.10",
         "jinja2>=3.1",
         "matplotlib>=3.9",
@@ -55,7 +56,10 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "s3": ["s3fs>=2024.10"],
         "dev": [
+            "s3fs>=2024.10",
+            "moto[server]>=5",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",

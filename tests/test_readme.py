@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import simplejpeg
 
+from rnagan.data.records import write_digest
+from rnagan.data.writer import ShardWriter
 from rnagan.demo.pipelines import SCALES, simulated
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +61,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run(words: list[str], cwd: Path) -> None:
+def run(words: list[str], cwd: Path) -> str:
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
@@ -65,6 +69,7 @@ def run(words: list[str], cwd: Path) -> None:
     }
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def test_commands_and_python_of_the_readme_run(workplace: Path) -> None:
@@ -78,6 +83,27 @@ def test_commands_and_python_of_the_readme_run(workplace: Path) -> None:
         run([sys.executable, f"block_{number}.py"], workplace)
     assert len(list((workplace / "runs/demo/painted").glob("*/*.png"))) > 0
     assert (workplace / "runs/demo/mlflow.db").is_file()
+
+
+def test_python_of_the_shards_readme_runs(tmp_path: Path) -> None:
+    rows = [("a", "Lung", "GTEX-1117F-0226"), ("b", "Colon", "GTEX-1117F-0326")]
+    for _, _, slide in rows:
+        with ShardWriter(tmp_path / "shards/data/lung", slide) as shard:
+            for n in range(40):
+                image = simplejpeg.encode_jpeg(np.full((256, 256, 3), 3 * n, np.uint8), 90, "RGB")
+                shard.add(f"{slide}_x{n}_y0", image, {"slide": slide}, n, 0)
+            shard.commit("done", {}, {}, {"tile_px": 256, "mpp": 0.5}, {})
+    write_digest(tmp_path / "shards/data/lung")
+    cohort = "".join(f"{sample},{sample},{tissue},train,{slide},\n" for sample, tissue, slide in rows)
+    (tmp_path / "cohort.csv").write_text("sample,donor,tissue,split,slide,site\n" + cohort)
+    text = (ROOT / "shards/README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 3
+    for number, block in enumerate(blocks):
+        shown = "\nprint(tuple(batch.images.shape), batch.images.dtype)" if "tile_batches" in block else ""
+        (tmp_path / f"block_{number}.py").write_text(block + shown)
+        said = run([sys.executable, f"block_{number}.py"], tmp_path)
+    assert said.splitlines()[-1] == "(64, 3, 256, 256) torch.uint8"
 
 
 def test_every_command_of_the_readme_is_run_somewhere() -> None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from rnagan.data.images import decode_into
 from rnagan.data.index import DamagedShard, Locations, ShardSet, tar_name
+from rnagan.data.order import WINDOW
 
-OPEN_SLIDES = 4096  # whose indexes are kept, at most; above any window of the order
+MORE_OPEN = 256  # slides whose indexes are kept, above the window of the order
 MOST_REPLACEMENTS_TRIED = 64
 
 
@@ -29,15 +30,18 @@ class Tile(NamedTuple):
 class TileReader:
     """Reads stored tiles by (slide, k); every read is checked against the index's CRC-32.
 
-    `counts` (slides,): how many tiles of each slide are in use, all of them by default. May be used by several threads.
+    `counts` (slides,): how many tiles of each slide are in use, all of them by default. `window`: that of the order;
+    the indexes of somewhat more slides are kept, 16 bytes a tile in use. May be used by several threads.
     """
 
-    def __init__(self, shards: ShardSet, slides: list[str], counts: NDArray[np.int64] | None = None) -> None:
-        self.shards, self.slides, self.counts = shards, slides, counts
+    def __init__(
+        self, shards: ShardSet, slides: list[str], counts: NDArray[np.int64] | None = None, window: int = WINDOW
+    ) -> None:
+        self.shards, self.slides, self.counts, self.window = shards, slides, counts, window
         self._make_caches()
 
     def __getstate__(self) -> dict:
-        return {name: getattr(self, name) for name in ("shards", "slides", "counts")}
+        return {name: getattr(self, name) for name in ("shards", "slides", "counts", "window")}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -118,4 +122,4 @@ class TileReader:
 
     def _make_caches(self) -> None:
         self._damaged: dict[int, DamagedShard] = {}
-        self._cached = functools.lru_cache(maxsize=OPEN_SLIDES)(self._find)
+        self._cached = functools.lru_cache(maxsize=self.window + MORE_OPEN)(self._find)

@@ -170,7 +170,8 @@ class GANTrainer:
             skip_corrupt=config.on_corrupt == "skip",
             max_corrupt=config.max_corrupt,
         )
-        reader = TileReader(self.shards, self.selection.table["slide"].tolist(), self.selection.counts)
+        slides, counts = self.selection.table["slide"].tolist(), self.selection.counts
+        reader = TileReader(self.shards, slides, counts, config.window_slides)
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         return tile_batches(reader, self.order, self.images, config.batch_size, rank, processes, loading)
 

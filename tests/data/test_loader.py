@@ -169,9 +169,9 @@ def test_resume_at_any_image_with_any_batch_size(reader, order, start, batch_siz
 def test_few_open_slides_change_nothing(shards, reader, order, monkeypatch):
     expected = images(reader, order, 0, 15, 2)
     monkeypatch.setattr(storage, "_allow_open_files", lambda: 1)
-    monkeypatch.setattr("rnagan.data.reader.OPEN_SLIDES", 1)
+    monkeypatch.setattr("rnagan.data.reader.MORE_OPEN", -1)
     shards = open_dataset(shards.address)
-    for few, many in zip(images(TileReader(shards, list(TILES)), order, 0, 15, 2), expected, strict=True):
+    for few, many in zip(images(TileReader(shards, list(TILES), window=2), order, 0, 15, 2), expected, strict=True):
         torch.testing.assert_close(few.images, many.images, rtol=0, atol=0)
 
 
