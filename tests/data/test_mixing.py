@@ -37,7 +37,15 @@ def test_different_donors_are_counted():
 
 @pytest.mark.parametrize(
     ("slides", "donors", "batch_size"),
-    [(1718, 900, 64), (1718, 900, 512), (1025, 1025, 512), (25_000, 948, 64), (300, 300, 128), (300, 300, 256), (40, 20, 64)],
+    [
+        (1718, 900, 64),
+        (1718, 900, 512),
+        (1025, 1025, 512),
+        (25_000, 948, 64),
+        (300, 300, 128),
+        (300, 300, 256),
+        (40, 20, 64),
+    ],
 )
 def test_default_window_mixes_donors_as_draws_do(slides, donors, batch_size):
     draw = np.random.default_rng(1)
