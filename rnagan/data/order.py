@@ -59,8 +59,8 @@ class TileOrder:
     `counts` (slides,) is the number of tiles used of each slide; a tile is (slide, k) with k < counts[slide].
     Each epoch holds every selected tile once. In `mixed` order the slides are dealt into at most `window` lanes, in
     each of which one slide is read after another, so at most `window` are open at a time. An epoch is cut into turns of
-    about `TURN` images; in each turn every lane gives its share of tiles, in a random order: all lanes end together, and
-    a batch holds slides nearly as independent draws would. `by_slide` has one lane.
+    about `TURN` images, or as many as there are lanes; in each every lane gives its share of tiles, in a random order:
+    all lanes end together, and a batch holds slides nearly as independent draws would. `by_slide` has one lane.
     Only slides are held in memory, not tiles, so 100 million of those are no burden.
     """
 
