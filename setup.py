@@ -42,6 +42,7 @@ setup(
         "h5py>=3.10",
         "jinja2>=3.1",
         "matplotlib>=3.9",
+        "packaging>=24",
         "pandas>=2.2",
         "pillow>=11",
         "psutil>=6",

@@ -10,13 +10,11 @@ from collections.abc import Callable
 
 import click
 import torch
-from accelerate import Accelerator
 
 from rnagan.config import GANConfig
+from rnagan.doctor.rates import TrainingStep
 from rnagan.models.build import build_critic, build_generator
 from rnagan.models.condition import noise_width
-from rnagan.training.gan_step import GANStep
-from rnagan.training.launch import start
 
 CONDITION_WIDTH = 9
 ROUNDS = 5
@@ -50,21 +48,6 @@ def plain_step(config: GANConfig) -> Callable[[int, torch.Tensor, torch.Tensor],
     return step
 
 
-def our_step(config: GANConfig, accelerator: Accelerator) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
-    """The trainer's step."""
-    networks = [
-        build(config, CONDITION_WIDTH).to(memory_format=torch.channels_last)
-        for build in (build_generator, build_critic)
-    ]
-    optimizers = [torch.optim.Adam(network.parameters(), lr=1e-4, fused=True) for network in networks]
-    step = GANStep(config, accelerator, *accelerator.prepare(*networks, *optimizers), condition_width=CONDITION_WIDTH)
-
-    def run(number: int, tiles: torch.Tensor, c: torch.Tensor) -> None:
-        step(number * len(tiles), tiles, c, number % config.critic_steps == config.critic_steps - 1)
-
-    return run
-
-
 def images_per_second(step: Callable, config: GANConfig, steps: int) -> float:
     tiles = torch.randint(0, 256, (config.batch_size, 3, config.resolution, config.resolution), dtype=torch.uint8)
     c = torch.randn(config.batch_size, CONDITION_WIDTH)
@@ -90,8 +73,8 @@ def main(resolution: int, batch_size: int, width: int, steps: int) -> None:
         quarter_turns=False,
         condition_noise=0.0,
     )
-    accelerator = start(config.precision, seed=0)
-    contenders = {"ours": our_step(config, accelerator), "plain": plain_step(config)}
+    ours = TrainingStep(config, CONDITION_WIDTH)
+    contenders: dict[str, Callable] = {"ours": ours, "plain": plain_step(config)}
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for step in contenders.values():
         images_per_second(step, config, 2)  # warm-up
@@ -101,7 +84,7 @@ def main(resolution: int, batch_size: int, width: int, steps: int) -> None:
     print(
         json.dumps(
             {
-                "precision": accelerator.mixed_precision,
+                "precision": ours.precision,
                 "threads": torch.get_num_threads(),
                 "resolution": resolution,
                 "images_per_second": round(statistics.median(rates["ours"]), 1),

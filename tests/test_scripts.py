@@ -25,6 +25,7 @@ MISTAKES = {
         ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--expression", "e", "--out", "o"],
         "nowhere",
     ),
+    "tools/doctor.py": (["--shards", "nowhere"], "nowhere"),
     "tools/demo.py": (["--data", "nowhere"], "nowhere"),
 }
 

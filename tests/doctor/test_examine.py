@@ -1,0 +1,57 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rnagan.config import GANConfig
+from rnagan.doctor.examine import Wanted, examine
+from rnagan.training.gan_run import GANInputs
+
+ROOT = Path(__file__).parents[2]
+
+
+def doctor(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "tools/doctor.py"), *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+
+
+def test_a_report_from_end_to_end(inputs: GANInputs, tmp_path: Path) -> None:
+    GANConfig(generator_width=4, critic_width=4, resolution=32, batch_size=8, images=1000).save(tmp_path / "run.yaml")
+    found = doctor(
+        *("--shards", inputs.shards, "--cohort", inputs.cohort, "--config", tmp_path / "run.yaml"),
+        *("--launch", ROOT / "launch_configs/gpu_eight.yaml", "--json", tmp_path / "doctor.json"),
+    )
+    assert found.returncode == 1 and found.stderr == "", found.stderr  # for want of eight GPUs
+    titles = ["Versions", "Launch ", "Processors", "Memory and files", "Tiles of ", "Training step at 32 px", "Outlook"]
+    lines = found.stdout.splitlines()
+    heads = [line for before, line in zip(["", *lines], lines, strict=False) if before == ""][:-1]
+    assert all(head.startswith(title) for head, title in zip(heads, titles, strict=True)), heads
+    assert lines[-1].startswith("Not ready (1 problem")
+    told = json.loads((tmp_path / "doctor.json").read_text())
+    assert not told["ready"] and told["problems"] == 1
+    figures = {key: value for section in told["sections"] for key, value in section["figures"].items()}
+    assert figures["images"] == 1000
+    assert 0 < figures["images_per_second"] <= figures["step_images_per_second"]
+    assert figures["loader_images_per_second"] > 0
+
+
+def test_mistakes_are_told_before_any_check(inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    missing = tmp_path / "nowhere"
+    for wanted, named in (
+        (Wanted(GANConfig(), shards=str(missing)), "nowhere"),
+        (Wanted(GANConfig(), shards=str(inputs.shards), cohort=missing), "nowhere"),
+        (Wanted(GANConfig(), launches=(missing,)), "nowhere"),
+        (Wanted(GANConfig(), cohort=inputs.cohort), "give both"),
+        (Wanted(GANConfig(resolution=256), shards=str(inputs.shards)), "--tile-px 256"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=named):
+            examine(wanted, said.append)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="--launch"):
+        examine(Wanted(GANConfig()), said.append)
+    assert said == []

@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from rnagan.config import GANConfig, read_preset, resolve
+from rnagan.doctor import rates
+from rnagan.doctor.rates import TrainingStep, check_step, condition_width, measure
+from rnagan.doctor.report import Section, Verdict
+
+SMALL = {"resolution": 32, "batch_size": 16, "generator_width": 4, "critic_width": 4, "threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "COUNTED_SECONDS", 0.2)
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("preset", ["faithful", "released"])
+def test_every_preset_can_be_measured(preset: str) -> None:
+    config = resolve(GANConfig, read_preset(GANConfig, preset), SMALL)
+    section = Section("Step")
+    check_step(section, config, tile_px=32, seconds=1)
+    (line,) = section.lines
+    assert line.verdict == Verdict.OK and section.figures["step_images_per_second"] > 0
+    assert condition_width(config) == {"faithful": 64, "released": 2048}[preset]
+
+
+def test_time_decides_how_large_the_batches_are() -> None:
+    step = TrainingStep(GANConfig(**SMALL, mode="gan"), 0)
+    assert measure(step, 0)[0] == 2
+    assert measure(step, 60)[0] == 16
+
+
+def test_a_round_trains_both_networks() -> None:
+    config = GANConfig(**SMALL, critic_steps=3)
+    step = TrainingStep(config, condition_width(config))
+    before = [[p.clone() for p in net.parameters()] for net in (step._step.raw_generator, step._step.raw_critic)]
+    step.seconds(4)
+    after = (step._step.raw_generator.parameters(), step._step.raw_critic.parameters())
+    for old, new in zip(before, after, strict=True):
+        assert any(not torch.equal(a, b) for a, b in zip(old, new, strict=True))
+
+
+def test_larger_tiles_are_warned_of() -> None:
+    section = Section("Step")
+    check_step(section, GANConfig(**SMALL), tile_px=96, seconds=0)
+    assert [line.verdict for line in section.lines] == [Verdict.WARNING, Verdict.OK]
+    assert "--tile-px 32" in section.lines[0].advice
