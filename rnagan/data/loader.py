@@ -14,6 +14,7 @@ import webdataset as wds
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from rnagan.data.batch_memory import BatchMemory
 from rnagan.data.order import Indices, Order
 from rnagan.data.reader import TileReader
 from rnagan.tables import first_few
@@ -88,7 +89,7 @@ def tile_batches(
     loading = loading or Loading()
     pipeline = wds.DataPipeline(
         functools.partial(_plans, order, start, batch_size, rank, processes),
-        functools.partial(_load, reader=reader, loading=loading),
+        functools.partial(_load, reader=reader, loading=loading, share=batch_size // processes),
         *([wds.map(loading.transform)] if loading.transform else []),
     )
     if loading.workers:
@@ -132,17 +133,21 @@ def _plans(order: Order, start: int, batch_size: int, rank: int, processes: int)
                 yield _Plan(start + first * batch_size + at, tiles[at : at + share])
 
 
-def _load(plans: Iterable[_Plan], reader: TileReader, loading: Loading) -> Iterator[Batch]:
-    """Batches as planned, in that order; while one is used the next `prefetch` are made."""
-    if get_worker_info():  # it has a process to itself, and torch's queue
+def _load(plans: Iterable[_Plan], reader: TileReader, loading: Loading, share: int) -> Iterator[Batch]:
+    """Batches of `share` tiles as planned, in that order; while one is used the next `prefetch` are made."""
+    shape = (share, reader.shards.tile_px, reader.shards.tile_px, 3)
+    new = functools.partial(torch.empty, shape, dtype=torch.uint8, pin_memory=loading.pin_memory)
+    if get_worker_info():  # it has a process to itself, and torch's queue, which pins
         for plan in plans:
-            yield _begin(_Here(), reader, plan, loading.skip_corrupt, pin_memory=False).finish()
+            yield _begin(_Here(), reader, plan, new(pin_memory=False), loading.skip_corrupt).finish()
         return
+    # torch keeps pinned memory for the next batch by itself
+    take = new if loading.pin_memory else BatchMemory(shape, keep=loading.prefetch + 2).take
     pool = ThreadPoolExecutor(loading.threads or _default_threads(reader), thread_name_prefix="decode")
     begun: collections.deque[_Begun] = collections.deque()
     try:
         for plan in plans:
-            begun.append(_begin(pool, reader, plan, loading.skip_corrupt, loading.pin_memory))
+            begun.append(_begin(pool, reader, plan, take(), loading.skip_corrupt))
             if len(begun) > loading.prefetch:
                 yield begun.popleft().finish()
     finally:
@@ -171,9 +176,8 @@ class _Begun(NamedTuple):
         return Batch(self.plan.start, self.pixels.permute(0, 3, 1, 2), slides, tiles, replaced)
 
 
-def _begin(pool: Executor, reader: TileReader, plan: _Plan, skip_corrupt: bool, pin_memory: bool) -> _Begun:
-    count, side = len(plan.tiles), reader.shards.tile_px
-    pixels = torch.empty((count, side, side, 3), dtype=torch.uint8, pin_memory=pin_memory)
+def _begin(pool: Executor, reader: TileReader, plan: _Plan, pixels: Tensor, skip_corrupt: bool) -> _Begun:
+    count = len(plan.tiles)
     parts = [
         pool.submit(_decode_part, reader, plan, pixels, range(at, min(at + TILES_A_TASK, count)), skip_corrupt)
         for at in range(0, count, TILES_A_TASK)
