@@ -5,22 +5,23 @@ medians of ratios within a round. The last line printed is one JSON object.
 """
 
 import contextlib
-import hashlib
-import importlib.util
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from shared.contenders import Contender
+from shared.environments import python_of, versions_of
+from shared.race import Entry, Outcome
+from shared.report import attempt, load_average, rounded, source_digest
 from tiling_parts import environments, slides
-from tiling_parts.contenders import Contender
-from tiling_parts.race import Entry, Outcome, race
+from tiling_parts.race import race_on_slide
 from tiling_parts.scaling import measure_scaling
 
+WORKERS = Path(__file__).parent / "tiling_parts" / "workers"
 TILE_PX, MPP = 256, 0.5
 WARM_UP_TILES = 16
 PUBLISHED_TILES = 4000  # of a slide at most, as the article says
@@ -69,14 +70,16 @@ def summarise(outcome: Outcome, request: dict[str, Any]) -> dict[str, Any]:
     best = max(peers, key=outcome.median, default=None)
     alike = [name for name in peers if not (name.startswith("hs2p") and "same_jpeg" not in PEERS[name][1])]
     best_alike = max(alike, key=outcome.median, default=None)
-    answers = outcome.answers
+    answers = {name: each[-1] for name, each in outcome.answers.items()}
     codec = answers.get("codec", {})
     return {
         "tiles": len(request["tiles"]),
         "left_out": request["counts"],
         "tiles_per_second": {name: round(outcome.median(name), 1) for name in outcome.rates},
         "tiles_per_second_by_round": {name: [round(rate, 1) for rate in r] for name, r in outcome.rates.items()},
-        "core_share_by_round": {name: [round(share, 2) for share in s] for name, s in outcome.core_shares.items()},
+        "core_share_by_round": {
+            name: [round(answer["core_share"], 2) for answer in each] for name, each in outcome.answers.items()
+        },
         "tiles_of": {name: answer["tiles"] for name, answer in answers.items()},
         "published_tiles_read": answers.get("published", {}).get("read"),
         "codec": {key: codec[key] for key in codec if key not in ("tiles", "seconds", "core_share")},
@@ -101,19 +104,15 @@ def summarise(outcome: Outcome, request: dict[str, Any]) -> dict[str, Any]:
 def by_read(outcome: Outcome) -> float | None:
     """The ratio to the published method if it is credited with every tile it read, kept or not."""
     ratio, published = outcome.ratio("ours", "published"), outcome.answers.get("published")
-    return rounded(ratio * published["tiles"] / published["read"]) if ratio and published else None
+    return rounded(ratio * published[-1]["tiles"] / published[-1]["read"]) if ratio and published else None
 
 
 def by_slide(outcome: Outcome) -> float | None:
     """How many times as long the published method takes for a slide, whatever each keeps; None if it stopped early."""
     ratio, published = outcome.ratio("ours", "published"), outcome.answers.get("published")
-    if not ratio or not published or published["stopped"]:
+    if not ratio or not published or published[-1]["stopped"]:
         return None
-    return rounded(ratio * published["tiles"] / outcome.answers["ours"]["tiles"])
-
-
-def rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+    return rounded(ratio * published[-1]["tiles"] / outcome.answers["ours"][-1]["tiles"])
 
 
 def measure_memory(core: int, slide: Path, scratch: Path, every_tile: bool) -> dict[str, Any]:
@@ -123,27 +122,10 @@ def measure_memory(core: int, slide: Path, scratch: Path, every_tile: bool) -> d
         options["every_tile"] = {"max_tiles": EVERY_TILE}
     found = {}
     for name, option in options.items():
-        with Contender("rnagan_memory", sys.executable, [core], scratch / f"memory-{name}") as ours:
+        with Contender(WORKERS / "run_rnagan_memory.py", sys.executable, [core], scratch / f"memory-{name}") as ours:
             answer = ours.ask({"slide": str(slide.resolve()), "option": option})
             found[name] = {key: round(value, 3) for key, value in answer.items()}
     return {"peak_memory_gb": max(run["peak_memory_gb"] for run in found.values()), "memory": found}
-
-
-def attempt(measure: Callable[..., dict[str, Any]], *arguments: Any, **options: Any) -> dict[str, Any]:
-    """What it measures, or why it failed: the rest of a long run is kept."""
-    try:
-        return measure(*arguments, **options)
-    except (ValueError, OSError) as error:
-        return {f"failure_of_{measure.__name__}": str(error)}
-
-
-def source_digest() -> str:
-    """Digest of the installed rnagan's source, to tell whether somebody changed it during a run."""
-    (home,) = importlib.util.find_spec("rnagan").submodule_search_locations
-    whole = hashlib.sha256()
-    for path in sorted(Path(home).rglob("*.py")):
-        whole.update(path.read_bytes())
-    return whole.hexdigest()
 
 
 @click.command(help=__doc__)
@@ -157,9 +139,9 @@ def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: b
     cache.mkdir(parents=True, exist_ok=True)
     pythons: dict[str, Path | str] = {"rnagan": sys.executable}
     missing = {}
-    for name in environments.REQUIREMENTS:
+    for name, requirements in environments.REQUIREMENTS.items():
         try:
-            pythons[name] = environments.python_of(name, cache.resolve() / "venvs").absolute()
+            pythons[name] = python_of(name, requirements, cache.resolve() / "venvs").absolute()
         except ValueError as error:
             missing[name] = str(error)
     if environments_only:
@@ -170,7 +152,7 @@ def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: b
     def say(what: str) -> None:
         click.echo(f"{time.perf_counter() - began:4.0f} s  {what}", err=True)
 
-    source, load = source_digest(), [round(os.getloadavg()[0], 2)]
+    source, load = source_digest(), [load_average()]
     say("slides")
     made = slides.make(cache, data)
     cores = sorted(os.sched_getaffinity(0))[-2:]
@@ -178,7 +160,8 @@ def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: b
     report: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         contenders = {
-            name: stack.enter_context(Contender(name, python, cores[-1:], scratch)) for name, python in pythons.items()
+            name: stack.enter_context(Contender(WORKERS / f"run_{name}.py", python, cores[-1:], scratch))
+            for name, python in pythons.items()
         }
         plans = [("synthetic", made.synthetic, MPP, entries(rounds, 2, 2, PUBLISHED_TILES))]
         if made.real:
@@ -189,8 +172,8 @@ def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: b
             say(f"{name}: rounds")
             request = describe(path, mpp, contenders["rnagan"])
             present = [entry for entry in entered if entry.worker in pythons]
-            load.append(round(os.getloadavg()[0], 2))
-            report[name] = summarise(race(present, contenders, request, WARM_UP_TILES), request)
+            load.append(load_average())
+            report[name] = summarise(race_on_slide(present, contenders, request, WARM_UP_TILES), request)
             if name == "synthetic":
                 synthetic = request
     extra: dict[str, Any] = {}
@@ -223,10 +206,10 @@ def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: b
                 "slides": report,
                 "environments_missing": missing,
                 "cores": len(os.sched_getaffinity(0)),
-                "load_average": [*load, round(os.getloadavg()[0], 2)],  # above 1 or 2: others were at work
+                "load_average": [*load, load_average()],  # above 1 or 2: others were at work
                 "rnagan_source": source,
                 "rnagan_source_changed_during_run": source_digest() != source,  # then ours is a mix: run it again
-                "versions": {name: environments.versions_of(python) for name, python in pythons.items()},
+                "versions": {name: versions_of(python, environments.DECIDE_SPEED) for name, python in pythons.items()},
                 "seconds": round(time.perf_counter() - began),
             }
         )

@@ -13,11 +13,10 @@ import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from shared import texture
 
 from rnagan.files import atomic_path
 from rnagan.pictures import shrink
-
-from . import texture
 
 TILE_PX = 256
 QUALITY = 70

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .contenders import Contender
+from shared.contenders import Contender
 
+WORKERS = Path(__file__).parent / "workers"
 FEW, MANY = 2, 10  # slides of two builds: their difference is free of what starting takes
 
 
@@ -28,11 +29,17 @@ def measure_scaling(
     with contextlib.ExitStack() as stack:
         builders = {
             processes: stack.enter_context(
-                Contender("rnagan_build", sys.executable, cores[:processes], scratch / f"build-{processes}")
+                Contender(
+                    WORKERS / "run_rnagan_build.py", sys.executable, cores[:processes], scratch / f"build-{processes}"
+                )
             )
             for processes in (1, 2)
         }
-        pair = [stack.enter_context(Contender("codec", codec, [k], scratch / f"codec-{k}")) for k in cores if codec]
+        pair = [
+            stack.enter_context(Contender(WORKERS / "run_codec.py", codec, [k], scratch / f"codec-{k}"))
+            for k in cores
+            if codec
+        ]
         for each in pair:
             each.ask(request)
         for number in range(rounds):

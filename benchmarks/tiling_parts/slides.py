@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from shared import texture
 
-from . import aperio, texture
+from . import aperio
 
 WIDTH_PX, HEIGHT_PX = 12_032, 9_088  # at 0.5 µm
 GLASS_SHARE = 0.25

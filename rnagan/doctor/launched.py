@@ -27,7 +27,7 @@ SLOW_LATENCY_SECONDS = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class LaunchConfig:
-    """A launch config as it is started. `environment`: variables that its first comment line sets."""
+    """A launch config as it is started. `environment`: Accelerate's variables that its first line, a comment, sets."""
 
     path: Path
     processes: int
@@ -44,7 +44,7 @@ def read_launch_config(path: Path) -> LaunchConfig:
         raise ValueError(f"{path} is no launch config: num_processes and num_machines must be numbers from 1 up.")
     first = path.read_text(encoding="utf-8").splitlines()[0]
     before = first.partition("accelerate launch")[0] if first.startswith("#") else ""
-    environment = dict(re.findall(r"(\w+)=(\S+)", before))
+    environment = dict(re.findall(r"\b(ACCELERATE_\w+)=(\S+)", before))  # no others: a stranger's file may run nothing
     on_cpu = told.get("use_cpu") or (os.environ | environment).get("ACCELERATE_USE_CPU", "").lower() in ("true", "1")
     gpus = 0 if on_cpu or told.get("gpu_ids") is None else processes
     return LaunchConfig(path, processes, machines, environment, gpus)

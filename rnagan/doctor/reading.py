@@ -83,7 +83,7 @@ def decode_rate(figures: dict[str, Any]) -> float | None:
 def batches(shards: ShardSet, chosen: Chosen, config: GANConfig) -> Iterator[Batch]:
     """What the trainer reads on one process."""
     loading = Loading(threads=config.loader_threads, workers=config.loader_workers, prefetch=config.prefetch_batches)
-    reader = TileReader(shards, chosen.slides, chosen.counts)
+    reader = TileReader(shards, chosen.slides, chosen.counts, config.window_slides)
     return tile_batches(reader, chosen.order, 0, config.batch_size, loading=loading)
 
 

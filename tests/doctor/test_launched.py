@@ -90,3 +90,9 @@ def test_what_a_config_asks_for(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match="no launch config"):
             read_launch_config(path)
+
+
+def test_a_strangers_config_sets_accelerates_variables_only(tmp_path: Path) -> None:
+    path = tmp_path / "trap.yaml"
+    path.write_text(f"# LD_PRELOAD=/tmp/trap.so ACCELERATE_USE_CPU=true accelerate launch …\n{MULTI_CPU}\n")
+    assert read_launch_config(path).environment == {"ACCELERATE_USE_CPU": "true"}

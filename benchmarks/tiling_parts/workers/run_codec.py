@@ -17,7 +17,7 @@ import numpy as np
 import simplejpeg
 import tifffile
 from numpy.typing import NDArray
-from worker import Request, serve
+from serving import Request, serve
 
 QUALITY = 90
 TRIED_TILES, TRIED_ROUNDS = 48, 3

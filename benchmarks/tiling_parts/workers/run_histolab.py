@@ -11,7 +11,8 @@ import openslide_bin  # noqa: F401  (loads the library that histolab's older bin
 from histolab.slide import Slide
 from histolab.types import CoordinatePair
 from PIL import Image
-from worker import Request, add_jpeg, serve
+from serving import Request, serve
+from tile_tar import add_jpeg
 
 
 def run(request: Request) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import turbojpeg
 from hs2p.api import extract_tiles_to_tar
 from hs2p.tiling.result import TileGeometry, TilingResult
 from hs2p.wsi.backend import open_slide
-from worker import Request, serve
+from serving import Request, serve
 
 HALVED = turbojpeg.TJSAMP_420
 

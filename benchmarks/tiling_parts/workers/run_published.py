@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from openslide import OpenSlide
 from scipy.ndimage import binary_dilation, binary_erosion
+from serving import Request, serve
 from skimage.color import rgb2hsv
 from skimage.exposure import is_low_contrast
 from skimage.filters import threshold_otsu
-from worker import Request, serve
 
 DARKEST = 50
 MAX_BACKGROUND = 0.6

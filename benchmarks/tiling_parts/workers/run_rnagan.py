@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from worker import Request, serve
+from serving import Request, serve
 
 from rnagan.config import TilingConfig
 from rnagan.slides.tiling import tile_slide

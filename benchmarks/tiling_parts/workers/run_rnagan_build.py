@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from worker import Request, serve
+from serving import Request, serve
 
 from rnagan.config import TilingConfig
 from rnagan.slides.build import BuildOptions

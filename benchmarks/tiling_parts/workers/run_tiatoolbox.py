@@ -9,8 +9,9 @@ import tarfile
 from typing import Any
 
 from PIL import Image
+from serving import Request, serve
 from tiatoolbox.wsicore import wsireader
-from worker import Request, add_jpeg, serve
+from tile_tar import add_jpeg
 
 
 def run(request: Request) -> dict[str, Any]:
