@@ -37,9 +37,11 @@ lint: install
 bench: install
 	$(BIN)/python benchmarks/gan_step.py
 	$(BIN)/python benchmarks/tiling.py --data $(DATA)
+	$(BIN)/python benchmarks/loader.py --data $(DATA)
 
-bench-environments: install  # of the toolkits that tiling is compared with; `bench` makes what is missing
+bench-environments: install  # of what tiling and loader are compared with; `bench` makes what is missing
 	$(BIN)/python benchmarks/tiling.py --environments-only
+	$(BIN)/python benchmarks/loader.py --environments-only
 
 clean:
 	rm -rf $(VENV) runs/demo runs/demo-real shards/data/demo shards/data/demo-real

@@ -1,0 +1,47 @@
+"""Sets of millions of tiles that take no space: one slide's tar under many names, by hard links."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from rnagan.data.index import open_dataset
+from rnagan.data.reader import TileReader
+from rnagan.data.records import INDEX, TAR, make_digest
+from rnagan.files import atomic_path, write_json
+
+from .tiles import TILES_A_SLIDE, Tiles, write_shard
+
+TILES_OF_EACH = 4000
+MILLION, HUNDRED_MILLION = 250, 25_000  # slides; ext4 allows a file 65,000 names
+
+
+def make(tiles: Tiles, slides: int, copy_indexes: bool) -> Path:
+    """A set of so many slides of 4,000 tiles each. `copy_indexes`: they are files of their own, that can be cold."""
+    folder = tiles.folder / f"{slides}-slides"
+    if not folder.is_dir():
+        with atomic_path(folder) as temporary:
+            _write(temporary, tiles, slides, copy_indexes)
+        os.sync()  # the kernel forgets only what is on the disk
+    return folder
+
+
+def _write(folder: Path, tiles: Tiles, slides: int, copy_indexes: bool) -> None:
+    opened = open_dataset(tiles.shards)
+    reader = TileReader(opened, opened.slides["slide"].tolist())
+    numbers = range(TILES_OF_EACH)
+    only = write_shard(folder, "only", ((n, reader.read(*divmod(n, TILES_A_SLIDE))) for n in numbers))
+    index = (folder / f"only{INDEX}").read_bytes()
+    names = [f"slide-{number:05d}" for number in range(slides)]
+    for name in names:
+        os.link(folder / f"only{TAR}", folder / (name + TAR))
+        if copy_indexes:
+            (folder / (name + INDEX)).write_bytes(index)
+        else:
+            os.link(folder / f"only{INDEX}", folder / (name + INDEX))
+    for left in folder.glob("only.*"):
+        left.unlink()
+    dataset, table = make_digest(folder, [only | {"slide": name} for name in names])
+    assert dataset["tiles"] == slides * TILES_OF_EACH and np.all(table["tiles"] == TILES_OF_EACH)
+    table.to_parquet(folder / "slides.parquet", index=False)
+    write_json(folder / "dataset.json", dataset)

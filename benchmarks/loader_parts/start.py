@@ -1,0 +1,55 @@
+"""What ours takes to start, to start in the middle, and in memory, on sets of a million and of 100 million tiles."""
+
+import statistics
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from shared.contenders import Contender
+
+from . import large
+from .tiles import Tiles
+
+SCRIPT = Path(__file__).parent / "workers" / "run_rnagan_start.py"
+BATCH_SIZE, BATCHES = 64, 200
+MIDDLE = 1.5  # epochs
+REPEATED, REPEATED_LESS = 3, 2
+
+
+def measure_start(cores: Iterable[int], tiles: Tiles, scratch: Path) -> dict[str, Any]:
+    """Each figure from processes of its own, of which the median is told."""
+    with Contender(SCRIPT, sys.executable, cores, scratch / "idle") as idle:
+        idle.ask({"idle": True})
+        return _measure(cores, tiles, scratch)
+
+
+def _measure(cores: Iterable[int], tiles: Tiles, scratch: Path) -> dict[str, Any]:
+    def runs(folder: Path, count: int, **options: Any) -> list[dict[str, Any]]:
+        usual = {"epochs": 0, "batches": 1, "threads": 2, "workers": 0, "cold": False}
+        request = {"shards": str(folder), "batch_size": BATCH_SIZE, **usual, **options}
+        answers = []
+        for _ in range(count):
+            with Contender(SCRIPT, sys.executable, cores, scratch) as ours:
+                answers.append(ours.ask(request))
+        return answers
+
+    def median(answers: list[dict[str, Any]], what: str, digits: int) -> float:
+        return round(statistics.median(answer[what] for answer in answers), digits)
+
+    million = large.make(tiles, large.MILLION, copy_indexes=True)
+    hundred_million = large.make(tiles, large.HUNDRED_MILLION, copy_indexes=False)
+    usual = runs(million, REPEATED, batches=BATCHES)
+    usual_100m = runs(hundred_million, REPEATED_LESS, batches=BATCHES)
+    (in_worker,) = runs(million, 1, batches=BATCHES, workers=1)
+    return {
+        "first_batch_s": median(usual, "first_batch_s", 3),
+        "first_batch_cold_index_s": median(runs(million, REPEATED_LESS, cold=True), "first_batch_s", 3),
+        "first_batch_100m_s": median(usual_100m, "first_batch_s", 3),
+        "resume_s": median(runs(million, REPEATED, epochs=MIDDLE), "first_batch_s", 3),
+        "resume_100m_s": median(runs(hundred_million, REPEATED_LESS, epochs=MIDDLE), "first_batch_s", 3),
+        "worker_memory_mb": median(usual, "memory_mb", 1),
+        "worker_memory_100m_mb": median(usual_100m, "memory_mb", 1),
+        "worker_process_memory_mb": round(in_worker["worker_mb"], 1),
+        "start": {"1m": usual, "100m": usual_100m, "1m, worker process": in_worker},
+    }

@@ -1,0 +1,33 @@
+"""What else runs on the cores of a measurement."""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+
+def foreign_seconds(cores: Iterable[int], pid: int) -> float:
+    """Seconds that the cores have been busy since boot with what isn't this process and its children."""
+    return _busy_seconds(cores) - _own_seconds(pid)
+
+
+def _busy_seconds(cores: Iterable[int]) -> float:
+    wanted, ticks = {f"cpu{core}" for core in cores}, 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *times = line.split()
+        if name in wanted:
+            user, nice, system, _idle, _waiting, irq, softirq, steal, *_ = map(int, times)
+            ticks += user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds(pid: int) -> float:
+    """Also of those of its children that have ended."""
+    process, total = psutil.Process(pid), 0.0
+    for each in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = each.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
