@@ -88,7 +88,7 @@ class Field:
     type=click.Choice([1, 2]),
     default=2,
     show_default=True,
-    help="How much the real texture is enlarged: by 2, tiles have 19 kB, by 1 28 kB.",
+    help="How much the real texture is enlarged: by 2, tiles have 20 kB, by 1 32 kB.",
 )
 @click.option("--quick", is_flag=True, help="Leave out one worker, starting, and memory.")
 @click.option("--environments-only", is_flag=True, help="Only make the environment of the others.")
