@@ -19,7 +19,7 @@ from loader_parts import contest, environments, start, stores, tiles
 from loader_parts.contest import Variant, best_of, ratios
 from shared.contenders import Contender
 from shared.environments import python_of, versions_of
-from shared.others import foreign_seconds
+from shared.others import foreign_seconds, wait_for_quiet
 from shared.race import Answer, race
 from shared.report import attempt, load_average, source_digest
 
@@ -127,6 +127,7 @@ def main(data: Path, cache: Path, rounds: int, enlarge: int, quick: bool, enviro
         field.make_stores()
         say("checks")
         field.check(entered, {name: f"{found}{source if name == 'rnagan' else ''}" for name, found in versions.items()})
+        wait_for_quiet(cores)
         say("rounds")
         load.append(load_average())
         for request in field.requests.values():

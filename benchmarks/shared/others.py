@@ -2,15 +2,28 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 
+QUIET_SHARE = 0.1
+
 
 def foreign_seconds(cores: Iterable[int], pid: int) -> float:
     """Seconds that the cores have been busy since boot with what isn't this process and its children."""
     return _busy_seconds(cores) - _own_seconds(pid)
+
+
+def wait_for_quiet(cores: Iterable[int], most_seconds: int = 60) -> None:
+    """Return when nothing much has run on the cores for a second, or after so long: what was started may still work."""
+    cores = list(cores)
+    for _ in range(most_seconds):
+        before = _busy_seconds(cores)
+        time.sleep(1)
+        if _busy_seconds(cores) - before < QUIET_SHARE * len(cores):
+            return
 
 
 def _busy_seconds(cores: Iterable[int]) -> float:
