@@ -294,7 +294,9 @@ class GANConfig(Config):
     loader_threads: int = setting(
         0, "threads a process that read and decode tiles; 0: its cores, at most 8, or 32 for a remote set", low=0
     )
-    loader_workers: int = setting(0, "processes a process that do it instead; 0 is faster unless transforms are heavy")
+    loader_workers: int = setting(
+        0, "processes a process that do it instead; 0 is faster unless transforms are heavy", low=0
+    )
     prefetch_batches: int = setting(2, "batches made ahead (of each worker process)", low=1, high=64)
     on_corrupt: str = setting(
         "refuse", "a damaged tile stops the run, or a neighbour stands in and it is listed", choices=("refuse", "skip")

@@ -12,6 +12,7 @@ LAYERS = [
         "base",
         {
             "rnagan.config",
+            "rnagan.cores",
             "rnagan.files",
             "rnagan.rng",
             "rnagan.progress",

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import functools
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -14,9 +13,11 @@ import webdataset as wds
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from rnagan.cores import own_cores
 from rnagan.data.batch_memory import BatchMemory
 from rnagan.data.order import Indices, Order
 from rnagan.data.reader import TileReader
+from rnagan.data.storage import Storage
 from rnagan.tables import first_few
 
 MOST_THREADS = 8  # more decode no faster than a GPU asks for
@@ -143,7 +144,7 @@ def _load(plans: Iterable[_Plan], reader: TileReader, loading: Loading, share: i
         return
     # torch keeps pinned memory for the next batch by itself
     take = new if loading.pin_memory else BatchMemory(shape, keep=loading.prefetch + 2).take
-    pool = ThreadPoolExecutor(loading.threads or _default_threads(reader), thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(loading.threads or default_threads(reader.shards.storage), thread_name_prefix="decode")
     begun: collections.deque[_Begun] = collections.deque()
     try:
         for plan in plans:
@@ -200,11 +201,9 @@ def _decode_part(reader: TileReader, plan: _Plan, pixels: Tensor, part: range, s
     return replaced
 
 
-def _default_threads(reader: TileReader) -> int:
-    if reader.shards.storage.is_remote:
-        return REMOTE_THREADS
-    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0)) // processes_here))
+def default_threads(storage: Storage) -> int:
+    """Threads that read and decode where nobody says how many."""
+    return REMOTE_THREADS if storage.is_remote else min(MOST_THREADS, own_cores())
 
 
 def _bounded(batches: Iterator[Batch], tiles_in_use: int, loading: Loading) -> Iterator[Batch]:

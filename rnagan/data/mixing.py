@@ -10,7 +10,7 @@ from rnagan.cohort.table import read_cohort
 from rnagan.config import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.order import Order
-from rnagan.data.selection import read_weights, select
+from rnagan.data.selection import make_order, select
 
 GOOD_SHARE = 0.95
 
@@ -48,8 +48,7 @@ def measure_mixing(order: Order, donors: pd.Series, batch_size: int, most_batche
 def describe_mixing(shards: Path | str, cohort: Path, config: GANConfig) -> str:
     """A sentence on the training batches that a config makes of these shards."""
     selection = select(open_dataset(shards), read_cohort(cohort), "train", config.tiles_per_slide, config.where)
-    weights = read_weights(config.tissue_weights, selection)
-    order = selection.order(config.seed, config.window_slides, weights=weights)
+    order = make_order(selection, config)
     found = measure_mixing(order, selection.table["donor"], config.batch_size)
     slides = int((order.counts > 0).sum())
     told = (

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.cohort.where import matching_rows
+from rnagan.config import GANConfig
 from rnagan.data.index import ShardSet
 from rnagan.data.order import Order, TileOrder, WeightedOrder
 from rnagan.tables import first_few, need_columns, read_table
@@ -66,6 +67,12 @@ def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: 
             "shards without a row in the cohort table": sorted(set(tiles.index) - set(paired["slide"])),
         },
     )
+
+
+def make_order(selection: Selection, config: GANConfig) -> Order:
+    """The order of a run's tiles."""
+    weights = read_weights(config.tissue_weights, selection)
+    return selection.order(config.seed, config.window_slides, config.tile_order == "by_slide", weights)
 
 
 def read_weights(text: str, selection: Selection) -> dict[str, float] | None:

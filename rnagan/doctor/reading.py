@@ -16,12 +16,12 @@ import psutil
 from rnagan.config import GANConfig
 from rnagan.data.images import decode_into
 from rnagan.data.index import ShardSet, tar_name
-from rnagan.data.loader import MOST_THREADS, REMOTE_THREADS, Batch, Loading, tile_batches
+from rnagan.data.loader import Batch, default_threads, tile_batches
 from rnagan.data.order import Order, TileOrder
 from rnagan.data.reader import TileReader
-from rnagan.data.selection import select
+from rnagan.data.selection import make_order, select
 from rnagan.doctor.report import Section
-from rnagan.training.gan import tile_order
+from rnagan.training.gan import make_loading
 
 SECONDS = 2.0  # of each measurement, about
 MOST_TILES = 4000  # of a sample
@@ -50,7 +50,7 @@ def choose(shards: ShardSet, cohort: pd.DataFrame | None, config: GANConfig) -> 
     """What a run of `config` reads; without a cohort table, of all slides."""
     if cohort is not None:
         selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
-        return Chosen(selection.table["slide"].tolist(), selection.counts, tile_order(config, selection))
+        return Chosen(selection.table["slide"].tolist(), selection.counts, make_order(selection, config))
     table = shards.slides[shards.slides["tiles"] > 0]
     counts = table["tiles"].clip(upper=config.tiles_per_slide).to_numpy(np.int64)
     return Chosen(table["slide"].tolist(), counts, TileOrder(counts, config.seed, config.window_slides))
@@ -82,9 +82,8 @@ def decode_rate(figures: dict[str, Any]) -> float | None:
 
 def batches(shards: ShardSet, chosen: Chosen, config: GANConfig) -> Iterator[Batch]:
     """What the trainer reads on one process."""
-    loading = Loading(threads=config.loader_threads, workers=config.loader_workers, prefetch=config.prefetch_batches)
     reader = TileReader(shards, chosen.slides, chosen.counts, config.window_slides)
-    return tile_batches(reader, chosen.order, 0, config.batch_size, loading=loading)
+    return tile_batches(reader, chosen.order, 0, config.batch_size, loading=make_loading(config))
 
 
 def _describe(section: Section, shards: ShardSet, chosen: Chosen) -> None:
@@ -127,8 +126,7 @@ def _sample(shards: ShardSet, chosen: Chosen) -> list[_Place]:
 
 
 def _check_storage(section: Section, shards: ShardSet, places: list[_Place], config: GANConfig) -> None:
-    most = REMOTE_THREADS if shards.storage.is_remote else min(MOST_THREADS, len(os.sched_getaffinity(0)))
-    threads = config.loader_threads or most
+    threads = config.loader_threads or default_threads(shards.storage)
     checked, timed = places[:CHECKED_TILES], places[CHECKED_TILES:] or places
     cached = None
     if not shards.storage.is_remote:

@@ -20,7 +20,7 @@ from rnagan.data.index import ShardSet
 from rnagan.data.loader import Batch, Loading, tile_batches
 from rnagan.data.order import Order
 from rnagan.data.reader import TileReader
-from rnagan.data.selection import Selection, read_weights
+from rnagan.data.selection import Selection
 from rnagan.models.build import build_critic, build_generator
 from rnagan.models.condition import Bottleneck
 from rnagan.models.ema import ExponentialAverage
@@ -162,16 +162,11 @@ class GANTrainer:
 
     def _batches(self) -> Iterator[Batch]:
         config = self.config
-        loading = Loading(
-            threads=config.loader_threads,
-            workers=config.loader_workers,
-            prefetch=config.prefetch_batches,
-            pin_memory=self.accelerator.device.type == "cuda",
-            skip_corrupt=config.on_corrupt == "skip",
-            max_corrupt=config.max_corrupt,
+        loading = make_loading(config, pin_memory=self.accelerator.device.type == "cuda")
+        # Tiles in use as the order has it: a tissue of weight 0 stands in for no damaged tile.
+        reader = TileReader(
+            self.shards, self.selection.table["slide"].tolist(), self.order.counts, config.window_slides
         )
-        slides, counts = self.selection.table["slide"].tolist(), self.selection.counts
-        reader = TileReader(self.shards, slides, counts, config.window_slides)
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         return tile_batches(reader, self.order, self.images, config.batch_size, rank, processes, loading)
 
@@ -309,10 +304,16 @@ class _Totals:
         return self.row
 
 
-def tile_order(config: GANConfig, selection: Selection) -> Order:
-    """The order of a run's tiles."""
-    weights = read_weights(config.tissue_weights, selection)
-    return selection.order(config.seed, config.window_slides, config.tile_order == "by_slide", weights)
+def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
+    """How the batches of a run are made."""
+    return Loading(
+        threads=config.loader_threads,
+        workers=config.loader_workers,
+        prefetch=config.prefetch_batches,
+        pin_memory=pin_memory,
+        skip_corrupt=config.on_corrupt == "skip",
+        max_corrupt=config.max_corrupt,
+    )
 
 
 def check_run(config: GANConfig, shards: ShardSet, processes: int) -> None:

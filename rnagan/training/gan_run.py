@@ -15,12 +15,12 @@ from rnagan.cohort.table import read_cohort
 from rnagan.config import GANConfig, load_config
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.order import Order
-from rnagan.data.selection import Selection, read_weights, select
+from rnagan.data.selection import Selection, make_order, read_weights, select
 from rnagan.expression.store import check_same_splits, read_expression
 from rnagan.files import read_json, sha256_of, sha256_of_file
 from rnagan.models.condition import make_bottleneck
 from rnagan.pretrained import donor_digest, model_folder, write_model
-from rnagan.training.gan import GANTrainer, Profiles, check_made_from, check_run, tile_order
+from rnagan.training.gan import GANTrainer, Profiles, check_made_from, check_run
 from rnagan.training.latents import LatentTable, latent_table
 from rnagan.training.launch import start
 from rnagan.vae import VAEModel, load_vae
@@ -61,7 +61,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
             return encode() if dry_run else latent_table(Path(out), digest, encode, accelerator)
 
         selection, profiles = _join_profiles(config, inputs, made_from, cohort, selection, keep)
-    order = tile_order(config, selection)
+    order = make_order(selection, config)
     if accelerator.is_main_process:
         _describe(config, selection, order, profiles, accelerator.num_processes)
     if dry_run:

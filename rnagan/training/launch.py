@@ -1,7 +1,6 @@
 """Starting one process of a (possibly distributed) run, and refusing a launch that isn't what was asked for."""
 
 import itertools
-import os
 from pathlib import Path
 
 import psutil
@@ -10,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from rnagan.config import read_yaml
+from rnagan.cores import own_cores
 
 
 def start(precision: str, seed: int, threads: int = 0) -> Accelerator:
@@ -23,8 +23,7 @@ def start(precision: str, seed: int, threads: int = 0) -> Accelerator:
     chosen = resolve_precision(precision)
     accelerator = Accelerator(cpu=use_cpu, mixed_precision="bf16" if chosen == "bf16" else "no")
     check_process_count(accelerator.num_processes, processes_asked())
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
+    torch.set_num_threads(threads or own_cores())
     set_seed(seed)
     return accelerator
 

@@ -11,9 +11,12 @@ import pytest
 
 from rnagan.config import GANConfig
 from rnagan.data.index import open_dataset
+from rnagan.data.loader import Batch
 from rnagan.files import read_json, sha256_of_file
 from rnagan.training.checkpoint import latest_checkpoint
+from rnagan.training.gan import GANTrainer
 from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_step import StepRecord
 from rnagan.training.tracking import read_metrics
 from tests.data.servers import WebServer
 
@@ -88,6 +91,23 @@ def test_a_damaged_tile_stops_a_run_or_is_replaced_and_listed(
     assert {(one["slide"], one["tile"]) for one in listed} == {("D1-lung-slide", 1)}
     assert len({one["number"] for one in listed}) == len(lines)
     assert read_metrics(tmp_path / "run")[-1]["corrupt_tiles"] == len(lines)
+
+
+def test_a_tissue_of_weight_zero_stands_in_for_nothing(
+    small: GANConfig, own_shards: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(own_shards.shards) / "D1-cortex-slide.tar").unlink()  # the next one by name is of lung
+    tissues, one_step = set(), GANTrainer._one_step
+
+    def seen(trainer: GANTrainer, batch: Batch) -> StepRecord:
+        tissues.update(trainer.selection.table["tissue"].iloc[batch.slides.tolist()])
+        return one_step(trainer, batch)
+
+    monkeypatch.setattr(GANTrainer, "_one_step", seen)
+    config = small.replace(images=48, tissue_weights="cortex=1,lung=0", on_corrupt="skip", max_corrupt=1.0)
+    train_gan(config, own_shards, tmp_path / "run")
+    assert (tmp_path / "run/corrupt_tiles.0.jsonl").read_text().count("D1-cortex-slide") > 1
+    assert tissues == {"cortex"}
 
 
 @pytest.fixture
