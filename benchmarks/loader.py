@@ -17,11 +17,11 @@ from typing import Any
 import click
 from loader_parts import contest, environments, start, stores, tiles
 from loader_parts.contest import Variant, best_of, ratios
-from shared.contenders import Contender
+from shared.contenders import Contender, open_contenders
 from shared.environments import python_of, versions_of
 from shared.others import foreign_seconds, wait_for_quiet
 from shared.race import Answer, race
-from shared.report import attempt, load_average, source_digest
+from shared.report import Clock, attempt, end_with_environments, load_average, source_digest
 
 BATCH_SIZE = 64
 SECONDS, WARM_UP_SECONDS = 3.0, 0.7
@@ -93,7 +93,7 @@ class Field:
 @click.option("--quick", is_flag=True, help="Leave out one worker, starting, and memory.")
 @click.option("--environments-only", is_flag=True, help="Only make the environment of the others.")
 def main(data: Path, cache: Path, rounds: int, enlarge: int, quick: bool, environments_only: bool) -> None:
-    began = time.perf_counter()
+    clock = Clock()
     cache.mkdir(parents=True, exist_ok=True)
     pythons: dict[str, Path | str] = dict.fromkeys(("rnagan", "limit", "webdataset"), sys.executable)
     missing = {}
@@ -103,42 +103,33 @@ def main(data: Path, cache: Path, rounds: int, enlarge: int, quick: bool, enviro
     except ValueError as error:
         missing["loader"] = str(error)
     if environments_only:
-        for problem in missing.values():
-            click.echo(problem, err=True)
-        sys.exit(bool(missing))
-
-    def say(what: str) -> None:
-        click.echo(f"{time.perf_counter() - began:4.0f} s  {what}", err=True)
-
+        end_with_environments(missing)
     source, load = source_digest(), [load_average()]
-    say("tiles")
+    clock.say("tiles")
     made = tiles.make(cache, data, enlarge)
     cores = sorted(os.sched_getaffinity(0))[-2:]
     scratch = cache / "scratch"
     versions = {name: versions_of(python, environments.DECIDE_SPEED) for name, python in pythons.items()}
     entered = contest.variants(rounds, with_one=not quick)
     with contextlib.ExitStack() as stack:
-        contenders = {
-            name: stack.enter_context(Contender(stores.WORKERS / f"run_{name}.py", python, cores, scratch))
-            for name, python in pythons.items()
-        }
+        contenders = open_contenders(stack, stores.WORKERS, pythons, cores, scratch)
         field = Field(contenders, made)
-        say("the tiles in each form")
+        clock.say("the tiles in each form")
         field.make_stores()
-        say("checks")
+        clock.say("checks")
         field.check(entered, {name: f"{found}{source if name == 'rnagan' else ''}" for name, found in versions.items()})
         wait_for_quiet(cores)
-        say("rounds")
+        clock.say("rounds")
         load.append(load_average())
         for request in field.requests.values():
             stores.forget(Path(request["store"]))
         outcome = race([entry for entry in entered if field.may_run(entry)], field.ask)
     extra: dict[str, Any] = {}
     if not quick:
-        say("starts and memory")
+        clock.say("starts and memory")
         load.append(load_average())
         extra = attempt(start.measure_start, cores, made, scratch)
-    say("done")
+    clock.say("done")
     ours = ratios(outcome, contest.OURS, contest.LIMIT, (0, 2))
     print(
         json.dumps(
@@ -169,7 +160,7 @@ def main(data: Path, cache: Path, rounds: int, enlarge: int, quick: bool, enviro
                 "rnagan_source": source,
                 "rnagan_source_changed_during_run": source_digest() != source,  # then ours is a mix: run it again
                 "versions": versions,
-                "seconds": round(time.perf_counter() - began),
+                "seconds": round(clock.seconds()),
             }
         )
     )

@@ -8,15 +8,14 @@ import contextlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import click
-from shared.contenders import Contender
+from shared.contenders import Contender, open_contenders
 from shared.environments import python_of, versions_of
 from shared.race import Entry, Outcome
-from shared.report import attempt, load_average, rounded, source_digest
+from shared.report import Clock, attempt, end_with_environments, load_average, rounded, source_digest
 from tiling_parts import environments, slides
 from tiling_parts.race import race_on_slide
 from tiling_parts.scaling import measure_scaling
@@ -135,7 +134,7 @@ def measure_memory(core: int, slide: Path, scratch: Path, every_tile: bool) -> d
 @click.option("--quick", is_flag=True, help="Leave out the slide at 0.25 µm, several processes and memory.")
 @click.option("--environments-only", is_flag=True, help="Only make the environments of the others.")
 def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: bool) -> None:
-    began = time.perf_counter()
+    clock = Clock()
     cache.mkdir(parents=True, exist_ok=True)
     pythons: dict[str, Path | str] = {"rnagan": sys.executable}
     missing = {}
@@ -145,31 +144,22 @@ def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: b
         except ValueError as error:
             missing[name] = str(error)
     if environments_only:
-        for problem in missing.values():
-            click.echo(problem, err=True)
-        sys.exit(bool(missing))
-
-    def say(what: str) -> None:
-        click.echo(f"{time.perf_counter() - began:4.0f} s  {what}", err=True)
-
+        end_with_environments(missing)
     source, load = source_digest(), [load_average()]
-    say("slides")
+    clock.say("slides")
     made = slides.make(cache, data)
     cores = sorted(os.sched_getaffinity(0))[-2:]
     scratch = cache / "scratch"
     report: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
-        contenders = {
-            name: stack.enter_context(Contender(WORKERS / f"run_{name}.py", python, cores[-1:], scratch))
-            for name, python in pythons.items()
-        }
+        contenders = open_contenders(stack, WORKERS, pythons, cores[-1:], scratch)
         plans = [("synthetic", made.synthetic, MPP, entries(rounds, 2, 2, PUBLISHED_TILES))]
         if made.real:
             plans.append(("real", made.real, 0.499, entries(2 * rounds - 1, rounds, 3, PUBLISHED_TILES)))
         if not quick:
             plans.append(("synthetic_40x", made.synthetic_40x, MPP / 2, entries(3, 1, 1, PUBLISHED_TILES_40X)))
         for name, path, mpp, entered in plans:
-            say(f"{name}: rounds")
+            clock.say(f"{name}: rounds")
             request = describe(path, mpp, contenders["rnagan"])
             present = [entry for entry in entered if entry.worker in pythons]
             load.append(load_average())
@@ -179,10 +169,10 @@ def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: b
     extra: dict[str, Any] = {}
     if not quick:
         if len(cores) > 1:
-            say("two processes")
+            clock.say("two processes")
             codec = pythons.get("codec")
             extra |= attempt(measure_scaling, cores, made.synthetic, synthetic, codec, scratch, SCALING_ROUNDS)
-        say("memory")
+        clock.say("memory")
         extra |= attempt(measure_memory, cores[-1], slides.make_huge(cache, data), scratch, every_tile=True)
     nothing: dict[str, Any] = {}
     extra = dict.fromkeys(("scaling_2_processes", "peak_memory_gb")) | extra
@@ -196,7 +186,7 @@ def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: b
     for name in ("real", "synthetic_40x"):
         for what in ("ratio_codec_limit", "ratio_best_peer", "best_peer"):
             headline[f"{what}_{name.removeprefix('synthetic_')}"] = report.get(name, nothing).get(what)
-    say("done")
+    clock.say("done")
     print(
         json.dumps(
             headline
@@ -210,7 +200,7 @@ def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: b
                 "rnagan_source": source,
                 "rnagan_source_changed_during_run": source_digest() != source,  # then ours is a mix: run it again
                 "versions": {name: versions_of(python, environments.DECIDE_SPEED) for name, python in pythons.items()},
-                "seconds": round(time.perf_counter() - began),
+                "seconds": round(clock.seconds()),
             }
         )
     )

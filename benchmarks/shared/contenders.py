@@ -26,6 +26,16 @@ _ONE_THREAD = {
 }
 
 
+def open_contenders(
+    stack: contextlib.ExitStack, workers: Path, pythons: dict[str, Path | str], cores: Iterable[int], scratch: Path
+) -> dict[str, "Contender"]:
+    """Start `workers/run_NAME.py` by its Python for each name; all end with `stack`."""
+    return {
+        name: stack.enter_context(Contender(workers / f"run_{name}.py", python, cores, scratch))
+        for name, python in pythons.items()
+    }
+
+
 class Contender:
     """A script `run_NAME.py` that answers requests (`shared/workers/serving.py`), pinned to the given cores.
 
