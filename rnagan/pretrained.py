@@ -65,15 +65,19 @@ class RNAGAN:
     def encode(self, adata: anndata.AnnData) -> anndata.AnnData:
         """Write the latent of every profile into `adata.obsm["X_rnagan"]`, float32 (profiles, latent); returns `adata`.
 
-        `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts or log2), genes named in `adata.var_names`.
-        The share of the model's genes that `adata` lacks is written to `adata.uns["rnagan_missing_genes"]`.
+        `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts or log2), genes named in `adata.var_names`;
+        NaN is a gene that wasn't measured. `adata.obs` gets `rnagan_missing_genes` (share of the model's genes that a
+        profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1) and `rnagan_far` (farther
+        than nearly all held-out profiles: don't trust its tiles).
         """
         values = dense(adata.X)
         if "units" not in adata.uns:
             raise ValueError("adata.uns['units'] must say what X holds: 'tpm', 'counts' or 'log2'.")
-        genes = list(adata.var_names)
-        adata.obsm["X_rnagan"] = self._vae.encode(values, genes, str(adata.uns["units"]))
-        adata.uns["rnagan_missing_genes"] = self._vae.transform.missing_share(genes)
+        encoding = self._vae.encode(values, list(adata.var_names), str(adata.uns["units"]))
+        adata.obsm["X_rnagan"] = encoding.latents
+        adata.obs["rnagan_missing_genes"] = encoding.missing
+        adata.obs["rnagan_distance"] = encoding.distance
+        adata.obs["rnagan_far"] = encoding.far
         return adata
 
     def generate(self, adata: anndata.AnnData, n: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -88,7 +92,7 @@ class RNAGAN:
 
     def latents(self, values: NDArray[np.float32], genes: list[str], units: str) -> NDArray[np.float32]:
         """Encode profiles (n, genes) in `units` to latent means (n, latent)."""
-        return self._vae.encode(values, genes, units)
+        return self._vae.encode(values, genes, units).latents
 
     @property
     def _vae(self) -> VAEModel:

@@ -1,10 +1,10 @@
-"""A trained β-VAE as a folder: weights, expression transform, statistics of its latent units."""
+"""A trained β-VAE as a folder: weights, expression transform, what the training split looks like in its latent."""
 
 import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,49 +15,66 @@ import rnagan
 from rnagan.config import VAEConfig, load_config
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.files import atomic_path, read_json, sha256_of_file, write_json
+from rnagan.latent.space import LatentSpace
 from rnagan.models.vae import BetaVAE
-from rnagan.weights import load_weights, read_arrays, save_weights, write_arrays
+from rnagan.weights import load_weights, save_weights
 
-ACTIVE_KL_NATS = 0.01
 MANY_GENES_MISSING = 0.05
 _BATCH = 64
 
 
+class Encoding(NamedTuple):
+    """Profiles in the latent, and how far to trust them."""
+
+    latents: NDArray[np.float32]  # (samples, latent), means
+    distance: NDArray[np.float32]  # (samples,) to the nearest tissue of the training split (LatentSpace.distance)
+    missing: NDArray[np.float64]  # (samples,) share of the model's genes that a profile lacks
+    far: NDArray[np.bool_]  # (samples,) whether it lies farther than nearly all held-out profiles
+
+
 @dataclasses.dataclass(frozen=True)
 class VAEModel:
-    """A β-VAE ready to encode profiles.
-
-    Of each latent unit over the training split, float32 (latent,): `latent_mean` and `latent_sd` of mu, mean `kl` in
-    nats. `record`: what model.json says.
-    """
+    """A β-VAE ready to encode profiles. `record`: what model.json says."""
 
     config: VAEConfig
     transform: ExpressionTransform
     network: BetaVAE
-    latent_mean: NDArray[np.float32]
-    latent_sd: NDArray[np.float32]
-    kl: NDArray[np.float32]
+    space: LatentSpace
     record: dict[str, Any]
 
-    @property
-    def active(self) -> NDArray[np.intp]:
-        """Indices of the units whose KL is above ACTIVE_KL_NATS, highest first."""
-        order = np.argsort(-self.kl, kind="stable")
-        return order[self.kl[order] > ACTIVE_KL_NATS]
+    def encode(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> Encoding:
+        """Latents of profiles (samples, genes) in `units`; NaN marks a gene that wasn't measured in a profile.
 
-    def encode(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> NDArray[np.float32]:
-        """Latent means (samples, latent) of profiles (samples, genes) in `units`; warns when many genes are missing."""
-        z_scores = torch.from_numpy(self.transform.apply(x, genes, units))
-        if not z_scores.isfinite().all():
-            raise ValueError("The profiles hold values that are missing, infinite or negative; leave those out.")
-        share = self.transform.missing_share(genes)
-        if share > MANY_GENES_MISSING:
+        Warns when a profile lacks many of the model's genes or lies far from the training split.
+        """
+        z_scores, missing = self.transform.apply(x, genes, units), self.transform.missing(x, genes)
+        latents = posterior(self.network, torch.from_numpy(z_scores))[0].numpy()
+        distance = self.space.distance(latents)
+        encoding = Encoding(latents, distance, missing, distance > self.space.far)
+        self._warn(encoding)
+        return encoding
+
+    @torch.no_grad()
+    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Z scores (samples, the model's genes) of latents (samples, latent)."""
+        parts = torch.from_numpy(np.ascontiguousarray(latents)).split(_BATCH)
+        return torch.cat([self.network.eval().decode(part) for part in parts]).numpy()
+
+    def _warn(self, encoding: Encoding) -> None:
+        total, lacking = len(encoding.missing), int((encoding.missing > MANY_GENES_MISSING).sum())
+        if lacking:
             warnings.warn(
-                f"The profiles lack {share:.0%} of the model's {len(self.transform.genes):,} genes, which are taken at "
-                "their training mean; expect latents nearer the average.",
-                stacklevel=2,
+                f"{lacking:,} of {total:,} profiles lack up to {encoding.missing.max():.0%} of the model's "
+                f"{len(self.transform.genes):,} genes, which are taken at their training mean.",
+                stacklevel=3,
             )
-        return posterior(self.network, z_scores)[0].numpy()
+        if encoding.far.any():
+            warnings.warn(
+                f"{encoding.far.sum():,} of {total:,} profiles lie far from the training profiles (distance up to "
+                f"{encoding.distance.max():.1f}, held-out ones to {self.space.far:.1f}); don't trust what is made of "
+                "them.",
+                stacklevel=3,
+            )
 
 
 @torch.no_grad()
@@ -79,11 +96,11 @@ def save_vae(folder: Path, model: VAEModel) -> None:
         model.config.save(temporary / "config.yaml")
         model.transform.save(temporary)
         save_weights(temporary / "vae.safetensors", model.network)
-        statistics = {"mean": model.latent_mean, "sd": model.latent_sd, "kl": model.kl}
-        write_arrays(temporary / "latents.safetensors", statistics)
+        model.space.save(temporary / "latents.safetensors")
         files = {path.name: sha256_of_file(path) for path in sorted(temporary.iterdir())}
         versions = {"rnagan": rnagan.__version__, "torch": torch.__version__, "numpy": np.__version__}
-        write_json(temporary / "model.json", {"kind": "vae", "versions": versions} | model.record | {"files": files})
+        told = {"kind": "vae", "versions": versions} | model.record | {"tissues": list(model.space.tissues)}
+        write_json(temporary / "model.json", told | {"files": files})
 
 
 def load_vae(folder: Path | str) -> VAEModel:
@@ -99,5 +116,5 @@ def load_vae(folder: Path | str) -> VAEModel:
     transform = ExpressionTransform.load(folder)
     network = BetaVAE(len(transform.genes), config)
     load_weights(folder / "vae.safetensors", network)
-    statistics = read_arrays(folder / "latents.safetensors")
-    return VAEModel(config, transform, network.eval(), statistics["mean"], statistics["sd"], statistics["kl"], record)
+    space = LatentSpace.load(folder / "latents.safetensors", record["tissues"])
+    return VAEModel(config, transform, network.eval(), space, record)

@@ -15,6 +15,7 @@ from rnagan.data.writer import ShardWriter
 from rnagan.expression.store import Expression, write_expression
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.files import sha256_of_file
+from rnagan.latent.space import LatentSpace
 from rnagan.models.vae import BetaVAE
 from rnagan.training.gan_run import GANInputs, train_gan
 from rnagan.training.tracking import RunLog
@@ -82,11 +83,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> GANInputs:
             shard.commit("done", {}, {}, {"tile_px": SIDE, "mpp": 1.0}, {})
     write_digest(folder / "shards")
     trained_on = {"expression_sha256": sha256_of_file(folder / "expression.h5ad")}
-    save_vae(folder / "vae", _untrained_vae(values[(obs["split"] == "train").to_numpy()], trained_on))
+    train = (obs["split"] == "train").to_numpy()
+    save_vae(folder / "vae", _untrained_vae(values[train], obs["tissue"][train].tolist(), trained_on))
     return GANInputs(folder / "shards", folder / "cohort.csv", folder / "expression.h5ad", folder / "vae")
 
 
-def _untrained_vae(x_train: np.ndarray, record: dict[str, str]) -> VAEModel:
+def _untrained_vae(x_train: np.ndarray, tissues: list[str], record: dict[str, str]) -> VAEModel:
     """Random weights make a fine encoder of few genes; four of its six units are declared active."""
     config = VAEConfig(hidden="16", latent=6)
     transform = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
@@ -94,7 +96,7 @@ def _untrained_vae(x_train: np.ndarray, record: dict[str, str]) -> VAEModel:
     network = BetaVAE(len(GENES), config)
     mu = posterior(network, torch.from_numpy(transform.apply(x_train, GENES, "tpm")))[0].numpy()
     kl = np.array([0.1, 0.0, 0.4, 0.3, 0.001, 0.2], np.float32)
-    return VAEModel(config, transform, network, mu.mean(axis=0), mu.std(axis=0), kl, record)
+    return VAEModel(config, transform, network, LatentSpace.fit(mu, kl, tissues, mu[:0]), record)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ LAYERS = [
         "parts",
         {"rnagan.slides", "rnagan.data", "rnagan.expression", "rnagan.models", "rnagan.losses", "rnagan.simulation"},
     ),
-    ("generation", {"rnagan.vae", "rnagan.painting", "rnagan.pretrained", "rnagan.generation"}),
+    ("generation", {"rnagan.latent", "rnagan.vae", "rnagan.painting", "rnagan.pretrained", "rnagan.generation"}),
     ("evaluation", {"rnagan.evaluation"}),
     ("training", {"rnagan.training"}),
     ("demonstration", {"rnagan.demo", "rnagan.doctor"}),

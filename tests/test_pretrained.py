@@ -47,7 +47,9 @@ def test_encode_writes_the_latents_of_the_vae(model: RNAGAN, profiles: anndata.A
     with torch.no_grad():
         mu, _ = model.vae.network.encode(torch.from_numpy(z).float())
     np.testing.assert_allclose(latents, mu.numpy(), atol=1e-5)
-    assert profiles.uns["rnagan_missing_genes"] == 0.0
+    assert (profiles.obs["rnagan_missing_genes"] == 0).all()
+    np.testing.assert_allclose(profiles.obs["rnagan_distance"], model.vae.space.distance(latents), rtol=1e-6)
+    assert profiles.obs["rnagan_far"].equals(profiles.obs["rnagan_distance"] > model.vae.space.far)
     sparse = profiles.copy()
     sparse.X = scipy.sparse.csr_matrix(sparse.X)
     np.testing.assert_array_equal(model.encode(sparse).obsm["X_rnagan"], latents)
@@ -55,9 +57,16 @@ def test_encode_writes_the_latents_of_the_vae(model: RNAGAN, profiles: anndata.A
 
 def test_missing_genes_are_told(model: RNAGAN, profiles: anndata.AnnData) -> None:
     fewer = profiles[:, :27].copy()
-    with pytest.warns(UserWarning, match="lack 10% of the model's 30 genes"):
+    with pytest.warns(UserWarning, match="25 of 25 profiles lack up to 10% of the model's 30 genes"):
         model.encode(fewer)
-    assert fewer.uns["rnagan_missing_genes"] == pytest.approx(0.1)
+    np.testing.assert_allclose(fewer.obs["rnagan_missing_genes"], 0.1)
+    some = profiles.copy()
+    some.X[3, :6] = np.nan  # not measured in one profile
+    with pytest.warns(UserWarning, match="1 of 25 profiles lack up to 20% of the model's 30 genes"):
+        model.encode(some)
+    np.testing.assert_allclose(some.obs["rnagan_missing_genes"], 0.2 * (np.arange(25) == 3))
+    rest = np.delete(np.arange(25), 3)
+    np.testing.assert_array_equal(some.obsm["X_rnagan"][rest], model.encode(profiles).obsm["X_rnagan"][rest])
 
 
 def test_condition_is_the_standardised_active_units(model: RNAGAN, profiles: anndata.AnnData) -> None:
@@ -96,8 +105,8 @@ def test_bad_profiles(model: RNAGAN, profiles: anndata.AnnData) -> None:
         ({"units": None}, r"uns\['units'\] must say what X holds: 'tpm', 'counts' or 'log2'"),
         ({"units": "counts"}, "The profiles are in counts and the model was fitted on tpm"),
         ({"genes": [f"BRCA{k}" for k in range(30)]}, "none of the model's 30 genes: theirs start with BRCA0"),
-        ({"value": np.nan}, "values that are missing, infinite or negative"),
-        ({"value": -2.0}, "values that are missing, infinite or negative"),
+        ({"value": np.inf}, "values that are infinite or negative"),
+        ({"value": -0.5}, "values that are infinite or negative"),
     ):
         with pytest.raises(ValueError, match=told), np.errstate(invalid="ignore"):
             model.encode(changed(**changes))

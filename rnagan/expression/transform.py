@@ -3,7 +3,7 @@ RNA-seq data preprocessing). Part of the VAE's checkpoint; every profile, ours o
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -40,21 +40,39 @@ class ExpressionTransform:
 
         The model's genes are `genes` without versions and PAR twins.
         """
-        if len(x_train) == 0:
-            raise ValueError("There is no training profile to fit the expression transform on.")
+        return cls.fit_blocks([x_train], genes, units, log)
+
+    @classmethod
+    def fit_blocks(cls, blocks: Iterable[NDArray[np.floating]], genes: Sequence[str], units: str, log: str) -> Self:
+        """As `fit`, of profiles that come in blocks of any number of samples, so that few are in memory at a time."""
         kind, clean = "none" if units == "log2" else log, clean_genes(genes, _SOURCE)
-        logged = _logarithm(x_train[:, clean.kept], units, kind)
-        mean, sd = logged.mean(axis=0), logged.std(axis=0)
+        count, mean, squares = 0, np.zeros(len(clean.ids)), np.zeros(len(clean.ids))
+        for block in blocks:  # Chan, Golub & LeVeque 1983: means and squared deviations of parts, joined
+            if len(block) == 0:
+                continue
+            logged = _logarithm(block[:, clean.kept], units, kind)
+            own, total = logged.mean(axis=0), count + len(logged)
+            squares += ((logged - own) ** 2).sum(axis=0) + (own - mean) ** 2 * (count * len(logged) / total)
+            mean += (own - mean) * (len(logged) / total)
+            count = total
+        if count == 0:
+            raise ValueError("There is no training profile to fit the expression transform on.")
+        sd = np.sqrt(squares / count)
         constant = sd <= _CONSTANT * np.maximum(np.abs(mean), 1.0)
         return cls(tuple(clean.ids), units, kind, mean, np.where(constant, 1.0, sd), constant)
+
+    @property
+    def constant_genes(self) -> list[str]:
+        """Genes that don't vary in the training split, and so say nothing."""
+        return [self.genes[i] for i in np.flatnonzero(self.constant)]
 
     def apply(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> NDArray[np.float32]:
         """Z scores float32 (samples, the model's genes) of profiles with their own gene list, versions or not.
 
-        A gene that `genes` lacks gets 0, which is its mean in the training split (article: genes missing in an
-        external cohort are set to zero). Surplus genes are left out. Counts become counts per million of what the
-        model's genes hold together, so that surplus genes don't matter. Raises `ValueError` on other units than
-        those fitted, and where no gene is known.
+        A gene that `genes` lacks, or whose value is NaN in a profile, gets 0, which is its mean in the training split
+        (article: genes missing in an external cohort are set to zero). Surplus genes are left out. Counts become counts
+        per million of what the model's genes hold together, so that surplus genes don't matter. Raises `ValueError` on
+        other units than those fitted, where no gene is known, and on values that can't be.
         """
         if units != self.units:
             raise ValueError(
@@ -68,14 +86,33 @@ class ExpressionTransform:
                 f"The profiles hold none of the model's {len(self.genes):,} genes: theirs start with {genes[0]}, "
                 f"the model's with {self.genes[0]}; use the same kind of gene id."
             )
+        values = np.asarray(x)[:, place[known]]
+        absent = np.isnan(values)
+        if not np.isfinite(values[~absent]).all() or (self.units != "log2" and (values[~absent] < 0).any()):
+            raise ValueError("The profiles hold values that are infinite or negative; leave those out.")
+        logged = _logarithm(values, self.units, self.log)
         z = np.zeros((len(x), len(self.genes)), dtype=np.float32)
-        logged = _logarithm(np.asarray(x)[:, place[known]], self.units, self.log)
-        z[:, known] = np.where(self.constant[known], 0.0, (logged - self.mean[known]) / self.sd[known])
+        silent = absent | self.constant[known]
+        z[:, known] = np.where(silent, 0.0, (logged - self.mean[known]) / self.sd[known])
         return z
 
-    def missing_share(self, genes: Sequence[str]) -> float:
-        """Share of the model's genes that a gene list lacks, 0 to 1."""
-        return float(np.mean(self._columns(genes) < 0))
+    def invert(self, z: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Profiles float32 (samples, the model's genes) in `units` from Z scores, none negative unless in log2.
+
+        Counts come as counts per million, which `apply` takes for counts like any others. With log `paper` a zero can't
+        be told from a one: both have the logarithm 0, and come as one.
+        """
+        logged = np.asarray(z, dtype=np.float64) * np.where(self.constant, 0.0, self.sd) + self.mean
+        if self.log == "none":
+            return logged.astype(np.float32)
+        return (np.expm1(logged).clip(min=0) if self.log == "log1p" else np.exp(logged)).astype(np.float32)
+
+    def missing(self, x: NDArray[np.floating], genes: Sequence[str]) -> NDArray[np.float64]:
+        """Share of the model's genes that each profile lacks (not in `genes`, or NaN), 0 to 1, (samples,)."""
+        place = self._columns(genes)
+        known = place[place >= 0]
+        measured = (~np.isnan(np.asarray(x)[:, known])).sum(axis=1)
+        return 1.0 - measured / len(self.genes)
 
     def _columns(self, genes: Sequence[str]) -> NDArray[np.intp]:
         """Where each of the model's genes stands in `genes`, however they are spelled; -1 where it is missing."""
@@ -99,7 +136,7 @@ class ExpressionTransform:
 def _logarithm(x: NDArray[np.floating], units: str, log: str) -> NDArray[np.float64]:
     values: NDArray[np.float64] = np.asarray(x, dtype=np.float64)
     if units == "counts":
-        values = values * (_PER_MILLION / np.maximum(values.sum(axis=1, keepdims=True), 1.0))
+        values = values * (_PER_MILLION / np.maximum(np.nansum(values, axis=1, keepdims=True), 1.0))
     if log == "log1p":
         return np.log1p(values)
     if log == "paper":

@@ -146,7 +146,9 @@ def _join_profiles(
         selection.counts[known],
         selection.left_out | {"slides without a profile": without},
     )
-    bottleneck = make_bottleneck(config, *(torch.from_numpy(a) for a in (vae.active, vae.latent_mean, vae.latent_sd)))
+    bottleneck = make_bottleneck(
+        config, *(torch.from_numpy(a) for a in (vae.space.active, vae.space.mean, vae.space.sd))
+    )
     latents, shown = (
         torch.from_numpy(table.of(samples)) for samples in (selection.table["sample"].tolist(), table.shown)
     )
@@ -166,7 +168,8 @@ def _encode(inputs: GANInputs, vae: VAEModel, cohort: pd.DataFrame, selection: S
     shown = shown or own[:FIXED_PROFILES]
     samples = list(dict.fromkeys([*own, *shown]))
     rows = expression.obs.index.get_indexer(samples)
-    return LatentTable(samples, vae.encode(expression.values[rows], expression.genes, expression.units), shown)
+    encoding = vae.encode(expression.values[rows], expression.genes, expression.units)
+    return LatentTable(samples, encoding.latents, shown)
 
 
 def _few_of_each_tissue(tissue_of: pd.Series, tissues: np.ndarray) -> list[str]:

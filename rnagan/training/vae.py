@@ -21,13 +21,14 @@ from rnagan.config import VAEConfig
 from rnagan.expression.store import Expression, read_expression
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.files import read_json, sha256_of_file
+from rnagan.latent.space import LatentSpace
 from rnagan.losses.vae import VAELoss, kl_per_unit, vae_loss
 from rnagan.models.vae import BetaVAE
 from rnagan.progress import bar, say
 from rnagan.training.checkpoint import checkpoint_path, keep_newest, latest_checkpoint, load_checkpoint, save_checkpoint
 from rnagan.training.launch import end_together, start
 from rnagan.training.tracking import RunLog
-from rnagan.vae import ACTIVE_KL_NATS, VAEModel, posterior, save_vae
+from rnagan.vae import VAEModel, posterior, save_vae
 
 _BATCH = 1024  # profiles that are evaluated at a time
 
@@ -208,20 +209,22 @@ class VAETrainer:
         kl = kl_per_unit(mu, logvar)
         splits = {"validation": self.x_validation, "test": self._standardised(self.data.split("test"))}
         metrics = {f"{name}_rmse": _rmse(self.best, x) for name, x in splits.items() if len(x)}
-        metrics |= {"validation_total": self.best_loss, "active_units": int((kl > ACTIVE_KL_NATS).sum())}
+        splits_of = self.data.obs["split"]
+        tissues = self.data.obs["tissue"][splits_of == "train"].tolist()
+        held_out = posterior(self.best, self.x_validation)[0]
+        space = LatentSpace.fit(_float32(mu), _float32(kl), tissues, _float32(held_out))
+        metrics |= {"validation_total": self.best_loss, "active_units": len(space.active)}
         record: dict[str, Any] = {
             "config": self.config.to_dict(),
             "expression_sha256": self.digest,
             "units": self.data.units,
-            "tissues": sorted(self.data.obs["tissue"].unique()),
             "splits": self.data.obs["split"].value_counts().to_dict(),
             "processes": self.accelerator.num_processes,
             "steps": self.step,
             "best_step": self.best_step,
             "metrics": metrics,
         }
-        mean, sd = _float32(mu.mean(0)), _float32(mu.std(0, correction=0))
-        return VAEModel(self.config, self.transform, self.best.float(), mean, sd, _float32(kl), record)
+        return VAEModel(self.config, self.transform, self.best.float(), space, record)
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         newest = latest_checkpoint(self.run)

@@ -138,17 +138,18 @@ def test_product_encodes_and_knows_its_active_units(expression: Path, tmp_path: 
     write_expression(expression, data, "digest")
     vae.train_vae(SMALL.replace(epochs=40), expression, tmp_path / "run")
     model = load_vae(tmp_path / "run/model")
-    mu = model.encode(data.values, data.genes, "tpm")
+    mu = model.encode(data.values, data.genes, "tpm").latents
     assert (mu.shape, mu.dtype) == ((300, 6), np.float32)
     train = mu[(data.obs["split"] == "train").to_numpy()]
-    np.testing.assert_allclose(train.mean(0), model.latent_mean, atol=1e-5)
-    np.testing.assert_allclose(train.std(0), model.latent_sd, atol=1e-5)
-    assert np.all(np.diff(model.kl[model.active]) <= 0) and np.all(model.kl[model.active] > 0.01)
-    assert model.record["metrics"]["active_units"] == len(model.active) >= 2
+    space = model.space
+    np.testing.assert_allclose(train.mean(0), space.mean, atol=1e-5)
+    np.testing.assert_allclose(train.std(0), space.sd, atol=1e-5)
+    assert np.all(np.diff(space.kl[space.active]) <= 0) and np.all(space.kl[space.active] > 0.01)
+    assert model.record["metrics"]["active_units"] == len(space.active) >= 2
     assert model.record["metrics"]["test_rmse"] < 0.75  # 1 is the mean profile
     assert model.record["tissues"] == ["lung"]
-    with pytest.warns(UserWarning, match="lack 50% of the model's 40 genes"):
-        half = model.encode(data.values[:, :20], data.genes[:20], "tpm")
+    with pytest.warns(UserWarning, match="lack up to 50% of the model's 40 genes"):
+        half = model.encode(data.values[:, :20], data.genes[:20], "tpm").latents
     assert not np.allclose(half, mu)
     with pytest.raises(ValueError, match="fitted on tpm"):
         model.encode(data.values, data.genes, "log2")
