@@ -4,17 +4,18 @@ import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rnagan import progress
 from rnagan.cohort.names import check_shard_name
-from rnagan.data.check import Finding, index_rows, is_positive, same_mpp, sample_problems
+from rnagan.data.check import Finding, index_rows, sample_problems
 from rnagan.data.images import EXTENSIONS, image_size
+from rnagan.data.kinds import TileKind, is_positive, name_kind, same_mpp
 from rnagan.data.records import (
     INDEX,
     TAR,
+    kind_of_record,
     make_record,
-    name_kind,
     read_records,
     write_digest,
     write_index,
@@ -27,13 +28,6 @@ from rnagan.workers import Workers, run_each
 
 PEEKED = 16  # members of a tar, enough for one sample
 _COMPRESSED = re.compile(r".*\.(tar\.(gz|bz2|xz|zst|lz4|Z)|tgz|tbz2?|txz)")
-
-
-class Kind(NamedTuple):
-    """Side of the images and their resolution, None where nobody says it."""
-
-    tile_px: int
-    mpp: float | None
 
 
 class Refusal(Exception):  # noqa: N818
@@ -53,9 +47,7 @@ def adopt_folder(
     folder, workers = Path(folder), workers or Workers()
     if not folder.is_dir():
         raise FileNotFoundError(f"The folder {folder} does not exist.")
-    kinds = {
-        record["slide"]: Kind(record["options"]["tile_px"], record["options"]["mpp"]) for record in read_records(folder)
-    }
+    kinds = _kinds_of_records(folder)
     known = set(kinds)
     tars = [
         path
@@ -89,7 +81,7 @@ def adopt_folder(
     return sorted(adopted), sorted(findings)
 
 
-def peek(mpp: float | None, path: Path) -> Kind:
+def peek(mpp: float | None, path: Path) -> TileKind:
     """The kind of a tar's first sample; `Refusal` where its name or its beginning is none of ours."""
     if path.suffix != TAR:
         raise Refusal("is compressed, and tiles are read by offset; unpack it to a plain .tar")
@@ -104,10 +96,10 @@ def peek(mpp: float | None, path: Path) -> Kind:
     (width, height), *_ = sizes
     if width != height:
         raise Refusal(_told_sizes(sizes))
-    return Kind(width, mpp if mpp is not None else next(filter(is_positive, _stated_mpp(scan.members)), None))
+    return TileKind(width, mpp if mpp is not None else next(filter(is_positive, _stated_mpp(scan.members)), None))
 
 
-def adopt_tar(kind: Kind, mpp_given: bool, seed: int, path: Path) -> str:
+def adopt_tar(kind: TileKind, mpp_given: bool, seed: int, path: Path) -> str:
     """Write the index and then the record of a tar whose images are all of `kind`, and return its slide.
 
     Raises `Refusal` otherwise.
@@ -123,7 +115,7 @@ def adopt_tar(kind: Kind, mpp_given: bool, seed: int, path: Path) -> str:
             others = "--mpp is" if mpp_given else "others say"
             raise Refusal(f"says mpp {_told_mpp(value)} in its json, and {others} {_told_mpp(kind.mpp)}")
     tiles = sum(member.extension in EXTENSIONS for member in scan.members)
-    options = {"tile_px": kind.tile_px, "mpp": kind.mpp, "seed": seed}
+    options = {**kind.facts, "seed": seed}
     source = {"adopted": True, "file": path.name}
     record = make_record(slide, "done", tiles, {}, source, options, {}, scan.sha256, scan.bytes)
     with atomic_path(path.with_name(slide + INDEX)) as temporary:
@@ -132,12 +124,24 @@ def adopt_tar(kind: Kind, mpp_given: bool, seed: int, path: Path) -> str:
     return slide
 
 
-def _the_one_kind(folder: Path, kinds: dict[str, Kind]) -> Kind:
-    slides: dict[Kind, list[str]] = {}
+def _kinds_of_records(folder: Path) -> dict[str, TileKind]:
+    kinds = {}
+    for record in read_records(folder):
+        kind = kind_of_record(folder, record)
+        if not isinstance(kind, TileKind):
+            raise ValueError(f"{folder} holds {kind}, and only tars of tiles are adopted.")
+        kinds[record["slide"]] = kind
+    return kinds
+
+
+def _the_one_kind(folder: Path, kinds: dict[str, TileKind]) -> TileKind:
+    slides: dict[TileKind, list[str]] = {}
     for slide, kind in sorted(kinds.items()):
         slides.setdefault(kind, []).append(slide)
     if len(slides) > 1:
-        told = "; ".join(sorted(f"{name_kind(*kind)}: {first_few(names)}" for kind, names in slides.items()))
+        told = "; ".join(
+            sorted(f"{name_kind(kind.tile_px, kind.mpp)}: {first_few(names)}" for kind, names in slides.items())
+        )
         raise ValueError(
             f"{folder} mixes tiles of several kinds ({told}); move each kind to a folder of its own, "
             "or say with --mpp what they all stand for."

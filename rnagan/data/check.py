@@ -15,16 +15,18 @@ import pyarrow as pa
 
 from rnagan import progress, rng
 from rnagan.cohort.names import check_shard_name
-from rnagan.data.images import EXTENSIONS, image_problem
+from rnagan.data.kinds import Kind, ProfileKind, TileKind, genes_digest, kind_of
 from rnagan.data.records import (
+    GENES,
     INDEX,
     RECORD,
     RECORD_FORMAT,
+    SAMPLES,
     TAR,
     VERSION,
-    IndexRow,
     make_digest,
     read_parquet,
+    read_samples,
     write_digest,
     write_index,
 )
@@ -32,10 +34,8 @@ from rnagan.data.tars import Member, TarScan, scan_tar
 from rnagan.files import atomic_path, read_json, sha256_of
 from rnagan.workers import Workers, run_each
 
-AGAIN = "build this slide again"
 FETCH = "fetch this tar again"  # where it was made by others
 REPAIR, MENDED = "--repair mends it", "mended"
-MPP_TOLERANCE = 0.02  # share by which tiles may differ from the mpp of their set, where its options say no other
 _FIELDS = {
     "slide": str,
     "status": str,
@@ -123,9 +123,10 @@ def check_slide(folder: Path, slide: str, decode: bool = False, repair: bool = F
     try:
         record = read_json(folder / name)
     except ValueError:
-        return Report(1, findings=[Finding(name, f"is no JSON; delete it and {AGAIN}")])
+        return Report(1, findings=[Finding(name, f"is no JSON; delete it and {TileKind.again}")])
     if problem := _record_problem(record, slide):
-        return Report(1, findings=[Finding(name, f"{problem}; delete it and {AGAIN}")])
+        return Report(1, findings=[Finding(name, f"{problem}; delete it and {_again(record)}")])
+    kind = kind_of(record["options"])
     report = Report(1, record["tiles"], record["bytes"], records=[record])
     tar, index = folder / (slide + TAR), folder / (slide + INDEX)
     if not record["tiles"]:
@@ -135,17 +136,16 @@ def check_slide(folder: Path, slide: str, decode: bool = False, repair: bool = F
         return report
     adopted = record["source"].get("adopted")
     if not tar.is_file():
-        report.findings.append(Finding(tar.name, f"is missing; {FETCH if adopted else AGAIN}"))
+        report.findings.append(Finding(tar.name, f"is missing; {FETCH if adopted else kind.again}"))
         return report
-    tile_px = record["options"].get("tile_px")
-    scan = scan_tar(tar, functools.partial(image_problem, tile_px) if decode else None)
-    problems = list(_tar_problems(scan, record))
+    scan = scan_tar(tar, kind.item_problem if decode else None, extensions=kind.extensions)
+    problems = list(_tar_problems(scan, record, kind))
     if problems:
-        remedy = f"{FETCH}, or adopt it anew without its record" if adopted else f"delete the record and {AGAIN}"
+        remedy = f"{FETCH}, or adopt it anew without its record" if adopted else f"delete the record and {kind.again}"
         report.findings += [Finding(tar.name, f"{problem}; {remedy}") for problem in problems]
         return report
     rows = index_rows(scan.members, record)
-    report.findings += [Finding(index.name, f"{problem}; {REPAIR}") for problem in _index_problems(index, rows)]
+    report.findings += [Finding(index.name, f"{problem}; {REPAIR}") for problem in _index_problems(index, rows, kind)]
     if repair and report.findings:
         with atomic_path(index) as temporary:
             write_index(temporary, rows)
@@ -153,18 +153,26 @@ def check_slide(folder: Path, slide: str, decode: bool = False, repair: bool = F
     return report
 
 
+def _again(record: Any) -> str:
+    """What makes a shard again, as far as a broken record tells its kind."""
+    options = record.get("options") if isinstance(record, dict) else None
+    is_of_profiles = isinstance(options, dict) and options.get("kind") == "profiles"
+    return ProfileKind.again if is_of_profiles else TileKind.again
+
+
 def _unread(slide: str, error: OSError) -> Finding:
     name = Path(error.filename).name if error.filename else slide + TAR
     return Finding(name, f"couldn't be checked ({error.strerror or error}); see to that and check again")
 
 
-def index_rows(members: list[Member], record: dict[str, Any]) -> list[IndexRow]:
+def index_rows(members: list[Member], record: dict[str, Any]) -> list[Any]:
     """The index of a tar's members: in their order, or, where others chose that, in one drawn from seed and slide."""
+    kind = kind_of(record["options"])
     described = {member.key: member.about for member in members if member.extension == "json"}
     rows = [
-        IndexRow(member.key, member.offset, member.size, member.crc32, *_corner(described.get(member.key) or {}))
+        kind.index_row(member, described.get(member.key) or {})
         for member in members
-        if member.extension in EXTENSIONS
+        if member.extension in kind.extensions
     ]
     if record["source"].get("adopted"):
         order = rng.generator(record["options"]["seed"], f"tiles/{record['slide']}").permutation(len(rows))
@@ -172,15 +180,15 @@ def index_rows(members: list[Member], record: dict[str, Any]) -> list[IndexRow]:
     return rows
 
 
-def sample_problems(members: list[Member]) -> Iterator[str]:
+def sample_problems(members: list[Member], kind: type[TileKind] | Kind = TileKind) -> Iterator[str]:
     """What keeps members from being samples: repeated keys and extensions, samples without an image, or with two."""
     extensions: dict[str, list[str]] = collections.defaultdict(list)
     for member in members:
         extensions[member.key].append(member.extension)
     for key, found in extensions.items():
-        images = sum(extension in EXTENSIONS for extension in found)
-        if images != 1 or len(set(found)) < len(found):
-            yield f"has {images} images ({', '.join(found)}) under the key {key!r}, and must have one"
+        items = sum(extension in kind.extensions for extension in found)
+        if items != 1 or len(set(found)) < len(found):
+            yield f"has {items} {kind.stored}s ({', '.join(found)}) under the key {key!r}, and must have one"
             return
     if not extensions:
         yield "holds no sample"
@@ -194,11 +202,10 @@ def _record_problem(record: Any, slide: str) -> str | None:
             return f"has no {name}"
     if record["slide"] != slide:
         return f"says that it is of slide {record['slide']!r}"
-    options = record["options"]
-    if not is_positive(options.get("tile_px")) or not (
-        "mpp" in options and (options["mpp"] is None or is_positive(options["mpp"]))
-    ):
-        return "doesn't say tile_px and mpp in its options"
+    try:
+        kind_of(record["options"])
+    except ValueError as error:
+        return str(error)
     if record["options_digest"] != sha256_of(record["options"]):
         return "has options that their digest doesn't match"
     if not isinstance(record.get("sha256", 0), str | None):
@@ -211,7 +218,7 @@ def _record_problem(record: Any, slide: str) -> str | None:
     return None
 
 
-def _tar_problems(scan: TarScan, record: dict[str, Any]) -> Iterator[str]:
+def _tar_problems(scan: TarScan, record: dict[str, Any], kind: Kind) -> Iterator[str]:
     yield from scan.problems
     if scan.bytes != record["bytes"]:
         yield f"has {scan.bytes:,} bytes, and its record says {record['bytes']:,}"
@@ -219,54 +226,27 @@ def _tar_problems(scan: TarScan, record: dict[str, Any]) -> Iterator[str]:
         yield "is not the file that its record vouches for (sha256 differs)"
     if scan.problems:
         return
-    yield from sample_problems(scan.members)
-    images = [member for member in scan.members if member.extension in EXTENSIONS]
-    if len(images) != record["tiles"]:
-        yield f"has {len(images):,} tiles, and its record says {record['tiles']:,}"
+    yield from sample_problems(scan.members, kind)
+    items = sum(member.extension in kind.extensions for member in scan.members)
+    if items != record["tiles"]:
+        yield f"has {items:,} {kind.item}s, and its record says {record['tiles']:,}"
     if not record["source"].get("adopted"):
-        yield from _description_problems(scan.members, record)
+        yield from _description_problems(scan.members, record, kind)
 
 
-def _description_problems(members: list[Member], record: dict[str, Any]) -> Iterator[str]:
+def _description_problems(members: list[Member], record: dict[str, Any], kind: Kind) -> Iterator[str]:
     """Whether each KEY.json says what our format says it does; the first that doesn't is told."""
-    slide, options = record["slide"], record["options"]
-    for image, description in itertools.zip_longest(members[::2], members[1::2]):
-        key = image.key
-        if not description or (image.extension, description.extension, description.key) != ("jpg", "json", key):
-            yield f"has not KEY.jpg and KEY.json in turn (at {key}.{image.extension})"
+    for item, description in itertools.zip_longest(members[::2], members[1::2]):
+        key, extension = item.key, item.extension
+        if not description or (extension, description.extension, description.key) != (kind.stored_as, "json", key):
+            yield f"has not KEY.{kind.stored_as} and KEY.json in turn (at {key}.{extension})"
             return
-        about = description.about
-        if about is None or about.get("slide") != slide:
-            yield f"has a description of {key!r} that is no JSON or of another slide"
-            return
-        if not key.startswith(f"{slide}_"):
-            yield f"has a key {key!r} that doesn't begin with its slide"
-            return
-        x, y = about.get("x"), about.get("y")
-        if (x, y) != (None, None) and key != f"{slide}_x{x}_y{y}":
-            yield f"has a description of {key!r} with another position"
-            return
-        if about.get("tile_px") != options["tile_px"]:
-            yield f"has a description of {key!r} with tile_px {about.get('tile_px')}, not {options['tile_px']}"
-            return
-        if not same_mpp(about.get("mpp"), options["mpp"], options.get("mpp_tolerance", MPP_TOLERANCE)):
-            yield f"has a description of {key!r} with mpp {about.get('mpp')}, not {options['mpp']}"
+        if problem := kind.description_problem(key, description.about or {}, record):
+            yield f"has {problem}"
             return
 
 
-def same_mpp(stored: Any, asked: float | None, tolerance: float = MPP_TOLERANCE) -> bool:
-    """Whether tiles of `stored` mpp belong to a set of `asked` mpp: slides near it aren't resampled."""
-    if asked is None or stored is None:
-        return stored is asked
-    return is_positive(stored) and abs(asked / stored - 1) <= tolerance + 1e-4  # stored values are rounded
-
-
-def is_positive(value: Any) -> bool:
-    """Whether a value from JSON is a number above 0; NaN, infinity and true aren't."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
-
-
-def _index_problems(path: Path, rows: list[IndexRow]) -> Iterator[str]:
+def _index_problems(path: Path, rows: list[Any], kind: Kind) -> Iterator[str]:
     if not path.is_file():
         yield "is missing"
         return
@@ -275,27 +255,21 @@ def _index_problems(path: Path, rows: list[IndexRow]) -> Iterator[str]:
     except (pa.ArrowException, OSError, ValueError) as error:
         yield f"is damaged ({str(error).splitlines()[0]})"
         return
-    if list(found) != list(IndexRow._fields):
-        yield f"has columns {', '.join(map(str, found))}, not {', '.join(IndexRow._fields)}"
+    fields = kind.row_type._fields
+    if list(found) != list(fields):
+        yield f"has columns {', '.join(map(str, found))}, not {', '.join(fields)}"
         return
     ours = {row.key: row for row in rows}
-    theirs = {row[0]: IndexRow(*row) for row in found.itertuples(index=False, name=None)}
+    theirs = {row[0]: kind.row_type(*row) for row in found.itertuples(index=False, name=None)}
     if len(theirs) != len(found) or ours.keys() != theirs.keys():
-        yield f"lists {len(found):,} tiles that aren't the {len(ours):,} of its tar"
+        yield f"lists {len(found):,} {kind.item}s that aren't the {len(ours):,} of its tar"
         return
-    for field in IndexRow._fields[1:]:
+    for field in fields[1:]:
         wrong = [key for key, row in ours.items() if getattr(row, field) != getattr(theirs[key], field)]
         if wrong:
-            yield f"has another {field} than the tar for {len(wrong):,} tiles ({wrong[0]})"
+            yield f"has another {field} than the tar for {len(wrong):,} {kind.item}s ({wrong[0]})"
     if list(ours) != list(theirs):
-        yield "lists its tiles in another order than the tar"
-
-
-def _corner(about: dict[str, Any]) -> tuple[int, int]:
-    """x and y of a description, -1 where they aren't whole numbers."""
-    x, y = (about.get(axis) for axis in "xy")
-    known = all(isinstance(n, int) and not isinstance(n, bool) and abs(n) < 2**62 for n in (x, y))
-    return (x, y) if known else (-1, -1)  # type: ignore[return-value]
+        yield f"lists its {kind.item}s in another order than the tar"
 
 
 def _strangers(folder: Path, slides: set[str]) -> Iterator[Finding]:
@@ -304,7 +278,7 @@ def _strangers(folder: Path, slides: set[str]) -> Iterator[Finding]:
         for suffix in (TAR, INDEX):
             slide = entry.removesuffix(suffix)
             if entry.endswith(suffix) and slide not in slides:
-                yield Finding(entry, f"has no record; {AGAIN}, or adopt tars of others with --index")
+                yield Finding(entry, f"has no record; {TileKind.again}, or adopt tars of others with --index")
     for slide in sorted(slides):
         try:
             check_shard_name(slide)
@@ -313,32 +287,58 @@ def _strangers(folder: Path, slides: set[str]) -> Iterator[Finding]:
 
 
 def _check_digest(folder: Path, records: list[dict[str, Any]], repair: bool) -> Report:
-    """Whether dataset.json and slides.parquet say what the records say."""
+    """Whether dataset.json and the tables say what the records say, and in a set of profiles the indexes."""
     report = Report()
     if not records:
         report.findings = [Finding("dataset.json", "can't be checked: the folder holds no record; build the slides")]
         return report
+    tables: dict[str, pd.DataFrame] = {}
     try:
-        dataset, slides = make_digest(folder, records)
+        dataset, tables["slides.parquet"] = make_digest(folder, records)
     except ValueError as error:
         report.findings = [Finding("dataset.json", str(error).rstrip("."))]
         return report
-    for name, same in _digest_matches(folder, dataset, slides).items():
-        if not same:
-            report.findings.append(Finding(name, f"is missing, damaged or older than the records; {REPAIR}"))
-    if repair and report.findings:
+    kind = kind_of(dataset)
+    if isinstance(kind, ProfileKind):
+        report.findings += _gene_problems(folder, kind)
+        try:
+            tables[SAMPLES] = read_samples(folder, records)
+        except (pa.ArrowException, OSError):  # told with the index that is missing or damaged
+            return report
+        except ValueError as error:
+            report.findings.append(Finding(SAMPLES, str(error).rstrip(".")))
+            return report
+    stale = [name for name, table in tables.items() if not _is_table(folder / name, table)]
+    if not _is_json(folder / "dataset.json", dataset):
+        stale.append("dataset.json")
+    digest = Report(
+        findings=[Finding(name, f"is missing, damaged or older than the records; {REPAIR}") for name in stale]
+    )
+    if repair and stale:
         write_digest(folder)
-        report.mend()
+        digest.mend()
+    report.add(digest)
     return report
 
 
-def _digest_matches(folder: Path, dataset: dict[str, Any], slides: pd.DataFrame) -> dict[str, bool]:
+def _gene_problems(folder: Path, kind: ProfileKind) -> Iterator[Finding]:
     try:
-        same_dataset = read_json(folder / "dataset.json") == dataset
+        digest = genes_digest(read_parquet(folder / GENES), kind.units)
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+        digest = None
+    if digest != kind.genes_sha256:
+        yield Finding(GENES, f"is missing, damaged or of another set; {kind.again}")
+
+
+def _is_json(path: Path, expected: Any) -> bool:
+    try:
+        return read_json(path) == expected
     except (ValueError, OSError):
-        same_dataset = False
+        return False
+
+
+def _is_table(path: Path, expected: pd.DataFrame) -> bool:
     try:
-        same_slides = read_parquet(folder / "slides.parquet").equals(slides)
+        return read_parquet(path).equals(expected)
     except (pa.ArrowException, OSError, ValueError):
-        same_slides = False
-    return {"dataset.json": same_dataset, "slides.parquet": same_slides}
+        return False

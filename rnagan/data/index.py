@@ -1,10 +1,13 @@
-"""Opens a folder of shards: which slides it holds, how many tiles each has, and where each tile lies in its tar."""
+"""Opens a folder of shards: which slides it holds, how many tiles each has, and where each tile lies in its tar.
+
+In a set of profiles (rnagan/data/profiles.py) a slide is a shard, and its tiles are profiles.
+"""
 
 import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,12 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rnagan.cohort.names import check_shard_name
+from rnagan.data.kinds import Kind, TileKind, kind_of
 from rnagan.data.records import FORMAT, INDEX, TAR, VERSION, read_parquet
 from rnagan.data.storage import Storage, open_storage
 
 MAX_IMAGE_BYTES = 1 << 26
 _REPAIR = "mend it with shards/check_shards.py --repair"
-_BUILD_AGAIN = "run shards/build_tiles.py again, it makes what is missing"
 
 
 class DamagedShard(ValueError):  # noqa: N818
@@ -33,27 +36,23 @@ class Locations(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ShardSet:
-    """A folder of shards.
+class Shards:
+    """A folder of shards of any kind.
 
     `slides`: one row a slide, with slide, status, tiles, sha256, bytes and a count for each reason why tiles were
-    left out. `mpp` is None where the resolution of the tiles isn't known. `digest` changes with any tile.
+    left out. `digest` changes with any tile.
     """
 
     storage: Storage
-    tile_px: int
-    mpp: float | None
     slides: pd.DataFrame
     digest: str
+
+    script: ClassVar[str] = "shards/build_tiles.py"  # what makes such shards
 
     @property
     def address(self) -> str:
         """Where it lies, for messages: a path or a URL."""
         return self.storage.address
-
-    def mpp_at(self, resolution: int) -> float | None:
-        """Resolution of a tile, µm per px, when it is shrunk to `resolution` px."""
-        return None if self.mpp is None else self.mpp * self.tile_px / resolution
 
     def tar_address(self, slide: str) -> str:
         """Where the tar of a slide lies, for messages."""
@@ -64,7 +63,8 @@ class ShardSet:
         return self._rows[slide][0]
 
     def index(self, slide: str) -> pd.DataFrame:
-        """Tiles of a slide in stored order: key, offset and size (bytes) of the JPEG in the tar, crc32, x, y.
+        """Tiles of a slide in stored order: key, offset and size (bytes) of the JPEG in the tar, crc32, x, y;
+        of profiles: key, offset and size of the .npy, crc32, sample.
 
         A tar or an index that is missing or damaged raises `DamagedShard`.
         """
@@ -93,20 +93,36 @@ class ShardSet:
         if not complete:
             raise DamagedShard(
                 f"{self.address}/{tar} is missing or truncated ({expected:,} bytes expected); "
-                f"delete its record and {_BUILD_AGAIN}."
+                f"delete its record and {_build_again(self.script)}."
             )
-        index = _read_table(self.storage, name, columns)
+        index = self._read_table(name, columns)
         if len(index) != tiles:
             raise DamagedShard(
-                f"{self.address}/{name} does not belong to its tar; delete the slide's record and {_BUILD_AGAIN}."
+                f"{self.address}/{name} does not belong to its tar; delete the slide's record and "
+                f"{_build_again(self.script)}."
             )
         return index
+
+    def _read_table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+        return _read_table(self.storage, name, columns, self.script)
 
     @functools.cached_property
     def _rows(self) -> dict[str, tuple[int, int]]:
         """Tiles and bytes of each slide."""
         columns = (self.slides[name].tolist() for name in ("slide", "tiles", "bytes"))
         return {slide: (tiles, size) for slide, tiles, size in zip(*columns, strict=True)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardSet(Shards):
+    """A folder of tiles, one shard a slide. `mpp` is None where the resolution of the tiles isn't known."""
+
+    tile_px: int
+    mpp: float | None
+
+    def mpp_at(self, resolution: int) -> float | None:
+        """Resolution of a tile, µm per px, when it is shrunk to `resolution` px."""
+        return None if self.mpp is None else self.mpp * self.tile_px / resolution
 
 
 def tar_name(slide: str) -> str:
@@ -120,8 +136,16 @@ def _index_name(slide: str) -> str:
 
 def open_dataset(address: Path | str) -> ShardSet:
     """Open a folder of shards made by shards/build_tiles.py; `ValueError` or `FileNotFoundError` where it isn't one."""
+    shards, kind = open_shards(address, ShardSet.script)
+    if not isinstance(kind, TileKind):
+        raise ValueError(f"{shards.address} holds {kind}; a folder of tiles is wanted.")
+    return ShardSet(shards.storage, shards.slides, shards.digest, kind.tile_px, kind.mpp)
+
+
+def open_shards(address: Path | str, script: str) -> tuple[Shards, Kind]:
+    """Open a folder of shards of any kind; `script`, which makes such as are wanted, is named in errors."""
     storage = open_storage(address)
-    dataset = _read_dataset(storage)
+    dataset, again = _read_dataset(storage, script), _build_again(script)
     if not isinstance(dataset, dict) or dataset.get("format") != FORMAT:
         raise ValueError(f"{storage.address}/dataset.json does not describe shards of this project.")
     if dataset.get("version") != VERSION:
@@ -129,29 +153,52 @@ def open_dataset(address: Path | str) -> ShardSet:
         raise ValueError(
             f"{storage.address} has shards of version {version}, and this program reads version {VERSION}."
         )
-    slides = _read_table(storage, "slides.parquet", None)
+    slides = _read_table(storage, "slides.parquet", None, script)
     if len(slides) != dataset["slides"] or int(slides["tiles"].sum()) != dataset["tiles"]:
-        raise ValueError(f"{storage.address}: dataset.json and slides.parquet disagree; {_BUILD_AGAIN}.")
+        raise ValueError(f"{storage.address}: dataset.json and slides.parquet disagree; {again}.")
     for slide in slides["slide"]:
         check_shard_name(slide)
+    try:
+        kind = kind_of(dataset)
+    except ValueError:
+        raise ValueError(f"{storage.address}/dataset.json doesn't say what its shards hold; {again}.") from None
     storage.use_generation(dataset["digest"])
-    return ShardSet(storage, dataset["tile_px"], dataset["mpp"], slides, dataset["digest"])
+    return Shards(storage, slides, dataset["digest"]), kind
 
 
-def _read_dataset(storage: Storage) -> Any:
+def _build_again(script: str) -> str:
+    return f"run {script} again, it makes what is missing"
+
+
+def _read_dataset(storage: Storage, script: str) -> Any:
     try:
         return json.loads(storage.read_file("dataset.json"))
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
-            f"{storage.address} is no finished folder of shards (no dataset.json); make one with shards/build_tiles.py."
+            f"{storage.address} is no finished folder of shards (no dataset.json); make one with {script}."
         ) from None
     except ValueError as error:
-        raise ValueError(f"{storage.address}/dataset.json is not valid JSON ({error}); {_BUILD_AGAIN}.") from None
+        raise ValueError(
+            f"{storage.address}/dataset.json is not valid JSON ({error}); {_build_again(script)}."
+        ) from None
 
 
-def _read_table(storage: Storage, name: str, columns: list[str] | None) -> pd.DataFrame:
+def _read_table(storage: Storage, name: str, columns: list[str] | None, script: str) -> pd.DataFrame:
     try:
-        return read_parquet(pa.BufferReader(storage.read_file(name)), columns)
-    except (FileNotFoundError, pa.ArrowException, KeyError) as error:
+        return _parse_table(storage.read_file(name), columns)
+    except (FileNotFoundError, pa.ArrowException, KeyError, _BrokenTable) as error:
         reason = (str(error).splitlines() or ["empty"])[0]
-        raise DamagedShard(f"{storage.address}/{name} is missing or damaged ({reason}); {_BUILD_AGAIN}.") from None
+        raise DamagedShard(
+            f"{storage.address}/{name} is missing or damaged ({reason}); {_build_again(script)}."
+        ) from None
+
+
+class _BrokenTable(ValueError):  # noqa: N818
+    """Bytes that are no Parquet table."""
+
+
+def _parse_table(data: bytes, columns: list[str] | None) -> pd.DataFrame:
+    try:
+        return read_parquet(pa.BufferReader(data), columns)
+    except OSError as error:  # not the network's: the table's own sums differ
+        raise _BrokenTable(str(error)) from None

@@ -1,22 +1,25 @@
-"""The loader: batches of decoded tiles in the order of the endless sequence, made ahead in threads or processes."""
+"""The loader: batches of decoded tiles in the order of the endless sequence, made ahead in threads or processes.
+
+Profiles go the same way (rnagan/data/profiles.py): what is decoded, and into what, the reader says.
+"""
 
 import collections
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import torch
 import webdataset as wds
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rnagan.cores import own_cores
 from rnagan.data.batch_memory import BatchMemory
+from rnagan.data.batches import Batch, Replaced
 from rnagan.data.order import Indices, Order
-from rnagan.data.reader import TileReader
+from rnagan.data.reader import ShardReader, TileReader
 from rnagan.data.storage import Storage
 from rnagan.tables import first_few
 
@@ -24,25 +27,6 @@ MOST_THREADS = 8  # more decode no faster than a GPU asks for
 REMOTE_THREADS = 32  # they mostly wait for the network
 TILES_A_TASK = 8
 IMAGES_LOCATED = 1024
-
-
-class Replaced(NamedTuple):
-    """A damaged tile that a neighbour stands in for."""
-
-    number: int  # of the image in the sequence
-    slide: str
-    tile: int
-    problem: str
-
-
-class Batch(NamedTuple):
-    """Tiles of images `start` … `start + n − 1` of the endless sequence."""
-
-    start: int
-    images: Tensor  # (n, 3, H, W) uint8, channels-last memory, pinned where a GPU is used
-    slides: Tensor  # (n,) int64, rows of the selection's table
-    tiles: Tensor  # (n,) int64, numbers of the tiles in their slides, in stored order
-    replaced: tuple[Replaced, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +45,7 @@ class Loading:
     pin_memory: bool = False
     skip_corrupt: bool = False
     max_corrupt: float = 0.001
-    transform: Callable[[Batch], Batch] | None = None
+    transform: Callable[[Any], Any] | None = None  # of batches
 
 
 class _Plan(NamedTuple):
@@ -85,6 +69,19 @@ def tile_batches(
 
     Damaged tiles raise `DamagedTile` or `DamagedShard`, or are replaced as `loading` says; too many raise `ValueError`.
     """
+    return batches(reader, order, start, batch_size, rank, processes, loading)
+
+
+def batches(
+    reader: ShardReader,
+    order: Order,
+    start: int,
+    batch_size: int,
+    rank: int = 0,
+    processes: int = 1,
+    loading: Loading | None = None,
+) -> Generator[Any, None, None]:
+    """As `tile_batches`, of what a reader reads, as it hands them out (`ShardReader.batch`)."""
     if batch_size % processes:
         raise ValueError(f"batch_size {batch_size} can't be shared evenly by {processes} processes.")
     loading = loading or Loading()
@@ -104,7 +101,7 @@ def tile_batches(
             # A forked copy of a process with threads may hang, and a spawned worker aborts when it is told to end.
             multiprocessing_context="forkserver",
         )
-    return _bounded(iter(pipeline), order.epoch_length, loading)
+    return _bounded(iter(pipeline), order.epoch_length, loading, reader)
 
 
 class _OwnBatches(IterableDataset):
@@ -113,11 +110,11 @@ class _OwnBatches(IterableDataset):
     def __init__(self, pipeline: wds.DataPipeline) -> None:
         self.pipeline = pipeline
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.pipeline)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -134,16 +131,15 @@ def _plans(order: Order, start: int, batch_size: int, rank: int, processes: int)
                 yield _Plan(start + first * batch_size + at, tiles[at : at + share])
 
 
-def _load(plans: Iterable[_Plan], reader: TileReader, loading: Loading, share: int) -> Iterator[Batch]:
+def _load(plans: Iterable[_Plan], reader: ShardReader, loading: Loading, share: int) -> Iterator[Any]:
     """Batches of `share` tiles as planned, in that order; while one is used the next `prefetch` are made."""
-    shape = (share, reader.shards.tile_px, reader.shards.tile_px, 3)
-    new = functools.partial(torch.empty, shape, dtype=torch.uint8, pin_memory=loading.pin_memory)
+    memory = BatchMemory((share, *reader.shape), loading.prefetch + 2, reader.dtype)
     if get_worker_info():  # it has a process to itself, and torch's queue, which pins
         for plan in plans:
-            yield _begin(_Here(), reader, plan, new(pin_memory=False), loading.skip_corrupt).finish()
+            yield _begin(_Here(), reader, plan, memory.fresh(), loading.skip_corrupt).finish()
         return
     # torch keeps pinned memory for the next batch by itself
-    take = new if loading.pin_memory else BatchMemory(shape, keep=loading.prefetch + 2).take
+    take = functools.partial(memory.fresh, pin_memory=True) if loading.pin_memory else memory.take
     pool = ThreadPoolExecutor(loading.threads or default_threads(reader.shards.storage), thread_name_prefix="decode")
     begun: collections.deque[_Begun] = collections.deque()
     try:
@@ -167,28 +163,28 @@ class _Here(Executor):
 class _Begun(NamedTuple):
     """A batch in the making."""
 
+    reader: ShardReader
     plan: _Plan
-    pixels: Tensor  # (n, H, W, 3) uint8
+    items: Tensor  # (n, *shape of one)
     parts: list[Future[list[Replaced]]]
 
-    def finish(self) -> Batch:
+    def finish(self) -> Any:
         replaced = tuple(one for part in self.parts for one in part.result())
-        slides, tiles = torch.from_numpy(self.plan.tiles).T.contiguous()
-        return Batch(self.plan.start, self.pixels.permute(0, 3, 1, 2), slides, tiles, replaced)
+        return self.reader.batch(self.plan.start, self.items, self.plan.tiles, replaced)
 
 
-def _begin(pool: Executor, reader: TileReader, plan: _Plan, pixels: Tensor, skip_corrupt: bool) -> _Begun:
+def _begin(pool: Executor, reader: ShardReader, plan: _Plan, items: Tensor, skip_corrupt: bool) -> _Begun:
     count = len(plan.tiles)
     parts = [
-        pool.submit(_decode_part, reader, plan, pixels, range(at, min(at + TILES_A_TASK, count)), skip_corrupt)
+        pool.submit(_decode_part, reader, plan, items, range(at, min(at + TILES_A_TASK, count)), skip_corrupt)
         for at in range(0, count, TILES_A_TASK)
     ]
-    return _Begun(plan, pixels, parts)
+    return _Begun(reader, plan, items, parts)
 
 
-def _decode_part(reader: TileReader, plan: _Plan, pixels: Tensor, part: range, skip_corrupt: bool) -> list[Replaced]:
+def _decode_part(reader: ShardReader, plan: _Plan, items: Tensor, part: range, skip_corrupt: bool) -> list[Replaced]:
     """Decode some tiles of a batch into it. A replaced one changes the plan: the batch says what it holds."""
-    out, replaced = pixels.numpy(), []
+    out, replaced = items.numpy(), []
     for at in part:
         slide, k = plan.tiles[at].tolist()
         if not skip_corrupt:
@@ -197,7 +193,7 @@ def _decode_part(reader: TileReader, plan: _Plan, pixels: Tensor, part: range, s
         used, problem = reader.decode_or_replace(slide, k, out[at])
         if problem is not None:
             plan.tiles[at] = used
-            replaced.append(Replaced(plan.start + at, reader.slides[slide], k, problem))
+            replaced.append(Replaced(plan.start + at, reader.slides[slide], reader.place(slide, k), problem))
     return replaced
 
 
@@ -206,15 +202,15 @@ def default_threads(storage: Storage) -> int:
     return REMOTE_THREADS if storage.is_remote else min(MOST_THREADS, own_cores())
 
 
-def _bounded(batches: Iterator[Batch], tiles_in_use: int, loading: Loading) -> Iterator[Batch]:
+def _bounded(batches: Iterator[Any], in_use: int, loading: Loading, reader: ShardReader) -> Generator[Any, None, None]:
     """The batches, until more different tiles were damaged than may be."""
     damaged: set[tuple[str, int]] = set()
     for batch in batches:
         damaged |= {(one.slide, one.tile) for one in batch.replaced}
-        if len(damaged) > loading.max_corrupt * tiles_in_use:
-            names = first_few(f"{slide} tile {k}" for slide, k in sorted(damaged))
+        if len(damaged) > loading.max_corrupt * in_use:
+            names = first_few(f"{slide} {reader.kind.item} {k}" for slide, k in sorted(damaged))
             raise ValueError(
-                f"{len(damaged):,} of {tiles_in_use:,} tiles are damaged ({names}), more than the share of "
-                f"{loading.max_corrupt:g} that may be skipped; run shards/check_shards.py and build these slides again."
+                f"{len(damaged):,} of {in_use:,} {reader.kind.item}s are damaged ({names}), more than the share of "
+                f"{loading.max_corrupt:g} that may be skipped; run shards/check_shards.py and {reader.kind.again}."
             )
         yield batch

@@ -1,15 +1,23 @@
-"""Tiles by slide and number: their stored bytes, or their pixels, checked; what is damaged may be replaced."""
+"""Tiles by slide and number: their stored bytes, or their pixels, checked; what is damaged may be replaced.
 
+Profiles are read by the same rules (rnagan/data/profiles.py): there a slide is a shard, and a tile a profile of it.
+"""
+
+import abc
 import functools
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from rnagan.data.batches import Batch, Replaced
 from rnagan.data.images import decode_into
-from rnagan.data.index import DamagedShard, Locations, ShardSet, tar_name
+from rnagan.data.index import DamagedShard, Locations, Shards, ShardSet, tar_name
+from rnagan.data.kinds import ProfileKind, TileKind
 from rnagan.data.order import WINDOW
 
 MORE_OPEN = 256  # slides whose indexes are kept, above the window of the order
@@ -27,52 +35,62 @@ class Tile(NamedTuple):
     k: int
 
 
-class TileReader:
-    """Reads stored tiles by (slide, k); every read is checked against the index's CRC-32.
+class ShardReader(abc.ABC):
+    """Reads stored items of one shape and dtype by (slide, k); every read is checked against the index's CRC-32.
 
-    `counts` (slides,): how many tiles of each slide are in use, all of them by default. `window`: that of the order;
-    the indexes of somewhat more slides are kept, 16 bytes a tile in use. May be used by several threads.
+    `counts` (slides,): how many items of each slide are in use, all of them by default. `window`: that of the order;
+    the indexes of somewhat more slides are kept, 16 bytes an item in use. May be used by several threads.
     """
 
+    kind: type[TileKind] | type[ProfileKind]
+    shape: tuple[int, ...]  # of an item, as it is decoded
+    dtype: type[np.generic]
+
     def __init__(
-        self, shards: ShardSet, slides: list[str], counts: NDArray[np.int64] | None = None, window: int = WINDOW
+        self, shards: Shards, slides: list[str], counts: NDArray[np.int64] | None = None, window: int = WINDOW
     ) -> None:
         self.shards, self.slides, self.counts, self.window = shards, slides, counts, window
         self._make_caches()
 
     def __getstate__(self) -> dict:
-        return {name: getattr(self, name) for name in ("shards", "slides", "counts", "window")}
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._make_caches()
 
+    @abc.abstractmethod
+    def batch(self, start: int, items: Tensor, places: NDArray[np.int64], replaced: tuple[Replaced, ...]) -> Any:
+        """The batch that decoded items (n, *shape), of (slide, k) in `places` (n, 2), are handed out as."""
+
+    @abc.abstractmethod
+    def decode_bytes(self, data: bytes, out: NDArray) -> None:
+        """Decode stored bytes into `out` of `shape`; `ValueError`, with a phrase, where that can't be done."""
+
     def read(self, slide: int, k: int) -> bytes:
-        """The bytes of tile k of a slide, exactly as stored. Raises `DamagedTile` or `DamagedShard`."""
+        """The bytes of item k of a slide, exactly as stored. Raises `DamagedTile` or `DamagedShard`."""
         tar, where = self._locations(slide)
         offset, size, crc = where.offset.item(k), where.size.item(k), where.crc32.item(k)
         data = self.shards.storage.read_range(tar, offset, size)
         if zlib.crc32(data) != crc:
             data = self.shards.storage.read_again(tar, offset, size)
         if zlib.crc32(data) != crc:
-            raise DamagedTile(f"{self._tar(slide)} is damaged at tile {k} (CRC-32 differs); build this slide again.")
+            raise self._damage(f"is damaged at {self._name(slide, k)} (CRC-32 differs)", slide)
         return data
 
-    def decode(self, slide: int, k: int, out: NDArray[np.uint8]) -> None:
-        """The pixels of tile k of a slide into `out` (H, W, 3), RGB. Raises as `read` does."""
+    def decode(self, slide: int, k: int, out: NDArray) -> None:
+        """Item k of a slide into `out` of `shape`. Raises as `read` does."""
+        data = self.read(slide, k)
         try:
-            decode_into(self.read(slide, k), out)
-        except DamagedTile:
-            raise
+            self.decode_bytes(data, out)
         except ValueError as error:
-            raise DamagedTile(
-                f"{self._tar(slide)} holds no readable image at tile {k} ({error}); build this slide again."
-            ) from None
+            problem = f"holds no readable {self.kind.stored} at {self._name(slide, k)} ({error})"
+            raise self._damage(problem, slide) from None
 
-    def decode_or_replace(self, slide: int, k: int, out: NDArray[np.uint8]) -> tuple[Tile, str | None]:
-        """As `decode`; a damaged tile is replaced by the next one of its slide in use, or else of the next slide.
+    def decode_or_replace(self, slide: int, k: int, out: NDArray) -> tuple[Tile, str | None]:
+        """As `decode`; a damaged item is replaced by the next one of its slide in use, or else of the next slide.
 
-        Returns the tile that was decoded, and, where it isn't the one that was asked for, what is wrong with that one.
+        Returns the one that was decoded, and, where it isn't the one that was asked for, what is wrong with that one.
         Where 64 neighbours in a row are damaged too the error of the first is raised.
         """
         first: ValueError | None = None
@@ -84,6 +102,10 @@ class TileReader:
                 first = first or error
         assert first is not None
         raise first
+
+    def place(self, slide: int, k: int) -> int:
+        """Number of item k of a slide among all that are stored."""
+        return k
 
     def _neighbours(self, slide: int, k: int) -> Iterator[Tile]:
         tried = 0
@@ -103,8 +125,11 @@ class TileReader:
             return int(self.counts[slide])
         return self.shards.tiles_of(self.slides[slide])
 
-    def _tar(self, slide: int) -> str:
-        return self.shards.tar_address(self.slides[slide])
+    def _name(self, slide: int, k: int) -> str:
+        return f"{self.kind.item} {self.place(slide, k)}"
+
+    def _damage(self, problem: str, slide: int) -> DamagedTile:
+        return DamagedTile(f"{self.shards.tar_address(self.slides[slide])} {problem}; {self.kind.again}.")
 
     def _locations(self, slide: int) -> tuple[str, Locations]:
         """The name of a slide's tar, and where its tiles lie in it."""
@@ -113,13 +138,35 @@ class TileReader:
         return self._cached(slide)
 
     def _find(self, slide: int) -> tuple[str, Locations]:
-        count = None if self.counts is None else int(self.counts[slide])
         try:
-            return tar_name(self.slides[slide]), self.shards.locations(self.slides[slide], count)
+            return tar_name(self.slides[slide]), self._locate(slide)
         except DamagedShard as error:
             self._damaged[slide] = error
             raise
 
+    def _locate(self, slide: int) -> Locations:
+        """Where the items in use of a slide lie."""
+        return self.shards.locations(self.slides[slide], None if self.counts is None else int(self.counts[slide]))
+
     def _make_caches(self) -> None:
         self._damaged: dict[int, DamagedShard] = {}
         self._cached = functools.lru_cache(maxsize=self.window + MORE_OPEN)(self._find)
+
+
+class TileReader(ShardReader):
+    """Reads tiles, as pixels (H, W, 3) RGB uint8. `counts`: of the tiles of a slide the first so many are in use."""
+
+    kind, dtype = TileKind, np.uint8
+
+    def __init__(
+        self, shards: ShardSet, slides: list[str], counts: NDArray[np.int64] | None = None, window: int = WINDOW
+    ) -> None:
+        super().__init__(shards, slides, counts, window)
+        self.shape = (shards.tile_px, shards.tile_px, 3)
+
+    def batch(self, start: int, items: Tensor, places: NDArray[np.int64], replaced: tuple[Replaced, ...]) -> Batch:
+        slides, tiles = torch.from_numpy(places).T.contiguous()
+        return Batch(start, items.permute(0, 3, 1, 2), slides, tiles, replaced)
+
+    def decode_bytes(self, data: bytes, out: NDArray) -> None:
+        decode_into(data, out)

@@ -3,45 +3,29 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnagan import __version__
+from rnagan.data.kinds import IndexRow, Kind, ProfileKind, ProfileRow, TileKind, kind_of, name_kind
 from rnagan.files import atomic_path, sha256_of, write_json
 
 FORMAT, RECORD_FORMAT, VERSION = "rnagan-shards", "rnagan-shard", 1
 TAR, INDEX, RECORD = ".tar", ".index.parquet", ".record.json"
-_INDEX_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("crc32", pa.uint32()),
-        ("x", pa.int64()),
-        ("y", pa.int64()),
-    ]
-)
+GENES, SAMPLES = "genes.parquet", "samples.parquet"  # of a set of profiles
+_TYPES = {int: pa.int64(), str: pa.string()}
 
 
-class IndexRow(NamedTuple):
-    """A tile in its tar: `offset` and `size` of the image in bytes, x and y in level-0 px, -1 where unknown."""
-
-    key: str
-    offset: int
-    size: int
-    crc32: int
-    x: int
-    y: int
-
-
-def write_index(path: Path, rows: Iterable[IndexRow]) -> None:
-    """Write an index, not by rename."""
-    pq.write_table(pa.table(list(map(list, zip(*rows, strict=True))), schema=_INDEX_SCHEMA), path)
+def write_index(path: Path, rows: Sequence[IndexRow] | Sequence[ProfileRow]) -> None:
+    """Write an index of at least one row, not by rename."""
+    kinds = type(rows[0]).__annotations__
+    schema = pa.schema([(name, pa.uint32() if name == "crc32" else _TYPES[kind]) for name, kind in kinds.items()])
+    pq.write_table(pa.table(list(map(list, zip(*rows, strict=True))), schema=schema), path)
 
 
 def read_parquet(source: Path | pa.NativeFile, columns: list[str] | None = None) -> pd.DataFrame:
@@ -49,7 +33,7 @@ def read_parquet(source: Path | pa.NativeFile, columns: list[str] | None = None)
 
     Raises `OSError` or `pyarrow.ArrowException` where it is missing or damaged.
     """
-    with pq.ParquetFile(source, pre_buffer=False) as file:
+    with pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
         # what pandas adds to say of its own types isn't guarded by Parquet, and isn't needed
         return file.read(columns, use_threads=False).to_pandas(use_threads=False, ignore_metadata=True)
 
@@ -107,21 +91,30 @@ def read_records(folder: Path | str) -> Iterator[dict[str, Any]]:
 
 
 def write_digest(folder: Path | str) -> dict[str, Any]:
-    """Write `slides.parquet` and `dataset.json` from the records of a folder, and return the latter.
+    """Write `slides.parquet` and `dataset.json` from the records of a folder, and return the latter; `samples.parquet`
+    of a set of profiles, from their indexes.
 
-    Refuses records that differ in tile_px or mpp: they can't be read as one set. Several processes may do this at the
-    same time without a lock, as parts of a build that end together: each looks again after it has written, so the one
-    that writes last has seen every record.
+    Refuses records of several kinds: they can't be read as one set. Several processes may do this at the same time
+    without a lock, as parts of a build that end together: each looks again after it has written, so the one that
+    writes last has seen every record.
     """
     folder = Path(folder)
     while True:
         seen = _states_of_records(folder)
-        dataset, slides = make_digest(folder, list(read_records(folder)))
-        with atomic_path(folder / "slides.parquet") as temporary:
-            slides.to_parquet(temporary, index=False)
+        records = list(read_records(folder))
+        dataset, slides = make_digest(folder, records)
+        write_table(folder / "slides.parquet", slides)
+        if isinstance(kind_of(dataset), ProfileKind):
+            write_table(folder / SAMPLES, read_samples(folder, records))
         write_json(folder / "dataset.json", dataset)
         if _states_of_records(folder) == seen:
             return dataset
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a Parquet table by rename, with sums that are looked at when it is read."""
+    with atomic_path(path) as temporary:
+        table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
 def _states_of_records(folder: Path) -> dict[str, tuple[int, int]]:
@@ -140,11 +133,7 @@ def make_digest(folder: Path, records: list[dict[str, Any]]) -> tuple[dict[str, 
     if not records:
         raise ValueError(f"{folder} holds no finished slide.")
     records = sorted(records, key=lambda record: record["slide"] + RECORD)  # as `read_records` has them
-    sizes = {(record["options"]["tile_px"], record["options"]["mpp"]) for record in records}
-    if len(sizes) > 1:
-        kinds = " and ".join(name_kind(*size) for size in sorted(sizes, key=str))
-        raise ValueError(f"{folder} mixes tiles of {kinds}; build each kind into a folder of its own.")
-    ((tile_px, mpp),) = sizes
+    kind = _the_one_kind(folder, [kind_of_record(folder, record) for record in records])
     reasons = sorted({reason for record in records for reason in record["counts"]})
     rows = [
         {name: record[name] for name in ("slide", "status", "tiles", "sha256", "bytes")}
@@ -154,15 +143,56 @@ def make_digest(folder: Path, records: list[dict[str, Any]]) -> tuple[dict[str, 
     dataset = {
         "format": FORMAT,
         "version": VERSION,
-        "tile_px": tile_px,
-        "mpp": mpp,
+        **kind.facts,
         "slides": len(rows),
         "tiles": sum(row["tiles"] for row in rows),
-        "digest": sha256_of([(row["slide"], row["sha256"]) for row in rows]),
+        "digest": sha256_of([(row["slide"], row["sha256"]) for row in rows] + _more_of_digest(kind)),
     }
     return dataset, pd.DataFrame(rows)
 
 
-def name_kind(tile_px: int, mpp: float | None) -> str:
-    """`256 px at 0.5 µm`, for messages."""
-    return f"{tile_px} px at {mpp or 'unknown'} µm"
+def kind_of_record(folder: Path, record: dict[str, Any]) -> Kind:
+    """What a record of this folder says that its shard holds."""
+    try:
+        return kind_of(record["options"])
+    except ValueError as error:
+        raise ValueError(f"{folder}/{record['slide']}{RECORD} {error}; delete it and build its shard again.") from None
+
+
+def read_samples(folder: Path, records: list[dict[str, Any]]) -> pd.DataFrame:
+    """What `samples.parquet` must say of these records of profiles: sample, slide (its shard) and place in it, of all.
+
+    Raises what `read_parquet` does where an index is damaged, and `ValueError` where it names no samples or a sample is
+    there twice.
+    """
+    tables = []
+    for record in sorted(records, key=lambda record: record["slide"] + RECORD):
+        if record["tiles"]:
+            samples = read_parquet(folder / (record["slide"] + INDEX), ["sample"])
+            if list(samples) != ["sample"]:
+                raise ValueError(f"{folder}/{record['slide']}{INDEX} names no samples; build into an empty folder.")
+            tables.append(samples.assign(slide=record["slide"], place=range(len(samples))))
+    table = pd.concat(tables, ignore_index=True)
+    twice = table[table["sample"].duplicated()]
+    if len(twice):
+        raise ValueError(
+            f"{folder} holds the profile of {twice['sample'].iloc[0]} twice, in {twice['slide'].iloc[0]} too; build "
+            "into an empty folder."
+        )
+    return table
+
+
+def _the_one_kind(folder: Path, kinds: list[Kind]) -> Kind:
+    kind, *others = sorted(set(kinds), key=lambda kind: str(tuple(kind.facts.values())))
+    if not others:
+        return kind
+    if all(isinstance(one, TileKind) for one in (kind, *others)):
+        told = "tiles of " + " and ".join(name_kind(*one.facts.values()) for one in (kind, *others))
+    else:
+        told = " and ".join(map(str, (kind, *others)))
+    raise ValueError(f"{folder} mixes {told}; build each kind into a folder of its own.")
+
+
+def _more_of_digest(kind: Kind) -> list[str]:
+    """What is no part of a tar and yet of the set."""
+    return [kind.genes_sha256] if isinstance(kind, ProfileKind) else []

@@ -15,7 +15,7 @@ from rnagan.data.images import EXTENSIONS
 _PIECE = 1 << 20
 _MAX_IMAGE, _MAX_JSON = 1 << 26, 1 << 20
 _END = bytes(tarfile.BLOCKSIZE)  # two by the standard; readers are content with one
-_DESCRIBED = ("slide", "x", "y", "tile_px", "mpp")  # what is kept of a KEY.json
+_DESCRIBED = ("slide", "x", "y", "tile_px", "mpp", "sample", "units")  # what is kept of a KEY.json
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # the last stand for bytes that aren't UTF-8
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -30,7 +30,8 @@ _BROKEN = (tarfile.TarError, EOFError, ValueError, ArithmeticError, LookupError,
 class Member(NamedTuple):
     """A file in a tar; `key` and `extension` as WebDataset splits them, at the name's first dot.
 
-    `about`: slide, x, y, tile_px and mpp, as far as they are there, of a member that is a JSON object.
+    `about`: of a member that is a JSON object, slide, x, y, tile_px and mpp, or sample and units, as far as they are
+    there.
     """
 
     key: str
@@ -108,11 +109,17 @@ class _Faults:
             yield f"holds {name!r}, {fault}" + (f" (and {count - 1:,} more)" if count > 1 else "")
 
 
-def scan_tar(path: Path, look: Callable[[bytes], str | None] | None = None, most: int | None = None) -> TarScan:
+def scan_tar(
+    path: Path,
+    look: Callable[[bytes], str | None] | None = None,
+    most: int | None = None,
+    extensions: tuple[str, ...] = EXTENSIONS,
+) -> TarScan:
     """Read a tar of any size in bounded memory.
 
-    `look` is given the bytes of every image, and returns what is wrong with it or None. `most`: stop after so many
-    members, without the sum and without a look at the end. Raises `OSError` where the disk fails.
+    `look` is given the bytes of every image (or member of other `extensions`), and returns what is wrong with it or
+    None. `most`: stop after so many members, without the sum and without a look at the end. Raises `OSError` where the
+    disk fails.
     """
     scan, faults = TarScan(), _Faults()
     with open(path, "rb") as file:
@@ -128,7 +135,7 @@ def scan_tar(path: Path, look: Callable[[bytes], str | None] | None = None, most
                 if info.offset <= last or info.size < 0:
                     raise ValueError("a header leads backwards")
                 last = info.offset
-                if member := _read_member(window, info, faults, look):
+                if member := _read_member(window, info, faults, look, extensions):
                     scan.members.append(member)
                 if most and len(scan.members) >= most:
                     return scan
@@ -160,14 +167,18 @@ def _end_problems(window: _Window, end: int) -> Iterator[str]:
 
 
 def _read_member(
-    window: _Window, info: tarfile.TarInfo, faults: _Faults, look: Callable[[bytes], str | None] | None
+    window: _Window,
+    info: tarfile.TarInfo,
+    faults: _Faults,
+    look: Callable[[bytes], str | None] | None,
+    extensions: tuple[str, ...],
 ) -> Member | None:
     """The member, unless it is a folder, or no plain file under a plain name."""
     name = info.name.removeprefix("./")
     folder, _, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     extension = extension.lower()
-    is_image, is_json = extension in EXTENSIONS, extension == "json"
+    is_item, is_json = extension in extensions, extension == "json"
     if fault := _fault(name, stem, extension, info):
         faults.add(name, fault)
         return None
@@ -177,7 +188,7 @@ def _read_member(
     data = window.read(info.size)
     if len(data) < info.size:
         raise ValueError(f"it ends in the middle of {name!r}")
-    if look and is_image and (problem := look(data)):
+    if look and is_item and (problem := look(data)):
         faults.add(name, problem)
     key = f"{folder}/{stem}" if folder else stem
     about = _description(data) if is_json else None

@@ -1,4 +1,4 @@
-"""Writes shards: one tar a slide with its index, committed by its record (format: shards/README.md)."""
+"""Writes shards: one tar with its index, committed by its record (format: shards/README.md)."""
 
 import json
 import os
@@ -9,27 +9,21 @@ from pathlib import Path
 from typing import Any, Self
 
 from rnagan.cohort.names import check_shard_name
-from rnagan.data.records import (
-    INDEX,
-    RECORD,
-    TAR,
-    IndexRow,
-    make_record,
-    write_index,
-    write_record,
-)
+from rnagan.data.kinds import IndexRow, ProfileRow
+from rnagan.data.records import INDEX, RECORD, TAR, make_record, write_index, write_record
 from rnagan.files import scratch_prefix, sha256_of_file
 
 
 class ShardWriter:
-    """Collects the tiles of one slide; nothing of them is visible before `commit`, whose last act is the record.
+    """Collects the tiles of one slide, or some profiles under a name of theirs in `slide`.
 
-    The slide's earlier shard stays as it is until then, also where its tiles can't all be made again.
+    Nothing of them is visible before `commit`, whose last act is the record. The earlier shard of that name stays as it
+    is until then, also where its tiles can't all be made again.
     """
 
     def __init__(self, folder: Path | str, slide: str) -> None:
         self.folder, self.slide = Path(folder), check_shard_name(slide)
-        self._rows: list[IndexRow] = []
+        self._rows: list[Any] = []  # of one type
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -43,15 +37,18 @@ class ShardWriter:
 
     @property
     def tiles(self) -> int:
-        """Tiles added so far."""
+        """Tiles, or profiles, added so far."""
         return len(self._rows)
 
     def add(self, key: str, jpeg: bytes, description: dict[str, Any], x: int = -1, y: int = -1) -> None:
         """Append one sample: `KEY.jpg` and `KEY.json`. x and y are level-0 pixels for the index, -1 where unknown."""
-        assert "." not in key
-        offset = self._append(f"{key}.jpg", jpeg)
-        self._append(f"{key}.json", json.dumps(description, allow_nan=False).encode())
+        offset = self._append_sample(key, "jpg", jpeg, description)
         self._rows.append(IndexRow(key, offset, len(jpeg), zlib.crc32(jpeg), x, y))
+
+    def add_profile(self, key: str, profile: bytes, sample: str, units: str) -> None:
+        """Append one sample: `KEY.npy` (rnagan/data/arrays.py), and `KEY.json` with the sample that it is of."""
+        offset = self._append_sample(key, "npy", profile, {"sample": sample, "units": units})
+        self._rows.append(ProfileRow(key, offset, len(profile), zlib.crc32(profile), sample))
 
     def commit(
         self,
@@ -64,7 +61,7 @@ class ShardWriter:
         """Put tar, index and record in place, in this order, and return the record. Without tiles: the record alone.
 
         `counts`: candidates left out, by reason. `source`: what identifies the slide. `options`: all settings that
-        decide the shard's bytes, among them tile_px and mpp.
+        decide the shard's bytes, among them what tells their kind (rnagan/data/kinds.py): tile_px and mpp.
         """
         self._tar.close()
         record = make_record(self.slide, status, self.tiles, counts, source, options, versions)
@@ -80,6 +77,13 @@ class ShardWriter:
                 self._path(suffix).unlink(missing_ok=True)
         write_record(self.folder, record)
         return record
+
+    def _append_sample(self, key: str, extension: str, data: bytes, description: dict[str, Any]) -> int:
+        """Where the bytes lie in the tar."""
+        assert "." not in key
+        offset = self._append(f"{key}.{extension}", data)
+        self._append(f"{key}.json", json.dumps(description, allow_nan=False).encode())
+        return offset
 
     def _append(self, name: str, data: bytes) -> int:
         header = tar_header(name, len(data))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnagan import progress
-from rnagan.data.records import INDEX, RECORD, TAR, name_kind, read_records, write_digest, write_record
+from rnagan.data.kinds import name_kind
+from rnagan.data.records import INDEX, RECORD, TAR, read_records, write_digest, write_record
 from rnagan.files import remove_leftovers, sha256_of, write_text
 from rnagan.slides.errors import SlideError
 from rnagan.workers import WorkerDied, Workers, run_each
