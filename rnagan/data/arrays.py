@@ -3,12 +3,24 @@
 import functools
 import io
 import struct
+import tokenize
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 DTYPE = np.dtype("<f4")
+_BROKEN = (  # what NumPy's parser of headers raises
+    ValueError,
+    SyntaxError,
+    tokenize.TokenError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+    RecursionError,
+    MemoryError,
+)
 
 
 def encode_profile(values: NDArray[np.float32]) -> bytes:
@@ -52,7 +64,7 @@ def _checked_header(data: bytes, genes: int) -> int:
         if version != (1, 0):
             raise ValueError(f"it is .npy of format {version[0]}.{version[1]}, not 1.0")
         shape, fortran_order, dtype = npy.read_array_header_1_0(file)
-    except (ValueError, SyntaxError, TypeError, struct.error, RecursionError, MemoryError) as error:
+    except _BROKEN as error:
         raise ValueError(f"no .npy: {str(error).splitlines()[0] if str(error) else 'a broken header'}") from None
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are never opened")
