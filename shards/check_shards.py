@@ -13,7 +13,7 @@ LISTED = 200
 
 @click.command(context_settings={"show_default": True})
 @click.argument("folder")
-@click.option("--decode", is_flag=True, help="Decode every image too.")
+@click.option("--decode", is_flag=True, help="Decode every image or profile too.")
 @click.option("--repair", is_flag=True, help="Rebuild indexes and dataset.json from tars and records.")
 @click.option("--index", "adopt", is_flag=True, help="First adopt tars made by others: index and record beside each.")
 @click.option("--mpp", type=click.FloatRange(0, min_open=True), help="With --index: µm per px, where no json says it.")
@@ -66,7 +66,7 @@ def main(context, folder, decode, repair, adopt, mpp, seed, mixing, cohort, sett
         )
     mended = f"{len(report.mended):,} mended, " if repair else ""
     click.echo(
-        f"{folder}: {report.slides:,} slides, {report.tiles:,} tiles, {report.bytes / 1e6:,.0f} MB read in "
+        f"{folder}: {report.extent}, {report.bytes / 1e6:,.0f} MB read in "
         f"{time.monotonic() - began:.1f} s; {mended}{len(findings):,} findings."
     )
     context.exit(1 if findings else 0)

@@ -17,6 +17,7 @@ MISTAKES = {
     "shards/check_shards.py": (["nowhere"], "nowhere"),
     "shards/build_cohort.py": (["--samples", "nowhere.tsv", "--slides", "x.csv", "--out", "c.csv"], "nowhere.tsv"),
     "shards/build_expression.py": (["--table", "nowhere.gct", "--cohort", "c.csv", "--out", "e.h5ad"], "nowhere.gct"),
+    "shards/build_profiles.py": (["--expression", "nowhere.h5ad", "--out", "profiles"], "nowhere.h5ad"),
     "shards/simulate_cohort.py": (["--out", "c", "--donors", "20", "--slide-donors", "30"], "slide_donors"),
     "tools/train_vae.py": (["--expression", "nowhere.h5ad", "--out", "run"], "nowhere.h5ad"),
     "tools/train_rnagan.py": (["--shards", "s", "--cohort", "c", "--out", "run", "--resolution", "60"], "power of two"),

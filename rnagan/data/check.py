@@ -75,6 +75,12 @@ class Report:
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     leftovers: int = 0
 
+    @property
+    def extent(self) -> str:
+        """`3 slides, 8 tiles`."""
+        kind = kind_of(self.records[0]["options"]) if self.records else TileKind
+        return f"{self.slides:,} {kind.shard}s, {self.tiles:,} {kind.item}s"
+
     def add(self, other: "Report") -> None:
         for field in dataclasses.fields(self):
             setattr(self, field.name, operator.iadd(getattr(self, field.name), getattr(other, field.name)))

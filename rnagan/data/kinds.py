@@ -42,8 +42,9 @@ class TileKind:
     tile_px: int
     mpp: float | None
 
-    item: ClassVar[str] = "tile"  # what it is called,
-    stored: ClassVar[str] = "image"  # and in a tar
+    shard: ClassVar[str] = "slide"  # what messages call a shard,
+    item: ClassVar[str] = "tile"  # what it holds,
+    stored: ClassVar[str] = "image"  # and as what
     extensions: ClassVar[tuple[str, ...]] = EXTENSIONS
     stored_as: ClassVar[str] = "jpg"  # by us
     again: ClassVar[str] = "build this slide again"
@@ -90,6 +91,7 @@ class ProfileKind:
     units: str
     genes_sha256: str
 
+    shard: ClassVar[str] = "shard"
     item: ClassVar[str] = "profile"
     stored: ClassVar[str] = "array"
     extensions: ClassVar[tuple[str, ...]] = ("npy",)

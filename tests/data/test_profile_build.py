@@ -102,7 +102,9 @@ def test_a_shard_that_was_lost_is_made_again_as_it_was(tmp_path):
         assert files(out) == before
         (out / f"profiles-{shard:05d}.tar").write_bytes(before["profiles-00000.tar"][:1000])
         other = "more" if expression == "e21" else "e21"
-        with pytest.raises(ValueError, match=rf"profiles-{shard:05d}.tar or its index is missing or truncated; mend it"):
+        with pytest.raises(
+            ValueError, match=rf"profiles-{shard:05d}.tar or its index is missing or truncated; mend it"
+        ):
             build_profiles(tmp_path / f"{other}.h5ad", out, 8)
         build_profiles(tmp_path / f"{expression}.h5ad", out, 8)
         assert files(out) == before
@@ -128,7 +130,7 @@ profile_build.build_profiles(Path(sys.argv[1]), Path(sys.argv[2]), 4)
 
 
 def test_a_build_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
-    expression, _ = make_set(tmp_path, 21, per_shard=4)
+    make_set(tmp_path, 21, per_shard=4)
     out = tmp_path / "killed"
     done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "e21.h5ad", out], env=os.environ, check=False)
     assert done.returncode == -signal.SIGKILL and len(tars(out)) == 2
@@ -173,7 +175,11 @@ def test_profiles_that_do_not_fit_are_refused_in_a_sentence(tmp_path):
     values[4, 0] = 0.0 if np.signbit(values[4, 0]) else -0.0
     turned = [*GENES[1:], GENES[0]]
     for changed, settings, told in (
-        (change(expression, units="counts"), {}, "in counts .* in tpm .* genes, their order and units must be the same"),
+        (
+            change(expression, units="counts"),
+            {},
+            "in counts .* in tpm .* genes, their order and units must be the same",
+        ),
         (change(expression, genes=turned), {}, "genes, their order and units must be the same; choose another --out"),
         (make_expression(9, genes=GENES[:7]), {}, "holds profiles of 7 genes"),
         (change(expression, obs=twice), {}, "holds two profiles of sample GTEX-"),
