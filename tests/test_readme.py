@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import simplejpeg
 
+from rnagan.data.profile_build import build_profiles
 from rnagan.data.records import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.demo.pipelines import SCALES, simulated
+from rnagan.expression.store import Expression, write_expression
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -96,14 +99,20 @@ def test_python_of_the_shards_readme_runs(tmp_path: Path) -> None:
     write_digest(tmp_path / "shards/data/lung")
     cohort = "".join(f"{sample},{sample},{tissue},train,{slide},\n" for sample, tissue, slide in rows)
     (tmp_path / "cohort.csv").write_text("sample,donor,tissue,split,slide,site\n" + cohort)
+    samples = [f"GTEX-{n:04d}.1" for n in range(30)]
+    obs = pd.DataFrame({"donor": samples, "tissue": "Lung", "split": "train"}, index=samples)
+    values, genes = np.ones((30, 7), np.float32), [f"ENSG{n:011d}" for n in range(7)]
+    write_expression(tmp_path / "expression.h5ad", Expression(values, obs, genes, genes, "tpm"), "digest")
+    build_profiles(tmp_path / "expression.h5ad", tmp_path / "shards/data/profiles")
     text = (ROOT / "shards/README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
+    said = []
     for number, block in enumerate(blocks):
-        shown = "\nprint(tuple(batch.images.shape), batch.images.dtype)" if "tile_batches" in block else ""
+        shown = "\nprint(tuple(batch[1].shape), batch[1].dtype)" if "_batches(" in block else ""
         (tmp_path / f"block_{number}.py").write_text(block + shown)
-        said = run([sys.executable, f"block_{number}.py"], tmp_path)
-    assert said.splitlines()[-1] == "(64, 3, 256, 256) torch.uint8"
+        said += run([sys.executable, f"block_{number}.py"], tmp_path).splitlines()
+    assert said == ["(64, 3, 256, 256) torch.uint8", "(128, 7) torch.float32"]
 
 
 def test_every_command_of_the_readme_is_run_somewhere() -> None:
