@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -160,6 +161,38 @@ def test_begun_with_one_file_and_gone_on_with_another_holds_each_profile_once(tm
     assert "(up to date)" in build_profiles(one, out, 4)[0] and files(out) == after
     assert "(up to date)" in build_profiles(two, out, 4)[0] and files(out) == after
     assert len(open_profile_set(out).samples) == 30
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_is_built_in_whatever_order_each_profile_is_there_once(tmp_path, monkeypatch, seed):
+    """Files overlap, builds break off, records are lost: no profile comes twice, and no shard that stands changes."""
+    random, out, write_shard = np.random.default_rng(seed), tmp_path / "out", profile_build._write_shard
+    expressions = [make_expression(count, first) for first, count in ((0, 9), (5, 12), (14, 3), (0, 21))]
+    paths = [write(tmp_path, f"{n}.h5ad", expression) for n, expression in enumerate(expressions)]
+    for _ in range(8):
+        before, number = tars(out) if out.exists() else {}, int(random.integers(4))
+        lost = f"profiles-{random.integers(6):05d}.record.json"
+        if random.random() < 0.3 and (out / lost).exists():
+            (out / lost).unlink()
+            del before[lost.replace("record.json", "tar")]
+        left = int(random.integers(4)) if random.random() < 0.5 else 100
+
+        def breaks_off(*words, made=[], most=left):  # noqa: B006
+            if len(made) == most:
+                raise OSError("disk")
+            made.append(write_shard(*words))
+
+        monkeypatch.setattr(profile_build, "_write_shard", breaks_off)
+        with contextlib.suppress(OSError):
+            build_profiles(paths[number], out, 3)
+        assert before.items() <= tars(out).items()
+    monkeypatch.setattr(profile_build, "_write_shard", write_shard)
+    for path in paths:
+        build_profiles(path, out, 3)
+    assert len(open_profile_set(out).samples) == 21
+    for name in tars(out).keys() - {f"{name}.tar" for name in open_profile_set(out).shard_names}:
+        (out / name).unlink()  # of a record that was lost
+    assert stored(out) == expected(*expressions)
 
 
 def change(expression, **changes):
