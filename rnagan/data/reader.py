@@ -25,7 +25,7 @@ MOST_REPLACEMENTS_TRIED = 64
 
 
 class DamagedTile(ValueError):  # noqa: N818
-    """A stored image is not what its sum says, or no image of the right size."""
+    """A stored image, or profile, is not what its sum says, or can't be decoded to the right size."""
 
 
 class Tile(NamedTuple):

@@ -1,5 +1,6 @@
 import threading
 
+import numpy as np
 import torch
 
 from rnagan.data.batch_memory import BatchMemory
@@ -17,6 +18,12 @@ def test_memory_comes_back_when_the_last_that_shares_it_is_gone():
     again = [memory.take() for _ in range(2)]
     assert place in [tensor.data_ptr() for tensor in again]
     assert len({tensor.data_ptr() for tensor in again}) == 2
+
+
+def test_memory_is_of_the_dtype_asked_for_and_fresh_memory_does_not_come_back():
+    memory = BatchMemory((3, 5), keep=2, dtype=np.float32)
+    assert memory.take().dtype == memory.fresh().dtype == torch.float32 and memory.fresh().shape == (3, 5)
+    assert len(memory._free) == 1
 
 
 def test_no_more_than_asked_for_is_kept():
