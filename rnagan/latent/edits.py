@@ -1,0 +1,128 @@
+"""What a latent can do with a profile: reconstruct, draw new ones, shift between tissues, interpolate, move genes.
+
+Article: Results, "A β-VAE model can build a representative latent space", figure 2. Functions of arrays; profiles as
+files are in rnagan/latent/edited_profiles.py.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnagan import rng
+from rnagan.expression.transform import ExpressionTransform
+from rnagan.latent.space import LatentSpace
+from rnagan.vae import VAEModel
+
+SPREADS = ("tissue", "prior")
+SCALES = ("sd", "log")
+
+
+class Perturbation(NamedTuple):
+    """Z scores (samples, the model's genes) of profiles in which some genes were moved."""
+
+    edited: NDArray[np.float32]  # the moved genes alone differ; NaN where a gene wasn't measured
+    followed: NDArray[np.float32]  # the others have moved with them, as far as the latent knows
+    change: NDArray[np.float32]  # of reconstructions: of the edited profile minus that of the profile itself
+
+
+def reconstruct(
+    model: VAEModel, x: NDArray[np.floating], genes: Sequence[str], units: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Z scores (samples, the model's genes) decoded from the latent means of profiles, and those (samples, latent)."""
+    latents = model.encode(x, genes, units).latents
+    return model.decode(latents), latents
+
+
+def sample_latents(
+    space: LatentSpace, tissue: str, n: int, seed: int = 0, spread: str = "tissue"
+) -> NDArray[np.float32]:
+    """Draw `n` latents around a tissue's centroid, float32 (n, latent); draw k doesn't depend on `n`.
+
+    `spread` "prior" is the article's: centroid plus N(0, 1) in every unit. A tissue's own scatter in the active units
+    is a fraction of that, so such draws lie far from any profile. "tissue", the default, draws the active units with
+    the scatter of the training profiles around their tissue's centroid (its covariance, shared by all tissues), and
+    the others from the prior: that is what the decoder saw in them, and learned to ignore.
+    """
+    if spread not in SPREADS:
+        raise ValueError(f"spread is {spread!r}; choose {' or '.join(SPREADS)}.")
+    noise = rng.normal(seed, f"latent sample/{tissue}", 0, n, len(space.mean))
+    if spread == "tissue":
+        active = space.active
+        noise[:, active] = noise[:, active] @ np.linalg.inv(space.whitening.astype(np.float64))
+    return (space.centroid(tissue) + noise).astype(np.float32)
+
+
+def shift_latents(
+    space: LatentSpace, latents: NDArray[np.float32], tissues: Sequence[str], to: str
+) -> NDArray[np.float32]:
+    """Latents (samples, latent) of profiles of `tissues` (samples,) moved to tissue `to`.
+
+    The difference of the two centroids is added, so what a profile has of its own stays (article: figure 2B).
+    """
+    target = space.centroid(to)
+    return latents + np.stack([target - space.centroid(tissue) for tissue in tissues])
+
+
+def interpolate_latents(
+    start: NDArray[np.float32], end: NDArray[np.float32], steps: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """`steps` latents (steps, latent) on the line between two, both ends included, and the share of `end` in each."""
+    if steps < 2:
+        raise ValueError(f"An interpolation of {steps} steps has no two ends; give at least 2 steps.")
+    share = np.linspace(0.0, 1.0, steps)
+    line = np.outer(1 - share, start.astype(np.float64)) + np.outer(share, end.astype(np.float64))
+    return line.astype(np.float32), share
+
+
+def move_genes(
+    transform: ExpressionTransform, z: NDArray[np.float32], moved: NDArray[np.intp], by: float, scale: str = "sd"
+) -> NDArray[np.float32]:
+    """Z scores with the genes at columns `moved` up (or down, `by` < 0) by SDs of the training split or by log units.
+
+    Log units are the transform's: ln(1 + x) or ln(x), or log2 where the data are. A gene doesn't fall below no
+    expression. Genes that didn't vary in training can't be moved: their Z score means nothing.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale is {scale!r}; choose {' or '.join(SCALES)}.")
+    silent = moved[transform.constant[moved]]
+    if len(silent):
+        raise ValueError(
+            f"{transform.genes[silent[0]]} has the same value in every training profile, so the model can't know it; "
+            "leave it out."
+        )
+    sd = transform.sd[moved]
+    edited = z.copy()
+    edited[:, moved] += np.float32(by) if scale == "sd" else (by / sd).astype(np.float32)
+    if transform.log == "log1p":
+        edited[:, moved] = np.maximum(edited[:, moved], (-transform.mean[moved] / sd).astype(np.float32))
+    return edited
+
+
+def perturb(
+    model: VAEModel, x: NDArray[np.floating], moved: NDArray[np.intp], by: float, scale: str = "sd"
+) -> Perturbation:
+    """Move genes of profiles (samples, the model's genes) in the model's units, NaN where unmeasured, and let the rest
+    follow: encode and decode before and after, and add the difference.
+
+    Thus a profile keeps what the latent doesn't hold of it; unmeasured genes come from the reconstruction. The encoder
+    weighs one gene among all, so what follows of a single one is little.
+    """
+    genes, transform = list(model.transform.genes), model.transform
+    unmeasured = np.isnan(x)
+    if unmeasured[:, moved].any():
+        gene = genes[moved[unmeasured[:, moved].any(axis=0)][0]]
+        raise ValueError(f"{gene} wasn't measured in every profile, so it can't be moved; leave it out.")
+    z = transform.apply(x, genes, model.transform.units)
+    edited = np.where(unmeasured, np.float32(np.nan), move_genes(transform, z, moved, by, scale))
+    before = reconstruct(model, x, genes, transform.units)[0]
+    after = reconstruct(model, _in_units(transform, edited), genes, transform.units)[0]
+    change = after - before
+    followed = np.where(unmeasured, after, z + change)
+    followed[:, moved] = edited[:, moved]
+    return Perturbation(edited, followed, change)
+
+
+def _in_units(transform: ExpressionTransform, z: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.where(np.isnan(z), np.float32(np.nan), transform.invert(np.nan_to_num(z)))

@@ -1,0 +1,164 @@
+"""Profiles of an .h5ad in a β-VAE's genes and units, and .h5ad files of what was made from them."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rnagan.expression.genes import clean_genes, gene_id, positions
+from rnagan.expression.store import dense, open_profiles
+from rnagan.files import atomic_path, sha256_of, sha256_of_file
+from rnagan.pretrained import model_folder
+from rnagan.tables import first_few
+from rnagan.vae import VAEModel, load_vae
+
+OBS = ("donor", "tissue", "split")  # of every file written; "" where unknown
+_HEADERS = {"gene", "genes", "gene_id", "gene_symbol", "symbol", "ensembl", "entrez"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """Profiles `values` float32 (samples, the model's genes) in the model's units, NaN where a gene is missing.
+
+    `obs` has OBS by sample; `symbols`, by gene id, are empty where the file has none.
+    """
+
+    values: NDArray[np.float32]
+    obs: pd.DataFrame
+    symbols: dict[str, str]
+    digest: str
+
+
+def load_any_vae(folder: Path | str) -> VAEModel:
+    """The β-VAE of a run of tools/train_vae.py, of its model folder, or of a trained RNA-GAN."""
+    found = model_folder(folder)
+    return load_vae(found / "vae" if (found / "vae" / "model.json").is_file() else found)
+
+
+def choose_profiles(
+    path: Path, model: VAEModel, split: str | None = None, samples: tuple[str, ...] = (), tissue: str | None = None
+) -> Profiles:
+    """The profiles of an .h5ad, or those of a split, a tissue or with these names (in this order).
+
+    Raises `ValueError` where none is left, a name isn't there, or the units aren't the model's.
+    """
+    adata, transform = open_profiles(path), model.transform
+    if str(adata.uns.get("units")) != transform.units:
+        raise ValueError(
+            f"{path} is in {adata.uns.get('units', 'unknown units')} and the model was trained on {transform.units}; "
+            f"convert it, and say so in its uns['units']."
+        )
+    if not adata.obs_names.is_unique:
+        twice = adata.obs_names[adata.obs_names.duplicated()][0]
+        raise ValueError(f"{path} has the profile {twice} more than once; give each a name of its own.")
+    if samples:
+        unknown = sorted(set(samples) - set(adata.obs_names))
+        if unknown:
+            raise ValueError(f"{path} has no profile {first_few(unknown)}.")
+        adata = adata[list(samples)]
+    for column, value in (("split", split), ("tissue", tissue)):
+        if value is None:
+            continue
+        if column not in adata.obs:
+            raise ValueError(f"{path} has no obs column {column}; leave --{column} out.")
+        there = sorted(set(adata.obs[column].astype(str)))
+        adata = adata[(adata.obs[column].astype(str) == value).to_numpy()]
+        if not adata.n_obs:
+            raise ValueError(
+                f"{path} has no profile of {column} {value} among those asked for ({first_few(there, 9)})."
+            )
+    obs = pd.DataFrame(
+        {name: adata.obs[name].astype(str) if name in adata.obs else "" for name in OBS}, adata.obs_names
+    )
+    values = in_genes_of(model, dense(adata.X), list(adata.var_names))
+    return Profiles(values, obs, _symbols(adata), sha256_of_file(path))
+
+
+def in_genes_of(model: VAEModel, x: NDArray[np.floating], genes: list[str]) -> NDArray[np.float32]:
+    """Profiles (samples, genes) as float32 (samples, the model's genes), NaN where `genes` lacks one."""
+    clean = clean_genes(genes, "The gene list of the profiles")
+    place = positions(clean.ids, model.transform.genes)
+    known = place >= 0
+    if not known.any():
+        raise ValueError(
+            f"The profiles hold none of the model's {len(place):,} genes: theirs start with {genes[0]}, the model's "
+            f"with {model.transform.genes[0]}; use the same kind of gene id."
+        )
+    values = np.full((len(x), len(place)), np.nan, np.float32)
+    values[:, known] = np.asarray(x)[:, clean.kept[place[known]]]
+    return values
+
+
+def gene_columns(given: str, model: VAEModel, symbols: dict[str, str]) -> tuple[NDArray[np.intp], list[str]]:
+    """Columns of the model's genes that `given` names, and the names that aren't among them.
+
+    `given`: ids or symbols with commas between, or a file with one in the first column of each line (a header is
+    passed over). Raises `ValueError` where a symbol stands for several genes, or none is known.
+    """
+    names = _names(given)
+    place = {gene: column for column, gene in enumerate(model.transform.genes)}
+    by_symbol: dict[str, list[int]] = {}
+    for gene, symbol in symbols.items():
+        if gene in place and symbol:
+            by_symbol.setdefault(symbol.casefold(), []).append(place[gene])
+    columns, unknown = [], []
+    for name in names:
+        found = [place[gene_id(name)]] if gene_id(name) in place else by_symbol.get(name.casefold(), [])
+        if len(found) > 1:
+            ids = ", ".join(model.transform.genes[column] for column in found)
+            raise ValueError(f"The symbol {name} stands for {ids}; give the id of the one that you mean.")
+        columns += found
+        unknown += [] if found else [name]
+    if not columns:
+        hint = "" if by_symbol else " (the profiles hold no symbols, so give ids)"
+        raise ValueError(f"The model has no gene {first_few(names)}; its first is {model.transform.genes[0]}{hint}.")
+    return np.array(sorted(set(columns)), np.intp), unknown
+
+
+def write_profiles(
+    path: Path, model: VAEModel, values: NDArray[np.float32], obs: pd.DataFrame, symbols: dict[str, str], asked: Any
+) -> tuple[int, float]:
+    """Write profiles (samples, the model's genes) in the model's units as an .h5ad, by rename.
+
+    `obs` by sample gets `distance` and `far` of what is written, as the model sees it. `asked`: what it was made from,
+    as JSON-able value. Returns how many are far, and the median distance.
+    """
+    genes = list(model.transform.genes)
+    with warnings.catch_warnings():  # told as numbers
+        warnings.simplefilter("ignore", UserWarning)
+        encoding = model.encode(values, genes, model.transform.units)
+    obs = obs.assign(distance=encoding.distance, far=encoding.far)
+    var = pd.DataFrame(index=pd.Index(genes, name="gene"))
+    if symbols:
+        var["symbol"] = [symbols.get(gene, "") for gene in genes]
+    about = {"units": model.transform.units, "inputs": sha256_of(asked)}
+    data = anndata.AnnData(X=values, obs=obs.rename_axis("sample"), var=var, uns=about)
+    with atomic_path(path) as temporary:
+        data.write_h5ad(temporary)
+    return int(encoding.far.sum()), float(np.median(encoding.distance))
+
+
+def _symbols(adata: anndata.AnnData) -> dict[str, str]:
+    if "symbol" not in adata.var:
+        return {}
+    return dict(zip(map(gene_id, adata.var_names), adata.var["symbol"].astype(str), strict=True))
+
+
+def _names(given: str) -> list[str]:
+    if Path(given).is_file():
+        lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+        names = [line.replace("\t", ",").split(",")[0].strip().strip('"') for line in lines]
+        names = [name for name in names if name]
+        names = names[1:] if names and names[0].casefold() in _HEADERS else names
+    elif "/" in given or given.endswith((".txt", ".csv", ".tsv")):
+        raise FileNotFoundError(f"The gene list {given} does not exist.")
+    else:
+        names = [name.strip() for name in given.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"The gene list {given!r} is empty; give ids or symbols with commas between, or a file.")
+    return names
