@@ -341,7 +341,18 @@ class VAEConfig(Config):
         "linear", "last step of the decoder; tanh can't reach Z scores beyond 1", choices=("linear", "tanh")
     )
     input_dropout: float = setting(
-        0.0, "share of genes set to 0 at the encoder's input in training", low=0.0, high=0.95
+        0.0, "share of genes set to 0 at the encoder's input in training, as nn.Dropout does", low=0.0, high=0.95
+    )
+    gene_dropout: float = setting(
+        0.5,
+        "largest share of genes hidden from the encoder in training; each profile's own is drawn from 0 to it",
+        low=0.0,
+        high=0.95,
+    )
+    missing_genes: str = setting(
+        "impute",
+        "what the encoder sees of a gene that a profile lacks: its expectation given the others, or its training mean",
+        choices=("impute", "mean"),
     )
     logarithm: str = setting(
         "log1p",
@@ -349,6 +360,8 @@ class VAEConfig(Config):
         choices=("log1p", "paper"),
     )
     beta: float = setting(0.005, "weight of the KL term, a sum over latents and mean over samples", low=0.0)
+    kl_warmup_share: float = setting(0.0, "share of all steps in which beta rises from 0", low=0.0, high=1.0)
+    free_bits: float = setting(0.0, "KL of a latent unit that costs nothing, nats over the batch", low=0.0)
     lr: float = setting(5e-5, "Adam's highest learning rate", low=0.0)
     warmup_share: float = setting(
         0.1, "share of all steps in which the learning rate rises; then it falls as a cosine", low=0.0, high=1.0
@@ -356,6 +369,7 @@ class VAEConfig(Config):
     epochs: int = setting(250, "passes of the training split, at most", low=1)
     patience_epochs: int = setting(25, "epochs without a lower validation loss before training stops", low=1)
     batch_size: int = setting(128, "profiles a step, over all processes", low=2)
+    where: str = setting("", "profiles to use, by any column of the expression file's obs: 'tissue=Lung,Liver'")
     seed: int = setting(0, "seed of the first weights, the order of profiles and all noise", low=0)
     precision: str = setting(
         "float32", "arithmetic; float64 is for equality tests", choices=("auto", "float64", "float32", "bf16")

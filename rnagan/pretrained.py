@@ -138,11 +138,6 @@ def model_folder(folder: str | Path) -> Path:
     raise FileNotFoundError(f"{folder} holds no trained model (no model.json there or in {Path(folder) / 'model'}).")
 
 
-def donor_digest(donor: str) -> str:
-    """What a model folder says of a donor instead of the name: 16 hex digits."""
-    return sha256_of(donor)[:16]
-
-
 def digest_of_folder(folder: Path) -> str:
     """Hex SHA-256 over the names and contents of all files of a model folder but its own model.json."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}

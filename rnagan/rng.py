@@ -37,6 +37,15 @@ def uniform(seed: int, purpose: str, start: int, count: int, width: int) -> NDAr
     return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
+def byte_draws(seed: int, purpose: str, start: int, count: int, width: int) -> NDArray[np.uint8]:
+    """Uniform bytes addressed like `uniform`, shape (count, width): an eighth of its time, for masks."""
+    blocks = -(-width // (_WORDS_PER_BLOCK * 8))
+    stream = np.random.Philox(key=stream_key(seed, purpose))
+    stream.advance(start * blocks)
+    words = stream.random_raw(count * blocks * _WORDS_PER_BLOCK).astype("<u8", copy=False)
+    return words.view(np.uint8).reshape(count, -1)[:, :width]
+
+
 def normal(seed: int, purpose: str, start: int, count: int, width: int) -> NDArray[np.float64]:
     """Standard normal draws addressed like `uniform`, shape (count, width), float64."""
     return ndtri(uniform(seed, purpose, start, count, width))

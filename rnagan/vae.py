@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import rnagan
 from rnagan.config import VAEConfig, load_config
+from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.files import atomic_path, read_json, sha256_of_file, write_json
 from rnagan.latent.space import LatentSpace
@@ -38,6 +39,7 @@ class VAEModel:
 
     config: VAEConfig
     transform: ExpressionTransform
+    imputer: GeneImputer
     network: BetaVAE
     space: LatentSpace
     record: dict[str, Any]
@@ -47,7 +49,10 @@ class VAEModel:
 
         Warns when a profile lacks many of the model's genes or lies far from the training split.
         """
-        z_scores, missing = self.transform.apply(x, genes, units), self.transform.missing(x, genes)
+        z_scores, measured = self.transform.apply(x, genes, units), self.transform.measured(x, genes)
+        if self.config.missing_genes == "impute":
+            z_scores = self.imputer.fill(z_scores, measured)
+        missing = 1.0 - measured.mean(axis=1)
         latents = posterior(self.network, torch.from_numpy(z_scores))[0].numpy()
         distance = self.space.distance(latents)
         encoding = Encoding(latents, distance, missing, distance > self.space.far)
@@ -65,7 +70,7 @@ class VAEModel:
         if lacking:
             warnings.warn(
                 f"{lacking:,} of {total:,} profiles lack up to {encoding.missing.max():.0%} of the model's "
-                f"{len(self.transform.genes):,} genes, which are taken at their training mean.",
+                f"{len(self.transform.genes):,} genes, which are filled in.",
                 stacklevel=3,
             )
         if encoding.far.any():
@@ -95,6 +100,7 @@ def save_vae(folder: Path, model: VAEModel) -> None:
         temporary.mkdir()
         model.config.save(temporary / "config.yaml")
         model.transform.save(temporary)
+        model.imputer.save(temporary / "imputer.safetensors")
         save_weights(temporary / "vae.safetensors", model.network)
         model.space.save(temporary / "latents.safetensors")
         files = {path.name: sha256_of_file(path) for path in sorted(temporary.iterdir())}
@@ -114,7 +120,8 @@ def load_vae(folder: Path | str) -> VAEModel:
             raise ValueError(f"{folder / name} is missing or was changed after training; copy the model folder again.")
     config = load_config(VAEConfig, folder / "config.yaml")
     transform = ExpressionTransform.load(folder)
+    imputer = GeneImputer.load(folder / "imputer.safetensors")
     network = BetaVAE(len(transform.genes), config)
     load_weights(folder / "vae.safetensors", network)
     space = LatentSpace.load(folder / "latents.safetensors", record["tissues"])
-    return VAEModel(config, transform, network.eval(), space, record)
+    return VAEModel(config, transform, imputer, network.eval(), space, record)

@@ -1,6 +1,7 @@
 """A toy cohort on disk, a model trained on it for seconds, and silence from MLflow."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,13 @@ import simplejpeg
 import torch
 from accelerate.state import AcceleratorState
 
+from rnagan.cohort.donors import donor_digest
 from rnagan.config import GANConfig, VAEConfig
 from rnagan.data.records import write_digest
 from rnagan.data.writer import ShardWriter
+from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.store import Expression, write_expression
 from rnagan.expression.transform import ExpressionTransform
-from rnagan.files import sha256_of_file
 from rnagan.latent.space import LatentSpace
 from rnagan.models.vae import BetaVAE
 from rnagan.training.gan_run import GANInputs, train_gan
@@ -82,21 +84,22 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> GANInputs:
                 shard.add(key, simplejpeg.encode_jpeg(tile, 90, "RGB", "444"), {"slide": row.slide}, n, 2 * n)
             shard.commit("done", {}, {}, {"tile_px": SIDE, "mpp": 1.0}, {})
     write_digest(folder / "shards")
-    trained_on = {"expression_sha256": sha256_of_file(folder / "expression.h5ad")}
+    trained_on = {"train_donors": [donor_digest(f"D{k}") for k, split in enumerate(SPLITS) if split == "train"]}
     train = (obs["split"] == "train").to_numpy()
     save_vae(folder / "vae", _untrained_vae(values[train], obs["tissue"][train].tolist(), trained_on))
     return GANInputs(folder / "shards", folder / "cohort.csv", folder / "expression.h5ad", folder / "vae")
 
 
-def _untrained_vae(x_train: np.ndarray, tissues: list[str], record: dict[str, str]) -> VAEModel:
+def _untrained_vae(x_train: np.ndarray, tissues: list[str], record: dict[str, Any]) -> VAEModel:
     """Random weights make a fine encoder of few genes; four of its six units are declared active."""
     config = VAEConfig(hidden="16", latent=6)
     transform = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
     torch.manual_seed(0)
     network = BetaVAE(len(GENES), config)
-    mu = posterior(network, torch.from_numpy(transform.apply(x_train, GENES, "tpm")))[0].numpy()
+    z = transform.apply(x_train, GENES, "tpm")
+    mu = posterior(network, torch.from_numpy(z))[0].numpy()
     kl = np.array([0.1, 0.0, 0.4, 0.3, 0.001, 0.2], np.float32)
-    return VAEModel(config, transform, network, LatentSpace.fit(mu, kl, tissues, mu[:0]), record)
+    return VAEModel(config, transform, GeneImputer.fit(z, z), network, LatentSpace.fit(mu, kl, tissues, mu[:0]), record)
 
 
 @pytest.fixture(scope="session")

@@ -61,3 +61,12 @@ def test_generators_of_numbers_and_purposes_differ():
     }
     assert len(firsts) == 12
     assert rng.generator(0, "a", 5).random() == rng.generator(0, "a", 5).random()
+
+
+def test_bytes_are_addressed_and_uniform() -> None:
+    whole = rng.byte_draws(1, "p", 0, 300, 77)
+    assert (whole.shape, whole.dtype) == ((300, 77), np.uint8)
+    np.testing.assert_array_equal(rng.byte_draws(1, "p", 5, 7, 77), whole[5:12])
+    assert not np.array_equal(rng.byte_draws(2, "p", 0, 300, 77), whole)
+    counts = np.bincount(whole.ravel(), minlength=256)
+    assert stats.chisquare(counts).pvalue > 1e-3

@@ -7,25 +7,41 @@ from rnagan.config import VAEConfig, preset_names
 
 
 @click.command()
-@click.option("--expression", type=click.Path(), required=True, help="The .h5ad that shards/build_expression.py made.")
+@click.option(
+    "--expression",
+    type=click.Path(),
+    required=True,
+    help="The .h5ad of shards/build_expression.py, or a folder or URL of shards/build_profiles.py, which is streamed.",
+)
+@click.option("--cohort", type=click.Path(), help="Cohort table with donor, tissue and split of streamed profiles.")
 @click.option("--out", type=click.Path(), required=True, help="Folder of the run; the product is its folder model.")
 @click.option("--preset", type=click.Choice(preset_names(VAEConfig)), default="faithful", show_default=True)
 @click.option("--config", "config_file", type=click.Path(), help="YAML of settings: over the preset, under options.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings, profiles and steps, and stop.")
 @config_options(VAEConfig)
 @plain_errors
-def main(expression: str, out: str, preset: str, config_file: str | None, dry_run: bool, settings: dict) -> None:
+def main(
+    expression: str,
+    cohort: str | None,
+    out: str,
+    preset: str,
+    config_file: str | None,
+    dry_run: bool,
+    settings: dict,
+) -> None:
     """Train a β-VAE. Run again with the same settings, it goes on where it stopped."""
     from pathlib import Path
 
-    from rnagan.training.vae import describe, train_vae
+    from rnagan.training.vae_data import VAEInputs
+    from rnagan.training.vae_run import describe, train_vae
 
     config = read_config(VAEConfig, config_file, settings, preset)
+    inputs = VAEInputs(expression, Path(cohort) if cohort else None)
     if dry_run:
-        for line in describe(config, Path(expression)):
+        for line in describe(config, inputs):
             click.echo(line)
     else:
-        train_vae(config, Path(expression), Path(out))
+        train_vae(config, inputs, Path(out))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import rnagan
+from rnagan.cohort.donors import seen_donors
 from rnagan.cohort.names import shard_name
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
@@ -25,7 +26,7 @@ from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.store import check_same_splits, read_expression
 from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.pictures import synthetic_texts
-from rnagan.pretrained import RNAGAN, donor_digest
+from rnagan.pretrained import RNAGAN
 from rnagan.tables import first_few, need_columns, read_table
 
 DONORS_SHOWN = 6  # rows of a picture, a tissue
@@ -109,7 +110,7 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
 
 def _check_held_out(model: RNAGAN, donors: pd.Series, split: str) -> None:
     """Refuse donors who were in the model's training split."""
-    seen = [donor for donor in donors.unique() if donor_digest(donor) in model.train_donors]
+    seen = seen_donors(donors, model.train_donors)
     if seen:
         raise ValueError(
             f"{len(seen)} donors of split {split} ({first_few(seen)}) were in the training split of this model; give "

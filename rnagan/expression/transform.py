@@ -107,12 +107,13 @@ class ExpressionTransform:
             return logged.astype(np.float32)
         return (np.expm1(logged).clip(min=0) if self.log == "log1p" else np.exp(logged)).astype(np.float32)
 
-    def missing(self, x: NDArray[np.floating], genes: Sequence[str]) -> NDArray[np.float64]:
-        """Share of the model's genes that each profile lacks (not in `genes`, or NaN), 0 to 1, (samples,)."""
+    def measured(self, x: NDArray[np.floating], genes: Sequence[str]) -> NDArray[np.bool_]:
+        """Which of the model's genes each profile has, in `genes` and not as NaN, (samples, the model's genes)."""
         place = self._columns(genes)
-        known = place[place >= 0]
-        measured = (~np.isnan(np.asarray(x)[:, known])).sum(axis=1)
-        return 1.0 - measured / len(self.genes)
+        known = place >= 0
+        measured = np.zeros((len(x), len(self.genes)), bool)
+        measured[:, known] = ~np.isnan(np.asarray(x)[:, place[known]])
+        return measured
 
     def _columns(self, genes: Sequence[str]) -> NDArray[np.intp]:
         """Where each of the model's genes stands in `genes`, however they are spelled; -1 where it is missing."""

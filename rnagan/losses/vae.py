@@ -14,15 +14,28 @@ class VAELoss(NamedTuple):
     kl: Tensor
 
 
-def vae_loss(x: Tensor, x_recon: Tensor, mu: Tensor, logvar: Tensor, beta: float) -> VAELoss:
+def vae_loss(
+    x: Tensor,
+    x_recon: Tensor,
+    mu: Tensor,
+    logvar: Tensor,
+    beta: float,
+    free_bits: float = 0.0,
+    kl_of_batch: Tensor | None = None,
+) -> VAELoss:
     """Reconstruction: squared error, mean over genes and samples. KL: nats, sum over latents, mean over samples.
 
-    x, x_recon: (samples, genes); mu, logvar: (samples, latent). Computed in float32 at least.
+    x, x_recon: (samples, genes); mu, logvar: (samples, latent). Computed in float32 at least. With `free_bits` the
+    total counts a unit as max(free_bits, its KL) (Kingma et al. 2016, equation 15), so that its first nats are free and
+    fewer units collapse; `kl` stays what it is. There a unit's KL is the mean over the batch: where processes share a
+    batch, `kl_of_batch` (latent,) is that mean, which none of them knows by itself.
     """
     x, x_recon = _at_least_float32(x), _at_least_float32(x_recon)
     reconstruction = F.mse_loss(x_recon, x)
-    kl = kl_per_unit(mu, logvar).sum()
-    return VAELoss(reconstruction + beta * kl, reconstruction, kl)
+    units = kl_per_unit(mu, logvar)
+    decides = units.detach() if kl_of_batch is None else kl_of_batch
+    counted = units if not free_bits else units.where(decides > free_bits, free_bits)
+    return VAELoss(reconstruction + beta * counted.sum(), reconstruction, units.sum())
 
 
 def kl_per_unit(mu: Tensor, logvar: Tensor) -> Tensor:

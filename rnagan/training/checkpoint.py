@@ -7,13 +7,20 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rnagan.files import atomic_path, read_json
-from rnagan.weights import load_weights, read_tensors, save_weights, write_tensors
+from rnagan.weights import load_weights, read_tensors, write_tensors
+
+
+class Moments(NamedTuple):
+    """An optimiser's state: tensors by `PARAMETER.FIELD`, parameters by number, and its groups."""
+
+    tensors: dict[str, Tensor]
+    groups: list[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +34,13 @@ class Checkpoint:
         """Copy the stored weights of `name` into a module; another architecture is refused by name."""
         load_weights(self.path / f"{name}.safetensors", module)
 
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The stored tensors of a module or an optimiser."""
+        return read_tensors(self.path / f"{name}.safetensors")
+
     def load_optimizer(self, name: str, optimizer: torch.optim.Optimizer) -> None:
         """Restore an optimiser's moments and groups, in the memory format of its parameters."""
-        tensors = read_tensors(self.path / f"{name}.safetensors")
+        tensors = self.tensors(name)
         groups = self.state["optimizers"][name]
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
@@ -42,20 +53,22 @@ class Checkpoint:
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
+def moments_of(optimizer: torch.optim.Optimizer) -> Moments:
+    """The state of an optimiser, its tensors not copied."""
+    stored = optimizer.state_dict()
+    flat = {f"{k}.{field}": tensor for k, own in stored["state"].items() for field, tensor in own.items()}
+    return Moments(flat, stored["param_groups"])
+
+
 def save_checkpoint(
-    folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer], state: dict[str, Any]
+    folder: Path, modules: dict[str, dict[str, Tensor]], optimizers: dict[str, Moments], state: dict[str, Any]
 ) -> None:
-    """Write modules, optimisers and `state` (JSON-able) as one folder that appears by rename."""
+    """Write weights by module, moments by optimiser and `state` (JSON-able) as one folder that appears by rename."""
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        for name, module in modules.items():
-            save_weights(temporary / f"{name}.safetensors", module)
-        groups = {}
-        for name, optimizer in optimizers.items():
-            stored = optimizer.state_dict()
-            flat = {f"{i}.{field}": tensor for i, own in stored["state"].items() for field, tensor in own.items()}
-            write_tensors(temporary / f"{name}.safetensors", flat)
-            groups[name] = stored["param_groups"]
+        for name, tensors in (modules | {name: moments.tensors for name, moments in optimizers.items()}).items():
+            write_tensors(temporary / f"{name}.safetensors", tensors)
+        groups = {name: moments.groups for name, moments in optimizers.items()}
         (temporary / "state.json").write_text(json.dumps(state | {"optimizers": groups}, indent=1))
 
 

@@ -1,11 +1,8 @@
 """The GAN / RNA-GAN trainer: set up, train, save, close. The maths of a step is in gan_step.py."""
 
-import contextlib
 import dataclasses
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -30,9 +27,10 @@ from rnagan.training import checkpoint
 from rnagan.training.corrupt import CorruptTiles, cut_back
 from rnagan.training.gan_step import GANStep, StepRecord
 from rnagan.training.launch import end_together
+from rnagan.training.resume import check_made_from, check_same_settings
+from rnagan.training.stopping import StopSignal
 from rnagan.training.tracking import RunLog
 
-STEPS_BETWEEN_STOP_CHECKS = 16  # asking all processes costs a round of messages
 MAY_CHANGE_ON_RESUME = {
     "images",
     "batch_size",
@@ -106,17 +104,17 @@ class GANTrainer:
         self.mpp = shards.mpp_at(config.resolution)
         self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
         self.corrupt = CorruptTiles(self.out, accelerator.process_index)
-        self._stop_asked = False
         self._resume()
 
     def train(self) -> bool:
         """Train to `config.images`; False if a signal stopped it early. Everything is saved either way."""
         config = self.config
         totals = _Totals()
-        with self._stopping_on_signals(), progress.bar(config.images, "img", "GAN", initial=self.images) as bar:
+        shown = progress.bar(config.images, "img", "GAN", initial=self.images)
+        with StopSignal(self.accelerator) as stop, shown as bar:
             bar.disable = bar.disable or not self.accelerator.is_main_process
             for batch in self._batches():
-                if self.images >= config.images or self._should_stop():
+                if self.images >= config.images or stop.is_set(self.steps):
                     break
                 self.corrupt.add(batch.replaced)
                 totals.add(self._one_step(batch))
@@ -132,8 +130,8 @@ class GANTrainer:
         if self.accelerator.is_main_process and checkpoint.latest_checkpoint(self.out) != self._checkpoint_path():
             checkpoint.save_checkpoint(
                 self._checkpoint_path(),
-                self._modules(),
-                self._optimizers(),
+                {name: module.state_dict() for name, module in self._modules().items()},
+                {name: checkpoint.moments_of(optimizer) for name, optimizer in self._optimizers().items()},
                 {
                     "images": self.images,
                     "steps": self.steps,
@@ -238,7 +236,8 @@ class GANTrainer:
         """Go on from the newest checkpoint of `out`, if there is one, and open the run's record."""
         newest, run_id = checkpoint.latest_checkpoint(self.out), None
         if newest is not None:
-            _check_same_config(self.config, load_config(GANConfig, self.out / "config.yaml"), self.out)
+            before = load_config(GANConfig, self.out / "config.yaml").to_dict()
+            check_same_settings(self.config.to_dict(), before, self.out, MAY_CHANGE_ON_RESUME)
             stored = checkpoint.load_checkpoint(newest)
             check_made_from(self.made_from, stored.state["made_from"], self.out)
             for name, module in self._modules().items():
@@ -259,27 +258,6 @@ class GANTrainer:
         if self.accelerator.is_main_process:
             cut_back(self.out, self.images)
         self.accelerator.wait_for_everyone()
-
-    @contextlib.contextmanager
-    def _stopping_on_signals(self) -> Iterator[None]:
-        def ask_to_stop(number: int, frame: FrameType | None) -> None:
-            self._stop_asked = True
-
-        before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _should_stop(self) -> bool:
-        """Whether any process got SIGTERM or SIGUSR1; asked of all of them, so that they stop at the same step."""
-        if self.accelerator.num_processes == 1:
-            return self._stop_asked
-        if self.steps % STEPS_BETWEEN_STOP_CHECKS:
-            return False
-        flag = torch.tensor(float(self._stop_asked), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, "sum").item())
 
 
 class _Totals:
@@ -339,18 +317,3 @@ def _to_resolution(tiles: Tensor, resolution: int) -> Tensor:
     """uint8 tiles (n, 3, S, S) shrunk by area to `resolution`, which divides S."""
     factor = tiles.shape[-1] // resolution
     return tiles if factor == 1 else F.avg_pool2d(tiles.float(), factor).round().to(torch.uint8)
-
-
-def check_made_from(now: dict[str, str], before: dict[str, str], out: Path) -> None:
-    """Refuse to go on with a run whose shards, cohort, VAE or expression are not what it was started with."""
-    differs = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
-    if differs:
-        raise ValueError(f"{out} was started with another {' and another '.join(differs)}; choose another --out.")
-
-
-def _check_same_config(new: GANConfig, old: GANConfig, out: Path) -> None:
-    before, now = old.to_dict(), new.to_dict()
-    differs = sorted(name for name in now if now[name] != before[name] and name not in MAY_CHANGE_ON_RESUME)
-    if differs:
-        told = ", ".join(f"{name} {before[name]} → {now[name]}" for name in differs)
-        raise ValueError(f"{out} holds a run with other settings ({told}); choose another --out or the same settings.")

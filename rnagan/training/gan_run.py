@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from rnagan import progress
+from rnagan.cohort.donors import donor_digest, seen_donors
 from rnagan.cohort.table import read_cohort
 from rnagan.config import GANConfig, load_config
 from rnagan.data.index import ShardSet, open_dataset
@@ -19,10 +20,12 @@ from rnagan.data.selection import Selection, make_order, read_weights, select
 from rnagan.expression.store import check_same_splits, read_expression
 from rnagan.files import read_json, sha256_of, sha256_of_file
 from rnagan.models.condition import make_bottleneck
-from rnagan.pretrained import donor_digest, model_folder, write_model
-from rnagan.training.gan import GANTrainer, Profiles, check_made_from, check_run
+from rnagan.pretrained import model_folder, write_model
+from rnagan.tables import first_few
+from rnagan.training.gan import GANTrainer, Profiles, check_run
 from rnagan.training.latents import LatentTable, latent_table
 from rnagan.training.launch import start
+from rnagan.training.resume import check_made_from
 from rnagan.vae import VAEModel, load_vae
 
 FIXED_PROFILES = 8  # validation profiles painted in every sample grid
@@ -130,11 +133,6 @@ def _join_profiles(
     """
     assert inputs.expression is not None and inputs.vae is not None
     vae = load_vae(model_folder(inputs.vae))
-    if vae.record["expression_sha256"] != made_from["expression"]:
-        raise ValueError(
-            f"{inputs.vae} was trained on another expression file than {inputs.expression}, so its genes or splits may "
-            "differ; give that file, or train a VAE on this one."
-        )
     table = keep(
         sha256_of([made_from, selection.table["sample"].tolist()]),
         functools.partial(_encode, inputs, vae, cohort, selection),
@@ -160,6 +158,12 @@ def _encode(inputs: GANInputs, vae: VAEModel, cohort: pd.DataFrame, selection: S
     assert inputs.expression is not None
     expression = read_expression(inputs.expression)
     check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
+    held_out = expression.obs.loc[expression.obs["split"] != "train", "donor"]
+    if seen := seen_donors(held_out, vae.record["train_donors"]):
+        raise ValueError(
+            f"{inputs.vae} was trained on donors that {inputs.expression} holds out ({first_few(seen)}); train a VAE "
+            "with these splits."
+        )
     own = selection.table["sample"][selection.table["sample"].isin(expression.obs.index)].unique().tolist()
     if not own:
         raise ValueError(f"No slide of the training split has a profile in {inputs.expression}.")

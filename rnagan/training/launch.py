@@ -1,12 +1,13 @@
 """Starting one process of a (possibly distributed) run, and refusing a launch that isn't what was asked for."""
 
 import itertools
+import os
 from pathlib import Path
 
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from rnagan.config import read_yaml
 from rnagan.cores import own_cores
@@ -20,8 +21,13 @@ def start(precision: str, seed: int, threads: int = 0) -> Accelerator:
     Raises `ValueError` when the launcher was asked for more processes than it started.
     """
     use_cpu = not torch.cuda.is_available()
-    chosen = resolve_precision(precision)
-    accelerator = Accelerator(cpu=use_cpu, mixed_precision="bf16" if chosen == "bf16" else "no")
+    mixed_precision = "bf16" if resolve_precision(precision) == "bf16" else "no"
+    if use_cpu and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        # With cpu=True Accelerate would leave DeepSpeed out without a word; without gloo each process would be alone.
+        gloo = InitProcessGroupKwargs(backend="gloo")
+        accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[gloo])
+    else:
+        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision)
     check_process_count(accelerator.num_processes, processes_asked())
     torch.set_num_threads(threads or own_cores())
     set_seed(seed)

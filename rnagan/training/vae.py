@@ -1,145 +1,115 @@
-"""Training of the β-VAE: set up, train, evaluate, save, close.
+"""Training of the β-VAE: set up, train, evaluate, save, close. Its data are in vae_data.py, its paths in vae_run.py."""
 
-Profile number n of the run (batch b holds numbers b·B … b·B + B − 1) addresses its place in an endless sequence of
-permutations of the training split, and its noise. So every batch is full, nothing is dropped, and the result does not
-depend on the number of processes.
-"""
-
-import copy
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import broadcast
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnagan import rng
+from rnagan.cohort.donors import donor_digest
 from rnagan.config import VAEConfig
-from rnagan.expression.store import Expression, read_expression
+from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.transform import ExpressionTransform
-from rnagan.files import read_json, sha256_of_file
 from rnagan.latent.space import LatentSpace
 from rnagan.losses.vae import VAELoss, kl_per_unit, vae_loss
 from rnagan.models.vae import BetaVAE
 from rnagan.progress import bar, say
-from rnagan.training.checkpoint import checkpoint_path, keep_newest, latest_checkpoint, load_checkpoint, save_checkpoint
-from rnagan.training.launch import end_together, start
+from rnagan.training import checkpoint, engine
+from rnagan.training.launch import end_together
+from rnagan.training.resume import check_made_from, check_same_settings
+from rnagan.training.stopping import StopSignal
 from rnagan.training.tracking import RunLog
+from rnagan.training.vae_data import TrainingBatch, VAEData, standardised, training_batches
 from rnagan.vae import VAEModel, posterior, save_vae
 
+MAY_CHANGE_ON_RESUME = {"threads", "checkpoint_epochs"}
 _BATCH = 1024  # profiles that are evaluated at a time
-
-
-def train_vae(config: VAEConfig, expression: Path, run: Path) -> None:
-    """Train a β-VAE on an .h5ad of profiles; `run`/model is the product.
-
-    A finished run is left as it is, an interrupted one goes on from its last checkpoint; both refuse other settings or
-    another expression file than they were started with.
-    """
-    data, digest = read_expression(expression), sha256_of_file(expression)
-    told = run / "model" / "model.json"
-    if told.is_file():
-        _refuse_other_run(read_json(told), config, digest, run)
-        say(f"{run / 'model'} is up to date.")
-        return
-    trainer = VAETrainer(config, data, digest, run)
-    finished = False
-    try:
-        trainer.train()
-        trainer.finish()
-        finished = True
-    finally:
-        trainer.close(finished)
-
-
-def describe(config: VAEConfig, expression: Path) -> list[str]:
-    """What a run would do, line by line, without starting it."""
-    data = read_expression(expression)
-    x_train, _, _ = _split(data)
-    steps = total_steps(config, len(x_train))
-    return [
-        *(f"{name}: {value}" for name, value in config.to_dict().items()),
-        f"profiles: {', '.join(f'{count:,} {name}' for name, count in data.obs['split'].value_counts().items())}",
-        f"genes: {len(data.genes):,} in {data.units}",
-        f"steps: {steps:,} of {config.batch_size} profiles over all processes, {steps * config.batch_size:,} in all",
-    ]
+_IMPUTER_SEES = 2048  # training profiles, the first in stored order, which is random
 
 
 class VAETrainer:
-    """One run. `step` is the clock; the weights of the lowest validation loss are kept beside those in training."""
+    """One run. `step` is the clock; the main process keeps the weights of the lowest validation loss beside it."""
 
-    def __init__(self, config: VAEConfig, data: Expression, digest: str, run: Path) -> None:
-        self.config, self.data, self.digest, self.run = config, data, digest, run
-        x_train, x_validation, _ = _split(data)
-        self.transform = ExpressionTransform.fit(x_train, data.genes, data.units, config.logarithm)
-        self.accelerator = start(config.precision, config.seed, config.threads)
+    def __init__(self, config: VAEConfig, accelerator: Accelerator, data: VAEData, run: Path) -> None:
+        self.config, self.accelerator, self.data, self.run = config, accelerator, data, run
+        check_processes(config, accelerator)
+        train = data.split("train")
+        assert train is not None, "open_vae_data refuses data without training profiles"
+        self.selection = train
+        self.transform = ExpressionTransform.fit_blocks(data.blocks(train), data.genes, data.units, config.logarithm)
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
-        self._check_processes()
-        self.x_train, self.x_validation = self._standardised(x_train), self._standardised(x_validation)
+        self.x_validation = self._tensor(standardised(data, data.split("validation"), self.transform))
         self.validation_eps = self._tensor(
-            rng.normal(config.seed, "vae validation noise", 0, len(x_validation), config.latent)
+            rng.normal(config.seed, "vae validation noise", 0, len(self.x_validation), config.latent)
         )
-        self.steps_an_epoch = math.ceil(len(x_train) / config.batch_size)
-        self.total_steps = total_steps(config, len(x_train))
+        profiles = int(train.counts.sum())
+        self.steps_an_epoch = math.ceil(profiles / config.batch_size)
+        self.total_steps = total_steps(config, profiles)
         self.step, self.best_step, self.best_loss = 0, 0, math.inf
-
-        torch.manual_seed(config.seed)
-        self.network = BetaVAE(len(self.transform.genes), config).to(self.accelerator.device, self.dtype)
-        self.best = copy.deepcopy(self.network)
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=True)
-        resumed = self._resume(optimizer)
-        network: nn.Module = self.network
-        if config.norm == "batch" and self.accelerator.num_processes > 1:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
-        self.sums = torch.zeros(3, device=self.accelerator.device, dtype=self.dtype)
-        self.log = RunLog(
-            run,
-            config,
-            "rnagan-vae",
-            main=self.accelerator.is_main_process,
-            resumed_at=self.images if resumed else None,
-            run_id=resumed.get("mlflow_run"),
-        )
+        self.best: dict[str, Tensor] = {}
+        self.sums = torch.zeros(3, device=accelerator.device, dtype=self.dtype)
+        self._set_up()
 
     @property
     def images(self) -> int:
         """Profiles seen so far, over all processes."""
         return self.step * self.config.batch_size
 
-    def train(self) -> None:
-        """Train until the last step, or until validation has not improved for `patience_epochs`."""
-        patience_steps = self.config.patience_epochs * self.steps_an_epoch
-        with bar(self.total_steps, "step", "β-VAE", initial=self.step) as progress:
-            while self.step < self.total_steps and self.step - self.best_step < patience_steps:
-                self._train_step()
-                progress.update()
+    def train(self) -> bool:
+        """Train until the last step, or until validation has not improved for `patience_epochs`; False if a signal
+        stopped it before, with a checkpoint of where it was."""
+        accelerator = self.accelerator
+        batches = training_batches(
+            self.data,
+            self.selection,
+            self.transform,
+            self.config,
+            self.images,
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+        shown = bar(self.total_steps, "step", "β-VAE", initial=self.step)
+        shown.disable = shown.disable or not accelerator.is_main_process
+        with contextlib.closing(batches), StopSignal(accelerator) as stop, shown:
+            while not self._is_over():
+                if stop.is_set(self.step):
+                    self.save()
+                    return False
+                self.train_step(next(batches))
+                shown.update()
                 if self.step % self.steps_an_epoch == 0 or self.step == self.total_steps:
                     self._evaluate()
                 if self.step % (self.steps_an_epoch * self.config.checkpoint_epochs) == 0:
                     self.save()
+        return True
 
     def save(self) -> None:
         """Write a checkpoint and delete the one before."""
+        sums = self.accelerator.reduce(self.sums, "mean").tolist()
+        weights = engine.whole_weights(self.accelerator, self.network)
+        moments = engine.whole_moments(self.accelerator, self.network, self.optimizer)
         if self.accelerator.is_main_process:
             state = {
+                "kind": "vae",
                 "step": self.step,
                 "best_step": self.best_step,
-                "best_loss": self.best_loss,
+                "best_loss": self.best_loss if self.best else None,
+                "sums": sums,
                 "config": self.config.to_dict(),
-                "expression_sha256": self.digest,
+                "made_from": self.data.made_from,
                 "mlflow_run": self.log.run_id,
             }
-            save_checkpoint(
-                checkpoint_path(self.run, self.images),
-                {"vae": self.network, "best": self.best},
-                {"adam": self.optimizer},
-                state,
-            )
-            keep_newest(self.run, 1)
+            modules = {"vae": weights} | ({"best": self.best} if self.best else {})
+            folder = checkpoint.checkpoint_path(self.run, self.images)
+            checkpoint.save_checkpoint(folder, modules, {"adam": moments}, state)
+            checkpoint.keep_newest(self.run, 1)
         self.accelerator.wait_for_everyone()
 
     def finish(self) -> None:
@@ -153,32 +123,96 @@ class VAETrainer:
                 f"{self.run / 'model'}: best after {self.best_step:,} of {self.step:,} steps; "
                 + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             )
+            if constant := self.transform.constant_genes:
+                say(f"{len(constant):,} genes don't vary in the training split and say nothing: {constant[0]} …")
         self.accelerator.wait_for_everyone()
 
     def close(self, finished: bool) -> None:
         self.log.close(finished)
         end_together(self.accelerator, wait=finished)
 
-    def _train_step(self) -> None:
-        config, processes = self.config, self.accelerator.num_processes
-        count = config.batch_size // processes
-        first = self.images + self.accelerator.process_index * count
-        x = self.x_train[profile_order(config.seed, len(self.x_train), first, count)]
-        eps = self._tensor(rng.normal(config.seed, "vae noise", first, count, config.latent))
-        keep = None
-        if config.input_dropout:
-            kept = rng.uniform(config.seed, "vae dropout", first, count, x.shape[1]) >= config.input_dropout
-            keep = self._tensor(kept / (1 - config.input_dropout))
+    def _set_up(self) -> None:
+        """Networks, optimiser and record, as they begin or as the newest checkpoint has them."""
+        config, accelerator = self.config, self.accelerator
+        torch.manual_seed(config.seed)
+        self.network = BetaVAE(len(self.transform.genes), config).to(accelerator.device, self.dtype)
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=True)
+        stored = self._read_checkpoint()
+        if stored is not None:
+            stored.load_module("vae", self.network)
+            if not engine.uses_deepspeed(accelerator):
+                stored.load_optimizer("adam", optimizer)
+        network: nn.Module = self.network
+        if config.norm == "batch" and accelerator.num_processes > 1:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        engine.expect_batches_of(accelerator, config.batch_size // accelerator.num_processes)
+        self.model, self.optimizer = accelerator.prepare(network, optimizer)
+        if stored is not None and engine.uses_deepspeed(accelerator):
+            engine.put_back(accelerator, self.network, self.optimizer, stored.tensors("vae"), stored.tensors("adam"))
+        self.log = RunLog(
+            self.run,
+            config,
+            "rnagan-vae",
+            main=accelerator.is_main_process,
+            tags={"processes": str(accelerator.num_processes)},
+            resumed_at=None if stored is None else self.images,
+            run_id=None if stored is None else stored.state["mlflow_run"],
+        )
+
+    def _read_checkpoint(self) -> checkpoint.Checkpoint | None:
+        newest = checkpoint.latest_checkpoint(self.run)
+        if newest is None:
+            return None
+        stored = checkpoint.load_checkpoint(newest)
+        state = stored.state
+        check_same_run(self.config, self.data, state, self.run)
+        self.step, self.best_step = state["step"], state["best_step"]
+        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
+        self.sums += torch.tensor(state["sums"], device=self.sums.device, dtype=self.dtype)
+        if self.accelerator.is_main_process:
+            self.best = {} if state["best_loss"] is None else stored.tensors("best")
+            say(f"{self.run} goes on from step {self.step:,} of {self.total_steps:,}.")
+        return stored
+
+    def _is_over(self) -> bool:
+        patience_steps = self.config.patience_epochs * self.steps_an_epoch
+        return self.step >= self.total_steps or self.step - self.best_step >= patience_steps
+
+    def train_step(self, batch: TrainingBatch) -> None:
+        """One step on a batch."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step, self.total_steps)
-        self.model.train()
-        out = self.model(x, eps, keep)
-        loss = vae_loss(x, out.x_recon, out.mu, out.logvar, config.beta)
+            group["lr"] = learning_rate(self.config, self.step, self.total_steps)
         self.optimizer.zero_grad()
-        self.accelerator.backward(loss.total)
+        self.sums += self.descend(batch)
         self.optimizer.step()
-        self.sums += torch.stack(loss).detach()
         self.step += 1
+
+    def descend(self, batch: TrainingBatch) -> Tensor:
+        """Forward and backward; returns total, reconstruction and KL (3,)."""
+        self.model.train()
+        x, eps = self._to_device(batch.x), self._to_device(batch.eps)
+        keep = None if batch.keep is None else self._to_device(batch.keep)
+        out = self._forward(self.model, x, eps, keep)
+        loss = vae_loss(
+            x,
+            out.x_recon,
+            out.mu,
+            out.logvar,
+            beta_of_step(self.config, self.step, self.total_steps),
+            self.config.free_bits,
+            self._kl_of_batch(out.mu, out.logvar) if self.config.free_bits else None,
+        )
+        self.accelerator.backward(loss.total)
+        return torch.stack(loss).detach()
+
+    def _forward(self, model: nn.Module, x: Tensor, eps: Tensor, keep: Tensor | None = None) -> Any:
+        if engine.uses_deepspeed(self.accelerator):  # it keeps weights in bf16, and casts no input
+            dtype = next(self.network.parameters()).dtype
+            x, eps, keep = x.to(dtype), eps.to(dtype), None if keep is None else keep.to(dtype)
+        return model(x, eps, keep)
+
+    def _kl_of_batch(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        return self.accelerator.reduce(kl_per_unit(mu, logvar).detach(), "mean")
 
     def _evaluate(self) -> None:
         steps = (self.step - 1) % self.steps_an_epoch + 1
@@ -190,79 +224,91 @@ class VAETrainer:
             raise ValueError(f"The loss is not finite at step {self.step:,}; lower lr. The last checkpoint is kept.")
         if validation.total < self.best_loss:
             self.best_loss, self.best_step = float(validation.total), self.step
-            self.best.load_state_dict(self.network.state_dict())
+            weights = engine.whole_weights(self.accelerator, self.network)
+            if self.accelerator.is_main_process:
+                self.best = {name: tensor.clone() for name, tensor in weights.items()}
         row = {f"train_{name}": float(value) for name, value in training._asdict().items()}
         row |= {f"validation_{name}": float(value) for name, value in validation._asdict().items()}
         self.log.metrics(self.images, row | {"lr": learning_rate(self.config, self.step - 1, self.total_steps)})
 
     @torch.no_grad()
     def _validate(self) -> VAELoss:
-        self.network.eval()
+        model = self.model if engine.uses_deepspeed(self.accelerator) else self.network
+        model.eval()
         total = torch.zeros(3, device=self.accelerator.device, dtype=self.dtype)
         for x, eps in zip(self.x_validation.split(_BATCH), self.validation_eps.split(_BATCH), strict=True):
-            out = self.network(x, eps)
+            out = self._forward(model, x, eps)
             total += torch.stack(vae_loss(x, out.x_recon, out.mu, out.logvar, self.config.beta)) * len(x)
         return VAELoss(*(total / len(self.x_validation)))
 
     def _product(self) -> VAEModel:
-        mu, logvar = posterior(self.best, self.x_train)
-        kl = kl_per_unit(mu, logvar)
-        splits = {"validation": self.x_validation, "test": self._standardised(self.data.split("test"))}
-        metrics = {f"{name}_rmse": _rmse(self.best, x) for name, x in splits.items() if len(x)}
-        splits_of = self.data.obs["split"]
-        tissues = self.data.obs["tissue"][splits_of == "train"].tolist()
-        held_out = posterior(self.best, self.x_validation)[0]
-        space = LatentSpace.fit(_float32(mu), _float32(kl), tissues, _float32(held_out))
+        network = BetaVAE(len(self.transform.genes), self.config).to(self.accelerator.device, self.dtype)
+        network.load_state_dict(self.best)
+        mu, kl = self._training_latents(network)
+        tissues = self.data.tissues(self.selection)
+        held_out = posterior(network, self.x_validation)[0]
+        space = LatentSpace.fit(mu, kl, tissues, _float32(held_out))
+        x_test = self._tensor(standardised(self.data, self.data.split("test"), self.transform))
+        splits = {"validation": self.x_validation, "test": x_test}
+        metrics = {f"{name}_rmse": _rmse(network, x) for name, x in splits.items() if len(x)}
         metrics |= {"validation_total": self.best_loss, "active_units": len(space.active)}
+        donors = self.data.obs["donor"][self.data.obs["split"] == "train"].unique()
         record: dict[str, Any] = {
             "config": self.config.to_dict(),
-            "expression_sha256": self.digest,
+            "made_from": self.data.made_from,
             "units": self.data.units,
             "splits": self.data.obs["split"].value_counts().to_dict(),
+            "train_donors": sorted(map(donor_digest, donors)),
             "processes": self.accelerator.num_processes,
             "steps": self.step,
             "best_step": self.best_step,
             "metrics": metrics,
         }
-        return VAEModel(self.config, self.transform, self.best.float(), space, record)
+        return VAEModel(self.config, self.transform, self._imputer(), network.float().cpu(), space, record)
 
-    def _resume(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        newest = latest_checkpoint(self.run)
-        if newest is None:
-            return {}
-        checkpoint = load_checkpoint(newest)
-        _refuse_other_run(checkpoint.state, self.config, self.digest, self.run)
-        checkpoint.load_module("vae", self.network)
-        checkpoint.load_module("best", self.best)
-        checkpoint.load_optimizer("adam", optimizer)
-        self.step, self.best_step = checkpoint.state["step"], checkpoint.state["best_step"]
-        self.best_loss = checkpoint.state["best_loss"]
-        if self.accelerator.is_main_process:
-            say(f"{self.run} goes on from step {self.step:,} of {self.total_steps:,}.")
-        return checkpoint.state
+    def _training_latents(self, network: BetaVAE) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Means (profiles, latent) of the training split in stored order, and the mean KL of each unit (latent,)."""
+        parts, kl = [], torch.zeros(self.config.latent, dtype=torch.float64)
+        for block in self.data.blocks(self.selection):
+            x = self._tensor(self.transform.apply(block, self.data.genes, self.data.units))
+            mu, logvar = posterior(network, x)
+            parts.append(_float32(mu))
+            kl += kl_per_unit(mu, logvar).double().cpu() * len(x)
+        means = np.concatenate(parts)
+        return means, (kl / len(means)).float().numpy()
 
-    def _check_processes(self) -> None:
-        processes = self.accelerator.num_processes
-        if self.config.batch_size % processes:
-            raise ValueError(f"batch_size {self.config.batch_size} is no multiple of {processes} processes.")
-        if self.config.norm == "batch" and processes > 1 and self.accelerator.device.type == "cpu":
-            raise ValueError("norm batch can't share its statistics on CPUs; start one process, or choose norm layer.")
-
-    def _standardised(self, x: NDArray[np.float32]) -> Tensor:
-        return self._tensor(self.transform.apply(x, self.data.genes, self.data.units))
+    def _imputer(self) -> GeneImputer:
+        seen: list[NDArray[np.float32]] = []
+        for block in self.data.blocks(self.selection):
+            seen.append(self.transform.apply(block, self.data.genes, self.data.units))
+            if sum(map(len, seen)) >= _IMPUTER_SEES:
+                break
+        return GeneImputer.fit(np.concatenate(seen)[:_IMPUTER_SEES], _float32(self.x_validation))
 
     def _tensor(self, values: NDArray[np.floating]) -> Tensor:
         return torch.from_numpy(values).to(self.accelerator.device, self.dtype)
 
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.accelerator.device, non_blocking=True)
 
-def profile_order(seed: int, profiles: int, first: int, count: int) -> NDArray[np.intp]:
-    """Rows of profile numbers `first` … `first + count - 1` in the endless sequence of permutations, one an epoch."""
-    epochs, places = np.divmod(np.arange(first, first + count), profiles)
-    rows = np.empty(count, dtype=np.intp)
-    for epoch in np.unique(epochs):
-        now = epochs == epoch
-        rows[now] = rng.generator(seed, "vae order", int(epoch)).permutation(profiles)[places[now]]
-    return rows
+
+def check_same_run(config: VAEConfig, data: VAEData, told: dict[str, Any], run: Path) -> None:
+    """Refuse to go on with a run of other settings or inputs; `told` is what its checkpoint or model says."""
+    if told.get("kind") != "vae":
+        raise ValueError(f"{run} holds a run of another kind; choose another --out.")
+    check_same_settings(config.to_dict(), told["config"], run, MAY_CHANGE_ON_RESUME)
+    check_made_from(data.made_from, told["made_from"], run)
+
+
+def check_processes(config: VAEConfig, accelerator: Accelerator) -> None:
+    """Refuse a config that this number of processes, or DeepSpeed, can't serve."""
+    processes = accelerator.num_processes
+    if config.batch_size % processes:
+        raise ValueError(f"batch_size {config.batch_size} is no multiple of {processes} processes.")
+    if config.norm == "batch" and processes > 1 and accelerator.device.type == "cpu":
+        raise ValueError("norm batch can't share its statistics on CPUs; start one process, or choose norm layer.")
+    if config.precision == "float64" and engine.uses_deepspeed(accelerator):
+        raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
 
 
 def total_steps(config: VAEConfig, profiles: int) -> int:
@@ -278,23 +324,9 @@ def learning_rate(config: VAEConfig, step: int, steps: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _split(data: Expression) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    train, validation, test = (data.split(name) for name in ("train", "validation", "test"))
-    for name, x in (("training", train), ("validation", validation)):
-        if len(x) == 0:
-            raise ValueError(f"The expression file holds no {name} profiles; check the splits of the cohort table.")
-    return train, validation, test
-
-
-def _refuse_other_run(told: dict[str, Any], config: VAEConfig, digest: str, run: Path) -> None:
-    if "expression_sha256" not in told:
-        raise ValueError(f"{run} holds a run of another kind; choose another --out.")
-    for name, value in config.to_dict().items():
-        before = told["config"].get(name)
-        if before != value and name != "threads":
-            raise ValueError(f"{run} was started with {name} {before}, not {value}; give that, or another --out.")
-    if told["expression_sha256"] != digest:
-        raise ValueError(f"{run} was started with another expression file; give that one, or another --out.")
+def beta_of_step(config: VAEConfig, step: int, steps: int) -> float:
+    """β, which rises linearly from 0 during the KL warm-up."""
+    return config.beta * min(1.0, (step + 1) / max(1.0, config.kl_warmup_share * steps))
 
 
 @torch.no_grad()

@@ -61,7 +61,11 @@ def test_genes_are_aligned_by_name_and_missing_ones_are_zero(x_train: np.ndarray
     foreign = transform.apply(x_train[:, [2, 0]], ["c", "a"], "tpm")
     np.testing.assert_array_equal(foreign[:, [0, 2]], z[:, [0, 2]])
     np.testing.assert_array_equal(foreign[:, [1, 3]], 0)
-    np.testing.assert_array_equal(transform.missing(x_train[:, :3], ["c", "a", "z"]), 0.5)
+    with_gap = x_train[:, :3].copy()
+    with_gap[4, 1] = np.nan
+    measured = transform.measured(with_gap, ["c", "a", "z"])
+    np.testing.assert_array_equal(measured, [[row != 4, False, True, False] for row in range(30)])
+    np.testing.assert_array_equal(transform.apply(with_gap, ["c", "a", "z"], "tpm")[4, 0], 0)
     # Known wrong: a missing gene set to 0 before the Z score is far from its mean.
     before = np.column_stack([x_train[:, :1], np.zeros(30), x_train[:, 2:]])
     assert np.abs(transform.apply(before, GENES, "tpm")[:, 1]).min() > 0.5
@@ -92,8 +96,8 @@ def test_versions_and_par_twins_of_foreign_genes_do_not_matter(x_train: np.ndarr
     spelled = ["ENSG1_PAR_Y", "ENSG2.7", "ENSG1.5", "ENSG3.1", "rna_ENSG4.12"]
     foreign = np.column_stack([np.full(30, 999.0), x_train[:, [1, 0, 2, 3]]])
     np.testing.assert_array_equal(transform.apply(foreign, spelled, "tpm"), expected)
-    np.testing.assert_array_equal(transform.missing(foreign, spelled), 0)
-    np.testing.assert_array_equal(transform.missing(foreign[:, :2], spelled[:2]), 0.75)
+    assert transform.measured(foreign, spelled).all()
+    np.testing.assert_array_equal(transform.measured(foreign[:, :2], spelled[:2]).mean(axis=0), [0, 1, 0, 0])
     fitted_so = ExpressionTransform.fit(foreign, spelled, "tpm", "log1p")
     assert fitted_so.genes == ("ENSG2", "ENSG1", "ENSG3", "ENSG4")
     np.testing.assert_array_equal(fitted_so.apply(x_train, genes, "tpm"), expected[:, [1, 0, 2, 3]])

@@ -28,6 +28,31 @@ def test_mean_over_latents_is_rejected() -> None:
     assert abs(wrong - numpy_loss(x, x_recon, mu, logvar, 0.3)) > 0.1
 
 
+def test_free_bits_count_what_is_above_them() -> None:
+    x, x_recon, mu, logvar = map(torch.from_numpy, example())
+    mu.requires_grad_(True)
+    units = kl_per_unit(mu, logvar).detach().numpy()
+    free = float(np.sort(units)[1])  # one unit is below, one stands at it, one above
+    loss = vae_loss(x, x_recon, mu, logvar, beta=0.3, free_bits=free)
+    np.testing.assert_allclose((loss.total - loss.reconstruction).detach(), 0.3 * np.maximum(units, free).sum())
+    np.testing.assert_allclose(loss.kl.detach(), units.sum())
+    (gradient,) = torch.autograd.grad(loss.total, mu)
+    assert (gradient.abs().sum(0) > 0).numpy().tolist() == (units > free).tolist()
+    # Known wrong: the free bits of each sample, or of the sum.
+    assert abs(0.3 * max(units.sum(), free) - 0.3 * np.maximum(units, free).sum()) > 0.01
+
+
+def test_free_bits_of_a_shared_batch_are_decided_by_the_whole() -> None:
+    x, x_recon, mu, logvar = map(torch.from_numpy, example())
+    mu.requires_grad_(True)
+    free = float(kl_per_unit(mu, logvar).detach().median())
+    whole = torch.autograd.grad(vae_loss(x[:4], x_recon[:4], mu[:4], logvar[:4], 0.3, free).total, mu)[0]
+    decides = kl_per_unit(mu[:4], logvar[:4]).detach()
+    halves = [slice(0, 2), slice(2, 4)]
+    shares = [vae_loss(x[h], x_recon[h], mu[h], logvar[h], 0.3, free, decides).total / 2 for h in halves]
+    torch.testing.assert_close(torch.autograd.grad(sum(shares), mu)[0], whole)
+
+
 def test_kl_equals_torch_distributions() -> None:
     _, _, mu, logvar = map(torch.from_numpy, example())
     posterior = torch.distributions.Normal(mu, (0.5 * logvar).exp())

@@ -39,8 +39,12 @@ def test_layer_norm_makes_profiles_independent() -> None:
 
 
 def test_presets() -> None:
-    assert preset_names(VAEConfig) == ["faithful", "paper", "released"]
-    faithful, paper, released = (resolve(VAEConfig, read_preset(VAEConfig, name)) for name in preset_names(VAEConfig))
+    names = ["faithful", "paper", "paper_five_tissues", "paper_lung_cortex", "released"]
+    assert preset_names(VAEConfig) == names
+    presets = [resolve(VAEConfig, read_preset(VAEConfig, name)) for name in names]
+    faithful, paper, five, two, released = presets
+    assert five.replace(where="") == paper == two.replace(where="")
+    assert five.where.count(",") == 4 and two.where == "tissue=Lung,Brain - Cortex"
     assert faithful == VAEConfig()
     assert (paper.norm, paper.logarithm, paper.beta, paper.output) == ("batch", "paper", 0.005, "linear")
     assert (released.norm, released.beta, released.output) == ("batch", 0.0005, "tanh")

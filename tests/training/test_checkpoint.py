@@ -10,6 +10,7 @@ from rnagan.training.checkpoint import (
     keep_newest,
     latest_checkpoint,
     load_checkpoint,
+    moments_of,
     save_checkpoint,
 )
 
@@ -36,7 +37,7 @@ def test_training_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     for seed in range(3):
         step(module, optimizer, seed)
     folder = checkpoint_path(tmp_path, 24)
-    save_checkpoint(folder, {"net": module}, {"adam": optimizer}, {"images": 24})
+    save_checkpoint(folder, {"net": module.state_dict()}, {"adam": moments_of(optimizer)}, {"images": 24})
     other = network(seed=5)
     stored = load_checkpoint(folder)
     stored.load_module("net", other)
@@ -55,7 +56,7 @@ def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
     module = network()
     optimizer = adam(module)
     step(module, optimizer, 0)
-    save_checkpoint(tmp_path / "c", {}, {"adam": optimizer}, {})
+    save_checkpoint(tmp_path / "c", {}, {"adam": moments_of(optimizer)}, {})
     resumed = adam(network())
     load_checkpoint(tmp_path / "c").load_optimizer("adam", resumed)
     moments = resumed.state[resumed.param_groups[0]["params"][0]]
@@ -66,7 +67,7 @@ def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
-        save_checkpoint(checkpoint_path(tmp_path, 8), {"net": network()}, {}, {"images": {1, 2}})
+        save_checkpoint(checkpoint_path(tmp_path, 8), {"net": network().state_dict()}, {}, {"images": {1, 2}})
     assert latest_checkpoint(tmp_path) is None
     assert not list((tmp_path / "checkpoints").iterdir())
 
@@ -82,7 +83,7 @@ def test_newest_are_kept(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "c", {"net": network()}, {}, {})
+    save_checkpoint(tmp_path / "c", {"net": network().state_dict()}, {}, {})
     stored = load_checkpoint(tmp_path / "c")
     with pytest.raises(ValueError, match=r"net\.safetensors belongs to another architecture \(6 tensors differ, first"):
         stored.load_module("net", network(width=8))
@@ -98,7 +99,12 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_state_is_plain_json(tmp_path: Path) -> None:
     module = network()
-    save_checkpoint(tmp_path / "c", {"net": module}, {"adam": adam(module)}, {"images": 8, "mlflow_run": None})
+    save_checkpoint(
+        tmp_path / "c",
+        {"net": module.state_dict()},
+        {"adam": moments_of(adam(module))},
+        {"images": 8, "mlflow_run": None},
+    )
     state = json.loads((tmp_path / "c/state.json").read_text())
     assert (state["images"], state["mlflow_run"]) == (8, None)
     assert state["optimizers"]["adam"][0]["lr"] == 1e-2

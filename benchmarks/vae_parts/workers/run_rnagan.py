@@ -1,0 +1,89 @@
+"""Steps of our trainer, in the precision asked for at the first request; also what this machine can do at best."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from serving import serve
+
+from rnagan.config import VAEConfig
+from rnagan.data.arrangement import Arrangement
+from rnagan.training.launch import start
+from rnagan.training.tracking import RunLog
+from rnagan.training.vae import VAETrainer
+from rnagan.training.vae_data import VAEData, training_batches
+
+_RUN: dict[str, Any] = {}
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    if request["do"] == "limits":
+        return limits()
+    if not _RUN:
+        _set_up(request)
+    trainer, batches = _RUN["trainer"], _RUN["batches"]
+    parts = np.zeros(3)
+    for _ in range(request["steps"]):
+        clock = [time.perf_counter()]
+        batch = next(batches)
+        clock.append(time.perf_counter())
+        trainer.optimizer.zero_grad()
+        trainer.sums += trainer.descend(batch)
+        clock.append(time.perf_counter())
+        trainer.optimizer.step()
+        clock.append(time.perf_counter())
+        trainer.step += 1
+        parts += np.diff(clock)
+    names = ("waiting", "forward_backward", "optimiser")
+    return {
+        "seconds": float(parts.sum()),
+        "tiles": request["steps"] * trainer.config.batch_size,
+        "weights": sum(weight.numel() for weight in trainer.network.parameters()),
+        **dict(zip(names, (parts / request["steps"]).tolist(), strict=True)),
+    }
+
+
+def limits() -> dict[str, Any]:
+    """The most of a matrix multiply, FLOP/s, and of memory traffic, bytes/s."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    peak = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = (torch.randn(4096, 4096).to(dtype) for _ in range(2))
+        peak[str(dtype).removeprefix("torch.")] = max(2 * 4096**3 / _seconds(lambda: a @ b) for _ in range(3))  # noqa: B023
+    x, y, z = (torch.ones(100_000_000) for _ in range(3))
+    traffic = max(12e8 / _seconds(lambda: torch.add(x, y, alpha=2.0, out=z)) for _ in range(5))
+    return {"peak": peak, "bandwidth": traffic}
+
+
+def _seconds(call: Any) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _set_up(request: dict[str, Any]) -> None:
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    config = VAEConfig(precision=request["precision"], threads=len(os.sched_getaffinity(0)))
+    RunLog._start_mlflow = lambda *_: None  # type: ignore[method-assign]
+    draw, profiles, genes = np.random.default_rng(0), request["profiles"], request["genes"]
+    samples = [f"S{k}" for k in range(profiles + 8)]
+    split = ["train"] * profiles + ["validation"] * 8
+    obs = pd.DataFrame({"donor": samples, "tissue": "x", "split": split}, index=samples)
+    values = draw.gamma(1.0, 20.0, (len(samples), genes)).astype(np.float32)
+    names = [f"ENSG{k:011d}" for k in range(genes)]
+    arrangement = Arrangement.dealt(samples)
+    data = VAEData(obs.loc[arrangement.samples], names, "tpm", {}, arrangement, values)
+    folder = Path(request["out"]).parent / f"run_{os.getpid()}"
+    trainer = VAETrainer(config, start(config.precision, config.seed, config.threads), data, folder)
+    batches = training_batches(data, trainer.selection, trainer.transform, config, 0)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = config.lr
+    _RUN.update(trainer=trainer, batches=batches)
+
+
+if __name__ == "__main__":
+    serve(run)

@@ -1,0 +1,91 @@
+"""What a profile's missing genes are expected to be, given those it has."""
+
+import dataclasses
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnagan import rng
+from rnagan.weights import read_arrays, write_arrays
+
+_LADDER = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # numbers of components that are tried
+_HIDDEN = 0.2  # share of genes hidden in each trial
+_TRIALS = 3
+_JUDGES = 256  # held-out profiles that decide, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneImputer:
+    """Probabilistic principal components of the training Z scores (Tipping & Bishop 1999): x ~ N(0, W Wᵀ + σ² I).
+
+    `loadings` W (genes, components) float32, `noise` σ². The expectation of missing genes given the others shrinks
+    towards the training mean as there is less to go by, so a profile without genes gets the mean.
+    """
+
+    loadings: NDArray[np.float32]
+    noise: float
+
+    @classmethod
+    def fit(cls, z_train: NDArray[np.float32], z_held_out: NDArray[np.float32], seed: int = 0) -> Self:
+        """Of Z scores (samples, genes); the number of components is the one that finds hidden genes of held-out
+        profiles best. Without those, or with a single training profile, nothing is expected but the mean.
+        """
+        components, variances = _principal_components(z_train)
+        genes = z_train.shape[1]
+        choices = [k for k in _LADDER if k < components.shape[1]]
+        judges = z_held_out[:_JUDGES]
+        if not choices or not len(judges):
+            return cls(np.zeros((genes, 0), np.float32), 1.0)
+        hidden = rng.uniform(seed, "imputer trials", 0, _TRIALS, genes) < _HIDDEN
+        imputers = [cls._of(components, variances, k) for k in choices]
+        errors = [sum(imputer._error(judges, mask) for mask in hidden) for imputer in imputers]
+        return imputers[int(np.argmin(errors))]
+
+    @classmethod
+    def _of(cls, components: NDArray[np.float64], variances: NDArray[np.float64], k: int) -> Self:
+        noise = max(float(variances[k:].sum()) / (len(components) - k), float(np.finfo(np.float32).eps))
+        scale = np.sqrt(np.maximum(variances[:k] - noise, 0))
+        return cls((components[:, :k] * scale).astype(np.float32), noise)
+
+    def fill(self, z: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Z scores (samples, genes) with every gene that isn't `measured` (same shape) at its expectation."""
+        filled = np.where(measured, z, np.float32(0))
+        patterns, pattern_of = np.unique(np.packbits(measured, axis=1), axis=0, return_inverse=True)
+        for number in range(len(patterns)):
+            rows = np.flatnonzero(pattern_of.ravel() == number)
+            known = measured[rows[0]]
+            if known.all() or not self.loadings.shape[1]:
+                continue
+            filled[np.ix_(rows, ~known)] = self._expected(z[np.ix_(rows, known)], known)
+        return filled
+
+    def _expected(self, z_known: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+        own = self.loadings[known].astype(np.float64)
+        inner = own.T @ own + self.noise * np.eye(own.shape[1])
+        return np.linalg.solve(inner, own.T @ z_known.T).T @ self.loadings[~known].T
+
+    def _error(self, z: NDArray[np.float32], hidden: NDArray[np.bool_]) -> float:
+        return float(np.square(self._expected(z[:, ~hidden], ~hidden) - z[:, hidden]).mean())
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file."""
+        write_arrays(path, {"loadings": self.loadings, "noise": np.array([self.noise])})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        arrays = read_arrays(path)
+        return cls(arrays["loadings"], float(arrays["noise"][0]))
+
+
+def _principal_components(z: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Directions (genes, n) and variances (n,), largest first, of the most that n profiles tell, by the Gram matrix:
+    genes are many and profiles few."""
+    centred = (z - z.mean(axis=0)).astype(np.float64)
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = min(_LADDER[-1] + 1, int((values > values[0] * 1e-10).sum()) if values[0] > 0 else 0)
+    directions = centred.T @ vectors[:, :kept] / np.sqrt(values[:kept])
+    return directions, values / len(z)

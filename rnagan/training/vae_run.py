@@ -1,0 +1,49 @@
+"""One VAE run from paths: open the profiles, train, and leave a model folder."""
+
+from pathlib import Path
+
+from rnagan.config import VAEConfig
+from rnagan.files import read_json
+from rnagan.progress import say
+from rnagan.training.launch import start
+from rnagan.training.vae import VAETrainer, check_same_run, total_steps
+from rnagan.training.vae_data import VAEInputs, open_vae_data
+
+
+def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path) -> bool:
+    """Train a β-VAE; `run`/model is the product. False if a signal stopped it before its end.
+
+    A finished run is left as it is, an interrupted one goes on from its last checkpoint; both refuse other settings or
+    inputs than they were started with.
+    """
+    data = open_vae_data(inputs, config.where)
+    told = run / "model" / "model.json"
+    if told.is_file():
+        check_same_run(config, data, read_json(told), run)
+        say(f"{run / 'model'} is up to date.")
+        return True
+    trainer = VAETrainer(config, start(config.precision, config.seed, config.threads), data, run)
+    finished = False
+    try:
+        finished = trainer.train()
+        if finished:
+            trainer.finish()
+        else:
+            say(f"Stopped at step {trainer.step:,} of {trainer.total_steps:,}; start again to go on.")
+    finally:
+        trainer.close(finished)
+    return finished
+
+
+def describe(config: VAEConfig, inputs: VAEInputs) -> list[str]:
+    """What a run would do, line by line, without starting it."""
+    data = open_vae_data(inputs, config.where)
+    counts = data.obs["split"].value_counts()
+    steps = total_steps(config, int(counts["train"]))
+    return [
+        *(f"{name}: {value}" for name, value in config.to_dict().items()),
+        f"profiles: {', '.join(f'{count:,} {name}' for name, count in counts.items())}",
+        f"tissues: {', '.join(f'{count:,} {name}' for name, count in data.obs['tissue'].value_counts().items())}",
+        f"genes: {len(data.genes):,} in {data.units}",
+        f"steps: {steps:,} of {config.batch_size} profiles over all processes, {steps * config.batch_size:,} in all",
+    ]
