@@ -3,9 +3,11 @@
 import collections
 import shutil
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
+import pandas as pd
 import simplejpeg
 from numpy.typing import NDArray
 
@@ -17,6 +19,7 @@ from rnagan.expression.store import open_profiles
 from rnagan.files import read_json, sha256_of, sha256_of_file, write_json
 from rnagan.pictures import grid, save_png, synthetic_texts
 from rnagan.pretrained import RNAGAN
+from rnagan.tables import first_few
 
 TOLD = "generated.json"
 GRID_ROWS, GRID_COLUMNS = 32, 16
@@ -62,20 +65,24 @@ def generate_tiles(
         return [f"{out} is up to date."]
     lines: list[str] = []
     latents: dict[str, NDArray[np.float32] | None] = {"noise": None}
+    trust: dict[str, dict[str, Any]] = {}
     if profiles is not None:
         chosen, lines = _choose(open_profiles(profiles), profiles, split, samples, model.tissues)
         model.encode(chosen)
         latents = dict(zip(chosen.obs_names, chosen.obsm["X_rnagan"], strict=True))
+        trust = {sample: _trust(row) for sample, row in chosen.obs.iterrows()}
     names = _file_names(list(latents))
     _take_over(out)
     told = {"model": model.digest, "n": n, "seed": seed, "asked": asked, "names": names, "finished": False}
+    told |= {"profiles": trust}
     write_json(out / TOLD, told)
     shown = set(np.linspace(0, len(names) - 1, min(GRID_ROWS, len(names))).astype(int))
     rows: list[NDArray[np.uint8]] = []
     with progress.bar(len(names) * n, "tile", "Painting") as bar:
         for k, (sample, name) in enumerate(names.items()):
             tiles = model.paint(latents[sample], n, seed, sample)
-            (_write_pngs if form == "png" else _write_shard)(out, name, sample, tiles, model, seed)
+            write = _write_pngs if form == "png" else _write_shard
+            write(out, name, sample, tiles, model, seed, trust.get(sample, {}))
             if k in shown:
                 rows.append(tiles[:GRID_COLUMNS])
             bar.update(n)
@@ -85,6 +92,11 @@ def generate_tiles(
     else:
         write_digest(out)
     write_json(out / TOLD, told | {"finished": True})
+    far = [sample for sample, told_of in trust.items() if told_of["far"]]
+    if far:
+        lines.append(
+            f"{len(far):,} profiles are unlike the training profiles ({first_few(far)}): don't trust their tiles."
+        )
     what = "noise" if profiles is None else f"{len(names):,} profiles"
     return [*lines, f"{out}: {len(names) * n:,} tiles of {what}."]
 
@@ -140,6 +152,16 @@ def _choose(
     return adata.copy(), lines
 
 
+def _trust(row: pd.Series) -> dict[str, Any]:
+    """How far to trust tiles of a profile, of its row in the `obs` that `RNAGAN.encode` has filled."""
+    return {
+        "far": bool(row["rnagan_far"]),
+        "distance": round(float(row["rnagan_distance"]), 4),
+        "residual": round(float(row["rnagan_residual"]), 4),
+        "missing_genes": round(float(row["rnagan_missing_genes"]), 4),
+    }
+
+
 def _file_names(samples: list[str]) -> dict[str, str]:
     """A file name for each profile. Profiles' names come from a stranger's table: no way out of the folder."""
     names = [slide_id(sample + ".png") for sample in samples]
@@ -149,15 +171,20 @@ def _file_names(samples: list[str]) -> dict[str, str]:
     return dict(zip(samples, names, strict=True))
 
 
-def _write_pngs(out: Path, name: str, sample: str, tiles: NDArray[np.uint8], model: RNAGAN, seed: int) -> None:
+def _write_pngs(
+    out: Path, name: str, sample: str, tiles: NDArray[np.uint8], model: RNAGAN, seed: int, trust: dict[str, Any]
+) -> None:
     texts = synthetic_texts(model.digest, sample, seed, model.mpp)
+    texts |= {f"rnagan:{key}": str(value).lower() for key, value in trust.items()}
     for k, tile in enumerate(tiles):
         save_png(out / name / f"{name}_{k:04d}.png", tile, texts)
 
 
-def _write_shard(out: Path, name: str, sample: str, tiles: NDArray[np.uint8], model: RNAGAN, seed: int) -> None:
+def _write_shard(
+    out: Path, name: str, sample: str, tiles: NDArray[np.uint8], model: RNAGAN, seed: int, trust: dict[str, Any]
+) -> None:
     options = {"tile_px": tiles.shape[1], "mpp": model.mpp, "seed": seed, "jpeg_quality": JPEG_QUALITY}
-    source = {"synthetic": True, "model": model.digest, "profile": sample, "seed": seed}
+    source = {"synthetic": True, "model": model.digest, "profile": sample, "seed": seed} | trust
     with ShardWriter(out, name) as writer:
         for k, tile in enumerate(tiles):
             jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality=JPEG_QUALITY, colorsubsampling="444")

@@ -67,8 +67,8 @@ class RNAGAN:
 
         `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts or log2), genes named in `adata.var_names`;
         NaN is a gene that wasn't measured. `adata.obs` gets `rnagan_missing_genes` (share of the model's genes that a
-        profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1) and `rnagan_far` (farther
-        than nearly all held-out profiles: don't trust its tiles).
+        profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1), `rnagan_residual` (error of
+        its reconstruction, in Z scores) and `rnagan_far` (unlike the training profiles: don't trust its tiles).
         """
         values = dense(adata.X)
         if "units" not in adata.uns:
@@ -77,6 +77,7 @@ class RNAGAN:
         adata.obsm["X_rnagan"] = encoding.latents
         adata.obs["rnagan_missing_genes"] = encoding.missing
         adata.obs["rnagan_distance"] = encoding.distance
+        adata.obs["rnagan_residual"] = encoding.residual
         adata.obs["rnagan_far"] = encoding.far
         return adata
 

@@ -16,7 +16,7 @@ from rnagan.config import VAEConfig, load_config
 from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.files import atomic_path, read_json, sha256_of_file, write_json
-from rnagan.latent.space import LatentSpace
+from rnagan.latent.space import LatentSpace, residuals
 from rnagan.models.vae import BetaVAE
 from rnagan.weights import load_weights, save_weights
 
@@ -29,8 +29,9 @@ class Encoding(NamedTuple):
 
     latents: NDArray[np.float32]  # (samples, latent), means
     distance: NDArray[np.float32]  # (samples,) to the nearest tissue of the training split (LatentSpace.distance)
+    residual: NDArray[np.float32]  # (samples,) error of the reconstruction over the genes that a profile has, Z scores
     missing: NDArray[np.float64]  # (samples,) share of the model's genes that a profile lacks
-    far: NDArray[np.bool_]  # (samples,) whether it lies farther than nearly all held-out profiles
+    far: NDArray[np.bool_]  # (samples,) whether it is unlike the training split: well beyond held-out profiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +53,10 @@ class VAEModel:
         z_scores, measured = self.transform.apply(x, genes, units), self.transform.measured(x, genes)
         if self.config.missing_genes == "impute":
             z_scores = self.imputer.fill(z_scores, measured)
-        missing = 1.0 - measured.mean(axis=1)
         latents = posterior(self.network, torch.from_numpy(z_scores))[0].numpy()
-        distance = self.space.distance(latents)
-        encoding = Encoding(latents, distance, missing, distance > self.space.far)
+        distance, residual = self.space.distance(latents), residuals(z_scores, self.decode(latents), measured)
+        missing = 1.0 - measured.mean(axis=1)
+        encoding = Encoding(latents, distance, residual, missing, self.space.is_far(distance, residual))
         self._warn(encoding)
         return encoding
 
@@ -75,9 +76,9 @@ class VAEModel:
             )
         if encoding.far.any():
             warnings.warn(
-                f"{encoding.far.sum():,} of {total:,} profiles lie far from the training profiles (distance up to "
-                f"{encoding.distance.max():.1f}, held-out ones to {self.space.far:.1f}); don't trust what is made of "
-                "them.",
+                f"{encoding.far.sum():,} of {total:,} profiles are unlike the training profiles (distance up to "
+                f"{encoding.distance.max():.2f}, residual to {encoding.residual.max():.2f}; far is beyond "
+                f"{self.space.far_distance:.2f} or {self.space.far_residual:.2f}); don't trust what is made of them.",
                 stacklevel=3,
             )
 

@@ -17,7 +17,7 @@ from rnagan.data.writer import ShardWriter
 from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.store import Expression, write_expression
 from rnagan.expression.transform import ExpressionTransform
-from rnagan.latent.space import LatentSpace
+from rnagan.latent.space import LatentSpace, residuals
 from rnagan.models.vae import BetaVAE
 from rnagan.training.gan_run import GANInputs, train_gan
 from rnagan.training.tracking import RunLog
@@ -94,12 +94,14 @@ def _untrained_vae(x_train: np.ndarray, tissues: list[str], record: dict[str, An
     """Random weights make a fine encoder of few genes; four of its six units are declared active."""
     config = VAEConfig(hidden="16", latent=6)
     transform = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
+    kl = np.array([0.1, 0.0, 0.4, 0.3, 0.001, 0.2], np.float32)
     torch.manual_seed(0)
     network = BetaVAE(len(GENES), config)
     z = transform.apply(x_train, GENES, "tpm")
-    mu = posterior(network, torch.from_numpy(z))[0].numpy()
-    kl = np.array([0.1, 0.0, 0.4, 0.3, 0.001, 0.2], np.float32)
-    return VAEModel(config, transform, GeneImputer.fit(z, z), network, LatentSpace.fit(mu, kl, tissues, mu[:0]), record)
+    mu = posterior(network, torch.from_numpy(z))[0]
+    mu, recon = mu.numpy(), network.decode(mu).detach().numpy()
+    space = LatentSpace.fit(mu, kl, tissues, mu, residuals(z, recon, np.ones_like(z, dtype=bool)))
+    return VAEModel(config, transform, GeneImputer.fit(z, z), network, space, record)
 
 
 @pytest.fixture(scope="session")

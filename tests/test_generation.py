@@ -126,7 +126,27 @@ def test_shards_are_read_as_any_others(trained: Path, inputs: GANInputs, tmp_pat
     for k, tile in enumerate(tiles):
         assert reader.read(1, k) == simplejpeg.encode_jpeg(tile, 95, "RGB", "444")
     record = read_json(tmp_path / "D11-lung2.record.json")
-    assert record["source"] == {"synthetic": True, "model": model.digest, "profile": "D11-lung2", "seed": 5}
+    trust = read_json(tmp_path / "generated.json")["profiles"]["D11-lung2"]
+    made = {"synthetic": True, "model": model.digest, "profile": "D11-lung2", "seed": 5}
+    assert record["source"] == made | trust and set(trust) == {"far", "distance", "residual", "missing_genes"}
+
+
+@pytest.mark.filterwarnings("ignore:.*profiles are unlike", "ignore:.*profiles lack")
+def test_tiles_say_how_far_their_profile_is_to_be_trusted(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+    adata = open_profiles(inputs.expression)[["D0-lung", "D1-lung"]].copy()
+    adata.X[1] = adata.X[1][::-1] * 50  # the values of other genes
+    adata.X[0, :6] = np.nan
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    options = {"n": 1, "seed": 0, "form": "png", "split": None, "samples": []}
+    lines = generate_tiles(trained, tmp_path / "x.h5ad", tmp_path / "out", **options)
+    assert lines[0] == "1 profiles are unlike the training profiles (D1-lung): don't trust their tiles."
+    told = read_json(tmp_path / "out/generated.json")["profiles"]
+    assert [told[name]["far"] for name in ("D0-lung", "D1-lung")] == [False, True]
+    assert told["D0-lung"]["missing_genes"] == 0.2 and told["D1-lung"]["missing_genes"] == 0
+    with Image.open(tmp_path / "out/D1-lung/D1-lung_0000.png") as picture:
+        assert picture.text["rnagan:far"] == "true"
+        assert float(picture.text["rnagan:residual"]) == told["D1-lung"]["residual"] > 2
+        assert float(picture.text["rnagan:distance"]) == told["D1-lung"]["distance"]
 
 
 @pytest.mark.parametrize("form", ["png", "shards"])

@@ -49,7 +49,11 @@ def test_encode_writes_the_latents_of_the_vae(model: RNAGAN, profiles: anndata.A
     np.testing.assert_allclose(latents, mu.numpy(), atol=1e-5)
     assert (profiles.obs["rnagan_missing_genes"] == 0).all()
     np.testing.assert_allclose(profiles.obs["rnagan_distance"], model.vae.space.distance(latents), rtol=1e-6)
-    assert profiles.obs["rnagan_far"].equals(profiles.obs["rnagan_distance"] > model.vae.space.far)
+    recon = model.vae.network.decode(mu).detach().numpy()
+    np.testing.assert_allclose(profiles.obs["rnagan_residual"], np.sqrt(((recon - z) ** 2).mean(axis=1)), rtol=1e-4)
+    distance, residual = profiles.obs["rnagan_distance"], profiles.obs["rnagan_residual"]
+    space = model.vae.space
+    assert profiles.obs["rnagan_far"].equals((distance > space.far_distance) | (residual > space.far_residual))
     sparse = profiles.copy()
     sparse.X = scipy.sparse.csr_matrix(sparse.X)
     np.testing.assert_array_equal(model.encode(sparse).obsm["X_rnagan"], latents)

@@ -12,7 +12,8 @@ from scipy.spatial.distance import cdist
 from rnagan.weights import read_arrays, write_arrays
 
 ACTIVE_KL_NATS = 0.01
-_HELD_OUT_WITHIN = 99.0  # percent of the held-out profiles that are not called far
+_HELD_OUT_WITHIN = 99.0  # percent of the held-out profiles, whose distance and residual
+_FAR = 1.25  # times so much are far
 _LEAST_VARIANCE = 1e-6  # of the mean variance, added to each unit's: one profile a tissue has no scatter
 
 
@@ -21,7 +22,8 @@ class LatentSpace:
     """Of each latent unit over the training split, float32 (latent,): `mean` and `sd` of mu, mean `kl` in nats.
 
     `centroids` (tissues, latent): mean mu of each of `tissues`. `whitening` (active, active) makes the scatter of the
-    active units around their tissue's centroid round. `far`: the distance beyond which a profile is called far.
+    active units around their tissue's centroid round. A profile is far beyond the distance `far_distance` or the residual
+    `far_residual`.
     """
 
     mean: NDArray[np.float32]
@@ -30,7 +32,8 @@ class LatentSpace:
     tissues: tuple[str, ...]
     centroids: NDArray[np.float32]
     whitening: NDArray[np.float32]
-    far: float
+    far_distance: float
+    far_residual: float
 
     @classmethod
     def fit(
@@ -39,10 +42,11 @@ class LatentSpace:
         kl: NDArray[np.float32],
         tissues: Sequence[str],
         mu_held_out: NDArray[np.float32],
+        residual_held_out: NDArray[np.float32],
     ) -> Self:
         """Of latent means (samples, latent) of the training split, the KL of each unit, and the samples' tissues.
 
-        `mu_held_out`: of profiles that weren't trained on; 99% of them aren't far. Without any, of the training split.
+        `mu_held_out` and `residual_held_out` (samples,) of profiles that weren't trained on say what isn't far.
         The covariance within tissues is shrunk (Ledoit & Wolf 2004), since units may be as many as profiles.
         """
         names = sorted(set(tissues))
@@ -51,9 +55,11 @@ class LatentSpace:
         active = active_units(kl)
         whitening = _whitening((mu_train - centroids[rows])[:, active])
         statistics = mu_train.mean(axis=0), mu_train.std(axis=0), kl
-        space = cls(*statistics, tuple(names), centroids, whitening, np.inf)
-        judged = mu_held_out if len(mu_held_out) else mu_train
-        return dataclasses.replace(space, far=float(np.percentile(space.distance(judged), _HELD_OUT_WITHIN)))
+        space = cls(*statistics, tuple(names), centroids, whitening, np.inf, np.inf)
+        far = (
+            _FAR * float(np.percentile(a, _HELD_OUT_WITHIN)) for a in (space.distance(mu_held_out), residual_held_out)
+        )
+        return dataclasses.replace(space, **dict(zip(("far_distance", "far_residual"), far, strict=True)))
 
     @property
     def active(self) -> NDArray[np.intp]:
@@ -76,6 +82,10 @@ class LatentSpace:
         rounded, centres = (a[:, active].astype(np.float64) @ self.whitening for a in (mu, self.centroids))
         return (cdist(rounded, centres).min(axis=1) / np.sqrt(len(active))).astype(np.float32)
 
+    def is_far(self, distance: NDArray[np.float32], residual: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Whether profiles of these distances and residuals are unlike the training split, (samples,)."""
+        return (distance > self.far_distance) | (residual > self.far_residual)
+
     def centroid(self, tissue: str) -> NDArray[np.float32]:
         """Mean latent of a tissue of the training split, (latent,); another tissue raises `ValueError`."""
         if tissue not in self.tissues:
@@ -85,14 +95,24 @@ class LatentSpace:
     def save(self, path: Path) -> None:
         """Write the arrays as safetensors; `tissues` go with the record of the model."""
         arrays = {name: getattr(self, name) for name in ("mean", "sd", "kl", "centroids", "whitening")}
-        write_arrays(path, arrays | {"far": np.array([self.far], np.float64)})
+        write_arrays(path, arrays | {"far": np.array([self.far_distance, self.far_residual], np.float64)})
 
     @classmethod
     def load(cls, path: Path, tissues: Sequence[str]) -> Self:
         """Read what `save` wrote."""
         arrays = read_arrays(path)
-        far = float(arrays.pop("far")[0])
-        return cls(tissues=tuple(tissues), far=far, **arrays)
+        distance, residual = arrays.pop("far").tolist()
+        return cls(tissues=tuple(tissues), far_distance=distance, far_residual=residual, **arrays)
+
+
+def residuals(z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Root mean squared error of each profile's reconstruction over the genes that it has, (samples,).
+
+    The decoder only makes profiles like those it was trained on, so this tells strange ones where the latent, which norm
+    and nonlinearity keep within bounds, does not.
+    """
+    squares = np.where(measured, np.square(z - z_recon), 0).sum(axis=1)
+    return np.sqrt(squares / np.maximum(measured.sum(axis=1), 1)).astype(np.float32)
 
 
 def active_units(kl: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -3,6 +3,8 @@
 So a checkpoint is the same few safetensors whether one process, DDP or ZeRO wrote it, and each goes on from any other.
 """
 
+from collections.abc import Callable
+
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
@@ -53,10 +55,17 @@ def put_back(
     optimizer: torch.optim.Optimizer,
     weights: dict[str, Tensor],
     moments: dict[str, Tensor],
+    backward: Callable[[], None],
 ) -> None:
-    """Give DeepSpeed the weights and moments of a checkpoint, after `prepare`. Every process must call it."""
+    """Give DeepSpeed the weights and moments of a checkpoint, after `prepare`. Every process must call it.
+
+    `backward` is one of any batch: ZeRO 1 and 2 make room for moments at the first step only.
+    """
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    backward()
     for k, (name, weight) in enumerate(network.named_parameters()):
         safe_set_full_fp32_param(weight, weights[name].to(accelerator.device))
         for field in ("exp_avg", "exp_avg_sq"):

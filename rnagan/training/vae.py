@@ -17,7 +17,7 @@ from rnagan.cohort.donors import donor_digest
 from rnagan.config import VAEConfig
 from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.transform import ExpressionTransform
-from rnagan.latent.space import LatentSpace
+from rnagan.latent.space import LatentSpace, residuals
 from rnagan.losses.vae import VAELoss, kl_per_unit, vae_loss
 from rnagan.models.vae import BetaVAE
 from rnagan.progress import bar, say
@@ -148,7 +148,8 @@ class VAETrainer:
         engine.expect_batches_of(accelerator, config.batch_size // accelerator.num_processes)
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
         if stored is not None and engine.uses_deepspeed(accelerator):
-            engine.put_back(accelerator, self.network, self.optimizer, stored.tensors("vae"), stored.tensors("adam"))
+            weights, moments = stored.tensors("vae"), stored.tensors("adam")
+            engine.put_back(accelerator, self.network, self.optimizer, weights, moments, self._backward_of_nothing)
         self.log = RunLog(
             self.run,
             config,
@@ -205,6 +206,11 @@ class VAETrainer:
         self.accelerator.backward(loss.total)
         return torch.stack(loss).detach()
 
+    def _backward_of_nothing(self) -> None:
+        count = self.config.batch_size // self.accelerator.num_processes
+        nothing = (torch.zeros(count, width) for width in (len(self.transform.genes), self.config.latent))
+        self.descend(TrainingBatch(*nothing, None))
+
     def _forward(self, model: nn.Module, x: Tensor, eps: Tensor, keep: Tensor | None = None) -> Any:
         if engine.uses_deepspeed(self.accelerator):  # it keeps weights in bf16, and casts no input
             dtype = next(self.network.parameters()).dtype
@@ -246,8 +252,7 @@ class VAETrainer:
         network.load_state_dict(self.best)
         mu, kl = self._training_latents(network)
         tissues = self.data.tissues(self.selection)
-        held_out = posterior(network, self.x_validation)[0]
-        space = LatentSpace.fit(mu, kl, tissues, _float32(held_out))
+        space = LatentSpace.fit(mu, kl, tissues, *self._held_out(network))
         x_test = self._tensor(standardised(self.data, self.data.split("test"), self.transform))
         splits = {"validation": self.x_validation, "test": x_test}
         metrics = {f"{name}_rmse": _rmse(network, x) for name, x in splits.items() if len(x)}
@@ -265,6 +270,13 @@ class VAETrainer:
             "metrics": metrics,
         }
         return VAEModel(self.config, self.transform, self._imputer(), network.float().cpu(), space, record)
+
+    @torch.no_grad()
+    def _held_out(self, network: BetaVAE) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Latent means (profiles, latent) and residuals (profiles,) of the validation split."""
+        mu = posterior(network, self.x_validation)[0]
+        x, x_recon = (_float32(tensor) for tensor in (self.x_validation, network.decode(mu)))
+        return _float32(mu), residuals(x, x_recon, np.ones_like(x, dtype=bool))
 
     def _training_latents(self, network: BetaVAE) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Means (profiles, latent) of the training split in stored order, and the mean KL of each unit (latent,)."""
