@@ -199,6 +199,7 @@ def change(expression, **changes):
     return Expression(**{name: getattr(expression, name) for name in expression.__dataclass_fields__} | changes)
 
 
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
 def test_profiles_that_do_not_fit_are_refused_in_a_sentence(tmp_path):
     expression, _ = make_set(tmp_path, 9)
     before, out = files(tmp_path / "profiles"), tmp_path / "profiles"
