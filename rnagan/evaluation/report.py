@@ -60,8 +60,8 @@ def write_report(
             stages=stages,
             peak_memory_gb=peak_memory_gb,
             mlflow=mlflow,
-            tiles=_embedded(tiles),
-            charts=_embedded(charts),
+            tiles=embedded(tiles),
+            charts=embedded(charts),
             profiles=evaluation["profiles"],
             tissue_accuracy=evaluation["tissue_accuracy"],
             tissue_accuracy_real=evaluation["tissue_accuracy_real"],
@@ -82,7 +82,7 @@ def write_report(
     )
 
 
-def _embedded(pictures: list[tuple[Path, str]]) -> list[dict[str, str]]:
+def embedded(pictures: list[tuple[Path, str]]) -> list[dict[str, str]]:
     """PNGs as data URIs with captions; a picture that this kind of cohort doesn't have is left out."""
     return [
         {"data": "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii"), "caption": caption}

@@ -119,7 +119,7 @@ def write_perturbed(
     return [
         *told,
         *lines,
-        f"{table}: the change of every gene. Reconstructions of the moved genes ({len(moved):,}) follow by {kept:.0%} of it.",
+        f"{table}: the change of every gene. Of that of the moved {len(moved):,} the reconstruction keeps {kept:.0%}.",
         "Of the others these follow most, in SDs: " + ", ".join(f"{name} {value:+.3f}" for name, value in pairs) + ".",
     ]
 

@@ -149,6 +149,11 @@ def _symbols(adata: anndata.AnnData) -> dict[str, str]:
     return dict(zip(map(gene_id, adata.var_names), adata.var["symbol"].astype(str), strict=True))
 
 
+def gene_names(path: Path) -> list[str]:
+    """The genes of an .h5ad, or of a list with one in the first column of each line (a header is passed over)."""
+    return list(open_profiles(path).var_names) if path.suffix == ".h5ad" else _names(str(path))
+
+
 def _names(given: str) -> list[str]:
     if Path(given).is_file():
         lines = Path(given).read_text(encoding="utf-8-sig").splitlines()

@@ -1,0 +1,341 @@
+"""Evaluate a β-VAE on held-out profiles, beside PCA and raw Z scores: tables, pictures, a summary and a page."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import rnagan
+from rnagan.cohort.donors import seen_donors
+from rnagan.evaluation import vae_figures
+from rnagan.evaluation.external import accuracy_by_tissue, call_tissues, match_tissues
+from rnagan.evaluation.missing_genes import Gap, cost_of_gaps, random_gaps, real_gap
+from rnagan.evaluation.reconstruction import (
+    NEIGHBOURS,
+    PCAModel,
+    errors,
+    fit_pca,
+    knn_accuracy,
+    per_gene,
+    rmse_per_profile,
+)
+from rnagan.evaluation.vae_maps import generated_and_shifted, write_maps
+from rnagan.evaluation.vae_report import write_vae_report
+from rnagan.expression.store import Expression, read_expression
+from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.latent.profiles import Profiles, choose_profiles, gene_names, in_genes_of, load_any_vae
+from rnagan.pretrained import model_folder
+from rnagan.tables import first_few
+from rnagan.vae import VAEModel
+
+TABLES = ("rmse_per_tissue", "rmse_per_profile", "genes", "external", "external_samples", "missing_genes")
+PICTURES = (
+    "umap_pair",
+    "umap_shifted",
+    "umap_reconstructed",
+    "umap_generated",
+    "rmse_per_tissue",
+    "genes",
+    "external",
+    "missing_genes",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEInputs:
+    """Paths. `gene_lists`: genes that other cohorts have (.h5ad, or a list), for the cost of missing ones."""
+
+    vae: Path
+    expression: Path
+    external: Path | None = None
+    tissue_map: Path | None = None
+    beside: Path | None = None
+    gene_lists: tuple[Path, ...] = ()
+
+
+class Encoded(NamedTuple):
+    """Complete profiles `x` (samples, the model's genes), their Z scores, latents and tissues."""
+
+    x: NDArray[np.float32]
+    z: NDArray[np.float32]
+    latents: NDArray[np.float32]
+    far: NDArray[np.bool_]
+    obs: pd.DataFrame
+
+    @property
+    def tissues(self) -> NDArray[np.str_]:
+        return self.obs["tissue"].to_numpy().astype(str)
+
+
+def evaluate_vae(
+    inputs: VAEInputs,
+    out: Path,
+    split: str = "test",
+    pair: tuple[str, str] | None = None,
+    missing_genes: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write TABLES (.csv) and PICTURES (.png), report.html and, last, summary.json, which is returned.
+
+    `pair`: the tissues between which profiles are shifted; by default brain and lung as in the article where both are
+    there, else the two with most profiles. `missing_genes`: measure what missing genes cost, too; for that `beside` and
+    `gene_lists`. The same request is up to date.
+    """
+    if (inputs.beside or inputs.gene_lists) and not missing_genes:
+        raise ValueError("--beside and --present-in say something of missing genes alone; add --missing-genes.")
+    if inputs.tissue_map and not inputs.external:
+        raise ValueError("--tissue-map names tissues of an external cohort; add --external.")
+    model, expression = load_any_vae(inputs.vae), read_expression(inputs.expression)
+    asked = _asked(inputs, split, pair, missing_genes, seed)
+    if (out / "summary.json").is_file() and (stored := read_json(out / "summary.json"))["asked"] == asked:
+        return stored
+    train, test = (_encoded(model, expression, name, inputs.expression) for name in ("train", split))
+    if split != "train":
+        _check_held_out(model, test.obs["donor"], split)
+    external = None if inputs.external is None else choose_profiles(inputs.external, model)
+    shared = None
+    if external is not None:
+        shared = match_tissues(external.obs["tissue"].tolist(), model.space.tissues, inputs.tissue_map)
+    beside = None if inputs.beside is None else load_any_vae(inputs.beside)
+    gaps = _gaps(inputs, model, external, seed) if missing_genes else []
+    if beside is not None and set(beside.transform.genes) != set(model.transform.genes):
+        raise ValueError(f"{inputs.beside} was trained on other genes than {inputs.vae}; train both on the same file.")
+    for name in ("summary.json", "report.html", *(f"{t}.csv" for t in TABLES), *(f"{p}.png" for p in PICTURES)):
+        (out / name).unlink(missing_ok=True)  # of other settings: no longer true
+
+    pca = fit_pca(train.z, len(model.space.active))
+    told = model.record.get("metrics", {})
+    result: dict[str, Any] = {
+        "asked": asked,
+        "model": str(inputs.vae),
+        "expression": str(inputs.expression),
+        "split": split,
+        "profiles": len(test.x),
+        "training_profiles": len(train.x),
+        "tissues": sorted(set(test.tissues)),
+        "genes": int((~model.transform.constant).sum()),
+        "units": model.transform.units,
+        "latent": len(model.space.mean),
+        "active_units": len(model.space.active),
+        "training_metrics": told,
+    }
+    result |= _reconstruction(
+        out, model, train, test, pca, dict(zip(expression.genes, expression.symbols, strict=True))
+    )
+    made = generated_and_shifted(model, train.latents, train.tissues, test.z, test.latents, test.tissues, pair, seed)
+    result["generated"], result["shifted"] = made.generated_numbers, made.shifted_numbers
+    write_maps(out, model, test.z, test.tissues, model.decode(test.latents), made, seed)
+    if external is not None and shared is not None:
+        result["external"] = _external(out, model, train, pca, external, shared)
+    if missing_genes:
+        result["missing_genes"] = _missing(out, inputs, model, beside, train, test, expression, gaps)
+    write_vae_report(out, result)
+    write_json(out / "summary.json", result)
+    return result
+
+
+def _asked(inputs: VAEInputs, split: str, pair: tuple[str, str] | None, missing_genes: bool, seed: int) -> str:
+    paths = [inputs.expression, inputs.external, inputs.tissue_map, *inputs.gene_lists]
+    models = [inputs.vae, inputs.beside]
+    return sha256_of(
+        {
+            "models": [None if m is None else sha256_of_file(_vae_record(m)) for m in models],
+            "files": [None if p is None else sha256_of_file(p) for p in paths],
+            "settings": [split, pair, missing_genes, seed],
+            "version": rnagan.__version__,
+        }
+    )
+
+
+def _vae_record(folder: Path) -> Path:
+    found = model_folder(folder)
+    inner = found / "vae" / "model.json"
+    return inner if inner.is_file() else found / "model.json"
+
+
+def _encoded(model: VAEModel, expression: Expression, split: str, path: Path) -> Encoded:
+    rows = (expression.obs["split"] == split) & expression.obs["tissue"].isin(model.space.tissues)
+    if not rows.any():
+        raise ValueError(f"{path} has no profile of {', '.join(model.space.tissues)} in split {split}.")
+    if expression.units != model.transform.units:
+        raise ValueError(f"{path} is in {expression.units} and the model was trained on {model.transform.units}.")
+    x = in_genes_of(model, expression.values[rows.to_numpy()], expression.genes)
+    lacking = int(np.isnan(x).any(axis=0).sum())
+    if lacking:
+        raise ValueError(
+            f"{path} lacks {lacking:,} of the model's {x.shape[1]:,} genes, so their reconstruction can't be judged; "
+            "give it as --external, and the file that the model was trained on as --expression."
+        )
+    z = model.transform.apply(x, model.transform.genes, model.transform.units)
+    encoding = model.encode(x, model.transform.genes, model.transform.units)
+    return Encoded(x, z, encoding.latents, encoding.far, expression.obs[rows])
+
+
+def _check_held_out(model: VAEModel, donors: pd.Series, split: str) -> None:
+    seen = seen_donors(donors, model.record.get("train_donors", ()))
+    if seen:
+        raise ValueError(
+            f"{len(seen)} donors of split {split} ({first_few(seen)}) were in the training split of this model; give "
+            "the expression file that it was trained on, or one that extends it."
+        )
+
+
+def _reconstruction(
+    out: Path, model: VAEModel, train: Encoded, test: Encoded, pca: PCAModel, symbols: dict[str, str]
+) -> dict[str, Any]:
+    transform = model.transform
+    z_hat, by_pca = model.decode(test.latents), pca.reconstruct(test.z)
+    per_profile = test.obs.assign(
+        rmse=rmse_per_profile(test.z, z_hat, transform), pca_rmse=rmse_per_profile(test.z, by_pca, transform)
+    )
+    groups = per_profile.groupby("tissue")
+    rows = groups["rmse"].describe().rename(columns={"count": "profiles", "50%": "median"})
+    rows = rows.assign(profiles=rows["profiles"].astype(int), pca_median=groups["pca_rmse"].median())
+    genes = pd.DataFrame({"gene": transform.genes, "symbol": [symbols.get(g, "") for g in transform.genes]})
+    genes = genes.join(per_gene(test.z, z_hat)).join(per_gene(test.z, by_pca).add_prefix("pca_"))
+    genes = genes[~transform.constant]
+    _table(out, "rmse_per_profile", per_profile.rename_axis("sample").reset_index())
+    _table(out, "rmse_per_tissue", rows.sort_values("median").reset_index())
+    _table(out, "genes", genes)
+    vae_figures.rmse_by_tissue(out / "rmse_per_tissue.png", per_profile)
+    vae_figures.gene_histograms(out / "genes.png", genes)
+    spaces: dict[str, tuple[NDArray, NDArray]] = {
+        "vae": (model.space.standardised(train.latents), model.space.standardised(test.latents)),
+        "pca": (pca.scores(train.z), pca.scores(test.z)),
+        "z_scores": (train.z, test.z),
+    }
+    mean = np.zeros_like(test.z)
+    return {
+        "reconstruction": {
+            name: errors(test.z, rebuilt, transform) | (_medians(genes, prefix) if prefix is not None else {})
+            for name, rebuilt, prefix in (("vae", z_hat, ""), ("pca", by_pca, "pca_"), ("mean", mean, None))
+        },
+        "pca_components": len(pca.components),
+        "neighbours": NEIGHBOURS,
+        "tissue_knn": {
+            name: knn_accuracy(known, train.tissues, points, test.tissues) for name, (known, points) in spaces.items()
+        },
+        "far": float(test.far.mean()),
+    }
+
+
+def _medians(genes: pd.DataFrame, prefix: str) -> dict[str, float | None]:
+    return {name: _number(genes[f"{prefix}{name}"].median()) for name in ("pearson", "r2")}
+
+
+def _external(
+    out: Path, model: VAEModel, train: Encoded, pca: PCAModel, external: Profiles, shared: dict[str, str]
+) -> dict[str, Any]:
+    genes, transform = model.transform.genes, model.transform
+    encoding = model.encode(external.values, genes, transform.units)
+    z = transform.apply(external.values, genes, transform.units)
+    theirs = external.obs["tissue"].to_numpy().astype(str)
+    both = np.isin(theirs, list(shared))
+    truth = np.array([shared[name] for name in theirs[both]])
+    calls = call_tissues(
+        {"vae": model.space.standardised(train.latents), "pca": pca.scores(train.z), "z_scores": train.z},
+        train.tissues,
+        {"vae": model.space.standardised(encoding.latents[both]), "pca": pca.scores(z[both]), "z_scores": z[both]},
+    )
+    table = accuracy_by_tissue(calls, truth)
+    distances = pd.Series(encoding.distance[both]).groupby(truth).median()
+    table["distance"] = [*distances, float(np.median(encoding.distance[both])), np.nan]
+    far = pd.Series(encoding.far[both]).groupby(truth).mean()
+    table["far"] = [*far, float(encoding.far[both].mean()), np.nan]
+    told = {"distance": encoding.distance, "far": encoding.far, "missing_genes": encoding.missing}
+    samples = external.obs[["tissue"]].assign(**told, ours=[shared.get(name, "") for name in theirs])
+    named = calls.add_prefix("called_by_").set_index(external.obs.index[both])
+    _table(out, "external", table)
+    _table(out, "external_samples", samples.join(named).rename_axis("sample").reset_index())
+    vae_figures.external_accuracy(out / "external.png", table)
+    spaces = list(calls)
+    return {
+        "samples": len(theirs),
+        "samples_of_shared_tissues": int(both.sum()),
+        "tissues": shared,
+        "tissue_knn": table.set_index("tissue").loc["all samples", spaces].astype(float).to_dict(),
+        "tissue_knn_mean_of_tissues": table.set_index("tissue").loc["mean of tissues", spaces].astype(float).to_dict(),
+        "distance": float(np.median(encoding.distance)),
+        "far": float(encoding.far.mean()),
+        "missing_genes": float(encoding.missing.mean()),
+    }
+
+
+def _gaps(inputs: VAEInputs, model: VAEModel, external: Profiles | None, seed: int) -> list[Gap]:
+    genes = model.transform.genes
+    gaps = random_gaps(len(genes), seed=seed)
+    if external is not None and inputs.external is not None:
+        hidden = np.asarray(np.isnan(external.values).all(axis=0))
+        if hidden.any():
+            gaps.append(Gap(inputs.external.stem, float("nan"), 0, hidden))
+    return [*gaps, *(real_gap(path.stem, genes, gene_names(path)) for path in inputs.gene_lists)]
+
+
+def _missing(
+    out: Path,
+    inputs: VAEInputs,
+    model: VAEModel,
+    beside: VAEModel | None,
+    train: Encoded,
+    test: Encoded,
+    expression: Expression,
+    gaps: list[Gap],
+) -> list[dict[str, Any]]:
+    label, other = _label(inputs.vae), None if inputs.beside is None else _label(inputs.beside)
+    genes, parts = model.transform.genes, []
+    rows = expression.obs.index.get_indexer(train.obs.index)
+    for name, one in ((label, model), (other if other != label else f"{other}, beside", beside)):
+        if one is None:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            known = one.encode(expression.values[rows], expression.genes, expression.units).latents
+        costs = cost_of_gaps(one, test.x, test.tissues, known, train.tissues, genes, gaps)
+        parts.append(costs.assign(model=name))
+    table = pd.concat(parts, ignore_index=True)
+    _table(out, "missing_genes", table)
+    vae_figures.missing_gene_curves(out / "missing_genes.png", table)
+    means = table.groupby(["model", "gap"], sort=False).mean(numeric_only=True).drop(columns="repeat").reset_index()
+    return [{name: _number(value) for name, value in row.items()} for row in means.to_dict("records")]
+
+
+def _label(folder: Path) -> str:
+    found = model_folder(folder).resolve()
+    return found.parent.name if found.name == "model" else found.name
+
+
+def _number(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _table(out: Path, name: str, table: pd.DataFrame) -> None:
+    with atomic_path(out / f"{name}.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+
+
+def told(result: dict[str, Any], out: Path) -> list[str]:
+    """What `evaluate_vae` found, line by line."""
+    lines = [f"{out / 'report.html'}: {result['profiles']:,} profiles, {result['active_units']} active units."]
+    for name in ("vae", "pca"):
+        found, right = result["reconstruction"][name], result["tissue_knn"][name]
+        tissue = "–" if right is None else f"{right:.1%}"
+        lines.append(
+            f"{vae_figures.MODELS[name]:6} RMSE {found['rmse_z']:.3f} (Z scores), {found['rmse_log']:.3f} (log); mean "
+            f"absolute error {found['absolute_error_percent']:.1f}%; tissue called right {tissue}."
+        )
+    if "external" in result:
+        rates = ", ".join(f"{vae_figures.MODELS[k]} {v:.1%}" for k, v in result["external"]["tissue_knn"].items())
+        lines.append(f"External tissue called right: {rates}; {result['external']['far']:.0%} of its samples far.")
+    for row in result.get("missing_genes", []):
+        if row["rmse_missing"] is not None:
+            lines.append(
+                f"{row['model']}: {row['share']:.0%} of genes missing ({row['gap']}): their RMSE "
+                f"{row['rmse_missing']:.3f}, the training mean's {row['rmse_missing_mean']:.3f}; the latent moves "
+                f"{row['moved_sd']:.2f} SDs."
+            )
+    return lines

@@ -1,0 +1,147 @@
+"""What is made in the latent, as numbers and on UMAPs beside real profiles (article: figure 2)."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rnagan import rng
+from rnagan.evaluation.embedding import umap_embedding
+from rnagan.evaluation.reconstruction import nearest_tissues, scatter_within
+from rnagan.evaluation.vae_figures import umap_by_tissue
+from rnagan.latent.edits import SPREADS, sample_latents, shift_latents
+from rnagan.vae import VAEModel
+
+_SHOWN = 100  # profiles of a tissue and origin on a map, at most
+
+
+class Made(NamedTuple):
+    """Z scores (samples, the model's genes) of generated and shifted profiles, with their tissues, and what they are
+    worth. `pair`: the two tissues between which profiles were shifted, None where the model knows a single one."""
+
+    generated: NDArray[np.float32]
+    generated_tissues: NDArray[np.str_]
+    generated_numbers: dict[str, Any]
+    shifted: NDArray[np.float32]
+    shifted_tissues: NDArray[np.str_]
+    shifted_numbers: dict[str, Any]
+    pair: tuple[str, str] | None
+
+
+def choose_pair(tissues: NDArray[np.str_]) -> tuple[str, str] | None:
+    """Brain and lung as in the article where both are there, else the two with most profiles; None of a single one."""
+    names, counts = np.unique(tissues, return_counts=True)
+    if len(names) < 2:
+        return None
+    brain = [name for name in names if "cortex" in name.lower()] or [name for name in names if "brain" in name.lower()]
+    lung = [name for name in names if "lung" in name.lower()]
+    if brain and lung:
+        return str(brain[0]), str(lung[0])
+    first, second = np.sort(np.argsort(-counts, kind="stable")[:2])
+    return str(names[first]), str(names[second])
+
+
+def generated_and_shifted(
+    model: VAEModel,
+    train_latents: NDArray[np.float32],
+    train_tissues: NDArray[np.str_],
+    z: NDArray[np.float32],
+    latents: NDArray[np.float32],
+    tissues: NDArray[np.str_],
+    pair: tuple[str, str] | None,
+    seed: int,
+) -> Made:
+    """As many generated profiles of each tissue as there are real ones, and those of `pair` shifted both ways.
+
+    What is made is called by the nearest training profiles in Z scores after reconstruction, which is what the pictures
+    show: `called_right` for each spread; `scatter`: RMS deviation from the tissue's mean, of real, reconstructed and
+    generated profiles. `z`, `latents`, `tissues`: of the real profiles.
+    """
+    known = model.decode(train_latents)
+    names, counts = np.unique(tissues, return_counts=True)
+    drawn = {
+        spread: model.decode(
+            np.concatenate(
+                [sample_latents(model.space, t, n, seed, spread) for t, n in zip(names.tolist(), counts, strict=True)]
+            )
+        )
+        for spread in SPREADS
+    }
+    labels = np.repeat(names, counts)
+    numbers = {
+        "called_right": {
+            s: float((nearest_tissues(known, train_tissues, d) == labels).mean()) for s, d in drawn.items()
+        },
+        "scatter": {"real": scatter_within(z, tissues), "reconstructed": scatter_within(model.decode(latents), tissues)}
+        | {f"generated, spread {spread}": scatter_within(values, labels) for spread, values in drawn.items()},
+    }
+    pair = pair or choose_pair(tissues)
+    shifted, targets, worth = drawn["tissue"][:0], labels[:0], {}
+    if pair is not None:
+        for name in pair:
+            if name not in names:
+                raise ValueError(f"There is no held-out profile of {name!r} to shift; there are {', '.join(names)}.")
+        ways = [(tissues == start, end) for start, end in (pair, pair[::-1])]
+        moved = [shift_latents(model.space, latents[rows], tissues[rows].tolist(), end) for rows, end in ways]
+        shifted = model.decode(np.concatenate(moved))
+        targets = np.concatenate([np.repeat(end, rows.sum()) for rows, end in ways])
+        called = nearest_tissues(known, train_tissues, shifted) == targets
+        worth = {"pair": list(pair), "profiles": len(shifted), "called_right": float(called.mean())}
+    return Made(drawn["tissue"], labels, numbers, shifted, targets, worth, pair)
+
+
+def write_maps(
+    out: Path,
+    model: VAEModel,
+    z: NDArray[np.float32],
+    tissues: NDArray[np.str_],
+    z_hat: NDArray[np.float32],
+    made: Made,
+    seed: int,
+) -> None:
+    """Write umap_reconstructed.png, umap_generated.png and, where there are two tissues, umap_pair.png (2A) and
+    umap_shifted.png (2B): four views of one UMAP of all profiles together, at most 100 of a tissue and origin."""
+    parts = {
+        "real": (z, tissues),
+        "reconstructed": (z_hat, tissues),
+        "generated": (made.generated, made.generated_tissues),
+        "shifted": (made.shifted, made.shifted_tissues),
+    }
+    values, frames = [], []
+    for origin, (rows, of) in parts.items():
+        kept = _few(of, origin, seed)
+        values.append(rows[kept][:, ~model.transform.constant])
+        frames.append(pd.DataFrame({"tissue": of[kept], "origin": origin}))
+    points = pd.concat(frames, ignore_index=True)
+    points[["x", "y"]] = umap_embedding(np.concatenate(values), seed)
+    real = points[points["origin"] == "real"]
+    maps: list[tuple[str, str, tuple[str, ...], tuple[str, str] | None]] = [
+        ("umap_reconstructed", "Held-out profiles, real and reconstructed", ("real", "reconstructed"), None),
+        ("umap_generated", "Held-out real profiles and generated ones", ("real", "generated"), None),
+    ]
+    if made.pair is not None:
+        title = f"{made.pair[0]} and {made.pair[1]}"
+        maps.append(
+            (
+                "umap_pair",
+                f"{title}: real, reconstructed, generated",
+                ("real", "reconstructed", "generated"),
+                made.pair,
+            )
+        )
+        maps.append(("umap_shifted", f"{title}: shifted from one to the other", ("real", "shifted"), made.pair))
+    for name, title, origins, only in maps:
+        shown = points[points["origin"].isin(origins) & (points["tissue"].isin(only) if only else True)]
+        others = real[~real["tissue"].isin(only)] if only else real[:0]
+        umap_by_tissue(out / f"{name}.png", title, shown, others[["x", "y"]].to_numpy())
+
+
+def _few(tissues: NDArray[np.str_], origin: str, seed: int) -> NDArray[np.intp]:
+    """Rows of at most _SHOWN profiles of each tissue, in order."""
+    kept = []
+    for tissue in np.unique(tissues):
+        rows = np.flatnonzero(tissues == tissue)
+        kept.append(rng.generator(seed, f"map/{origin}/{tissue}").permutation(rows)[:_SHOWN])
+    return np.sort(np.concatenate(kept)) if kept else np.zeros(0, np.intp)
