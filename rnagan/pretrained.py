@@ -67,8 +67,8 @@ class RNAGAN:
 
         `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts or log2), genes named in `adata.var_names`;
         NaN is a gene that wasn't measured. `adata.obs` gets `rnagan_missing_genes` (share of the model's genes that a
-        profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1), `rnagan_residual` (error of
-        its reconstruction, in Z scores) and `rnagan_far` (unlike the training profiles: don't trust its tiles).
+        profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1), `rnagan_residual` (error
+        of its reconstruction, in Z scores) and `rnagan_far` (unlike the training profiles: don't trust its tiles).
         """
         values = dense(adata.X)
         if "units" not in adata.uns:

@@ -22,8 +22,8 @@ class LatentSpace:
     """Of each latent unit over the training split, float32 (latent,): `mean` and `sd` of mu, mean `kl` in nats.
 
     `centroids` (tissues, latent): mean mu of each of `tissues`. `whitening` (active, active) makes the scatter of the
-    active units around their tissue's centroid round. A profile is far beyond the distance `far_distance` or the residual
-    `far_residual`.
+    active units around their tissue's centroid round. A profile is far whose distance is beyond `far_distance`, or its
+    residual beyond `far_residual`.
     """
 
     mean: NDArray[np.float32]
@@ -56,10 +56,11 @@ class LatentSpace:
         whitening = _whitening((mu_train - centroids[rows])[:, active])
         statistics = mu_train.mean(axis=0), mu_train.std(axis=0), kl
         space = cls(*statistics, tuple(names), centroids, whitening, np.inf, np.inf)
-        far = (
-            _FAR * float(np.percentile(a, _HELD_OUT_WITHIN)) for a in (space.distance(mu_held_out), residual_held_out)
+        distance, residual = (
+            _FAR * float(np.percentile(held_out, _HELD_OUT_WITHIN))
+            for held_out in (space.distance(mu_held_out), residual_held_out)
         )
-        return dataclasses.replace(space, **dict(zip(("far_distance", "far_residual"), far, strict=True)))
+        return dataclasses.replace(space, far_distance=distance, far_residual=residual)
 
     @property
     def active(self) -> NDArray[np.intp]:
@@ -108,8 +109,8 @@ class LatentSpace:
 def residuals(z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Root mean squared error of each profile's reconstruction over the genes that it has, (samples,).
 
-    The decoder only makes profiles like those it was trained on, so this tells strange ones where the latent, which norm
-    and nonlinearity keep within bounds, does not.
+    The decoder only makes profiles like those it was trained on, so this tells strange ones where the latent, which
+    norms keep within bounds, does not.
     """
     squares = np.where(measured, np.square(z - z_recon), 0).sum(axis=1)
     return np.sqrt(squares / np.maximum(measured.sum(axis=1), 1)).astype(np.float32)

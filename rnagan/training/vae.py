@@ -208,8 +208,8 @@ class VAETrainer:
 
     def _backward_of_nothing(self) -> None:
         count = self.config.batch_size // self.accelerator.num_processes
-        nothing = (torch.zeros(count, width) for width in (len(self.transform.genes), self.config.latent))
-        self.descend(TrainingBatch(*nothing, None))
+        x, eps = (torch.zeros(count, width) for width in (len(self.transform.genes), self.config.latent))
+        self.descend(TrainingBatch(x, eps, None))
 
     def _forward(self, model: nn.Module, x: Tensor, eps: Tensor, keep: Tensor | None = None) -> Any:
         if engine.uses_deepspeed(self.accelerator):  # it keeps weights in bf16, and casts no input

@@ -32,7 +32,7 @@ def test_active_units_come_by_falling_kl() -> None:
 
 
 def test_statistics_and_centroids(space: LatentSpace) -> None:
-    mu, tissues = latents(2000, 1)
+    mu, _ = latents(2000, 1)
     np.testing.assert_allclose(space.mean, mu.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(space.standardised(mu).std(axis=0), 1, rtol=1e-4)
     assert space.tissues == ("liver", "lung")
