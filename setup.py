@@ -40,6 +40,7 @@ setup(
         "dask-jobqueue>=0.9",
         "fsspec[http]>=2024.10",
         "h5py>=3.10",
+        "isal>=1.7",  # gzip, three times as fast
         "jinja2>=3.1",
         "matplotlib>=3.9",
         "packaging>=24",
@@ -47,6 +48,7 @@ setup(
         "pillow>=11",
         "psutil>=6",
         "pyarrow>=17",
+        "pysimdjson>=7",  # numbers of tables
         "pyyaml>=6",
         "safetensors>=0.5",
         "scikit-image>=0.24",

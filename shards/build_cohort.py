@@ -18,16 +18,18 @@ def words(_context, _parameter, value: str | None) -> tuple[str, ...]:
     "--samples",
     required=True,
     type=FILE,
-    help="Table of profiles: attributes (GTEx's and GDC sample sheets are recognised) or expression.",
+    help="Table of profiles: attributes (GTEx's, GDC sample sheets and GEO's series matrices are recognised) or "
+    "expression.",
 )
 @click.option(
     "--slides",
-    required=True,
     type=click.Path(exists=True, path_type=Path),
-    help="Folder of slides, table of slides (slide, donor, tissue; or a GDC sheet), or of tiles (path, tissue, donor).",
+    help="Folder of slides, table of slides (slide, donor, tissue; or a GDC sheet), or of tiles (path, tissue, donor). "
+    "Without it the table holds profiles alone.",
 )
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The cohort table, a CSV.")
-@click.option("--expression", type=FILE, help="Keep only samples of this GCT, CSV or TSV; its values aren't read.")
+@click.option("--expression", type=FILE, help="Keep only samples of this expression table; its values aren't read.")
+@click.option("--rows", type=click.Choice(["samples", "genes"]), help="Rows of --expression, where it doesn't say it.")
 @click.option(
     "--source",
     type=click.Choice(["auto", "gtex", "tcga", "table"]),
@@ -60,6 +62,17 @@ def words(_context, _parameter, value: str | None) -> tuple[str, ...]:
 @click.option("--donor-column", help="Column of the donor, in whichever of the two tables has it.")
 @click.option("--tissue-column", help="Column of the tissue, in whichever of the two tables has it.")
 @click.option("--site-column", help="Column of the centre, in whichever of the two tables has it.")
+@click.option(
+    "--split-by",
+    type=click.Choice(["donor", "sample"]),
+    default="donor",
+    help="sample: as the article did; a donor may be in several splits, and scores are optimistic.",
+)
+@click.option(
+    "--all-in",
+    type=click.Choice(["train", "validation", "test"]),
+    help="Everybody in one split, as test for an external cohort.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the splits and of pairs by tissue.")
 @click.option("--extend", type=FILE, help="An earlier cohort table: everybody in it keeps their split.")
 @plain_errors

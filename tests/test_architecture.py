@@ -19,7 +19,6 @@ LAYERS = [
             "rnagan.tables",
             "rnagan.weights",
             "rnagan.pictures",
-            "rnagan.cohort",
             "rnagan.workers",
             "rnagan.cli",
             "rnagan",
@@ -27,7 +26,15 @@ LAYERS = [
     ),
     (
         "parts",
-        {"rnagan.slides", "rnagan.data", "rnagan.expression", "rnagan.models", "rnagan.losses", "rnagan.simulation"},
+        {
+            "rnagan.cohort",
+            "rnagan.slides",
+            "rnagan.data",
+            "rnagan.expression",
+            "rnagan.models",
+            "rnagan.losses",
+            "rnagan.simulation",
+        },
     ),
     ("generation", {"rnagan.latent", "rnagan.vae", "rnagan.painting", "rnagan.pretrained", "rnagan.generation"}),
     ("evaluation", {"rnagan.evaluation"}),
@@ -41,7 +48,7 @@ ONE_PLACE = {
     "tifffile": {"rnagan/simulation/slides.py", "rnagan/slides/native.py"},
     "dask": {"rnagan/workers.py"},
     "dask_jobqueue": {"rnagan/workers.py"},
-    "h5py": {"rnagan/slides/coordinates.py"},
+    "h5py": {"rnagan/slides/coordinates.py", "rnagan/expression"},
     "accelerate": {"rnagan/training"},
     "fsspec": {"rnagan/data/remote.py"},
 }

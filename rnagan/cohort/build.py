@@ -8,24 +8,27 @@ import pandas as pd
 
 from rnagan.cohort import gtex, tcga
 from rnagan.cohort.pairing import build_cohort
-from rnagan.cohort.sources import expression_samples, read_samples, read_slides
-from rnagan.cohort.table import COLUMNS, describe, read_cohort
+from rnagan.cohort.sources import expression_samples, read_samples, read_slides, sample_columns
+from rnagan.cohort.table import COLUMNS, OPTIMISTIC, SPLIT_BY, SPLITS, describe, read_cohort
 from rnagan.files import write_text
-from rnagan.tables import column_names, first_few
+from rnagan.tables import first_few
 
 SOURCES = ("auto", "gtex", "tcga", "table")
+_OWN = ("image_donor", "split_by", "place", "unpictured", "barcode")  # further columns with a meaning here
 
 
 @dataclasses.dataclass(frozen=True)
 class CohortOptions:
     """How a cohort table is built from what was downloaded.
 
-    `source`: which project's ids say what belongs together, or the tables' columns (`table`); `auto` looks at the ids.
-    `pair_by`: donor or tissue (`pairing.build_cohort`). `columns`: what sample, donor, tissue and site are called in
-    either table. `tissue`: of all samples, where their table has no such column. `tissues`: only these; all if empty.
-    `expression`: only samples of this table. `keep`: further columns of either table to carry along. `tcga_slides`:
-    diagnostic, frozen or both. `sample_types`: TCGA's codes that are wanted. `all_aliquots`: keep further profiles of
-    one TCGA sample, without a slide. `seed`: of the splits and of pairs by tissue.
+    `source`: which project's ids say what belongs together, or the tables' columns (`table`); `auto` looks at the
+    ids. `pair_by`: donor or tissue (`pairing.build_cohort`). `columns`: what sample, donor, tissue and site are
+    called in either table. `tissue`: of all samples, where their table has no such column. `tissues`: only these;
+    all if empty. `expression`: only samples of this table; `rows`: samples or genes, where it doesn't say what its
+    rows are. `keep`: further columns of either table to carry along. `tcga_slides`: diagnostic, frozen or both.
+    `sample_types`: TCGA's codes that are wanted. `all_aliquots`: keep further profiles of one TCGA sample, without
+    a slide. `split_by`: donor; or sample, as the article did, which lets a donor be in several splits. `all_in`:
+    one split for everybody, as for an external cohort. `seed`: of the splits and of pairs by tissue.
     """
 
     source: str = "auto"
@@ -34,10 +37,13 @@ class CohortOptions:
     tissue: str = ""
     tissues: tuple[str, ...] = ()
     expression: Path | None = None
+    rows: str | None = None
     keep: tuple[str, ...] = ()
     tcga_slides: str = "diagnostic"
     sample_types: tuple[str, ...] = ("01", "11")
     all_aliquots: bool = False
+    split_by: str = "donor"
+    all_in: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -47,7 +53,13 @@ class CohortOptions:
             raise ValueError(f"--pair-by tissue and --source {self.source}, which pairs by donor, exclude each other.")
         if self.source in ("gtex", "tcga") and self.columns.get("donor"):
             raise ValueError(f"With --source {self.source} the ids say the donor; leave out --donor-column.")
-        own = [column for column in self.keep if column in (*COLUMNS, "image_donor", "place", "unpictured", "barcode")]
+        if self.split_by not in SPLIT_BY:
+            raise ValueError(f"--split-by must be {' or '.join(SPLIT_BY)}, not {self.split_by!r}.")
+        if self.all_in is not None and self.all_in not in SPLITS:
+            raise ValueError(f"--all-in must be one of {', '.join(SPLITS)}, not {self.all_in!r}.")
+        if self.all_in is not None and self.split_by == "sample":
+            raise ValueError("--all-in puts everybody into one split; leave out --split-by sample.")
+        own = [column for column in self.keep if column in (*COLUMNS, *_OWN)]
         if own:
             raise ValueError(
                 f"--keep {own[0]} names a column with a meaning of its own here; leave it out or rename it."
@@ -59,7 +71,7 @@ class CohortOptions:
 
 def make_cohort_table(
     samples: Path | str,
-    slides: Path | str,
+    slides: Path | str | None,
     out: Path | str,
     options: CohortOptions | None = None,
     *,
@@ -67,18 +79,23 @@ def make_cohort_table(
 ) -> list[str]:
     """Read samples and slides, write their cohort table to `out`, and return lines that say what became of them.
 
-    `samples`: a table of attributes or expression. `slides`: a folder or a table. The first line says which rule pairs
-    them. An existing `out` that would change is refused unless it is the one that is extended (`extend`): a second run
-    must not move donors between splits unnoticed.
+    `samples`: a table of attributes or expression, or GEO's series matrix. `slides`: a folder or a table; None for
+    profiles alone. The first line says which rule pairs them. An existing `out` that would change is refused unless it
+    is the one that is extended (`extend`): a second run must not move donors between splits unnoticed.
     """
     out, options = Path(out), options or CohortOptions()
+    if slides is None and options.pair_by == "tissue":
+        raise ValueError("--pair-by tissue pairs slides with profiles; give --slides, or leave it out.")
+    if options.all_in is not None and extend is not None:
+        raise ValueError("--all-in puts everybody into one split, and --extend keeps everybody's; give one of them.")
     existing = read_cohort(extend) if extend else None
-    profiles, images, notes = _read(samples, slides, options)
+    ids = _expression_ids(options)
+    profiles, images, notes = _read(samples, slides, options, ids)
     source, reason = options.source, f"--source {options.source}"
     if source == "auto":
         source, reason = _recognise(profiles, images, options)
     if options.expression is not None:
-        profiles = _in_expression(profiles, options.expression, source, notes)
+        profiles = _in_expression(profiles, options.expression, ids, source, notes)
     place_name = "place"
     if source == "gtex":
         profiles, images = gtex.prepare_samples(profiles, notes), gtex.prepare_slides(images, notes)
@@ -89,20 +106,28 @@ def make_cohort_table(
         profiles = tcga.prepare_samples(profiles, types, options.all_aliquots, chosen, notes)
         images = tcga.prepare_slides(images, options.tcga_slides, types, notes)
         place_name = tcga.PLACE
-    else:
+    elif slides is not None:
         _need_donor_and_tissue(slides, images)
+    if (profiles["donor"] == profiles["sample"]).all():
+        notes.append("No donor is known beside the sample: each sample counts as a donor of its own.")
     for what, left, path in (("sample", profiles, samples), ("slide", images, slides)):
-        if left.empty:
+        if left.empty and path is not None:
             raise ValueError(f"No {what} of {path} is left: {' '.join(notes)}")
-    if options.pair_by == "tissue":
-        rule = "each image donor goes with a profile of its tissue"
-    elif source == "table":
-        rule = "a slide goes with the profile " + ("that its table names" if "sample" in images else "of its donor")
-        rule += "" if "sample" in images else " and tissue"
-    else:
-        rule = f"a slide goes with the RNA profile of its donor and {place_name}"
-    cohort, more = build_cohort(profiles, images, options.pair_by, options.seed, existing, place_name, options.tissues)
+    cohort, more = build_cohort(
+        profiles,
+        images,
+        options.pair_by,
+        options.seed,
+        existing,
+        place_name,
+        options.tissues,
+        split_by=options.split_by,
+        all_in=options.all_in,
+    )
+    rule = _rule(source, options, images, place_name) if slides is not None else "profiles without slides"
     lines = [f"Rule {source} ({reason}): {rule}.", *notes, *more]
+    if options.split_by == "sample":
+        lines.append(OPTIMISTIC)
     text = cohort.to_csv(index=False)
     if out.is_file() and out.read_text(encoding="utf-8") == text:
         return [*lines, f"{out} is up to date."]
@@ -112,27 +137,46 @@ def make_cohort_table(
     return [*lines, f"{out}: {describe(cohort)}"]
 
 
+def _rule(source: str, options: CohortOptions, images: pd.DataFrame, place_name: str) -> str:
+    if options.pair_by == "tissue":
+        return "each image donor goes with a profile of its tissue"
+    if source != "table":
+        return f"a slide goes with the RNA profile of its donor and {place_name}"
+    return "a slide goes with the profile " + (
+        "that its table names" if "sample" in images else "of its donor and tissue"
+    )
+
+
+def _expression_ids(options: CohortOptions) -> list[str]:
+    if options.expression is None:
+        return []
+    return expression_samples(options.expression, options.rows, options.columns.get("sample"))
+
+
 def _read(
-    samples: Path | str, slides: Path | str, options: CohortOptions
+    samples: Path | str, slides: Path | str | None, options: CohortOptions, expression: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Both tables, each with those of the named columns that it has, and notes."""
-    headers = {path: _header(path) for path in (samples, slides)}
+    paths = [path for path in (samples, slides) if path is not None]
+    headers = {path: sample_columns(path) for path in paths}
     given = {ours: column for ours, column in options.columns.items() if column}
     options_of = [(column, f"--{ours}-column") for ours, column in given.items()]
     for column, option in [*options_of, *((column, "--keep") for column in options.keep)]:
         if all(column not in header for header in headers.values()):
+            if len(paths) == 1:
+                raise ValueError(f"{samples} has no column {column} ({option}).")
             raise ValueError(f"Neither {samples} nor {slides} has the column {column} ({option}).")
     own = {
         path: {ours: column for ours, column in given.items() if column in header} for path, header in headers.items()
     }
     notes: list[str] = []
-    profiles = read_samples(samples, own[samples], keep=options.keep, tissue=options.tissue, notes=notes)
+    profiles = read_samples(
+        samples, own[samples], keep=options.keep, tissue=options.tissue, notes=notes, expression=expression
+    )
+    if slides is None:
+        return profiles, pd.DataFrame(columns=["slide", "donor", "tissue", "site"], dtype=str), notes
     images = read_slides(slides, own[slides], keep=("mpp", *options.keep), notes=notes)
     return profiles, images, notes
-
-
-def _header(path: Path | str) -> list[str]:
-    return [] if Path(path).is_dir() or str(path).lower().endswith((".gct", ".gct.gz")) else column_names(path)
 
 
 def _recognise(profiles: pd.DataFrame, images: pd.DataFrame, options: CohortOptions) -> tuple[str, str]:
@@ -148,7 +192,7 @@ def _recognise(profiles: pd.DataFrame, images: pd.DataFrame, options: CohortOpti
         ("gtex", gtex.is_id(images["slide"]), gtex.is_id(barcodes)),
         ("tcga", tcga.is_slide(images["slide"]), tcga.is_sample(barcodes)),
     ):
-        if of_slide.all() and of_sample.any():
+        if of_slide.all() and (of_sample.any() if len(images) else of_sample.all()):
             return source, "told by the ids"
     return "table", "the ids aren't all GTEx's or TCGA's"
 
@@ -158,7 +202,7 @@ def _need_donor_and_tissue(path: Path | str, images: pd.DataFrame) -> None:
     if "sample" in images or not missing:
         return
     if not Path(path).is_dir() and "donor" in images:
-        raise ValueError(f"{path} has no column tissue; it has {first_few(_header(path), 8)}.")
+        raise ValueError(f"{path} has no column tissue; it has {first_few(sample_columns(path), 8)}.")
     other = images.loc[~(gtex.is_id(images["slide"]) | tcga.is_slide(images["slide"])), "slide"]
     named = "the samples aren't"
     if len(other):
@@ -169,9 +213,10 @@ def _need_donor_and_tissue(path: Path | str, images: pd.DataFrame) -> None:
     )
 
 
-def _in_expression(profiles: pd.DataFrame, expression: Path, source: str, notes: list[str]) -> pd.DataFrame:
-    """The profiles that an expression table holds."""
-    ids = expression_samples(expression)
+def _in_expression(
+    profiles: pd.DataFrame, expression: Path, ids: list[str], source: str, notes: list[str]
+) -> pd.DataFrame:
+    """The profiles that an expression table, with samples `ids`, holds."""
     here = profiles["sample"].isin(ids)
     if not here.any() and source == "tcga":
         matched = tcga.match_expression(profiles, ids)

@@ -8,6 +8,7 @@ import pandas as pd
 from rnagan import rng
 from rnagan.cohort.splits import assign_splits
 from rnagan.cohort.table import COLUMNS, check_cohort
+from rnagan.cohort.table import split_by as split_by_of
 from rnagan.tables import first_few
 
 
@@ -19,6 +20,8 @@ def build_cohort(
     existing: pd.DataFrame | None = None,
     place_name: str = "place",
     tissues: Collection[str] = (),
+    split_by: str = "donor",
+    all_in: str | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Pair profiles with slides and split by donor; returns the cohort table and notes for the user.
 
@@ -30,9 +33,12 @@ def build_cohort(
     from different people. Of several profiles that fit, one of `existing` is taken, else the first.
     `tissues`: only these are kept, whatever their case; all if empty.
     All pairs of `existing` and the splits of its donors stay, and its samples and slides that are not given are kept.
+    `split_by` sample: samples are dealt instead of donors, and the column `split_by` says so; `all_in`: one split.
     """
     notes: list[str] = []
-    if pair_by == "tissue":
+    if slides.empty:
+        pairs = pd.DataFrame({"sample": [], "slide": [], "site": []}, dtype=str)
+    elif pair_by == "tissue":
         pairs = _pair_by_tissue(samples, slides, seed, existing, notes)
     elif "place" in samples and "place" in slides:
         pairs = _pair_by_place(samples, slides, existing, place_name, notes)
@@ -45,15 +51,23 @@ def build_cohort(
         cohort = _of_tissues(cohort, tissues, notes)
     kept: dict[str, str] = {}
     if existing is not None:
-        kept = dict(zip(existing["donor"], existing["split"], strict=True))
+        before = split_by_of(existing)
+        if before != split_by:
+            raise ValueError(
+                f"The earlier table (--extend) was split by {before}; go on with --split-by {before}, or begin anew."
+            )
+        kept = dict(zip(existing[split_by], existing["split"], strict=True))
         cohort = _with_existing_rows(cohort, existing)
-    of_donor = {str(donor): set(group) for donor, group in cohort.groupby("donor")["tissue"]}
-    cohort["split"] = cohort["donor"].map(assign_splits(of_donor, seed=seed, existing=kept))
+    tissues_of = {str(one): set(group) for one, group in cohort.groupby(split_by)["tissue"]}
+    splits = dict.fromkeys(tissues_of, all_in) if all_in else assign_splits(tissues_of, seed=seed, existing=kept)
+    cohort["split"] = cohort[split_by].map(splits)
+    if split_by == "sample":
+        cohort["split_by"] = split_by
     cohort = cohort[[*COLUMNS, *(column for column in cohort if column not in COLUMNS)]]
     cohort = cohort.sort_values(["sample", "slide"], ignore_index=True)
     check_cohort(cohort)
     without = cohort.loc[cohort["slide"] == "", "sample"].unique()
-    if len(without):
+    if len(without) and not slides.empty:
         notes.append(f"{len(without):,} profiles have no slide and are kept for the VAE: {first_few(without)}.")
     return cohort, notes
 

@@ -1,19 +1,20 @@
 """Samples and slides as they come, in tables and folders, as columns of one name.
 
 Recognised beside our own columns: GTEx's SampleAttributesDS.txt (SAMPID, SMTSD or SMTS, SMCENTER, SMAFRZE), GTEx's list
-of histology images (Tissue Sample ID, Tissue, Subject ID) and the article's (wsi_file_name), and the GDC's sample
-sheets (gdc_sample_sheet.*.tsv: File Name, Data Type, Project ID, Case ID, Sample ID, Sample Type).
+of histology images (Tissue Sample ID, Tissue, Subject ID) and the article's (wsi_file_name), the GDC's sample sheets
+(gdc_sample_sheet.*.tsv: File Name, Data Type, Project ID, Case ID, Sample ID, Sample Type), and GEO's series matrices.
 """
 
-import csv
-import gzip
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from rnagan.cohort.geo import NAMES, is_series_matrix, read_series_matrix
 from rnagan.cohort.names import find_slides, shard_name, slide_of
-from rnagan.tables import UNREADABLE, column_names, first_few, need_columns, read_table
+from rnagan.expression.layout import GENE_WORDS
+from rnagan.expression.tables import table_samples
+from rnagan.tables import column_names, first_few, need_columns, read_table
 
 _SAMPLE_COLUMNS = {
     "sample": ("sample", "SAMPID", "Sample ID"),
@@ -22,6 +23,12 @@ _SAMPLE_COLUMNS = {
     "site": ("site", "SMCENTER"),
     "barcode": ("Sample ID",),
 }
+_GEO_COLUMNS = {
+    "sample": NAMES,
+    "donor": ("donor", "donor id", "subject", "subject id", "individual", "patient", "patient id"),
+    "tissue": ("tissue",),
+    "site": ("site",),
+}
 _SLIDE_COLUMNS = {
     "slide": ("slide", "wsi_file_name", "Tissue Sample ID", "File Name"),
     "donor": ("donor", "Subject ID", "Case ID"),
@@ -29,6 +36,7 @@ _SLIDE_COLUMNS = {
     "site": ("site",),
     "sample": ("sample",),
 }
+_GENE_COLUMNS = ("", "unnamed: 0", *GENE_WORDS)  # first columns of expression whose rows are genes
 # Columns that say what a row is, and the one value that is wanted in each.
 _WANTED_SAMPLES = {"SMAFRZE": "RNASEQ", "Data Type": "Gene Expression Quantification"}
 _WANTED_SLIDES = {"Data Type": "Slide Image"}
@@ -42,18 +50,22 @@ def read_samples(
     keep: Sequence[str] = (),
     tissue: str = "",
     notes: list[str] | None = None,
+    expression: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The profiles of an attribute or expression table: sample, donor, tissue, site and those of `keep`, as strings.
 
     `columns` names columns that are called otherwise; `tissue` stands in for a tissue column. Only RNA samples of
     GTEx's SMAFRZE and gene expression of a GDC sheet are taken; what is left out is added to `notes`. GTEx sample ids
     are recognised: their first two fields are the donor. Without a donor column each sample is its own donor. A GDC
-    sheet whose samples aren't called by their barcode gives it as `barcode`. Only these columns are read, however wide
-    the table is; of a GCT only its header.
+    sheet whose samples aren't called by their barcode gives it as `barcode`. In a series matrix of GEO a sample is
+    called as in `expression`, by accession or by title. Only these columns are read, however wide the table is; of
+    expression whose rows are genes only the samples' names.
     """
     notes = [] if notes is None else notes
-    if _kind(path) == "gct":
-        found, samples = {"sample": "SAMPID"}, pd.DataFrame({"sample": expression_samples(path)})
+    if is_series_matrix(path):
+        found, samples = _read_geo(path, dict(columns or {}), keep, expression, notes)
+    elif only_expression(path, (columns or {}).get("sample")):
+        found, samples = {"sample": ""}, pd.DataFrame({"sample": expression_samples(path)})
     else:
         found, samples = _read(path, columns or {}, _SAMPLE_COLUMNS, ("sample",), keep)
     if "tissue" not in samples and not tissue:
@@ -116,36 +128,46 @@ def read_slides(
     return slides.assign(site=slides.get("site", "")).reset_index(drop=True)
 
 
-def expression_samples(path: Path | str) -> list[str]:
-    """The samples of an expression table without its values: line 3 of a GCT, the first column of a CSV or TSV."""
-    path, kind = Path(path), _kind(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"The expression table {path} does not exist.")
-    if kind not in ("gct", "csv", "tsv", "txt"):
-        raise ValueError(f"{path} ends in none of .gct, .csv, .tsv, .txt (or these with .gz); rename or convert it.")
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as handle:
-            if kind == "gct":
-                lines = [handle.readline().rstrip("\r\n") for _ in range(3)]
-                head = lines[2].split("\t")
-                if not lines[0].startswith("#1.") or head[:2] != ["Name", "Description"]:
-                    raise ValueError("line 1 must be #1.2 and line 3 start with Name and Description")
-                return head[2:]
-            handle.readline()
-            separator = "," if kind == "csv" else "\t"
-            return [_first_field(line, separator) for line in handle if line.strip()]
-    except UNREADABLE as error:
-        raise ValueError(f"The samples of {path} can't be read ({error}).".replace("\n", " ")) from None
+def expression_samples(path: Path | str, rows: str | None = None, sample_column: str | None = None) -> list[str]:
+    """The samples of an expression table without its values (`rnagan.expression.layout` has the rule for its rows)."""
+    return table_samples(path, rows, sample_column or "sample")
 
 
-def _first_field(line: str, separator: str) -> str:
-    start = line[:1000]  # a line may hold half a million bytes
-    return next(csv.reader([start], delimiter=separator))[0].strip() if '"' in start else start.partition(separator)[0]
+def only_expression(path: Path | str, sample_column: str | None = None) -> bool:
+    """Whether a table has no column that names samples, since its columns are the samples, or is in a binary format."""
+    if _kind(path) in ("gct", "parquet", "h5ad"):
+        return True
+    names = column_names(path)
+    known = (*_SAMPLE_COLUMNS["sample"], sample_column)
+    return not any(name in known for name in names) and bool(names) and names[0].casefold() in _GENE_COLUMNS
+
+
+def sample_columns(path: Path | str) -> list[str]:
+    """The columns of a table of samples or slides; none of a folder, and of expression that has none."""
+    if Path(path).is_dir():
+        return []
+    if is_series_matrix(path):
+        return list(read_series_matrix(path))
+    return [] if _kind(path) in ("gct", "parquet", "h5ad") else column_names(path)
 
 
 def _kind(path: Path | str) -> str:
     return Path(path).name.lower().removesuffix(".gz").rpartition(".")[2]
+
+
+def _read_geo(
+    path: Path | str, given: dict[str, str], keep: Iterable[str], expression: Sequence[str], notes: list[str]
+) -> tuple[dict[str, str], pd.DataFrame]:
+    table = read_series_matrix(path)
+    ids = set(expression)
+    hits = {name: int(table[name].isin(ids).sum()) for name in NAMES if name in table}
+    if not given.get("sample"):
+        given["sample"] = max(hits, key=hits.__getitem__)
+        why = "as in the expression table" if any(hits.values()) else "--sample-column title or --expression changes it"
+        notes.append(f"{path}: samples are called by their {given['sample']} ({why}).")
+    found = _find_columns(list(table), given, path, _GEO_COLUMNS, ("sample",))
+    renamed = pd.DataFrame({ours: table[column] for ours, column in found.items()})
+    return found, renamed.assign(**{column: table[column] for column in keep if column in table})
 
 
 def _read(

@@ -9,6 +9,11 @@ from rnagan.tables import first_few, need_columns, read_table
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("sample", "donor", "tissue", "split", "slide", "site")
+SPLIT_BY = ("donor", "sample")
+OPTIMISTIC = (
+    "Split by sample, as the article did: samples of one donor are in several splits, so all scores are optimistic; "
+    "people who were never seen are told only by a split by donor."
+)
 
 
 def read_cohort(path: Path | str) -> pd.DataFrame:
@@ -20,7 +25,11 @@ def read_cohort(path: Path | str) -> pd.DataFrame:
 
 
 def check_cohort(cohort: pd.DataFrame, name: str = "The cohort table") -> None:
-    """Refuse rows without sample or donor, unknown splits, repeated pairs, and whatever lies in two splits."""
+    """Refuse rows without sample or donor, unknown splits, repeated pairs, and whatever lies in two splits.
+
+    A donor may be in two splits only where every row says `sample` in the column `split_by`.
+    """
+    apart = ["slide", "image_donor", "sample" if split_by(cohort, name) == "sample" else "donor"]
     for column in ("sample", "donor"):
         if (cohort[column] == "").any():
             raise ValueError(f"{name} has rows without a {column} (line {int((cohort[column] == '').argmax()) + 2}).")
@@ -32,22 +41,41 @@ def check_cohort(cohort: pd.DataFrame, name: str = "The cohort table") -> None:
         row = repeated.iloc[0]
         slide = row["slide"] or "(none)"
         raise ValueError(f"{name} has sample {row['sample']} with slide {slide} twice; keep one row.")
-    for column in ("donor", "slide", "image_donor"):
+    for column in apart:
         if column in cohort:
-            splits = cohort[cohort[column] != ""].groupby(column)["split"].nunique()
-            if (splits > 1).any():
-                raise ValueError(
-                    f"{name} has a {column} in two splits ({first_few(splits.index[splits > 1])}); "
-                    "training would see what it is tested on."
-                )
+            refuse_leakage(cohort, column, name)
     for slide in cohort["slide"]:
         if slide:
             check_shard_name(slide)
 
 
+def split_by(cohort: pd.DataFrame, name: str = "The cohort table") -> str:
+    """`donor`, or `sample` where the column `split_by` says so in every row."""
+    if "split_by" not in cohort:
+        return "donor"
+    said = sorted(set(cohort["split_by"]))
+    if len(said) != 1 or said[0] not in SPLIT_BY:
+        raise ValueError(
+            f"{name} has {first_few(map(repr, said))} in the column split_by; it must be donor or sample, in every row."
+        )
+    return said[0]
+
+
+def refuse_leakage(table: pd.DataFrame, column: str, name: str) -> None:
+    """Refuse a table in which a donor, slide or other value of `column` is in two splits; `name` is the file's."""
+    splits = table[table[column] != ""].groupby(column)["split"].nunique()
+    if (splits > 1).any():
+        raise ValueError(
+            f"{name} has a {column} in two splits ({first_few(splits.index[splits > 1])}); "
+            "training would see what it is tested on."
+        )
+
+
 def describe(cohort: pd.DataFrame) -> str:
-    """Profiles, slides and donors, and donors of each split, in one line."""
-    donors = cohort.drop_duplicates("donor")["split"].value_counts()
-    slides = cohort.loc[cohort["slide"] != "", "slide"].nunique()
-    in_splits = ", ".join(f"{donors.get(split, 0):,} {split}" for split in SPLITS)
-    return f"{cohort['sample'].nunique():,} profiles, {slides:,} slides, {donors.sum():,} donors ({in_splits})."
+    """Profiles, slides and donors, and donors (or samples, if split by those) of each split, in one line."""
+    unit = split_by(cohort)
+    units = cohort.drop_duplicates(unit)["split"].value_counts()
+    slides, donors = cohort.loc[cohort["slide"] != "", "slide"].nunique(), cohort["donor"].nunique()
+    in_splits = ", ".join(f"{units.get(split, 0):,} {split}" for split in SPLITS)
+    what = f"samples by split: {in_splits}" if unit == "sample" else in_splits
+    return f"{cohort['sample'].nunique():,} profiles, {slides:,} slides, {donors:,} donors ({what})."

@@ -1,11 +1,9 @@
 """Gene names: one id a gene, however a table or a list spells it."""
 
-import csv
 import dataclasses
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +32,7 @@ def clean_genes(names: Sequence[str], source: str) -> CleanGenes:
     Entrez ids pass as they are. `source` names the file in errors.
     """
     bare = [name.strip().removeprefix(_LIST_PREFIX) for name in names]
-    kept = [i for i, name in enumerate(bare) if not _PAR_Y.fullmatch(name)]
+    kept = [i for i, name in enumerate(bare) if not is_par_y(name)]
     ids = [gene_id(bare[i]) for i in kept]
     twice = [gene for gene, count in Counter(ids).items() if count > 1]
     if twice:
@@ -53,16 +51,14 @@ def gene_id(name: str) -> str:
     return match.group(1) if match else name
 
 
-def read_gene_list(path: Path | str) -> CleanGenes:
-    """Gene ids in the first column of a CSV file with a header line."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"The gene list {path} does not exist.")
-    with open(path, newline="", encoding="utf-8") as handle:
-        rows = [row for row in csv.reader(handle) if row]
-    if len(rows) < 2:
-        raise ValueError(f"The gene list {path} is empty; it needs a header line and one gene id a line.")
-    return clean_genes([row[0] for row in rows[1:]], str(path))
+def bare_id(name: str) -> str:
+    """An id as `clean_genes` spells it: without spaces, prefix and version."""
+    return gene_id(name.strip().removeprefix(_LIST_PREFIX))
+
+
+def is_par_y(name: str) -> bool:
+    """Whether a gene is the Y copy of a pseudoautosomal gene."""
+    return _PAR_Y.fullmatch(name.strip().removeprefix(_LIST_PREFIX)) is not None
 
 
 def positions(genes: Sequence[str], wanted: Sequence[str]) -> NDArray[np.intp]:

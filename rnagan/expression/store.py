@@ -1,14 +1,18 @@
 """The expression file of a cohort: an AnnData .h5ad with donor, tissue and split of every profile."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from rnagan.cohort.table import refuse_leakage
 from rnagan.files import atomic_path
 
 OBS_COLUMNS = ("donor", "tissue", "split")
@@ -16,42 +20,110 @@ OBS_COLUMNS = ("donor", "tissue", "split")
 
 @dataclasses.dataclass(frozen=True)
 class Expression:
-    """Profiles of a cohort: `values` float32 (samples, genes) in `units`; `obs` has OBS_COLUMNS by sample."""
+    """Profiles of a cohort: `values` float32 (samples, genes) in `units`; `obs` has OBS_COLUMNS by sample.
+
+    `split_by`: donor; or sample, if it was asked for that a donor's samples may be in several splits.
+    """
 
     values: NDArray[np.float32]
     obs: pd.DataFrame
     genes: list[str]
     symbols: list[str]
     units: str
+    split_by: str = "donor"
 
     def split(self, name: str) -> NDArray[np.float32]:
         """The profiles of one split (train, validation or test)."""
         return self.values[(self.obs["split"] == name).to_numpy()]
 
 
+class StoredExpression:
+    """An expression file whose profiles stay on disk: `obs`, `genes`, `symbols`, `units` and `split_by` as in
+    `Expression`, and `rows` reads the profiles that are asked for. Use it in a `with` block, or close it."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._data = _open(self.path, backed=True)
+        try:
+            self.obs, self.genes, self.symbols, self.units, self.split_by = _checked(self._data, self.path)
+        except ValueError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._data.file.close()
+
+    def split(self, name: str) -> NDArray[np.intp]:
+        """Indices of the profiles of one split (train, validation or test)."""
+        return np.flatnonzero(self.obs["split"] == name)
+
+    def rows(self, indices: ArrayLike) -> NDArray[np.float32]:
+        """float32 (len(indices), genes): these profiles, in this order; an index may come twice."""
+        wanted, place = np.unique(np.asarray(indices, dtype=np.intp), return_inverse=True)
+        if len(wanted) and not (wanted[0] >= 0 and wanted[-1] < len(self)):
+            raise IndexError(f"{self.path} has {len(self):,} profiles, none of number {wanted[[0, -1]].tolist()}.")
+        x = self._data.X
+        if isinstance(x, h5py.Dataset):  # one read for each run of neighbours: h5py's own lists of rows are slow
+            found = np.empty((len(wanted), len(self.genes)), np.float32)
+            starts = np.flatnonzero(np.diff(wanted, prepend=-2) != 1)
+            for start, end in zip(starts, [*starts[1:], len(wanted)], strict=True):
+                found[start:end] = x[wanted[start] : wanted[start] + end - start]
+        else:
+            found = dense(x[wanted]) if len(wanted) else np.empty((0, len(self.genes)), np.float32)
+        if not np.isfinite(found).all():
+            raise _not_finite(self.path)
+        return found if np.array_equal(place, np.arange(len(wanted))) else found[place]
+
+    def blocks(self, indices: ArrayLike, size: int = 256) -> Iterator[NDArray[np.float32]]:
+        """`rows` of these profiles, `size` at a time."""
+        wanted = np.asarray(indices, dtype=np.intp)
+        for start in range(0, len(wanted), size):
+            yield self.rows(wanted[start : start + size])
+
+
 def write_expression(path: Path | str, expression: Expression, inputs: str) -> None:
     """Write an .h5ad by rename; `inputs` is the digest of what it was made from."""
-    var = pd.DataFrame({"symbol": expression.symbols}, index=pd.Index(expression.genes, name="gene"))
     data = anndata.AnnData(
-        X=expression.values, obs=expression.obs, var=var, uns={"units": expression.units, "inputs": inputs}
+        X=expression.values,
+        obs=expression.obs,
+        var=var_table(expression.genes, expression.symbols),
+        uns={"units": expression.units, "inputs": inputs, "split_by": expression.split_by},
     )
     with atomic_path(path) as temporary:
         data.write_h5ad(temporary)
 
 
+def var_table(genes: list[str], symbols: list[str]) -> pd.DataFrame:
+    """The genes' table of an expression file."""
+    return pd.DataFrame({"symbol": symbols}, index=pd.Index(genes, name="gene"))
+
+
+def open_expression(path: Path | str) -> StoredExpression:
+    """Open an expression file without reading its profiles; raises as `read_expression`."""
+    return StoredExpression(path)
+
+
 def read_expression(path: Path | str) -> Expression:
-    """Read an .h5ad that `write_expression` made; raises with its name on anything else."""
+    """Read an .h5ad that shards/build_expression.py made; raises with its name on anything else, on values that are not
+    finite, and on a donor in two splits where the file doesn't say that it was split by sample."""
     data = _open(Path(path), backed=False)
-    missing = [name for name in OBS_COLUMNS if name not in data.obs.columns]
-    if missing or "units" not in data.uns:
-        lacks = f"the obs column {missing[0]}" if missing else "uns['units']"
-        raise ValueError(f"{path} lacks {lacks}; make it with shards/build_expression.py.")
-    symbols = data.var["symbol"].astype(str).tolist() if "symbol" in data.var else [""] * data.n_vars
+    obs, genes, symbols, units, split_by = _checked(data, Path(path))
     values = dense(data.X)
     if not np.isfinite(values).all():
-        raise ValueError(f"{path} holds values that are not finite; make it with shards/build_expression.py.")
-    obs = data.obs[list(OBS_COLUMNS)].astype(str)
-    return Expression(values, obs, data.var_names.tolist(), symbols, str(data.uns["units"]))
+        raise _not_finite(path)
+    return Expression(values, obs, genes, symbols, units, split_by)
 
 
 def open_profiles(path: Path | str) -> anndata.AnnData:
@@ -74,6 +146,19 @@ def inputs_digest(path: Path | str) -> str | None:
     return str(digest)
 
 
+def _checked(data: anndata.AnnData, path: Path) -> tuple[pd.DataFrame, list[str], list[str], str, str]:
+    """obs, genes, symbols, units and split_by of an expression file."""
+    missing = [name for name in OBS_COLUMNS if name not in data.obs.columns]
+    if missing or "units" not in data.uns:
+        lacks = f"the obs column {missing[0]}" if missing else "uns['units']"
+        raise ValueError(f"{path} lacks {lacks}; make it with shards/build_expression.py.")
+    obs, split_by = data.obs[list(OBS_COLUMNS)].astype(str), str(data.uns.get("split_by", "donor"))
+    if split_by != "sample":
+        refuse_leakage(obs, "donor", str(path))
+    symbols = data.var["symbol"].astype(str).tolist() if "symbol" in data.var else [""] * data.n_vars
+    return obs, data.var_names.tolist(), symbols, str(data.uns["units"]), split_by
+
+
 def _open(path: Path, *, backed: bool) -> anndata.AnnData:
     if not path.is_file():
         raise FileNotFoundError(f"The expression file {path} does not exist; make it with shards/build_expression.py.")
@@ -81,6 +166,10 @@ def _open(path: Path, *, backed: bool) -> anndata.AnnData:
         return anndata.read_h5ad(path, backed="r" if backed else None)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None
+
+
+def _not_finite(path: Path | str) -> ValueError:
+    return ValueError(f"{path} holds values that are not finite; make it with shards/build_expression.py.")
 
 
 def check_same_splits(cohort: pd.DataFrame, expression: Expression, cohort_path: Path, expression_path: Path) -> None:

@@ -1,24 +1,20 @@
-"""Expression tables as they come: GCT 1.2, or CSV/TSV with a row a sample; plain or gzipped."""
+"""Expression tables as they come: GCT 1.2 and 1.3, CSV, TSV or TXT (plain or gzipped), Parquet, AnnData."""
 
-import contextlib
-import csv
 import dataclasses
-import gzip
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from rnagan.expression.frames import open_frame
 from rnagan.expression.genes import clean_genes, count_and_names
-from rnagan.tables import UNREADABLE
+from rnagan.expression.layout import read_layout, table_kind, text_samples
+from rnagan.expression.numbers import Block, text_blocks
+from rnagan.expression.units import UNITS, ValueRange, check_units, refuse_impossible, units_of
 
-UNITS = ("tpm", "counts", "log2")
-_LOG2_REACHES = 25.0  # the highest TPM of a gene is about 2**20, the highest count about 2**24
-_LOG2_NEVER = 40.0
+__all__ = ["UNITS", "ExpressionTable", "TableSource", "detect_units", "open_table", "read_table", "table_samples"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,131 +30,148 @@ class ExpressionTable:
     par_y_dropped: int
 
 
-def read_table(path: Path | str, units: str | None = None, sample_column: str = "sample") -> ExpressionTable:
-    """Read an expression table by its ending: .gct, .csv, .tsv or .txt, each also with .gz.
+@dataclasses.dataclass
+class TableSource:
+    """An opened table whose rows are yet to be read: `names` across, `symbols` of those where they are genes.
 
-    GCT 1.2 has a row a gene (Name, Description, then samples); CSV and TSV a row a sample (`sample_column`, perhaps
-    tissue, then genes). `units` says what the values are; without it `detect_units` does. Raises with the file's name
-    on a missing or damaged file, an unknown ending, missing columns, values that are no numbers, NaN, or values the
-    units can't have.
+    `why` says what decided that the rows are samples or genes, `ignored` names columns of text that are left out,
+    `units_said` is the file's own word for its units, if any. `seen` grows while the rows are read.
+    """
+
+    path: Path
+    rows_are: str
+    why: str
+    names: list[str]
+    symbols: list[str]
+    ignored: tuple[str, ...]
+    units_said: str | None
+    read: Callable[[], Iterator[Block]]
+    seen: ValueRange = dataclasses.field(default_factory=ValueRange)
+
+    def blocks(self, units: str | None = None) -> Iterator[Block]:
+        """The rows, once, in blocks of some MB. Raises on values that are missing, infinite or impossible in `units`,
+        and on a sample that comes twice."""
+        known: set[str] = set()
+        for block in self.read():
+            self.seen.add(block.values)
+            if not np.isfinite([self.seen.lowest, self.seen.highest]).all():
+                self._refuse_not_finite(block)
+            if units:
+                refuse_impossible(self.seen, units, self.path)
+            if self.rows_are == "samples":
+                refuse_repeated([*block.labels, *known.intersection(block.labels)], self.path)
+                known.update(block.labels)
+            yield block
+
+    def units(self, declared: str | None) -> tuple[str, str]:
+        """Units and who says so, after the last block: declared, else the file's own word, else the rule's."""
+        if declared:
+            units, source = declared, "as declared"
+        elif self.units_said in UNITS:
+            units, source = str(self.units_said), "as the file says"
+        else:
+            units, source = units_of(self.seen)
+        refuse_impossible(self.seen, units, self.path)
+        return units, source
+
+    def _refuse_not_finite(self, block: Block) -> None:
+        row, column = np.argwhere(~np.isfinite(block.values))[0]
+        sample, gene = block.labels[row], self.names[column]
+        if self.rows_are == "genes":
+            sample, gene = gene, sample
+        raise ValueError(
+            f"{self.path} holds values that are missing or not finite, the first for sample {sample} and gene {gene}; "
+            "fill them in or leave the gene out."
+        )
+
+
+def open_table(path: Path | str, rows: str | None = None, sample_column: str = "sample") -> TableSource:
+    """Open an expression table by its ending; `layout` has the rule for what its rows are, unless `rows` says it.
+
+    Raises `FileNotFoundError` or `ValueError` with the file's name.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"The expression table {path} does not exist.")
-    kind = path.name.lower().removesuffix(".gz").rsplit(".", 1)[-1]
-    if kind == "gct":
-        values, samples, names, symbols = _read_gct(path)
-    elif kind in ("csv", "tsv", "txt"):
-        values, samples, names, symbols = _read_rows_of_samples(path, "," if kind == "csv" else "\t", sample_column)
+    if table_kind(path) in ("parquet", "h5ad"):
+        frame = open_frame(path, rows, sample_column)
+        told = frame.rows_are, frame.why, frame.names, frame.symbols, frame.ignored, frame.units
+        source = TableSource(path, *told, frame.blocks)
     else:
-        raise ValueError(f"{path} ends in none of .gct, .csv, .tsv, .txt (or these with .gz); rename or convert it.")
-    _refuse_repeated_samples(samples, path)
+        layout = read_layout(path, rows, sample_column)
+        told = layout.rows_are, layout.why, layout.names, [""] * len(layout.names), layout.ignored, None
+        source = TableSource(path, *told, lambda: text_blocks(path, layout))
+    if source.rows_are == "genes":
+        refuse_repeated(source.names, path)
+    return source
+
+
+def table_samples(path: Path | str, rows: str | None = None, sample_column: str = "sample") -> list[str]:
+    """The samples of an expression table, without reading its values."""
+    path = Path(path)
+    if table_kind(path) in ("parquet", "h5ad"):
+        frame = open_frame(path, rows, sample_column)
+        return frame.labels if frame.rows_are == "samples" else frame.names
+    return text_samples(path, read_layout(path, rows, sample_column))
+
+
+def read_table(
+    path: Path | str, units: str | None = None, sample_column: str = "sample", rows: str | None = None
+) -> ExpressionTable:
+    """Read a whole table: .gct, .csv, .tsv, .txt (each also with .gz), .parquet or .h5ad, either way round.
+
+    `units` says what the values are; without it `units_of` does. `rows` (samples or genes) and `sample_column` help to
+    tell what the rows are. Raises with the file's name on a missing or damaged file, an unknown ending, values that are
+    no numbers, NaN, or values the units can't have.
+    """
+    check_units(units)
+    source = open_table(path, rows, sample_column)
+    labels: list[str] = []
+    row_symbols: list[str] = []
+    parts: list[NDArray[np.float32]] = []
+    for block in source.blocks():
+        labels += block.labels
+        row_symbols += block.symbols
+        parts.append(block.values)
+    samples, names, symbols = labels, source.names, source.symbols
+    if source.rows_are == "genes":
+        samples, names, symbols = source.names, labels, row_symbols
     clean = clean_genes(names, str(path))
     if not samples or not clean.ids:
         raise ValueError(f"{path} holds {len(samples)} samples and {len(clean.ids)} genes; it needs some of both.")
-    values = np.ascontiguousarray(values[:, clean.kept])
-    _refuse_not_finite(values, samples, clean.ids, path)
-    chosen, source = (units, "as declared") if units else detect_units(values)
-    _refuse_impossible(values, chosen, path)
-    return ExpressionTable(
-        values, samples, clean.ids, [symbols[i] for i in clean.kept], chosen, source, clean.par_y_dropped
-    )
+    chosen, told_by = source.units(units)
+    values = _samples_by_genes(parts, source.rows_are == "genes", len(samples), len(names))
+    if len(clean.ids) < len(names):
+        values = np.ascontiguousarray(values[:, clean.kept])
+    symbols = [symbols[i] for i in clean.kept]
+    return ExpressionTable(values, samples, clean.ids, symbols, chosen, told_by, clean.par_y_dropped)
 
 
 def detect_units(values: NDArray[np.float32]) -> tuple[str, str]:
-    """Units and the reason: negative → log2; whole numbers → counts; nothing above 25 → log2; else tpm."""
-    if values.min() < 0:
-        return "log2", "it holds negative values"
-    if np.array_equal(values, np.floor(values)):
-        return "counts", "all values are whole numbers"
-    if values.max() < _LOG2_REACHES:
-        return "log2", f"no value reaches {_LOG2_REACHES:g}"
-    return "tpm", f"values are fractions and reach {values.max():,.0f}"
+    """Units of an array and the reason (`units_of`)."""
+    seen = ValueRange()
+    seen.add(values)
+    return units_of(seen)
 
 
-def _read_gct(path: Path) -> tuple[NDArray[np.float32], list[str], list[str], list[str]]:
-    with _open_text(path) as handle:
-        version = handle.readline().strip()
-        handle.readline()
-        header = handle.readline().rstrip("\r\n").split("\t")
-    if version != "#1.2" or header[:2] != ["Name", "Description"]:
-        raise ValueError(f"{path} is not GCT 1.2: line 1 must be #1.2 and line 3 start with Name and Description.")
-    frame = _read_cells(path, "\t", skip=3, width=len(header), text_columns=2)
-    values = frame.iloc[:, 2:].to_numpy(np.float32).T
-    return values, header[2:], frame[0].tolist(), frame[1].tolist()
+def _samples_by_genes(
+    parts: list[NDArray[np.float32]], genes_down: bool, n_samples: int, n_genes: int
+) -> NDArray[np.float32]:
+    """The blocks in one array; each is let go once it is copied."""
+    values = np.empty((n_samples, n_genes), np.float32)
+    place = 0
+    parts.reverse()
+    while parts:
+        part = parts.pop()
+        end = place + len(part)
+        if genes_down:
+            values[:, place:end] = part.T
+        else:
+            values[place:end] = part
+        place = end
+    return values
 
 
-def _read_rows_of_samples(
-    path: Path, separator: str, sample_column: str
-) -> tuple[NDArray[np.float32], list[str], list[str], list[str]]:
-    with _open_text(path) as handle:
-        header = next(csv.reader(handle, delimiter=separator), [])
-    if header[:1] != [sample_column]:
-        raise ValueError(
-            f"{path} must start with a column named {sample_column} (--sample-column names another), then perhaps "
-            "tissue, then one column a gene."
-        )
-    first_gene = 2 if header[1:2] == ["tissue"] else 1
-    frame = _read_cells(path, separator, skip=1, width=len(header), text_columns=first_gene)
-    names = header[first_gene:]
-    return frame.iloc[:, first_gene:].to_numpy(np.float32), frame[0].tolist(), names, [""] * len(names)
-
-
-def _read_cells(path: Path, separator: str, *, skip: int, width: int, text_columns: int) -> pd.DataFrame:
-    # Without pandas' own header, which would rename repeated columns (X, X.1) and so hide them.
-    types = {i: str if i < text_columns else np.float32 for i in range(width)}
-    with _one_sentence(path):
-        return pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            skiprows=skip,
-            names=range(width),
-            dtype=types,
-            index_col=False,
-            keep_default_na=False,
-            na_values={i: ["", "NA", "NaN", "nan"] for i in range(text_columns, width)},
-        )
-
-
-@contextlib.contextmanager
-def _open_text(path: Path) -> Iterator[TextIO]:
-    """The table as text without the byte order mark that Excel writes."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with _one_sentence(path), opened(path, "rt", encoding="utf-8-sig", newline="") as handle:
-        yield handle
-
-
-@contextlib.contextmanager
-def _one_sentence(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UNREADABLE as error:
-        raise ValueError(f"{path} can't be read as a table of numbers ({error}).".replace("\n", " ")) from None
-
-
-def _refuse_repeated_samples(samples: Sequence[str], path: Path) -> None:
+def refuse_repeated(samples: Sequence[str], path: Path) -> None:
+    """Refuse a table that names a sample twice."""
     twice = [sample for sample, count in Counter(samples).items() if count > 1]
     if twice:
         raise ValueError(f"{path} holds {count_and_names(twice, 'sample')} more than once; keep one profile a sample.")
-
-
-def _refuse_not_finite(values: NDArray[np.float32], samples: list[str], genes: list[str], path: Path) -> None:
-    wrong = np.argwhere(~np.isfinite(values))
-    if len(wrong):
-        row, column = wrong[0]
-        raise ValueError(
-            f"{path} holds {len(wrong):,} values that are missing or not finite, the first for sample {samples[row]} "
-            f"and gene {genes[column]}; fill them in or leave the gene out."
-        )
-
-
-def _refuse_impossible(values: NDArray[np.float32], units: str, path: Path) -> None:
-    if units not in UNITS:
-        raise ValueError(f"units must be one of {', '.join(UNITS)}, not {units!r}.")
-    if units == "log2" and values.max() > _LOG2_NEVER:
-        raise ValueError(f"{path} reaches {values.max():,.0f}, which no log2 expression does; declare tpm or counts.")
-    if units != "log2" and values.min() < 0:
-        raise ValueError(f"{path} holds negative values, which no {units} has; declare log2 or repair the table.")
-    if units == "counts" and not np.array_equal(values, np.floor(values)):
-        raise ValueError(f"{path} holds fractions, which no counts have; declare tpm or log2.")
