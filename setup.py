@@ -58,6 +58,7 @@ setup(
         "tifffile>=2025.1",
         "imagecodecs>=2024.12",  # tifffile's JPEG
         "tqdm>=4.66",
+        "umap-learn>=0.5.7",
     ],
     extras_require={
         "s3": ["s3fs>=2024.10"],

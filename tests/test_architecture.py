@@ -50,6 +50,7 @@ ONE_PLACE = {
     "dask_jobqueue": {"rnagan/workers.py"},
     "h5py": {"rnagan/slides/coordinates.py", "rnagan/expression"},
     "accelerate": {"rnagan/training"},
+    "umap": {"rnagan/evaluation/embedding.py"},
     "fsspec": {"rnagan/data/remote.py"},
 }
 MODULES = sorted((ROOT / "rnagan").rglob("*.py"))

@@ -26,6 +26,11 @@ MISTAKES = {
         ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--expression", "e", "--out", "o"],
         "nowhere",
     ),
+    "tools/evaluate_vae.py": (["--vae", "nowhere", "--expression", "e.h5ad", "--out", "o"], "nowhere"),
+    "tools/edit_profiles.py": (
+        ["shift", "--vae", "nowhere", "--profiles", "e.h5ad", "--to", "lung", "--out", "o.h5ad"],
+        "nowhere",
+    ),
     "tools/doctor.py": (["--shards", "nowhere"], "nowhere"),
     "tools/demo.py": (["--data", "nowhere"], "nowhere"),
 }

@@ -24,26 +24,24 @@ MODELS = {"vae": "β-VAE", "pca": "PCA", "z_scores": "Z scores"}
 _LEAST_GAP = 0.045  # between numbers on a map, share of its side
 
 
-def umap_by_tissue(path: Path, title: str, points: pd.DataFrame, background: NDArray[np.floating]) -> None:
-    """A map of `points` (columns x, y, tissue, origin) over a grey `background` (samples, 2).
+def umap_by_tissue(path: Path, title: str, points: pd.DataFrame) -> None:
+    """A map of `points` (columns x, y, tissue, origin).
 
-    Colour is the tissue, marker the origin. From eight tissues on colours come again, and a number at the centre of
-    each tissue tells them apart.
+    Colour is the tissue, marker the origin. From eight tissues on colours come again, and a number above the
+    points of each tissue tells them apart.
     """
     tissues = sorted(points["tissue"].unique())
     colour = {tissue: COLOURS[k % len(COLOURS)] for k, tissue in enumerate(tissues)}
     many = len(tissues) > len(COLOURS)
     figure, axis = plt.subplots(figsize=(9.6 if many else 8.4, 6.4), layout="constrained")
-    axis.scatter(background[:, 0], background[:, 1], s=9, c="0.87", linewidths=0, label="_")
     for origin in (name for name in MARKERS if name in set(points["origin"])):
         for tissue in tissues:
             chosen = points[(points["origin"] == origin) & (points["tissue"] == tissue)]
             _scatter(axis, chosen, MARKERS[origin], colour[tissue])
     if many:
-        _numbers(axis, points.groupby("tissue")[["x", "y"]].median().loc[tissues].to_numpy())
+        _numbers(axis, np.stack([_midst(points.loc[points["tissue"] == t, ["x", "y"]].to_numpy()) for t in tissues]))
     axis.set(title=title, xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
     origins = [Line2D([], [], **_style(MARKERS[o], "0.3"), label=o) for o in MARKERS if o in set(points["origin"])]
-    origins += [Line2D([], [], marker="o", ls="", ms=4, c="0.87", label="other real")] if len(background) else []
     names = [f"{k + 1}  {tissue}" if many else tissue for k, tissue in enumerate(tissues)]
     tissue_marks = [Line2D([], [], marker="s", ls="", ms=7, c=colour[t]) for t in tissues]
     # One legend: constrained layout would lay two over one another.
@@ -156,8 +154,8 @@ def external_accuracy(path: Path, table: pd.DataFrame) -> None:
         marker = "oDs"[k]
         axis.scatter(table[name], places + offset, marker=marker, s=34, c=COLOURS[(0, 5, 2)[k]], label=MODELS[name])
     axis.set_yticks(places, [f"{t} ({n})" for t, n in zip(table["tissue"], table["samples"], strict=True)], fontsize=8)
-    axis.set(xlim=(-0.04, 1.04), title="Tissue of external samples called by their neighbours in training (samples)")
-    axis.set_xlabel("share called right")
+    axis.set(xlim=(-0.04, 1.04), title="Tissue of external samples, by their neighbours in training")
+    axis.set_xlabel("share called right (samples behind the tissue)")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     for place in places[:-1] - 0.5:
         axis.axhline(place, c="0.92", lw=0.8)
@@ -185,10 +183,16 @@ def _scatter(axis: Axes, rows: pd.DataFrame, marker: str, colour: str) -> None:
         axis.scatter(rows["x"], rows["y"], marker=marker, s=26, c=colour, edgecolors=edge, linewidths=0.4, zorder=2)
 
 
-def _numbers(axis: Axes, centres: NDArray[np.floating]) -> None:
-    """1, 2 … at `centres` (tissues, 2), pushed apart until none covers another."""
+def _midst(places: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The one of `places` (samples, 2) with the least distance to all others: of two groups, not the void between."""
+    return places[np.linalg.norm(places[:, None] - places[None], axis=-1).sum(axis=1).argmin()]
+
+
+def _numbers(axis: Axes, points: NDArray[np.floating]) -> None:
+    """1, 2 … above `points` (tissues, 2), pushed apart until none covers another."""
     low, high = (np.array([f(lim) for lim in (axis.get_xlim(), axis.get_ylim())]) for f in (min, max))
-    places = (centres - low) / (high - low) + 1e-4 * np.arange(len(centres))[:, None]  # none on top of another
+    places = (points - low) / (high - low) + [0, 0.03]
+    places += 1e-4 * np.arange(len(points))[:, None]  # none on top of another
     for _ in range(200):
         apart = places[:, None] - places[None]
         distance = np.linalg.norm(apart, axis=-1) + np.eye(len(places))

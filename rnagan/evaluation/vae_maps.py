@@ -101,8 +101,9 @@ def write_maps(
     made: Made,
     seed: int,
 ) -> None:
-    """Write umap_reconstructed.png, umap_generated.png and, where there are two tissues, umap_pair.png (2A) and
-    umap_shifted.png (2B): four views of one UMAP of all profiles together, at most 100 of a tissue and origin."""
+    """Write umap_reconstructed.png and umap_generated.png (2C), two views of one UMAP of real, reconstructed and
+    generated profiles together, and umap_pair.png (2A) and umap_shifted.png (2B), two of one of the pair's alone. At
+    most 100 of a tissue and origin are shown."""
     parts = {
         "real": (z, tissues),
         "reconstructed": (z_hat, tissues),
@@ -114,28 +115,24 @@ def write_maps(
         kept = _few(of, origin, seed)
         values.append(rows[kept][:, ~model.transform.constant])
         frames.append(pd.DataFrame({"tissue": of[kept], "origin": origin}))
-    points = pd.concat(frames, ignore_index=True)
-    points[["x", "y"]] = umap_embedding(np.concatenate(values), seed)
-    real = points[points["origin"] == "real"]
-    maps: list[tuple[str, str, tuple[str, ...], tuple[str, str] | None]] = [
-        ("umap_reconstructed", "Held-out profiles, real and reconstructed", ("real", "reconstructed"), None),
-        ("umap_generated", "Held-out real profiles and generated ones", ("real", "generated"), None),
-    ]
-    if made.pair is not None:
-        title = f"{made.pair[0]} and {made.pair[1]}"
-        maps.append(
-            (
-                "umap_pair",
-                f"{title}: real, reconstructed, generated",
-                ("real", "reconstructed", "generated"),
-                made.pair,
-            )
-        )
-        maps.append(("umap_shifted", f"{title}: shifted from one to the other", ("real", "shifted"), made.pair))
-    for name, title, origins, only in maps:
-        shown = points[points["origin"].isin(origins) & (points["tissue"].isin(only) if only else True)]
-        others = real[~real["tissue"].isin(only)] if only else real[:0]
-        umap_by_tissue(out / f"{name}.png", title, shown, others[["x", "y"]].to_numpy())
+    joined, points = np.concatenate(values), pd.concat(frames, ignore_index=True)
+    made_of_one = points["origin"] != "shifted"
+    points.loc[made_of_one, ["x", "y"]] = umap_embedding(joined[made_of_one], seed)
+    for name, title, origin in (
+        ("umap_reconstructed", "Held-out profiles, real and reconstructed", "reconstructed"),
+        ("umap_generated", "Held-out real profiles and generated ones", "generated"),
+    ):
+        umap_by_tissue(out / f"{name}.png", title, points[points["origin"].isin(("real", origin))])
+    if made.pair is None:
+        return
+    two = points["tissue"].isin(made.pair)
+    points.loc[two, ["x", "y"]] = umap_embedding(joined[two], seed)
+    title = f"{made.pair[0]} and {made.pair[1]}"
+    for name, what, origins in (
+        ("umap_pair", "real, reconstructed, generated", ("real", "reconstructed", "generated")),
+        ("umap_shifted", "shifted from one to the other", ("real", "shifted")),
+    ):
+        umap_by_tissue(out / f"{name}.png", f"{title}: {what}", points[two & points["origin"].isin(origins)])
 
 
 def _few(tissues: NDArray[np.str_], origin: str, seed: int) -> NDArray[np.intp]:

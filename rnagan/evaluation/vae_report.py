@@ -18,7 +18,7 @@ ERRORS = {
     "r2": "R² of a gene, median",
 }
 CAPTIONS = {
-    "umap_pair": "Two tissues on the UMAP of all profiles: real ones, their reconstructions, and profiles drawn around "
+    "umap_pair": "Two tissues: real held-out profiles, their reconstructions, and profiles drawn around "
     "the tissue's centroid (article: figure 2A).",
     "umap_shifted": "Real profiles of each shifted to the other by the difference of the centroids; a shifted profile "
     "has the colour of the tissue that it was moved to (article: figure 2B).",
