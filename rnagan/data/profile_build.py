@@ -5,7 +5,7 @@ is, so a build that was killed goes on with the same one, and equal profiles giv
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,12 +31,9 @@ from rnagan.data.records import (
     write_table,
 )
 from rnagan.data.writer import ShardWriter
-from rnagan.expression.store import read_expression
+from rnagan.expression.store import StoredExpression, open_expression
 from rnagan.files import remove_leftovers, sha256_of
 from rnagan.tables import first_few
-
-COMPARED = 256  # profiles that are read at a time
-Read = Callable[[Indices], NDArray[np.float32]]  # profiles of rows
 
 
 class _Dealing(NamedTuple):
@@ -60,34 +57,30 @@ def build_profiles(expression: Path, out: Path, per_shard: int = PER_SHARD, seed
     """Write the profiles of an .h5ad that `out` lacks into shards there; returns lines that say what happened.
 
     Refuses, by `ValueError`, a folder of tiles, of other genes or units, or made with another `per_shard` or `seed`,
-    and a profile that is there already with other values.
+    and a profile that is there already with other values. A shard's profiles are in memory at a time.
     """
-    data = read_expression(expression)
-    samples, genes = data.obs.index.tolist(), pd.DataFrame({"gene": data.genes, "symbol": data.symbols})
-    _check_samples(samples, expression)
-    out.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(out)
-    records = list(read_records(out))
-    kind = _agree_on_genes(out, records, genes, data.units, expression)
-    _refuse_other_settings(out, records, {"per_shard": per_shard, "seed": seed})
-    present = _look_at(out, records)
-
-    def read(rows: Indices) -> NDArray[np.float32]:
-        return data.values[rows]
-
-    dealing, todo = _plan(samples, present, per_shard, seed)
-    if still_broken := sorted(set(present.broken) - todo.keys()):
-        raise ValueError(
-            f"{out}/{still_broken[0]}{TAR} or its index is missing or truncated; mend it with shards/check_shards.py "
-            "--repair, or start with the .h5ad that it was made of."
-        )
-    _compare(samples, present, read, expression, out)
-    options = {**kind.facts, "per_shard": per_shard, "seed": seed}
-    source = {"file": expression.name, "dealing": dealing.digest, "first": dealing.first, "shards": dealing.shards}
-    with progress.bar(sum(map(len, todo.values())), "profile", "profiles") as bar:
-        for name, rows in todo.items():
-            _write_shard(out, name, [samples[row] for row in rows], read(rows), source, options)
-            bar.update(len(rows))
+    with open_expression(expression) as data:
+        samples, genes = data.obs.index.tolist(), pd.DataFrame({"gene": data.genes, "symbol": data.symbols})
+        _check_samples(samples, expression)
+        out.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(out)
+        records = list(read_records(out))
+        kind = _agree_on_genes(out, records, genes, data.units, expression)
+        _refuse_other_settings(out, records, {"per_shard": per_shard, "seed": seed})
+        present = _look_at(out, records)
+        dealing, todo = _plan(samples, present, per_shard, seed)
+        if still_broken := sorted(set(present.broken) - todo.keys()):
+            raise ValueError(
+                f"{out}/{still_broken[0]}{TAR} or its index is missing or truncated; mend it with "
+                "shards/check_shards.py --repair, or start with the .h5ad that it was made of."
+            )
+        _compare(data, samples, present, out)
+        options = {**kind.facts, "per_shard": per_shard, "seed": seed}
+        source = {"file": expression.name, "dealing": dealing.digest, "first": dealing.first, "shards": dealing.shards}
+        with progress.bar(sum(map(len, todo.values())), "profile", "profiles") as bar:
+            for name, rows in todo.items():
+                _write_shard(out, name, [samples[row] for row in rows], data.rows(rows), source, options)
+                bar.update(len(rows))
     dataset = write_digest(out)
     made = f"{len(todo):,} shards made" if todo else "up to date"
     return [
@@ -219,17 +212,17 @@ def _digest(samples: Sequence[str], per_shard: int, seed: int) -> str:
     return sha256_of([sorted(samples), per_shard, seed])
 
 
-def _compare(samples: list[str], present: _Present, read: Read, expression: Path, out: Path) -> None:
+def _compare(data: StoredExpression, samples: list[str], present: _Present, out: Path) -> None:
     """Refuse a profile that is there already with other values."""
     both = np.array([row for row, sample in enumerate(samples) if sample in present.crc_of], np.int64)
-    differs = []
-    for at in range(0, len(both), COMPARED):
-        rows = both[at : at + COMPARED]
-        for row, profile in zip(rows.tolist(), read(rows), strict=True):
+    differs, at = [], 0
+    for block in data.blocks(both):
+        for row, profile in zip(both[at : at + len(block)].tolist(), block, strict=True):
             if zlib.crc32(encode_profile(profile)) != present.crc_of[samples[row]]:
                 differs.append(samples[row])
+        at += len(block)
     if differs:
         raise ValueError(
-            f"{len(differs):,} profiles of {expression} ({first_few(differs)}) are in {out} with other values; choose "
+            f"{len(differs):,} profiles of {data.path} ({first_few(differs)}) are in {out} with other values; choose "
             "another --out."
         )
