@@ -81,7 +81,8 @@ def _refuse_or_warn(
     wanted: WantedGenes, at: NDArray[np.intp], ids: Sequence[str], table: Path, min_overlap: float, lines: list[str]
 ) -> None:
     absent = [gene for gene, i in zip(wanted.ids, at, strict=True) if i < 0]
-    found, share = len(wanted.ids) - len(absent), 1 - len(absent) / len(wanted.ids)
+    found = len(wanted.ids) - len(absent)
+    share = found / len(wanted.ids)
     if found == 0:
         raise ValueError(
             f"None of the {len(wanted.ids):,} genes of {wanted.source} is in {table}: the list starts with "

@@ -129,6 +129,8 @@ def _by_simdjson(
     text: NDArray[np.uint8], shape: tuple[int, int], parser: simdjson.Parser
 ) -> NDArray[np.float32] | None:
     """The numbers, or None where JSON doesn't know one of them."""
+    if np.count_nonzero(text == ord("[")) > 1:  # as_buffer would take the numbers out of lists
+        return None
     try:
         array = cast(simdjson.Array, parser.parse(text.data))
         values = np.frombuffer(array.as_buffer(of_type="d"), np.float64)

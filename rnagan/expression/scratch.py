@@ -37,6 +37,8 @@ class Transposer:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Take float32 (genes, samples); it must not change afterwards."""
+        if values.size == 0:
+            return
         self._waiting.append(values)
         self._waiting_bytes += values.nbytes
         if self._waiting_bytes > _BUFFER_BYTES:

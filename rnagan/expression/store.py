@@ -78,8 +78,8 @@ class StoredExpression:
         if isinstance(x, h5py.Dataset):  # one read for each run of neighbours: h5py's own lists of rows are slow
             found = np.empty((len(wanted), len(self.genes)), np.float32)
             starts = np.flatnonzero(np.diff(wanted, prepend=-2) != 1)
-            for start, end in zip(starts, [*starts[1:], len(wanted)], strict=True):
-                found[start:end] = x[wanted[start] : wanted[start] + end - start]
+            for start, length in zip(starts, np.diff(starts, append=len(wanted)), strict=True):
+                found[start : start + length] = x[wanted[start] : wanted[start] + length]
         else:
             found = dense(x[wanted]) if len(wanted) else np.empty((0, len(self.genes)), np.float32)
         if not np.isfinite(found).all():

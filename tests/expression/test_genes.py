@@ -1,7 +1,7 @@
 import pytest
 
-from rnagan.expression.genes import clean_genes, gene_id, positions
 from rnagan.expression.gene_lists import read_gene_list
+from rnagan.expression.genes import clean_genes, gene_id, positions
 
 
 @pytest.mark.parametrize(
