@@ -63,8 +63,8 @@ class VAEModel:
     @torch.no_grad()
     def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Z scores (samples, the model's genes) of latents (samples, latent)."""
-        parts = torch.from_numpy(np.ascontiguousarray(latents)).split(_BATCH)
-        return torch.cat([self.network.eval().decode(part) for part in parts]).numpy()
+        padded = F.pad(torch.from_numpy(np.ascontiguousarray(latents)), (0, 0, 0, -len(latents) % _BATCH))
+        return torch.cat([self.network.eval().decode(part) for part in padded.split(_BATCH)])[: len(latents)].numpy()
 
     def _warn(self, encoding: Encoding) -> None:
         total, lacking = len(encoding.missing), int((encoding.missing > MANY_GENES_MISSING).sum())

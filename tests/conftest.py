@@ -21,6 +21,8 @@ from rnagan.latent.space import LatentSpace, residuals
 from rnagan.models.vae import BetaVAE
 from rnagan.training.gan_run import GANInputs, train_gan
 from rnagan.training.tracking import RunLog
+from rnagan.training.vae_data import VAEInputs
+from rnagan.training.vae_run import train_vae
 from rnagan.vae import VAEModel, posterior, save_vae
 
 SPLITS = ("train",) * 5 + ("validation",) * 2 + ("test",) * 5  # of the twelve donors
@@ -143,3 +145,45 @@ def _silence_mlflow(patch: pytest.MonkeyPatch) -> None:
 def _fresh_accelerate_state() -> None:
     """Accelerate remembers the precision of a process's first run."""
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="session")
+def toy_profiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`profiles.h5ad`, 150 TPM profiles of three tissues with two programmes each, and `external.h5ad`: 40 others, with
+    a batch effect, tissues by other names, and without the last 10 of the 30 genes."""
+    folder, draw = tmp_path_factory.mktemp("profiles"), np.random.default_rng(1)
+    names = ("Brain - Cortex", "Lung", "Liver")
+    markers, loadings = 2 * draw.normal(size=(3, len(GENES))), draw.normal(size=(2, len(GENES)))
+
+    def profiles(tissue: np.ndarray) -> np.ndarray:
+        programmes = draw.normal(size=(len(tissue), 2))
+        logged = 3 + markers[tissue] + 0.7 * programmes @ loadings + 0.3 * draw.normal(size=(len(tissue), len(GENES)))
+        return np.expm1(np.maximum(logged, 0)).astype(np.float32)
+
+    def table(name: str, tissue: np.ndarray, called: tuple[str, ...], splits: tuple[str, ...]) -> pd.DataFrame:
+        samples = [f"{name}{k}" for k in range(len(tissue))]
+        split = [splits[k // 3 % len(splits)] for k in range(len(tissue))]
+        columns = {"donor": samples, "tissue": [called[k] for k in tissue], "split": split}
+        return pd.DataFrame(columns, index=pd.Index(samples, name="sample"))
+
+    tissue = np.arange(150) % 3
+    symbols = [f"SYM{k}" for k in range(len(GENES))]
+    obs = table("S", tissue, names, ("train", "train", "train", "validation", "test"))
+    write_expression(folder / "profiles.h5ad", Expression(profiles(tissue), obs, GENES, symbols, "tpm"), "digest")
+    tissue = np.arange(40) % 4 % 3
+    obs = table("X", tissue, ("cerebral cortex", "lung", "kidney"), ("test",))
+    values = 1.2 * profiles(tissue)[:, :20]
+    write_expression(folder / "external.h5ad", Expression(values, obs, GENES[:20], symbols[:20], "tpm"), "digest")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_vae(toy_profiles: Path) -> Path:
+    """A β-VAE trained on `toy_profiles` for seconds; read it, never write into it."""
+    config = VAEConfig(
+        hidden="32", latent=8, beta=0.002, lr=5e-3, epochs=60, patience_epochs=60, batch_size=16, threads=1
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        _silence_mlflow(patch)
+        train_vae(config, VAEInputs(toy_profiles / "profiles.h5ad"), toy_profiles / "run")
+    return toy_profiles / "run"

@@ -46,7 +46,7 @@ PICTURES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class VAEInputs:
+class VAEEvaluationInputs:
     """Paths. `gene_lists`: genes that other cohorts have (.h5ad, or a list), for the cost of missing ones."""
 
     vae: Path
@@ -72,7 +72,7 @@ class Encoded(NamedTuple):
 
 
 def evaluate_vae(
-    inputs: VAEInputs,
+    inputs: VAEEvaluationInputs,
     out: Path,
     split: str = "test",
     pair: tuple[str, str] | None = None,
@@ -138,7 +138,9 @@ def evaluate_vae(
     return result
 
 
-def _asked(inputs: VAEInputs, split: str, pair: tuple[str, str] | None, missing_genes: bool, seed: int) -> str:
+def _asked(
+    inputs: VAEEvaluationInputs, split: str, pair: tuple[str, str] | None, missing_genes: bool, seed: int
+) -> str:
     paths = [inputs.expression, inputs.external, inputs.tissue_map, *inputs.gene_lists]
     models = [inputs.vae, inputs.beside]
     return sha256_of(
@@ -246,7 +248,7 @@ def _external(
     table["distance"] = [*distances, float(np.median(encoding.distance[both])), np.nan]
     far = pd.Series(encoding.far[both]).groupby(truth).mean()
     table["far"] = [*far, float(encoding.far[both].mean()), np.nan]
-    told = {"distance": encoding.distance, "far": encoding.far, "missing_genes": encoding.missing}
+    told = {name: getattr(encoding, name) for name in ("distance", "residual", "far", "missing")}
     samples = external.obs[["tissue"]].assign(**told, ours=[shared.get(name, "") for name in theirs])
     named = calls.add_prefix("called_by_").set_index(external.obs.index[both])
     _table(out, "external", table)
@@ -260,12 +262,13 @@ def _external(
         "tissue_knn": table.set_index("tissue").loc["all samples", spaces].astype(float).to_dict(),
         "tissue_knn_mean_of_tissues": table.set_index("tissue").loc["mean of tissues", spaces].astype(float).to_dict(),
         "distance": float(np.median(encoding.distance)),
+        "residual": float(np.median(encoding.residual)),
         "far": float(encoding.far.mean()),
         "missing_genes": float(encoding.missing.mean()),
     }
 
 
-def _gaps(inputs: VAEInputs, model: VAEModel, external: Profiles | None, seed: int) -> list[Gap]:
+def _gaps(inputs: VAEEvaluationInputs, model: VAEModel, external: Profiles | None, seed: int) -> list[Gap]:
     genes = model.transform.genes
     gaps = random_gaps(len(genes), seed=seed)
     if external is not None and inputs.external is not None:
@@ -277,7 +280,7 @@ def _gaps(inputs: VAEInputs, model: VAEModel, external: Profiles | None, seed: i
 
 def _missing(
     out: Path,
-    inputs: VAEInputs,
+    inputs: VAEEvaluationInputs,
     model: VAEModel,
     beside: VAEModel | None,
     train: Encoded,

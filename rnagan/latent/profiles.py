@@ -125,14 +125,14 @@ def write_profiles(
 ) -> tuple[int, float]:
     """Write profiles (samples, the model's genes) in the model's units as an .h5ad, by rename.
 
-    `obs` by sample gets `distance` and `far` of what is written, as the model sees it. `asked`: what it was made from,
+    `obs` by sample gets `distance`, `residual` and `far` of what is written, as the model sees it. `asked`: what it was made from,
     as JSON-able value. Returns how many are far, and the median distance.
     """
     genes = list(model.transform.genes)
     with warnings.catch_warnings():  # told as numbers
         warnings.simplefilter("ignore", UserWarning)
         encoding = model.encode(values, genes, model.transform.units)
-    obs = obs.assign(distance=encoding.distance, far=encoding.far)
+    obs = obs.assign(distance=encoding.distance, residual=encoding.residual, far=encoding.far)
     var = pd.DataFrame(index=pd.Index(genes, name="gene"))
     if symbols:
         var["symbol"] = [symbols.get(gene, "") for gene in genes]
