@@ -369,7 +369,7 @@ class VAEConfig(Config):
     epochs: int = setting(250, "passes of the training split, at most", low=1)
     patience_epochs: int = setting(25, "epochs without a lower validation loss before training stops", low=1)
     batch_size: int = setting(128, "profiles a step, over all processes", low=2)
-    where: str = setting("", "profiles to use, by any column of the expression file's obs: 'tissue=Lung,Liver'")
+    where: str = setting("", "profiles to use, by tissue or donor: 'tissue=Lung,Liver'")
     seed: int = setting(0, "seed of the first weights, the order of profiles and all noise", low=0)
     precision: str = setting(
         "float32", "arithmetic; float64 is for equality tests", choices=("auto", "float64", "float32", "bf16")

@@ -76,7 +76,7 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
     chosen = (expression.obs["split"] == split) & tissue_of.isin(model.tissues)
     if not chosen.any():
         raise ValueError(f"{inputs.expression} has no profile of {', '.join(model.tissues)} in split {split}.")
-    if split != "train":
+    if split != "train" and expression.split_by == "donor":
         _check_held_out(model, expression.obs.loc[chosen, "donor"], split)
     _check_fit(model, shards)
     truth = None if inputs.truth is None else _read_truth(inputs, model, shards, expression.obs.index[chosen])

@@ -262,6 +262,7 @@ class VAETrainer:
             "config": self.config.to_dict(),
             "made_from": self.data.made_from,
             "units": self.data.units,
+            "split_by": self.data.split_by,
             "splits": self.data.obs["split"].value_counts().to_dict(),
             "train_donors": sorted(map(donor_digest, donors)),
             "processes": self.accelerator.num_processes,

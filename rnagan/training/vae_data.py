@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnagan import rng
-from rnagan.cohort.table import read_cohort
+from rnagan.cohort.table import read_cohort, split_by
 from rnagan.cohort.where import matching_rows
 from rnagan.config import VAEConfig
 from rnagan.data.arrangement import PER_SHARD, Arrangement, ProfileSelection
 from rnagan.data.profiles import ProfileSet, all_profiles, open_profile_set, profile_batches
 from rnagan.expression.build import profiles_of_cohort
-from rnagan.expression.store import OBS_COLUMNS, Expression, read_expression
+from rnagan.expression.store import OBS_COLUMNS, open_expression
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.files import sha256_of_file
 
@@ -40,15 +40,16 @@ class VAEInputs:
 
 @dataclasses.dataclass(frozen=True)
 class VAEData:
-    """Profiles of a run. `obs` by sample, OBS_COLUMNS at least; `genes` and `units` of all values.
+    """Profiles of a run. `obs` by sample, with OBS_COLUMNS; `genes` and `units` of all values.
 
-    `made_from`: digests of the inputs. `in_memory`: values of `arrangement.samples`, or None where they're streamed
-    from `shards`.
+    `split_by`: donor, or sample. `made_from`: digests of the inputs. `in_memory`: values of the profiles in `obs`, in
+    stored order, or None where they're streamed from `shards`.
     """
 
     obs: pd.DataFrame
     genes: list[str]
     units: str
+    split_by: str
     made_from: dict[str, str]
     arrangement: Arrangement
     in_memory: Values | None = None
@@ -69,9 +70,9 @@ class VAEData:
             assert self.shards is not None
             yield from (batch.values.numpy() for batch in all_profiles(self.shards, selection, BLOCK))
             return
-        rows = selection.all_rows
-        for at in range(0, len(rows), BLOCK):
-            yield self.in_memory[rows[at : at + BLOCK]]
+        places = np.searchsorted(self.arrangement.select(self.obs.index).all_rows, selection.all_rows)
+        for at in range(0, len(places), BLOCK):
+            yield self.in_memory[places[at : at + BLOCK]]
 
 
 class TrainingBatch(NamedTuple):
@@ -85,13 +86,7 @@ class TrainingBatch(NamedTuple):
 def open_vae_data(inputs: VAEInputs, where: str) -> VAEData:
     """Open the profiles that `where` chooses. Raises `ValueError` where training or validation has none."""
     address = str(inputs.expression)
-    data = _open_file(Path(address)) if _is_file(address) else _open_shards(address, inputs.cohort)
-    data = dataclasses.replace(data, obs=data.obs[matching_rows(data.obs.astype(str), where)])
-    for name, word in (("train", "training"), ("validation", "validation")):
-        if not (data.obs["split"] == name).any():
-            chosen = f" that meet where {where!r}" if where else ""
-            raise ValueError(f"{address} holds no {word} profiles{chosen}; check the splits of the cohort table.")
-    return data
+    return _open_file(Path(address), where) if _is_file(address) else _open_shards(address, inputs.cohort, where)
 
 
 def training_batches(
@@ -136,29 +131,40 @@ def _is_file(address: str) -> bool:
     return address.lower().endswith(".h5ad") or Path(address).is_file()
 
 
-def _open_file(path: Path) -> VAEData:
-    expression: Expression = read_expression(path)
-    samples = expression.obs.index.tolist()
-    arrangement = Arrangement.dealt(samples)
-    rows = expression.obs.index.get_indexer(arrangement.samples)
-    made_from = {"expression": sha256_of_file(path)}
-    return VAEData(expression.obs, expression.genes, expression.units, made_from, arrangement, expression.values[rows])
+def _open_file(path: Path, where: str) -> VAEData:
+    with open_expression(path) as stored:
+        obs = _chosen(stored.obs, where, path)
+        arrangement = Arrangement.dealt(stored.obs.index.tolist())
+        values = stored.rows(stored.obs.index.get_indexer(arrangement.select(obs.index).samples))
+        about = stored.genes, stored.units, stored.split_by
+    return VAEData(obs, *about, {"expression": sha256_of_file(path)}, arrangement, values)
 
 
-def _open_shards(address: str, cohort: Path | None) -> VAEData:
+def _open_shards(address: str, cohort: Path | None, where: str) -> VAEData:
     shards = open_profile_set(address)
     if cohort is None:
         raise ValueError(f"{address} holds profile shards, which don't say donor, tissue or split: give --cohort too.")
-    people = profiles_of_cohort(read_cohort(cohort), cohort)
+    table = read_cohort(cohort)
+    people = profiles_of_cohort(table, cohort)
     known = [sample for sample in shards.samples if sample in people.index]
     if not known:
         raise ValueError(
             f"No profile of {address} is in {cohort}: the shards hold {shards.samples[0]}, the cohort "
             f"{people.index[0]}; use the same sample ids."
         )
-    obs = people.loc[known, list(OBS_COLUMNS)]
+    obs = _chosen(people.loc[known, list(OBS_COLUMNS)], where, address)
     made_from = {"expression": shards.digest, "cohort": sha256_of_file(cohort)}
-    return VAEData(obs, shards.genes, shards.units, made_from, shards.arrangement, shards=shards)
+    return VAEData(obs, shards.genes, shards.units, split_by(table), made_from, shards.arrangement, shards=shards)
+
+
+def _chosen(obs: pd.DataFrame, where: str, source: Path | str) -> pd.DataFrame:
+    """The profiles that `where` chooses; both training and validation must have some."""
+    chosen = obs[matching_rows(obs.astype(str), where)]
+    for name, word in (("train", "training"), ("validation", "validation")):
+        if not (chosen["split"] == name).any():
+            meant = f" that meet where {where!r}" if where else ""
+            raise ValueError(f"{source} holds no {word} profiles{meant}; check the splits of the cohort table.")
+    return chosen
 
 
 def _scores_in_memory(

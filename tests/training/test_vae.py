@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import runpy
@@ -267,6 +268,17 @@ def test_where_chooses_profiles(expression: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(model.transform.mean, np.log1p(train_values.astype(float)).mean(0), rtol=1e-9)
     with pytest.raises(ValueError, match="no row has tissue 'Lung'"):
         train(SMALL.replace(where="tissue=Lung"), expression, tmp_path / "other")
+
+
+def test_split_by_sample_is_told_on(expression: Path, tmp_path: Path) -> None:
+    data = simulated()
+    data.obs["donor"] = [f"D{k // 2}" for k in range(90)]  # in several splits
+    write_expression(expression, dataclasses.replace(data, split_by="sample"), "digest")
+    train(SMALL.replace(epochs=1), expression, tmp_path / "run")
+    assert load_vae(tmp_path / "run/model").record["split_by"] == "sample"
+    write_expression(expression, data, "digest")
+    with pytest.raises(ValueError, match="has a donor in two splits"):
+        train(SMALL.replace(epochs=1), expression, tmp_path / "other")
 
 
 def test_gene_dropout_hides_what_it_says() -> None:
