@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEIGHBOURS = 15
+FEWEST = 4  # profiles
 _COMPONENTS = 50  # distances among 19,198 genes are mostly noise, and slow
 
 
@@ -16,8 +17,8 @@ def umap_embedding(z: NDArray[np.floating], seed: int = 0) -> NDArray[np.float32
     import umap
     from sklearn.decomposition import PCA
 
-    if len(z) < 4:
-        raise ValueError(f"UMAP needs at least 4 profiles, and there are {len(z)}.")
+    if len(z) < FEWEST:
+        raise ValueError(f"UMAP needs at least {FEWEST} profiles, and there are {len(z)}.")
     parts = min(_COMPONENTS, len(z) - 1, z.shape[1])
     scores = PCA(parts, random_state=0).fit_transform(np.asarray(z, np.float64))
     neighbours = min(NEIGHBOURS, len(z) - 1)

@@ -92,7 +92,7 @@ def cost_of_gaps(
                     "moved_sd": _rms(now - whole),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"tissue_knn": float})  # NaN where no unit is active
 
 
 def _rms(values: NDArray[np.floating]) -> float:

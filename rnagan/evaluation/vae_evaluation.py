@@ -23,7 +23,7 @@ from rnagan.evaluation.reconstruction import (
     per_gene,
     rmse_per_profile,
 )
-from rnagan.evaluation.vae_maps import generated_and_shifted, write_maps
+from rnagan.evaluation.vae_maps import choose_pair, generated_and_shifted, write_maps
 from rnagan.evaluation.vae_report import write_vae_report
 from rnagan.expression.store import Expression, read_expression
 from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
@@ -96,6 +96,7 @@ def evaluate_vae(
     train, test = (_encoded(model, expression, name, inputs.expression) for name in ("train", split))
     if split != "train":
         _check_held_out(model, test.obs["donor"], split)
+    pair = choose_pair(test.tissues, pair)
     external = None if inputs.external is None else choose_profiles(inputs.external, model)
     shared = None
     if external is not None:
@@ -336,9 +337,10 @@ def told(result: dict[str, Any], out: Path) -> list[str]:
         lines.append(f"External tissue called right: {rates}; {result['external']['far']:.0%} of its samples far.")
     for row in result.get("missing_genes", []):
         if row["rmse_missing"] is not None:
+            moved = "–" if row["moved_sd"] is None else f"{row['moved_sd']:.2f}"
             lines.append(
                 f"{row['model']}: {row['share']:.0%} of genes missing ({row['gap']}): their RMSE "
                 f"{row['rmse_missing']:.3f}, the training mean's {row['rmse_missing_mean']:.3f}; the latent moves "
-                f"{row['moved_sd']:.2f} SDs."
+                f"{moved} SDs."
             )
     return lines

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan import rng
-from rnagan.evaluation.embedding import umap_embedding
+from rnagan.evaluation.embedding import FEWEST, umap_embedding
 from rnagan.evaluation.reconstruction import nearest_tissues, scatter_within
 from rnagan.evaluation.vae_figures import umap_by_tissue
 from rnagan.latent.edits import SPREADS, sample_latents, shift_latents
@@ -30,9 +30,17 @@ class Made(NamedTuple):
     pair: tuple[str, str] | None
 
 
-def choose_pair(tissues: NDArray[np.str_]) -> tuple[str, str] | None:
-    """Brain and lung as in the article where both are there, else the two with most profiles; None of a single one."""
+def choose_pair(tissues: NDArray[np.str_], asked: tuple[str, str] | None = None) -> tuple[str, str] | None:
+    """The tissues `asked` for, or brain and lung as in the article where both are there, else the two with most
+    profiles; None of a single one. Raises `ValueError` where there is no profile of one asked for."""
     names, counts = np.unique(tissues, return_counts=True)
+    if asked is not None:
+        strange = [name for name in asked if name not in names]
+        if strange:
+            raise ValueError(f"There is no held-out profile of {strange[0]!r} to shift; there are {', '.join(names)}.")
+        if asked[0] == asked[1]:
+            raise ValueError(f"Both tissues to shift between are {asked[0]}; give two.")
+        return asked
     if len(names) < 2:
         return None
     brain = [name for name in names if "cortex" in name.lower()] or [name for name in names if "brain" in name.lower()]
@@ -77,12 +85,8 @@ def generated_and_shifted(
         "scatter": {"real": scatter_within(z, tissues), "reconstructed": scatter_within(model.decode(latents), tissues)}
         | {f"generated, spread {spread}": scatter_within(values, labels) for spread, values in drawn.items()},
     }
-    pair = pair or choose_pair(tissues)
     shifted, targets, worth = drawn["tissue"][:0], labels[:0], {}
     if pair is not None:
-        for name in pair:
-            if name not in names:
-                raise ValueError(f"There is no held-out profile of {name!r} to shift; there are {', '.join(names)}.")
         ways = [(tissues == start, end) for start, end in (pair, pair[::-1])]
         moved = [shift_latents(model.space, latents[rows], tissues[rows].tolist(), end) for rows, end in ways]
         shifted = model.decode(np.concatenate(moved))
@@ -103,7 +107,7 @@ def write_maps(
 ) -> None:
     """Write umap_reconstructed.png and umap_generated.png (2C), two views of one UMAP of real, reconstructed and
     generated profiles together, and umap_pair.png (2A) and umap_shifted.png (2B), two of one of the pair's alone. At
-    most 100 of a tissue and origin are shown."""
+    most 100 of a tissue and origin are shown. There is no map of fewer than 4 profiles."""
     parts = {
         "real": (z, tissues),
         "reconstructed": (z_hat, tissues),
@@ -116,6 +120,8 @@ def write_maps(
         values.append(rows[kept][:, ~model.transform.constant])
         frames.append(pd.DataFrame({"tissue": of[kept], "origin": origin}))
     joined, points = np.concatenate(values), pd.concat(frames, ignore_index=True)
+    if len(points) < FEWEST:
+        return
     made_of_one = points["origin"] != "shifted"
     points.loc[made_of_one, ["x", "y"]] = umap_embedding(joined[made_of_one], seed)
     for name, title, origin in (
@@ -123,9 +129,8 @@ def write_maps(
         ("umap_generated", "Held-out real profiles and generated ones", "generated"),
     ):
         umap_by_tissue(out / f"{name}.png", title, points[points["origin"].isin(("real", origin))])
-    if made.pair is None:
+    if made.pair is None or (two := points["tissue"].isin(made.pair)).sum() < FEWEST:
         return
-    two = points["tissue"].isin(made.pair)
     points.loc[two, ["x", "y"]] = umap_embedding(joined[two], seed)
     title = f"{made.pair[0]} and {made.pair[1]}"
     for name, what, origins in (

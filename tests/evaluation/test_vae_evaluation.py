@@ -1,22 +1,27 @@
 """tools/evaluate_vae.py on a toy VAE."""
 
+import dataclasses
 import json
 import runpy
 from pathlib import Path
 
 import anndata
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from scipy.spatial.distance import pdist
 from sklearn.neighbors import KNeighborsClassifier
 
+from rnagan.evaluation import vae_figures
 from rnagan.evaluation.embedding import umap_embedding
 from rnagan.evaluation.vae_evaluation import PICTURES, TABLES
+from rnagan.evaluation.vae_figures import umap_by_tissue
 from rnagan.evaluation.vae_maps import choose_pair
-from rnagan.expression.store import read_expression
-from rnagan.vae import load_vae
+from rnagan.expression.store import read_expression, write_expression
+from rnagan.vae import load_vae, save_vae
 
 TOOL = Path(__file__).parents[2] / "tools/evaluate_vae.py"
 
@@ -35,8 +40,9 @@ def whole(
     (out / "map.csv").write_text("external,ours\ncerebral cortex,Brain - Cortex\n")
     arguments = ["--external", str(toy_profiles / "external.h5ad"), "--tissue-map", str(out / "map.csv")]
     arguments += ["--missing-genes", "--beside", str(toy_vae / "model")]
-    with pytest.warns(UserWarning, match="lack up to 33%"):
+    with pytest.warns(UserWarning) as warned:
         done = evaluate(toy_vae, toy_profiles / "profiles.h5ad", out, *arguments)
+    assert any("lack up to 33%" in str(warning.message) for warning in warned)
     return out, arguments, done
 
 
@@ -101,12 +107,14 @@ def test_mistakes_cost_one_sentence(toy_vae: Path, toy_profiles: Path, tmp_path:
         (profiles, ["--beside", str(toy_vae)], "add --missing-genes"),
         (profiles, ["--tissue-map", "map.csv"], "add --external"),
         (profiles, ["--pair", "Lung", "Spleen"], "no held-out profile of 'Spleen' to shift"),
+        (profiles, ["--pair", "Lung", "Lung"], "Both tissues to shift between are Lung"),
         (external, [], "external.h5ad has no profile of Brain - Cortex, Liver, Lung in split train"),
         (profiles, ["--external", str(tmp_path / "none.h5ad")], "none.h5ad does not exist"),
         (profiles, ["--missing-genes", "--present-in", "none.txt"], "none.txt does not exist"),
     ):
         done = evaluate(toy_vae, expression, tmp_path / "out", *arguments)
         assert done.exit_code == 1 and said in done.output, done.output
+    assert not (tmp_path / "out").exists()
     data = anndata.read_h5ad(profiles)
     data[:, :25].write_h5ad(tmp_path / "few.h5ad")
     assert "lacks 5 of the model's 30 genes" in evaluate(toy_vae, tmp_path / "few.h5ad", tmp_path / "out").output
@@ -114,6 +122,44 @@ def test_mistakes_cost_one_sentence(toy_vae: Path, toy_profiles: Path, tmp_path:
     data.write_h5ad(tmp_path / "leak.h5ad")
     leak = evaluate(toy_vae, tmp_path / "leak.h5ad", tmp_path / "out")
     assert leak.exit_code == 1 and "were in the training split of this model" in leak.output
+
+
+def test_a_collapsed_vae_of_one_tissue_is_evaluated_too(toy_vae: Path, toy_profiles: Path, tmp_path: Path) -> None:
+    """No unit is active, and there is no other tissue to shift to."""
+    model, data = load_vae(toy_vae / "model"), read_expression(toy_profiles / "profiles.h5ad")
+    one = data.obs["tissue"].to_numpy() == "Lung"
+    alone = dataclasses.replace(data, values=data.values[one], obs=data.obs[one])
+    write_expression(tmp_path / "lung.h5ad", alone, "lung")
+    space, lung = model.space, model.space.tissues.index("Lung")
+    nothing = {"kl": 0 * space.kl, "whitening": np.zeros((0, 0), np.float32)}
+    space = dataclasses.replace(space, tissues=("Lung",), centroids=space.centroids[[lung]], **nothing)
+    save_vae(tmp_path / "model", dataclasses.replace(model, space=space))
+    done = evaluate(tmp_path / "model", tmp_path / "lung.h5ad", tmp_path / "out", "--missing-genes")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "out/summary.json").read_text())
+    assert found["active_units"] == found["pca_components"] == 0
+    assert found["tissue_knn"] == {"vae": None, "pca": None, "z_scores": 1.0}
+    assert found["shifted"] == {} and not (tmp_path / "out/umap_pair.png").exists()
+    assert (tmp_path / "out/umap_generated.png").exists() and (tmp_path / "out/missing_genes.png").exists()
+
+
+def test_many_tissues_are_numbered_and_no_number_covers_another(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    rows = [(*draw.normal(size=2), f"tissue {k // 4 % 30:02d}", ("real", "generated")[k % 2]) for k in range(240)]
+    points = pd.DataFrame(rows, columns=["x", "y", "tissue", "origin"])
+    umap_by_tissue(tmp_path / "map.png", "Many", points)
+    assert Image.open(tmp_path / "map.png").width > 1000
+    figure, axis = plt.subplots()
+    axis.set(xlim=(0, 10), ylim=(-1, 1))
+    vae_figures._numbers(axis, np.tile([5.0, 0.0], (5, 1)))
+    places = np.array([[text.get_position()[0] / 10, (text.get_position()[1] + 1) / 2] for text in axis.texts])
+    plt.close(figure)
+    assert len(places) == 5 and pdist(places).min() > 0.04
+
+
+def test_the_midst_of_two_groups_is_in_one_of_them() -> None:
+    places = np.array([[0.0, 0], [0, 1], [1, 0], [10, 10], [10, 11]])
+    assert vae_figures._midst(places).tolist() in places[:3].tolist()
 
 
 def test_brain_and_lung_are_the_pair_else_those_with_most_profiles() -> None:
