@@ -167,6 +167,11 @@ def _read_geo(
         notes.append(f"{path}: samples are called by their {given['sample']} ({why}).")
     found = _find_columns(list(table), given, path, _GEO_COLUMNS, ("sample",))
     renamed = pd.DataFrame({ours: table[column] for ours, column in found.items()})
+    if "donor" in renamed:
+        unknown = renamed["donor"] == ""
+        renamed["donor"] = renamed["donor"].mask(unknown, renamed["sample"])
+        if unknown.any():
+            notes.append(f"{unknown.sum():,} samples have no {found['donor']}: each counts as a donor of its own.")
     return found, renamed.assign(**{column: table[column] for column in keep if column in table})
 
 

@@ -1,6 +1,7 @@
 """Writes an AnnData .h5ad row by row, so that no more than a block of profiles is in memory."""
 
 import errno
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 _CHUNK_BYTES = 64 << 10
+_SPARE_BYTES = 16 << 20  # for the tables beside X
 
 
 class ProfileWriter:
@@ -42,6 +44,9 @@ class ProfileWriter:
 
     def append(self, values: NDArray[np.float32]) -> None:
         """Add profiles float32 (rows, genes), with as many genes as the first time."""
+        # HDF5 can't close a file that it could not write to the end, and takes the process down with it.
+        if shutil.disk_usage(self._path.parent).free < values.nbytes + _SPARE_BYTES:
+            raise OSError(errno.ENOSPC, "No space left on device", str(self._path))
         if self._x is None:
             n_genes = values.shape[1]
             shape, limit = (0, n_genes), (None, n_genes)

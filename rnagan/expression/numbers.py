@@ -43,13 +43,16 @@ def text_blocks(path: Path, layout: Layout) -> Iterator[Block]:
         for piece in _pieces(path, layout.skip_lines):
             block = _parse(piece, layout, path, parser)
             rows += len(block.labels)
+            if layout.rows is not None and rows > layout.rows:
+                break
             if block.labels:
                 yield block
     except CANNOT_READ as error:
         raise error if str(path) in str(error) else unreadable(path, error) from None
     if layout.rows is not None and rows != layout.rows:
+        held = f"{rows:,}" if rows < layout.rows else "more"
         raise ValueError(
-            f"{path} declares {layout.rows:,} rows on line 2 and holds {rows:,}; it is cut or was changed: "
+            f"{path} declares {layout.rows:,} rows on line 2 and holds {held}; it is cut or was changed: "
             "download it again or repair line 2."
         )
 
@@ -88,7 +91,10 @@ def _parse(piece: bytes, layout: Layout, path: Path, parser: simdjson.Parser) ->
             raise unreadable(path, f"row {label} has {len(row)} cells, the header {k + len(layout.names):,}")
     symbols = [""] * len(rows) if layout.symbol is None else [row[layout.symbol].decode().strip() for row in rows]
     numbers = [row[k] for row in rows]
-    text = np.frombuffer(bytearray(b"[" + b",".join(numbers) + b"]"), np.uint8)
+    if not lines:
+        return Block([], [], np.empty((0, len(layout.names)), np.float32))
+    joined = bytearray(b",").join([b"[" + numbers[0], *numbers[1:]]) + b"]"
+    text = np.frombuffer(joined, np.uint8)
     is_separator = text == ord(layout.separator)
     _refuse_uneven(numbers, labels, is_separator, layout, path)
     if layout.separator != ",":

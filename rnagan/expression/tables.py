@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnagan.expression.frames import open_frame
-from rnagan.expression.genes import clean_genes, count_and_names
+from rnagan.expression.genes import clean_genes, count_and_names, is_par_y
 from rnagan.expression.layout import read_layout, table_kind, text_samples
 from rnagan.expression.numbers import Block, text_blocks
 from rnagan.expression.units import UNITS, ValueRange, check_units, refuse_impossible, units_of
@@ -19,7 +19,10 @@ __all__ = ["UNITS", "ExpressionTable", "TableSource", "detect_units", "open_tabl
 
 @dataclasses.dataclass(frozen=True)
 class ExpressionTable:
-    """Samples × genes float32 in `units`, with unique ids. `symbols` are empty strings where the file has none."""
+    """Samples × genes float32 in `units`, with unique ids. `symbols` are empty strings where the file has none.
+
+    `values` lie in memory as in the file: by gene (Fortran order) where its rows are genes.
+    """
 
     values: NDArray[np.float32]
     samples: list[str]
@@ -34,8 +37,9 @@ class ExpressionTable:
 class TableSource:
     """An opened table whose rows are yet to be read: `names` across, `symbols` of those where they are genes.
 
-    `why` says what decided that the rows are samples or genes, `ignored` names columns of text that are left out,
-    `units_said` is the file's own word for its units, if any. `seen` grows while the rows are read.
+    `rows`: how many there are, where the file says it before they are read. `why` says what decided that the rows
+    are samples or genes, `ignored` names columns of text that are left out, `units_said` is the file's own word for
+    its units, if any. `seen` grows while the rows are read.
     """
 
     path: Path
@@ -45,6 +49,7 @@ class TableSource:
     symbols: list[str]
     ignored: tuple[str, ...]
     units_said: str | None
+    rows: int | None
     read: Callable[[], Iterator[Block]]
     seen: ValueRange = dataclasses.field(default_factory=ValueRange)
 
@@ -94,11 +99,11 @@ def open_table(path: Path | str, rows: str | None = None, sample_column: str = "
     if table_kind(path) in ("parquet", "h5ad"):
         frame = open_frame(path, rows, sample_column)
         told = frame.rows_are, frame.why, frame.names, frame.symbols, frame.ignored, frame.units
-        source = TableSource(path, *told, frame.blocks)
+        source = TableSource(path, *told, len(frame.labels), frame.blocks)
     else:
         layout = read_layout(path, rows, sample_column)
         told = layout.rows_are, layout.why, layout.names, [""] * len(layout.names), layout.ignored, None
-        source = TableSource(path, *told, lambda: text_blocks(path, layout))
+        source = TableSource(path, *told, layout.rows, lambda: text_blocks(path, layout))
     if source.rows_are == "genes":
         refuse_repeated(source.names, path)
     return source
@@ -124,25 +129,54 @@ def read_table(
     """
     check_units(units)
     source = open_table(path, rows, sample_column)
+    genes_down = source.rows_are == "genes"
     labels: list[str] = []
     row_symbols: list[str] = []
-    parts: list[NDArray[np.float32]] = []
+    held = _Held(len(source.names), source.rows)
     for block in source.blocks():
         labels += block.labels
         row_symbols += block.symbols
-        parts.append(block.values)
+        if genes_down:  # the copies on Y are dropped before they take memory
+            keep = np.array([not is_par_y(label) for label in block.labels])
+            held.add(block.values if keep.all() else block.values[keep])
+        else:
+            held.add(block.values)
     samples, names, symbols = labels, source.names, source.symbols
-    if source.rows_are == "genes":
+    if genes_down:
         samples, names, symbols = source.names, labels, row_symbols
     clean = clean_genes(names, str(path))
     if not samples or not clean.ids:
         raise ValueError(f"{path} holds {len(samples)} samples and {len(clean.ids)} genes; it needs some of both.")
     chosen, told_by = source.units(units)
-    values = _samples_by_genes(parts, source.rows_are == "genes", len(samples), len(names))
-    if len(clean.ids) < len(names):
-        values = np.ascontiguousarray(values[:, clean.kept])
+    values = held.array()
+    if genes_down:
+        values = values.T
+    elif len(clean.ids) < len(names):
+        values = values[:, clean.kept]
     symbols = [symbols[i] for i in clean.kept]
     return ExpressionTable(values, samples, clean.ids, symbols, chosen, told_by, clean.par_y_dropped)
+
+
+class _Held:
+    """Blocks of rows in one array, which is made at once where the number of rows is known."""
+
+    def __init__(self, width: int, rows: int | None) -> None:
+        self._parts: list[NDArray[np.float32]] = []
+        self._whole = None if rows is None else np.empty((rows, width), np.float32)
+        self._width, self._filled = width, 0
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        end = self._filled + len(values)
+        if self._whole is None:
+            self._parts.append(values)
+        else:
+            self._whole[self._filled : end] = values
+        self._filled = end
+
+    def array(self) -> NDArray[np.float32]:
+        if self._whole is not None:
+            return self._whole[: self._filled]
+        return np.concatenate(self._parts) if self._parts else np.empty((0, self._width), np.float32)
 
 
 def detect_units(values: NDArray[np.float32]) -> tuple[str, str]:
@@ -150,24 +184,6 @@ def detect_units(values: NDArray[np.float32]) -> tuple[str, str]:
     seen = ValueRange()
     seen.add(values)
     return units_of(seen)
-
-
-def _samples_by_genes(
-    parts: list[NDArray[np.float32]], genes_down: bool, n_samples: int, n_genes: int
-) -> NDArray[np.float32]:
-    """The blocks in one array; each is let go once it is copied."""
-    values = np.empty((n_samples, n_genes), np.float32)
-    place = 0
-    parts.reverse()
-    while parts:
-        part = parts.pop()
-        end = place + len(part)
-        if genes_down:
-            values[:, place:end] = part.T
-        else:
-            values[place:end] = part
-        place = end
-    return values
 
 
 def refuse_repeated(samples: Sequence[str], path: Path) -> None:

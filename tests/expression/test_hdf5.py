@@ -1,3 +1,4 @@
+import collections
 import errno
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rnagan.expression import hdf5
 from rnagan.expression.hdf5 import ProfileWriter
 
 
@@ -23,7 +25,7 @@ def test_blocks_become_one_array(tmp_path: Path, n_genes: int) -> None:
         assert data.obs["split"].tolist() == list("abcdefghi") and data.uns["units"] == "tpm"
 
 
-def test_a_full_disk_is_an_oserror_that_names_the_file(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_oserror_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = ProfileWriter(tmp_path / "x.h5ad")
     for error in (
         OSError(errno.ENOSPC, "No space left"),
@@ -31,4 +33,8 @@ def test_a_full_disk_is_an_oserror_that_names_the_file(tmp_path: Path) -> None:
         RuntimeError("errno = 28"),
     ):
         assert writer._plain(error).errno == errno.ENOSPC and "x.h5ad" in str(writer._plain(error))
-    assert isinstance(writer._plain(OSError("else")), OSError)
+    usage = collections.namedtuple("Usage", "free")(20 << 20)
+    monkeypatch.setattr(hdf5.shutil, "disk_usage", lambda _: usage)
+    writer.append(np.zeros((2, 3), np.float32))
+    with pytest.raises(OSError, match=r"No space left on device.*x\.h5ad"), writer:
+        writer.append(np.zeros((1, 2 << 20), np.float32))

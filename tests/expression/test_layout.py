@@ -83,6 +83,7 @@ def test_gtex_gcts_of_one_tissue_have_an_id_before_the_name(tmp_path: Path) -> N
         (GCT13.replace("\t2\t1\nid", "\nid"), "is no GCT 1.2 or 1.3"),
         (GCT13.replace("2\t3\t2\t1", "2\t4\t2\t1"), "declares 4 columns on line 2 and names 3 on line 3"),
         (GCT13.replace("2\t3\t2\t1", "9\t3\t2\t1"), "declares 9 rows on line 2 and holds 2; it is cut"),
+        (GCT13.replace("2\t3\t2\t1", "1\t3\t2\t1"), "declares 1 rows on line 2 and holds more; it is cut"),
         ("", "is no GCT 1.2 or 1.3"),
     ],
 )
