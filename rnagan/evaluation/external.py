@@ -24,12 +24,12 @@ def match_tissues(theirs: Sequence[str], ours: Sequence[str], table: Path | None
         for column, known in (("external", set(theirs)), ("ours", set(ours))):
             strange = sorted(set(given[column]) - known)
             if strange:
-                whose = "external file" if column == "external" else "model"
+                whose = "external file" if column == "external" else "training split"
                 raise ValueError(f"{table}: the {whose} has no tissue {first_few(strange)}; correct column {column}.")
         shared |= dict(zip(given["external"], given["ours"], strict=True))
     if not shared:
         raise ValueError(
-            f"The external cohort ({first_few(sorted(set(theirs)), 5)}) shares no tissue with the model "
+            f"The external cohort ({first_few(sorted(set(theirs)), 5)}) shares no tissue with the training split "
             f"({first_few(sorted(set(ours)), 5)}); say with --tissue-map which are the same."
         )
     return shared

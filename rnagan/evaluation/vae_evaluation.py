@@ -100,7 +100,7 @@ def evaluate_vae(
     external = None if inputs.external is None else choose_profiles(inputs.external, model)
     shared = None
     if external is not None:
-        shared = match_tissues(external.obs["tissue"].tolist(), model.space.tissues, inputs.tissue_map)
+        shared = match_tissues(external.obs["tissue"].tolist(), sorted(set(train.tissues)), inputs.tissue_map)
     beside = None if inputs.beside is None else load_any_vae(inputs.beside)
     gaps = _gaps(inputs, model, external, seed) if missing_genes else []
     if beside is not None and set(beside.transform.genes) != set(model.transform.genes):

@@ -17,12 +17,12 @@ def test_tissues_match_without_case_or_as_the_table_says(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="the external file has no tissue spleen; correct column external"):
         external.match_tissues(theirs, ours, table)
     table.write_text("external,ours\nkidney,Kidney\n")
-    with pytest.raises(ValueError, match="the model has no tissue Kidney; correct column ours"):
+    with pytest.raises(ValueError, match="the training split has no tissue Kidney; correct column ours"):
         external.match_tissues(theirs, ours, table)
     table.write_text("theirs,ours\nkidney,Liver\n")
     with pytest.raises(ValueError, match="has no column external"):
         external.match_tissues(theirs, ours, table)
-    with pytest.raises(ValueError, match="shares no tissue with the model .*say with --tissue-map"):
+    with pytest.raises(ValueError, match="shares no tissue with the training split .*say with --tissue-map"):
         external.match_tissues(["kidney"], ours)
 
 
