@@ -125,8 +125,8 @@ def write_profiles(
 ) -> tuple[int, float]:
     """Write profiles (samples, the model's genes) in the model's units as an .h5ad, by rename.
 
-    `obs` by sample gets `distance`, `residual` and `far` of what is written, as the model sees it. `asked`: what it was made from,
-    as JSON-able value. Returns how many are far, and the median distance.
+    `obs` by sample gets `distance`, `residual` and `far` of what is written, as the model sees it. `asked`: what it
+    was made from, as JSON-able value. Returns how many are far, and the median distance.
     """
     genes = list(model.transform.genes)
     with warnings.catch_warnings():  # told as numbers

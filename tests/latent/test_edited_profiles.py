@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rnagan.expression.store import read_expression
+from rnagan.generation import generate_tiles
 from rnagan.latent.profiles import gene_columns
+from rnagan.pretrained import RNAGAN
 from rnagan.vae import load_vae
 
 TOOL = Path(__file__).parents[2] / "tools/edit_profiles.py"
@@ -113,6 +115,17 @@ def test_perturbed_genes_move_and_the_changes_of_all_are_told(edit, toy_profiles
     assert edit("perturb", "--genes", "SYM3,SYM5", *chosen, "--input-alone").exit_code == 0
     alone = np.log1p(written(tmp_path).X) - np.log1p(real)
     np.testing.assert_allclose(alone[:, ~moved], 0, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:.*profiles:UserWarning")
+def test_tiles_are_painted_from_what_an_rna_gans_own_vae_made(main, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "generated.h5ad"
+    done = CliRunner().invoke(main, ["sample", "--vae", str(trained), "--n", "1", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    options = {"n": 2, "seed": 0, "form": "png", "split": None, "samples": []}
+    assert "4 tiles of 2 profiles" in generate_tiles(trained, out, tmp_path / "tiles", **options)[-1]
+    assert (tmp_path / "tiles/lung_generated_0000/lung_generated_0000_0001.png").is_file()
+    assert RNAGAN.from_pretrained(trained).encode(anndata.read_h5ad(out)).obsm["X_rnagan"].shape == (2, 6)
 
 
 def test_genes_come_from_a_list_of_names_or_a_file_and_symbols_must_be_unique(toy_vae: Path, tmp_path: Path) -> None:
