@@ -66,7 +66,7 @@ def reconstruct(
     type=click.Choice(["tissue", "prior"]),
     default="tissue",
     show_default=True,
-    help="Scatter around the centroid: that of the training profiles, or N(0, 1) as in the article, far from any.",
+    help="Scatter around the centroid: that of the training profiles, or N(0, 1) as in the article, which is wider.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @_OUT

@@ -41,9 +41,10 @@ def sample_latents(
     """Draw `n` latents around a tissue's centroid, float32 (n, latent); draw k doesn't depend on `n`.
 
     `spread` "prior" is the article's: centroid plus N(0, 1) in every unit. The active units of a tissue's own profiles
-    scatter less, so most such draws lie far from them (93% on GTEx). "tissue", the default, draws the active units
-    with the scatter of the training profiles around their tissue's centroid (its covariance, shared by all tissues),
-    and the others from the prior: that is what the decoder saw in them, and learned to ignore.
+    scatter less, so such draws lie nearly twice as far from the centroid as those (`LatentSpace.distance`). "tissue",
+    the default, draws the active units with the scatter of the training profiles around their tissue's centroid (its
+    covariance, shared by all tissues), and the others from the prior: that is what the decoder saw in them, and learned
+    to ignore.
     """
     if spread not in SPREADS:
         raise ValueError(f"spread is {spread!r}; choose {' or '.join(SPREADS)}.")
