@@ -5,9 +5,10 @@ are laid out, are parsed as one JSON array by simdjson: several times faster tha
 table costs nothing. What JSON doesn't know (NA, .5, 1e400) is parsed by pyarrow.
 """
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
@@ -16,9 +17,10 @@ import numpy as np
 import pyarrow
 import pyarrow.csv
 import simdjson
+from isal import isal_zlib
 from numpy.typing import NDArray
 
-from rnagan.expression.layout import CANNOT_READ, MISSING, Layout, open_bytes, unreadable
+from rnagan.expression.layout import CANNOT_READ, MISSING, Layout, unreadable
 
 PIECE_BYTES = 2 << 20
 
@@ -59,21 +61,44 @@ def text_blocks(path: Path, layout: Layout) -> Iterator[Block]:
 
 def _pieces(path: Path, skip_lines: int) -> Iterator[bytes]:
     """Whole lines, about PIECE_BYTES at a time; the next piece is decompressed while this one is used."""
-    with open_bytes(path) as handle, ThreadPoolExecutor(1) as reader:
-        for _ in range(skip_lines):
-            handle.readline()
-        coming = reader.submit(handle.read, PIECE_BYTES)
+    chunks = _chunks(path)
+    with contextlib.closing(chunks), ThreadPoolExecutor(1) as reader:  # the thread ends first
+        coming = reader.submit(next, chunks, b"")
         begun: list[bytes] = []
         while data := coming.result():
-            coming = reader.submit(handle.read, PIECE_BYTES)
+            coming = reader.submit(next, chunks, b"")
             end = data.rfind(b"\n") + 1
             if end == 0:
                 begun.append(data)
                 continue
-            yield b"".join([*begun, memoryview(data)[:end]])
-            begun = [data[end:]]
-        if rest := b"".join(begun):
+            piece, begun = b"".join([*begun, memoryview(data)[:end]]), [data[end:]]
+            while skip_lines and piece:
+                piece, skip_lines = piece[piece.find(b"\n") + 1 :], skip_lines - 1
+            yield piece
+        coming.result()
+        rest = b"".join(begun)
+        if rest and not skip_lines:
             yield rest
+
+
+def _chunks(path: Path) -> Generator[bytes, None, None]:
+    """The decompressed bytes. Each piece is one call that lets other threads run, which a file object's read isn't."""
+    with open(path, "rb") as handle:
+        if path.suffix.lower() != ".gz":
+            while data := handle.read(PIECE_BYTES):
+                yield data
+            return
+        member = None
+        while raw := handle.read(PIECE_BYTES // 4):
+            while raw := raw if member else raw.lstrip(b"\0"):  # zeros may pad the file
+                member = member or isal_zlib.decompressobj(wbits=31)
+                if data := member.decompress(raw, PIECE_BYTES):
+                    yield data
+                raw = member.unconsumed_tail
+                if member.eof:
+                    raw, member = member.unused_data, None
+        if member is not None:
+            raise EOFError("it ended before the end-of-stream marker was reached")
 
 
 def _parse(piece: bytes, layout: Layout, path: Path, parser: simdjson.Parser) -> Block:

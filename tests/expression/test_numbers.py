@@ -1,3 +1,4 @@
+import gzip
 import io
 from pathlib import Path
 
@@ -83,3 +84,14 @@ def test_decimal_commas_are_no_numbers(tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("gene\ts1\ts2\nf\t1,5\t2\ng\t1\t2\n")
     with pytest.raises(ValueError, match="row f, column s1 holds '1,5'"):
         read_table(tmp_path / "x.tsv")
+
+
+@pytest.mark.parametrize("piece", [30, 1 << 20])
+def test_gzip_in_several_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    """As bgzip writes it, and perhaps padded with zeros."""
+    monkeypatch.setattr(numbers, "PIECE_BYTES", piece)
+    text = table(40, 5, ",").encode()
+    members = [gzip.compress(text[start : start + 100]) for start in range(0, len(text), 100)]
+    (tmp_path / "x.csv.gz").write_bytes(b"".join(members) + b"\0" * 50)
+    (tmp_path / "x.csv").write_bytes(text)
+    np.testing.assert_array_equal(read_table(tmp_path / "x.csv.gz").values, read_table(tmp_path / "x.csv").values)
