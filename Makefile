@@ -36,6 +36,7 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/gan_step.py
+	$(BIN)/python benchmarks/vae.py
 	$(BIN)/python benchmarks/tiling.py --data $(DATA)
 	$(BIN)/python benchmarks/loader.py --data $(DATA)
 

@@ -54,7 +54,7 @@ def main(cache: Path, rounds: int, steps: int, tables: bool) -> None:
         clock.say("rounds")
         outcome = race(entries, ask, warm_up=ask)
     clock.say("tables")
-    read = attempt(table_reading.measure, cache) if tables else {}
+    read = attempt(table_reading.measure) if tables else {}
     clock.say("done")
     print(
         json.dumps(

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOY = {  # appended to a command, so these win over what the README says
     "shards/simulate_cohort.py": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2",
-    "tools/train_vae.py": "--epochs 2 --hidden 16 --latent 8",
+    "tools/train_vae.py": "--epochs 2 --hidden 16 --latent 8 --beta 0.0001",
     "tools/train_rnagan.py": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
     "tools/evaluate.py": "--n 2",
 }

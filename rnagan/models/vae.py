@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from rnagan.config import VAEConfig
@@ -16,6 +17,15 @@ class VAEOutput(NamedTuple):
     logvar: Tensor
 
 
+class Linear(nn.Linear):
+    """As nn.Linear; on a CPU as W xᵀ: with a batch much smaller than the widths, a fifth faster there than x Wᵀ."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        return torch.addmm(self.bias[:, None], self.weight, x.T).T
+
+
 class BetaVAE(nn.Module):
     """Two multilayer perceptrons around a normal latent; input and output are Z scores of `genes` genes."""
 
@@ -23,10 +33,10 @@ class BetaVAE(nn.Module):
         super().__init__()
         encoder, decoder = config.encoder_widths, config.decoder_widths
         self.encoder = _hidden_layers((genes, *encoder), config.norm)
-        self.to_mu = nn.Linear(encoder[-1], config.latent)
-        self.to_logvar = nn.Linear(encoder[-1], config.latent)
+        self.to_mu = Linear(encoder[-1], config.latent)
+        self.to_logvar = Linear(encoder[-1], config.latent)
         self.decoder = _hidden_layers((config.latent, *decoder), config.norm)
-        last = nn.Linear(decoder[-1], genes)
+        last = Linear(decoder[-1], genes)
         self.to_genes = nn.Sequential(last, nn.Tanh()) if config.output == "tanh" else last
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,5 +59,5 @@ def _hidden_layers(widths: tuple[int, ...], norm: str) -> nn.Sequential:
     normalise = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[norm]
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
-        layers += [nn.Linear(width_in, width_out), normalise(width_out), nn.LeakyReLU()]
+        layers += [Linear(width_in, width_out), normalise(width_out), nn.LeakyReLU()]
     return nn.Sequential(*layers)

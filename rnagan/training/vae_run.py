@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import torch
+
 from rnagan.config import VAEConfig
+from rnagan.cores import keep_freed_memory
 from rnagan.files import read_json
 from rnagan.progress import say
 from rnagan.training.launch import start
@@ -22,6 +25,8 @@ def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path) -> bool:
         check_same_run(config, data, read_json(told), run)
         say(f"{run / 'model'} is up to date.")
         return True
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     trainer = VAETrainer(config, start(config.precision, config.seed, config.threads), data, run)
     finished = False
     try:

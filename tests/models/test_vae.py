@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from rnagan.config import VAEConfig, preset_names, read_preset, resolve
-from rnagan.models.vae import BetaVAE
+from rnagan.models.vae import BetaVAE, Linear
 
 SMALL = VAEConfig(hidden="12,8", latent=3)
 
@@ -15,6 +15,15 @@ def test_shapes_and_layers() -> None:
     widths = [(layer.in_features, layer.out_features) for layer in network.modules() if isinstance(layer, nn.Linear)]
     assert widths == [(17, 12), (12, 8), (8, 3), (8, 3), (3, 8), (8, 12), (12, 17)]
     assert not any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
+
+
+def test_linear_equals_that_of_torch() -> None:
+    ours, theirs, x = Linear(7, 5).double(), nn.Linear(7, 5).double(), torch.randn(3, 7, dtype=torch.float64)
+    theirs.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(ours(x), theirs(x))
+    ours(x).square().sum().backward()
+    theirs(x).square().sum().backward()
+    torch.testing.assert_close([p.grad for p in ours.parameters()], [p.grad for p in theirs.parameters()])
 
 
 def test_reparameterisation() -> None:

@@ -11,6 +11,7 @@ import torch
 from serving import serve
 
 from rnagan.config import VAEConfig
+from rnagan.cores import keep_freed_memory
 from rnagan.data.arrangement import Arrangement
 from rnagan.training.launch import start
 from rnagan.training.tracking import RunLog
@@ -67,6 +68,7 @@ def _seconds(call: Any) -> float:
 
 def _set_up(request: dict[str, Any]) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    keep_freed_memory()  # as train_vae does
     config = VAEConfig(precision=request["precision"], threads=len(os.sched_getaffinity(0)))
     RunLog._start_mlflow = lambda *_: None  # type: ignore[method-assign]
     draw, profiles, genes = np.random.default_rng(0), request["profiles"], request["genes"]
