@@ -8,7 +8,9 @@ from torch import nn
 
 from rnagan import weights
 from rnagan.config import VAEConfig
+from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.transform import ExpressionTransform
+from rnagan.latent.space import LatentSpace
 from rnagan.models.vae import BetaVAE
 from rnagan.vae import VAEModel, save_vae
 from rnagan.weights import load_weights, read_arrays, read_tensors, save_weights, write_arrays, write_tensors
@@ -109,7 +111,9 @@ def test_a_full_disk_is_an_oserror_for_all_of_a_vae(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "save", save)
     config = VAEConfig(hidden="4", latent=2)
     transform = ExpressionTransform.fit(np.float32([[1, 2], [3, 5]]), ["a", "b"], "tpm", "log1p")
-    model = VAEModel(config, transform, BetaVAE(2, config), *np.zeros((3, 2), np.float32), {})
+    z = transform.apply(np.float32([[1, 2], [3, 5]]), ["a", "b"], "tpm")
+    space = LatentSpace.fit(z, np.ones(2, np.float32), ["x", "y"], z, np.ones(2, np.float32))
+    model = VAEModel(config, transform, GeneImputer.fit(z, z), BetaVAE(2, config), space, {})
     with pytest.raises(OSError, match="No space left"):
         save_vae(tmp_path / "vae", model)
     assert not list(tmp_path.iterdir())
