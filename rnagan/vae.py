@@ -22,6 +22,7 @@ from rnagan.weights import load_weights, save_weights
 
 MANY_GENES_MISSING = 0.05
 _BATCH = 64
+_BLOCK = 16 * _BATCH  # profiles that are encoded at a time: memory doesn't grow with them, but for the latents
 
 
 class Encoding(NamedTuple):
@@ -50,15 +51,20 @@ class VAEModel:
 
         Warns when a profile lacks many of the model's genes or lies far from the training split.
         """
+        starts = range(0, max(len(x), 1), _BLOCK)
+        parts = [self._encode_block(x[start : start + _BLOCK], genes, units) for start in starts]
+        encoding = Encoding(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
+        self._warn(encoding)
+        return encoding
+
+    def _encode_block(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> Encoding:
         z_scores, measured = self.transform.apply(x, genes, units), self.transform.measured(x, genes)
-        if self.config.missing_genes == "impute":
+        if self.config.missing_genes == "impute" and not measured.all():
             z_scores = self.imputer.fill(z_scores, measured)
         latents = posterior(self.network, torch.from_numpy(z_scores))[0].numpy()
         distance, residual = self.space.distance(latents), residuals(z_scores, self.decode(latents), measured)
         missing = 1.0 - measured.mean(axis=1)
-        encoding = Encoding(latents, distance, residual, missing, self.space.is_far(distance, residual))
-        self._warn(encoding)
-        return encoding
+        return Encoding(latents, distance, residual, missing, self.space.is_far(distance, residual))
 
     @torch.no_grad()
     def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
