@@ -133,10 +133,11 @@ def prepare_slides(slides: pd.DataFrame, kind: str, types: Collection[str], note
     slides = slides.assign(donor=parts["donor"], place=parts["place"], tissue="")
     slides = _left_out(slides, slides["donor"].isna(), "slides", "no TCGA slide name", notes)
     diagnostic = parts.loc[slides.index, "kind"] == "DX"
-    notes.append(
-        f"{diagnostic.sum():,} slides are diagnostic (DX, FFPE) and {(~diagnostic).sum():,} frozen (TS, BS, MS); "
-        f"--tcga-slides {kind}."
-    )
+    if len(slides):
+        notes.append(
+            f"{diagnostic.sum():,} slides are diagnostic (DX, FFPE) and {(~diagnostic).sum():,} frozen (TS, BS, MS); "
+            f"--tcga-slides {kind}."
+        )
     if kind != "both":
         other = ~diagnostic if kind == "diagnostic" else diagnostic
         slides = _left_out(slides, other, "slides", "frozen" if kind == "diagnostic" else "diagnostic", notes)
