@@ -79,13 +79,8 @@ class ExpressionTransform:
                 f"The profiles are in {units} and the model was fitted on {self.units}; convert them, "
                 f"or train a model on {units}."
             )
-        place = self._columns(genes)
+        place = self.columns(genes)
         known = place >= 0
-        if not known.any():
-            raise ValueError(
-                f"The profiles hold none of the model's {len(self.genes):,} genes: theirs start with {genes[0]}, "
-                f"the model's with {self.genes[0]}; use the same kind of gene id."
-            )
         values = np.asarray(x)[:, place[known]]
         absent = np.isnan(values)
         if not np.isfinite(values[~absent]).all() or (self.units != "log2" and (values[~absent] < 0).any()):
@@ -109,16 +104,25 @@ class ExpressionTransform:
 
     def measured(self, x: NDArray[np.floating], genes: Sequence[str]) -> NDArray[np.bool_]:
         """Which of the model's genes each profile has, in `genes` and not as NaN, (samples, the model's genes)."""
-        place = self._columns(genes)
+        place = self.columns(genes)
         known = place >= 0
         measured = np.zeros((len(x), len(self.genes)), bool)
         measured[:, known] = ~np.isnan(np.asarray(x)[:, place[known]])
         return measured
 
-    def _columns(self, genes: Sequence[str]) -> NDArray[np.intp]:
-        """Where each of the model's genes stands in `genes`, however they are spelled; -1 where it is missing."""
+    def columns(self, genes: Sequence[str]) -> NDArray[np.intp]:
+        """Where each of the model's genes stands in `genes`, however they are spelled; -1 where it is missing.
+
+        Raises `ValueError` where all are.
+        """
         clean = clean_genes(genes, _SOURCE)
-        return np.append(clean.kept, -1)[positions(clean.ids, self.genes)]
+        place = np.append(clean.kept, -1)[positions(clean.ids, self.genes)]
+        if (place < 0).all():
+            raise ValueError(
+                f"The profiles hold none of the model's {len(self.genes):,} genes: theirs start with {genes[0]}, "
+                f"the model's with {self.genes[0]}; use the same kind of gene id."
+            )
+        return place
 
     def save(self, folder: Path) -> None:
         """Write transform.safetensors and transform.json into a folder."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan.expression.genes import clean_genes, gene_id, positions
+from rnagan.expression.genes import gene_id
 from rnagan.expression.store import dense, open_profiles
 from rnagan.files import atomic_path, sha256_of, sha256_of_file
 from rnagan.pretrained import model_folder
@@ -81,16 +81,10 @@ def choose_profiles(
 
 def in_genes_of(model: VAEModel, x: NDArray[np.floating], genes: list[str]) -> NDArray[np.float32]:
     """Profiles (samples, genes) as float32 (samples, the model's genes), NaN where `genes` lacks one."""
-    clean = clean_genes(genes, "The gene list of the profiles")
-    place = positions(clean.ids, model.transform.genes)
+    place = model.transform.columns(genes)
     known = place >= 0
-    if not known.any():
-        raise ValueError(
-            f"The profiles hold none of the model's {len(place):,} genes: theirs start with {genes[0]}, the model's "
-            f"with {model.transform.genes[0]}; use the same kind of gene id."
-        )
     values = np.full((len(x), len(place)), np.nan, np.float32)
-    values[:, known] = np.asarray(x)[:, clean.kept[place[known]]]
+    values[:, known] = np.asarray(x)[:, place[known]]
     return values
 
 

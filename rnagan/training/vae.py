@@ -26,7 +26,7 @@ from rnagan.training.launch import end_together
 from rnagan.training.resume import check_made_from, check_same_settings
 from rnagan.training.stopping import StopSignal
 from rnagan.training.tracking import RunLog
-from rnagan.training.vae_data import TrainingBatch, VAEData, standardised, training_batches
+from rnagan.training.vae_data import TrainingBatch, VAEData, standardised, standardised_blocks, training_batches
 from rnagan.vae import VAEModel, posterior, save_vae
 
 MAY_CHANGE_ON_RESUME = {"threads", "checkpoint_epochs"}
@@ -282,8 +282,8 @@ class VAETrainer:
     def _training_latents(self, network: BetaVAE) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Means (profiles, latent) of the training split in stored order, and the mean KL of each unit (latent,)."""
         parts, kl = [], torch.zeros(self.config.latent, dtype=torch.float64)
-        for block in self.data.blocks(self.selection):
-            x = self._tensor(self.transform.apply(block, self.data.genes, self.data.units))
+        for block in standardised_blocks(self.data, self.selection, self.transform):
+            x = self._tensor(block)
             mu, logvar = posterior(network, x)
             parts.append(_float32(mu))
             kl += kl_per_unit(mu, logvar).double().cpu() * len(x)
@@ -292,8 +292,8 @@ class VAETrainer:
 
     def _imputer(self) -> GeneImputer:
         seen: list[NDArray[np.float32]] = []
-        for block in self.data.blocks(self.selection):
-            seen.append(self.transform.apply(block, self.data.genes, self.data.units))
+        for block in standardised_blocks(self.data, self.selection, self.transform):
+            seen.append(block)
             if sum(map(len, seen)) >= _IMPUTER_SEES:
                 break
         return GeneImputer.fit(np.concatenate(seen)[:_IMPUTER_SEES], _float32(self.x_validation))

@@ -121,10 +121,15 @@ def standardised(data: VAEData, selection: ProfileSelection | None, transform: E
         return np.empty((0, len(transform.genes)), np.float32)
     z = np.empty((int(selection.counts.sum()), len(transform.genes)), np.float32)
     at = 0
-    for block in data.blocks(selection):
-        z[at : at + len(block)] = transform.apply(block, data.genes, data.units)
+    for block in standardised_blocks(data, selection, transform):
+        z[at : at + len(block)] = block
         at += len(block)
     return z
+
+
+def standardised_blocks(data: VAEData, selection: ProfileSelection, transform: ExpressionTransform) -> Iterator[Values]:
+    """As `standardised`, up to BLOCK profiles at a time."""
+    return (transform.apply(block, data.genes, data.units) for block in data.blocks(selection))
 
 
 def _is_file(address: str) -> bool:
@@ -171,11 +176,9 @@ def _scores_in_memory(
     z: Values, selection: ProfileSelection, config: VAEConfig, first: int, rank: int, processes: int
 ) -> Iterator[tuple[int, Values]]:
     order, share = selection.order(config.seed), config.batch_size // processes
-    place = np.full(len(selection.arrangement.samples), -1)
-    place[selection.all_rows] = np.arange(len(z))
     while True:
         number = first + rank * share
-        yield number, z[place[selection.rows(order.locate(number, share))]]
+        yield number, z[np.searchsorted(selection.all_rows, selection.rows(order.locate(number, share)))]
         first += config.batch_size
 
 
