@@ -27,7 +27,7 @@ from rnagan.evaluation.vae_maps import choose_pair, generated_and_shifted, write
 from rnagan.evaluation.vae_report import write_vae_report
 from rnagan.expression.store import Expression, read_expression
 from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
-from rnagan.latent.profiles import Profiles, choose_profiles, gene_names, in_genes_of, load_any_vae
+from rnagan.latent.profiles import Profiles, choose_profiles, gene_names, in_genes_of, load_any_vae, vae_folder
 from rnagan.pretrained import model_folder
 from rnagan.tables import first_few
 from rnagan.vae import VAEModel
@@ -94,7 +94,7 @@ def evaluate_vae(
     if (out / "summary.json").is_file() and (stored := read_json(out / "summary.json"))["asked"] == asked:
         return stored
     train, test = (_encoded(model, expression, name, inputs.expression) for name in ("train", split))
-    if split != "train":
+    if split != "train" and expression.split_by == "donor":
         _check_held_out(model, test.obs["donor"], split)
     pair = choose_pair(test.tissues, pair)
     external = None if inputs.external is None else choose_profiles(inputs.external, model)
@@ -146,18 +146,12 @@ def _asked(
     models = [inputs.vae, inputs.beside]
     return sha256_of(
         {
-            "models": [None if m is None else sha256_of_file(_vae_record(m)) for m in models],
+            "models": [None if m is None else sha256_of_file(vae_folder(m) / "model.json") for m in models],
             "files": [None if p is None else sha256_of_file(p) for p in paths],
             "settings": [split, pair, missing_genes, seed],
             "version": rnagan.__version__,
         }
     )
-
-
-def _vae_record(folder: Path) -> Path:
-    found = model_folder(folder)
-    inner = found / "vae" / "model.json"
-    return inner if inner.is_file() else found / "model.json"
 
 
 def _encoded(model: VAEModel, expression: Expression, split: str, path: Path) -> Encoded:

@@ -36,8 +36,13 @@ class Profiles:
 
 def load_any_vae(folder: Path | str) -> VAEModel:
     """The β-VAE of a run of tools/train_vae.py, of its model folder, or of a trained RNA-GAN."""
+    return load_vae(vae_folder(folder))
+
+
+def vae_folder(folder: Path | str) -> Path:
+    """The model folder of what `load_any_vae` loads."""
     found = model_folder(folder)
-    return load_vae(found / "vae" if (found / "vae" / "model.json").is_file() else found)
+    return found / "vae" if (found / "vae" / "model.json").is_file() else found
 
 
 def choose_profiles(
