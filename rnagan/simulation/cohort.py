@@ -14,8 +14,9 @@ from rnagan.files import atomic_path, read_json, write_json
 from rnagan.simulation.config import SimulationConfig
 from rnagan.simulation.expression import gene_names, simulate_tpm, write_attributes, write_gct
 from rnagan.simulation.painting import SLIDE_MPP, Layout, Morphology, paint_slide
-from rnagan.simulation.programmes import TISSUES, draw_cohort
+from rnagan.simulation.programmes import draw_cohort
 from rnagan.simulation.slides import write_svs
+from rnagan.simulation.tissues import TISSUES
 from rnagan.workers import Workers, run_each
 
 

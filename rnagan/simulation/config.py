@@ -3,6 +3,7 @@
 import dataclasses
 
 from rnagan.config import Config, setting
+from rnagan.simulation.tissues import TISSUES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,15 @@ class SimulationConfig(Config):
     tiles_down: int = setting(3, "height of a slide's tissue, in tiles", low=1)
     tile_um: float = setting(64.0, "width of such a tile, µm", low=8.0)
     seed: int = setting(0, "seed of everything", low=0)
+    tissues: str = setting("cortex,lung", f"tissue kinds, of {', '.join(TISSUES)}")
 
     def check(self) -> None:
         if self.slide_donors > self.donors:
             raise ValueError(f"slide_donors ({self.slide_donors}) can't be more than donors ({self.donors}).")
+        names = self.tissue_names
+        if not names or len(set(names)) < len(names) or not set(names) <= set(TISSUES):
+            raise ValueError(f"tissues must name some of {', '.join(TISSUES)}, each once, not {self.tissues!r}.")
+
+    @property
+    def tissue_names(self) -> list[str]:
+        return [name.strip() for name in self.tissues.split(",") if name.strip()]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rnagan import rng
 from rnagan.files import atomic_path
 from rnagan.simulation.config import SimulationConfig
-from rnagan.simulation.programmes import PROGRAMMES, TISSUES
+from rnagan.simulation.programmes import PROGRAMMES
 
 NUISANCES = 3  # factors such as ischaemic time: in the RNA, not in the image
 MODULE_SHARE = 0.08  # of all genes follow one programme or nuisance
@@ -34,7 +34,7 @@ def simulate_tpm(config: SimulationConfig, truth: pd.DataFrame) -> NDArray[np.fl
         module = random.choice(config.genes, max(4, round(MODULE_SHARE * config.genes)), replace=False)
         row[module] = random.normal(0, 0.6, len(module))
     log_mean = random.normal(2.5, 1.8, config.genes) + factors @ loadings
-    for tissue in TISSUES:
+    for tissue in config.tissue_names:
         markers = random.choice(config.genes, max(2, round(MARKER_SHARE * config.genes)), replace=False)
         log_mean[np.ix_(np.flatnonzero(truth["tissue"] == tissue), markers)] += random.uniform(1, 3, len(markers))
     level = np.exp(log_mean + random.normal(0, LOG_NOISE_SD, log_mean.shape))

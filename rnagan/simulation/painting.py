@@ -10,15 +10,17 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from scipy.spatial import cKDTree
 
-from rnagan.simulation.programmes import Tissue
+from rnagan.simulation.tissues import Tissue
 
 SLIDE_MPP = 0.5  # 20×
 GLASS = 244  # grey level of empty glass
 HAEMATOXYLIN_RED = 0.93  # red over green optical density of haematoxylin (Ruifrok & Johnston 2001: 0.65 / 0.70)
 ALVEOLUS_UM = 30  # pitch of alveoli; far below nature's, so that a small tile holds some
+DROPLET_UM = 13  # pitch of places for a fat droplet
+FIBRE_UM = 9  # width of a muscle fibre; likewise far below nature's
 COARSE_PX = 6  # shapes of tissue are drawn on every 6th pixel and interpolated
 
 Field = NDArray[np.floating]  # float32 mostly
@@ -63,12 +65,16 @@ def paint_slide(
     Nuclei and air meet their expected values over the whole tiles.
     """
     cover = _tissue_cover(layout, random)
-    depth = None if np.isnan(morphology.air_fraction) else _air_depth(layout, morphology.air_fraction, random)
+    air_depth = {"alveoli": _alveolar_depth, "droplets": _droplet_depth}[tissue.air_shape]
+    depth = None if np.isnan(morphology.air_fraction) else air_depth(layout, morphology.air_fraction, random)
     air = np.float32(0) if depth is None else np.clip(depth / (2 * SLIDE_MPP) + 0.5, 0, 1)
-    nuclei = _nuclei(tissue, morphology, cover, depth, random)
+    along = random.uniform(0, np.pi) if tissue.fibres else None
+    nuclei = _nuclei(tissue, morphology, cover, depth, along, random)
     grain = _noise(layout.shape, tissue.grain_um / SLIDE_MPP, random)
     drift = _coarse_noise(layout.shape, 6 / SLIDE_MPP, random)
-    matrix = tissue.matrix_density * np.clip(1 + 0.10 * grain + 0.12 * drift, 0.6, 1.5)
+    if along is not None:
+        drift = _fibres(layout.shape, along, random)
+    matrix = tissue.matrix_density * np.clip(1 + tissue.grain_contrast * grain + 0.12 * drift, 0.6, 1.5)
     matrix *= (1 - air) * cover * (1 - 0.9 * np.clip(nuclei * 1.6, 0, 1))
     haematoxylin = nuclei * cover * (1 + 0.08 * grain)
     return _develop(matrix, haematoxylin, morphology, random)
@@ -96,7 +102,7 @@ def _tissue_cover(layout: Layout, random: np.random.Generator) -> Field:
     return np.clip((seam - outside) / 3, 0, 1)
 
 
-def _air_depth(layout: Layout, fraction: float, random: np.random.Generator) -> Field:
+def _alveolar_depth(layout: Layout, fraction: float, random: np.random.Generator) -> Field:
     """Alveoli: µm, positive in air and highest in mid-alveolus, negative in septa, roughly twice the distance.
 
     Distance to the second nearest minus distance to the nearest of scattered centres (Worley 1996, F2 − F1), lowered
@@ -111,6 +117,37 @@ def _air_depth(layout: Layout, fraction: float, random: np.random.Generator) -> 
     return depth - np.quantile(depth[layout.inside][::2, ::2], 1 - fraction)
 
 
+def _droplet_depth(layout: Layout, fraction: float, random: np.random.Generator) -> Field:
+    """Fat droplets: µm, the distance to the rim of the next round droplet, positive within it.
+
+    All are made larger or smaller by the same length, so that `fraction` of the whole tiles is fat; the smallest go.
+    """
+    centres = _scattered(layout.shape, DROPLET_UM / SLIDE_MPP, 0.42, random)
+    radius = random.uniform(0, 4.5, len(centres)) / SLIDE_MPP
+    y, x = 2.0 * np.mgrid[: layout.shape[0] // 2, : layout.shape[1] // 2] + 0.5  # middles of squares of 2 px
+    distance, nearest = cKDTree(centres).query(np.stack([y, x], axis=-1), k=3)
+    depth = _enlarge(((radius[nearest] - distance).max(axis=-1) * SLIDE_MPP).astype(np.float32), layout.shape)
+    return depth - np.quantile(depth[layout.inside][::2, ::2], 1 - fraction)
+
+
+def _fibres(shape: tuple[int, int], along: float, random: np.random.Generator) -> Field:
+    """Muscle fibres along an angle (0: x): fine streaks of SD about 1 in each, and pale seams between them."""
+    side = int(np.hypot(*shape)) + 8
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    y, x = y - shape[0] / 2, x - shape[1] / 2
+    u, v = x * np.cos(along) + y * np.sin(along), y * np.cos(along) - x * np.sin(along)
+    v += _enlarge(_noise((24, 24), 2, random), shape) * 3 / SLIDE_MPP  # fibres wave
+    streaks = random.standard_normal((side, side // 16), np.float32)
+    streaks = gaussian_filter(streaks, (1.2, 1.5), mode="wrap")
+    streaks = map_coordinates(streaks / streaks.std(), [v + side / 2, (u + side / 2) / 16], order=1, mode="wrap")
+    fibre = FIBRE_UM / SLIDE_MPP
+    seams = np.arange(-side, side, fibre)
+    seams += random.uniform(-0.25, 0.25, len(seams)) * fibre
+    behind = np.searchsorted(seams, v)
+    to_seam = np.minimum(v - seams[behind - 1], seams[behind] - v)
+    return (streaks - 3 * np.exp(-((to_seam / 1.5) ** 2))).astype(np.float32)
+
+
 def _scattered(shape: tuple[int, int], pitch: float, jitter: float, random: np.random.Generator) -> Points:
     """Points, one in each cell of a hexagonal lattice: 1 / pitch² to the px², evenly."""
     row_pitch, column_pitch = pitch * 3**0.25 / 2**0.5, pitch * 2**0.5 / 3**0.25
@@ -123,25 +160,51 @@ def _scattered(shape: tuple[int, int], pitch: float, jitter: float, random: np.r
 
 
 def _nuclei(
-    tissue: Tissue, morphology: Morphology, cover: Field, depth: Field | None, random: np.random.Generator
+    tissue: Tissue,
+    morphology: Morphology,
+    cover: Field,
+    depth: Field | None,
+    along: float | None,
+    random: np.random.Generator,
 ) -> Field:
-    """Haematoxylin in optical density: nuclei on tissue, and out of the air along its septa where there is any."""
+    """Haematoxylin in optical density: nuclei on tissue, out of the air (and along its septa) where there is any, and
+    along the fibres where there are some."""
     radius = morphology.nuclear_radius_um / SLIDE_MPP
     pitch = (1e6 / morphology.nuclear_density) ** 0.5 / SLIDE_MPP
-    centres = _scattered(cover.shape, pitch, 0.35, random)
+    if along is None:
+        centres = _scattered(cover.shape, pitch, tissue.disorder, random)
+    else:
+        centres = _scattered_along(cover.shape, pitch, tissue.disorder, along, tissue.elongation**0.5, random)
     centres = centres[_at(cover, centres) > 0.5]
-    septa = np.ones(cover.shape, np.bool_) if depth is None else depth < -1
-    centres = _move_into(centres, septa, 2.3 * radius, random)
+    if along is None:
+        margin_um = 1.0 if tissue.air_shape == "alveoli" else 0.7 * morphology.nuclear_radius_um
+        septa = np.ones(cover.shape, np.bool_) if depth is None else depth < -margin_um
+        centres = _move_into(centres, septa, 2.3 * radius, random)
     count = len(centres)
     angle = random.uniform(0, np.pi, count)
     if depth is not None:
         down, across = (np.gradient(depth, axis=axis) for axis in (0, 1))
         angle = np.arctan2(_at(across, centres), -_at(down, centres)) + random.normal(0, 0.3, count)
     is_neuron = random.random(count) < tissue.neurons
-    stretch = np.sqrt(random.uniform(1, np.where(is_neuron, 1.15, tissue.elongation)))
+    if along is not None:
+        angle = along + random.normal(0, 0.08, count)
+    shortest = 1 if along is None else 0.6 * tissue.elongation
+    stretch = np.sqrt(random.uniform(shortest, np.where(is_neuron, 1.15, tissue.elongation)))
     size = radius * np.where(is_neuron, 1.3, 0.95) * np.exp(random.normal(0, 0.08, count))
     darkness = np.where(is_neuron, 0.72, random.uniform(0.95, 1.25, count))
     return _stamp(cover.shape, centres, size, stretch, angle, darkness, is_neuron, random)
+
+
+def _scattered_along(
+    shape: tuple[int, int], pitch: float, jitter: float, along: float, stretch: float, random: np.random.Generator
+) -> Points:
+    """`_scattered` points, farther apart by `stretch` along an angle (0: x) and nearer across it."""
+    side = int(np.hypot(*shape)) + 2 * int(pitch)
+    lattice = _scattered((int(side * stretch), int(side / stretch)), pitch, jitter, random)
+    v, u = (lattice - np.array([side * stretch, side / stretch]) / 2).T * np.array([[1 / stretch], [stretch]])
+    points = np.stack([u * np.sin(along) + v * np.cos(along), u * np.cos(along) - v * np.sin(along)], axis=1)
+    points += np.array(shape) / 2
+    return points[((points >= 0) & (points < shape)).all(axis=1)]
 
 
 def _move_into(points: Points, allowed: NDArray[np.bool_], spacing: float, random: np.random.Generator) -> Points:

@@ -1,56 +1,14 @@
 """Donors with hidden programmes, and what those make expect of the tissue: the truth of a simulated cohort."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 
 from rnagan import rng
 from rnagan.simulation.config import SimulationConfig
+from rnagan.simulation.tissues import TISSUES
 
 PROGRAMMES = ("proliferation", "nuclear_size", "matrix", "air")  # each uniform in −1 … 1
 SITE_STAINS = (0.26, 0.54)  # blue over green optical density at the first and at the last site
-
-
-@dataclasses.dataclass(frozen=True)
-class Tissue:
-    """One tissue kind; pairs are (value at programme 0, change per unit of programme). No `air_fraction`: no air."""
-
-    code: str
-    nuclear_density: tuple[float, float]  # proliferation → nuclei per mm² of tile area, air included
-    nuclear_radius_um: tuple[float, float]  # nuclear_size → µm
-    matrix_colour: tuple[float, float]  # matrix → red over green optical density of the matrix
-    air_fraction: tuple[float, float] | None  # air → share of the area
-    matrix_density: float  # green optical density of the matrix
-    grain_um: float  # size of the grains in the matrix
-    neurons: float  # share of nuclei that are larger, paler and have a nucleolus
-    elongation: float  # of the other nuclei: long over short axis, at most
-
-
-TISSUES = {
-    "cortex": Tissue(
-        "CTX",
-        (3200, 1700),
-        (3.2, 0.7),
-        (0.36, 0.20),
-        None,
-        matrix_density=0.36,
-        grain_um=0.8,
-        neurons=0.25,
-        elongation=1.2,
-    ),
-    "lung": Tissue(
-        "LNG",
-        (3200, 1700),
-        (3.2, 0.7),
-        (0.34, 0.20),
-        (0.29, 0.17),
-        matrix_density=0.52,
-        grain_um=1.6,
-        neurons=0.0,
-        elongation=1.7,
-    ),
-}
 
 
 def draw_cohort(config: SimulationConfig) -> pd.DataFrame:
@@ -65,7 +23,8 @@ def draw_cohort(config: SimulationConfig) -> pd.DataFrame:
     with_slide = np.isin(np.arange(config.donors), random.choice(config.donors, config.slide_donors, replace=False))
     stains = np.linspace(*SITE_STAINS, config.sites) if config.sites > 1 else np.array([np.mean(SITE_STAINS)])
     frames = []
-    for name, tissue in TISSUES.items():
+    for name in config.tissue_names:
+        tissue = TISSUES[name]
         frame = pd.DataFrame(
             {
                 "sample": [f"{donor}-0226-SM-{tissue.code}" for donor in donors],

@@ -10,9 +10,11 @@ from rnagan.cohort.splits import assign_splits
 from rnagan.expression.tables import read_table
 from rnagan.simulation.config import SimulationConfig
 from rnagan.simulation.expression import gene_names, simulate_tpm, write_attributes, write_gct
-from rnagan.simulation.programmes import PROGRAMMES, TISSUES, draw_cohort
+from rnagan.simulation.programmes import PROGRAMMES, draw_cohort
+from rnagan.simulation.tissues import TISSUES
 
 CONFIG = SimulationConfig(donors=800, slide_donors=1)
+EVERY_TISSUE = CONFIG.replace(tissues=",".join(TISSUES))
 
 
 def ridge(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, penalty: float = 30.0) -> np.ndarray:
@@ -23,8 +25,9 @@ def ridge(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, penalty: float = 30.0
 
 
 def test_programmes_are_linear_in_log_expression_and_the_site_is_not_in_it() -> None:
-    truth = draw_cohort(CONFIG)
-    log_tpm = np.log1p(simulate_tpm(CONFIG, truth))
+    truth = draw_cohort(EVERY_TISSUE)
+    log_tpm = np.log1p(simulate_tpm(EVERY_TISSUE, truth))
+    assert list(truth["tissue"].unique()) == list(TISSUES)
     fitted = truth["donor"].isin(sorted(set(truth["donor"]))[:500])
     for name, tissue in TISSUES.items():
         train, held_out = ((truth["tissue"] == name) & rows for rows in (fitted, ~fitted))
@@ -61,6 +64,12 @@ def test_files_are_read_like_gtex(tmp_path: Path) -> None:
     samples = read_samples(tmp_path / "a.tsv")
     for column in ("sample", "donor", "tissue", "site"):
         assert samples[column].tolist() == truth[column].tolist()
+
+
+@pytest.mark.parametrize("tissues", ["", "cortex,skin", "lung,cortex,lung"])
+def test_other_tissues_are_refused(tissues: str) -> None:
+    with pytest.raises(ValueError, match=r"^tissues must name some of cortex, lung, liver, muscle, each once, not '"):
+        SimulationConfig(tissues=tissues)
 
 
 def test_hundreds_of_held_out_profiles_have_no_slide() -> None:
