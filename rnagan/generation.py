@@ -17,6 +17,7 @@ from rnagan.data.records import INDEX, RECORD, TAR, write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.expression.store import open_profiles
 from rnagan.files import read_json, sha256_of, sha256_of_file, write_json
+from rnagan.painting import check_truncation
 from rnagan.pictures import grid, save_png, synthetic_texts
 from rnagan.pretrained import RNAGAN
 from rnagan.tables import first_few
@@ -36,18 +37,21 @@ def generate_tiles(
     form: str,
     split: str | None,
     samples: list[str],
+    truncation: float = 1.0,
 ) -> list[str]:
     """Paint `n` tiles for each profile of an .h5ad into `out`, and return what to tell the user, line by line.
 
     `form` "png": `out/SAMPLE/SAMPLE_0000.png` … and `out/grid.png` with a row for each of up to GRID_ROWS profiles,
     each PNG saying that it is synthetic; "shards": one tar a profile, as shards/build_tiles.py makes them. `split` and
     `samples` choose profiles (all where empty); without `samples`, tissues that the model has not seen are left out.
+    `truncation` below 1 gives more typical and less varied tiles (`painting.paint`), and is told of every tile.
     A model without profiles takes none (`profiles` None) and paints `n` tiles named `noise`.
     `out/generated.json` tells what is made of what: the same request is up to date (or, where it was interrupted,
     painted anew), another one replaces the tiles of the last, and a folder of anything else is refused.
     """
     if profiles is not None and not profiles.is_file():
         raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with shards/build_expression.py.")
+    check_truncation(truncation)
     model = RNAGAN.from_pretrained(model_folder)
     _check_mode(model, model_folder, profiles)
     asked = sha256_of(
@@ -60,6 +64,7 @@ def generate_tiles(
             "split": split,
             "samples": samples,
         }
+        | _told_truncation(truncation)
     )
     if _is_done(out, asked):
         return [f"{out} is up to date."]
@@ -74,20 +79,21 @@ def generate_tiles(
     names = _file_names(list(latents))
     _take_over(out)
     told = {"model": model.digest, "n": n, "seed": seed, "asked": asked, "names": names, "finished": False}
-    told |= {"profiles": trust}
+    told |= {"truncation": truncation, "profiles": trust}
     write_json(out / TOLD, told)
     shown = set(np.linspace(0, len(names) - 1, min(GRID_ROWS, len(names))).astype(int))
     rows: list[NDArray[np.uint8]] = []
     with progress.bar(len(names) * n, "tile", "Painting") as bar:
         for k, (sample, name) in enumerate(names.items()):
-            tiles = model.paint(latents[sample], n, seed, sample)
+            tiles = model.paint(latents[sample], n, seed, sample, truncation)
             write = _write_pngs if form == "png" else _write_shard
-            write(out, name, sample, tiles, model, seed, trust.get(sample, {}))
+            write(out, name, sample, tiles, model, seed, trust.get(sample, {}) | _told_truncation(truncation))
             if k in shown:
                 rows.append(tiles[:GRID_COLUMNS])
             bar.update(n)
     if form == "png":
         texts = synthetic_texts(model.digest, f"{len(rows)} profiles", seed, model.mpp)
+        texts |= {f"rnagan:{key}": str(value) for key, value in _told_truncation(truncation).items()}
         save_png(out / "grid.png", grid(np.stack(rows)), texts)
     else:
         write_digest(out)
@@ -106,6 +112,11 @@ def _check_mode(model: RNAGAN, folder: Path, profiles: Path | None) -> None:
         raise ValueError(f"{folder} paints from profiles; give --profiles.")
     if profiles is not None and model.vae is None:
         raise ValueError(f"{folder} was trained in mode {model.config.mode} and takes no profiles; leave them out.")
+
+
+def _told_truncation(truncation: float) -> dict[str, Any]:
+    """Nothing at 1: tiles painted without it are the same files as ever."""
+    return {} if truncation == 1 else {"truncation": truncation}
 
 
 def _is_done(out: Path, asked: str) -> bool:

@@ -12,19 +12,37 @@ from rnagan.pictures import to_uint8
 
 @torch.no_grad()
 def paint(
-    config: GANConfig, generator: nn.Module, c: Tensor | None, count: int, seed: int, purpose: str, batch_size: int = 64
+    config: GANConfig,
+    generator: nn.Module,
+    c: Tensor | None,
+    count: int,
+    seed: int,
+    purpose: str,
+    batch_size: int = 64,
+    truncation: float = 1.0,
 ) -> NDArray[np.uint8]:
     """Paint `count` tiles of one condition c (1, condition_width): uint8 (count, H, W, 3).
+
+    `truncation`, 0 < ψ ≤ 1, trades diversity for typical tiles: all noise is multiplied by ψ and the condition is left
+    alone. Brock et al. 2019 (BigGAN, section 3.1) redraw noise beyond a bound; scaling it instead keeps a tile's noise
+    the same draw at every ψ, as Karras et al. 2019 (StyleGAN, appendix B) do with their intermediate latent.
 
     Tile k depends on (seed, purpose, k) and c alone. Models that standardise over the batch are the exception: their
     tile also depends on the tiles beside it, which is the released code's fault and kept for the contrast.
     """
+    check_truncation(truncation)
     parameter = next(generator.parameters())
     width = 0 if c is None else c.shape[1]
     pieces = []
     for first in range(0, count, batch_size):
         n = min(batch_size, count - first)
-        noise = draw_noise(config, purpose, first, n, width, seed).to(parameter)
+        noise = draw_noise(config, purpose, first, n, width, seed).to(parameter) * truncation
         code = generator_input(config, None if c is None else c.expand(n, -1), noise)
         pieces.append(to_uint8(generator(code).float().cpu().numpy()))
     return np.concatenate(pieces)
+
+
+def check_truncation(truncation: float) -> None:
+    """Refuse a ψ outside of 0 < ψ ≤ 1."""
+    if not 0 < truncation <= 1:
+        raise ValueError(f"truncation must be above 0 and at most 1, not {truncation}.")

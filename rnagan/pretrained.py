@@ -81,14 +81,18 @@ class RNAGAN:
         adata.obs["rnagan_far"] = encoding.far
         return adata
 
-    def generate(self, adata: anndata.AnnData, n: int, seed: int = 0) -> NDArray[np.uint8]:
+    def generate(self, adata: anndata.AnnData, n: int, seed: int = 0, truncation: float = 1.0) -> NDArray[np.uint8]:
         """Paint `n` tiles of every profile: uint8 (profiles, n, resolution, resolution, 3).
 
         A tile depends on the model, the profile and its name in `adata.obs_names`, its number below n and `seed` alone.
+        `truncation` below 1 gives more typical and less varied tiles (`painting.paint`).
         """
         latents = self.encode(adata).obsm["X_rnagan"]
         return np.stack(
-            [self.paint(latent, n, seed, name) for latent, name in zip(latents, adata.obs_names, strict=True)]
+            [
+                self.paint(latent, n, seed, name, truncation)
+                for latent, name in zip(latents, adata.obs_names, strict=True)
+            ]
         )
 
     def latents(self, values: NDArray[np.float32], genes: list[str], units: str) -> NDArray[np.float32]:
@@ -101,13 +105,15 @@ class RNAGAN:
             raise ValueError(f"This model was trained in mode {self.config.mode}: it takes no profiles.")
         return self.vae
 
-    def paint(self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str) -> NDArray[np.uint8]:
+    def paint(
+        self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str, truncation: float = 1.0
+    ) -> NDArray[np.uint8]:
         """Paint `n` tiles of one latent (None in the modes without profiles): uint8 (n, resolution, resolution, 3)."""
         c = None
         if self.bottleneck is not None:
             device = self.bottleneck.mean.device
             c = self.bottleneck(torch.as_tensor(latent, device=device)[None])
-        return paint(self.config, self.generator, c, n, seed, f"generate/{name}")
+        return paint(self.config, self.generator, c, n, seed, f"generate/{name}", truncation=truncation)
 
 
 def write_model(

@@ -54,6 +54,28 @@ def test_pngs_hold_the_tiles_and_say_what_they_are(trained: Path, inputs: GANInp
     assert len(generated["names"]) == 11 and generated["finished"]
 
 
+def test_truncated_tiles_say_so_and_others_stay_as_they_were(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+    options = {"samples": ["D0-lung"], "n": 2}
+    generate(trained, inputs.expression, tmp_path / "plain", **options)
+    generate(trained, inputs.expression, tmp_path / "one", **options, truncation=1.0)
+    generate(trained, inputs.expression, tmp_path / "half", **options, truncation=0.5)
+    tile = "D0-lung/D0-lung_0001.png"
+    assert (tmp_path / "one" / tile).read_bytes() == (tmp_path / "plain" / tile).read_bytes()
+    assert read_json(tmp_path / "one/generated.json")["asked"] == read_json(tmp_path / "plain/generated.json")["asked"]
+    with Image.open(tmp_path / "plain" / tile) as plain, Image.open(tmp_path / "half" / tile) as half:
+        assert half.text["rnagan:truncation"] == "0.5" and "rnagan:truncation" not in plain.text
+        assert not np.array_equal(np.asarray(half), np.asarray(plain))
+    with Image.open(tmp_path / "half/grid.png") as picture:
+        assert picture.text["rnagan:truncation"] == "0.5"
+    assert read_json(tmp_path / "half/generated.json")["truncation"] == 0.5
+    assert "2 tiles" in generate(trained, inputs.expression, tmp_path / "half", **options)  # another request
+    generate(trained, inputs.expression, tmp_path / "shard", **options, truncation=0.5, form="shards")
+    assert read_json(tmp_path / "shard/D0-lung.record.json")["source"]["truncation"] == 0.5
+    with pytest.raises(ValueError, match="truncation must be above 0 and at most 1, not 1.5"):
+        generate(trained, inputs.expression, tmp_path / "none", **options, truncation=1.5)
+    assert not (tmp_path / "none").exists()
+
+
 def test_second_run_paints_nothing(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
     options = {"samples": ["D0-lung", "D3-cortex"], "n": 1}
     generate(trained, inputs.expression, tmp_path, **options)

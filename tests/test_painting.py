@@ -58,3 +58,29 @@ def test_released_paints_every_profile_alike():
     """The contrast: standardised over a batch of one profile, the profile is gone."""
     config, generator = model("released")
     np.testing.assert_array_equal(paint(config, generator, C, 8, 0, "p"), paint(config, generator, -C, 8, 0, "p"))
+
+
+def test_truncation_scales_the_noise_and_leaves_the_condition_alone():
+    config, generator = model()
+    half = paint(config, generator, C, 5, 0, "p", truncation=0.5)
+    code = generator_input(config, C.expand(5, -1), 0.5 * draw_noise(config, "p", 0, 5, 3, 0))
+    np.testing.assert_array_equal(half, to_uint8(generator(code).detach().float().numpy()))
+    wrong = 0.5 * generator_input(config, C.expand(5, -1), draw_noise(config, "p", 0, 5, 3, 0))  # the profile, too
+    assert not np.array_equal(half, to_uint8(generator(wrong).detach().float().numpy()))
+    np.testing.assert_array_equal(
+        paint(config, generator, C, 5, 0, "p", truncation=1.0), paint(config, generator, C, 5, 0, "p")
+    )
+
+    def spread(truncation):
+        return paint(config, generator, C, 16, 0, "p", truncation=truncation).std(axis=0).mean()
+
+    assert spread(1.0) > 1.2 * spread(0.5) > 1.2**2 * spread(0.1)
+    other = paint(config, generator, -C, 5, 0, "p", truncation=0.1)
+    assert np.abs(other.astype(int) - paint(config, generator, C, 5, 0, "p", truncation=0.1)).max() > 3
+
+
+@pytest.mark.parametrize("truncation", [0.0, -0.5, 1.01, float("nan")])
+def test_truncation_that_is_none(truncation):
+    config, generator = model()
+    with pytest.raises(ValueError, match=r"^truncation must be above 0 and at most 1, not "):
+        paint(config, generator, C, 1, 0, "p", truncation=truncation)
