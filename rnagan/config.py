@@ -7,7 +7,7 @@ import dataclasses
 import operator
 import typing
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
 
@@ -30,6 +30,9 @@ def setting(
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Base of all configs: checks every field's type, choices and bounds on construction."""
+
+    # What a layer of settings takes back of the layers before it, by the setting that it gives.
+    takes_back: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __post_init__(self) -> None:
         types = field_types(type(self))
@@ -84,6 +87,8 @@ def resolve(kind: type[C], *layers: dict[str, Any]) -> C:
     names = [field.name for field in dataclasses.fields(kind)]
     merged: dict[str, Any] = {}
     for layer in layers:
+        for name in layer.keys() & kind.takes_back.keys():
+            merged |= kind.takes_back[name]
         for name, value in layer.items():
             if name not in names:
                 near = difflib.get_close_matches(str(name), names, n=1)
@@ -215,6 +220,8 @@ class TilingConfig(Config):
 class GANConfig(Config):
     """GAN and RNA-GAN training. Defaults are the preset `faithful`; presets/gan.*.yaml say where each value is from."""
 
+    takes_back: ClassVar = {"images": {"epochs": 0}}  # --images shortens a preset that counts in epochs
+
     mode: str = setting(
         "rnagan",
         "what the generator sees: a profile and noise; normal noise; uniform noise in ±noise_range (article, 4C)",
@@ -222,6 +229,7 @@ class GANConfig(Config):
     )
     resolution: int = setting(256, "side of a painted tile, px; a power of two (article: 256)", low=32, high=512)
     images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1)
+    epochs: int = setting(0, "instead of images: passes of the tiles in use; 0: as many images as images says", low=0)
     batch_size: int = setting(64, "real tiles a critic step, over all processes", low=2)
     seed: int = setting(0, "seed of the order of tiles, of all noise and of the first weights", low=0)
 
@@ -322,6 +330,10 @@ class GANConfig(Config):
             )
         if self.batch_standardise and self.condition != "latent_plus_noise":
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
+
+    def counted_in_images(self, epoch_length: int) -> Self:
+        """With the images that `epochs` passes of so many tiles are, where epochs are given: the clock is images."""
+        return self.replace(images=self.epochs * epoch_length) if self.epochs else self
 
     @property
     def conditional(self) -> bool:

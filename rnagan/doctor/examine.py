@@ -106,7 +106,8 @@ def _open(wanted: Wanted) -> _Inputs:
         fitting = (side for side in RESOLUTIONS if shards.tile_px % side == 0)
         config = config.replace(resolution=next(fitting, config.resolution))
     check_run(config, shards, 1)
-    return _Inputs(config, launches, shards, choose(shards, cohort, config))
+    chosen = choose(shards, cohort, config)
+    return _Inputs(config.counted_in_images(chosen.order.epoch_length), launches, shards, chosen)
 
 
 def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None:

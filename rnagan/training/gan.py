@@ -33,6 +33,7 @@ from rnagan.training.tracking import RunLog
 
 MAY_CHANGE_ON_RESUME = {
     "images",
+    "epochs",
     "batch_size",
     "precision",
     "threads",

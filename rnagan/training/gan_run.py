@@ -51,8 +51,8 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
     made_from = _digests(config, inputs, shards, selection)
-    if _is_finished(config, made_from, out):
-        progress.say(f"{out} is up to date ({config.images:,} images).")
+    if (images := _images_if_finished(config, made_from, out)) is not None:
+        progress.say(f"{out} is up to date ({images:,} images).")
         return True
     # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
     accelerator = start(config.precision, config.seed, config.threads)
@@ -65,6 +65,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
 
         selection, profiles = _join_profiles(config, inputs, made_from, cohort, selection, keep)
     order = make_order(selection, config)
+    config = config.counted_in_images(order.epoch_length)  # which tiles are in use is known only now
     if accelerator.is_main_process:
         _describe(config, selection, order, profiles, accelerator.num_processes)
     if dry_run:
@@ -102,16 +103,20 @@ def _digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: 
     return found
 
 
-def _is_finished(config: GANConfig, made_from: dict[str, str], out: Path) -> bool:
+def _images_if_finished(config: GANConfig, made_from: dict[str, str], out: Path) -> int | None:
+    """The images of the whole run, if `out` holds it finished."""
     try:
         folder = model_folder(out)
     except FileNotFoundError:
-        return False
+        return None
     told = read_json(folder / "model.json")
     if told.get("format") != "rnagan-model":
         raise ValueError(f"{out} holds a run of another kind; choose another --out.")
     check_made_from(made_from, told["made_from"], out)
-    return told["images"] >= config.images and load_config(GANConfig, folder / "config.yaml") == config
+    before = load_config(GANConfig, folder / "config.yaml")
+    if config.epochs and config.epochs == before.epochs:
+        config = config.replace(images=before.images)  # of the same inputs, so an epoch is as long
+    return config.images if told["images"] >= config.images and before == config else None
 
 
 def _check_paths(config: GANConfig, inputs: GANInputs) -> None:
