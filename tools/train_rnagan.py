@@ -16,6 +16,9 @@ STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; start
 @click.option("--cohort", type=Path, required=True, help="Cohort table (shards/build_cohort.py).")
 @click.option("--expression", type=Path, help="Expression .h5ad (shards/build_expression.py); needed by mode rnagan.")
 @click.option("--vae", type=Path, help="Run of tools/train_vae.py; needed by mode rnagan.")
+@click.option(
+    "--init-from", type=Path, help="An earlier run to start from: the same networks, with other tiles (a new tissue)."
+)
 @click.option("--out", type=Path, required=True, help="Run folder; an interrupted run in it goes on.")
 @click.option("--preset", type=click.Choice(preset_names(GANConfig)), default="faithful", show_default=True)
 @click.option("--config", "config_file", type=Path, help="YAML with settings; flags win over it.")
@@ -27,6 +30,7 @@ def main(
     cohort: Path,
     expression: Path | None,
     vae: Path | None,
+    init_from: Path | None,
     out: Path,
     preset: str,
     config_file: Path | None,
@@ -38,7 +42,7 @@ def main(
 
     if dry_run:
         click.echo("".join(f"{name}: {value}\n" for name, value in config.to_dict().items()), nl=False)
-    if not train_gan(config, GANInputs(shards, cohort, expression, vae), out, dry_run):
+    if not train_gan(config, GANInputs(shards, cohort, expression, vae, init_from), out, dry_run):
         sys.exit(STOPPED)
 
 

@@ -25,6 +25,7 @@ from rnagan.painting import paint
 from rnagan.pictures import grid, save_png, synthetic_texts
 from rnagan.training import checkpoint
 from rnagan.training.corrupt import CorruptTiles, cut_back
+from rnagan.training.fine_tuning import EarlierRun
 from rnagan.training.gan_step import GANStep, StepRecord
 from rnagan.training.launch import end_together
 from rnagan.training.resume import check_made_from, check_same_settings
@@ -62,7 +63,7 @@ class GANTrainer:
     """Trains a generator on the tiles of a selection in `order`, with each tile's own profile as its condition.
 
     `made_from` names what the inputs are by their digests: a checkpoint goes on with the same inputs only.
-    `profiles` is None in the modes without profiles.
+    `profiles` is None in the modes without profiles. With `earlier`, a new run starts from that run's networks.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class GANTrainer:
         order: Order,
         made_from: dict[str, str],
         profiles: Profiles | None = None,
+        earlier: EarlierRun | None = None,
     ) -> None:
         self.config, self.accelerator, self.out = config, accelerator, Path(out)
         device = accelerator.device
@@ -89,6 +91,10 @@ class GANTrainer:
         generator = build_generator(config, self.condition_width).to(**place)
         critic = build_critic(config, self.condition_width).to(**place)
         self.average = ExponentialAverage(generator, config.ema_half_life)
+        self.images_before = 0  # that the networks saw in an earlier run: its average isn't in its first images
+        if earlier is not None:
+            self.images_before = earlier.images
+            earlier.load_into({"generator": generator, "critic": critic, "average": self.average.module})
         self.generator, self.critic, self.generator_optimizer, self.critic_optimizer = accelerator.prepare(
             generator, critic, _adam(generator, config.generator_lr, config), _adam(critic, config.critic_lr, config)
         )
@@ -111,6 +117,8 @@ class GANTrainer:
         """Train to `config.images`; False if a signal stopped it early. Everything is saved either way."""
         config = self.config
         totals = _Totals()
+        # CALL POINT of fine-tuning: with an earlier run and at image 0, validate here (the old tissues before), and
+        # once more after the loop (after).
         shown = progress.bar(config.images, "img", "GAN", initial=self.images)
         with StopSignal(self.accelerator) as stop, shown as bar:
             bar.disable = bar.disable or not self.accelerator.is_main_process
@@ -156,7 +164,7 @@ class GANTrainer:
         self.images, self.steps = self.images + self.config.batch_size, self.steps + 1
         if generator_too:
             used = self.config.batch_size * self.config.critic_steps
-            self.average.update(self.step.raw_generator, used, self.images)
+            self.average.update(self.step.raw_generator, used, self.images_before + self.images)
         return record
 
     def _batches(self) -> Iterator[Batch]:

@@ -22,6 +22,7 @@ from rnagan.files import read_json, sha256_of, sha256_of_file
 from rnagan.models.condition import make_bottleneck
 from rnagan.pretrained import model_folder, write_model
 from rnagan.tables import first_few
+from rnagan.training.fine_tuning import EarlierRun
 from rnagan.training.gan import GANTrainer, Profiles, check_run
 from rnagan.training.latents import LatentTable, latent_table
 from rnagan.training.launch import start
@@ -33,12 +34,16 @@ FIXED_PROFILES = 8  # validation profiles painted in every sample grid
 
 @dataclasses.dataclass(frozen=True)
 class GANInputs:
-    """Paths of a run; `shards` may be a URL. `expression` and `vae` may be None in the modes without profiles."""
+    """Paths of a run; `shards` may be a URL. `expression` and `vae` may be None in the modes without profiles.
+
+    `init_from`: an earlier run, whose networks and condition a new one starts from (fine_tuning.py).
+    """
 
     shards: Path | str
     cohort: Path
     expression: Path | None = None
     vae: Path | None = None
+    init_from: Path | None = None
 
 
 def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = False) -> bool:
@@ -51,6 +56,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
     made_from = _digests(config, inputs, shards, selection)
+    earlier = _earlier(config, inputs, made_from, shards, cohort, out)
     if (images := _images_if_finished(config, made_from, out)) is not None:
         progress.say(f"{out} is up to date ({images:,} images).")
         return True
@@ -64,13 +70,17 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
             return encode() if dry_run else latent_table(Path(out), digest, encode, accelerator)
 
         selection, profiles = _join_profiles(config, inputs, made_from, cohort, selection, keep)
+        if earlier is not None and earlier.bottleneck is not None:
+            profiles = dataclasses.replace(profiles, bottleneck=earlier.bottleneck)
     order = make_order(selection, config)
     config = config.counted_in_images(order.epoch_length)  # which tiles are in use is known only now
     if accelerator.is_main_process:
         _describe(config, selection, order, profiles, accelerator.num_processes)
+        if earlier is not None:
+            _describe_start(earlier, selection)
     if dry_run:
         return True
-    trainer = GANTrainer(config, accelerator, out, shards, selection, order, made_from, profiles)
+    trainer = GANTrainer(config, accelerator, out, shards, selection, order, made_from, profiles, earlier)
     finished = False
     try:
         finished = trainer.train()
@@ -78,7 +88,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
             told = {
                 "mpp": trainer.mpp,
                 "tissues": sorted(selection.table.loc[order.counts > 0, "tissue"].unique()),
-                "train_donors": sorted(map(donor_digest, cohort.loc[cohort["split"] == "train", "donor"].unique())),
+                "train_donors": _train_donors(cohort, earlier),
                 "images": trainer.images,
                 "made_from": made_from,
             }
@@ -101,6 +111,38 @@ def _digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: 
             "expression": sha256_of_file(inputs.expression),
         }
     return found
+
+
+def _earlier(
+    config: GANConfig,
+    inputs: GANInputs,
+    made_from: dict[str, str],
+    shards: ShardSet,
+    cohort: pd.DataFrame,
+    out: Path,
+) -> EarlierRun | None:
+    """The run that a new one starts from, which is part of what it is made from."""
+    if inputs.init_from is None:
+        return None
+    if Path(inputs.init_from).resolve() == Path(out).resolve():
+        raise ValueError(f"{out} can't start from itself: choose another --out (without --init-from it goes on).")
+    earlier = EarlierRun.open(inputs.init_from)
+    earlier.check_fits(config, made_from.get("vae"), shards.mpp_at(config.resolution), cohort)
+    made_from["earlier run"] = earlier.digest()
+    return earlier
+
+
+def _describe_start(earlier: EarlierRun, selection: Selection) -> None:
+    progress.say(f"Starts from {earlier.folder} at {earlier.images:,} images ({', '.join(earlier.tissues)}).")
+    missing = sorted(set(earlier.tissues) - set(selection.table["tissue"]))
+    if missing:
+        progress.say(f"Without tiles of {', '.join(missing)}, which the earlier run learnt and this one will forget.")
+
+
+def _train_donors(cohort: pd.DataFrame, earlier: EarlierRun | None) -> list[str]:
+    """Digests of all donors that the networks have seen."""
+    own = set(map(donor_digest, cohort.loc[cohort["split"] == "train", "donor"].unique()))
+    return sorted(own | set(earlier.train_donors if earlier else ()))
 
 
 def _images_if_finished(config: GANConfig, made_from: dict[str, str], out: Path) -> int | None:
