@@ -255,6 +255,11 @@ class GANConfig(Config):
     )
     critic_width: int = setting(32, "channels of the critic's first feature map", low=4)
     critic_norm: str = setting("none", "normalisation in the critic", choices=("none", "batch"))
+    critic_layout: str = setting(
+        "all_scales",
+        "a score from the means of all scales' features, or DCGAN's convolutions down to a score",
+        choices=("all_scales", "dcgan"),
+    )
 
     penalty_weight: float = setting(10.0, "weight of the gradient penalty", low=0.0)
     penalty_norm: str = setting(
@@ -320,6 +325,8 @@ class GANConfig(Config):
             raise ValueError(
                 "critic projection needs condition bottleneck; choose critic image_only for latent_plus_noise."
             )
+        if self.critic == "projection" and self.critic_layout == "dcgan":
+            raise ValueError("critic projection needs critic_layout all_scales; DCGAN's critic sees the image alone.")
         if self.batch_standardise and self.condition != "latent_plus_noise":
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
 
