@@ -262,6 +262,9 @@ class GANConfig(Config):
     )
 
     penalty_weight: float = setting(10.0, "weight of the gradient penalty", low=0.0)
+    penalty_every: int = setting(
+        1, "one tile in so many pays the gradient penalty, which is half of a step's cost", low=1, high=64
+    )
     penalty_norm: str = setting(
         "per_sample",
         "one gradient norm a sample, or one over the whole batch as released",
@@ -327,6 +330,8 @@ class GANConfig(Config):
             )
         if self.critic == "projection" and self.critic_layout == "dcgan":
             raise ValueError("critic projection needs critic_layout all_scales; DCGAN's critic sees the image alone.")
+        if self.batch_size % self.penalty_every:
+            raise ValueError(f"penalty_every ({self.penalty_every}) must divide batch_size ({self.batch_size}).")
         if self.batch_standardise and self.condition != "latent_plus_noise":
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
 
