@@ -32,6 +32,7 @@ ARCHITECTURE = (
     "critic",
     "critic_width",
     "critic_norm",
+    "critic_layout",
 )
 MPP_TOLERANCE = 0.02
 
