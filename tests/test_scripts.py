@@ -31,6 +31,10 @@ MISTAKES = {
         ["shift", "--vae", "nowhere", "--profiles", "e.h5ad", "--to", "lung", "--out", "o.h5ad"],
         "nowhere",
     ),
+    "tools/compare_modes.py": (
+        ["--shards", "nowhere", "--cohort", "c", "--expression", "e", "--vae", "v", "--out", "o"],
+        "nowhere",
+    ),
     "tools/doctor.py": (["--shards", "nowhere"], "nowhere"),
     "tools/demo.py": (["--data", "nowhere"], "nowhere"),
 }

@@ -46,6 +46,15 @@ def latent_table(run: Path, made_from: str, encode: Callable[[], LatentTable], a
     return table
 
 
+def shown_samples(run: Path) -> list[str]:
+    """The samples painted in a run's sample grids, a row each."""
+    try:
+        with pq.ParquetFile(run / _NAME, pre_buffer=False) as file:
+            return json.loads((file.schema_arrow.metadata or {})[_TOLD])["shown"]
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        raise FileNotFoundError(f"{run / _NAME} does not say which profiles its sample grids show.") from None
+
+
 def _write(path: Path, made_from: str, table: LatentTable) -> None:
     values = pa.FixedSizeListArray.from_arrays(pa.array(table.values.ravel()), table.values.shape[1])
     told = json.dumps({"made_from": made_from, "shown": table.shown})
