@@ -116,7 +116,8 @@ def evaluate(
     judge = make_judge(shards, train, pictured, expression, about, truth, model, split, compared, *fixed)
     shown = _few_of_each(about.loc[sorted(set(pictured["sample"]) & set(held_out))])
     real, painted = judge.real(held_out, model.config.resolution, shown), judge.painted(model, held_out, shown)
-    judged, places = judge.judge(held_out, real, painted)
+    judged, found = judge.judge(held_out, real, painted)
+    places = [found]
     of_real = {"real": real.called_right(about["tissue"])} if len(real.right) else {}
     result: dict[str, Any] = {
         "asked": asked,
@@ -137,16 +138,17 @@ def evaluate(
         of_null = judge.painted(null, held_out)
         judged, found = judge.judge(held_out, real, of_null)
         result["null"] = {"model": null.digest, "tissue_accuracy": float(of_null.right.mean())} | judged
-        places = pd.concat([places, found[found["tiles"] == "painted"].assign(tiles="null")])
+        places.append(found[found["tiles"] == "painted"].assign(tiles="null"))
     if len(compared):
         donors = {str(name): len(set(rows)) for name, rows in about.loc[compared].groupby("tissue")["donor"]}
         progress.say(f"The same on training donors: {', '.join(f'{k} of {name}' for name, k in donors.items())}.")
         real_train, painted_train = judge.real(compared, model.config.resolution), judge.painted(model, compared)
         judged, found = judge.judge(compared, real_train, painted_train)
         result["train"] = {"donors": donors, "tissue_accuracy": float(painted_train.right.mean())} | judged
-        places = pd.concat([places, found.assign(tiles="training donors, " + found["tiles"].astype(str))])
+        places.append(found.assign(tiles="training donors, " + found["tiles"].astype(str)))
         _write_measures(out / "measures_train.csv", judge, painted_train, real_train)
-    _draw(out, judge, result, painted, real, places)
+    places = [table for table in places if len(table)]
+    _draw(out, judge, result, painted, real, pd.concat(places) if places else None)
     write_page(out / PAGE, result, out)
     write_json(out / "evaluation.json", result)
     return result
@@ -184,9 +186,9 @@ def _write_measures(path: Path, judge: Judge, painted: Observed, real: Observed)
 
 
 def _draw(
-    out: Path, judge: Judge, result: dict[str, Any], painted: Observed, real: Observed, places: pd.DataFrame
+    out: Path, judge: Judge, result: dict[str, Any], painted: Observed, real: Observed, places: pd.DataFrame | None
 ) -> None:
-    """The charts, and the table of places."""
+    """The charts, and the table of places, where there are any."""
     if result.get("faithfulness"):
         assert judge.truth is not None
         measured_on_expected(out / "measures.png", result["faithfulness"], judge.truth, painted.measures, real.measures)
@@ -194,7 +196,7 @@ def _draw(
         expected, both = judge.about.join(real.measures), painted.measures.loc[real.measures.index]
         nothing = real.measures.iloc[:0]
         measured_on_expected(out / "measures.png", result["on_real_tiles"], expected, both, nothing, "on real tiles:")
-    if len(places):
+    if places is not None:
         places_of_donors(out / "retrieval.png", places)
         with atomic_path(out / "retrieval.csv") as temporary:
             places.to_csv(temporary, index=False)

@@ -119,11 +119,12 @@ def on_real_tiles(
         rows = about.loc[samples][about.loc[samples, "tissue"] == tissue]
         first, second = (_by_donor(half, rows).to_numpy() for half in halves)
         told = ~np.isnan(first + second).any(axis=1)
+        if told.sum() < FEWEST_DONORS:
+            continue
         agreement = np.nan_to_num(pearson(first[told].T, second[told].T)).clip(0)
         ceiling = dict(zip(MEASURES, np.sqrt(2 * agreement / (1 + agreement)), strict=True))
         for name, found in measures.items():
-            if told.sum() >= FEWEST_DONORS:
-                found |= {"ceiling": float(ceiling[name]), "ceiling_donors": int(told.sum())}
+            found |= {"ceiling": float(ceiling[name]), "ceiling_donors": int(told.sum())}
     return result
 
 

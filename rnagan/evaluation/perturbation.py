@@ -158,9 +158,7 @@ def _move(request: Request, vae: VAEModel, profiles: Profiles) -> tuple[Move, li
         transform = vae.transform
         moved = moved[~transform.constant[moved]]
         if len(moved) < 2 or len(profiles.values) < 3:
-            raise ValueError(
-                "--leading needs two genes and three profiles at least, to see what varies together."
-            )
+            raise ValueError("--leading needs two genes and three profiles at least, to see what varies together.")
         z = transform.apply(profiles.values, list(transform.genes), transform.units)
         tissues = profiles.obs["tissue"].to_numpy()
         for tissue in set(tissues):  # how donors differ, not how tissues do

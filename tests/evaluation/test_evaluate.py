@@ -260,7 +260,7 @@ def test_script(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "of painted tiles; of real ones: " in done.output
     rows = [line.split() for line in done.output.splitlines() if line.split()[1:2] and line.split()[1] in MEASURES]
-    assert len(rows) == 7 and all(len(row) == 10 for row in rows)  # r and its interval are four words
+    assert len(rows) == 7 and all(len(row) == 11 for row in rows)  # r and its interval are four words
     page = (tmp_path / "out/faithfulness.html").read_text()
     assert "Does the tissue follow the RNA?" in page and page.count('<tr class="control">') == 2
     bad = CliRunner().invoke(main, [*options, "--model", str(tmp_path)])
