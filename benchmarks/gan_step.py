@@ -1,100 +1,192 @@
-"""One WGAN-GP step: ours against the three separate steps of the released code, same networks, batch and machine.
+"""One WGAN-GP step at the article's size: ours against torchgan with the released code's losses, on this machine.
 
-Prints one JSON object; ratios are medians over rounds that alternate between the two.
+Both train the same networks (DCGAN with BatchNorm, base width 32) on the same batches; the released losses run the
+β-VAE's encoder three times a step, where ours has encoded each profile once before the run. Contenders run in rounds
+that alternate, each in a process of its own on the same cores; ratios are medians of ratios within a round. Then ours
+on two processes of one core against one of two, and the whole trainer against its bare step. The last line printed is
+one JSON object.
 """
 
+import contextlib
 import json
+import os
 import statistics
-import time
-from collections.abc import Callable
+import sys
+from pathlib import Path
+from typing import Any
 
 import click
-import torch
+from shared.contenders import Contender
+from shared.environments import python_of, versions_of
+from shared.others import wait_for_quiet
+from shared.race import Answer, Entry, Outcome, race
+from shared.report import Clock, load_average, rounded, source_digest
 
-from rnagan.config import GANConfig
-from rnagan.doctor.rates import TrainingStep
-from rnagan.models.build import build_critic, build_generator
-from rnagan.models.condition import noise_width
-
-CONDITION_WIDTH = 9
-ROUNDS = 5
-
-
-def plain_step(config: GANConfig) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
-    """The released arrangement in plain PyTorch, float32: generator, critic and penalty with a forward each."""
-    generator, critic = build_generator(config, CONDITION_WIDTH), build_critic(config, CONDITION_WIDTH)
-    optimizers = [torch.optim.Adam(network.parameters(), lr=1e-4) for network in (generator, critic)]
-    width = noise_width(config, CONDITION_WIDTH)
-
-    def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    def step(number: int, tiles: torch.Tensor, c: torch.Tensor) -> None:
-        x_real = tiles.float() / 127.5 - 1
-
-        def painted() -> torch.Tensor:
-            return generator(torch.cat([c, torch.randn(len(c), width)], dim=1))
-
-        if number % config.critic_steps == config.critic_steps - 1:
-            descend(-critic(painted(), c).mean(), optimizers[0])
-        descend(critic(painted().detach(), c).mean() - critic(x_real, c).mean(), optimizers[1])
-        epsilon = torch.rand(len(c), 1, 1, 1)
-        x_hat = (epsilon * x_real + (1 - epsilon) * painted().detach()).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(critic(x_hat, c).sum(), x_hat, create_graph=True)
-        descend(config.penalty_weight * (gradient.flatten(1).norm(dim=1) - 1).square().mean(), optimizers[1])
-
-    return step
-
-
-def images_per_second(step: Callable, config: GANConfig, steps: int) -> float:
-    tiles = torch.randint(0, 256, (config.batch_size, 3, config.resolution, config.resolution), dtype=torch.uint8)
-    c = torch.randn(config.batch_size, CONDITION_WIDTH)
-    began = time.perf_counter()
-    for number in range(steps):
-        step(number, tiles, c)
-    return steps * config.batch_size / (time.perf_counter() - began)
+WORKERS = Path(__file__).parent / "gan_parts" / "workers"
+GENES, LATENT, CONDITION = 19_198, 2048, 64
+SAME_NETWORKS = {
+    "condition": "latent_plus_noise",
+    "critic": "image_only",
+    "generator": "dcgan",
+    "generator_norm": "batch",
+    "critic_layout": "dcgan",
+    "critic_norm": "batch",
+    "critic_steps": 1,
+    "diffaugment": "none",
+    "flips": False,
+    "quarter_turns": False,
+}
 
 
 @click.command(help=__doc__)
-@click.option("--resolution", default=64, show_default=True)
-@click.option("--batch-size", default=32, show_default=True)
-@click.option("--width", default=24, show_default=True)
-@click.option("--steps", default=8, show_default=True, help="Steps a round.")
-def main(resolution: int, batch_size: int, width: int, steps: int) -> None:
-    config = GANConfig(
-        resolution=resolution,
-        batch_size=batch_size,
-        generator_width=width,
-        critic_width=width,
-        diffaugment="none",
-        flips=False,
-        quarter_turns=False,
-        condition_noise=0.0,
+@click.option("--cache", type=click.Path(path_type=Path), default="runs/bench", show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--steps", default=4, show_default=True, help="Steps of each contender a round.")
+@click.option("--resolution", default=256, show_default=True)
+@click.option("--batch-size", default=8, show_default=True)
+@click.option("--width", default=32, show_default=True)
+@click.option("--environments-only", is_flag=True, help="Make the environment of torchgan and end.")
+def main(
+    cache: Path, rounds: int, steps: int, resolution: int, batch_size: int, width: int, environments_only: bool
+) -> None:
+    torchgan = python_of("torchgan", ["torchgan==0.1.0"], cache / "venvs", on_ours=True)
+    if environments_only:
+        return
+    clock, source, load = Clock(), source_digest(), [load_average()]
+    cores, scratch = sorted(os.sched_getaffinity(0)), cache / "scratch" / "gan_step"
+    size = {"resolution": resolution, "batch_size": batch_size}
+    widths = {"generator_width": width, "critic_width": width}
+    wait_for_quiet(cores)
+    clock.say("against torchgan")
+    same = size | widths | SAME_NETWORKS
+    published = size | {"width": width, "genes": GENES, "steps": steps}
+    options: dict[str, dict[str, Any]] = {
+        "ours_bf16": {"config": same | {"precision": "bf16"}, "condition_width": LATENT},
+        "ours_fp32": {"config": same | {"precision": "float32"}, "condition_width": LATENT},
+        "torchgan": published | {"encoder": True},
+        "torchgan_without_encoder": published | {"encoder": False},
+    }
+    ours = {name: "rnagan" for name in ("ours_bf16", "ours_fp32")}
+    outcome, peaks = _race_apart(
+        ours | dict.fromkeys(["torchgan", "torchgan_without_encoder"], "torchgan"),
+        torchgan,
+        options,
+        cores,
+        scratch,
+        rounds,
+        steps,
     )
-    ours = TrainingStep(config, CONDITION_WIDTH)
-    contenders: dict[str, Callable] = {"ours": ours, "plain": plain_step(config)}
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for step in contenders.values():
-        images_per_second(step, config, 2)  # warm-up
-    for _ in range(ROUNDS):
-        for name, step in contenders.items():
-            rates[name].append(images_per_second(step, config, steps))
+    clock.say("processes")
+    faithful = size | widths | {"precision": "bf16", "diffaugment": "none"}
+    two = {f"{n}_processes": {"config": faithful, "condition_width": CONDITION, "processes": n} for n in (1, 2)}
+    scaling, _ = _race_apart(dict.fromkeys(two, "processes"), torchgan, two, cores, scratch, rounds, 2 * steps)
+    clock.say("trainer against its step")
+    own = size | widths | {"log_every": 8 * batch_size, "sample_every": 10**9, "checkpoint_every": 10**9}
+    beside = _trainer_against_step(own, cores, scratch, rounds, 4 * steps)
+    clock.say("done")
     print(
         json.dumps(
             {
-                "precision": ours.precision,
-                "threads": torch.get_num_threads(),
-                "resolution": resolution,
-                "images_per_second": round(statistics.median(rates["ours"]), 1),
-                "images_per_second_plain": round(statistics.median(rates["plain"]), 1),
-                "ratio_plain": round(
-                    statistics.median(a / b for a, b in zip(rates["ours"], rates["plain"], strict=True)), 2
-                ),
+                "ratio_torchgan_bf16": rounded(outcome.ratio("ours_bf16", "torchgan")),
+                "ratio_torchgan_fp32": rounded(outcome.ratio("ours_fp32", "torchgan")),
+                "ratio_torchgan_without_encoder_bf16": rounded(outcome.ratio("ours_bf16", "torchgan_without_encoder")),
+                "ratio_torchgan_without_encoder_fp32": rounded(outcome.ratio("ours_fp32", "torchgan_without_encoder")),
+                **_memory(outcome),
+                **_shares(outcome, peaks),
+                "scaling_2_processes": rounded(scaling.ratio("2_processes", "1_processes")),
+                "overhead": rounded(_overhead(beside)),
+                "images_per_second": {
+                    name: round(o.median(name), 2) for o in (outcome, scaling, beside) for name in o.rates
+                },
+                "images_per_second_by_round": {
+                    name: [round(r, 2) for r in rates]
+                    for o in (outcome, scaling, beside)
+                    for name, rates in o.rates.items()
+                },
+                "failures": outcome.failures | scaling.failures | beside.failures,
+                "size": size | {"width": width},
+                "cores": len(cores),
+                "versions": versions_of(torchgan, ["torch", "torchgan"]),
+                "load_average": [*load, load_average()],
+                "rnagan_source_changed_during_run": source_digest() != source,
+                "seconds": round(clock.seconds()),
             }
         )
     )
+
+
+def _race_apart(
+    workers: dict[str, str],
+    torchgan: Path,
+    options: dict[str, dict[str, Any]],
+    cores: list[int],
+    scratch: Path,
+    rounds: int,
+    steps: int,
+) -> tuple[Outcome, list[Answer]]:
+    """Contenders in a process each, one at work at a time; also what the machine's peak was in each round."""
+    peaks: list[Answer] = []
+    with contextlib.ExitStack() as stack:
+        contenders = {
+            name: stack.enter_context(
+                Contender(
+                    WORKERS / f"run_{worker}.py",
+                    torchgan if worker == "torchgan" else sys.executable,
+                    cores,
+                    scratch / name,
+                )
+            )
+            for name, worker in workers.items()
+        }
+
+        def ask(entry: Entry) -> Answer:
+            if entry.name == "ours_bf16":  # once a round: what the machine can do varies with its neighbours
+                peaks.append(contenders[entry.name].ask({"do": "peak"})["flops_per_second"])
+            return contenders[entry.name].ask({"do": "steps", "steps": steps} | entry.option)
+
+        def warm_up(entry: Entry) -> Answer:
+            return contenders[entry.name].ask({"do": "steps"} | entry.option | {"steps": 2})
+
+        entries = [Entry(name, name, options[name], rounds) for name in workers]
+        return race(entries, ask, warm_up), peaks
+
+
+def _trainer_against_step(config: dict[str, Any], cores: list[int], scratch: Path, rounds: int, steps: int) -> Outcome:
+    """Both in one process, in turn: the trainer's loop, and its step alone."""
+    with Contender(WORKERS / "run_trainer.py", sys.executable, cores, scratch / "trainer") as contender:
+
+        def ask(entry: Entry) -> Answer:
+            return contender.ask({"do": entry.name, "config": config, "steps": steps})
+
+        return race([Entry(name, "trainer", {}, rounds) for name in ("trainer", "bare")], ask, ask)
+
+
+def _memory(outcome: Outcome) -> dict[str, Any]:
+    """Peak above the imports. The ratio is with torchgan without the released encoders, which take most of it."""
+    peak = {name: max(answer["peak_gb"] for answer in answers) for name, answers in outcome.answers.items()}
+    found: dict[str, Any] = {"peak_memory_gb": {name: round(gb, 2) for name, gb in peak.items()}}
+    for suffix, name in (("", "ours_fp32"), ("_bf16", "ours_bf16")):
+        if name in peak and "torchgan_without_encoder" in peak:
+            found[f"memory_ratio{suffix}"] = round(peak[name] / peak["torchgan_without_encoder"], 3)
+    return found
+
+
+def _shares(outcome: Outcome, peaks: list[Answer]) -> dict[str, Any]:
+    """FLOPs of a step as a share of a matrix multiply's, in float32 (in bf16 the penalty stays in float32)."""
+    found: dict[str, Any] = {"gflops_peak": [{k: round(v / 1e9) for k, v in peak.items()} for peak in peaks]}
+    for suffix, name, dtype in (("", "ours_fp32", "float32"), ("_bf16", "ours_bf16", "bfloat16")):
+        rounds = list(zip(outcome.rates.get(name, []), outcome.answers.get(name, []), peaks, strict=False))
+        found[f"share_of_peak{suffix}"] = rounded(
+            statistics.median(rate * answer["flops_a_tile"] / peak[dtype] for rate, answer, peak in rounds)
+            if rounds
+            else None
+        )
+    return found
+
+
+def _overhead(beside: Outcome) -> float | None:
+    ratio = beside.ratio("bare", "trainer")
+    return None if ratio is None else ratio - 1
 
 
 if __name__ == "__main__":

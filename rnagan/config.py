@@ -255,8 +255,16 @@ class GANConfig(Config):
     )
     critic_width: int = setting(32, "channels of the critic's first feature map", low=4)
     critic_norm: str = setting("none", "normalisation in the critic", choices=("none", "batch"))
+    critic_layout: str = setting(
+        "all_scales",
+        "a score from the means of all scales' features, or DCGAN's convolutions down to a score",
+        choices=("all_scales", "dcgan"),
+    )
 
     penalty_weight: float = setting(10.0, "weight of the gradient penalty", low=0.0)
+    penalty_every: int = setting(
+        1, "one tile in so many pays the gradient penalty, which is half of a step's cost", low=1, high=64
+    )
     penalty_norm: str = setting(
         "per_sample",
         "one gradient norm a sample, or one over the whole batch as released",
@@ -323,6 +331,10 @@ class GANConfig(Config):
             raise ValueError(
                 "critic projection needs condition bottleneck; choose critic image_only for latent_plus_noise."
             )
+        if self.critic == "projection" and self.critic_layout == "dcgan":
+            raise ValueError("critic projection needs critic_layout all_scales; DCGAN's critic sees the image alone.")
+        if self.batch_size % self.penalty_every:
+            raise ValueError(f"penalty_every ({self.penalty_every}) must divide batch_size ({self.batch_size}).")
         if self.batch_standardise and self.condition != "latent_plus_noise":
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
         if self.shuffle_profiles and self.mode != "rnagan":

@@ -4,7 +4,7 @@ from torch import nn
 
 from rnagan.config import GANConfig
 from rnagan.models.condition import input_width
-from rnagan.models.critic import Critic
+from rnagan.models.critic import Critic, DCCritic
 from rnagan.models.generator import DCGenerator, UpsampleGenerator
 
 
@@ -14,7 +14,9 @@ def build_generator(config: GANConfig, condition_width: int) -> nn.Module:
     return kind(input_width(config, condition_width), config.resolution, config.generator_width, config.generator_norm)
 
 
-def build_critic(config: GANConfig, condition_width: int) -> Critic:
+def build_critic(config: GANConfig, condition_width: int) -> nn.Module:
     """The critic of a config; it takes the condition only where the config shows it."""
+    if config.critic_layout == "dcgan":
+        return DCCritic(config.resolution, config.critic_width, config.critic_norm)
     shown = condition_width if config.conditional else 0
     return Critic(config.resolution, config.critic_width, config.critic_norm, shown)

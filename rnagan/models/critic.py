@@ -2,38 +2,74 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 MAX_CHANNELS = 256
+EMBEDDING = 64  # units of the condition's embedding, beside the condition itself
 
 
 class Critic(nn.Module):
-    """Strided convolutions to 4 px, mean over space, a linear score.
+    """Strided convolutions to 4 px, means over space, a linear score.
 
-    With `condition_width` > 0 it is a projection critic (Miyato & Koyama 2018): score = w·h(x) + (V c)·h(x), so a
-    tile is scored as tissue and as tissue *of this profile*.
+    The score sees the mean of every scale's feature maps, not of the last alone: how many nuclei there are and what
+    colour the matrix has are means of local features, which a generator then hears of directly.
+    With `condition_width` > 0 it is a projection critic (Miyato & Koyama 2018): score = w·h(x) + (V e(c))·h(x), so a
+    tile is scored as tissue and as tissue *of this profile*; e(c) is c beside a small layer of it, since the same
+    gene may mean another thing in another tissue.
     Input x (n, 3, resolution, resolution) in [-1, 1] and c (n, condition_width); output (n,) scores.
     """
 
     def __init__(self, resolution: int, width: int, norm: str, condition_width: int = 0) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(0.2)]
-        c_in = width
+        widths = [width]
         for k in range(int(math.log2(resolution // 4))):
-            c_out = min(width * 2 ** (k + 1), max(MAX_CHANNELS, width))
-            layers += [nn.Conv2d(c_in, c_out, 4, stride=2, padding=1), *_norm(norm, c_out), nn.LeakyReLU(0.2)]
-            c_in = c_out
-        self.features = nn.Sequential(*layers, nn.Conv2d(c_in, c_in, 3, padding=1), nn.LeakyReLU(0.2))
-        self.score = nn.Linear(c_in, 1)
-        self.projection = nn.Linear(condition_width, c_in, bias=False) if condition_width else None
+            widths.append(min(width * 2 ** (k + 1), max(MAX_CHANNELS, width)))
+            strided = nn.Conv2d(widths[-2], widths[-1], 4, stride=2, padding=1)
+            layers += [strided, *_norm(norm, widths[-1]), nn.LeakyReLU(0.2)]
+        widths.append(widths[-1])
+        self.features = nn.Sequential(*layers, nn.Conv2d(widths[-1], widths[-1], 3, padding=1), nn.LeakyReLU(0.2))
+        pooled = sum(widths[1:])  # full size says least
+        self.score = nn.Linear(pooled, 1)
+        self.embedding = self.projection = None
+        if condition_width:
+            self.embedding = nn.Sequential(nn.Linear(condition_width, EMBEDDING), nn.LeakyReLU(0.2))
+            self.projection = nn.Linear(condition_width + EMBEDDING, pooled, bias=False)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        h = self.features(x).mean(dim=(2, 3))
+        means = []
+        for layer in self.features:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                means.append(x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32)))
+        h = torch.cat(means[1:], dim=1)
         score = self.score(h).squeeze(1)
-        if self.projection is None:
+        if self.embedding is None or self.projection is None:
             return score
         assert c is not None, "a projection critic is called with the condition"
-        return score + (self.projection(c) * h).sum(dim=1)
+        return score + (self.projection(torch.cat([c, self.embedding(c)], dim=1)) * h).sum(dim=1)
+
+
+class DCCritic(nn.Module):
+    """DCGAN's critic as torchgan has it and the released code uses it: strided convolutions to a score.
+
+    The score passes a LeakyReLU, as in the released code. It sees the tile alone.
+    Input x (n, 3, resolution, resolution) in [-1, 1]; output (n,) scores.
+    """
+
+    def __init__(self, resolution: int, width: int, norm: str) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        c_in = width
+        for _ in range(int(math.log2(resolution // 8))):
+            layers += [nn.Conv2d(c_in, 2 * c_in, 4, stride=2, padding=1), *_norm(norm, 2 * c_in), nn.LeakyReLU(0.2)]
+            c_in *= 2
+        self.features = nn.Sequential(*layers)
+        self.score = nn.Sequential(nn.Conv2d(c_in, 1, 4), nn.LeakyReLU(0.2))
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        return self.score(self.features(x)).flatten()
 
 
 def _norm(kind: str, channels: int) -> list[nn.Module]:

@@ -303,6 +303,10 @@ def check_run(config: GANConfig, shards: ShardSet, processes: int) -> None:
         )
     if config.batch_size % processes:
         raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
+    if config.batch_size // processes % config.penalty_every:
+        raise ValueError(
+            f"penalty_every {config.penalty_every} must divide the {config.batch_size // processes} tiles of a process."
+        )
     if processes > 1 and config.penalty_step == "separate":
         raise ValueError("penalty_step separate (preset released) runs on one process only.")
     if processes > 1 and "batch" in (config.generator_norm, config.critic_norm):

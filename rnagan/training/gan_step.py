@@ -89,16 +89,18 @@ class GANStep:
         shown = c if config.conditional else None
         x_real, x_fake = self._augmented(x_real, "augment/real", start), self._augmented(x_fake, "augment/fake", start)
         epsilon = torch.from_numpy(rng.uniform(config.seed, "epsilon", start, len(x_real), 1)).to(x_real)
-        x_hat = interpolate(x_real, x_fake, epsilon)
+        paying = slice(-start % config.penalty_every, None, config.penalty_every)  # by image number, on any process
+        x_hat = interpolate(x_real[paying], x_fake[paying], epsilon[paying])
+        penalised = shown if shown is None else shown[paying]
         score_real, score_fake = self._scores(x_real, x_fake, shown)
         if config.penalty_step == "separate":  # the released code: two optimiser steps
             loss = critic_loss(score_real, score_fake, torch.zeros_like(score_real.mean()), 0.0)
             self._descend(loss.total, self.critic_optimizer)
-            penalty = self._penalty(x_hat, shown)
+            penalty = self._penalty(x_hat, penalised)
             self._descend(config.penalty_weight * penalty, self.critic_optimizer)
             return loss.wasserstein, penalty.detach()
         # One backward for scores and penalty: two would leave DDP's reducer half-way.
-        loss = critic_loss(score_real, score_fake, self._penalty(x_hat, shown), config.penalty_weight)
+        loss = critic_loss(score_real, score_fake, self._penalty(x_hat, penalised), config.penalty_weight)
         self._descend(loss.total, self.critic_optimizer)
         return loss.wasserstein, loss.penalty
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from rnagan.config import GANConfig, read_preset, resolve
 from rnagan.models.build import build_critic
-from rnagan.models.critic import Critic
+from rnagan.models.critic import Critic, DCCritic
 
 
 def tiles(n=4, side=32):
@@ -25,15 +25,41 @@ def test_one_score_a_tile_from_features_of_4_px(side, width):
     assert critic.features(x).shape[2:] == (4, 4)
 
 
+def means_of_scales(critic, tile):
+    """Of every feature map but those of full size, one tile at a time."""
+    means, x = [], tile[None]
+    for layer in critic.features:
+        x = layer(x)
+        if isinstance(layer, nn.LeakyReLU) and x.shape[-1] < tile.shape[-1]:
+            means.append(x[0].flatten(1).mean(dim=1))
+    return torch.cat(means)
+
+
 def test_projection_equals_the_formula():
-    """Miyato & Koyama 2018, equation 3: φ(x)·(Vᵀy) + ψ(φ(x)), one tile at a time."""
+    """Miyato & Koyama 2018, equation 3: φ(x)·(Vᵀy) + ψ(φ(x)), where y is the condition and a layer of it."""
     critic, x, c = small_critic(), tiles(), torch.randn(4, 5).double()
     for score, tile, condition in zip(critic(x, c), x, c, strict=True):
-        h = critic.features(tile[None])[0].flatten(1).mean(dim=1)
-        v = critic.projection.weight
-        expected = h @ critic.score.weight[0] + critic.score.bias[0] + condition @ (v.T @ h)
-        torch.testing.assert_close(score, expected)
+        h = means_of_scales(critic, tile)
+        assert len(h) == 8 + 16 + 32 + 32  # of 16, 8 and 4 px, and of 4 px again
+        first = critic.embedding[0]
+        inner = first.weight @ condition + first.bias
+        y = torch.cat([condition, torch.where(inner > 0, inner, 0.2 * inner)])
+        ours = h @ critic.score.weight[0] + critic.score.bias[0] + y @ (critic.projection.weight.T @ h)
+        torch.testing.assert_close(score, ours)
+        without_embedding = ours - y[5:] @ (critic.projection.weight.T @ h)[5:]
+        assert not torch.isclose(score, without_embedding)
     assert critic.projection.bias is None
+
+
+def test_dcgans_critic_is_torchgans():
+    """torchgan 0.1.0, models/dcgan.py, with 32 channels at 256 px: five doublings, then 4 × 4 px to one score."""
+    shapes = [tuple(layer.weight.shape) for layer in DCCritic(256, 32, "batch").modules() if hasattr(layer, "stride")]
+    doubling = [(2 * n, n, 4, 4) for n in (32, 64, 128, 256, 512)]
+    assert shapes == [(32, 3, 4, 4), *doubling, (1, 1024, 4, 4)]
+    critic, x = DCCritic(32, 4, "none").double(), tiles()
+    inner = critic.score[0](critic.features(x)).flatten()
+    torch.testing.assert_close(critic(x), torch.where(inner > 0, inner, 0.2 * inner))
+    assert critic(x).shape == (4,) and critic.features(x).shape[2:] == (4, 4)
 
 
 def test_score_changes_with_the_profile_of_a_projection_critic_only():
@@ -52,8 +78,8 @@ def test_critics_of_the_presets():
     def has_batch_norm(critic):
         return any(isinstance(module, nn.BatchNorm2d) for module in critic.modules())
 
-    assert build("faithful").projection.in_features == 5 and not has_batch_norm(build("faithful"))
-    assert build("released").projection is None and has_batch_norm(build("released"))
+    assert build("faithful").embedding[0].in_features == 5 and not has_batch_norm(build("faithful"))
+    assert isinstance(build("released"), DCCritic) and has_batch_norm(build("released"))
     assert build("faithful", mode="gan").projection is None  # without profiles there is nothing to show
 
 

@@ -117,6 +117,25 @@ def test_one_epsilon_a_tile_between_real_and_painted(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(spy.penalised[0][0], epsilon * real + (1 - epsilon) * fake)
 
 
+def test_one_tile_in_so_many_pays_the_penalty_by_image_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the batches: the same images pay, with the epsilon and the profile that they would have had."""
+    tiles, c = batch(8)
+    paid, penalties = {}, []
+    for every in (1, 2):
+        step = make_step(CONFIG.replace(**FROZEN, penalty_every=every))
+        spy = Spy(step, monkeypatch)
+        penalties.append(step(16, tiles, c, False).penalty)
+        step(17, tiles[1:], c[1:], False)
+        paid[every] = spy.penalised
+    for number, first in enumerate((0, 1)):
+        for part in (0, 1):
+            torch.testing.assert_close(paid[2][number][part], paid[1][number][part][first::2])
+    step = make_step(CONFIG)
+    by_tile = [gradient_penalty(step.raw_critic, x[None], one[None]) for x, one in zip(*paid[1][0], strict=True)]
+    torch.testing.assert_close(penalties[0], torch.stack(by_tile).mean())
+    torch.testing.assert_close(penalties[1], torch.stack(by_tile[::2]).mean())
+
+
 def test_draws_belong_to_image_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes, or two halves of a batch, see the same noise, augmentation and epsilon as one."""
     config = CONFIG.replace(**FROZEN, colour_jitter=0.1)
