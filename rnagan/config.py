@@ -301,6 +301,9 @@ class GANConfig(Config):
         choices=("translation,cutout", "none"),
     )
 
+    shuffle_profiles: bool = setting(
+        False, "give each slide the profile of another donor of its tissue: the null of every claim"
+    )
     tiles_per_slide: int = setting(600, "first tiles of each shard that are used (article: 600)", low=1)
     window_slides: int = setting(1024, "shards that are open at a time, and so can meet in a batch", low=1, high=4096)
     where: str = setting("", "slides to use, by any column of the cohort table: 'tissue=Lung,Colon; age>=50'")
@@ -342,6 +345,8 @@ class GANConfig(Config):
             raise ValueError(f"penalty_every ({self.penalty_every}) must divide batch_size ({self.batch_size}).")
         if self.batch_standardise and self.condition != "latent_plus_noise":
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
+        if self.shuffle_profiles and self.mode != "rnagan":
+            raise ValueError(f"shuffle_profiles needs mode rnagan; mode {self.mode} sees no profiles.")
 
     def counted_in_images(self, epoch_length: int) -> Self:
         """With the images that `epochs` passes of so many tiles are, where epochs are given: the clock is images."""

@@ -24,7 +24,7 @@ TOY = {  # appended to a command, so these win over what the README says
     "shards/simulate_cohort.py": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2",
     "tools/train_vae.py": "--epochs 2 --hidden 16 --latent 8 --beta 0.0001",
     "tools/train_rnagan.py": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
-    "tools/evaluate.py": "--n 2",
+    "tools/evaluate_faithfulness.py": "--n 2",
 }
 ELSEWHERE = {  # commands that another check runs
     "make demo": "tests/test_demo.py, at short scale",

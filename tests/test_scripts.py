@@ -22,7 +22,7 @@ MISTAKES = {
     "tools/train_vae.py": (["--expression", "nowhere.h5ad", "--out", "run"], "nowhere.h5ad"),
     "tools/train_rnagan.py": (["--shards", "s", "--cohort", "c", "--out", "run", "--resolution", "60"], "power of two"),
     "tools/generate_tiles.py": (["--model", "m", "--profiles", "nowhere.h5ad", "--out", "t"], "nowhere.h5ad"),
-    "tools/evaluate.py": (
+    "tools/evaluate_faithfulness.py": (
         ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--expression", "e", "--out", "o"],
         "nowhere",
     ),
@@ -35,6 +35,7 @@ MISTAKES = {
         ["--shards", "nowhere", "--cohort", "c", "--expression", "e", "--vae", "v", "--out", "o"],
         "nowhere",
     ),
+    "tools/perturb.py": (["--model", "nowhere", "--profiles", "e.h5ad", "--genes", "A", "--out", "o"], "nowhere"),
     "tools/doctor.py": (["--shards", "nowhere"], "nowhere"),
     "tools/demo.py": (["--data", "nowhere"], "nowhere"),
 }

@@ -116,7 +116,7 @@ def _train_and_paint(
         ),
         Stage(
             "evaluate",
-            f"python tools/evaluate.py --model {runs}/rnagan {joined} --out {runs}/evaluation "
+            f"python tools/evaluate_faithfulness.py --model {runs}/rnagan {joined} --out {runs}/evaluation "
             f"--n {scale.tiles_per_profile} {evaluation}".strip(),
         ),
     ]

@@ -44,7 +44,7 @@ def correlate(
     r = float(pearson(expected, measured))
     chosen = random.integers(0, len(expected), (draws, len(expected)))
     low, high = np.nanpercentile(pearson(expected[chosen], measured[chosen]), [2.5, 97.5])
-    null = pearson(expected, measured[_permutations(random, strata, draws, len(expected))])
+    null = pearson(expected, measured[permutations(random, strata, draws, len(expected))])
     p = (1 + np.count_nonzero(np.abs(null) >= abs(r) - 1e-12)) / (draws + 1)
     slope = r * np.std(measured) / np.std(expected)
     return Correlation(r, float(slope), float(low), float(high), float(p), len(expected))
@@ -58,7 +58,7 @@ def pearson(x: Values, y: Values) -> Values:
         return (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
 
 
-def _permutations(random: np.random.Generator, strata: NDArray | None, draws: int, n: int) -> NDArray[np.int64]:
+def permutations(random: np.random.Generator, strata: NDArray | None, draws: int, n: int) -> NDArray[np.int64]:
     """`draws` permutations of range(n), each within the strata."""
     groups = np.zeros(n, np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
     home = np.argsort(groups, kind="stable")

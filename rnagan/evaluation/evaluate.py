@@ -1,4 +1,8 @@
-"""Evaluate a trained model on the donors of a split: tissue, morphology against the truth, pictures."""
+"""Evaluate a trained model on donors that it has not seen: does what it paints follow the profile?
+
+Morphology against the truth or against the donors' real tiles, retrieval of the right donor, tissue; beside the null (a
+model trained on shuffled profiles), and beside training donors (what was learned by heart shows as a gap).
+"""
 
 import dataclasses
 from pathlib import Path
@@ -9,20 +13,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import rnagan
+from rnagan import progress, rng
 from rnagan.cohort.donors import seen_donors
 from rnagan.cohort.names import shard_name
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import select
-from rnagan.evaluation.faithfulness import (
-    faithfulness,
-    mean_measures,
-    paint_profiles,
-    tiles_of_samples,
-    tissue_accuracy,
-)
-from rnagan.evaluation.figures import measured_on_expected, real_beside_painted
+from rnagan.evaluation.figures import measured_on_expected, places_of_donors, real_beside_painted
+from rnagan.evaluation.judge import Judge, make_judge
 from rnagan.evaluation.morphology import MEASURES
+from rnagan.evaluation.observer import Observed
+from rnagan.evaluation.report import write_page
 from rnagan.expression.store import check_same_splits, read_expression
 from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.pictures import synthetic_texts
@@ -32,36 +33,59 @@ from rnagan.tables import first_few, need_columns, read_table
 DONORS_SHOWN = 6  # rows of a picture, a tissue
 MPP_TOLERANCE = 0.02
 TILES_SHOWN = 8  # columns, of real and of painted tiles each
+TRAIN_DONORS = 200  # a tissue at most, compared with the held-out ones
+PAGE = "faithfulness.html"
+PRODUCTS = (
+    "evaluation.json",
+    PAGE,
+    "measures.csv",
+    "measures_train.csv",
+    "measures.png",
+    "retrieval.csv",
+    "retrieval.png",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationInputs:
-    """Paths. `truth` (a table by sample with the expected measures) is there for simulated cohorts only."""
+    """Paths. `truth` (a table by sample with the expected measures) is there for simulated cohorts only; `null`: a
+    model trained with shuffle_profiles."""
 
     model: Path
     shards: Path | str
     cohort: Path
     expression: Path
     truth: Path | None = None
+    null: Path | None = None
 
 
-def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 12, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    inputs: EvaluationInputs,
+    out: Path,
+    split: str = "test",
+    n: int = 12,
+    seed: int = 0,
+    train_donors: int = TRAIN_DONORS,
+) -> dict[str, Any]:
     """Paint `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
 
-    Also written: `TISSUE.png` (real beside painted) and, with `truth`, `measures.csv` (one row a sample) and
-    `measures.png`.
+    Also written: `faithfulness.html`; `TISSUE.png`, real beside painted; `measures.csv`, one row a sample, and
+    `measures.png`, measured on expected; `retrieval.csv`, one row a donor that was looked for, and `retrieval.png`.
+    Up to `train_donors` training donors a tissue are judged likewise (0: none).
     """
-    model = RNAGAN.from_pretrained(inputs.model)
-    shards = open_dataset(inputs.shards)
+    model, shards = RNAGAN.from_pretrained(inputs.model), open_dataset(inputs.shards)
+    null = None if inputs.null is None else RNAGAN.from_pretrained(inputs.null)
     tables = [inputs.cohort, inputs.expression, *([] if inputs.truth is None else [inputs.truth])]
     asked = sha256_of(
         {
             "model": model.digest,
+            "null": None if null is None else null.digest,
             "shards": shards.digest,
             "tables": [sha256_of_file(path) for path in tables],
             "split": split,
             "n": n,
             "seed": seed,
+            "train_donors": train_donors,
             "version": rnagan.__version__,
         }
     )
@@ -69,43 +93,128 @@ def evaluate(inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 
         return stored
     cohort, expression = read_cohort(inputs.cohort), read_expression(inputs.expression)
     check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
-    resolution, tissue_of = model.config.resolution, expression.obs["tissue"]
-    train = select(shards, cohort, "train", n).table
-    pictured = shards.slides.loc[shards.slides["tiles"] > 0, "slide"]
-    held_out = cohort[(cohort["split"] == split) & cohort["slide"].isin(pictured)].drop_duplicates("slide")
-    chosen = (expression.obs["split"] == split) & tissue_of.isin(model.tissues)
-    if not chosen.any():
+    site = cohort.drop_duplicates("sample").set_index("sample")["site"]
+    about = expression.obs.assign(site=site.reindex(expression.obs.index).fillna(""))
+    held_out = about.index[(about["split"] == split) & about["tissue"].isin(model.tissues)]
+    if not len(held_out):
         raise ValueError(f"{inputs.expression} has no profile of {', '.join(model.tissues)} in split {split}.")
-    if split != "train" and expression.split_by == "donor":
-        _check_held_out(model, expression.obs.loc[chosen, "donor"], split)
     _check_fit(model, shards)
-    truth = None if inputs.truth is None else _read_truth(inputs, model, shards, expression.obs.index[chosen])
-    for name in ("evaluation.json", "measures.csv", "measures.png"):  # of other settings: no longer true
+    if null is not None:
+        _check_null(null, model, inputs.null)
+    if split != "train" and expression.split_by == "donor":
+        for each in (model, *([] if null is None else [null])):
+            _check_held_out(each, about.loc[held_out, "donor"], split)
+    pictured = cohort[cohort["slide"].isin(shards.slides.loc[shards.slides["tiles"] > 0, "slide"])]
+    pictured = pictured[pictured["sample"].isin(about.index)].drop_duplicates("slide")
+    compared = _training_samples(about, held_out, pictured, 0 if split == "train" else train_donors, seed)
+    truth = None if inputs.truth is None else _read_truth(inputs, model, shards, held_out.union(compared))
+    for name in PRODUCTS:  # of other settings: no longer true
         (out / name).unlink(missing_ok=True)
-    painted = paint_profiles(model, expression, expression.obs.index[chosen].tolist(), n, seed)
-    real = tiles_of_samples(shards, held_out[held_out["sample"].isin(painted)], n, resolution)
-    accuracy = tissue_accuracy(shards, train, real, painted, tissue_of, resolution, seed)
+
+    own_people = "image_donor" not in cohort or not (cohort["image_donor"] != "").any()
+    train, fixed = select(shards, cohort, "train", n).table, (own_people, n, seed)
+    judge = make_judge(shards, train, pictured, expression, about, truth, model, split, compared, *fixed)
+    shown = _few_of_each(about.loc[sorted(set(pictured["sample"]) & set(held_out))])
+    real, painted = judge.real(held_out, model.config.resolution, shown), judge.painted(model, held_out, shown)
+    judged, found = judge.judge(held_out, real, painted)
+    places = [found]
+    of_real = {"real": real.called_right(about["tissue"])} if len(real.right) else {}
     result: dict[str, Any] = {
         "asked": asked,
         "model": model.digest,
         "split": split,
-        "profiles": len(painted),
+        "profiles": len(held_out),
         "tiles_per_profile": n,
-        "tissue_accuracy": accuracy["painted"],
-        "tissue_accuracy_real": accuracy["real"],
-        "pictures": _side_by_side(out, model, seed, real, painted, tissue_of),
+        "notes": judge.notes,
+        "tissue_accuracy": float(painted.right.mean()),
+        "tissue_accuracy_real": float(real.right.mean()) if len(real.right) else None,
+        "tissue_accuracy_of": {"painted": painted.called_right(about["tissue"])} | of_real,
+        "pictures": _side_by_side(out, model, seed, real.shown, painted.shown, about["tissue"]),
+        **judged,
     }
-    if truth is not None:
-        assert model.mpp is not None  # _read_truth refuses it
-        measured, measured_real = (mean_measures(tiles, model.mpp) for tiles in (painted, real))
-        result["faithfulness"] = faithfulness(truth, measured, measured_real, seed)
-        if result["faithfulness"]:
-            measured_on_expected(out / "measures.png", result["faithfulness"], truth, measured, measured_real)
-        table = measured.join(measured_real, rsuffix="_real").join(truth, rsuffix="_expected")
-        with atomic_path(out / "measures.csv") as temporary:
-            table.to_csv(temporary)
+    _write_measures(out / "measures.csv", judge, painted, real)
+    if null is not None:
+        progress.say("The null: a model trained on profiles shuffled within tissue.")
+        of_null = judge.painted(null, held_out)
+        judged, found = judge.judge(held_out, real, of_null)
+        result["null"] = {"model": null.digest, "tissue_accuracy": float(of_null.right.mean())} | judged
+        places.append(found[found["tiles"] == "painted"].assign(tiles="null"))
+    if len(compared):
+        donors = {str(name): len(set(rows)) for name, rows in about.loc[compared].groupby("tissue")["donor"]}
+        progress.say(f"The same on training donors: {', '.join(f'{k} of {name}' for name, k in donors.items())}.")
+        real_train, painted_train = judge.real(compared, model.config.resolution), judge.painted(model, compared)
+        judged, found = judge.judge(compared, real_train, painted_train)
+        result["train"] = {"donors": donors, "tissue_accuracy": float(painted_train.right.mean())} | judged
+        places.append(found.assign(tiles="training donors, " + found["tiles"].astype(str)))
+        _write_measures(out / "measures_train.csv", judge, painted_train, real_train)
+    places = [table for table in places if len(table)]
+    _draw(out, judge, result, painted, real, pd.concat(places) if places else None)
+    write_page(out / PAGE, result, out)
     write_json(out / "evaluation.json", result)
     return result
+
+
+def _few_of_each(about: pd.DataFrame) -> list[str]:
+    """The first DONORS_SHOWN samples of each tissue."""
+    return [sample for _, own in about.groupby("tissue") for sample in own.index[:DONORS_SHOWN]]
+
+
+def _training_samples(
+    about: pd.DataFrame, held_out: pd.Index, pictured: pd.DataFrame, most: int, seed: int
+) -> pd.Index:
+    """Profiles with tiles of training donors, drawn at random: at most `most` a tissue, no more than are held out of
+    it, and a third of all at most, since the others teach the network that reads tiles."""
+    train = about[about.index.isin(pictured["sample"]) & (about["split"] == "train")]
+    donors = np.array(sorted(set(train["donor"])), dtype=object)
+    drawn = rng.generator(seed, "training donors compared").permutation(donors)[: len(donors) // 3].tolist()
+    chosen: list[str] = []
+    for tissue, rows in about.loc[held_out].groupby("tissue"):
+        of_donor = train[train["tissue"] == tissue].groupby("donor").groups
+        wanted = [donor for donor in drawn if donor in of_donor][: min(most, rows["donor"].nunique())]
+        chosen += [sample for donor in wanted for sample in of_donor[donor]]
+    return pd.Index(chosen, name="sample", dtype=object)
+
+
+def _write_measures(path: Path, judge: Judge, painted: Observed, real: Observed) -> None:
+    """One row a sample: measures on painted tiles, on real ones, and expected, as far as they are known."""
+    if painted.measures.empty:
+        return
+    table = painted.measures.join(real.measures, rsuffix="_real")
+    table = table.join(judge.about if judge.truth is None else judge.truth, rsuffix="_expected")
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary)
+
+
+def _draw(
+    out: Path, judge: Judge, result: dict[str, Any], painted: Observed, real: Observed, places: pd.DataFrame | None
+) -> None:
+    """The charts, and the table of places, where there are any."""
+    if result.get("faithfulness"):
+        assert judge.truth is not None
+        measured_on_expected(out / "measures.png", result["faithfulness"], judge.truth, painted.measures, real.measures)
+    elif result.get("on_real_tiles"):
+        expected, both = judge.about.join(real.measures), painted.measures.loc[real.measures.index]
+        nothing = real.measures.iloc[:0]
+        measured_on_expected(out / "measures.png", result["on_real_tiles"], expected, both, nothing, "on real tiles:")
+    if places is not None:
+        places_of_donors(out / "retrieval.png", places)
+        with atomic_path(out / "retrieval.csv") as temporary:
+            places.to_csv(temporary, index=False)
+
+
+def _check_null(null: RNAGAN, model: RNAGAN, path: Path | None) -> None:
+    """Refuse a null that saw its own profiles, or that can't be compared."""
+    if not null.config.shuffle_profiles:
+        raise ValueError(
+            f"{path} was trained on each slide's own profile, so it is no null; train one with --shuffle-profiles."
+        )
+    same = (null.config.resolution, null.mpp, sorted(null.tissues)) == (
+        model.config.resolution,
+        model.mpp,
+        sorted(model.tissues),
+    )
+    if not same:
+        raise ValueError(f"{path} paints tiles of another kind or other tissues than the model; train it alike.")
 
 
 def _check_held_out(model: RNAGAN, donors: pd.Series, split: str) -> None:
@@ -157,10 +266,10 @@ def _side_by_side(
     tissue_of: pd.Series,
 ) -> list[str]:
     """A picture for each tissue of a few held-out donors, real beside painted; returns the file names."""
-    names = []
+    names: list[str] = []
     told = synthetic_texts(model.digest, "those named beside the rows", seed, model.mpp)
     for tissue, samples in tissue_of[sorted(real)].groupby(tissue_of):
-        shown = samples.index[:DONORS_SHOWN].tolist()
+        shown = samples.index.tolist()
         names.append(f"{shard_name(str(tissue).replace('/', '_'))}.png")
         tiles = np.stack([painted[sample][:TILES_SHOWN] for sample in shown])
         real_beside_painted(out / names[-1], [real[sample] for sample in shown], tiles, shown, told)

@@ -4,6 +4,7 @@ Measured as DESIGN.md ("A claim about RNA") asks: within a tissue, over donors, 
 real tiles as the ceiling.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,25 +17,20 @@ from rnagan.data.index import ShardSet
 from rnagan.data.reader import TileReader
 from rnagan.evaluation.correlation import FEWEST_DONORS, correlate, pearson
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.evaluation.tissue_classifier import TissueClassifier, train_tissue_classifier
 from rnagan.expression.store import Expression
 from rnagan.pretrained import RNAGAN
 
-CLASSIFIER_TILES = 2000  # real training tiles a tissue at most
 
-
-def paint_profiles(
-    model: RNAGAN, expression: Expression, samples: list[str], n: int, seed: int
-) -> dict[str, NDArray[np.uint8]]:
-    """Paint `n` tiles for each sample: (n, H, W, 3) uint8 by sample."""
+def painted_tiles(
+    model: RNAGAN, expression: Expression, samples: Sequence[str], n: int, seed: int
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Paint `n` tiles for each sample: its name and (n, H, W, 3) uint8, one after the other."""
     rows = expression.obs.index.get_indexer(samples)
     latents = model.latents(expression.values[rows], expression.genes, expression.units)
-    painted = {}
     with progress.bar(len(samples), "profile", "Painting") as bar:
         for latent, sample in zip(latents, samples, strict=True):
-            painted[sample] = model.paint(latent, n, seed, sample)
+            yield sample, model.paint(latent, n, seed, sample)
             bar.update()
-    return painted
 
 
 def read_tiles(shards: ShardSet, slides: list[str], n: int, resolution: int) -> list[NDArray[np.uint8]]:
@@ -47,13 +43,18 @@ def read_tiles(shards: ShardSet, slides: list[str], n: int, resolution: int) -> 
     ]
 
 
-def tiles_of_samples(shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int) -> dict[str, NDArray[np.uint8]]:
-    """Up to `n` real tiles of each sample of the cohort rows (sample, slide), taken evenly from its slides."""
-    result = {}
+def real_tiles(
+    shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Each sample of the cohort rows (sample, slide) with up to `n` of its real tiles, taken evenly from its slides."""
     for sample, own in rows.groupby("sample"):
         each = -(-n // len(own))
-        result[str(sample)] = np.concatenate(read_tiles(shards, own["slide"].tolist(), each, resolution))[:n]
-    return result
+        yield str(sample), np.concatenate(read_tiles(shards, own["slide"].tolist(), each, resolution))[:n]
+
+
+def tiles_of_samples(shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int) -> dict[str, NDArray[np.uint8]]:
+    """`real_tiles` of all samples at once."""
+    return dict(real_tiles(shards, rows, n, resolution))
 
 
 def shrink(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
@@ -99,35 +100,34 @@ def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame,
     return result
 
 
+def on_real_tiles(
+    about: pd.DataFrame,
+    painted: pd.DataFrame,
+    real: pd.DataFrame,
+    halves: tuple[pd.DataFrame, pd.DataFrame],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """`faithfulness` where no truth is known: expected is what the donors' own real tiles measure.
+
+    `about`: index sample; columns donor, tissue, site. `halves`: the measures of each half of a sample's real tiles.
+    The ceiling is what a model that knew each donor's true mean would reach: the root of the reliability of the real
+    tiles' mean, from the correlation r of its halves (Spearman and Brown 1910: 2r / (1 + r)).
+    """
+    samples = painted.index.intersection(real.index)
+    result = faithfulness(about.join(real, how="inner"), painted.loc[samples], real.iloc[:0], seed)
+    for tissue, measures in result.items():
+        rows = about.loc[samples][about.loc[samples, "tissue"] == tissue]
+        first, second = (_by_donor(half, rows).to_numpy() for half in halves)
+        told = ~np.isnan(first + second).any(axis=1)
+        if told.sum() < FEWEST_DONORS:
+            continue
+        agreement = np.nan_to_num(pearson(first[told].T, second[told].T)).clip(0)
+        ceiling = dict(zip(MEASURES, np.sqrt(2 * agreement / (1 + agreement)), strict=True))
+        for name, found in measures.items():
+            found |= {"ceiling": float(ceiling[name]), "ceiling_donors": int(told.sum())}
+    return result
+
+
 def _by_donor(measures: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Mean measures of each donor of `rows`, by donor."""
     return measures.loc[rows.index, list(MEASURES)].groupby(rows["donor"]).mean()
-
-
-def tissue_accuracy(
-    shards: ShardSet,
-    train: pd.DataFrame,
-    real: dict[str, NDArray[np.uint8]],
-    painted: dict[str, NDArray[np.uint8]],
-    tissue_of: pd.Series,
-    resolution: int,
-    seed: int = 0,
-) -> dict[str, float | None]:
-    """Share of tiles whose tissue a classifier trained on real training tiles calls right.
-
-    `train`: rows of the cohort table with slide and tissue; `real` and `painted`: tiles by sample of held-out donors;
-    `tissue_of`: tissue by sample. The share on real tiles is the ceiling.
-    """
-    per_slide = max(1, CLASSIFIER_TILES * train["tissue"].nunique() // len(train))
-    own = read_tiles(shards, train["slide"].tolist(), per_slide, resolution)
-    right = [tissue for tiles, tissue in zip(own, train["tissue"], strict=True) for _ in tiles]
-    classifier = train_tissue_classifier(np.concatenate(own), right, seed=seed)
-    return {name: _share_right(classifier, tiles, tissue_of) for name, tiles in (("real", real), ("painted", painted))}
-
-
-def _share_right(
-    classifier: TissueClassifier, tiles: dict[str, NDArray[np.uint8]], tissue_of: pd.Series
-) -> float | None:
-    """Share of all tiles whose tissue is called right; None where there is no tile."""
-    right = [np.array(classifier.predict(own)) == tissue_of[sample] for sample, own in tiles.items()]
-    return float(np.mean(np.concatenate(right))) if right else None

@@ -23,6 +23,13 @@ LABELS = {
     "matrix_colour": "matrix colour",
     "site_stain": "site stain (negative control)",
 }
+_PLACE_STYLES = {
+    "real": ("-", "0.5"),
+    "painted": ("-", "tab:purple"),
+    "null": ("-", "tab:red"),
+    "training donors, real": ("--", "0.5"),
+    "training donors, painted": ("--", "tab:purple"),
+}
 
 
 def real_beside_painted(
@@ -50,9 +57,15 @@ def real_beside_painted(
 
 
 def measured_on_expected(
-    path: Path, result: dict[str, Any], truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame
+    path: Path,
+    result: dict[str, Any],
+    truth: pd.DataFrame,
+    painted: pd.DataFrame,
+    real: pd.DataFrame,
+    across: str = "expected",
 ) -> None:
-    """One panel a tissue and measure: each held-out donor's painted (and, where there are, real) tiles on the truth."""
+    """One panel a tissue and measure: each held-out donor's painted (and, where there are, real) tiles on the truth,
+    or on whatever `across` calls it."""
     tissues, measures = list(result), list(LABELS)
     size = (3.1 * len(measures), 2.9 * len(tissues))
     figure, axes = plt.subplots(len(tissues), len(measures), figsize=size, squeeze=False)
@@ -68,11 +81,66 @@ def measured_on_expected(
                 (pictured, real, "0.65", "real tiles"),
                 (samples, painted, "tab:purple", "painted tiles"),
             ):
-                axis.scatter(truth.loc[rows, name], tiles.loc[rows, name], s=9, c=colour, label=label)
+                if len(rows):
+                    axis.scatter(truth.loc[rows, name], tiles.loc[rows, name], s=9, c=colour, label=label)
             axis.set_title(f"{tissue}: r = {found['r']:.2f}, p = {found['p']:.2g}", fontsize=9)
-            axis.set_xlabel(f"expected {LABELS[name]}", fontsize=7)
+            axis.set_xlabel(f"{across} {LABELS[name]}", fontsize=7)
             axis.tick_params(labelsize=7)
     axes[0, 0].legend(fontsize=7)
+    _save(figure, path)
+
+
+def tile_strip(path: Path, tiles: NDArray[np.uint8], names: list[str], heads: list[str], texts: dict[str, str]) -> None:
+    """A PNG of synthetic tiles (rows, columns, H, W, 3): `heads` above the columns, `names` beside equal shares of the
+    rows. `texts`: its metadata."""
+    body = grid(tiles)
+    head, margin, height = 18, 8 + 7 * max(len(name) for name in names), body.shape[0]
+    canvas = Image.new("RGB", (margin + body.shape[1], head + height), "white")
+    canvas.paste(Image.fromarray(body), (margin, head))
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(heads):
+        draw.text((margin + column * body.shape[1] / len(heads) + 2, 3), title, fill="black")
+    for row, name in enumerate(names):
+        draw.text((4, head + (row + 0.5) * height / len(names) - 6), name, fill="black")
+    save_png(path, np.asarray(canvas), texts)
+
+
+def response_curves(path: Path, table: pd.DataFrame, x_label: str) -> None:
+    """One panel a measure: its mean over donors against the step, with the interval, a line for each tissue.
+
+    `table`: columns tissue, measure, step, mean, low, high.
+    """
+    figure, axes = plt.subplots(1, len(LABELS), figsize=(3.2 * len(LABELS), 2.8))
+    for axis, (name, label) in zip(axes, LABELS.items(), strict=True):
+        for tissue, own in table[table["measure"] == name].groupby("tissue"):
+            (line,) = axis.plot(own["step"], own["mean"], lw=1.5, label=str(tissue))
+            axis.fill_between(own["step"], own["low"], own["high"], color=line.get_color(), alpha=0.25, lw=0)
+        axis.set_title(label, fontsize=8)
+        axis.set_xlabel(x_label, fontsize=7)
+        axis.tick_params(labelsize=7)
+    axes[0].legend(fontsize=7)
+    _save(figure, path)
+
+
+def places_of_donors(path: Path, places: pd.DataFrame) -> None:
+    """One panel a tissue: the share of donors (up) whose right one is at least as near as a place among the others
+    (right, 0 nearest … 1 farthest), a line for each kind of tiles; chance is the diagonal.
+
+    `places`: columns tissue, tiles, donor, place.
+    """
+    tissues = sorted(set(places["tissue"]))
+    figure, axes = plt.subplots(1, len(tissues), figsize=(3.4 * len(tissues), 3.2), squeeze=False)
+    for axis, tissue in zip(axes[0], tissues, strict=True):
+        for kind, own in places[places["tissue"] == tissue].groupby("tiles", sort=False)["place"]:
+            style, colour = _PLACE_STYLES.get(str(kind), ("-", "tab:orange"))
+            share = np.arange(len(own) + 1) / len(own)
+            axis.step(np.append(np.sort(own), 1), share, style, where="pre", c=colour, lw=1.4, label=f"{kind} tiles")
+        axis.plot([0, 1], [0, 1], ":", c="0.6", lw=1)
+        axis.set_title(str(tissue), fontsize=9)
+        axis.set_xlabel("place of the right donor among those of the tissue", fontsize=7)
+        axis.set_ylabel("share of donors", fontsize=7)
+        axis.tick_params(labelsize=7)
+    axes[0, 0].legend(fontsize=6, loc="lower right")
     _save(figure, path)
 
 

@@ -78,9 +78,14 @@ def interpolate_latents(
 
 
 def move_genes(
-    transform: ExpressionTransform, z: NDArray[np.float32], moved: NDArray[np.intp], by: float, scale: str = "sd"
+    transform: ExpressionTransform,
+    z: NDArray[np.float32],
+    moved: NDArray[np.intp],
+    by: float | NDArray[np.float64],
+    scale: str = "sd",
 ) -> NDArray[np.float32]:
-    """Z scores with the genes at columns `moved` up (or down, `by` < 0) by SDs of the training split or by log units.
+    """Z scores with the genes at columns `moved` up (or down, `by` < 0) by SDs of the training split or by log units:
+    all alike, or each by its own (moved,).
 
     Log units are the transform's: ln(1 + x) or ln(x), or log2 where the data are. A gene doesn't fall below no
     expression. Genes that didn't vary in training can't be moved: their Z score means nothing.
@@ -95,10 +100,37 @@ def move_genes(
         )
     sd = transform.sd[moved]
     edited = z.copy()
-    edited[:, moved] += np.float32(by) if scale == "sd" else (by / sd).astype(np.float32)
+    edited[:, moved] += np.asarray(by if scale == "sd" else by / sd, np.float32)
     if transform.log == "log1p":
         edited[:, moved] = np.maximum(edited[:, moved], (-transform.mean[moved] / sd).astype(np.float32))
     return edited
+
+
+def leading_direction(z: NDArray[np.float32], moved: NDArray[np.intp]) -> NDArray[np.float64]:
+    """How the genes at columns `moved` vary together over profiles (samples, genes), in Z scores a SD: their first
+    principal component, with most of its weight upwards, (moved,)."""
+    own = z[:, moved].astype(np.float64)
+    own = own - own.mean(axis=0)
+    _, scale, directions = np.linalg.svd(own, full_matrices=False)
+    along = directions[0] * (1.0 if directions[0].sum() >= 0 else -1.0)
+    return along * scale[0] / np.sqrt(len(own))
+
+
+def fold_genes(
+    x: NDArray[np.float32], moved: NDArray[np.intp], by: NDArray[np.float64], units: str
+) -> NDArray[np.float32]:
+    """Profiles (samples, genes) in `units` with the level of the genes at columns `moved` times e^`by`, (moved,).
+
+    The total of a profile in TPM or counts stays, as sequencing to the same depth would have it; log2 data have none.
+    Unmeasured genes stay NaN.
+    """
+    level = x.astype(np.float64)
+    if units == "log2":
+        level[:, moved] += by / np.log(2)
+        return level.astype(np.float32)
+    total = np.nansum(level, axis=1, keepdims=True)
+    level[:, moved] *= np.exp(by)
+    return (level * (total / np.maximum(np.nansum(level, axis=1, keepdims=True), 1e-30))).astype(np.float32)
 
 
 def perturb(

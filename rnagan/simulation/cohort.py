@@ -12,7 +12,7 @@ from rnagan import progress, rng
 from rnagan.config import load_config, resolve
 from rnagan.files import atomic_path, read_json, write_json
 from rnagan.simulation.config import SimulationConfig
-from rnagan.simulation.expression import gene_names, simulate_tpm, write_attributes, write_gct
+from rnagan.simulation.expression import gene_names, programme_loadings, simulate_tpm, write_attributes, write_gct
 from rnagan.simulation.painting import SLIDE_MPP, Layout, Morphology, paint_slide
 from rnagan.simulation.programmes import draw_cohort
 from rnagan.simulation.slides import write_svs
@@ -44,6 +44,7 @@ def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> 
     write_attributes(out / "sample_attributes.tsv", truth)
     _write_csv(out / "slides.csv", pictured[["slide", "donor", "tissue", "site"]])
     _write_csv(out / "truth.csv", truth)
+    _write_csv(out / "programmes.csv", programme_loadings(config, truth))
     write_json(
         out / "simulation.json",
         {"rnagan": rnagan.__version__, "config": config.to_dict(), "samples": len(truth), "slides": len(pictured)},

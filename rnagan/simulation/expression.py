@@ -26,13 +26,7 @@ def simulate_tpm(config: SimulationConfig, truth: pd.DataFrame) -> NDArray[np.fl
     is log-normal beside the Poisson noise of counting reads, so low genes have zeros.
     """
     random = rng.generator(config.seed, "simulation/expression")
-    factors = np.column_stack(
-        [truth[list(PROGRAMMES)].fillna(0.0).to_numpy(), random.uniform(-1, 1, (len(truth), NUISANCES))]
-    )
-    loadings = np.zeros((factors.shape[1], config.genes))
-    for row in loadings:
-        module = random.choice(config.genes, max(4, round(MODULE_SHARE * config.genes)), replace=False)
-        row[module] = random.normal(0, 0.6, len(module))
+    factors, loadings = _factors_and_loadings(config, truth, random)
     log_mean = random.normal(2.5, 1.8, config.genes) + factors @ loadings
     for tissue in config.tissue_names:
         markers = random.choice(config.genes, max(2, round(MARKER_SHARE * config.genes)), replace=False)
@@ -40,6 +34,30 @@ def simulate_tpm(config: SimulationConfig, truth: pd.DataFrame) -> NDArray[np.fl
     level = np.exp(log_mean + random.normal(0, LOG_NOISE_SD, log_mean.shape))
     reads = random.poisson(level / level.sum(axis=1, keepdims=True) * DEPTH * config.genes / 20_000)
     return (reads / np.maximum(reads.sum(axis=1, keepdims=True), 1) * 1e6).astype(np.float32)
+
+
+def programme_loadings(config: SimulationConfig, truth: pd.DataFrame) -> pd.DataFrame:
+    """What one unit of each programme and nuisance adds to the natural logarithm of a gene's level: columns gene,
+    programme, loading, one row a gene that a programme moves. The genes of `simulate_tpm` of the same `truth`."""
+    loadings = _factors_and_loadings(config, truth, rng.generator(config.seed, "simulation/expression"))[1]
+    names = np.array([*PROGRAMMES, *(f"nuisance_{k + 1}" for k in range(NUISANCES))], dtype=object)
+    programme, gene = np.nonzero(loadings)
+    ids = np.array(gene_names(config)[0], dtype=object)
+    return pd.DataFrame({"gene": ids[gene], "programme": names[programme], "loading": loadings[programme, gene]})
+
+
+def _factors_and_loadings(
+    config: SimulationConfig, truth: pd.DataFrame, random: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Programmes and nuisances of the samples (samples, factors), and the genes of each (factors, genes)."""
+    factors = np.column_stack(
+        [truth[list(PROGRAMMES)].fillna(0.0).to_numpy(), random.uniform(-1, 1, (len(truth), NUISANCES))]
+    )
+    loadings = np.zeros((factors.shape[1], config.genes))
+    for row in loadings:
+        module = random.choice(config.genes, max(4, round(MODULE_SHARE * config.genes)), replace=False)
+        row[module] = random.normal(0, 0.6, len(module))
+    return factors, loadings
 
 
 def gene_names(config: SimulationConfig) -> tuple[list[str], list[str]]:

@@ -26,6 +26,7 @@ from rnagan.training.fine_tuning import EarlierRun
 from rnagan.training.gan import GANTrainer, Profiles, check_run
 from rnagan.training.latents import LatentTable, latent_table
 from rnagan.training.launch import start
+from rnagan.training.null_profiles import shuffled_samples
 from rnagan.training.resume import check_made_from
 from rnagan.vae import VAEModel, load_vae
 
@@ -194,9 +195,9 @@ def _join_profiles(
     bottleneck = make_bottleneck(
         config, *(torch.from_numpy(a) for a in (vae.space.active, vae.space.mean, vae.space.sd))
     )
-    latents, shown = (
-        torch.from_numpy(table.of(samples)) for samples in (selection.table["sample"].tolist(), table.shown)
-    )
+    own = selection.table["sample"].tolist()
+    given = shuffled_samples(selection.table, config.seed) if config.shuffle_profiles else own
+    latents, shown = (torch.from_numpy(table.of(samples)) for samples in (given, table.shown))
     return selection, Profiles(bottleneck, latents, shown)
 
 
@@ -237,6 +238,8 @@ def _describe(config: GANConfig, selection: Selection, order: Order, profiles: P
         if names:
             progress.say(f"Left out {len(names):,} {reason}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")
     if profiles is not None:
+        if config.shuffle_profiles:
+            progress.say("Each slide has the profile of another donor of its tissue: this model is the null.")
         progress.say(f"Condition: {profiles.bottleneck.width} of {profiles.latents.shape[1]} latent units.")
     steps = math.ceil(config.images / config.batch_size)
     progress.say(

@@ -12,23 +12,28 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from rnagan.config import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.records import write_digest
 from rnagan.evaluation import evaluate as module
-from rnagan.evaluation import faithfulness
+from rnagan.evaluation import judge, observer
+from rnagan.evaluation.condition_reader import train_condition_reader
 from rnagan.evaluation.evaluate import EvaluationInputs, evaluate
 from rnagan.evaluation.morphology import MEASURES
+from rnagan.evaluation.terminal import lines
 from rnagan.evaluation.tissue_classifier import train_tissue_classifier
 from rnagan.expression.store import read_expression, write_expression
 from rnagan.files import read_json, write_json
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.tracking import RunLog
 
-TOOL = Path(__file__).parents[2] / "tools/evaluate.py"
+TOOL = Path(__file__).parents[2] / "tools/evaluate_faithfulness.py"
 
 
 @pytest.fixture(autouse=True)
-def _quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faithfulness, "train_tissue_classifier", functools.partial(train_tissue_classifier, steps=20))
+def _quick_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observer, "train_tissue_classifier", functools.partial(train_tissue_classifier, steps=20))
+    monkeypatch.setattr(observer, "train_condition_reader", functools.partial(train_condition_reader, steps=6))
 
 
 @pytest.fixture
@@ -61,9 +66,9 @@ def test_second_run_paints_nothing_and_other_settings_paint_again(
     paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluate(paths, tmp_path, n=2)
-    assert "faithfulness" not in first and not (tmp_path / "measures.png").exists()
+    assert "faithfulness" not in first
     with monkeypatch.context() as patched:
-        patched.setattr(module, "paint_profiles", None)
+        patched.setattr(judge, "painted_tiles", None)
         assert evaluate(paths, tmp_path, n=2) == first
         with pytest.raises(TypeError):
             evaluate(paths, tmp_path, n=2, seed=1)
@@ -124,7 +129,7 @@ def test_real_tiles_of_another_kind_are_refused(
 def test_truth_is_checked_before_painting(
     paths: EvaluationInputs, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "paint_profiles", None)
+    monkeypatch.setattr(judge, "painted_tiles", None)
     table = pd.read_csv(truth)
     for broken, told in (
         (table.drop(columns="site_stain"), "has no column site_stain"),
@@ -149,11 +154,93 @@ def test_split_without_real_tiles_or_with_few_donors(paths: EvaluationInputs, tr
     assert few["faithfulness"] == {}
 
 
+def test_without_truth_the_donors_own_real_tiles_are_what_is_expected(
+    paths: EvaluationInputs, truth: Path, tmp_path: Path
+) -> None:
+    found = evaluate(paths, tmp_path / "out", n=4, train_donors=0)
+    assert "train" not in found and not (tmp_path / "out/measures_train.csv").exists()
+    table = pd.read_csv(tmp_path / "out/measures.csv", index_col="sample").dropna(subset="matrix_colour_real")
+    for tissue, rows in table.groupby("tissue"):
+        own = rows.groupby("donor")[["matrix_colour", "matrix_colour_real"]].mean()
+        told = found["on_real_tiles"][tissue]["matrix_colour"]
+        assert told["r"] == pytest.approx(np.corrcoef(own["matrix_colour_real"], own["matrix_colour"])[0, 1])
+        assert told["donors"] == 5 and 0.5 < told["ceiling"] <= 1  # colour is the donor's, and tiles agree on it
+    assert (tmp_path / "out/measures.png").is_file()
+
+
+def test_tiles_of_other_people_say_nothing_within_a_tissue(paths: EvaluationInputs, tmp_path: Path) -> None:
+    cohort = pd.read_csv(paths.cohort, dtype=str, keep_default_na=False)
+    cohort.assign(image_donor=cohort["slide"]).to_csv(tmp_path / "cohort.csv", index=False)
+    found = evaluate(dataclasses.replace(paths, cohort=tmp_path / "cohort.csv"), tmp_path / "out", n=2)
+    assert "on_real_tiles" not in found and "retrieval" not in found and not (tmp_path / "out/measures.png").exists()
+    assert any("of different people" in note for note in found["notes"]) and found["tissue_accuracy_real"] > 0.9
+    assert "of different people" in (tmp_path / "out/faithfulness.html").read_text()
+
+
+def test_training_donors_are_judged_and_hidden_from_the_reader(
+    paths: EvaluationInputs, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retrieval, with as many validation donors as the toy has, on held-out and on training donors."""
+    monkeypatch.setattr(judge, "FEWEST_TO_FIT", 2)
+    taught: list[pd.DataFrame] = []
+    train = judge.train_reader
+    monkeypatch.setattr(judge, "train_reader", lambda *given: taught.append(given[1]) or train(*given))
+    swapped = splits_swapped(paths, tmp_path)
+    found = evaluate(dataclasses.replace(swapped, truth=truth), tmp_path / "out", n=3)
+    compared = set(pd.read_csv(tmp_path / "out/measures_train.csv")["donor"])
+    assert found["train"]["donors"] == {"cortex": 2, "lung": 2} and len(compared) == 2
+    assert compared.isdisjoint(taught[0]["donor"]) and compared | set(taught[0]["donor"]) == set(TRAINING)
+    for tissue in ("cortex", "lung"):
+        kinds = found["retrieval"][tissue]
+        assert set(kinds) == {"real", "painted"} and kinds["painted"]["tissue"]["candidates"] == 3
+        assert all(0 <= told["rank_low"] <= told["rank"] <= told["rank_high"] <= 1 for told in kinds["real"].values())
+    places = pd.read_csv(tmp_path / "out/retrieval.csv")
+    assert set(places["tiles"]) == {"real", "painted"} and len(places) == 2 * 2 * 3  # of two nobody is found among
+    assert "Is the right donor found?" in (tmp_path / "out/faithfulness.html").read_text()
+
+
+TRAINING = [f"D{k}" for k in range(5)] + ["D9", "D10"]
+
+
+def splits_swapped(paths: EvaluationInputs, tmp_path: Path) -> EvaluationInputs:
+    """The toy cohort with seven training donors, so that two can be kept from the reader."""
+    cohort = pd.read_csv(paths.cohort, dtype=str, keep_default_na=False)
+    cohort.loc[cohort["donor"].isin(TRAINING), "split"] = "train"
+    cohort.to_csv(tmp_path / "cohort.csv", index=False)
+    data = read_expression(paths.expression)
+    obs = data.obs.assign(split=data.obs["split"].mask(data.obs["donor"].isin(TRAINING), "train"))
+    write_expression(tmp_path / "e.h5ad", dataclasses.replace(data, obs=obs), "digest")
+    return dataclasses.replace(paths, cohort=tmp_path / "cohort.csv", expression=tmp_path / "e.h5ad")
+
+
+@pytest.fixture(scope="module")
+def null(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "null"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
+        train_gan(small.replace(images=16, shuffle_profiles=True), inputs, run)
+    return run
+
+
+def test_a_null_is_shown_beside_the_model_and_must_be_one(
+    paths: EvaluationInputs, truth: Path, null: Path, tmp_path: Path
+) -> None:
+    found = evaluate(dataclasses.replace(paths, truth=truth, null=null), tmp_path / "out", n=2)
+    alone = evaluate(dataclasses.replace(paths, truth=truth, model=null), tmp_path / "alone", n=2)
+    assert found["null"]["faithfulness"] == alone["faithfulness"] != found["faithfulness"]
+    assert found["null"]["tissue_accuracy"] == alone["tissue_accuracy"]
+    shown = lines(found)
+    assert any(line.startswith("tissue") and "null r" in line for line in shown)
+    assert "<th>r, null</th>" in (tmp_path / "out/faithfulness.html").read_text()
+    with pytest.raises(ValueError, match="trained on each slide's own profile, so it is no null; .*--shuffle-profiles"):
+        evaluate(dataclasses.replace(paths, null=paths.model), tmp_path / "no", n=2)
+
+
 def test_interrupted_evaluation_vouches_for_nothing(
     paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate(paths, tmp_path, n=1)
-    monkeypatch.setattr(module, "tissue_accuracy", None)
+    monkeypatch.setattr(module, "_draw", None)
     with pytest.raises(TypeError):
         evaluate(paths, tmp_path, n=2)
     assert not (tmp_path / "evaluation.json").exists()
@@ -172,6 +259,9 @@ def test_script(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, [*options, f"--truth={truth}"])
     assert done.exit_code == 0, done.output
     assert "of painted tiles; of real ones: " in done.output
-    assert len([line for line in done.output.splitlines() if " slope " in line]) == 7
+    rows = [line.split() for line in done.output.splitlines() if line.split()[1:2] and line.split()[1] in MEASURES]
+    assert len(rows) == 7 and all(len(row) == 11 for row in rows)  # r and its interval are four words
+    page = (tmp_path / "out/faithfulness.html").read_text()
+    assert "Does the tissue follow the RNA?" in page and page.count('<tr class="control">') == 2
     bad = CliRunner().invoke(main, [*options, "--model", str(tmp_path)])
     assert bad.exit_code == 1 and "holds no trained model" in bad.output and bad.output.count("\n") == 1

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from rnagan import RNAGAN
-from rnagan.cohort.table import read_cohort
 from rnagan.data.index import open_dataset
 from rnagan.evaluation import faithfulness
 from rnagan.evaluation.morphology import MEASURES, measure
@@ -102,18 +101,28 @@ def test_shrinking_averages_blocks() -> None:
 
 def test_painted_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:
     model, expression = RNAGAN.from_pretrained(trained), read_expression(inputs.expression)
-    painted = faithfulness.paint_profiles(model, expression, ["D9-lung", "D0-cortex"], 2, seed=4)
+    painted = dict(faithfulness.painted_tiles(model, expression, ["D9-lung", "D0-cortex"], 2, seed=4))
     row = expression.obs.index.get_loc("D9-lung")
     latent = model.latents(expression.values[row : row + 1], expression.genes, "tpm")[0]
     np.testing.assert_array_equal(painted["D9-lung"], model.paint(latent, 2, 4, "D9-lung"))
     assert list(painted) == ["D9-lung", "D0-cortex"]
 
 
-def test_tissue_accuracy_knows_tissue_and_its_confusion(inputs: GANInputs) -> None:
-    shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
-    pictured = cohort[cohort["slide"] != ""]
-    real = faithfulness.tiles_of_samples(shards, pictured[pictured["split"] == "test"], 3, 32)
-    tissue_of = cohort.set_index("sample")["tissue"]
-    swapped = {name: real[name.replace("lung", "x").replace("cortex", "lung").replace("x", "cortex")] for name in real}
-    found = faithfulness.tissue_accuracy(shards, pictured[pictured["split"] == "train"], real, swapped, tissue_of, 32)
-    assert found == {"real": 1.0, "painted": 0.0}
+def test_against_real_tiles_the_ceiling_is_how_well_these_agree() -> None:
+    """Tiles are the donor's mean and noise of the same variance; of k tiles the reliability is k / (k + 1)."""
+    draw, donors, k = np.random.default_rng(0), 4000, 6
+    about = pd.DataFrame({"donor": np.arange(donors).astype(str), "tissue": "lung", "site": "a"})
+    own = draw.normal(size=(donors, 1, len(MEASURES)))
+    tiles = own + draw.normal(size=(donors, k, len(MEASURES)))
+    real, even, odd, painted = (
+        pd.DataFrame(values, columns=list(MEASURES))
+        for values in (tiles.mean(axis=1), tiles[:, ::2].mean(axis=1), tiles[:, 1::2].mean(axis=1), own[:, 0] * 2)
+    )
+    found = faithfulness.on_real_tiles(about, painted, real, (even, odd))["lung"]["nuclear_density"]
+    assert found["ceiling"] == pytest.approx((k / (k + 1)) ** 0.5, abs=0.01) and found["ceiling_donors"] == donors
+    assert found["r"] == pytest.approx(found["ceiling"], abs=0.02)  # the painted tiles know each donor's mean
+    assert found["slope"] == pytest.approx(2 * k / (k + 1), rel=0.03)  # measured on real tiles, which are noisy
+    # known wrong: the correlation of halves, which is that of half as many tiles
+    assert np.corrcoef(even["air_fraction"], odd["air_fraction"])[0, 1] < found["ceiling"] - 0.1
+    single = faithfulness.on_real_tiles(about, painted, real, (real, real * np.nan))["lung"]["nuclear_density"]
+    assert single["ceiling"] is None

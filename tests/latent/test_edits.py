@@ -103,6 +103,35 @@ def test_what_follows_a_moved_gene_is_the_change_of_the_reconstruction(model: VA
     assert np.abs(after[:, 8:] - done.followed[:, 8:]).mean() > 0.05
 
 
+def test_levels_are_multiplied_and_a_profiles_total_stays(x: np.ndarray) -> None:
+    moved, by = np.array([2, 9]), np.array([0.7, -1.2])
+    folded = edits.fold_genes(x, moved, by, "tpm")
+    np.testing.assert_allclose(folded.sum(axis=1), x.sum(axis=1), rtol=1e-5)
+    against = np.delete(np.arange(x.shape[1]), moved)[0]  # any gene that wasn't moved
+    rise = np.log(folded[:, moved] / folded[:, [against]]) - np.log(x[:, moved] / x[:, [against]])
+    np.testing.assert_allclose(rise, np.broadcast_to(by, rise.shape), atol=1e-4)
+    back = edits.fold_genes(folded, moved, -by, "tpm")
+    np.testing.assert_allclose(back, x, rtol=1e-4)
+    log2 = edits.fold_genes(np.log2(x + 1), moved, by, "log2")
+    np.testing.assert_allclose(
+        (log2 - np.log2(x + 1))[:, moved], np.broadcast_to(by / np.log(2), rise.shape), atol=1e-5
+    )
+    gapped = np.where(np.arange(30) == 5, np.nan, x).astype(np.float32)
+    assert np.isnan(edits.fold_genes(gapped, moved, by, "tpm")).sum() == len(x)
+
+
+def test_leading_direction_is_the_first_principal_component_upwards() -> None:
+    draw = np.random.default_rng(0)
+    along = np.array([1.0, -0.5, 2.0])
+    z = (np.outer(draw.normal(size=500), along) + 0.05 * draw.normal(size=(500, 3))).astype(np.float32)
+    found = edits.leading_direction(np.c_[np.zeros(500), z].astype(np.float32), np.array([1, 2, 3]))
+    np.testing.assert_allclose(found, along, atol=0.15)
+    np.testing.assert_allclose(edits.leading_direction(-z, np.arange(3)), found, atol=1e-4)  # a sign means nothing
+    covariance = np.cov(z.T, bias=True)
+    value, vectors = np.linalg.eigh(covariance)
+    np.testing.assert_allclose(np.abs(found), np.abs(vectors[:, -1]) * value[-1] ** 0.5, rtol=1e-4)
+
+
 def test_unmeasured_genes_stay_unmeasured_or_come_from_the_reconstruction(model: VAEModel, x: np.ndarray) -> None:
     gapped = x.copy()
     gapped[:, 20:22] = np.nan

@@ -9,7 +9,7 @@ from rnagan.cohort.sources import read_samples
 from rnagan.cohort.splits import assign_splits
 from rnagan.expression.tables import read_table
 from rnagan.simulation.config import SimulationConfig
-from rnagan.simulation.expression import gene_names, simulate_tpm, write_attributes, write_gct
+from rnagan.simulation.expression import gene_names, programme_loadings, simulate_tpm, write_attributes, write_gct
 from rnagan.simulation.programmes import PROGRAMMES, draw_cohort
 from rnagan.simulation.tissues import TISSUES
 
@@ -40,6 +40,25 @@ def test_programmes_are_linear_in_log_expression_and_the_site_is_not_in_it() -> 
             if programme != "air" or tissue.air_fraction:
                 assert recovered(programme) > 0.95, programme
         assert abs(recovered("site_stain")) < 0.15  # 300 donors: 2.6 standard errors
+
+
+def test_loadings_are_those_that_made_the_expression() -> None:
+    """The oracle: regression of log expression on each programme, gene by gene."""
+    truth = draw_cohort(CONFIG)
+    loadings = programme_loadings(CONFIG, truth)
+    ids = gene_names(CONFIG)[0]
+    assert set(loadings["programme"]) == {*PROGRAMMES, "nuisance_1", "nuisance_2", "nuisance_3"}
+    lung = (truth["tissue"] == "lung").to_numpy()
+    tpm = simulate_tpm(CONFIG, truth)[lung]
+    high = np.flatnonzero((tpm > 1).all(axis=0))  # of lower genes the counting noise bends the logarithm
+    centred = truth.loc[lung, list(PROGRAMMES)] - truth.loc[lung, list(PROGRAMMES)].mean()
+    fitted = np.linalg.lstsq(centred, np.log(tpm[:, high]) - np.log(tpm[:, high]).mean(axis=0), rcond=None)[0]
+    for row, name in enumerate(PROGRAMMES):
+        own = loadings[loadings["programme"] == name].set_index("gene")["loading"]
+        true = own.reindex([ids[k] for k in high]).fillna(0.0).to_numpy()
+        assert np.corrcoef(true, fitted[row])[0, 1] > 0.97
+        moved = np.abs(true) > 0
+        assert np.polyfit(true[moved], fitted[row][moved], 1)[0] == pytest.approx(1, abs=0.05)
 
 
 def test_tpm_sum_to_a_million_and_have_zeros() -> None:

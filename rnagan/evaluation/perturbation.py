@@ -1,0 +1,301 @@
+"""A gene or a programme of genes up and down: the strip of tiles, and what happens to their morphology.
+
+The article paints from profiles as they are; this asks the model what a change of expression would look like.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rnagan import progress
+from rnagan.cohort.names import shard_name
+from rnagan.evaluation.curves import against_truth, mean_with_interval, slopes
+from rnagan.evaluation.figures import response_curves, tile_strip
+from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.expression.genes import gene_id
+from rnagan.files import atomic_path, sha256_of_file, write_json
+from rnagan.latent.edits import fold_genes, leading_direction, move_genes
+from rnagan.latent.profiles import Profiles, choose_profiles, gene_columns
+from rnagan.pictures import synthetic_texts
+from rnagan.pretrained import RNAGAN
+from rnagan.tables import need_columns, read_table
+from rnagan.vae import VAEModel
+
+ROWS_SHOWN = 4  # profiles of a strip, a tissue
+NOISES_SHOWN = 2  # rows of each
+PRODUCTS = ("perturbation.json", "curves.csv", "curves.png")
+
+
+@dataclasses.dataclass(frozen=True)
+class Move:
+    """What a step of 1 does: to the genes at columns `moved` of the model's, by `by` (moved,), in SDs of the training
+    split (`scale` sd) or to the natural logarithm of their level (`fold`). `name`: what it is called."""
+
+    name: str
+    moved: NDArray[np.intp]
+    by: NDArray[np.float64]
+    scale: str
+
+    @property
+    def unit(self) -> str:
+        return "SD" if self.scale == "sd" else "units"
+
+    def apply(self, vae: VAEModel, x: NDArray[np.float32], step: float) -> NDArray[np.float32]:
+        """Profiles (samples, the model's genes) in the model's units, moved by `step`."""
+        transform = vae.transform
+        if self.scale == "fold":
+            return fold_genes(x, self.moved, step * self.by, transform.units)
+        z = transform.apply(x, list(transform.genes), transform.units)
+        edited = transform.invert(move_genes(transform, z, self.moved, step * self.by))
+        return np.where(np.isnan(x), x, edited)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is asked for: profiles of `profiles` (by split, tissue or name; at most `donors` a tissue), genes or a
+    programme of a table (gene, loading, and programme where it holds several), steps, tiles."""
+
+    profiles: Path
+    genes: str | None = None
+    programme: Path | None = None
+    name: str | None = None
+    leading: bool = False
+    truth: Path | None = None
+    split: str | None = None
+    tissue: str | None = None
+    samples: tuple[str, ...] = ()
+    donors: int = 40
+    reach: float | None = None
+    steps: int = 7
+    n: int = 8
+    seed: int = 0
+
+
+def perturb_tiles(model_folder: Path, request: Request, out: Path) -> list[str]:
+    """Move, paint with the same noise, measure; returns what to tell the user, line by line.
+
+    Writes `strip_TISSUE.png`, `curves.png`, `curves.csv` (tissue, measure, step, mean, low, high, donors) and, last,
+    `perturbation.json`, which with a truth table has what it expects beside.
+    """
+    model = RNAGAN.from_pretrained(model_folder)
+    if model.vae is None:
+        raise ValueError(f"{model_folder} was trained in mode {model.config.mode}: it takes no profiles to perturb.")
+    if model.mpp is None:
+        raise ValueError(f"{model_folder} doesn't say the µm per px of its tiles, so they can't be measured.")
+    given = (request.profiles, model.vae, request.split, request.samples, request.tissue)
+    everyone = choose_profiles(*given)
+    move, notes = _move(request, model.vae, everyone)
+    truth = _truth(request, everyone)
+    chosen = _few(everyone, request.donors, model.tissues)
+    gap = np.isnan(chosen.values[:, move.moved]).any(axis=0)
+    if gap.any():
+        gene = model.vae.transform.genes[move.moved[gap][0]]
+        raise ValueError(f"{gene} wasn't measured in every profile, so it can't be moved; leave it out.")
+    reach = request.reach or (3.0 if move.scale == "sd" else 1.0)
+    steps = np.linspace(-reach, reach, request.steps)
+    for name in PRODUCTS:
+        (out / name).unlink(missing_ok=True)
+    shown = {
+        sample for _, own in chosen.obs.groupby("tissue") for sample in own.drop_duplicates("donor").index[:ROWS_SHOWN]
+    }
+    measures, strips, far = _paint(model, chosen, move, steps, request, shown)
+    result: dict[str, Any] = {
+        "model": model.digest,
+        "profiles": sha256_of_file(request.profiles),
+        "move": move.name,
+        "unit": move.unit,
+        "genes": len(move.moved),
+        "steps": steps.tolist(),
+        "tiles_per_profile": request.n,
+        "far": far.tolist(),
+        "tissues": {},
+    }
+    rows = []
+    for tissue, own in chosen.obs.groupby("tissue"):
+        by_donor = {
+            name: pd.DataFrame(values, chosen.obs.index).loc[own.index].groupby(own["donor"]).mean()
+            for name, values in measures.items()
+        }
+        curves = {name: table.to_numpy() for name, table in by_donor.items()}
+        rows += _curve_rows(str(tissue), steps, curves, request.seed)
+        result["tissues"][str(tissue)] = {"donors": len(set(own["donor"])), "slopes": _slopes(steps, curves, request)}
+        if truth is not None:
+            of_tissue = truth[truth["tissue"] == tissue]
+            value = of_tissue.loc[own.index, move.name].groupby(own["donor"]).mean()
+            if not value.isna().any():
+                told = against_truth(steps, curves, of_tissue, value.to_numpy(), move.name, request.seed)
+                result["tissues"][str(tissue)]["truth"] = told
+        titles = [sample for sample in own.index if sample in shown]
+        texts = synthetic_texts(
+            model.digest, f"those named beside the rows, {move.name} moved", request.seed, model.mpp
+        )
+        heads = [f"{step:+.3g} {move.unit}" for step in steps]
+        path = out / f"strip_{shard_name(str(tissue).replace('/', '_'))}.png"
+        tile_strip(path, np.concatenate([strips[sample] for sample in titles]), titles, heads, texts)
+    table = pd.DataFrame(rows)
+    with atomic_path(out / "curves.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    response_curves(out / "curves.png", table, f"{move.name}, {move.unit}")
+    write_json(out / "perturbation.json", result)
+    return [*notes, *_lines(result), f"{out}: strips of tiles, curves.png, curves.csv and perturbation.json."]
+
+
+def _move(request: Request, vae: VAEModel, profiles: Profiles) -> tuple[Move, list[str]]:
+    """What the request moves, and what to tell of genes that the model doesn't have."""
+    if (request.genes is None) == (request.programme is None):
+        raise ValueError("Say what to move: either --genes, or --programme with a table of genes and loadings.")
+    if request.programme is not None:
+        return _of_table(request, vae)
+    assert request.genes is not None
+    moved, unknown = gene_columns(request.genes, vae, profiles.symbols)
+    notes = [f"Left out {len(unknown):,} genes that the model doesn't have."] if unknown else []
+    by = np.ones(len(moved))
+    if request.leading:
+        transform = vae.transform
+        moved = moved[~transform.constant[moved]]
+        if len(moved) < 2 or len(profiles.values) < 3:
+            raise ValueError("--leading needs two genes and three profiles at least, to see what varies together.")
+        z = transform.apply(profiles.values, list(transform.genes), transform.units)
+        tissues = profiles.obs["tissue"].to_numpy()
+        for tissue in set(tissues):  # how donors differ, not how tissues do
+            z[tissues == tissue] -= z[tissues == tissue].mean(axis=0)
+        by = leading_direction(z, moved)
+    given = Path(request.genes).stem if Path(request.genes).is_file() else request.genes
+    name = given if len(given) <= 40 else f"{len(moved)} genes"
+    return Move(name, moved, by, "sd"), notes
+
+
+def _of_table(request: Request, vae: VAEModel) -> tuple[Move, list[str]]:
+    """A programme of a table: columns gene, loading and, where it holds several, programme."""
+    path = request.programme
+    assert path is not None
+    if not path.is_file():
+        raise FileNotFoundError(f"The table of programmes {path} does not exist.")
+    if request.leading:
+        raise ValueError("--leading is for --genes; a table of loadings has its direction.")
+    table = read_table(path)
+    need_columns(list(table), ("gene", "loading"), path)
+    name = request.name or path.stem
+    if "programme" in table:
+        there = sorted(set(table["programme"]))
+        if request.name is None and len(there) > 1:
+            raise ValueError(f"{path} holds several programmes ({', '.join(there)}); choose one with --name.")
+        name = request.name or there[0]
+        if name not in there:
+            raise ValueError(f"{path} has no programme {name}; it has {', '.join(there)}.")
+        table = table[table["programme"] == name]
+    try:
+        loading = table["loading"].astype(float).to_numpy()
+    except ValueError as error:
+        raise ValueError(f"{path} holds a loading that is no number ({error}).") from None
+    place = {gene: column for column, gene in enumerate(vae.transform.genes)}
+    columns = np.array([place.get(gene_id(gene), -1) for gene in table["gene"]], np.intp)
+    known = columns >= 0
+    if not known.any():
+        raise ValueError(f"The model has none of the genes of {name} in {path}; are they the same kind of ids?")
+    missing = int((~known).sum())
+    notes = [f"Left out {missing:,} of {len(known):,} genes that the model doesn't have."] if missing else []
+    return Move(name, columns[known], loading[known], "fold"), notes
+
+
+def _truth(request: Request, profiles: Profiles) -> pd.DataFrame | None:
+    """The truth table by sample, with the programme as a number."""
+    if request.truth is None:
+        return None
+    if request.programme is None:
+        raise ValueError("--truth needs --programme with the genes of one of the truth's programmes, and its --name.")
+    name = request.name or request.programme.stem
+    table = read_table(request.truth)
+    need_columns(list(table), ("sample", "tissue", *MEASURES), request.truth)
+    if name not in table:
+        raise ValueError(
+            f"{request.truth} has no column {name}, so it doesn't know what that programme does; leave --truth out."
+        )
+    table = table.drop_duplicates("sample").set_index("sample")
+    table[[name, *MEASURES]] = table[[name, *MEASURES]].apply(pd.to_numeric)
+    lacking = profiles.obs.index.difference(table.index)
+    if len(lacking):
+        raise ValueError(f"{request.truth} lacks {len(lacking)} samples ({lacking[0]} …); give that of this cohort.")
+    return table
+
+
+def _few(profiles: Profiles, donors: int, tissues: list[str]) -> Profiles:
+    """The profiles of at most `donors` donors a tissue, of tissues that the model knows (all where none is told)."""
+    obs = profiles.obs.assign(donor=profiles.obs["donor"].where(profiles.obs["donor"] != "", profiles.obs.index))
+    kept = np.zeros(len(obs), bool)
+    for tissue, own in obs.groupby("tissue"):
+        if tissue in tissues or tissue == "":
+            names = list(dict.fromkeys(own["donor"]))[:donors]
+            kept |= ((obs["tissue"] == tissue) & obs["donor"].isin(names)).to_numpy()
+    if not kept.any():
+        raise ValueError(f"No profile is of a tissue that the model knows ({', '.join(tissues)}).")
+    return dataclasses.replace(profiles, values=profiles.values[kept], obs=obs[kept])
+
+
+def _paint(
+    model: RNAGAN, chosen: Profiles, move: Move, steps: NDArray[np.float64], request: Request, shown: set[str]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.uint8]], NDArray[np.float64]]:
+    """Mean measures (samples, steps) by name; tiles (noises, steps, H, W, 3) of the samples shown; the share of
+    profiles, by step, that are unlike the training profiles."""
+    vae, samples = model.vae, chosen.obs.index.tolist()
+    assert vae is not None and model.mpp is not None
+    genes, units = list(vae.transform.genes), vae.transform.units
+    measures = {name: np.empty((len(samples), len(steps))) for name in MEASURES}
+    tiles: dict[str, list[NDArray[np.uint8]]] = {sample: [] for sample in shown}
+    far = np.empty(len(steps))
+    with progress.bar(len(steps) * len(samples), "profile", "Painting") as bar:
+        for k, step in enumerate(steps):
+            encoding = vae.encode(move.apply(vae, chosen.values, float(step)), genes, units)
+            far[k] = encoding.far.mean()
+            for row, (latent, sample) in enumerate(zip(encoding.latents, samples, strict=True)):
+                painted = model.paint(latent, request.n, request.seed, sample)  # named alike: the same noise
+                for name, values in measure(painted, model.mpp).items():
+                    measures[name][row, k] = values.mean()
+                if sample in shown:
+                    tiles[sample].append(painted[:NOISES_SHOWN])
+                bar.update()
+    return measures, {sample: np.stack(own, axis=1) for sample, own in tiles.items()}, far
+
+
+def _curve_rows(
+    tissue: str, steps: NDArray[np.float64], curves: dict[str, NDArray[np.float64]], seed: int
+) -> list[dict[str, Any]]:
+    rows = []
+    for name, values in curves.items():
+        for step, mean, low, high in zip(steps, *mean_with_interval(values, seed), strict=True):
+            told = {"mean": mean, "low": low, "high": high, "donors": len(values)}
+            rows.append({"tissue": tissue, "measure": name, "step": step} | told)
+    return rows
+
+
+def _slopes(steps: NDArray[np.float64], curves: dict[str, NDArray[np.float64]], request: Request) -> dict[str, Any]:
+    found = {}
+    for name, values in curves.items():
+        slope, low, high = (float(value) for value in mean_with_interval(slopes(steps, values), request.seed))
+        interval = {"low": low, "high": high} if np.isfinite(low) else {"low": None, "high": None}
+        found[name] = {"slope": slope} | interval
+    return found
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    lines = [f"{result['move']}: {result['genes']:,} genes, {result['steps'][0]:+g} … {result['steps'][-1]:+g}."]
+    if max(result["far"]):
+        lines.append(f"At the ends up to {max(result['far']):.0%} of the profiles are unlike the training profiles.")
+    for tissue, found in result["tissues"].items():
+        head = f"{tissue or 'all'}, {found['donors']} donors:"
+        if "truth" not in found:
+            for name, told in found["slopes"].items():
+                interval = "" if told["low"] is None else f" ({told['low']:+.4g} to {told['high']:+.4g})"
+                lines.append(f"{head} {name:16} {told['slope']:+.4g}{interval} for each {result['unit'].rstrip('s')}")
+            continue
+        for name, told in found["truth"].items():
+            kept = f"{told['slope']:+.4g}, expected {told['expected']:+.4g}" + (
+                f", ratio {told['ratio']:.2f}" if told["expected"] else ", shouldn't move"
+            )
+            moved = f"in SDs {told['moved']:+.2f} ({told['moved_low']:+.2f} to {told['moved_high']:+.2f})"
+            lines.append(f"{head} {name:16} {kept}; {moved}")
+    return lines
