@@ -139,7 +139,7 @@ class GANTrainer:
                     "made_from": self.made_from,
                 },
             )
-            checkpoint.keep_newest(self.out, self.config.keep_checkpoints)
+            checkpoint.keep(self.out, self.config.keep_checkpoints, checkpoint.best_checkpoint(self.out))
         self.accelerator.wait_for_everyone()
 
     def close(self, finished: bool) -> None:
