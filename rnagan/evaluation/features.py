@@ -4,6 +4,7 @@ The offline extractor comes with its weights from the package index, so nothing 
 EfficientNet-Lite0 trained on ImageNet, not FID's Inception: a distance with it is never called FID.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -42,7 +43,8 @@ class EfficientNetLite0:
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
-        self.network = _lite0().to(self.device, memory_format=torch.channels_last)
+        self.network = _lite0().to(self.device).to(memory_format=torch.channels_last)
+        self.maps: Callable[[Tensor], Tensor] = self.network.extract_features  # type: ignore[assignment]
 
     @torch.no_grad()
     def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -53,7 +55,7 @@ class EfficientNetLite0:
     def _features(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         x = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device).permute(0, 3, 1, 2)
         x = _enlarged((x.float() - 127) / 128, self.smallest_px)  # the scale that its weights were trained with
-        return self.network.extract_features(x).mean((2, 3)).cpu().numpy()  # type: ignore[operator]
+        return self.maps(x).mean((2, 3)).cpu().numpy()
 
 
 def offline_extractor(device: str | torch.device = "cpu") -> FeatureExtractor:
