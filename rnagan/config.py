@@ -331,8 +331,19 @@ class GANConfig(Config):
     sample_every: int = setting(40_000, "images between sample grids", low=1)
     checkpoint_every: int = setting(40_000, "images between checkpoints", low=1)
     keep_checkpoints: int = setting(2, "newest checkpoints that are kept", low=1)
+    validate_every: int = setting(200_000, "images between validations on the validation donors; 0: never", low=0)
+    validation_tiles: int = setting(
+        2_000, "real tiles, and as many painted ones, in a validation; its names tell the count", low=16
+    )
+    best_by: str = setting(
+        "frechet",
+        "whose best validation is kept as checkpoint and as model-best: lowest Fréchet distance, highest faithfulness",
+        choices=("frechet", "faithfulness", "none"),
+    )
 
     def check(self) -> None:
+        if self.best_by == "faithfulness" and self.mode != "rnagan":
+            raise ValueError(f"best_by faithfulness needs mode rnagan, not {self.mode}; choose frechet or none.")
         if self.resolution & (self.resolution - 1):
             raise ValueError(f"resolution must be a power of two from 32 to 512, not {self.resolution}.")
         if self.critic == "projection" and self.condition == "latent_plus_noise":

@@ -27,6 +27,11 @@ MISTAKES = {
         "nowhere",
     ),
     "tools/evaluate_vae.py": (["--vae", "nowhere", "--expression", "e.h5ad", "--out", "o"], "nowhere"),
+    "tools/compare_spectra.py": (
+        ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--out", "o"],
+        "nowhere",
+    ),
+    "tools/nearest_tiles.py": (["--model", "nowhere", "--shards", "s", "--cohort", "c", "--out", "o"], "nowhere"),
     "tools/edit_profiles.py": (
         ["shift", "--vae", "nowhere", "--profiles", "e.h5ad", "--to", "lung", "--out", "o.h5ad"],
         "nowhere",

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from rnagan.evaluation.spectrum import PERIODS, radial
 from rnagan.files import atomic_path
 from rnagan.pictures import grid, save_png
 
@@ -154,6 +155,62 @@ def curves(path: Path, rows: list[dict[str, Any]], columns: dict[str, str], x_la
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(x_label, fontsize=7)
         axis.tick_params(labelsize=7)
+    _save(figure, path)
+
+
+def nearest_figure(
+    path: Path,
+    painted: NDArray[np.uint8],
+    neighbours: list[list[NDArray[np.uint8]]],
+    distances: NDArray[np.float64],
+    threshold: float,
+    texts: dict[str, str],
+) -> None:
+    """A PNG with one row a painted tile (n, H, W, 3): it, then its nearest real training tiles with their distances.
+
+    A distance below `threshold`, where one in a hundred held-out real tiles lies, is red. `texts`: the PNG's metadata.
+    """
+    side, gap, head, line = painted.shape[1], 4, 18, 13
+    columns = 1 + len(neighbours[0])
+    width = max(side, 64) + gap
+    canvas = Image.new("RGB", (12 + columns * width, head + len(painted) * (side + line + gap)), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((2, 3), "painted", fill="black")
+    draw.text((width + 12, 3), "nearest real training tiles (distance)", fill="black")
+    for row, tiles in enumerate(neighbours):
+        top = head + row * (side + line + gap)
+        canvas.paste(Image.fromarray(painted[row]), (2, top))
+        for column, tile in enumerate(tiles):
+            left = 12 + (column + 1) * width
+            canvas.paste(Image.fromarray(np.ascontiguousarray(tile)), (left, top))
+            colour = "red" if distances[row, column] < threshold else "black"
+            draw.text((left, top + side), f"{distances[row, column]:.2f}", fill=colour)
+    about = {"Description": "First column: synthetic tiles painted by rnagan. Others: real tiles."}
+    save_png(path, np.asarray(canvas), texts | about)
+
+
+def spectra_figure(path: Path, spectra: dict[str, NDArray[np.float64]]) -> None:
+    """Mean power by frequency of each set of tiles, then each one's spectrum in both directions, logarithmic."""
+    columns = min(4, 1 + len(spectra))
+    height = -(-(1 + len(spectra)) // columns)
+    figure, axes = plt.subplots(height, columns, figsize=(3.6 * columns, 3.2 * height), squeeze=False)
+    first, *others = axes.flat
+    for name, spectrum in spectra.items():
+        first.semilogy(*radial(spectrum), lw=1, label=name, color="black" if name == "real tiles" else None)
+    for period in PERIODS:
+        first.axvline(1 / period, color="0.8", lw=0.8, zorder=0)
+    first.set_xlabel("cycles per px (lines: checkerboards of 8, 4, 2 px)", fontsize=7)
+    first.set_title("power, squared grey levels", fontsize=9)
+    first.tick_params(labelsize=7)
+    first.legend(fontsize=7)
+    logs = {name: np.log10(np.fft.fftshift(np.maximum(spectrum, 1e-3))) for name, spectrum in spectra.items()}
+    low, high = np.percentile(np.stack(list(logs.values())), [1, 99.9])
+    for axis, (name, log) in zip(others, logs.items(), strict=False):
+        axis.imshow(log, cmap="magma", extent=(-0.5, 0.5, 0.5, -0.5), vmin=low, vmax=high)
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+    for axis in others[len(spectra) :]:
+        axis.axis("off")
     _save(figure, path)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rnagan.files import atomic_path, read_json
+from rnagan.files import atomic_path, read_json, write_json
 from rnagan.weights import load_weights, read_tensors, write_tensors
 
 
@@ -87,7 +87,31 @@ def latest_checkpoint(run: Path) -> Path | None:
     return max((Path(run) / "checkpoints").glob("[0-9]*"), default=None)
 
 
-def keep_newest(run: Path, count: int) -> None:
-    """Delete all but the newest `count` checkpoints of a run."""
-    for old in sorted((Path(run) / "checkpoints").glob("[0-9]*"))[:-count]:
-        shutil.rmtree(old)
+def keep(run: Path, newest: int, best: Path | None = None) -> None:
+    """Delete all checkpoints of a run but the `newest` ones and `best`."""
+    for old in sorted((Path(run) / "checkpoints").glob("[0-9]*"))[:-newest]:
+        if best is None or old.name != Path(best).name:
+            shutil.rmtree(old)
+
+
+def mark_best(run: Path, checkpoint: Path, metric: str, value: float) -> None:
+    """Note in `best.json` that a checkpoint of this run has the lowest `value` of a metric so far, if it has.
+
+    A value of another metric than the one noted, or of a checkpoint that is no more, is no rival.
+    """
+    noted, there = _noted_best(run), best_checkpoint(run) is not None
+    if there and noted["metric"] == metric and noted["value"] <= value:
+        return
+    write_json(Path(run) / "best.json", {"checkpoint": Path(checkpoint).name, "metric": metric, "value": float(value)})
+
+
+def best_checkpoint(run: Path) -> Path | None:
+    """The checkpoint that `mark_best` noted, or None."""
+    noted = _noted_best(run)
+    path = Path(run) / "checkpoints" / noted["checkpoint"] if noted else None
+    return path if path is not None and path.is_dir() else None
+
+
+def _noted_best(run: Path) -> dict[str, Any]:
+    path = Path(run) / "best.json"
+    return read_json(path) if path.is_file() else {}

@@ -1,7 +1,7 @@
 """The GAN / RNA-GAN trainer: set up, train, save, close. The maths of a step is in gan_step.py."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ from rnagan.training import checkpoint
 from rnagan.training.corrupt import CorruptTiles, cut_back
 from rnagan.training.fine_tuning import EarlierRun
 from rnagan.training.gan_step import GANStep, StepRecord
+from rnagan.training.gan_validation import GANValidation
 from rnagan.training.launch import end_together
+from rnagan.training.pace import Pace
 from rnagan.training.resume import check_made_from, check_same_settings
 from rnagan.training.stopping import StopSignal
-from rnagan.training.tracking import RunLog
+from rnagan.training.tracking import RunLog, read_metrics
 
 MAY_CHANGE_ON_RESUME = {
     "images",
@@ -42,6 +44,7 @@ MAY_CHANGE_ON_RESUME = {
     "sample_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "validate_every",
     "loader_threads",
     "loader_workers",
     "prefetch_batches",
@@ -64,6 +67,8 @@ class GANTrainer:
 
     `made_from` names what the inputs are by their digests: a checkpoint goes on with the same inputs only.
     `profiles` is None in the modes without profiles. With `earlier`, a new run starts from that run's networks.
+    `validation` is None where nothing is validated; `on_best` is called on the main process when a validation was the
+    best so far, after its checkpoint was written.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class GANTrainer:
         made_from: dict[str, str],
         profiles: Profiles | None = None,
         earlier: EarlierRun | None = None,
+        validation: GANValidation | None = None,
     ) -> None:
         self.config, self.accelerator, self.out = config, accelerator, Path(out)
         device = accelerator.device
@@ -111,7 +117,10 @@ class GANTrainer:
         self.mpp = shards.mpp_at(config.resolution)
         self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
         self.corrupt = CorruptTiles(self.out, accelerator.process_index)
+        self.validation = validation
+        self.on_best: Callable[[], None] = lambda: None
         self._resume()
+        self.pace = Pace(self.images, device)
 
     def train(self) -> bool:
         """Train to `config.images`; False if a signal stopped it early. Everything is saved either way."""
@@ -122,6 +131,9 @@ class GANTrainer:
         shown = progress.bar(config.images, "img", "GAN", initial=self.images)
         with StopSignal(self.accelerator) as stop, shown as bar:
             bar.disable = bar.disable or not self.accelerator.is_main_process
+            if self._validation_was_cut_off():
+                self.validate()
+            self.pace.restart(self.images)
             for batch in self._batches():
                 if self.images >= config.images or stop.is_set(self.steps):
                     break
@@ -148,8 +160,27 @@ class GANTrainer:
                     "made_from": self.made_from,
                 },
             )
-            checkpoint.keep_newest(self.out, self.config.keep_checkpoints)
+            checkpoint.keep(self.out, self.config.keep_checkpoints, checkpoint.best_checkpoint(self.out))
         self.accelerator.wait_for_everyone()
+
+    def validate(self) -> None:
+        """Measure the averaged generator on the validation donors; the best so far is kept, as `best_by` says.
+
+        The row of metrics is written last: where it is missing after a power cut, all of it is done again.
+        """
+        if self.validation is None:
+            return
+        row = self.validation(self.average.module) if self.accelerator.is_main_process else {}
+        if self.config.best_by != "none":
+            self.save()
+        if self.accelerator.is_main_process:
+            if (score := self.validation.score(row)) is not None:
+                checkpoint.mark_best(self.out, self._checkpoint_path(), *score)
+                if checkpoint.best_checkpoint(self.out) == self._checkpoint_path():
+                    self.on_best()
+            self.log.metrics(self.images, row)
+        self.accelerator.wait_for_everyone()
+        self.pace.restart(self.images)
 
     def close(self, finished: bool) -> None:
         """End the record and the process group; after an error (`finished` False) nobody waits for the others."""
@@ -186,14 +217,31 @@ class GANTrainer:
         if self._passed(self.config.checkpoint_every):
             self._log_totals(totals)  # a checkpoint is written only of a state found finite
             self.save()
+        if self._validation_is_due():
+            self._log_totals(totals)
+            self.validate()
 
     def _passed(self, every: int) -> bool:
         return self.images // every > (self.images - self.config.batch_size) // every
 
+    def _validation_is_due(self) -> bool:
+        every = self.config.validate_every
+        return self.validation is not None and every > 0 and self.images > 0 and self._passed(every)
+
+    def _validation_was_cut_off(self) -> bool:
+        """Whether the run goes on from a checkpoint at which a validation was due that left no row."""
+        if not self._validation_is_due():
+            return False
+        missing = 0.0
+        if self.accelerator.is_main_process:  # the others may not see its file yet
+            rows = [row for row in read_metrics(self.out) if row["images"] == self.images]
+            missing = float(not any(name.startswith("frechet_") for row in rows for name in row))
+        return self.accelerator.reduce(torch.tensor(missing, device=self.accelerator.device), "sum").item() > 0
+
     def _log_totals(self, totals: "_Totals") -> dict[str, float]:
         if not totals.steps:
             return totals.row
-        row = totals.reduce(self.accelerator)
+        row = totals.reduce(self.accelerator) | self.step.gradient_norms.reduce(self.accelerator)
         if not all(np.isfinite(list(row.values()))) or not self._weights_are_finite():
             raise ValueError(
                 f"Losses or weights are no longer finite at {self.images} images ({row}); the last good checkpoint is "
@@ -202,7 +250,7 @@ class GANTrainer:
         if self.config.on_corrupt == "skip":
             replaced = torch.tensor(float(self.corrupt.count), device=self.accelerator.device)
             row["corrupt_tiles"] = self.accelerator.reduce(replaced, "sum").item()
-        self.log.metrics(self.images, row)
+        self.log.metrics(self.images, row | self.pace.row(self.images))
         return row
 
     def _weights_are_finite(self) -> bool:

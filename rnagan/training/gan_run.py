@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import Accelerator
 
 from rnagan import progress
 from rnagan.cohort.donors import donor_digest, seen_donors
@@ -24,6 +25,7 @@ from rnagan.pretrained import model_folder, write_model
 from rnagan.tables import first_few
 from rnagan.training.fine_tuning import EarlierRun
 from rnagan.training.gan import GANTrainer, Profiles, check_run
+from rnagan.training.gan_validation import GANValidation, candidates, choose_rows, what_is_missing
 from rnagan.training.latents import LatentTable, latent_table
 from rnagan.training.launch import start
 from rnagan.training.null_profiles import shuffled_samples
@@ -64,13 +66,17 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
     accelerator = start(config.precision, config.seed, config.threads)
     check_run(config, shards, accelerator.num_processes)
-    profiles = None
+    validates = 0 < config.validate_every <= config.images
+    profiles = table = None
     if config.mode == "rnagan":
 
         def keep(digest: str, encode: Callable[[], LatentTable]) -> LatentTable:
             return encode() if dry_run else latent_table(Path(out), digest, encode, accelerator)
 
-        selection, profiles = _join_profiles(config, inputs, made_from, cohort, selection, keep)
+        validation_samples = candidates(config, shards, cohort)[0]["sample"].tolist() if validates else []
+        selection, profiles, table = _join_profiles(
+            config, inputs, made_from, cohort, selection, validation_samples, keep
+        )
         if earlier is not None and earlier.bottleneck is not None:
             profiles = dataclasses.replace(profiles, bottleneck=earlier.bottleneck)
     order = make_order(selection, config)
@@ -79,22 +85,30 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
         _describe(config, selection, order, profiles, accelerator.num_processes)
         if earlier is not None:
             _describe_start(earlier, selection)
+    validation = None
+    if validates:
+        validation = _make_validation(config, shards, cohort, selection, profiles, table, out, accelerator)
     if dry_run:
         return True
-    trainer = GANTrainer(config, accelerator, out, shards, selection, order, made_from, profiles, earlier)
+    trainer = GANTrainer(config, accelerator, out, shards, selection, order, made_from, profiles, earlier, validation)
+
+    def write(folder: str) -> None:
+        told = {
+            "mpp": trainer.mpp,
+            "tissues": sorted(selection.table.loc[order.counts > 0, "tissue"].unique()),
+            "train_donors": _train_donors(cohort, earlier),
+            "images": trainer.images,
+            "made_from": made_from,
+        }
+        bottleneck = None if profiles is None else profiles.bottleneck
+        write_model(Path(out) / folder, config, trainer.average.module, bottleneck, inputs.vae, told)
+
+    trainer.on_best = functools.partial(write, "model-best")
     finished = False
     try:
         finished = trainer.train()
         if accelerator.is_main_process:
-            told = {
-                "mpp": trainer.mpp,
-                "tissues": sorted(selection.table.loc[order.counts > 0, "tissue"].unique()),
-                "train_donors": _train_donors(cohort, earlier),
-                "images": trainer.images,
-                "made_from": made_from,
-            }
-            folder, bottleneck = Path(out) / "model", None if profiles is None else profiles.bottleneck
-            write_model(folder, config, trainer.average.module, bottleneck, inputs.vae, told)
+            write("model")
             progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
     finally:
         trainer.close(finished)
@@ -173,17 +187,19 @@ def _join_profiles(
     made_from: dict[str, str],
     cohort: pd.DataFrame,
     selection: Selection,
+    validation_samples: list[str],
     keep: Callable[[str, Callable[[], LatentTable]], LatentTable],
-) -> tuple[Selection, Profiles]:
+) -> tuple[Selection, Profiles, LatentTable]:
     """The latent of every profile of the selection; slides whose profile isn't there are left out, by name.
 
-    `keep` returns a table that was made from the same before, or else makes it.
+    The table also holds those of `validation_samples` that have a profile. `keep` returns a table that was made from
+    the same before, or else makes it.
     """
     assert inputs.expression is not None and inputs.vae is not None
     vae = load_vae(model_folder(inputs.vae))
     table = keep(
-        sha256_of([made_from, selection.table["sample"].tolist()]),
-        functools.partial(_encode, inputs, vae, cohort, selection),
+        sha256_of([made_from, selection.table["sample"].tolist(), validation_samples]),
+        functools.partial(_encode, inputs, vae, cohort, selection, validation_samples),
     )
     known = selection.table["sample"].isin(table.samples).to_numpy()
     without = selection.table.loc[~known, "slide"].tolist()
@@ -198,11 +214,36 @@ def _join_profiles(
     own = selection.table["sample"].tolist()
     given = shuffled_samples(selection.table, config.seed) if config.shuffle_profiles else own
     latents, shown = (torch.from_numpy(table.of(samples)) for samples in (given, table.shown))
-    return selection, Profiles(bottleneck, latents, shown)
+    return selection, Profiles(bottleneck, latents, shown), table
 
 
-def _encode(inputs: GANInputs, vae: VAEModel, cohort: pd.DataFrame, selection: Selection) -> LatentTable:
-    """Latents of the selection's profiles and of those painted in sample grids."""
+def _make_validation(
+    config: GANConfig,
+    shards: ShardSet,
+    cohort: pd.DataFrame,
+    selection: Selection,
+    profiles: Profiles | None,
+    table: LatentTable | None,
+    out: Path,
+    accelerator: Accelerator,
+) -> GANValidation | None:
+    """What the run is validated on, or None where there is nothing."""
+    rows = choose_rows(config, shards, cohort, selection, None if table is None else table.samples)
+    missing = what_is_missing(config, rows, shards.mpp_at(config.resolution))
+    if missing and accelerator.is_main_process:
+        progress.say(missing)
+    if rows["tiles"].sum() < 2:
+        return None
+    conditions = None
+    if profiles is not None and table is not None:
+        conditions = profiles.bottleneck(torch.from_numpy(table.of(rows["sample"].tolist())))
+    return GANValidation(config, shards, rows, conditions, out, accelerator.device)
+
+
+def _encode(
+    inputs: GANInputs, vae: VAEModel, cohort: pd.DataFrame, selection: Selection, validation_samples: list[str]
+) -> LatentTable:
+    """Latents of the selection's profiles, of those painted in sample grids, and of the validation's."""
     assert inputs.expression is not None
     expression = read_expression(inputs.expression)
     check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
@@ -219,7 +260,8 @@ def _encode(inputs: GANInputs, vae: VAEModel, cohort: pd.DataFrame, selection: S
     validation = expression.obs.index[expression.obs["split"] == "validation"]
     shown = _few_of_each_tissue(expression.obs.loc[validation, "tissue"], selection.table["tissue"].unique())
     shown = shown or own[:FIXED_PROFILES]
-    samples = list(dict.fromkeys([*own, *shown]))
+    validated = [sample for sample in validation_samples if sample in expression.obs.index]
+    samples = list(dict.fromkeys([*own, *shown, *validated]))
     rows = expression.obs.index.get_indexer(samples)
     encoding = vae.encode(expression.values[rows], expression.genes, expression.units)
     return LatentTable(samples, encoding.latents, shown)

@@ -11,6 +11,7 @@ from rnagan.config import GANConfig
 from rnagan.data.augment import colour_jitter, draw_diffaugment, flip_and_turn
 from rnagan.losses.wgan import critic_loss, generator_loss, gradient_penalty, interpolate
 from rnagan.models.condition import draw_noise, generator_input
+from rnagan.training.gradient_norms import GradientNorms
 
 
 class StepRecord(NamedTuple):
@@ -44,6 +45,7 @@ class GANStep:
         self.raw_critic = accelerator.unwrap_model(critic)
         self.condition_width = condition_width
         self.dtype = next(self.raw_generator.parameters()).dtype
+        self.gradient_norms = GradientNorms()
 
     def __call__(self, start: int, tiles: Tensor, c: Tensor | None, update_generator: bool) -> StepRecord:
         """Update the critic, and the generator if asked.
@@ -130,4 +132,5 @@ class GANStep:
     def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()
         self.accelerator.backward(loss)
+        self.gradient_norms.add("critic" if optimizer is self.critic_optimizer else "generator", optimizer)
         optimizer.step()

@@ -109,7 +109,7 @@ class VAETrainer:
             modules = {"vae": weights} | ({"best": self.best} if self.best else {})
             folder = checkpoint.checkpoint_path(self.run, self.images)
             checkpoint.save_checkpoint(folder, modules, {"adam": moments}, state)
-            checkpoint.keep_newest(self.run, 1)
+            checkpoint.keep(self.run, 1)
         self.accelerator.wait_for_everyone()
 
     def finish(self) -> None:

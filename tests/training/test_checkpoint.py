@@ -5,11 +5,14 @@ import pytest
 import torch
 from torch import nn
 
+from rnagan.files import read_json
 from rnagan.training.checkpoint import (
+    best_checkpoint,
     checkpoint_path,
-    keep_newest,
+    keep,
     latest_checkpoint,
     load_checkpoint,
+    mark_best,
     moments_of,
     save_checkpoint,
 )
@@ -78,8 +81,38 @@ def test_newest_are_kept(tmp_path: Path) -> None:
         save_checkpoint(checkpoint_path(tmp_path, count), {}, {}, {"images": count})
     (tmp_path / "checkpoints/.tmp-left-over").mkdir()
     assert latest_checkpoint(tmp_path) == checkpoint_path(tmp_path, 1_000_000_000)
-    keep_newest(tmp_path, 2)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")) == ["000000000096", "001000000000"]
+    keep(tmp_path, 3, best=checkpoint_path(tmp_path, 8))
+    assert len(names(tmp_path)) == 4
+    keep(tmp_path, 2)
+    assert names(tmp_path) == ["000000000096", "001000000000"]
+
+
+def names(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").glob("[0-9]*"))
+
+
+def test_the_best_survives_until_a_better_one_comes(tmp_path: Path) -> None:
+    assert best_checkpoint(tmp_path) is None
+    for count, value in ((8, 3.0), (16, 1.5), (24, 2.0), (32, 1.5), (40, 9.0)):
+        path = checkpoint_path(tmp_path, count)
+        save_checkpoint(path, {}, {}, {"images": count})
+        mark_best(tmp_path, path, "frechet_distance", value)
+        keep(tmp_path, 1, best_checkpoint(tmp_path))
+    assert names(tmp_path) == ["000000000016", "000000000040"]
+    assert best_checkpoint(tmp_path) == checkpoint_path(tmp_path, 16)
+    assert read_json(tmp_path / "best.json") == {
+        "checkpoint": "000000000016",
+        "metric": "frechet_distance",
+        "value": 1.5,
+    }
+    mark_best(tmp_path, checkpoint_path(tmp_path, 40), "faithfulness", 99.0)  # values of two metrics are no rivals
+    assert best_checkpoint(tmp_path) == checkpoint_path(tmp_path, 40)
+    keep(tmp_path, 1, best_checkpoint(tmp_path))
+    assert names(tmp_path) == ["000000000040"]
+    (tmp_path / "checkpoints/000000000040").rename(tmp_path / "elsewhere")
+    assert best_checkpoint(tmp_path) is None
+    mark_best(tmp_path, checkpoint_path(tmp_path, 48), "faithfulness", 100.0)  # nothing is left to be better
+    assert read_json(tmp_path / "best.json")["value"] == 100.0
 
 
 def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ def digests(folder: Path | None) -> dict[str, str]:
 
 
 def rows(run: Path) -> list[dict]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in read_metrics(run)]
+    """Metrics without what this machine was like."""
+    timed = ("seconds", "machine/")
+    return [{name: value for name, value in row.items() if not name.startswith(timed)} for row in read_metrics(run)]
 
 
 def call_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[gan.GANTrainer], None]) -> None:

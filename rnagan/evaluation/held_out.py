@@ -1,0 +1,105 @@
+"""Real tiles of a split's donors, slide by slide, and as many painted from the same slides' profiles."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rnagan import pictures
+from rnagan.cohort.donors import seen_donors
+from rnagan.cohort.table import read_cohort
+from rnagan.data.index import ShardSet, open_dataset
+from rnagan.data.reader import TileReader
+from rnagan.data.selection import select
+from rnagan.expression.store import Expression, check_same_splits, read_expression
+from rnagan.pretrained import RNAGAN
+from rnagan.tables import first_few
+
+Tiles = NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True)
+class TileInputs:
+    """Paths; `shards` may be a URL, `expression` is None where no model takes profiles."""
+
+    shards: Path | str
+    cohort: Path
+    expression: Path | None = None
+
+
+class HeldOut:
+    """The slides of a split that have tiles and, where a model takes profiles, a profile: `rows` (slide, sample, donor,
+    tissue, tiles), the first `n` tiles of each. All models must paint the same size, of which real tiles are made.
+    """
+
+    def __init__(self, models: list[RNAGAN], inputs: TileInputs, split: str, n: int) -> None:
+        self.shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
+        self.resolution = models[0].config.resolution
+        _check_sizes(models, self.shards)
+        self.expression = _read_profiles(models, inputs, cohort)
+        selection = select(self.shards, cohort, split, n)
+        rows = selection.table[["slide", "sample", "donor", "tissue"]].assign(tiles=selection.counts)
+        keep = rows["tissue"].isin(set.intersection(*(set(model.tissues) for model in models)))
+        if self.expression is not None:
+            keep &= rows["sample"].isin(self.expression.obs.index)
+        self.rows = rows[keep].reset_index(drop=True)
+        if self.rows.empty:
+            raise ValueError(f"No slide of split {split} has tiles of a tissue that the models know, and a profile.")
+        if split != "train" and (self.expression is None or self.expression.split_by == "donor"):
+            _check_unseen(models, self.rows["donor"], split)
+
+    def real(self) -> Iterator[Tiles]:
+        """Real tiles (tiles, H, W, 3) of each row."""
+        return tiles_of_slides(self.shards, self.rows, self.resolution)
+
+    def painted(self, model: RNAGAN, seed: int) -> Iterator[Tiles]:
+        """As many painted ones of each row, from its own profile."""
+        latents: list[NDArray[np.float32] | None] = [None] * len(self.rows)
+        if model.vae is not None:
+            assert self.expression is not None
+            places = self.expression.obs.index.get_indexer(self.rows["sample"])
+            values = self.expression.values[places]
+            latents = list(model.latents(values, self.expression.genes, self.expression.units))
+        for latent, slide, count in zip(latents, self.rows["slide"], self.rows["tiles"], strict=True):
+            yield model.paint(latent, int(count), seed, f"held-out/{slide}")
+
+
+def tiles_of_slides(shards: ShardSet, rows: pd.DataFrame, resolution: int) -> Iterator[Tiles]:
+    """The first `tiles` tiles of each row's `slide`, averaged by area to `resolution`."""
+    reader = TileReader(shards, rows["slide"].tolist())
+    factor = shards.tile_px // resolution
+    for row, count in enumerate(rows["tiles"]):
+        tiles = np.empty((count, *reader.shape), np.uint8)
+        for k, tile in enumerate(tiles):
+            reader.decode(row, k, tile)
+        yield tiles if factor == 1 else np.stack([pictures.shrink(tile, factor) for tile in tiles])
+
+
+def _check_sizes(models: list[RNAGAN], shards: ShardSet) -> None:
+    sizes = sorted({model.config.resolution for model in models})
+    if len(sizes) > 1:
+        raise ValueError(f"The models paint tiles of {' and '.join(map(str, sizes))} px; compare those of one size.")
+    if shards.tile_px % sizes[0]:
+        raise ValueError(f"{shards.address} holds tiles of {shards.tile_px} px, the models paint {sizes[0]} px.")
+
+
+def _read_profiles(models: list[RNAGAN], inputs: TileInputs, cohort: pd.DataFrame) -> Expression | None:
+    if all(model.vae is None for model in models):
+        return None
+    if inputs.expression is None:
+        raise ValueError("A model paints from profiles; give --expression.")
+    expression = read_expression(inputs.expression)
+    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
+    return expression
+
+
+def _check_unseen(models: list[RNAGAN], donors: pd.Series, split: str) -> None:
+    for model in models:
+        if seen := seen_donors(donors, model.train_donors):
+            raise ValueError(
+                f"{len(seen)} donors of split {split} ({first_few(seen)}) were in the training split of a model; give "
+                "the cohort table that it was trained with, or one that extends it."
+            )

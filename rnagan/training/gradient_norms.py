@@ -1,0 +1,35 @@
+"""Norms of the gradients that optimisers step with, summed on the device and brought to the host when logged."""
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+class GradientNorms:
+    """Mean Euclidean norm of all gradients of a network, by name, over its optimiser's steps since the last row.
+
+    Under DDP every process has the same, averaged gradients. An engine that keeps gradients to itself (DeepSpeed)
+    leaves none to look at, and no row.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps: dict[str, int] = {}
+
+    @torch.no_grad()
+    def add(self, name: str, optimizer: torch.optim.Optimizer) -> None:
+        """Count one step, right before it is made. No host sync."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if gradients:
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).float())
+            self.sums[name] = self.sums[name] + norm if name in self.sums else norm
+            self.steps[name] = self.steps.get(name, 0) + 1
+
+    def reduce(self, accelerator: Accelerator) -> dict[str, float]:
+        """`gradient_norm/NAME` by name, a mean over steps and processes; starts new sums."""
+        row = {
+            f"gradient_norm/{name}": accelerator.reduce(self.sums[name], "mean").item() / self.steps[name]
+            for name in sorted(self.sums)
+        }
+        self.sums, self.steps = {}, {}
+        return row

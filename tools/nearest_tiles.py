@@ -1,0 +1,47 @@
+"""Are painted tiles copies? Their nearest real training tiles, beside those of real tiles that weren't trained on."""
+
+from pathlib import Path
+
+import click
+
+from rnagan.cli import plain_errors
+
+
+@click.command(help=__doc__)
+@click.option("--model", type=Path, required=True, help="Run of tools/train_rnagan.py, or its model folder.")
+@click.option("--shards", required=True, help="Folder of tile shards, or its URL.")
+@click.option("--cohort", type=Path, required=True, help="Cohort table.")
+@click.option("--expression", type=Path, help="Expression .h5ad; not for modes gan and noise_only.")
+@click.option("--out", type=Path, required=True, help="Folder for nearest.json and nearest.png.")
+@click.option("--split", type=click.Choice(["validation", "test"]), default="test", show_default=True)
+@click.option("--tiles", type=click.IntRange(min=1), default=400, show_default=True, help="Painted tiles, about.")
+@click.option(
+    "--training-tiles", type=click.IntRange(min=1), default=20_000, show_default=True, help="To compare with, at most."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@plain_errors
+def main(
+    model: Path,
+    shards: str,
+    cohort: Path,
+    expression: Path | None,
+    out: Path,
+    split: str,
+    tiles: int,
+    training_tiles: int,
+    seed: int,
+) -> None:
+    from rnagan.evaluation.held_out import TileInputs
+    from rnagan.evaluation.nearest_tiles import nearest_tiles
+
+    inputs = TileInputs(shards, cohort, expression)
+    found = nearest_tiles(model, inputs, out, split, tiles, training_tiles, seed)
+    click.echo(
+        f"{found['share']:.1%} of {found['painted']:,} painted tiles are nearer to one of {found['training_tiles']:,} "
+        f"training tiles than 99% of real tiles of split {split} are (1% expected); "
+        f"median distance {found['ratio']:.2f} times theirs."
+    )
+
+
+if __name__ == "__main__":
+    main()
