@@ -308,7 +308,7 @@ class GANConfig(Config):
     window_slides: int = setting(1024, "shards that are open at a time, and so can meet in a batch", low=1, high=4096)
     where: str = setting("", "slides to use, by any column of the cohort table: 'tissue=Lung,Colon; age>=50'")
     tissue_weights: str = setting(
-        "natural", "natural: every tile alike; balanced: every tissue alike; Lung=2,Colon=1; or a table tissue,weight"
+        "balanced", "balanced: every tissue alike; natural: every tile alike; Lung=2,Colon=1; or a table tissue,weight"
     )
     loader_threads: int = setting(
         0, "threads a process that read and decode tiles; 0: its cores, at most 8, or 32 for a remote set", low=0

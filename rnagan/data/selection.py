@@ -31,7 +31,7 @@ class Selection:
         if weights is None:
             return TileOrder(self.counts, seed, window, by_slide)
         if by_slide:
-            raise ValueError("Tissue weights need tile_order mixed.")
+            raise ValueError("Tissue weights need tile_order mixed; for by_slide choose tissue_weights natural.")
         return WeightedOrder(self.counts, self.table["tissue"].tolist(), weights, seed, window)
 
 
@@ -76,13 +76,13 @@ def make_order(selection: Selection, config: GANConfig) -> Order:
 
 
 def read_weights(text: str, selection: Selection) -> dict[str, float] | None:
-    """The weight of each tissue of a selection, or None for `natural`: every tile alike.
+    """The weight of each tissue of a selection, or None where every tile counts alike: `natural`, or one tissue alone.
 
     `text`: natural; balanced: every tissue alike; `lung=2,colon=1`; or a table with columns tissue and weight. Every
     tissue must be told, with 0 for one to leave out.
     """
     tissues = sorted(selection.table["tissue"].unique())
-    if text == "natural":
+    if text == "natural" or (text == "balanced" and len(tissues) == 1):
         return None
     if text == "balanced":
         return dict.fromkeys(tissues, 1.0)
