@@ -32,6 +32,7 @@ SAME_NETWORKS = {
     "critic_layout": "dcgan",
     "critic_norm": "batch",
     "critic_steps": 1,
+    "penalty_every": 1,
     "diffaugment": "none",
     "flips": False,
     "quarter_turns": False,

@@ -271,7 +271,7 @@ class GANConfig(Config):
 
     penalty_weight: float = setting(10.0, "weight of the gradient penalty", low=0.0)
     penalty_every: int = setting(
-        1, "one tile in so many pays the gradient penalty, which is half of a step's cost", low=1, high=64
+        4, "one tile in so many pays the gradient penalty, which is half of a step's cost", low=1, high=64
     )
     penalty_norm: str = setting(
         "per_sample",

@@ -126,12 +126,10 @@ class GANTrainer:
         """Train to `config.images`; False if a signal stopped it early. Everything is saved either way."""
         config = self.config
         totals = _Totals()
-        # CALL POINT of fine-tuning: with an earlier run and at image 0, validate here (the old tissues before), and
-        # once more after the loop (after).
         shown = progress.bar(config.images, "img", "GAN", initial=self.images)
         with StopSignal(self.accelerator) as stop, shown as bar:
             bar.disable = bar.disable or not self.accelerator.is_main_process
-            if self._validation_was_cut_off():
+            if self._validation_was_cut_off() or (self.images_before and not self.images):
                 self.validate()
             self.pace.restart(self.images)
             for batch in self._batches():
@@ -143,6 +141,8 @@ class GANTrainer:
                 self._now_and_then(totals, bar)
             self._log_totals(totals)
             self.save()
+            if self.images_before and self.images >= config.images and not self._passed(config.validate_every):
+                self.validate()
         return self.images >= config.images
 
     def save(self) -> None:

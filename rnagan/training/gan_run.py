@@ -66,7 +66,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
     accelerator = start(config.precision, config.seed, config.threads)
     check_run(config, shards, accelerator.num_processes)
-    validates = 0 < config.validate_every <= config.images
+    validates = config.validate_every > 0 and (config.validate_every <= config.images or earlier is not None)
     profiles = table = None
     if config.mode == "rnagan":
 

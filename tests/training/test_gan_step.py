@@ -14,7 +14,9 @@ from rnagan.training import gan_step
 from rnagan.training.gan_step import GANStep
 
 WIDTH, N = 3, 4
-CONFIG = GANConfig(resolution=32, batch_size=8, generator_width=4, critic_width=4, noise_units=5, precision="float32")
+CONFIG = GANConfig(
+    resolution=32, batch_size=8, generator_width=4, critic_width=4, noise_units=5, precision="float32", penalty_every=1
+)
 FROZEN = {"generator_lr": 0.0, "critic_lr": 0.0}
 
 
