@@ -13,7 +13,7 @@ from torch import nn
 from rnagan import rng
 from rnagan.evaluation.tile_network import BATCH, flipped, outputs_of, tile_network, to_tensor
 
-STEPS = 800
+STEPS = 600
 CHECKS = 8  # looks at the validation donors
 _LEAST_SD = 1e-6
 

@@ -119,6 +119,7 @@ def response_curves(path: Path, table: pd.DataFrame, x_label: str) -> None:
         axis.set_title(label, fontsize=8)
         axis.set_xlabel(x_label, fontsize=7)
         axis.tick_params(labelsize=7)
+        axis.locator_params(axis="x", nbins=5)
     axes[0].legend(fontsize=7)
     _save(figure, path)
 

@@ -88,9 +88,9 @@ class Judge:
                 among = {"tissue": None} | ({"centre": sites} if len(set(sites)) > 1 else {})
                 found = {name: retrieval(distance, own, groups, self.seed) for name, groups in among.items()}
                 result[str(tissue)][kind] = {name: dict(told) for name, told in found.items() if told is not None}
-                for told in result[str(tissue)][kind].values():
+                for name, told in result[str(tissue)][kind].items():
                     place = told.pop("places")
-                    if told["donors"] == len(read) and told["candidates"] == len(candidates):
+                    if name == "tissue":  # one group, which either everybody is found among or nobody
                         columns = {"tissue": tissue, "tiles": kind, "donor": read.index, "place": place}
                         places.append(pd.DataFrame(columns))
         return result, pd.concat(places) if places else pd.DataFrame(columns=["tissue", "tiles", "donor", "place"])
