@@ -223,6 +223,9 @@ class GANConfig(Config):
     resolution: int = setting(256, "side of a painted tile, px; a power of two (article: 256)", low=32, high=512)
     images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1)
     batch_size: int = setting(64, "real tiles a critic step, over all processes", low=2)
+    accumulate: int = setting(
+        1, "parts of a process's batch that pass the networks one after another, to need less memory", low=1
+    )
     seed: int = setting(0, "seed of the order of tiles, of all noise and of the first weights", low=0)
 
     condition: str = setting(
@@ -322,6 +325,20 @@ class GANConfig(Config):
             )
         if self.batch_standardise and self.condition != "latent_plus_noise":
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
+        if self.accumulate > 1 and self.batch_wide:
+            raise ValueError(f"accumulate cuts a batch, and {self.batch_wide[0]} needs it whole; set accumulate 1.")
+
+    @property
+    def batch_wide(self) -> list[str]:
+        """Settings that make a tile's gradient depend on the tiles beside it, so that no batch can be cut in parts."""
+        wide = {
+            "batch_standardise": self.batch_standardise,
+            "penalty_step separate": self.penalty_step == "separate",
+            "penalty_norm whole_batch": self.penalty_norm == "whole_batch",
+            "critic_norm batch": self.critic_norm == "batch",
+            "generator_norm batch": self.generator_norm == "batch",
+        }
+        return [name for name, is_so in wide.items() if is_so]
 
     @property
     def conditional(self) -> bool:

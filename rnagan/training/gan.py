@@ -23,10 +23,10 @@ from rnagan.models.condition import Bottleneck
 from rnagan.models.ema import ExponentialAverage
 from rnagan.painting import paint
 from rnagan.pictures import grid, save_png, synthetic_texts
-from rnagan.training import checkpoint
+from rnagan.training import checkpoint, engine
 from rnagan.training.corrupt import CorruptTiles, cut_back
 from rnagan.training.gan_step import GANStep, StepRecord
-from rnagan.training.launch import end_together
+from rnagan.training.launch import end_together, resolve_precision
 from rnagan.training.resume import check_made_from, check_same_settings
 from rnagan.training.stopping import StopSignal
 from rnagan.training.tracking import RunLog
@@ -34,6 +34,7 @@ from rnagan.training.tracking import RunLog
 MAY_CHANGE_ON_RESUME = {
     "images",
     "batch_size",
+    "accumulate",
     "precision",
     "threads",
     "log_every",
@@ -88,21 +89,30 @@ class GANTrainer:
         generator = build_generator(config, self.condition_width).to(**place)
         critic = build_critic(config, self.condition_width).to(**place)
         self.average = ExponentialAverage(generator, config.ema_half_life)
-        self.generator, self.critic, self.generator_optimizer, self.critic_optimizer = accelerator.prepare(
-            generator, critic, _adam(generator, config.generator_lr, config), _adam(critic, config.critic_lr, config)
+        of_generator, of_critic = engine.prepare_each(
+            accelerator,
+            config.batch_size // accelerator.num_processes,
+            {
+                "generator": (generator, _adam(generator, config.generator_lr, config)),
+                "critic": (critic, _adam(critic, config.critic_lr, config)),
+            },
+            bf16=resolve_precision(config.precision) == "bf16",
         )
+        self.generator_optimizer, self.critic_optimizer = of_generator.optimizer, of_critic.optimizer
         self.step = GANStep(
             config,
             accelerator,
-            self.generator,
-            self.critic,
+            of_generator.module,
+            of_critic.module,
             self.generator_optimizer,
             self.critic_optimizer,
             self.condition_width,
+            of_critic.accelerator,
         )
         self.shards, self.selection, self.order, self.made_from = shards, selection, order, made_from
         self.mpp = shards.mpp_at(config.resolution)
         self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
+        self.saved_at = -1  # images at the last checkpoint
         self.corrupt = CorruptTiles(self.out, accelerator.process_index)
         self._resume()
 
@@ -126,20 +136,22 @@ class GANTrainer:
 
     def save(self) -> None:
         """Write a checkpoint of the present state, by rename."""
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process and checkpoint.latest_checkpoint(self.out) != self._checkpoint_path():
-            checkpoint.save_checkpoint(
-                self._checkpoint_path(),
-                {name: module.state_dict() for name, module in self._modules().items()},
-                {name: checkpoint.moments_of(optimizer) for name, optimizer in self._optimizers().items()},
-                {
-                    "images": self.images,
-                    "steps": self.steps,
-                    "mlflow_run": self.log.run_id,
-                    "made_from": self.made_from,
-                },
-            )
+        if self.saved_at == self.images:
+            return
+        weights = {name: engine.whole_weights(module) for name, module in self._modules().items()}
+        moments = {
+            name: engine.whole_moments(module, optimizer) for name, (module, optimizer) in self._optimizers().items()
+        }
+        if self.accelerator.is_main_process:
+            state = {
+                "images": self.images,
+                "steps": self.steps,
+                "mlflow_run": self.log.run_id,
+                "made_from": self.made_from,
+            }
+            checkpoint.save_checkpoint(self._checkpoint_path(), weights, moments, state)
             checkpoint.keep(self.out, self.config.keep_checkpoints, checkpoint.best_checkpoint(self.out))
+        self.saved_at = self.images
         self.accelerator.wait_for_everyone()
 
     def close(self, finished: bool) -> None:
@@ -155,7 +167,8 @@ class GANTrainer:
         self.images, self.steps = self.images + self.config.batch_size, self.steps + 1
         if generator_too:
             used = self.config.batch_size * self.config.critic_steps
-            self.average.update(self.step.raw_generator, used, self.images)
+            with engine.gathered(self.step.raw_generator):
+                self.average.update(self.step.raw_generator, used, self.images)
         return record
 
     def _batches(self) -> Iterator[Batch]:
@@ -185,7 +198,9 @@ class GANTrainer:
         if not totals.steps:
             return totals.row
         row = totals.reduce(self.accelerator)
-        if not all(np.isfinite(list(row.values()))) or not self._weights_are_finite():
+        # A step can leave bad weights behind a loss that was still fine.
+        weights_are_finite = engine.are_finite(self.accelerator, self._modules().values())
+        if not weights_are_finite or not all(np.isfinite(list(row.values()))):
             raise ValueError(
                 f"Losses or weights are no longer finite at {self.images} images ({row}); the last good checkpoint is "
                 f"{checkpoint.latest_checkpoint(self.out)}. Lower the learning rates, or use precision float32."
@@ -195,11 +210,6 @@ class GANTrainer:
             row["corrupt_tiles"] = self.accelerator.reduce(replaced, "sum").item()
         self.log.metrics(self.images, row)
         return row
-
-    def _weights_are_finite(self) -> bool:
-        """A step can leave bad weights behind a loss that was still fine."""
-        tensors = [t for module in self._modules().values() for t in module.parameters()]
-        return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
 
     def _save_samples(self) -> None:
         if not self.accelerator.is_main_process:
@@ -229,8 +239,11 @@ class GANTrainer:
     def _modules(self) -> dict[str, nn.Module]:
         return {"generator": self.step.raw_generator, "critic": self.step.raw_critic, "average": self.average.module}
 
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"generator_optimizer": self.generator_optimizer, "critic_optimizer": self.critic_optimizer}
+    def _optimizers(self) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
+        return {
+            "generator_optimizer": (self.step.raw_generator, self.generator_optimizer),
+            "critic_optimizer": (self.step.raw_critic, self.critic_optimizer),
+        }
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint of `out`, if there is one, and open the run's record."""
@@ -240,12 +253,9 @@ class GANTrainer:
             check_same_settings(self.config.to_dict(), before, self.out, MAY_CHANGE_ON_RESUME)
             stored = checkpoint.load_checkpoint(newest)
             check_made_from(self.made_from, stored.state["made_from"], self.out)
-            for name, module in self._modules().items():
-                stored.load_module(name, module)
-            for name, optimizer in self._optimizers().items():
-                stored.load_optimizer(name, optimizer)
+            self._load(stored)
             self.images, self.steps = stored.state["images"], stored.state["steps"]
-            run_id = stored.state["mlflow_run"]
+            self.saved_at, run_id = self.images, stored.state["mlflow_run"]
         self.log = RunLog(
             self.out,
             self.config,
@@ -258,6 +268,27 @@ class GANTrainer:
         if self.accelerator.is_main_process:
             cut_back(self.out, self.images)
         self.accelerator.wait_for_everyone()
+
+    def _load(self, stored: checkpoint.Checkpoint) -> None:
+        """The state of a checkpoint, whatever the number of processes and the engine that wrote it."""
+        cut = [name for name, module in self._modules().items() if engine.is_cut(module)]
+        if cut:
+            count = self.config.batch_size // self.accelerator.num_processes
+            engine.make_room([self.generator_optimizer, self.critic_optimizer], lambda: self._step_of_nothing(count))
+        for name, module in self._modules().items():
+            if name not in cut:
+                stored.load_module(name, module)
+        for name, (module, optimizer) in self._optimizers().items():
+            own = name.removesuffix("_optimizer")
+            if own in cut:
+                engine.put_back(module, optimizer, stored.tensors(own), stored.tensors(name))
+            else:
+                stored.load_optimizer(name, optimizer)
+
+    def _step_of_nothing(self, count: int) -> None:
+        side, device = self.config.resolution, self.accelerator.device
+        tiles = torch.zeros(count, 3, side, side, dtype=torch.uint8, device=device)
+        self.step(0, tiles, None if self.conditions is None else self.conditions[:1].expand(count, -1), True)
 
 
 class _Totals:
@@ -294,7 +325,7 @@ def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
     )
 
 
-def check_run(config: GANConfig, shards: ShardSet, processes: int) -> None:
+def check_run(config: GANConfig, shards: ShardSet, processes: int, deepspeed: bool = False) -> None:
     """Refuse a config that these shards or this number of processes can't serve."""
     if shards.tile_px % config.resolution:
         raise ValueError(
@@ -303,10 +334,21 @@ def check_run(config: GANConfig, shards: ShardSet, processes: int) -> None:
         )
     if config.batch_size % processes:
         raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
+    if config.batch_size // processes % config.accumulate:
+        raise ValueError(
+            f"A process's {config.batch_size // processes} tiles a step can't be cut evenly in accumulate "
+            f"{config.accumulate} parts."
+        )
     if processes > 1 and config.penalty_step == "separate":
         raise ValueError("penalty_step separate (preset released) runs on one process only.")
     if processes > 1 and "batch" in (config.generator_norm, config.critic_norm):
         raise ValueError("BatchNorm (presets that follow the paper) differs between processes: run it on one.")
+    if processes > 1 and config.batch_wide:
+        raise ValueError(f"{config.batch_wide[0]} needs a batch whole: run it on one process.")
+    if deepspeed and config.precision == "float64":
+        raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
+    if deepspeed and config.accumulate > 1:
+        raise ValueError("accumulate isn't for DeepSpeed: set it to 1, or start with another of launch_configs/.")
 
 
 def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:

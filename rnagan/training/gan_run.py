@@ -22,6 +22,7 @@ from rnagan.files import read_json, sha256_of, sha256_of_file
 from rnagan.models.condition import make_bottleneck
 from rnagan.pretrained import model_folder, write_model
 from rnagan.tables import first_few
+from rnagan.training.engine import uses_deepspeed
 from rnagan.training.gan import GANTrainer, Profiles, check_run
 from rnagan.training.latents import LatentTable, latent_table
 from rnagan.training.launch import start
@@ -55,8 +56,8 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
         progress.say(f"{out} is up to date ({config.images:,} images).")
         return True
     # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
-    accelerator = start(config.precision, config.seed, config.threads)
-    check_run(config, shards, accelerator.num_processes)
+    accelerator = start(config.precision, config.seed, config.threads, two_networks=True)
+    check_run(config, shards, accelerator.num_processes, uses_deepspeed(accelerator))
     profiles = None
     if config.mode == "rnagan":
 

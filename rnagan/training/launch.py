@@ -1,7 +1,6 @@
 """Starting one process of a (possibly distributed) run, and refusing a launch that isn't what was asked for."""
 
 import itertools
-import os
 from pathlib import Path
 
 import psutil
@@ -11,21 +10,26 @@ from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from rnagan.config import read_yaml
 from rnagan.cores import own_cores
+from rnagan.training.engine import asks_for_deepspeed, plugins_of_two
 
 
-def start(precision: str, seed: int, threads: int = 0) -> Accelerator:
+def start(precision: str, seed: int, threads: int = 0, two_networks: bool = False) -> Accelerator:
     """Make the Accelerator of this process.
 
     `precision`: auto, float64, float32 or bf16; `auto` is bf16 where the machine computes in it, else float32; float64
     is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among this machine's processes.
+    `two_networks`: a generator and a critic are trained in turns, which DeepSpeed must know.
     Raises `ValueError` when the launcher was asked for more processes than it started.
     """
     use_cpu = not torch.cuda.is_available()
     mixed_precision = "bf16" if resolve_precision(precision) == "bf16" else "no"
-    if use_cpu and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+    if asks_for_deepspeed():
         # With cpu=True Accelerate would leave DeepSpeed out without a word; without gloo each process would be alone.
-        gloo = InitProcessGroupKwargs(backend="gloo")
-        accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[gloo])
+        handlers = [InitProcessGroupKwargs(backend="gloo")] if use_cpu else []
+        plugins = plugins_of_two() if two_networks else None
+        if two_networks:  # DeepSpeed's own bf16 would keep the weights in it, and compute the penalty: see gan_step.py
+            mixed_precision = "no"
+        accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=handlers, deepspeed_plugins=plugins)
     else:
         accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision)
     check_process_count(accelerator.num_processes, processes_asked())

@@ -168,8 +168,8 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
     def spoil(trainer: gan.GANTrainer) -> None:
         descend = trainer.step._descend
 
-        def spoiled(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-            descend(loss * np.nan if where == "loss" else loss, optimizer)
+        def spoiled(loss: torch.Tensor, optimizer: torch.optim.Optimizer, *part: bool) -> None:
+            descend(loss * np.nan if where == "loss" else loss, optimizer, *part)
             if where == "weights":
                 trainer.step.raw_critic.score.weight.data.fill_(np.nan)
 

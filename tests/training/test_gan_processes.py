@@ -105,6 +105,49 @@ def test_two_processes_without_a_common_critic_gradient_differ(
     assert largest_difference(one_process, all_weights(tmp_path / "two")) > 1e-4
 
 
+@pytest.mark.slow  # DeepSpeed compiles at its first start
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_two_deepspeed_engines_equal_one_process(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine, stage: int
+) -> None:
+    """Ten generator steps with two critic steps each; DeepSpeed knows no float64. Half-way the run goes over from one
+    process to DeepSpeed, or back."""
+    config = small.replace(**EQUAL | {"precision": "float32", "checkpoint_every": 40})
+    launch = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--config_file"),
+        *(with_zero_stage(stage, tmp_path), str(ROOT / "tools/train_rnagan.py")),
+    ]
+
+    def zero(images: int, run: Path) -> None:
+        words = [*launch, *command_line(config.replace(images=images), inputs, run)]
+        done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "(2 × 2)" in done.stdout
+
+    def one(images: int, run: Path) -> None:
+        train_gan(config.replace(images=images), inputs, run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gan.RunLog, "_start_mlflow", lambda *_: None)
+        one(80, tmp_path / "one")
+        zero(80, tmp_path / "zero")
+        for name, first, second in (("over", one, zero), ("back", zero, one)):
+            first(40, tmp_path / name)
+            second(80, tmp_path / name)
+    whole = all_weights(tmp_path / "one")
+    for name in ("zero", "over", "back"):
+        assert largest_difference(whole, all_weights(tmp_path / name)) < 1e-5, name
+
+
+def with_zero_stage(stage: int, folder: Path) -> str:
+    if stage:
+        return str(ROOT / f"launch_configs/deepspeed_zero{stage}.yaml")
+    text = (ROOT / "launch_configs/deepspeed_zero1.yaml").read_text()
+    (folder / "zero0.yaml").write_text(text.replace("zero_stage: 1", "zero_stage: 0"))
+    return str(folder / "zero0.yaml")
+
+
 # Note which tiles each step sees, and be killed right before a given step.
 TRACED = """
 import json, os, runpy, signal, sys

@@ -140,7 +140,7 @@ def test_released_preset_steps_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     step = make_step(config)
     descents = []
     descend = step._descend
-    step._descend = lambda loss, optimizer: (descents.append(optimizer), descend(loss, optimizer))
+    step._descend = lambda loss, optimizer, *part: (descents.append(optimizer), descend(loss, optimizer, *part))
     spy = Spy(step, monkeypatch)
     step(0, *batch(), True)
     assert descents == [step.critic_optimizer, step.critic_optimizer, step.generator_optimizer]
