@@ -96,9 +96,9 @@ def gathered(network: nn.Module) -> contextlib.AbstractContextManager:
     """All weights of a network, on every process, in a `with` block; every process must enter it."""
     if not any(hasattr(weight, "ds_id") for weight in network.parameters()):
         return contextlib.nullcontext()
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    return GatheredParameters(list(network.parameters()))
+    return deepspeed.zero.GatheredParameters(list(network.parameters()))
 
 
 def are_finite(accelerator: Accelerator, networks: Iterable[nn.Module]) -> bool:

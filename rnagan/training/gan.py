@@ -85,7 +85,9 @@ class GANTrainer:
             self.conditions = profiles.bottleneck(profiles.latents).to(device, dtype)
             self.fixed = profiles.bottleneck(profiles.fixed).to(device, dtype)
             self.condition_width = profiles.bottleneck.width
-        place = {"device": device, "dtype": dtype, "memory_format": torch.channels_last}
+        # DeepSpeed lays weights end to end, and takes plain rows only.
+        layout = torch.contiguous_format if engine.uses_deepspeed(accelerator) else torch.channels_last
+        place = {"device": device, "dtype": dtype, "memory_format": layout}
         generator = build_generator(config, self.condition_width).to(**place)
         critic = build_critic(config, self.condition_width).to(**place)
         self.average = ExponentialAverage(generator, config.ema_half_life)
