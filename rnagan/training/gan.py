@@ -156,10 +156,10 @@ class GANTrainer:
         self.saved_at = self.images
         self.accelerator.wait_for_everyone()
 
-    def close(self, finished: bool) -> None:
-        """End the record and the process group; after an error (`finished` False) nobody waits for the others."""
+    def close(self, finished: bool, failed: bool = False) -> None:
+        """End the record and the process group; after an error (`failed`) nobody waits for the others."""
         self.log.close(finished)
-        end_together(self.accelerator, wait=finished)
+        end_together(self.accelerator, wait=not failed)
 
     def _one_step(self, batch: Batch) -> StepRecord:
         c = None if self.conditions is None else self.conditions[batch.slides.to(self.conditions.device)]

@@ -71,7 +71,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     if dry_run:
         return True
     trainer = GANTrainer(config, accelerator, out, shards, selection, order, made_from, profiles)
-    finished = False
+    finished, failed = False, True
     try:
         finished = trainer.train()
         if accelerator.is_main_process:
@@ -85,8 +85,9 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
             folder, bottleneck = Path(out) / "model", None if profiles is None else profiles.bottleneck
             write_model(folder, config, trainer.average.module, bottleneck, inputs.vae, told)
             progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
+        failed = False
     finally:
-        trainer.close(finished)
+        trainer.close(finished, failed)
     return finished
 
 

@@ -1,6 +1,8 @@
 """Starting one process of a (possibly distributed) run, and refusing a launch that isn't what was asked for."""
 
 import itertools
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -59,7 +61,8 @@ def check_process_count(got: int, asked: int | None) -> None:
     if asked is not None and asked > 1 and got != asked:
         raise ValueError(
             f"{asked} processes were asked for and {got} started; on CPUs launch with "
-            "launch_configs/cpu_two_processes.yaml and ACCELERATE_USE_CPU=true, or with torchrun."
+            "launch_configs/cpu_two_processes.yaml and ACCELERATE_USE_CPU=true, or with torchrun; under srun, with "
+            "launch_configs/train_rnagan.sbatch."
         )
 
 
@@ -69,10 +72,19 @@ def processes_asked() -> int | None:
         try:
             words = parent.cmdline()
         except psutil.Error:
-            return None
+            break
         if _is_accelerate_launch(words):
             return _asked_of_accelerate(words)
-    return None
+    return _asked_in(os.environ)
+
+
+def _asked_in(environment: Mapping[str, str]) -> int | None:
+    """What torchrun, or srun with launch_configs/train_rnagan.sbatch, says in the environment of a process."""
+    here, world, nodes = (environment.get(k, "") for k in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_STEP_NUM_NODES"))
+    if here and nodes:  # also where each node's launcher knows only of its own processes
+        return int(here) * int(nodes)
+    told = world or environment.get("SLURM_STEP_NUM_TASKS", "")
+    return int(told) if told else None
 
 
 def _is_accelerate_launch(words: list[str]) -> bool:

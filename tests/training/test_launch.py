@@ -57,6 +57,28 @@ def test_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     assert under(monkeypatch) is None
 
 
+@pytest.mark.parametrize(
+    ("environment", "asked"),
+    [
+        ({}, None),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, 4),  # torchrun on two nodes
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "4"}, 4),
+        ({"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "4"}, 4),  # srun alone: four strangers
+        # a launcher a node, none of which was told of the other
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2"}, 4),
+        ({"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "1"}, 1),
+    ],
+)
+def test_what_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], asked: int | None
+) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert under(monkeypatch, ["bash"]) == asked
+
+
 def test_process_count() -> None:
     for got, asked in ((1, None), (1, 1), (2, None), (8, 8)):
         launch.check_process_count(got, asked)
