@@ -1,5 +1,6 @@
 """The GAN / RNA-GAN trainer: set up, train, save, close. The maths of a step is in gan_step.py."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ from rnagan.training.gan_step import GANStep, StepRecord
 from rnagan.training.launch import end_together, resolve_precision
 from rnagan.training.resume import check_made_from, check_same_settings
 from rnagan.training.stopping import StopSignal
-from rnagan.training.tracking import RunLog
+from rnagan.training.tracking import RunLog, Unwritten
 
 MAY_CHANGE_ON_RESUME = {
     "images",
@@ -115,6 +116,7 @@ class GANTrainer:
         self.mpp = shards.mpp_at(config.resolution)
         self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
         self.saved_at = -1  # images at the last checkpoint
+        self.unwritten = Unwritten(self.out)
         self.corrupt = CorruptTiles(self.out, accelerator.process_index)
         self._resume()
 
@@ -133,11 +135,12 @@ class GANTrainer:
                 bar.update(config.batch_size)
                 self._now_and_then(totals, bar)
             self._log_totals(totals)
-            self.save()
+            self.save(last=True)
         return self.images >= config.images
 
-    def save(self) -> None:
-        """Write a checkpoint of the present state, by rename."""
+    def save(self, last: bool = False) -> None:
+        """Write a checkpoint of the present state, by rename; where the disk is full the next interval tries again,
+        but after the `last`, which raises `OSError`."""
         if self.saved_at == self.images:
             return
         weights = {name: engine.whole_weights(module) for name, module in self._modules().items()}
@@ -151,8 +154,9 @@ class GANTrainer:
                 "mlflow_run": self.log.run_id,
                 "made_from": self.made_from,
             }
-            checkpoint.save_checkpoint(self._checkpoint_path(), weights, moments, state)
-            checkpoint.keep(self.out, self.config.keep_checkpoints, checkpoint.best_checkpoint(self.out))
+            with contextlib.nullcontext() if last else self.unwritten.tolerated("checkpoint"):
+                checkpoint.save_checkpoint(self._checkpoint_path(), weights, moments, state)
+                checkpoint.keep(self.out, self.config.keep_checkpoints, checkpoint.best_checkpoint(self.out))
         self.saved_at = self.images
         self.accelerator.wait_for_everyone()
 
@@ -232,8 +236,9 @@ class GANTrainer:
         )
         path = self.out / "samples" / f"{self.images:012d}.png"
         texts = synthetic_texts(f"{self.out} at {self.images} images", "validation donors", self.config.seed, self.mpp)
-        save_png(path, grid(tiles), texts)
-        self.log.artifact(path)
+        with self.unwritten.tolerated("sample grid"):
+            save_png(path, grid(tiles), texts)
+            self.log.artifact(path)
 
     def _checkpoint_path(self) -> Path:
         return checkpoint.checkpoint_path(self.out, self.images)

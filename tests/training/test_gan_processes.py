@@ -105,7 +105,7 @@ def test_two_processes_without_a_common_critic_gradient_differ(
     assert largest_difference(one_process, all_weights(tmp_path / "two")) > 1e-4
 
 
-# What float32 rounds otherwise is no difference of the kind looked for, but Adam makes steps of it: of a gradient that is
+# What float32 rounds otherwise is not the difference looked for, but Adam makes steps of it: of a gradient that is
 # 0 but for rounding, and of a LeakyReLU that bends at 0. So this test's Adam has a larger eps, and nothing bends.
 SMOOTH = """
 import runpy, sys
@@ -117,10 +117,11 @@ def smooth(x, slope=0.2):
     return slope * x + (1 - slope) * nn.functional.softplus(x, beta=4)
 
 class Smooth(nn.Module):
-    def __init__(self, slope):
+    def __init__(self, slope=0.01):
         super().__init__()
+        self.slope = slope
     def forward(self, x):
-        return smooth(x)
+        return smooth(x, self.slope)
 
 nn.LeakyReLU, nn.functional.leaky_relu = Smooth, smooth
 adam = gan._adam
