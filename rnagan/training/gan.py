@@ -141,13 +141,13 @@ class GANTrainer:
     def save(self, last: bool = False) -> None:
         """Write a checkpoint of the present state, by rename; where the disk is full the next interval tries again,
         but after the `last`, which raises `OSError`."""
-        if self.saved_at == self.images:
+        if self.saved_at == self.images and not last:
             return
         weights = {name: engine.whole_weights(module) for name, module in self._modules().items()}
         moments = {
             name: engine.whole_moments(module, optimizer) for name, (module, optimizer) in self._optimizers().items()
         }
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process and not self._checkpoint_path().exists():
             state = {
                 "images": self.images,
                 "steps": self.steps,

@@ -30,8 +30,8 @@ class Unwritten:
         except OSError as error:
             if kind not in self._told:
                 warnings.warn(
-                    f"No {kind} can be written to {self._folder} ({error.strerror or error}); the run goes on and tries "
-                    "again. Make room.",
+                    f"No {kind} can be written to {self._folder} ({error.strerror or error}); the run goes on and "
+                    "tries again. Make room.",
                     stacklevel=4,
                 )
             self._told.add(kind)
