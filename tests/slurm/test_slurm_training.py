@@ -86,7 +86,14 @@ def test_a_requeued_job_ends_in_the_bits_of_one_that_nothing_stopped(
     config: GANConfig, inputs: GANInputs, unstopped: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:
     out, log = tmp_path / "run", tmp_path / "log.txt"
-    sizes = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "--mem=3000", "--time=20", f"--output={log}")
+    sizes = (
+        "--nodes=2",
+        "--ntasks-per-node=1",
+        "--cpus-per-task=1",
+        "--mem-per-cpu=3000",
+        "--time=20",
+        f"--output={log}",
+    )
     script = ("launch_configs/train_rnagan.sbatch", *command_line(config, inputs, out))
     job = run("sbatch", "--parsable", *sizes, *script).strip()
     wait_until(lambda: latest_checkpoint(out) is not None, "no checkpoint")
