@@ -95,7 +95,7 @@ def test_a_requeued_job_ends_in_the_bits_of_one_that_nothing_stopped(
         f"--output={log}",
     )
     script = ("launch_configs/train_rnagan.sbatch", *command_line(config, inputs, out))
-    job = run("sbatch", "--parsable", *sizes, *script).strip()
+    job = run("sbatch", "--parsable", f"--output={log}", *sizes, *script).strip()
     wait_until(lambda: latest_checkpoint(out) is not None, "no checkpoint")
     run("scancel", "--batch", "--signal=USR1", job)  # what SLURM does before the time limit
     wait_until(lambda: "Restarts=1" in state_of(job), "the job wasn't requeued")

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import runpy
 import shutil
 import signal
@@ -263,3 +264,45 @@ def test_script(small: GANConfig, inputs: GANInputs, tmp_path: Path, command_lin
     assert "up to date" in CliRunner().invoke(main, options).output
     bad = CliRunner().invoke(main, [*options, "--seed", "3"])
     assert bad.exit_code == 1 and bad.output.splitlines()[-1].startswith("Error: ") and "seed 0 → 3" in bad.output
+
+
+def test_full_disk_costs_warnings_and_the_last_good_checkpoint_stays(
+    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files may grow to 2 KiB only from step 7 to step 11: the checkpoint and the grid in between can't be written."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size: int) -> Callable[[gan.GANTrainer], None]:
+        return lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+
+    config = small.replace(sample_every=64)
+    try:
+        with monkeypatch.context() as patched, pytest.warns(UserWarning, match="can be written to") as told:
+            call_at(patched, 7, limit(2048))
+            call_at(patched, 11, limit(limits[0]))
+            train_gan(config, inputs, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    kinds = [str(w.message).split(" can be")[0] for w in told if "can be written" in str(w.message)]
+    assert kinds == ["No sample grid", "No checkpoint"]
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["000000000040", "000000000096"]
+    assert not list((tmp_path / "samples").iterdir())
+    assert digests(latest_checkpoint(tmp_path)) == digests(latest_checkpoint(trained))
+    assert rows(tmp_path) == rows(trained)
+
+
+def test_full_disk_at_the_end_is_an_error(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="File too large"):
+            call_at(patched, 11, lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1])))
+            train_gan(small, inputs, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert latest_checkpoint(tmp_path).name == "000000000080"
+    train_gan(small, inputs, tmp_path)
+    assert latest_checkpoint(tmp_path).name == "000000000096"
