@@ -308,8 +308,11 @@ class GANConfig(Config):
         0.001, "with skip: the share of damaged tiles at which the run stops all the same", low=0.0, high=1.0
     )
     precision: str = setting(
-        "auto", "bf16 where the machine computes in it, else float32", choices=("auto", "float64", "float32", "bf16")
+        "auto",
+        "bf16 where the machine computes in it, else float32; fp16, on GPUs only, is experimental",
+        choices=("auto", "float64", "float32", "bf16", "fp16"),
     )
+    compile: bool = setting(False, "networks compiled by torch.compile at the start, but for the gradient penalty")
     threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0)
     log_every: int = setting(4_000, "images between rows of metrics", low=1)
     sample_every: int = setting(40_000, "images between sample grids", low=1)

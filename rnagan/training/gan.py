@@ -36,6 +36,7 @@ MAY_CHANGE_ON_RESUME = {
     "images",
     "batch_size",
     "accumulate",
+    "compile",
     "precision",
     "threads",
     "log_every",
@@ -92,6 +93,13 @@ class GANTrainer:
         generator = build_generator(config, self.condition_width).to(**place)
         critic = build_critic(config, self.condition_width).to(**place)
         self.average = ExponentialAverage(generator, config.ema_half_life)
+        if (
+            config.compile
+        ):  # in place: the penalty, whose gradient has a gradient, calls the class's forward, uncompiled
+            generator.compile()
+            critic.compile()
+        if config.generator_norm == "batch" and accelerator.num_processes > 1:
+            generator = nn.SyncBatchNorm.convert_sync_batchnorm(generator)
         of_generator, of_critic = engine.prepare_each(
             accelerator,
             config.batch_size // accelerator.num_processes,
@@ -154,6 +162,8 @@ class GANTrainer:
                 "mlflow_run": self.log.run_id,
                 "made_from": self.made_from,
             }
+            if self.accelerator.scaler is not None:
+                state["loss_scale"] = self.accelerator.scaler.state_dict()
             with contextlib.nullcontext() if last else self.unwritten.tolerated("checkpoint"):
                 checkpoint.save_checkpoint(self._checkpoint_path(), weights, moments, state)
                 checkpoint.keep(self.out, self.config.keep_checkpoints, checkpoint.best_checkpoint(self.out))
@@ -278,6 +288,8 @@ class GANTrainer:
 
     def _load(self, stored: checkpoint.Checkpoint) -> None:
         """The state of a checkpoint, whatever the number of processes and the engine that wrote it."""
+        if self.accelerator.scaler is not None and "loss_scale" in stored.state:
+            self.accelerator.scaler.load_state_dict(stored.state["loss_scale"])
         cut = [name for name, module in self._modules().items() if engine.is_cut(module)]
         if cut:
             count = self.config.batch_size // self.accelerator.num_processes
@@ -332,7 +344,9 @@ def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
     )
 
 
-def check_run(config: GANConfig, shards: ShardSet, processes: int, deepspeed: bool = False) -> None:
+def check_run(
+    config: GANConfig, shards: ShardSet, processes: int, on_gpus: bool = False, deepspeed: bool = False
+) -> None:
     """Refuse a config that these shards or this number of processes can't serve."""
     if shards.tile_px % config.resolution:
         raise ValueError(
@@ -348,10 +362,10 @@ def check_run(config: GANConfig, shards: ShardSet, processes: int, deepspeed: bo
         )
     if processes > 1 and config.penalty_step == "separate":
         raise ValueError("penalty_step separate (preset released) runs on one process only.")
-    if processes > 1 and "batch" in (config.generator_norm, config.critic_norm):
+    if processes > 1 and "batch" in (config.generator_norm, config.critic_norm) and (not on_gpus or deepspeed):
         raise ValueError("BatchNorm (presets that follow the paper) differs between processes: run it on one.")
-    if processes > 1 and config.batch_wide:
-        raise ValueError(f"{config.batch_wide[0]} needs a batch whole: run it on one process.")
+    if wide := [name for name in config.batch_wide if processes > 1 and name != "generator_norm batch"]:
+        raise ValueError(f"{wide[0]} needs a batch whole: run it on one process.")  # the generator has SyncBatchNorm
     if deepspeed and config.precision == "float64":
         raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
     if deepspeed and config.accumulate > 1:

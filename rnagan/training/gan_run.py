@@ -57,7 +57,8 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
         return True
     # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
     accelerator = start(config.precision, config.seed, config.threads, two_networks=True)
-    check_run(config, shards, accelerator.num_processes, uses_deepspeed(accelerator))
+    on_gpus = accelerator.device.type == "cuda"
+    check_run(config, shards, accelerator.num_processes, on_gpus, uses_deepspeed(accelerator))
     profiles = None
     if config.mode == "rnagan":
 

@@ -239,10 +239,28 @@ def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs:
         (small, 3, "batch_size 8 can't be shared evenly by 3 processes"),
         (released, 2, "penalty_step separate .* runs on one process only"),
         (small.replace(generator_norm="batch"), 2, "BatchNorm .* differs between processes"),
+        (small.replace(penalty_norm="whole_batch"), 2, "penalty_norm whole_batch needs a batch whole"),
+        (small.replace(accumulate=3), 1, "8 tiles a step can't be cut evenly in accumulate 3 parts"),
+        (small.replace(accumulate=8), 2, "4 tiles a step can't be cut evenly in accumulate 8 parts"),
         (small.replace(resolution=64), 1, "holds tiles of 32 px, which don't shrink evenly to resolution 64"),
     ):
         with pytest.raises(ValueError, match=told):
             gan.check_run(config, shards, processes)
+
+
+def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInputs) -> None:
+    shards = open_dataset(inputs.shards)
+    paper = small.replace(generator_norm="batch")
+    gan.check_run(paper, shards, 2, on_gpus=True)  # with SyncBatchNorm
+    gan.check_run(small, shards, 2, deepspeed=True)
+    for config, deepspeed, told in (
+        (small.replace(critic_norm="batch"), False, "critic_norm batch needs a batch whole: run it on one process"),
+        (paper, True, "BatchNorm .* differs between processes"),
+        (small.replace(precision="float64"), True, "DeepSpeed keeps its weights in float32"),
+        (small.replace(accumulate=2), True, "accumulate isn't for DeepSpeed"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            gan.check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)
 
 
 def test_larger_tiles_are_shrunk_by_area() -> None:

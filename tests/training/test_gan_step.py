@@ -166,6 +166,21 @@ def test_what_needs_a_batch_whole_is_not_accumulated(change: dict[str, str]) -> 
         CONFIG.replace(accumulate=2, **change)
 
 
+@pytest.mark.slow  # compiling takes a minute
+def test_compiled_networks_learn_the_same() -> None:
+    stepped = []
+    for compiled in (False, True):
+        step = make_step(CONFIG)
+        if compiled:
+            step.raw_generator.compile()
+            step.raw_critic.compile()
+        for k in range(4):
+            step(8 * k, *batch(), k % 2 == 1)
+        stepped.append([p.grad for net in (step.raw_generator, step.raw_critic) for p in net.parameters()])
+    torch.testing.assert_close(*stepped, rtol=1e-3, atol=1e-4)
+    assert step.raw_critic._compiled_call_impl is not None
+
+
 def test_released_preset_steps_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"resolution": 32, "generator_width": 4, "critic_width": 4}
     config = resolve(GANConfig, read_preset(GANConfig, "released"), small)

@@ -7,7 +7,7 @@ import psutil
 import pytest
 import torch
 
-from rnagan.training import launch
+from rnagan.training import engine, launch
 from rnagan.training.gan_run import GANInputs
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +108,27 @@ def test_start_sets_threads_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("deepspeed", [True, False])
+def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch, deepspeed: bool) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", str(deepspeed).lower())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: deepspeed)
+    with pytest.raises(ValueError, match="precision fp16 is for GPUs without DeepSpeed; choose bf16, or auto"):
+        launch.start("fp16", 0)
+
+
+def test_deepspeed_settings_of_a_gan(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stage, pair in ((0, (0, 0)), (1, (1, 1)), (2, (2, 2)), (3, (3, 2))):
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", str(stage))
+        plugins = engine.plugins_of_two()
+        assert tuple(plugins[name].zero_stage for name in ("generator", "critic")) == pair
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "4")
+    with pytest.raises(ValueError, match="zero_stage 4 is none of 0, 1, 2, 3"):
+        engine.plugins_of_two()
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "cpu")
+    with pytest.raises(ValueError, match="zero_stage alone .* leave offload_optimizer_device cpu out"):
+        engine.plugins_of_two()
 
 
 @pytest.mark.distributed
