@@ -231,6 +231,9 @@ class GANConfig(Config):
     images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1)
     epochs: int = setting(0, "instead of images: passes of the tiles in use; 0: as many images as images says", low=0)
     batch_size: int = setting(64, "real tiles a critic step, over all processes", low=2)
+    accumulate: int = setting(
+        1, "parts of a process's batch that pass the networks one after another, to need less memory", low=1
+    )
     seed: int = setting(0, "seed of the order of tiles, of all noise and of the first weights", low=0)
 
     condition: str = setting(
@@ -324,8 +327,11 @@ class GANConfig(Config):
         0.001, "with skip: the share of damaged tiles at which the run stops all the same", low=0.0, high=1.0
     )
     precision: str = setting(
-        "auto", "bf16 where the machine computes in it, else float32", choices=("auto", "float64", "float32", "bf16")
+        "auto",
+        "bf16 where the machine computes in it, else float32; fp16, on GPUs only, is experimental",
+        choices=("auto", "float64", "float32", "bf16", "fp16"),
     )
+    compile: bool = setting(False, "networks compiled by torch.compile at the start, but for the gradient penalty")
     threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0)
     log_every: int = setting(4_000, "images between rows of metrics", low=1)
     sample_every: int = setting(40_000, "images between sample grids", low=1)
@@ -358,6 +364,20 @@ class GANConfig(Config):
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
         if self.shuffle_profiles and self.mode != "rnagan":
             raise ValueError(f"shuffle_profiles needs mode rnagan; mode {self.mode} sees no profiles.")
+        if self.accumulate > 1 and self.batch_wide:
+            raise ValueError(f"accumulate cuts a batch, and {self.batch_wide[0]} needs it whole; set accumulate 1.")
+
+    @property
+    def batch_wide(self) -> list[str]:
+        """Settings that make a tile's gradient depend on the tiles beside it, so that no batch can be cut in parts."""
+        wide = {
+            "batch_standardise": self.batch_standardise,
+            "penalty_step separate": self.penalty_step == "separate",
+            "penalty_norm whole_batch": self.penalty_norm == "whole_batch",
+            "critic_norm batch": self.critic_norm == "batch",
+            "generator_norm batch": self.generator_norm == "batch",
+        }
+        return [name for name, is_so in wide.items() if is_so]
 
     def counted_in_images(self, epoch_length: int) -> Self:
         """With the images that `epochs` passes of so many tiles are, where epochs are given: the clock is images."""

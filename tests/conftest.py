@@ -1,5 +1,6 @@
 """A toy cohort on disk, a model trained on it for seconds, and silence from MLflow."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,24 @@ def toy_vae(toy_profiles: Path) -> Path:
         _silence_mlflow(patch)
         train_vae(config, VAEInputs(toy_profiles / "profiles.h5ad"), toy_profiles / "run")
     return toy_profiles / "run"
+
+
+@pytest.fixture(scope="session")
+def command_line() -> Callable[[GANConfig, GANInputs, Path], list[str]]:
+    """command_line(config, inputs, out): the options of tools/train_rnagan.py that say all of this."""
+    return _command_line
+
+
+def _command_line(config: GANConfig, inputs: GANInputs, out: Path) -> list[str]:
+    settings = []
+    for name, value in config.to_dict().items():
+        name = name.replace("_", "-")
+        settings.append(f"--{name}={value}" if not isinstance(value, bool) else f"--{'' if value else 'no-'}{name}")
+    return [
+        f"--shards={inputs.shards}",
+        f"--cohort={inputs.cohort}",
+        f"--expression={inputs.expression}",
+        f"--vae={inputs.vae}",
+        f"--out={out}",
+        *settings,
+    ]

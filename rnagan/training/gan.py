@@ -1,5 +1,6 @@
 """The GAN / RNA-GAN trainer: set up, train, save, close. The maths of a step is in gan_step.py."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,21 +24,23 @@ from rnagan.models.condition import Bottleneck
 from rnagan.models.ema import ExponentialAverage
 from rnagan.painting import paint
 from rnagan.pictures import grid, save_png, synthetic_texts
-from rnagan.training import checkpoint
+from rnagan.training import checkpoint, engine
 from rnagan.training.corrupt import CorruptTiles, cut_back
 from rnagan.training.fine_tuning import EarlierRun
 from rnagan.training.gan_step import GANStep, StepRecord
 from rnagan.training.gan_validation import GANValidation
-from rnagan.training.launch import end_together
+from rnagan.training.launch import end_together, resolve_precision
 from rnagan.training.pace import Pace
 from rnagan.training.resume import check_made_from, check_same_settings
 from rnagan.training.stopping import StopSignal
-from rnagan.training.tracking import RunLog, read_metrics
+from rnagan.training.tracking import RunLog, Unwritten, read_metrics
 
 MAY_CHANGE_ON_RESUME = {
     "images",
     "epochs",
     "batch_size",
+    "accumulate",
+    "compile",
     "precision",
     "threads",
     "log_every",
@@ -93,7 +96,9 @@ class GANTrainer:
             self.conditions = profiles.bottleneck(profiles.latents).to(device, dtype)
             self.fixed = profiles.bottleneck(profiles.fixed).to(device, dtype)
             self.condition_width = profiles.bottleneck.width
-        place = {"device": device, "dtype": dtype, "memory_format": torch.channels_last}
+        # DeepSpeed lays weights end to end, and takes plain rows only.
+        layout = torch.contiguous_format if engine.uses_deepspeed(accelerator) else torch.channels_last
+        place = {"device": device, "dtype": dtype, "memory_format": layout}
         generator = build_generator(config, self.condition_width).to(**place)
         critic = build_critic(config, self.condition_width).to(**place)
         self.average = ExponentialAverage(generator, config.ema_half_life)
@@ -101,21 +106,36 @@ class GANTrainer:
         if earlier is not None:
             self.images_before = earlier.images
             earlier.load_into({"generator": generator, "critic": critic, "average": self.average.module})
-        self.generator, self.critic, self.generator_optimizer, self.critic_optimizer = accelerator.prepare(
-            generator, critic, _adam(generator, config.generator_lr, config), _adam(critic, config.critic_lr, config)
+        if config.compile:  # in place: the penalty, whose gradient has a gradient, calls the class's uncompiled forward
+            generator.compile()
+            critic.compile()
+        if config.generator_norm == "batch" and accelerator.num_processes > 1:
+            generator = nn.SyncBatchNorm.convert_sync_batchnorm(generator)
+        of_generator, of_critic = engine.prepare_each(
+            accelerator,
+            config.batch_size // accelerator.num_processes,
+            {
+                "generator": (generator, _adam(generator, config.generator_lr, config)),
+                "critic": (critic, _adam(critic, config.critic_lr, config)),
+            },
+            bf16=resolve_precision(config.precision) == "bf16",
         )
+        self.generator_optimizer, self.critic_optimizer = of_generator.optimizer, of_critic.optimizer
         self.step = GANStep(
             config,
             accelerator,
-            self.generator,
-            self.critic,
+            of_generator.module,
+            of_critic.module,
             self.generator_optimizer,
             self.critic_optimizer,
             self.condition_width,
+            of_critic.accelerator,
         )
         self.shards, self.selection, self.order, self.made_from = shards, selection, order, made_from
         self.mpp = shards.mpp_at(config.resolution)
         self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
+        self.saved_at = -1  # images at the last checkpoint
+        self.unwritten = Unwritten(self.out)
         self.corrupt = CorruptTiles(self.out, accelerator.process_index)
         self.validation = validation
         self.on_best: Callable[[], None] = lambda: None
@@ -140,27 +160,33 @@ class GANTrainer:
                 bar.update(config.batch_size)
                 self._now_and_then(totals, bar)
             self._log_totals(totals)
-            self.save()
+            self.save(last=True)
             if self.images_before and self.images >= config.images and not self._passed(config.validate_every):
                 self.validate()
         return self.images >= config.images
 
-    def save(self) -> None:
-        """Write a checkpoint of the present state, by rename."""
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process and checkpoint.latest_checkpoint(self.out) != self._checkpoint_path():
-            checkpoint.save_checkpoint(
-                self._checkpoint_path(),
-                {name: module.state_dict() for name, module in self._modules().items()},
-                {name: checkpoint.moments_of(optimizer) for name, optimizer in self._optimizers().items()},
-                {
-                    "images": self.images,
-                    "steps": self.steps,
-                    "mlflow_run": self.log.run_id,
-                    "made_from": self.made_from,
-                },
-            )
-            checkpoint.keep(self.out, self.config.keep_checkpoints, checkpoint.best_checkpoint(self.out))
+    def save(self, last: bool = False) -> None:
+        """Write a checkpoint of the present state, by rename; where the disk is full the next interval tries again,
+        but after the `last`, which raises `OSError`."""
+        if self.saved_at == self.images and not last:
+            return
+        weights = {name: engine.whole_weights(module) for name, module in self._modules().items()}
+        moments = {
+            name: engine.whole_moments(module, optimizer) for name, (module, optimizer) in self._optimizers().items()
+        }
+        if self.accelerator.is_main_process and not self._checkpoint_path().exists():
+            state = {
+                "images": self.images,
+                "steps": self.steps,
+                "mlflow_run": self.log.run_id,
+                "made_from": self.made_from,
+            }
+            if self.accelerator.scaler is not None:
+                state["loss_scale"] = self.accelerator.scaler.state_dict()
+            with contextlib.nullcontext() if last else self.unwritten.tolerated("checkpoint"):
+                checkpoint.save_checkpoint(self._checkpoint_path(), weights, moments, state)
+                checkpoint.keep(self.out, self.config.keep_checkpoints, checkpoint.best_checkpoint(self.out))
+        self.saved_at = self.images
         self.accelerator.wait_for_everyone()
 
     def validate(self) -> None:
@@ -182,10 +208,10 @@ class GANTrainer:
         self.accelerator.wait_for_everyone()
         self.pace.restart(self.images)
 
-    def close(self, finished: bool) -> None:
-        """End the record and the process group; after an error (`finished` False) nobody waits for the others."""
+    def close(self, finished: bool, failed: bool = False) -> None:
+        """End the record and the process group; after an error (`failed`) nobody waits for the others."""
         self.log.close(finished)
-        end_together(self.accelerator, wait=finished)
+        end_together(self.accelerator, wait=not failed)
 
     def _one_step(self, batch: Batch) -> StepRecord:
         c = None if self.conditions is None else self.conditions[batch.slides.to(self.conditions.device)]
@@ -195,7 +221,8 @@ class GANTrainer:
         self.images, self.steps = self.images + self.config.batch_size, self.steps + 1
         if generator_too:
             used = self.config.batch_size * self.config.critic_steps
-            self.average.update(self.step.raw_generator, used, self.images_before + self.images)
+            with engine.gathered(self.step.raw_generator):
+                self.average.update(self.step.raw_generator, used, self.images_before + self.images)
         return record
 
     def _batches(self) -> Iterator[Batch]:
@@ -242,7 +269,9 @@ class GANTrainer:
         if not totals.steps:
             return totals.row
         row = totals.reduce(self.accelerator) | self.step.gradient_norms.reduce(self.accelerator)
-        if not all(np.isfinite(list(row.values()))) or not self._weights_are_finite():
+        # A step can leave bad weights behind a loss that was still fine.
+        weights_are_finite = engine.are_finite(self.accelerator, self._modules().values())
+        if not weights_are_finite or not all(np.isfinite(list(row.values()))):
             raise ValueError(
                 f"Losses or weights are no longer finite at {self.images} images ({row}); the last good checkpoint is "
                 f"{checkpoint.latest_checkpoint(self.out)}. Lower the learning rates, or use precision float32."
@@ -252,11 +281,6 @@ class GANTrainer:
             row["corrupt_tiles"] = self.accelerator.reduce(replaced, "sum").item()
         self.log.metrics(self.images, row | self.pace.row(self.images))
         return row
-
-    def _weights_are_finite(self) -> bool:
-        """A step can leave bad weights behind a loss that was still fine."""
-        tensors = [t for module in self._modules().values() for t in module.parameters()]
-        return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
 
     def _save_samples(self) -> None:
         if not self.accelerator.is_main_process:
@@ -277,8 +301,9 @@ class GANTrainer:
         )
         path = self.out / "samples" / f"{self.images:012d}.png"
         texts = synthetic_texts(f"{self.out} at {self.images} images", "validation donors", self.config.seed, self.mpp)
-        save_png(path, grid(tiles), texts)
-        self.log.artifact(path)
+        with self.unwritten.tolerated("sample grid"):
+            save_png(path, grid(tiles), texts)
+            self.log.artifact(path)
 
     def _checkpoint_path(self) -> Path:
         return checkpoint.checkpoint_path(self.out, self.images)
@@ -286,8 +311,11 @@ class GANTrainer:
     def _modules(self) -> dict[str, nn.Module]:
         return {"generator": self.step.raw_generator, "critic": self.step.raw_critic, "average": self.average.module}
 
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"generator_optimizer": self.generator_optimizer, "critic_optimizer": self.critic_optimizer}
+    def _optimizers(self) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
+        return {
+            "generator_optimizer": (self.step.raw_generator, self.generator_optimizer),
+            "critic_optimizer": (self.step.raw_critic, self.critic_optimizer),
+        }
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint of `out`, if there is one, and open the run's record."""
@@ -297,12 +325,9 @@ class GANTrainer:
             check_same_settings(self.config.to_dict(), before, self.out, MAY_CHANGE_ON_RESUME)
             stored = checkpoint.load_checkpoint(newest)
             check_made_from(self.made_from, stored.state["made_from"], self.out)
-            for name, module in self._modules().items():
-                stored.load_module(name, module)
-            for name, optimizer in self._optimizers().items():
-                stored.load_optimizer(name, optimizer)
+            self._load(stored)
             self.images, self.steps = stored.state["images"], stored.state["steps"]
-            run_id = stored.state["mlflow_run"]
+            self.saved_at, run_id = self.images, stored.state["mlflow_run"]
         self.log = RunLog(
             self.out,
             self.config,
@@ -315,6 +340,29 @@ class GANTrainer:
         if self.accelerator.is_main_process:
             cut_back(self.out, self.images)
         self.accelerator.wait_for_everyone()
+
+    def _load(self, stored: checkpoint.Checkpoint) -> None:
+        """The state of a checkpoint, whatever the number of processes and the engine that wrote it."""
+        if self.accelerator.scaler is not None and "loss_scale" in stored.state:
+            self.accelerator.scaler.load_state_dict(stored.state["loss_scale"])
+        cut = [name for name, module in self._modules().items() if engine.is_cut(module)]
+        if cut:
+            count = self.config.batch_size // self.accelerator.num_processes
+            engine.make_room([self.generator_optimizer, self.critic_optimizer], lambda: self._step_of_nothing(count))
+        for name, module in self._modules().items():
+            if name not in cut:
+                stored.load_module(name, module)
+        for name, (module, optimizer) in self._optimizers().items():
+            own = name.removesuffix("_optimizer")
+            if own in cut:
+                engine.put_back(module, optimizer, stored.tensors(own), stored.tensors(name))
+            else:
+                stored.load_optimizer(name, optimizer)
+
+    def _step_of_nothing(self, count: int) -> None:
+        side, device = self.config.resolution, self.accelerator.device
+        tiles = torch.zeros(count, 3, side, side, dtype=torch.uint8, device=device)
+        self.step(0, tiles, None if self.conditions is None else self.conditions[:1].expand(count, -1), True)
 
 
 class _Totals:
@@ -351,7 +399,9 @@ def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
     )
 
 
-def check_run(config: GANConfig, shards: ShardSet, processes: int) -> None:
+def check_run(
+    config: GANConfig, shards: ShardSet, processes: int, on_gpus: bool = False, deepspeed: bool = False
+) -> None:
     """Refuse a config that these shards or this number of processes can't serve."""
     if shards.tile_px % config.resolution:
         raise ValueError(
@@ -360,14 +410,26 @@ def check_run(config: GANConfig, shards: ShardSet, processes: int) -> None:
         )
     if config.batch_size % processes:
         raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
-    if config.batch_size // processes % config.penalty_every:
+    if config.batch_size // processes % config.accumulate:
         raise ValueError(
-            f"penalty_every {config.penalty_every} must divide the {config.batch_size // processes} tiles of a process."
+            f"A process's {config.batch_size // processes} tiles a step can't be cut evenly in accumulate "
+            f"{config.accumulate} parts."
+        )
+    together = config.batch_size // processes // config.accumulate
+    if together % config.penalty_every:
+        raise ValueError(
+            f"penalty_every {config.penalty_every} must divide the {together} tiles that a process takes at a time."
         )
     if processes > 1 and config.penalty_step == "separate":
         raise ValueError("penalty_step separate (preset released) runs on one process only.")
-    if processes > 1 and "batch" in (config.generator_norm, config.critic_norm):
+    if processes > 1 and "batch" in (config.generator_norm, config.critic_norm) and (not on_gpus or deepspeed):
         raise ValueError("BatchNorm (presets that follow the paper) differs between processes: run it on one.")
+    if wide := [name for name in config.batch_wide if processes > 1 and name != "generator_norm batch"]:
+        raise ValueError(f"{wide[0]} needs a batch whole: run it on one process.")  # the generator has SyncBatchNorm
+    if deepspeed and config.precision == "float64":
+        raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
+    if deepspeed and config.accumulate > 1:
+        raise ValueError("accumulate isn't for DeepSpeed: set it to 1, or start with another of launch_configs/.")
 
 
 def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:

@@ -23,6 +23,7 @@ from rnagan.files import read_json, sha256_of, sha256_of_file
 from rnagan.models.condition import make_bottleneck
 from rnagan.pretrained import model_folder, write_model
 from rnagan.tables import first_few
+from rnagan.training.engine import uses_deepspeed
 from rnagan.training.fine_tuning import EarlierRun
 from rnagan.training.gan import GANTrainer, Profiles, check_run
 from rnagan.training.gan_validation import GANValidation, candidates, choose_rows, what_is_missing
@@ -64,8 +65,9 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
         progress.say(f"{out} is up to date ({images:,} images).")
         return True
     # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
-    accelerator = start(config.precision, config.seed, config.threads)
-    check_run(config, shards, accelerator.num_processes)
+    accelerator = start(config.precision, config.seed, config.threads, two_networks=True)
+    on_gpus = accelerator.device.type == "cuda"
+    check_run(config, shards, accelerator.num_processes, on_gpus, uses_deepspeed(accelerator))
     validates = config.validate_every > 0 and (config.validate_every <= config.images or earlier is not None)
     profiles = table = None
     if config.mode == "rnagan":
@@ -104,14 +106,15 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
         write_model(Path(out) / folder, config, trainer.average.module, bottleneck, inputs.vae, told)
 
     trainer.on_best = functools.partial(write, "model-best")
-    finished = False
+    finished, failed = False, True
     try:
         finished = trainer.train()
         if accelerator.is_main_process:
             write("model")
             progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
+        failed = False
     finally:
-        trainer.close(finished)
+        trainer.close(finished, failed)
     return finished
 
 

@@ -1,5 +1,6 @@
 """The maths of one GAN step: critic, then (every few steps) the generator. Data, clock and files are the trainer's."""
 
+import contextlib
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from rnagan.config import GANConfig
 from rnagan.data.augment import colour_jitter, draw_diffaugment, flip_and_turn
 from rnagan.losses.wgan import critic_loss, generator_loss, gradient_penalty, interpolate
 from rnagan.models.condition import draw_noise, generator_input
+from rnagan.training.engine import uses_deepspeed
 from rnagan.training.gradient_norms import GradientNorms
 
 
@@ -22,10 +24,22 @@ class StepRecord(NamedTuple):
     generator: Tensor | None
 
 
+class MicroBatch(NamedTuple):
+    """Images `start` … of a step: all of this process's, or a part of them where gradients are accumulated."""
+
+    start: int
+    x_real: Tensor  # (n, 3, H, H) in [-1, 1]
+    code: Tensor  # the generator's input
+    c: Tensor | None  # (n, condition_width)
+    first: bool
+    last: bool
+
+
 class GANStep:
     """One training step on this process's slice of the global batch.
 
-    `generator`, `critic` and their optimisers are what `Accelerator.prepare` returned.
+    `generator`, `critic` and their optimisers are what `Accelerator.prepare` returned; `critic_accelerator` is the
+    critic's own under DeepSpeed, where each network has an engine.
     """
 
     def __init__(
@@ -37,8 +51,10 @@ class GANStep:
         generator_optimizer: torch.optim.Optimizer,
         critic_optimizer: torch.optim.Optimizer,
         condition_width: int,
+        critic_accelerator: Accelerator | None = None,
     ) -> None:
         self.config, self.accelerator = config, accelerator
+        self.critic_accelerator = critic_accelerator or accelerator
         self.generator, self.critic = generator, critic
         self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
         self.raw_generator = accelerator.unwrap_model(generator)
@@ -53,18 +69,41 @@ class GANStep:
         `tiles` (n, 3, H, H) uint8 are images start … start+n−1; `c` (n, condition_width) the condition of each
         tile's own profile, or None in the modes without profiles.
         """
-        c = self._perturbed(c, start)
-        x_real = self._prepared(tiles, start)
-        noise = draw_noise(self.config, "noise", start, len(tiles), self.condition_width, self.config.seed)
-        code = generator_input(self.config, c, noise.to(x_real))
-        if update_generator:
-            x_fake = self.generator(code).to(self.dtype)
-        else:
-            with torch.no_grad():
-                x_fake = self.raw_generator(code).to(self.dtype)
-        wasserstein, penalty = self._update_critic(start, x_real, x_fake.detach(), c)
-        adversarial = self._update_generator(start, x_fake, c) if update_generator else None
-        return StepRecord(wasserstein, penalty, adversarial)
+        parts = self._micro_batches(start, tiles, c)
+        alone = len(parts) == 1  # one forward of the generator serves both updates; of several it would fill the memory
+        of_critic, of_generator = [], []
+        for part in parts:
+            with self._held_back(self.critic, part):
+                x_fake = self._painted(part, with_graph=update_generator and alone)
+                of_critic.append(torch.stack(self._update_critic(part, x_fake.detach())))
+        for part in parts if update_generator else ():
+            with self._held_back(self.generator, part):
+                of_generator.append(self._update_generator(part, x_fake if alone else self._painted(part, True)))
+        wasserstein, penalty = torch.stack(of_critic).mean(dim=0)
+        return StepRecord(wasserstein, penalty, torch.stack(of_generator).mean() if update_generator else None)
+
+    def _micro_batches(self, start: int, tiles: Tensor, c: Tensor | None) -> list[MicroBatch]:
+        """The parts that gradients are accumulated over. Every draw is addressed by image number: none moves."""
+        count = self.config.accumulate
+        size, parts = len(tiles) // count, []
+        for k in range(count):
+            begin, own = start + k * size, slice(k * size, (k + 1) * size)
+            shown = None if c is None else self._perturbed(c[own], begin)
+            x_real = self._prepared(tiles[own], begin)
+            noise = draw_noise(self.config, "noise", begin, size, self.condition_width, self.config.seed)
+            code = generator_input(self.config, shown, noise.to(x_real))
+            parts.append(MicroBatch(begin, x_real, code, shown, first=k == 0, last=k == count - 1))
+        return parts
+
+    def _held_back(self, network: nn.Module, part: MicroBatch) -> contextlib.AbstractContextManager:
+        """Processes tell one another their gradients once a step, with the last micro-batch."""
+        return contextlib.nullcontext() if part.last else self.accelerator.no_sync(network)
+
+    def _painted(self, part: MicroBatch, with_graph: bool) -> Tensor:
+        # DDP's messages are for the backward alone; DeepSpeed's engine may have to fetch weights for the forward.
+        network = self.generator if with_graph or uses_deepspeed(self.accelerator) else self.raw_generator
+        with torch.set_grad_enabled(with_graph):
+            return network(part.code).to(self.dtype)
 
     def _perturbed(self, c: Tensor | None, start: int) -> Tensor | None:
         """The condition with its training noise; generator and critic see the same."""
@@ -85,11 +124,12 @@ class GANStep:
             return x
         return draw_diffaugment(self.config.seed, purpose, start, len(x), x.shape[-1])(x)
 
-    def _update_critic(self, start: int, x_real: Tensor, x_fake: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        config = self.config
+    def _update_critic(self, part: MicroBatch, x_fake: Tensor) -> tuple[Tensor, Tensor]:
+        config, start = self.config, part.start
         self.raw_critic.requires_grad_(True)
-        shown = c if config.conditional else None
-        x_real, x_fake = self._augmented(x_real, "augment/real", start), self._augmented(x_fake, "augment/fake", start)
+        shown = part.c if config.conditional else None
+        x_real = self._augmented(part.x_real, "augment/real", start)
+        x_fake = self._augmented(x_fake, "augment/fake", start)
         epsilon = torch.from_numpy(rng.uniform(config.seed, "epsilon", start, len(x_real), 1)).to(x_real)
         paying = slice(-start % config.penalty_every, None, config.penalty_every)  # by image number, on any process
         x_hat = interpolate(x_real[paying], x_fake[paying], epsilon[paying])
@@ -103,7 +143,7 @@ class GANStep:
             return loss.wasserstein, penalty.detach()
         # One backward for scores and penalty: two would leave DDP's reducer half-way.
         loss = critic_loss(score_real, score_fake, self._penalty(x_hat, penalised), config.penalty_weight)
-        self._descend(loss.total, self.critic_optimizer)
+        self._descend(loss.total, self.critic_optimizer, part.first, part.last)
         return loss.wasserstein, loss.penalty
 
     def _scores(self, x_real: Tensor, x_fake: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -122,15 +162,20 @@ class GANStep:
 
         return gradient_penalty(full_precision, x_hat, c, self.config.penalty_norm)
 
-    def _update_generator(self, start: int, x_fake: Tensor, c: Tensor | None) -> Tensor:
+    def _update_generator(self, part: MicroBatch, x_fake: Tensor) -> Tensor:
         self.raw_critic.requires_grad_(False)  # its gradients would be wasted, and wrong under ZeRO
-        x = self._augmented(x_fake, "augment/generator", start)
-        loss = generator_loss(self.raw_critic(x, c if self.config.conditional else None))
-        self._descend(loss, self.generator_optimizer)
+        x = self._augmented(x_fake, "augment/generator", part.start)
+        loss = generator_loss(self.raw_critic(x, part.c if self.config.conditional else None))
+        self._descend(loss, self.generator_optimizer, part.first, part.last)
         return loss.detach()
 
-    def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        self.gradient_norms.add("critic" if optimizer is self.critic_optimizer else "generator", optimizer)
-        optimizer.step()
+    def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer, first: bool = True, last: bool = True) -> None:
+        """A step down the mean of the losses from the `first` to the `last` micro-batch."""
+        accelerator = self.critic_accelerator if optimizer is self.critic_optimizer else self.accelerator
+        if first:
+            optimizer.zero_grad()
+        accelerator.backward(loss / self.config.accumulate)
+        if last:
+            if accelerator.scaler is None:  # fp16's are scaled, and may be infinite in a step that it then leaves out
+                self.gradient_norms.add("critic" if optimizer is self.critic_optimizer else "generator", optimizer)
+            optimizer.step()

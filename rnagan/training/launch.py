@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -11,21 +12,29 @@ from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from rnagan.config import read_yaml
 from rnagan.cores import own_cores
+from rnagan.training.engine import asks_for_deepspeed, plugins_of_two
 
 
-def start(precision: str, seed: int, threads: int = 0) -> Accelerator:
+def start(precision: str, seed: int, threads: int = 0, two_networks: bool = False) -> Accelerator:
     """Make the Accelerator of this process.
 
-    `precision`: auto, float64, float32 or bf16; `auto` is bf16 where the machine computes in it, else float32; float64
-    is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among this machine's processes.
+    `precision`: auto, float64, float32, bf16 or fp16; `auto` is bf16 where the machine computes in it, else float32;
+    float64 is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among this machine's
+    processes.
+    `two_networks`: a generator and a critic are trained in turns, which DeepSpeed must know.
     Raises `ValueError` when the launcher was asked for more processes than it started.
     """
     use_cpu = not torch.cuda.is_available()
-    mixed_precision = "bf16" if resolve_precision(precision) == "bf16" else "no"
-    if use_cpu and os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+    mixed_precision = precision if (precision := resolve_precision(precision)) in ("bf16", "fp16") else "no"
+    if precision == "fp16" and (use_cpu or asks_for_deepspeed()):
+        raise ValueError("precision fp16 is for GPUs without DeepSpeed; choose bf16, or auto.")
+    if asks_for_deepspeed():
         # With cpu=True Accelerate would leave DeepSpeed out without a word; without gloo each process would be alone.
-        gloo = InitProcessGroupKwargs(backend="gloo")
-        accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[gloo])
+        handlers = [InitProcessGroupKwargs(backend="gloo")] if use_cpu else []
+        plugins = plugins_of_two() if two_networks else None
+        if two_networks:  # DeepSpeed's own bf16 would keep the weights in it, and compute the penalty: see gan_step.py
+            mixed_precision = "no"
+        accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=handlers, deepspeed_plugins=plugins)
     else:
         accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision)
     check_process_count(accelerator.num_processes, processes_asked())
@@ -55,7 +64,8 @@ def check_process_count(got: int, asked: int | None) -> None:
     if asked is not None and asked > 1 and got != asked:
         raise ValueError(
             f"{asked} processes were asked for and {got} started; on CPUs launch with "
-            "launch_configs/cpu_two_processes.yaml and ACCELERATE_USE_CPU=true, or with torchrun."
+            "launch_configs/cpu_two_processes.yaml and ACCELERATE_USE_CPU=true, or with torchrun; under srun, with "
+            "launch_configs/train_rnagan.sbatch."
         )
 
 
@@ -65,10 +75,19 @@ def processes_asked() -> int | None:
         try:
             words = parent.cmdline()
         except psutil.Error:
-            return None
+            break
         if _is_accelerate_launch(words):
             return _asked_of_accelerate(words)
-    return None
+    return _asked_in(os.environ)
+
+
+def _asked_in(environment: Mapping[str, str]) -> int | None:
+    """What torchrun, or srun with launch_configs/train_rnagan.sbatch, says in the environment of a process."""
+    here, world, nodes = (environment.get(k, "") for k in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_STEP_NUM_NODES"))
+    if here and nodes:  # also where each node's launcher knows only of its own processes
+        return int(here) * int(nodes)
+    told = world or environment.get("SLURM_STEP_NUM_TASKS", "")
+    return int(told) if told else None
 
 
 def _is_accelerate_launch(words: list[str]) -> bool:

@@ -3,16 +3,38 @@
 `metrics.jsonl` is the truth; an MLflow server that can't be reached costs one warning, never the training.
 """
 
+import contextlib
 import json
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rnagan.config import Config
 from rnagan.files import write_text
+
+
+class Unwritten:
+    """What a full disk keeps out of a run's folder: one warning a kind of file, and the run goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._told = folder, set[str]()
+
+    @contextlib.contextmanager
+    def tolerated(self, kind: str) -> Iterator[None]:
+        """A block that writes; an `OSError` in it ends the block alone."""
+        try:
+            yield
+        except OSError as error:
+            if kind not in self._told:
+                warnings.warn(
+                    f"No {kind} can be written to {self._folder} ({error.strerror or error}); the run goes on and "
+                    "tries again. Make room.",
+                    stacklevel=4,
+                )
+            self._told.add(kind)
 
 
 class RunLog:
@@ -35,6 +57,7 @@ class RunLog:
     ) -> None:
         self.folder, self.main, self.run_id = Path(folder), main, run_id
         self._client: Any = None
+        self._unwritten, self._waiting = Unwritten(self.folder), ""  # rows that a full disk didn't take
         self._began, self._seconds_before = time.monotonic(), 0.0
         if not main:
             return
@@ -48,8 +71,9 @@ class RunLog:
         if not self.main:
             return
         row = {"images": images, "seconds": round(self._seconds_before + time.monotonic() - self._began, 3)} | values
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
+        self._waiting += json.dumps(row) + "\n"
+        with self._unwritten.tolerated("row of metrics"):
+            self._append()
         self._mirror(lambda: self._log_batch(images, values))
 
     def artifact(self, path: Path) -> None:
@@ -62,6 +86,18 @@ class RunLog:
         """End the MLflow run: FINISHED, or KILLED when it stopped early."""
         if self.main:
             self._mirror(lambda: self._client.set_terminated(self.run_id, "FINISHED" if finished else "KILLED"))
+
+    def _append(self) -> None:
+        """Write the waiting rows whole, or not at all."""
+        path = self.folder / "metrics.jsonl"
+        size = path.stat().st_size
+        try:
+            with open(path, "a", encoding="utf-8") as handle:
+                handle.write(self._waiting)
+        except OSError:
+            os.truncate(path, size)
+            raise
+        self._waiting = ""
 
     def _cut_back(self, resumed_at: int | None) -> None:
         path = self.folder / "metrics.jsonl"

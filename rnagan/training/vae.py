@@ -93,8 +93,8 @@ class VAETrainer:
     def save(self) -> None:
         """Write a checkpoint and delete the one before."""
         sums = self.accelerator.reduce(self.sums, "mean").tolist()
-        weights = engine.whole_weights(self.accelerator, self.network)
-        moments = engine.whole_moments(self.accelerator, self.network, self.optimizer)
+        weights = engine.whole_weights(self.network)
+        moments = engine.whole_moments(self.network, self.optimizer)
         if self.accelerator.is_main_process:
             state = {
                 "kind": "vae",
@@ -149,7 +149,8 @@ class VAETrainer:
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
         if stored is not None and engine.uses_deepspeed(accelerator):
             weights, moments = stored.tensors("vae"), stored.tensors("adam")
-            engine.put_back(accelerator, self.network, self.optimizer, weights, moments, self._backward_of_nothing)
+            engine.make_room([self.optimizer], self._backward_of_nothing)
+            engine.put_back(self.network, self.optimizer, weights, moments)
         self.log = RunLog(
             self.run,
             config,
@@ -230,7 +231,7 @@ class VAETrainer:
             raise ValueError(f"The loss is not finite at step {self.step:,}; lower lr. The last checkpoint is kept.")
         if validation.total < self.best_loss:
             self.best_loss, self.best_step = float(validation.total), self.step
-            weights = engine.whole_weights(self.accelerator, self.network)
+            weights = engine.whole_weights(self.network)
             if self.accelerator.is_main_process:
                 self.best = {name: tensor.clone() for name, tensor in weights.items()}
         row = {f"train_{name}": float(value) for name, value in training._asdict().items()}

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import runpy
 import shutil
 import signal
@@ -170,8 +171,8 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
     def spoil(trainer: gan.GANTrainer) -> None:
         descend = trainer.step._descend
 
-        def spoiled(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-            descend(loss * np.nan if where == "loss" else loss, optimizer)
+        def spoiled(loss: torch.Tensor, optimizer: torch.optim.Optimizer, *part: bool) -> None:
+            descend(loss * np.nan if where == "loss" else loss, optimizer, *part)
             if where == "weights":
                 trainer.step.raw_critic.score.weight.data.fill_(np.nan)
 
@@ -240,10 +241,28 @@ def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs:
         (small, 3, "batch_size 8 can't be shared evenly by 3 processes"),
         (released, 2, "penalty_step separate .* runs on one process only"),
         (small.replace(generator_norm="batch"), 2, "BatchNorm .* differs between processes"),
+        (small.replace(penalty_norm="whole_batch"), 2, "penalty_norm whole_batch needs a batch whole"),
+        (small.replace(accumulate=3), 1, "8 tiles a step can't be cut evenly in accumulate 3 parts"),
+        (small.replace(accumulate=8), 2, "4 tiles a step can't be cut evenly in accumulate 8 parts"),
         (small.replace(resolution=64), 1, "holds tiles of 32 px, which don't shrink evenly to resolution 64"),
     ):
         with pytest.raises(ValueError, match=told):
             gan.check_run(config, shards, processes)
+
+
+def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInputs) -> None:
+    shards = open_dataset(inputs.shards)
+    paper = small.replace(generator_norm="batch")
+    gan.check_run(paper, shards, 2, on_gpus=True)  # with SyncBatchNorm
+    gan.check_run(small, shards, 2, deepspeed=True)
+    for config, deepspeed, told in (
+        (small.replace(critic_norm="batch"), False, "critic_norm batch needs a batch whole: run it on one process"),
+        (paper, True, "BatchNorm .* differs between processes"),
+        (small.replace(precision="float64"), True, "DeepSpeed keeps its weights in float32"),
+        (small.replace(accumulate=2), True, "accumulate isn't for DeepSpeed"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            gan.check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)
 
 
 def test_larger_tiles_are_shrunk_by_area() -> None:
@@ -265,3 +284,45 @@ def test_script(small: GANConfig, inputs: GANInputs, tmp_path: Path, command_lin
     assert "up to date" in CliRunner().invoke(main, options).output
     bad = CliRunner().invoke(main, [*options, "--seed", "3"])
     assert bad.exit_code == 1 and bad.output.splitlines()[-1].startswith("Error: ") and "seed 0 → 3" in bad.output
+
+
+def test_full_disk_costs_warnings_and_the_last_good_checkpoint_stays(
+    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files may grow to 2 KiB only from step 7 to step 11: the checkpoint and the grid in between can't be written."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size: int) -> Callable[[gan.GANTrainer], None]:
+        return lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+
+    config = small.replace(sample_every=64)
+    try:
+        with monkeypatch.context() as patched, pytest.warns(UserWarning, match="can be written to") as told:
+            call_at(patched, 7, limit(2048))
+            call_at(patched, 11, limit(limits[0]))
+            train_gan(config, inputs, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    kinds = [str(w.message).split(" can be")[0] for w in told if "can be written" in str(w.message)]
+    assert kinds == ["No sample grid", "No checkpoint"]
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["000000000040", "000000000096"]
+    assert not list((tmp_path / "samples").iterdir())
+    assert digests(latest_checkpoint(tmp_path)) == digests(latest_checkpoint(trained))
+    assert rows(tmp_path) == rows(trained)
+
+
+def test_full_disk_at_the_end_is_an_error(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="File too large"):
+            call_at(patched, 11, lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1])))
+            train_gan(small, inputs, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert latest_checkpoint(tmp_path).name == "000000000080"
+    train_gan(small, inputs, tmp_path)
+    assert latest_checkpoint(tmp_path).name == "000000000096"

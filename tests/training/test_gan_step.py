@@ -20,10 +20,10 @@ CONFIG = GANConfig(
 FROZEN = {"generator_lr": 0.0, "critic_lr": 0.0}
 
 
-def make_step(config: GANConfig, precision: str = "no") -> GANStep:
+def make_step(config: GANConfig, precision: str = "no", dtype: torch.dtype = torch.float32) -> GANStep:
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
     torch.manual_seed(1)
-    generator, critic = build_generator(config, WIDTH), build_critic(config, WIDTH)
+    generator, critic = (build(config, WIDTH).to(dtype) for build in (build_generator, build_critic))
     prepared = accelerator.prepare(
         generator,
         critic,
@@ -155,13 +155,60 @@ def test_draws_belong_to_image_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not torch.equal(spy.codes[-1], spy.codes[0])
 
 
+def test_accumulated_gradients_are_those_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped = []
+    for accumulate in (1, 4, 1):
+        config = CONFIG.replace(accumulate=accumulate, precision="float64")
+        step = make_step(config, dtype=torch.float64)
+        spy, (tiles, c) = Spy(step, monkeypatch), batch(8)
+        if len(stepped) == 2:  # what the mean of two halves of other sizes would be
+            tiles, c = torch.cat([tiles, tiles[:4]]), torch.cat([c, c[:4]])
+        records = [step(8 * k, tiles, c.double(), k == 1) for k in range(2)]
+        gradients = [p.grad for net in (step.raw_generator, step.raw_critic) for p in net.parameters()]
+        stepped.append((gradients, torch.stack([*records[0][:2], *records[1]])))
+        assert max(len(x) for x, _ in spy.penalised) == len(tiles) // accumulate
+    (whole, told), (parts, told_of_parts), (other, _) = stepped
+    torch.testing.assert_close(parts, whole, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(told_of_parts, told, rtol=1e-6, atol=1e-7)  # scores are averaged in float32
+    assert max((a - b).abs().max() for a, b in zip(whole, other, strict=True)) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"penalty_norm": "whole_batch"},
+        {"penalty_step": "separate"},
+        {"critic_norm": "batch"},
+        {"generator_norm": "batch"},
+    ],
+)
+def test_what_needs_a_batch_whole_is_not_accumulated(change: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="accumulate cuts a batch, and .* needs it whole; set accumulate 1"):
+        CONFIG.replace(accumulate=2, **change)
+
+
+@pytest.mark.slow  # compiling takes a minute
+def test_compiled_networks_learn_the_same() -> None:
+    stepped = []
+    for compiled in (False, True):
+        step = make_step(CONFIG)
+        if compiled:
+            step.raw_generator.compile()
+            step.raw_critic.compile()
+        for k in range(4):
+            step(8 * k, *batch(), k % 2 == 1)
+        stepped.append([p.grad for net in (step.raw_generator, step.raw_critic) for p in net.parameters()])
+    torch.testing.assert_close(*stepped, rtol=1e-3, atol=1e-4)
+    assert step.raw_critic._compiled_call_impl is not None
+
+
 def test_released_preset_steps_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"resolution": 32, "generator_width": 4, "critic_width": 4}
     config = resolve(GANConfig, read_preset(GANConfig, "released"), small)
     step = make_step(config)
     descents = []
     descend = step._descend
-    step._descend = lambda loss, optimizer: (descents.append(optimizer), descend(loss, optimizer))
+    step._descend = lambda loss, optimizer, *part: (descents.append(optimizer), descend(loss, optimizer, *part))
     spy = Spy(step, monkeypatch)
     step(0, *batch(), True)
     assert descents == [step.critic_optimizer, step.critic_optimizer, step.generator_optimizer]

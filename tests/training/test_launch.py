@@ -7,7 +7,7 @@ import psutil
 import pytest
 import torch
 
-from rnagan.training import launch
+from rnagan.training import engine, launch
 from rnagan.training.gan_run import GANInputs
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +57,28 @@ def test_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     assert under(monkeypatch) is None
 
 
+@pytest.mark.parametrize(
+    ("environment", "asked"),
+    [
+        ({}, None),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, 4),  # torchrun on two nodes
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "4"}, 4),
+        ({"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "4"}, 4),  # srun alone: four strangers
+        # a launcher a node, none of which was told of the other
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2"}, 4),
+        ({"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "1"}, 1),
+    ],
+)
+def test_what_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], asked: int | None
+) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_NODES", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert under(monkeypatch, ["bash"]) == asked
+
+
 def test_process_count() -> None:
     for got, asked in ((1, None), (1, 1), (2, None), (8, 8)):
         launch.check_process_count(got, asked)
@@ -86,6 +108,27 @@ def test_start_sets_threads_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("deepspeed", [True, False])
+def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch, deepspeed: bool) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", str(deepspeed).lower())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: deepspeed)
+    with pytest.raises(ValueError, match="precision fp16 is for GPUs without DeepSpeed; choose bf16, or auto"):
+        launch.start("fp16", 0)
+
+
+def test_deepspeed_settings_of_a_gan(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stage, pair in ((0, (0, 0)), (1, (1, 1)), (2, (2, 2)), (3, (3, 2))):
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", str(stage))
+        plugins = engine.plugins_of_two()
+        assert tuple(plugins[name].zero_stage for name in ("generator", "critic")) == pair
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "4")
+    with pytest.raises(ValueError, match="zero_stage 4 is none of 0, 1, 2, 3"):
+        engine.plugins_of_two()
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "cpu")
+    with pytest.raises(ValueError, match="zero_stage alone .* leave offload_optimizer_device cpu out"):
+        engine.plugins_of_two()
 
 
 @pytest.mark.distributed

@@ -1,5 +1,15 @@
+import contextlib
 import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,3 +110,70 @@ def test_seconds_go_on_where_the_checkpoint_left_off(tmp_path: Path, monkeypatch
     (tmp_path / "metrics.jsonl").write_text('{"images": 8, "seconds": 100.0}\n{"images": 16, "seconds": 200.0}\n')
     RunLog(tmp_path, CONFIG, "toy", main=True, resumed_at=8).metrics(16, {})
     assert 100.0 <= read_metrics(tmp_path)[-1]["seconds"] < 130.0
+
+
+@pytest.mark.usefixtures("no_mlflow")
+def test_rows_that_a_full_disk_does_not_take_are_written_later(tmp_path: Path) -> None:
+    """A file may grow to 4 KiB only, as on a disk with so much room: a row is written whole or not at all."""
+    log = RunLog(tmp_path, CONFIG, "toy", main=True)
+    log.metrics(8, {"loss": 1.0})
+    with only_so_large(4096), pytest.warns(UserWarning, match="No row of metrics can be written to") as told:
+        for count in range(16, 816, 8):
+            log.metrics(count, {"loss": 1.0})
+    assert len(told) == 1
+    assert 8 < len(images(tmp_path)) < 101 and (tmp_path / "metrics.jsonl").stat().st_size < 4096
+    assert (tmp_path / "metrics.jsonl").read_text().endswith("}\n")
+    log.metrics(816, {"loss": 1.0})
+    assert images(tmp_path) == list(range(8, 824, 8))
+
+
+@contextlib.contextmanager
+def only_so_large(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.slow
+def test_server_that_dies_in_mid_run_neither_kills_nor_stalls_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--artifacts-destination", str(tmp_path)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        end = time.monotonic() + 240
+        while not answers(uri):
+            assert time.monotonic() < end, "the server didn't come up"
+            time.sleep(0.3)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        log = RunLog(tmp_path / "run", CONFIG, "toy", main=True)
+        log.metrics(8, {"loss": 1.0})
+        assert log.run_id is not None
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    began = time.monotonic()
+    with pytest.warns(UserWarning, match="MLflow is not reachable") as told:
+        for count in (16, 24, 32):
+            log.metrics(count, {"loss": 1.0})
+        log.close()
+    assert len(told) == 1 and time.monotonic() - began < 20
+    assert images(tmp_path / "run") == [8, 16, 24, 32]
+
+
+def answers(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=2) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
