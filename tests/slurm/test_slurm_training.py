@@ -19,7 +19,7 @@ from rnagan.training.gan_run import GANInputs
 from rnagan.training.tracking import read_metrics
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 400
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "RANK"} | {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     "PYTHONPATH": str(ROOT),
@@ -27,7 +27,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "RAN
     "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
 }
 CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1500)]
 
 
 def run(*words: object) -> str:

@@ -257,6 +257,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
     small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, command_line: CommandLine, processes: int
