@@ -121,8 +121,8 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
 def _digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: Selection) -> dict[str, str]:
     """Digests of everything that a run is made from; the settings are kept beside them."""
     found = {"shards": shards.digest, "cohort": sha256_of_file(inputs.cohort)}
-    if (weights := read_weights(config.tissue_weights, selection)) is not None:
-        found["tissue weights"] = sha256_of(weights)  # which a table may hold
+    if config.tissue_weights not in ("natural", "balanced"):
+        found["tissue weights"] = sha256_of(read_weights(config.tissue_weights, selection))  # which a table may hold
     if inputs.vae is not None and inputs.expression is not None:
         found |= {
             "vae": sha256_of_file(model_folder(inputs.vae) / "model.json"),

@@ -57,7 +57,7 @@ def first_state(monkeypatch: pytest.MonkeyPatch, stop_at: int = -1) -> dict[str,
         if not found:
             for name, module in trainer._modules().items():
                 found[name] = {key: value.clone() for key, value in module.state_dict().items()}
-            found["moments"] = {name: dict(optimizer.state) for name, optimizer in trainer._optimizers().items()}
+            found["moments"] = {name: dict(own.state) for name, (_, own) in trainer._optimizers().items()}
             found["clock"] = {"images": trainer.images, "before": trainer.images_before}
         return one_step(trainer, batch)
 

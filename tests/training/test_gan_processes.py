@@ -25,7 +25,7 @@ pytestmark = pytest.mark.distributed
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 
 
-EQUAL = {"images": 80, "batch_size": 4, "precision": "float64", "sample_every": 1000, "checkpoint_every": 1000}
+EQUAL = {"images": 160, "batch_size": 8, "precision": "float64", "sample_every": 1000, "checkpoint_every": 1000}
 ENVIRONMENT = os.environ | {
     "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
     "OMP_NUM_THREADS": "1",
@@ -86,7 +86,7 @@ def test_two_processes_equal_one(
         timeout=120,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    assert "80 images in 20 critic steps of 4 (2 × 2)" in run.stdout
+    assert "160 images in 20 critic steps of 8 (2 × 4)" in run.stdout
     two = all_weights(tmp_path / "two")
     assert {weight.dtype for weight in two.values()} == {torch.float64}
     assert largest_difference(one_process, two) < 1e-6
@@ -162,7 +162,7 @@ def test_two_deepspeed_engines_equal_one_process(
         "zero": [*DEEPSPEED, deepspeed_settings(stage, tmp_path)],
     }
 
-    def run(launch: str, name: str, images: int = 80, precision: str = "float32") -> dict[str, torch.Tensor]:
+    def run(launch: str, name: str, images: int = 160, precision: str = "float32") -> dict[str, torch.Tensor]:
         config = small.replace(**EQUAL | {"precision": precision, "images": images})
         words = [str(tmp_path / "smooth.py"), str(ROOT / "tools/train_rnagan.py")]
         done = subprocess.run(
@@ -173,13 +173,13 @@ def test_two_deepspeed_engines_equal_one_process(
             timeout=400,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        assert "(2 × 2)" in done.stdout or launch == "one"
+        assert "(2 × 4)" in done.stdout or launch == "one"
         return all_weights(tmp_path / name)
 
     truth = run("one", "truth", precision="float64")
     assert largest_difference(truth, run("zero", "zero")) < 1e-5
     for name, first, second in (("over", "one", "zero"), ("back", "zero", "one")):
-        run(first, name, images=40)
+        run(first, name, images=80)
         assert largest_difference(truth, run(second, name)) < 1e-5, name
 
 
