@@ -41,6 +41,7 @@ bench: install
 	$(BIN)/python benchmarks/loader.py --data $(DATA)
 
 bench-environments: install  # of what tiling and loader are compared with; `bench` makes what is missing
+	$(BIN)/python benchmarks/gan_step.py --environments-only
 	$(BIN)/python benchmarks/tiling.py --environments-only
 	$(BIN)/python benchmarks/loader.py --environments-only
 

@@ -25,6 +25,8 @@ TOY = {  # appended to a command, so these win over what the README says
     "tools/train_vae.py": "--epochs 2 --hidden 16 --latent 8 --beta 0.0001",
     "tools/train_rnagan.py": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
     "tools/evaluate_faithfulness.py": "--n 2",
+    "tools/nearest_tiles.py": "--tiles 8",
+    "tools/compare_spectra.py": "--n 2",
     "tools/perturb.py": "--n 1 --donors 2 --steps 3",
 }
 ELSEWHERE = {  # commands that another check runs

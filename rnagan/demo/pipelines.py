@@ -25,7 +25,7 @@ SCALES = {
 }
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
-    "--resolution 64 --batch-size 32 --generator-width 24 --critic-width 24 --diffaugment none "
+    "--resolution 64 --batch-size 16 --generator-width 24 --critic-width 24 --diffaugment none "
     "--log-every 1600 --sample-every 8000 --checkpoint-every 8000"
 )
 
@@ -50,7 +50,7 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
             scale,
             expression=f"{cohort}/expression.gct.gz",
             vae=f"--hidden 512,256 --latent 64 --lr 1e-3 --threads 1 {scale.vae}",
-            gan=f"{GAN} --condition-units 9",
+            gan=f"{GAN} --condition-units 10",
             evaluation=f"--truth {cohort}/truth.csv",
         ),
     ]
