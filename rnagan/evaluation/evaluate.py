@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 import rnagan
 from rnagan import progress, rng
-from rnagan.cohort.donors import seen_donors
+from rnagan.cohort.donors import refuse_seen
 from rnagan.cohort.names import shard_name
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
+from rnagan.data.kinds import MPP_TOLERANCE
 from rnagan.data.selection import select
 from rnagan.evaluation.figures import measured_on_expected, places_of_donors, real_beside_painted
 from rnagan.evaluation.judge import Judge, make_judge
@@ -28,10 +29,9 @@ from rnagan.expression.store import check_same_splits, read_expression
 from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.pictures import synthetic_texts
 from rnagan.pretrained import RNAGAN
-from rnagan.tables import first_few, need_columns, read_table
+from rnagan.tables import need_columns, read_table
 
 DONORS_SHOWN = 6  # rows of a picture, a tissue
-MPP_TOLERANCE = 0.02
 TILES_SHOWN = 8  # columns, of real and of painted tiles each
 TRAIN_DONORS = 200  # a tissue at most, compared with the held-out ones
 PAGE = "faithfulness.html"
@@ -103,7 +103,8 @@ def evaluate(
         _check_null(null, model, inputs.null)
     if split != "train" and expression.split_by == "donor":
         for each in (model, *([] if null is None else [null])):
-            _check_held_out(each, about.loc[held_out, "donor"], split)
+            donors = about.loc[held_out, "donor"]
+            refuse_seen(donors, each.train_donors, split, "this model", "the cohort table that it was trained with")
     pictured = cohort[cohort["slide"].isin(shards.slides.loc[shards.slides["tiles"] > 0, "slide"])]
     pictured = pictured[pictured["sample"].isin(about.index)].drop_duplicates("slide")
     compared = _training_samples(about, held_out, pictured, 0 if split == "train" else train_donors, seed)
@@ -215,16 +216,6 @@ def _check_null(null: RNAGAN, model: RNAGAN, path: Path | None) -> None:
     )
     if not same:
         raise ValueError(f"{path} paints tiles of another kind or other tissues than the model; train it alike.")
-
-
-def _check_held_out(model: RNAGAN, donors: pd.Series, split: str) -> None:
-    """Refuse donors who were in the model's training split."""
-    seen = seen_donors(donors, model.train_donors)
-    if seen:
-        raise ValueError(
-            f"{len(seen)} donors of split {split} ({first_few(seen)}) were in the training split of this model; give "
-            "the cohort table that it was trained with, or one that extends it."
-        )
 
 
 def _check_fit(model: RNAGAN, shards: ShardSet) -> None:

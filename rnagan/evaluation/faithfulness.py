@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan import pictures, progress
-from rnagan.data.images import decode_image
+from rnagan import progress
 from rnagan.data.index import ShardSet
-from rnagan.data.reader import TileReader
 from rnagan.evaluation.correlation import FEWEST_DONORS, correlate, pearson
 from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.evaluation.real_tiles import tiles_of_slides
 from rnagan.expression.store import Expression
 from rnagan.pretrained import RNAGAN
 
@@ -35,12 +34,8 @@ def painted_tiles(
 
 def read_tiles(shards: ShardSet, slides: list[str], n: int, resolution: int) -> list[NDArray[np.uint8]]:
     """The first `n` tiles of each slide (a uniform draw of its tiles), each (at most n, resolution, resolution, 3)."""
-    reader = TileReader(shards, slides)
-    counts = shards.slides.set_index("slide")["tiles"]
-    return [
-        np.stack([shrink(decode_image(reader.read(i, k)), resolution) for k in range(min(n, counts[slide]))])
-        for i, slide in enumerate(slides)
-    ]
+    counts = shards.slides.set_index("slide")["tiles"].loc[slides].clip(upper=n)
+    return list(tiles_of_slides(shards, pd.DataFrame({"slide": slides, "tiles": counts.to_numpy()}), resolution))
 
 
 def real_tiles(
@@ -55,12 +50,6 @@ def real_tiles(
 def tiles_of_samples(shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int) -> dict[str, NDArray[np.uint8]]:
     """`real_tiles` of all samples at once."""
     return dict(real_tiles(shards, rows, n, resolution))
-
-
-def shrink(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
-    """A tile (S, S, 3) averaged by area to `resolution`, which divides S."""
-    factor = image.shape[0] // resolution
-    return image if factor == 1 else pictures.shrink(image, factor)
 
 
 def mean_measures(tiles: dict[str, NDArray[np.uint8]], mpp: float) -> pd.DataFrame:

@@ -8,15 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan import pictures
-from rnagan.cohort.donors import seen_donors
+from rnagan.cohort.donors import refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
-from rnagan.data.reader import TileReader
 from rnagan.data.selection import select
+from rnagan.evaluation.real_tiles import tiles_of_slides
 from rnagan.expression.store import Expression, check_same_splits, read_expression
 from rnagan.pretrained import RNAGAN
-from rnagan.tables import first_few
 
 Tiles = NDArray[np.uint8]
 
@@ -49,7 +47,9 @@ class HeldOut:
         if self.rows.empty:
             raise ValueError(f"No slide of split {split} has tiles of a tissue that the models know, and a profile.")
         if split != "train" and (self.expression is None or self.expression.split_by == "donor"):
-            _check_unseen(models, self.rows["donor"], split)
+            for model in models:
+                instead = "the cohort table that it was trained with"
+                refuse_seen(self.rows["donor"], model.train_donors, split, "a model", instead)
 
     def real(self) -> Iterator[Tiles]:
         """Real tiles (tiles, H, W, 3) of each row."""
@@ -65,17 +65,6 @@ class HeldOut:
             latents = list(model.latents(values, self.expression.genes, self.expression.units))
         for latent, slide, count in zip(latents, self.rows["slide"], self.rows["tiles"], strict=True):
             yield model.paint(latent, int(count), seed, f"held-out/{slide}")
-
-
-def tiles_of_slides(shards: ShardSet, rows: pd.DataFrame, resolution: int) -> Iterator[Tiles]:
-    """The first `tiles` tiles of each row's `slide`, averaged by area to `resolution`."""
-    reader = TileReader(shards, rows["slide"].tolist())
-    factor = shards.tile_px // resolution
-    for row, count in enumerate(rows["tiles"]):
-        tiles = np.empty((count, *reader.shape), np.uint8)
-        for k, tile in enumerate(tiles):
-            reader.decode(row, k, tile)
-        yield tiles if factor == 1 else np.stack([pictures.shrink(tile, factor) for tile in tiles])
 
 
 def _check_sizes(models: list[RNAGAN], shards: ShardSet) -> None:
@@ -94,12 +83,3 @@ def _read_profiles(models: list[RNAGAN], inputs: TileInputs, cohort: pd.DataFram
     expression = read_expression(inputs.expression)
     check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
     return expression
-
-
-def _check_unseen(models: list[RNAGAN], donors: pd.Series, split: str) -> None:
-    for model in models:
-        if seen := seen_donors(donors, model.train_donors):
-            raise ValueError(
-                f"{len(seen)} donors of split {split} ({first_few(seen)}) were in the training split of a model; give "
-                "the cohort table that it was trained with, or one that extends it."
-            )

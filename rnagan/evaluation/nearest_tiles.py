@@ -10,8 +10,9 @@ from rnagan.cohort.table import read_cohort
 from rnagan.data.selection import select
 from rnagan.evaluation.features import FeatureExtractor, offline_extractor
 from rnagan.evaluation.figures import nearest_figure
-from rnagan.evaluation.held_out import HeldOut, TileInputs, Tiles, tiles_of_slides
+from rnagan.evaluation.held_out import HeldOut, TileInputs, Tiles
 from rnagan.evaluation.neighbours import copy_test, nearest, undone
+from rnagan.evaluation.real_tiles import tiles_of_slides
 from rnagan.files import write_json
 from rnagan.pictures import synthetic_texts
 from rnagan.pretrained import RNAGAN

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from rnagan import progress
 from rnagan.data.index import ShardSet
 from rnagan.evaluation.condition_reader import ConditionReader, train_condition_reader
-from rnagan.evaluation.faithfulness import read_tiles, real_tiles, shrink
+from rnagan.evaluation.faithfulness import read_tiles, real_tiles
 from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.evaluation.real_tiles import shrink
 from rnagan.evaluation.tissue_classifier import TissueClassifier, train_tissue_classifier
 
 CLASSIFIER_TILES = 2000  # real training tiles a tissue at most

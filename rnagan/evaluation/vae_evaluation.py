@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import rnagan
-from rnagan.cohort.donors import seen_donors
+from rnagan.cohort.donors import refuse_seen
 from rnagan.evaluation import vae_figures
 from rnagan.evaluation.external import accuracy_by_tissue, call_tissues, match_tissues
 from rnagan.evaluation.missing_genes import Gap, cost_of_gaps, random_gaps, real_gap
@@ -29,7 +29,6 @@ from rnagan.expression.store import Expression, read_expression
 from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.latent.profiles import Profiles, choose_profiles, gene_names, in_genes_of, load_any_vae, vae_folder
 from rnagan.pretrained import model_folder
-from rnagan.tables import first_few
 from rnagan.vae import VAEModel
 
 TABLES = ("rmse_per_tissue", "rmse_per_profile", "genes", "external", "external_samples", "missing_genes")
@@ -95,7 +94,8 @@ def evaluate_vae(
         return stored
     train, test = (_encoded(model, expression, name, inputs.expression) for name in ("train", split))
     if split != "train" and expression.split_by == "donor":
-        _check_held_out(model, test.obs["donor"], split)
+        known = model.record.get("train_donors", ())
+        refuse_seen(test.obs["donor"], known, split, "this model", "the expression file that it was trained on")
     pair = choose_pair(test.tissues, pair)
     external = None if inputs.external is None else choose_profiles(inputs.external, model)
     shared = None
@@ -170,15 +170,6 @@ def _encoded(model: VAEModel, expression: Expression, split: str, path: Path) ->
     z = model.transform.apply(x, model.transform.genes, model.transform.units)
     encoding = model.encode(x, model.transform.genes, model.transform.units)
     return Encoded(x, z, encoding.latents, encoding.far, expression.obs[rows])
-
-
-def _check_held_out(model: VAEModel, donors: pd.Series, split: str) -> None:
-    seen = seen_donors(donors, model.record.get("train_donors", ()))
-    if seen:
-        raise ValueError(
-            f"{len(seen)} donors of split {split} ({first_few(seen)}) were in the training split of this model; give "
-            "the expression file that it was trained on, or one that extends it."
-        )
 
 
 def _reconstruction(

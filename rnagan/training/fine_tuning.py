@@ -9,6 +9,7 @@ from torch import nn
 
 from rnagan.cohort.donors import seen_donors
 from rnagan.config import GANConfig, load_config
+from rnagan.data.kinds import MPP_TOLERANCE
 from rnagan.files import read_json, sha256_of, sha256_of_file
 from rnagan.models.condition import Bottleneck
 from rnagan.pretrained import model_folder
@@ -34,7 +35,6 @@ ARCHITECTURE = (
     "critic_norm",
     "critic_layout",
 )
-MPP_TOLERANCE = 0.02
 
 
 @dataclasses.dataclass(frozen=True)

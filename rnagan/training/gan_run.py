@@ -25,7 +25,8 @@ from rnagan.pretrained import model_folder, write_model
 from rnagan.tables import first_few
 from rnagan.training.engine import uses_deepspeed
 from rnagan.training.fine_tuning import EarlierRun
-from rnagan.training.gan import GANTrainer, Profiles, check_run
+from rnagan.training.gan import GANTrainer, Profiles
+from rnagan.training.gan_checks import check_run
 from rnagan.training.gan_validation import GANValidation, candidates, choose_rows, what_is_missing
 from rnagan.training.latents import LatentTable, latent_table
 from rnagan.training.launch import start

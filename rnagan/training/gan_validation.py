@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import rnagan
-from rnagan import pictures, rng
+from rnagan import rng
 from rnagan.config import GANConfig
 from rnagan.data.index import ShardSet
-from rnagan.data.reader import TileReader
 from rnagan.data.selection import Selection, read_weights, select
 from rnagan.evaluation.correlation import FEWEST_DONORS, pearson
 from rnagan.evaluation.features import FeatureExtractor, offline_extractor
 from rnagan.evaluation.frechet import FeatureStatistics, frechet_distance, frechet_name
 from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.evaluation.real_tiles import tiles_of_slides
 from rnagan.evaluation.reliability import reliability
 from rnagan.files import sha256_of
 from rnagan.painting import paint
@@ -112,8 +112,8 @@ class GANValidation:
         if self._real is None:
             described = self._stored()
             if described is None:
-                reader = TileReader(self.shards, self.rows["slide"].tolist())
-                described = self._describe(self._read(reader, k) for k in range(len(self.rows)))
+                skip = self.config.on_corrupt == "skip"
+                described = self._describe(tiles_of_slides(self.shards, self.rows, self.config.resolution, skip))
                 write_arrays(self.out / STORED, dataclasses.asdict(described) | {"made_from": self._made_from()})
             self._real = described, self._statistics(described.features)
         return self._real
@@ -138,15 +138,6 @@ class GANValidation:
             found = {} if self.mpp is None else measure(tiles, self.mpp)
             measures.append(np.stack([found.get(name, np.full(len(tiles), np.nan)) for name in MEASURES], axis=1))
         return Described(np.concatenate(features), np.concatenate(measures))
-
-    def _read(self, reader: TileReader, row: int) -> NDArray[np.uint8]:
-        """The first tiles of a row's slide, at the resolution of painted ones."""
-        read = reader.decode_or_replace if self.config.on_corrupt == "skip" else reader.decode
-        tiles = np.empty((self.rows["tiles"].iat[row], *reader.shape), np.uint8)
-        for k, tile in enumerate(tiles):
-            read(row, k, tile)
-        factor = reader.shape[0] // self.config.resolution
-        return tiles if factor == 1 else np.stack([pictures.shrink(tile, factor) for tile in tiles])
 
     def _painted(self, generator: nn.Module, row: int) -> NDArray[np.uint8]:
         """As many tiles, for the row's own profile; the noise is the same in every validation."""

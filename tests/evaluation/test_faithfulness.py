@@ -6,7 +6,7 @@ import pytest
 
 from rnagan import RNAGAN
 from rnagan.data.index import open_dataset
-from rnagan.evaluation import faithfulness
+from rnagan.evaluation import faithfulness, real_tiles
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.expression.store import read_expression
 from rnagan.training.gan_run import GANInputs
@@ -95,8 +95,8 @@ def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -
 
 def test_shrinking_averages_blocks() -> None:
     image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
-    assert faithfulness.shrink(image, 2)[0, 1].tolist() == image[:2, 2:].mean(axis=(0, 1)).round().tolist()
-    assert faithfulness.shrink(image, 4) is image
+    assert real_tiles.shrink(image, 2)[0, 1].tolist() == image[:2, 2:].mean(axis=(0, 1)).round().tolist()
+    assert real_tiles.shrink(image, 4) is image
 
 
 def test_painted_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:

@@ -20,6 +20,7 @@ from rnagan.training import gan
 from rnagan.training.checkpoint import latest_checkpoint
 from rnagan.training.gan_run import GANInputs, train_gan
 from rnagan.training.gan_step import StepRecord
+from rnagan.training.tracking import read_metrics
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 ROOT = Path(__file__).parents[2]
@@ -189,3 +190,15 @@ def test_script_takes_the_earlier_run(
     done = CliRunner().invoke(main, [*options, "--init-from", str(cortex)])
     assert done.exit_code == 0 and "Starts from" in done.output
     assert CliRunner().invoke(main, options).exit_code == 1
+
+
+def test_figures_before_and_after_are_measured(
+    both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path
+) -> None:
+    started = dataclasses.replace(inputs, init_from=cortex)
+    for every, expected in ((48, [0, 48, 64]), (0, [])):
+        run = tmp_path / str(every)
+        assert train_gan(both.replace(images=64, validate_every=every, validation_tiles=16), started, run)
+        rows = [row for row in read_metrics(run) if any(name.startswith("frechet_") for name in row)]
+        assert [row["images"] for row in rows] == expected
+        assert all(any("cortex" in name for name in row) for row in rows)  # the old tissue

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from rnagan.config import GANConfig, read_preset, resolve
 from rnagan.data.index import open_dataset
 from rnagan.files import read_json, sha256_of_file
-from rnagan.training import gan
+from rnagan.training import gan, gan_checks
 from rnagan.training.checkpoint import latest_checkpoint
 from rnagan.training.gan_run import GANInputs, train_gan
 from rnagan.training.gan_step import StepRecord
@@ -235,8 +235,8 @@ def test_expression_of_another_split_is_refused(small: GANConfig, inputs: GANInp
 def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs: GANInputs) -> None:
     shards = open_dataset(inputs.shards)
     released = resolve(GANConfig, read_preset(GANConfig, "released"), {"resolution": 32})
-    gan.check_run(small, shards, 2)
-    gan.check_run(released, shards, 1)
+    gan_checks.check_run(small, shards, 2)
+    gan_checks.check_run(released, shards, 1)
     for config, processes, told in (
         (small, 3, "batch_size 8 can't be shared evenly by 3 processes"),
         (released, 2, "penalty_step separate .* runs on one process only"),
@@ -247,14 +247,14 @@ def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs:
         (small.replace(resolution=64), 1, "holds tiles of 32 px, which don't shrink evenly to resolution 64"),
     ):
         with pytest.raises(ValueError, match=told):
-            gan.check_run(config, shards, processes)
+            gan_checks.check_run(config, shards, processes)
 
 
 def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInputs) -> None:
     shards = open_dataset(inputs.shards)
     paper = small.replace(generator_norm="batch")
-    gan.check_run(paper, shards, 2, on_gpus=True)  # with SyncBatchNorm
-    gan.check_run(small, shards, 2, deepspeed=True)
+    gan_checks.check_run(paper, shards, 2, on_gpus=True)  # with SyncBatchNorm
+    gan_checks.check_run(small, shards, 2, deepspeed=True)
     for config, deepspeed, told in (
         (small.replace(critic_norm="batch"), False, "critic_norm batch needs a batch whole: run it on one process"),
         (paper, True, "BatchNorm .* differs between processes"),
@@ -262,7 +262,7 @@ def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInput
         (small.replace(accumulate=2), True, "accumulate isn't for DeepSpeed"),
     ):
         with pytest.raises(ValueError, match=told):
-            gan.check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)
+            gan_checks.check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)
 
 
 def test_larger_tiles_are_shrunk_by_area() -> None:

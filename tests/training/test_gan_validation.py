@@ -177,7 +177,7 @@ def test_real_tiles_are_described_once(
 ) -> None:
     run = shutil.copytree(validated, tmp_path / "run")
     with monkeypatch.context() as patched:
-        patched.setattr(GANValidation, "_read", None)
+        patched.setattr(gan_validation, "tiles_of_slides", None)
         train_gan(config.replace(images=96), five, run)
     assert [row["images"] for row in validations(run)] == [32, 64, 96]
     other = shutil.copytree(validated, tmp_path / "other")
