@@ -6,9 +6,10 @@ So a checkpoint is the same few safetensors whether one process, DDP or ZeRO wro
 import contextlib
 import os
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import DeepSpeedPlugin, DistributedType
 from torch import Tensor, nn
@@ -135,8 +136,24 @@ def whole_moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> Momen
     return Moments(tensors, [group | {"params": list(range(k + 1))} for group in groups[:1]])
 
 
-def make_room(optimizers: Iterable[torch.optim.Optimizer], step: Callable[[], None]) -> None:
-    """Make the one `step`, of any batch, at whose end ZeRO 1 and 2 have room for moments. Before `put_back`."""
+def put_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Give a network that ZeRO has cut the weights of a checkpoint. Every process must call it.
+
+    What its forward computes with is a copy that follows at the end of the next step: `step_in_place`.
+    """
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
+
+    for name, weight in network.named_parameters():
+        value = weights[name].to(weight.device)
+        if hasattr(weight, "ds_id"):
+            safe_set_local_fp32_param(weight, _own_part(weight, value))
+        else:
+            safe_set_full_fp32_param(weight, value)
+
+
+def step_in_place(optimizers: Iterable[torch.optim.Optimizer], step: Callable[[], None]) -> None:
+    """Make one `step`, of any batch, that leaves the weights as they are: at its end every copy of them is up to date,
+    and ZeRO 1 and 2 have room for moments."""
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
     for group in groups:
@@ -146,18 +163,29 @@ def make_room(optimizers: Iterable[torch.optim.Optimizer], step: Callable[[], No
         group["lr"] = rate
 
 
-def put_back(
-    network: nn.Module, optimizer: torch.optim.Optimizer, weights: dict[str, Tensor], moments: dict[str, Tensor]
-) -> None:
-    """Give a network that ZeRO has cut the weights and moments of a checkpoint. Every process must call it."""
-    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+def put_moments(network: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
+    """Give the optimiser of a network that ZeRO has cut the moments of a checkpoint. Every process must call it."""
+    from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
-    for k, (name, weight) in enumerate(network.named_parameters()):
-        safe_set_full_fp32_param(weight, weights[name].to(weight.device))
+    for k, weight in enumerate(network.parameters()):
         for field in ("exp_avg", "exp_avg_sq"):
-            safe_set_full_optimizer_state(weight, moments[f"{k}.{field}"].to(weight.device), field)
+            value = moments[f"{k}.{field}"].to(weight.device)
+            if hasattr(weight, "ds_id"):
+                safe_set_local_optimizer_state(weight, _own_part(weight, value), field)
+            else:
+                safe_set_full_optimizer_state(weight, value, field)
     for own in _inner(optimizer).state.values():
         own["step"] = moments["0.step"].to(own["step"])
+
+
+def _own_part(weight: Any, value: Tensor) -> Tensor:
+    """What ZeRO 3 keeps of a weight's `value` on this process: one of equal parts, the last filled up with zeros.
+
+    DeepSpeed's own `safe_set_full_fp32_param` fails where the number of processes doesn't divide a weight's size.
+    """
+    size, rank = weight.ds_tensor.numel(), torch.distributed.get_rank()
+    part = value.flatten()[rank * size : (rank + 1) * size]
+    return F.pad(part, (0, size - len(part)))
 
 
 def _inner(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

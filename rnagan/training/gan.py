@@ -345,17 +345,19 @@ class GANTrainer:
         """The state of a checkpoint, whatever the number of processes and the engine that wrote it."""
         if self.accelerator.scaler is not None and "loss_scale" in stored.state:
             self.accelerator.scaler.load_state_dict(stored.state["loss_scale"])
-        cut = [name for name, module in self._modules().items() if engine.is_cut(module)]
+        cut = {name: module for name, module in self._modules().items() if engine.is_cut(module)}
+        for name, module in self._modules().items():
+            if name in cut:
+                engine.put_weights(module, stored.tensors(name))
+            else:
+                stored.load_module(name, module)
         if cut:
             count = self.config.batch_size // self.accelerator.num_processes
-            engine.make_room([self.generator_optimizer, self.critic_optimizer], lambda: self._step_of_nothing(count))
-        for name, module in self._modules().items():
-            if name not in cut:
-                stored.load_module(name, module)
+            optimizers = [self.generator_optimizer, self.critic_optimizer]
+            engine.step_in_place(optimizers, lambda: self._step_of_nothing(count))
         for name, (module, optimizer) in self._optimizers().items():
-            own = name.removesuffix("_optimizer")
-            if own in cut:
-                engine.put_back(module, optimizer, stored.tensors(own), stored.tensors(name))
+            if name.removesuffix("_optimizer") in cut:
+                engine.put_moments(module, optimizer, stored.tensors(name))
             else:
                 stored.load_optimizer(name, optimizer)
 

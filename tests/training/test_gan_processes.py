@@ -263,7 +263,10 @@ def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
     small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, command_line: CommandLine, processes: int
 ) -> None:
     (tmp_path / "killed.py").write_text(KILLED)
-    config = small.replace(checkpoint_every=16, keep_checkpoints=9)
+    # Goes on with another number of processes too, which rounds otherwise: Adam makes steps of that in float32.
+    config = small.replace(
+        checkpoint_every=16, keep_checkpoints=9, precision="float32" if processes == 1 else "float64"
+    )
     launch = [sys.executable] if processes == 1 else [*TORCHRUN, f"--nproc_per_node={processes}"]
 
     def run(name: str, killed_at: int = -1, launch: list[str] = launch) -> None:
@@ -298,7 +301,7 @@ def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
         assert sha256_of_file(one) == sha256_of_file(other), name
     if processes == 2:  # the rest on one process: the same samples and noise, sums in another order
         run("on_one", launch=[sys.executable])
-        assert 0 < largest_difference(all_weights(whole), all_weights(tmp_path / "on_one")) < 2e-3
+        assert 0 < largest_difference(all_weights(whole), all_weights(tmp_path / "on_one")) < 1e-6
 
 
 ACCUMULATED = """
