@@ -20,7 +20,8 @@ from rnagan.expression.store import Expression, write_expression
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.latent.space import LatentSpace, residuals
 from rnagan.models.vae import BetaVAE
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 from rnagan.training.tracking import RunLog
 from rnagan.training.vae_data import VAEInputs
 from rnagan.training.vae_run import train_vae

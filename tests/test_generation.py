@@ -16,7 +16,8 @@ from rnagan.data.loader import TileReader
 from rnagan.expression.store import open_profiles
 from rnagan.files import read_json
 from rnagan.generation import generate_tiles
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 TOOL = Path(__file__).parents[1] / "tools/generate_tiles.py"

@@ -12,7 +12,8 @@ from rnagan import RNAGAN
 from rnagan.config import GANConfig, read_preset, resolve
 from rnagan.expression.store import open_profiles
 from rnagan.files import read_json, sha256_of, sha256_of_file, write_json
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def main(
 ) -> None:
     config = read_config(GANConfig, config_file, settings, preset)
     from rnagan.demo.modes import compare_modes
-    from rnagan.training.gan_run import GANInputs
+    from rnagan.training.gan_inputs import GANInputs
 
     script = Path(__file__).resolve().parent / "train_rnagan.py"
     click.echo(compare_modes(config, GANInputs(shards, cohort, expression, vae), out, script, launch))

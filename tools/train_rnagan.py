@@ -38,7 +38,8 @@ def main(
     settings: dict,
 ) -> None:
     config = read_config(GANConfig, config_file, settings, preset)
-    from rnagan.training.gan_run import GANInputs, train_gan
+    from rnagan.training.gan_inputs import GANInputs
+    from rnagan.training.gan_run import train_gan
 
     if dry_run:
         click.echo("".join(f"{name}: {value}\n" for name, value in config.to_dict().items()), nl=False)

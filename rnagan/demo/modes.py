@@ -14,7 +14,7 @@ from rnagan.demo.stages import Stage, run_stages
 from rnagan.evaluation.mode_figures import LOSSES, losses, side_by_side, tiles_of_grid
 from rnagan.files import write_json
 from rnagan.pictures import synthetic_texts
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_inputs import GANInputs
 from rnagan.training.latents import shown_samples
 from rnagan.training.tracking import read_metrics
 

@@ -1,7 +1,6 @@
 """The GAN / RNA-GAN trainer: set up, train, save, close. The maths of a step is in gan_step.py."""
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from rnagan.data.order import Order
 from rnagan.data.reader import TileReader
 from rnagan.data.selection import Selection
 from rnagan.models.build import build_critic, build_generator
-from rnagan.models.condition import Bottleneck
 from rnagan.models.ema import ExponentialAverage
 from rnagan.painting import paint
 from rnagan.pictures import grid, save_png, synthetic_texts
 from rnagan.training import checkpoint, engine
 from rnagan.training.corrupt import CorruptTiles, cut_back
 from rnagan.training.fine_tuning import EarlierRun
+from rnagan.training.gan_inputs import Profiles
 from rnagan.training.gan_step import GANStep, StepRecord
 from rnagan.training.gan_validation import GANValidation
 from rnagan.training.launch import end_together, resolve_precision
@@ -54,15 +53,6 @@ MAY_CHANGE_ON_RESUME = {
     "on_corrupt",
     "max_corrupt",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Profiles:
-    """Profiles of a run, encoded once; `bottleneck` makes conditions of latents."""
-
-    bottleneck: Bottleneck
-    latents: Tensor  # (slides, latent), of the selection's rows
-    fixed: Tensor  # (profiles, latent), of the validation donors painted in every sample grid
 
 
 class GANTrainer:

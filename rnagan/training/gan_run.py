@@ -6,49 +6,28 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
 
 from rnagan import progress
-from rnagan.cohort.donors import donor_digest, seen_donors
+from rnagan.cohort.donors import donor_digest
 from rnagan.cohort.table import read_cohort
 from rnagan.config import GANConfig, load_config
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.order import Order
-from rnagan.data.selection import Selection, make_order, read_weights, select
-from rnagan.expression.store import check_same_splits, read_expression
-from rnagan.files import read_json, sha256_of, sha256_of_file
-from rnagan.models.condition import make_bottleneck
+from rnagan.data.selection import Selection, make_order, select
+from rnagan.files import read_json
 from rnagan.pretrained import model_folder, write_model
-from rnagan.tables import first_few
 from rnagan.training.engine import uses_deepspeed
 from rnagan.training.fine_tuning import EarlierRun
-from rnagan.training.gan import GANTrainer, Profiles
+from rnagan.training.gan import GANTrainer
 from rnagan.training.gan_checks import check_run
+from rnagan.training.gan_inputs import GANInputs, Profiles, digests, join_profiles
 from rnagan.training.gan_validation import GANValidation, candidates, choose_rows, what_is_missing
 from rnagan.training.latents import LatentTable, latent_table
 from rnagan.training.launch import start
-from rnagan.training.null_profiles import shuffled_samples
 from rnagan.training.resume import check_made_from
-from rnagan.vae import VAEModel, load_vae
-
-FIXED_PROFILES = 8  # validation profiles painted in every sample grid
-
-
-@dataclasses.dataclass(frozen=True)
-class GANInputs:
-    """Paths of a run; `shards` may be a URL. `expression` and `vae` may be None in the modes without profiles.
-
-    `init_from`: an earlier run, whose networks and condition a new one starts from (fine_tuning.py).
-    """
-
-    shards: Path | str
-    cohort: Path
-    expression: Path | None = None
-    vae: Path | None = None
-    init_from: Path | None = None
 
 
 def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = False) -> bool:
@@ -57,10 +36,10 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     A finished run is left as it is, a broken one goes on. Raises `ValueError` or `FileNotFoundError` with one sentence
     on inputs that don't fit together.
     """
-    _check_paths(config, inputs)
+    inputs.check(config)
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
-    made_from = _digests(config, inputs, shards, selection)
+    made_from = digests(config, inputs, shards, selection)
     earlier = _earlier(config, inputs, made_from, shards, cohort, out)
     if (images := _images_if_finished(config, made_from, out)) is not None:
         progress.say(f"{out} is up to date ({images:,} images).")
@@ -77,7 +56,7 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
             return encode() if dry_run else latent_table(Path(out), digest, encode, accelerator)
 
         validation_samples = candidates(config, shards, cohort)[0]["sample"].tolist() if validates else []
-        selection, profiles, table = _join_profiles(
+        selection, profiles, table = join_profiles(
             config, inputs, made_from, cohort, selection, validation_samples, keep
         )
         if earlier is not None and earlier.bottleneck is not None:
@@ -117,19 +96,6 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
     finally:
         trainer.close(finished, failed)
     return finished
-
-
-def _digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: Selection) -> dict[str, str]:
-    """Digests of everything that a run is made from; the settings are kept beside them."""
-    found = {"shards": shards.digest, "cohort": sha256_of_file(inputs.cohort)}
-    if config.tissue_weights not in ("natural", "balanced"):
-        found["tissue weights"] = sha256_of(read_weights(config.tissue_weights, selection))  # which a table may hold
-    if inputs.vae is not None and inputs.expression is not None:
-        found |= {
-            "vae": sha256_of_file(model_folder(inputs.vae) / "model.json"),
-            "expression": sha256_of_file(inputs.expression),
-        }
-    return found
 
 
 def _earlier(
@@ -180,47 +146,6 @@ def _images_if_finished(config: GANConfig, made_from: dict[str, str], out: Path)
     return config.images if told["images"] >= config.images and before == config else None
 
 
-def _check_paths(config: GANConfig, inputs: GANInputs) -> None:
-    if config.mode == "rnagan" and (inputs.expression is None or inputs.vae is None):
-        raise ValueError("mode rnagan needs --expression and --vae; without profiles use --mode gan.")
-
-
-def _join_profiles(
-    config: GANConfig,
-    inputs: GANInputs,
-    made_from: dict[str, str],
-    cohort: pd.DataFrame,
-    selection: Selection,
-    validation_samples: list[str],
-    keep: Callable[[str, Callable[[], LatentTable]], LatentTable],
-) -> tuple[Selection, Profiles, LatentTable]:
-    """The latent of every profile of the selection; slides whose profile isn't there are left out, by name.
-
-    The table also holds those of `validation_samples` that have a profile. `keep` returns a table that was made from
-    the same before, or else makes it.
-    """
-    assert inputs.expression is not None and inputs.vae is not None
-    vae = load_vae(model_folder(inputs.vae))
-    table = keep(
-        sha256_of([made_from, selection.table["sample"].tolist(), validation_samples]),
-        functools.partial(_encode, inputs, vae, cohort, selection, validation_samples),
-    )
-    known = selection.table["sample"].isin(table.samples).to_numpy()
-    without = selection.table.loc[~known, "slide"].tolist()
-    selection = Selection(
-        selection.table[known].reset_index(drop=True),
-        selection.counts[known],
-        selection.left_out | {"slides without a profile": without},
-    )
-    bottleneck = make_bottleneck(
-        config, *(torch.from_numpy(a) for a in (vae.space.active, vae.space.mean, vae.space.sd))
-    )
-    own = selection.table["sample"].tolist()
-    given = shuffled_samples(selection.table, config.seed) if config.shuffle_profiles else own
-    latents, shown = (torch.from_numpy(table.of(samples)) for samples in (given, table.shown))
-    return selection, Profiles(bottleneck, latents, shown), table
-
-
 def _make_validation(
     config: GANConfig,
     shards: ShardSet,
@@ -242,38 +167,6 @@ def _make_validation(
     if profiles is not None and table is not None:
         conditions = profiles.bottleneck(torch.from_numpy(table.of(rows["sample"].tolist())))
     return GANValidation(config, shards, rows, conditions, out, accelerator.device)
-
-
-def _encode(
-    inputs: GANInputs, vae: VAEModel, cohort: pd.DataFrame, selection: Selection, validation_samples: list[str]
-) -> LatentTable:
-    """Latents of the selection's profiles, of those painted in sample grids, and of the validation's."""
-    assert inputs.expression is not None
-    expression = read_expression(inputs.expression)
-    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
-    held_out = expression.obs.loc[expression.obs["split"] != "train", "donor"]
-    seen = seen_donors(held_out, vae.record["train_donors"])
-    if seen and expression.split_by == "donor":
-        raise ValueError(
-            f"{inputs.vae} was trained on donors that {inputs.expression} holds out ({first_few(seen)}); train a VAE "
-            "with these splits."
-        )
-    own = selection.table["sample"][selection.table["sample"].isin(expression.obs.index)].unique().tolist()
-    if not own:
-        raise ValueError(f"No slide of the training split has a profile in {inputs.expression}.")
-    validation = expression.obs.index[expression.obs["split"] == "validation"]
-    shown = _few_of_each_tissue(expression.obs.loc[validation, "tissue"], selection.table["tissue"].unique())
-    shown = shown or own[:FIXED_PROFILES]
-    validated = [sample for sample in validation_samples if sample in expression.obs.index]
-    samples = list(dict.fromkeys([*own, *shown, *validated]))
-    rows = expression.obs.index.get_indexer(samples)
-    encoding = vae.encode(expression.values[rows], expression.genes, expression.units)
-    return LatentTable(samples, encoding.latents, shown)
-
-
-def _few_of_each_tissue(tissue_of: pd.Series, tissues: np.ndarray) -> list[str]:
-    each = max(1, FIXED_PROFILES // len(tissues))
-    return [sample for tissue in sorted(tissues) for sample in tissue_of.index[tissue_of == tissue][:each]]
 
 
 def _describe(config: GANConfig, selection: Selection, order: Order, profiles: Profiles | None, processes: int) -> None:

@@ -14,7 +14,8 @@ from rnagan.demo.modes import MODES, draw_modes
 from rnagan.evaluation.mode_figures import losses, side_by_side, tiles_of_grid
 from rnagan.files import read_json
 from rnagan.pictures import grid, save_png
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 
 ROOT = Path(__file__).parents[2]
 FLAGS = "--resolution 32 --images 32 --batch-size 8 --generator-width 4 --critic-width 4 --noise-units 8 "

@@ -8,7 +8,7 @@ import pytest
 
 from rnagan.config import GANConfig
 from rnagan.doctor.examine import Wanted, examine
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_inputs import GANInputs
 
 ROOT = Path(__file__).parents[2]
 

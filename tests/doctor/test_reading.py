@@ -11,7 +11,7 @@ from rnagan.data.index import open_dataset
 from rnagan.doctor import reading
 from rnagan.doctor.reading import check_reading, choose, decode_rate, loader_rate
 from rnagan.doctor.report import Section, Verdict
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_inputs import GANInputs
 
 CONFIG = GANConfig(resolution=32, batch_size=8, tiles_per_slide=40)
 

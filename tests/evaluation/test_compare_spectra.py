@@ -13,7 +13,7 @@ from rnagan import RNAGAN
 from rnagan.cohort.donors import donor_digest
 from rnagan.evaluation.compare_spectra import compare_spectra
 from rnagan.evaluation.held_out import HeldOut, TileInputs
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_inputs import GANInputs
 
 TOOL = Path(__file__).parents[2] / "tools/compare_spectra.py"
 

@@ -24,7 +24,8 @@ from rnagan.evaluation.terminal import lines
 from rnagan.evaluation.tissue_classifier import train_tissue_classifier
 from rnagan.expression.store import read_expression, write_expression
 from rnagan.files import read_json, write_json
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 from rnagan.training.tracking import RunLog
 
 TOOL = Path(__file__).parents[2] / "tools/evaluate_faithfulness.py"

@@ -9,7 +9,7 @@ from rnagan.data.index import open_dataset
 from rnagan.evaluation import faithfulness, real_tiles
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.expression.store import read_expression
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_inputs import GANInputs
 
 DONORS = 12
 

@@ -13,7 +13,7 @@ from rnagan.evaluation.features import FeatureExtractor, offline_extractor
 from rnagan.evaluation.held_out import HeldOut, TileInputs
 from rnagan.evaluation.nearest_tiles import nearest_tiles
 from rnagan.evaluation.neighbours import SYMMETRIES, copy_test, nearest, symmetry, undone
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_inputs import GANInputs
 
 TOOL = Path(__file__).parents[2] / "tools/nearest_tiles.py"
 

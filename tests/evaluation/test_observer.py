@@ -8,7 +8,7 @@ from rnagan.evaluation import observer
 from rnagan.evaluation.condition_reader import train_condition_reader
 from rnagan.evaluation.faithfulness import tiles_of_samples
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_inputs import GANInputs
 
 
 def test_tissue_is_known_and_so_is_its_confusion(inputs: GANInputs) -> None:

@@ -16,7 +16,7 @@ from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.perturbation import Request, perturb_tiles
 from rnagan.expression.store import read_expression
 from rnagan.pretrained import RNAGAN
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_inputs import GANInputs
 
 TOOL = Path(__file__).parents[2] / "tools/perturb.py"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # twelve steps of training: profiles are far soon

@@ -15,7 +15,7 @@ import pytest
 from rnagan.config import GANConfig
 from rnagan.files import sha256_of_file
 from rnagan.training.checkpoint import latest_checkpoint
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_inputs import GANInputs
 from rnagan.training.tracking import read_metrics
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,8 @@ from rnagan.data.index import open_dataset
 from rnagan.files import read_json, sha256_of_file
 from rnagan.training import gan, gan_checks
 from rnagan.training.checkpoint import latest_checkpoint
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 from rnagan.training.gan_step import StepRecord
 from rnagan.training.tracking import read_metrics
 

@@ -15,7 +15,8 @@ from rnagan.data.loader import Batch
 from rnagan.files import read_json, sha256_of_file
 from rnagan.training.checkpoint import latest_checkpoint
 from rnagan.training.gan import GANTrainer
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 from rnagan.training.gan_step import StepRecord
 from rnagan.training.tracking import read_metrics
 from tests.data.servers import WebServer

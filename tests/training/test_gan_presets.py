@@ -21,7 +21,8 @@ from rnagan.models.build import build_critic, build_generator
 from rnagan.models.condition import draw_noise, noise_width
 from rnagan.painting import paint
 from rnagan.training.checkpoint import latest_checkpoint
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 from rnagan.training.gan_step import GANStep
 from rnagan.training.tracking import read_metrics
 

@@ -17,7 +17,8 @@ from rnagan.config import GANConfig
 from rnagan.files import sha256_of_file
 from rnagan.training import gan
 from rnagan.training.checkpoint import latest_checkpoint
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 
 ROOT = Path(__file__).parents[2]
 CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]

@@ -24,7 +24,8 @@ from rnagan.expression.store import read_expression, write_expression
 from rnagan.files import read_json, sha256_of_file
 from rnagan.training import gan, gan_validation
 from rnagan.training.checkpoint import best_checkpoint, latest_checkpoint
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 from rnagan.training.gan_validation import (
     GANValidation,
     choose_rows,

@@ -5,8 +5,9 @@ import pytest
 from accelerate import Accelerator
 
 from rnagan.config import GANConfig
-from rnagan.training import gan_run
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training import gan_inputs
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 from rnagan.training.latents import LatentTable, latent_table
 
 
@@ -60,7 +61,7 @@ def test_a_run_that_goes_on_encodes_nothing(
     def refuse(*_: object) -> None:
         raise AssertionError("expression was read again")
 
-    monkeypatch.setattr(gan_run, "read_expression", refuse)
+    monkeypatch.setattr(gan_inputs, "read_expression", refuse)
     train_gan(small.replace(images=24), inputs, tmp_path)
     with pytest.raises(AssertionError, match="read again"):
         train_gan(small.replace(images=16), inputs, tmp_path / "other")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnagan.training import engine, launch
-from rnagan.training.gan_run import GANInputs
+from rnagan.training.gan_inputs import GANInputs
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -9,7 +9,8 @@ import torch
 from rnagan.config import GANConfig
 from rnagan.training import gan_run
 from rnagan.training.gan import GANTrainer
-from rnagan.training.gan_run import GANInputs, train_gan
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 from rnagan.training.null_profiles import shuffled_samples
 
 TABLE = pd.DataFrame(

@@ -43,7 +43,7 @@ def _whole(steps: int) -> dict[str, Any]:
     trainer._now_and_then = noting
     size = trainer.config.batch_size
     trainer.config = trainer.config.replace(images=trainer.images + (steps + 1) * size)
-    trainer.save = lambda: None  # a checkpoint comes after so many images, not after each stretch
+    trainer.save = lambda last=False: None  # a checkpoint comes after so many images, not after each stretch
     trainer.train()
     return {"seconds": ends[-1] - ends[0], "tiles": (len(ends) - 1) * size}
 
