@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rnagan import progress
 from rnagan.data.index import ShardSet
 from rnagan.evaluation.correlation import FEWEST_DONORS, correlate, pearson
-from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.evaluation.morphology import MEASURES
 from rnagan.evaluation.real_tiles import tiles_of_slides
 from rnagan.expression.store import Expression
 from rnagan.pretrained import RNAGAN
@@ -45,17 +45,6 @@ def real_tiles(
     for sample, own in rows.groupby("sample"):
         each = -(-n // len(own))
         yield str(sample), np.concatenate(read_tiles(shards, own["slide"].tolist(), each, resolution))[:n]
-
-
-def tiles_of_samples(shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int) -> dict[str, NDArray[np.uint8]]:
-    """`real_tiles` of all samples at once."""
-    return dict(real_tiles(shards, rows, n, resolution))
-
-
-def mean_measures(tiles: dict[str, NDArray[np.uint8]], mpp: float) -> pd.DataFrame:
-    """Mean of each morphology measure over a sample's tiles: index sample, one column a measure."""
-    rows = [{name: float(values.mean()) for name, values in measure(own, mpp).items()} for own in tiles.values()]
-    return pd.DataFrame(rows, index=pd.Index(list(tiles), name="sample"), columns=list(MEASURES), dtype=float)
 
 
 def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> dict[str, Any]:

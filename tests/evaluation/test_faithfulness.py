@@ -7,7 +7,7 @@ import pytest
 from rnagan import RNAGAN
 from rnagan.data.index import open_dataset
 from rnagan.evaluation import faithfulness, real_tiles
-from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.store import read_expression
 from rnagan.training.gan_inputs import GANInputs
 
@@ -74,19 +74,10 @@ def test_a_mere_difference_between_tissues_or_centres_is_nothing() -> None:
     assert found["p"] > 0.1  # and the test within centres sees through it
 
 
-def test_mean_measures_are_means_over_a_samples_tiles() -> None:
-    tiles = np.random.default_rng(0).integers(60, 255, (5, 24, 24, 3), dtype=np.uint8)
-    table = faithfulness.mean_measures({"a": tiles[:3], "b": tiles[3:]}, 1.0)
-    assert table.index.tolist() == ["a", "b"] and set(table.columns) == set(MEASURES)
-    each = measure(tiles, 1.0)
-    for name in MEASURES:
-        assert table.loc["b", name] == pytest.approx(each[name][3:].mean())
-
-
 def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -> None:
     shards = open_dataset(inputs.shards)
     rows = pd.DataFrame({"sample": ["s", "s", "t"], "slide": ["D0-cortex-slide", "D0-lung-slide", "D1-cortex-slide"]})
-    tiles = faithfulness.tiles_of_samples(shards, rows, 3, 32)
+    tiles = dict(faithfulness.real_tiles(shards, rows, 3, 32))
     assert {name: own.shape for name, own in tiles.items()} == {"s": (3, 32, 32, 3), "t": (3, 32, 32, 3)}
     own = faithfulness.read_tiles(shards, ["D0-cortex-slide", "D0-lung-slide"], 2, 32)
     np.testing.assert_array_equal(tiles["s"], np.concatenate(own)[:3])

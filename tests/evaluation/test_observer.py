@@ -6,7 +6,7 @@ from rnagan.cohort.table import read_cohort
 from rnagan.data.index import open_dataset
 from rnagan.evaluation import observer
 from rnagan.evaluation.condition_reader import train_condition_reader
-from rnagan.evaluation.faithfulness import tiles_of_samples
+from rnagan.evaluation.faithfulness import real_tiles
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.training.gan_inputs import GANInputs
 
@@ -14,7 +14,7 @@ from rnagan.training.gan_inputs import GANInputs
 def test_tissue_is_known_and_so_is_its_confusion(inputs: GANInputs) -> None:
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     pictured = cohort[cohort["slide"] != ""]
-    real = tiles_of_samples(shards, pictured[pictured["split"] == "test"], 3, 32)
+    real = dict(real_tiles(shards, pictured[pictured["split"] == "test"], 3, 32))
     tissue_of = cohort.set_index("sample")["tissue"]
     swapped = {name: real[name.replace("lung", "x").replace("cortex", "lung").replace("x", "cortex")] for name in real}
     classifier = observer.train_classifier(shards, pictured[pictured["split"] == "train"], 32, 0)

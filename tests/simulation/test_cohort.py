@@ -11,8 +11,8 @@ from rnagan.cohort.build import make_cohort_table
 from rnagan.cohort.table import read_cohort
 from rnagan.config import TilingConfig
 from rnagan.data.index import open_dataset
-from rnagan.evaluation.faithfulness import mean_measures, tiles_of_samples
-from rnagan.evaluation.morphology import MEASURES
+from rnagan.evaluation.faithfulness import real_tiles
+from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.files import read_json
 from rnagan.simulation.cohort import simulate_cohort
 from rnagan.simulation.config import SimulationConfig
@@ -106,7 +106,12 @@ def test_measured_morphology_follows_the_truth_through_slide_and_tiles(
     assert (shards.slides["tiles"] >= 11).all() and (shards.slides["tiles"] == 12).mean() > 0.9
 
     truth = pd.read_csv(tmp_path / "c/truth.csv", index_col="sample")
-    measured = mean_measures(tiles_of_samples(shards, cohort, 12, 64), 1.0).loc[truth.index]
+    measured = pd.DataFrame(
+        {
+            sample: {name: values.mean() for name, values in measure(tiles, 1.0).items()}
+            for sample, tiles in real_tiles(shards, cohort, 12, 64)
+        }
+    ).T.loc[truth.index]
     causes = {
         "nuclear_density": "proliferation",
         "air_fraction": "air",
