@@ -286,7 +286,7 @@ class GANConfig(Config):
         "penalty in one backward with the scores, or a step of its own as released",
         choices=("joint", "separate"),
     )
-    critic_steps: int = setting(2, "critic steps for one generator step", low=1)
+    critic_steps: int = setting(1, "critic steps for one generator step", low=1)
     generator_lr: float = setting(4e-4, "Adam's learning rate of the generator", low=0.0)
     critic_lr: float = setting(4e-4, "Adam's learning rate of the critic", low=0.0)
     beta1: float = setting(0.0, "Adam's first beta", low=0.0, high=0.999)

@@ -43,6 +43,7 @@ def small() -> GANConfig:
         generator_width=4,
         critic_width=4,
         noise_units=8,
+        critic_steps=2,
         penalty_every=2,
         ema_half_life=100,
         window_slides=4,

@@ -20,12 +20,12 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale("", "--epochs 150", 56_000, 12),
-    "short": Scale("--donors 700 --slide-donors 120", "--epochs 150", 14_400, 4),
+    "full": Scale("", "--epochs 150", 32_000, 12),
+    "short": Scale("--donors 700 --slide-donors 120", "--epochs 150", 8_000, 4),
 }
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
-    "--resolution 64 --batch-size 16 --generator-width 24 --critic-width 24 --diffaugment none "
+    "--resolution 64 --batch-size 8 --generator-width 24 --critic-width 24 --diffaugment none "
     "--log-every 1600 --sample-every 8000 --checkpoint-every 8000"
 )
 
