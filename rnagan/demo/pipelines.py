@@ -15,17 +15,18 @@ class Scale:
 
     simulation: str
     vae: str
-    images: int
+    images: int  # shown to the critic, of the simulated cohort
+    real_images: int  # of the real tiles
     tiles_per_profile: int
 
 
 SCALES = {
-    "full": Scale("", "--epochs 150", 32_000, 12),
-    "short": Scale("--donors 700 --slide-donors 120", "--epochs 150", 8_000, 4),
+    "full": Scale("", "--epochs 150", 32_000, 64_000, 12),
+    "short": Scale("--donors 700 --slide-donors 120", "--epochs 150", 8_000, 8_000, 4),
 }
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
-    "--resolution 64 --batch-size 8 --generator-width 24 --critic-width 24 --diffaugment none "
+    "--resolution 64 --generator-width 24 --critic-width 24 --diffaugment none "
     "--log-every 1600 --sample-every 8000 --checkpoint-every 8000"
 )
 
@@ -50,7 +51,7 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
             scale,
             expression=f"{cohort}/expression.gct.gz",
             vae=f"--hidden 512,256 --latent 64 --lr 1e-3 --threads 1 {scale.vae}",
-            gan=f"{GAN} --condition-units 10",
+            gan=f"{GAN} --images {scale.images} --batch-size 8 --condition-units 10",
             evaluation=f"--truth {cohort}/truth.csv",
         ),
     ]
@@ -81,7 +82,7 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
             expression=expression,
             vae="--hidden 512 --latent 32 --lr 1e-3 --beta 0.002 --batch-size 32 --epochs 300 --patience-epochs 40 "
             "--threads 1",
-            gan=GAN,
+            gan=f"{GAN} --images {scale.real_images} --batch-size 16",
             evaluation="",
         ),
     ]
@@ -106,8 +107,7 @@ def _train_and_paint(
         Stage("vae", f"python tools/train_vae.py --expression {profiles} --out {runs}/vae {vae}"),
         Stage(
             "rnagan",
-            f"{ACCELERATE} tools/train_rnagan.py {joined} --vae {runs}/vae --out {runs}/rnagan "
-            f"--images {scale.images} {gan}",
+            f"{ACCELERATE} tools/train_rnagan.py {joined} --vae {runs}/vae --out {runs}/rnagan {gan}",
         ),
         Stage(
             "generate",
