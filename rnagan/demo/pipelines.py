@@ -22,7 +22,7 @@ class Scale:
 
 SCALES = {
     "full": Scale("", "--epochs 150", 24_000, 64_000, 12),
-    "short": Scale("--donors 700 --slide-donors 120", "--epochs 150", 4_000, 8_000, 4),
+    "short": Scale("--donors 700 --slide-donors 120", "--epochs 150", 6_000, 8_000, 4),
 }
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
