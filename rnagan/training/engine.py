@@ -136,24 +136,8 @@ def whole_moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> Momen
     return Moments(tensors, [group | {"params": list(range(k + 1))} for group in groups[:1]])
 
 
-def put_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Give a network that ZeRO has cut the weights of a checkpoint. Every process must call it.
-
-    What its forward computes with is a copy that follows at the end of the next step: `step_in_place`.
-    """
-    from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
-
-    for name, weight in network.named_parameters():
-        value = weights[name].to(weight.device)
-        if hasattr(weight, "ds_id"):
-            safe_set_local_fp32_param(weight, _own_part(weight, value))
-        else:
-            safe_set_full_fp32_param(weight, value)
-
-
-def step_in_place(optimizers: Iterable[torch.optim.Optimizer], step: Callable[[], None]) -> None:
-    """Make one `step`, of any batch, that leaves the weights as they are: at its end every copy of them is up to date,
-    and ZeRO 1 and 2 have room for moments."""
+def make_room(optimizers: Iterable[torch.optim.Optimizer], step: Callable[[], None]) -> None:
+    """Make one `step`, of any batch, at whose end ZeRO 1 and 2 have room for moments; the weights stay as they are."""
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
     for group in groups:
@@ -164,7 +148,9 @@ def step_in_place(optimizers: Iterable[torch.optim.Optimizer], step: Callable[[]
 
 
 def put_moments(network: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
-    """Give the optimiser of a network that ZeRO has cut the moments of a checkpoint. Every process must call it."""
+    """Give the optimiser of a network that ZeRO has cut the moments of a checkpoint, after `make_room`. Every process
+    must call it. Weights are loaded before ZeRO cuts them: what is written into them later, a forward sees a step late.
+    """
     from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
     for k, weight in enumerate(network.parameters()):
@@ -181,7 +167,7 @@ def put_moments(network: nn.Module, optimizer: torch.optim.Optimizer, moments: d
 def _own_part(weight: Any, value: Tensor) -> Tensor:
     """What ZeRO 3 keeps of a weight's `value` on this process: one of equal parts, the last filled up with zeros.
 
-    DeepSpeed's own `safe_set_full_fp32_param` fails where the number of processes doesn't divide a weight's size.
+    DeepSpeed's own `safe_set_full_optimizer_state` fails where the number of processes doesn't divide a weight's size.
     """
     size, rank = weight.ds_tensor.numel(), torch.distributed.get_rank()
     part = value.flatten()[rank * size : (rank + 1) * size]

@@ -77,7 +77,7 @@ class GANTrainer:
         earlier: EarlierRun | None = None,
         validation: GANValidation | None = None,
     ) -> None:
-        self.config, self.accelerator, self.out = config, accelerator, Path(out)
+        self.config, self.accelerator = config, accelerator
         device = accelerator.device
         dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.conditions = self.fixed = None
@@ -92,10 +92,17 @@ class GANTrainer:
         generator = build_generator(config, self.condition_width).to(**place)
         critic = build_critic(config, self.condition_width).to(**place)
         self.average = ExponentialAverage(generator, config.ema_half_life)
-        self.images_before = 0  # that the networks saw in an earlier run: its average isn't in its first images
-        if earlier is not None:
-            self.images_before = earlier.images
-            earlier.load_into({"generator": generator, "critic": critic, "average": self.average.module})
+        self.out, self.made_from = Path(out), made_from
+        self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
+        self.saved_at = -1  # images at the last checkpoint
+        self.images_before = 0 if earlier is None else earlier.images  # in an earlier run: not an average's first
+        stored = self._read_checkpoint()
+        networks = {"generator": generator, "critic": critic, "average": self.average.module}
+        if stored is not None:
+            for name, network in networks.items():
+                stored.load_module(name, network)
+        elif earlier is not None:
+            earlier.load_into(networks)
         if config.compile:  # in place: the penalty, whose gradient has a gradient, calls the class's uncompiled forward
             generator.compile()
             critic.compile()
@@ -121,15 +128,15 @@ class GANTrainer:
             self.condition_width,
             of_critic.accelerator,
         )
-        self.shards, self.selection, self.order, self.made_from = shards, selection, order, made_from
+        self.shards, self.selection, self.order = shards, selection, order
         self.mpp = shards.mpp_at(config.resolution)
-        self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
-        self.saved_at = -1  # images at the last checkpoint
         self.unwritten = Unwritten(self.out)
         self.corrupt = CorruptTiles(self.out, accelerator.process_index)
         self.validation = validation
         self.on_best: Callable[[], None] = lambda: None
-        self._resume()
+        if stored is not None:
+            self._load_optimizers(stored)
+        self._open_record(None if stored is None else stored.state["mlflow_run"])
         self.pace = Pace(self.images, device)
 
     def train(self) -> bool:
@@ -307,49 +314,47 @@ class GANTrainer:
             "critic_optimizer": (self.step.raw_critic, self.critic_optimizer),
         }
 
-    def _resume(self) -> None:
-        """Go on from the newest checkpoint of `out`, if there is one, and open the run's record."""
-        newest, run_id = checkpoint.latest_checkpoint(self.out), None
-        if newest is not None:
-            before = load_config(GANConfig, self.out / "config.yaml").to_dict()
-            check_same_settings(self.config.to_dict(), before, self.out, MAY_CHANGE_ON_RESUME)
-            stored = checkpoint.load_checkpoint(newest)
-            check_made_from(self.made_from, stored.state["made_from"], self.out)
-            self._load(stored)
-            self.images, self.steps = stored.state["images"], stored.state["steps"]
-            self.saved_at, run_id = self.images, stored.state["mlflow_run"]
+    def _read_checkpoint(self) -> checkpoint.Checkpoint | None:
+        """The newest checkpoint of `out`, from which the run goes on, if there is one; sets the clock."""
+        newest = checkpoint.latest_checkpoint(self.out)
+        if newest is None:
+            return None
+        before = load_config(GANConfig, self.out / "config.yaml").to_dict()
+        check_same_settings(self.config.to_dict(), before, self.out, MAY_CHANGE_ON_RESUME)
+        stored = checkpoint.load_checkpoint(newest)
+        check_made_from(self.made_from, stored.state["made_from"], self.out)
+        self.images, self.steps = stored.state["images"], stored.state["steps"]
+        self.saved_at = self.images
+        return stored
+
+    def _load_optimizers(self, stored: checkpoint.Checkpoint) -> None:
+        """Their state, whatever the number of processes and the engine that wrote it; the weights are loaded."""
+        if self.accelerator.scaler is not None and "loss_scale" in stored.state:
+            self.accelerator.scaler.load_state_dict(stored.state["loss_scale"])
+        cut = [name for name, (module, _) in self._optimizers().items() if engine.is_cut(module)]
+        if cut:
+            count = self.config.batch_size // self.accelerator.num_processes
+            engine.make_room([self.generator_optimizer, self.critic_optimizer], lambda: self._step_of_nothing(count))
+        for name, (module, optimizer) in self._optimizers().items():
+            if name in cut:
+                engine.put_moments(module, optimizer, stored.tensors(name))
+            else:
+                stored.load_optimizer(name, optimizer)
+
+    def _open_record(self, run_id: str | None) -> None:
+        """The record of the run, cut back to where it goes on."""
         self.log = RunLog(
             self.out,
             self.config,
             "rnagan",
             main=self.accelerator.is_main_process,
             run_id=run_id,
-            resumed_at=None if newest is None else self.images,
+            resumed_at=None if self.saved_at < 0 else self.images,
             tags={"mode": self.config.mode, "processes": str(self.accelerator.num_processes)},
         )
         if self.accelerator.is_main_process:
             cut_back(self.out, self.images)
         self.accelerator.wait_for_everyone()
-
-    def _load(self, stored: checkpoint.Checkpoint) -> None:
-        """The state of a checkpoint, whatever the number of processes and the engine that wrote it."""
-        if self.accelerator.scaler is not None and "loss_scale" in stored.state:
-            self.accelerator.scaler.load_state_dict(stored.state["loss_scale"])
-        cut = {name: module for name, module in self._modules().items() if engine.is_cut(module)}
-        for name, module in self._modules().items():
-            if name in cut:
-                engine.put_weights(module, stored.tensors(name))
-            else:
-                stored.load_module(name, module)
-        if cut:
-            count = self.config.batch_size // self.accelerator.num_processes
-            optimizers = [self.generator_optimizer, self.critic_optimizer]
-            engine.step_in_place(optimizers, lambda: self._step_of_nothing(count))
-        for name, (module, optimizer) in self._optimizers().items():
-            if name.removesuffix("_optimizer") in cut:
-                engine.put_moments(module, optimizer, stored.tensors(name))
-            else:
-                stored.load_optimizer(name, optimizer)
 
     def _step_of_nothing(self, count: int) -> None:
         side, device = self.config.resolution, self.accelerator.device

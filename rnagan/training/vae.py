@@ -148,7 +148,7 @@ class VAETrainer:
         engine.expect_batches_of(accelerator, config.batch_size // accelerator.num_processes)
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
         if stored is not None and engine.uses_deepspeed(accelerator):
-            engine.step_in_place([self.optimizer], self._backward_of_nothing)
+            engine.make_room([self.optimizer], self._backward_of_nothing)
             engine.put_moments(self.network, self.optimizer, stored.tensors("adam"))
         self.log = RunLog(
             self.run,
