@@ -10,7 +10,6 @@ from rnagan.models.condition import draw_noise, generator_input
 from rnagan.pictures import to_uint8
 
 
-@torch.no_grad()
 def paint(
     config: GANConfig,
     generator: nn.Module,
@@ -31,15 +30,22 @@ def paint(
     tile also depends on the tiles beside it, which is the released code's fault and kept for the contrast.
     """
     check_truncation(truncation)
-    parameter = next(generator.parameters())
     width = 0 if c is None else c.shape[1]
     pieces = []
     for first in range(0, count, batch_size):
         n = min(batch_size, count - first)
-        noise = draw_noise(config, purpose, first, n, width, seed).to(parameter) * truncation
-        code = generator_input(config, None if c is None else c.expand(n, -1), noise)
-        pieces.append(to_uint8(generator(code).float().cpu().numpy()))
+        noise = draw_noise(config, purpose, first, n, width, seed)
+        pieces.append(paint_batch(config, generator, None if c is None else c.expand(n, -1), noise, truncation))
     return np.concatenate(pieces)
+
+
+@torch.no_grad()
+def paint_batch(
+    config: GANConfig, generator: nn.Module, c: Tensor | None, noise: Tensor, truncation: float = 1.0
+) -> NDArray[np.uint8]:
+    """Paint one tile of each condition c (n, condition_width) with its noise (n, noise_width): uint8 (n, H, W, 3)."""
+    noise = noise.to(next(generator.parameters())) * truncation
+    return to_uint8(generator(generator_input(config, c, noise)).float().cpu().numpy())
 
 
 def check_truncation(truncation: float) -> None:

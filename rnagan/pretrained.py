@@ -6,6 +6,7 @@ A model folder holds `config.yaml`, `generator.safetensors` (the averaged weight
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,15 +14,15 @@ import anndata
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 import rnagan
 from rnagan.config import GANConfig, load_config
 from rnagan.expression.store import dense
 from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.models.build import build_generator
-from rnagan.models.condition import Bottleneck
-from rnagan.painting import paint
+from rnagan.models.condition import Bottleneck, draw_noise
+from rnagan.painting import check_truncation, paint, paint_batch
 from rnagan.vae import VAEModel, load_vae
 from rnagan.weights import load_weights, read_tensors, save_weights
 
@@ -109,11 +110,42 @@ class RNAGAN:
         self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str, truncation: float = 1.0
     ) -> NDArray[np.uint8]:
         """Paint `n` tiles of one latent (None in the modes without profiles): uint8 (n, resolution, resolution, 3)."""
-        c = None
-        if self.bottleneck is not None:
-            device = self.bottleneck.mean.device
-            c = self.bottleneck(torch.as_tensor(latent, device=device)[None])
+        c = self._conditions(None if latent is None else latent[None])
         return paint(self.config, self.generator, c, n, seed, f"generate/{name}", truncation=truncation)
+
+    def paint_numbered(
+        self,
+        latents: NDArray[np.float32] | None,
+        names: Sequence[str],
+        numbers: Sequence[int],
+        seed: int,
+        truncation: float = 1.0,
+    ) -> NDArray[np.uint8]:
+        """Paint one tile a row of `latents` (n, latent), in one batch: of the profile called `names[i]` tile
+        `numbers[i]`, which is `paint(...)[numbers[i]]` of that profile up to rounding; uint8 (n, H, W, 3)."""
+        check_truncation(truncation)
+        c = self._conditions(latents)
+        width = 0 if c is None else c.shape[1]
+        noise = [
+            draw_noise(self.config, f"generate/{name}", number, 1, width, seed)
+            for name, number in zip(names, numbers, strict=True)
+        ]
+        parts = [slice(0, len(noise))]
+        if self.config.batch_standardise:  # over the tiles of one profile, as the released code generates
+            ends = [k for k in range(1, len(names)) if names[k] != names[k - 1]] + [len(names)]
+            parts = [slice(first, last) for first, last in zip([0, *ends], ends, strict=False)]
+        drawn = torch.cat(noise)
+        tiles = [
+            paint_batch(self.config, self.generator, None if c is None else c[part], drawn[part], truncation)
+            for part in parts
+        ]
+        return np.concatenate(tiles)
+
+    def _conditions(self, latents: NDArray[np.float32] | None) -> Tensor | None:
+        """Conditions (n, width) of latents (n, latent), on the model's device."""
+        if self.bottleneck is None:
+            return None
+        return self.bottleneck(torch.as_tensor(latents, device=self.bottleneck.mean.device))
 
 
 def write_model(

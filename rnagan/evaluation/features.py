@@ -21,13 +21,19 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 
 
 class FeatureExtractor(Protocol):
-    """`name` is part of the name of every figure made with it; `width`: of its vectors."""
+    """`name` is part of the name of every figure made with it; `width`: of its vectors; `resizer`: how it brings tiles
+    to the size that it sees, in words; `weights`: hex SHA-256 of the file with its weights."""
 
     name: str
     width: int
+    resizer: str
+    weights: str
 
     def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Tiles (n, H, W, 3) uint8 → features (n, width) float32; a tile's don't depend on the tiles beside it."""
+
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """What its classifier says of features (n, width): (n, classes), or None where it has none."""
 
 
 class EfficientNetLite0:
@@ -40,10 +46,13 @@ class EfficientNetLite0:
     name = "efficientnet_lite0"
     width = 1280
     smallest_px = 128
+    resizer = "bilinear to the next multiple of 32 px, 128 px at least"
+    weights = LITE0_SHA256
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.network = _lite0().to(self.device).to(memory_format=torch.channels_last)
+        self.classifier: nn.Linear = self.network._fc  # type: ignore[assignment]
         self.maps: Callable[[Tensor], Tensor] = self.network.extract_features  # type: ignore[assignment]
 
     @torch.no_grad()
@@ -51,6 +60,11 @@ class EfficientNetLite0:
         check_tiles(tiles)
         pieces = [self._features(tiles[first : first + BATCH]) for first in range(0, len(tiles), BATCH)]
         return np.concatenate([np.empty((0, self.width), np.float32), *pieces])
+
+    @torch.no_grad()
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of ImageNet's 1,000 classes."""
+        return self.classifier(torch.from_numpy(np.array(features)).to(self.device)).cpu().numpy()
 
     def _features(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         x = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device).permute(0, 3, 1, 2)

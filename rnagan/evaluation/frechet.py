@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from rnagan.evaluation.features import FeatureExtractor
 
+PIECE = 8192  # features that are widened to float64 at a time
+
 
 @dataclasses.dataclass(frozen=True)
 class FeatureStatistics:
@@ -24,11 +26,16 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, features: NDArray) -> Self:
-        """Of features (n, d), n at least 1."""
-        features = np.asarray(features, np.float64)
-        mean = features.mean(axis=0)
-        centred = features - mean
-        return cls(len(features), mean, centred.T @ centred)
+        """Of features (n, d), n at least 1, in pieces of PIECE: they may be mapped from a file."""
+        whole: FeatureStatistics | None = None
+        for first in range(0, len(features), PIECE):
+            piece = np.asarray(features[first : first + PIECE], np.float64)
+            mean = piece.mean(axis=0)
+            centred = piece - mean
+            own = cls(len(piece), mean, centred.T @ centred)
+            whole = own if whole is None else whole + own
+        assert whole is not None, "statistics of no features"
+        return cls(whole.count, whole.mean, whole.scatter)
 
     def __add__(self, other: "FeatureStatistics") -> "FeatureStatistics":
         """Chan, Golub & LeVeque 1979, equations 1.5: without the cancellation that sums of squares would suffer."""
@@ -37,6 +44,14 @@ class FeatureStatistics:
         return FeatureStatistics(
             count, self.mean + step * (other.count / count), self.scatter + other.scatter + between
         )
+
+    def without(self, part: "FeatureStatistics") -> "FeatureStatistics":
+        """Of the features that are left when a part of them is taken away: what `+` undoes."""
+        count = self.count - part.count
+        mean = (self.count * self.mean - part.count * part.mean) / count
+        step = part.mean - mean
+        between = np.outer(step, step) * (count * part.count / self.count)
+        return FeatureStatistics(count, mean, self.scatter - part.scatter - between)
 
     @property
     def covariance(self) -> NDArray[np.float64]:

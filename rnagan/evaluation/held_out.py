@@ -57,14 +57,22 @@ class HeldOut:
 
     def painted(self, model: RNAGAN, seed: int) -> Iterator[Tiles]:
         """As many painted ones of each row, from its own profile."""
-        latents: list[NDArray[np.float32] | None] = [None] * len(self.rows)
-        if model.vae is not None:
-            assert self.expression is not None
-            places = self.expression.obs.index.get_indexer(self.rows["sample"])
-            values = self.expression.values[places]
-            latents = list(model.latents(values, self.expression.genes, self.expression.units))
-        for latent, slide, count in zip(latents, self.rows["slide"], self.rows["tiles"], strict=True):
-            yield model.paint(latent, int(count), seed, f"held-out/{slide}")
+        latents = self.latents(model)
+        for k, (slide, count) in enumerate(zip(self.rows["slide"], self.rows["tiles"], strict=True)):
+            yield model.paint(None if latents is None else latents[k], int(count), seed, painted_as(slide))
+
+    def latents(self, model: RNAGAN) -> NDArray[np.float32] | None:
+        """The latent of each row's profile (rows, latent), or None where the model takes none."""
+        if model.vae is None:
+            return None
+        assert self.expression is not None
+        places = self.expression.obs.index.get_indexer(self.rows["sample"])
+        return model.latents(self.expression.values[places], self.expression.genes, self.expression.units)
+
+
+def painted_as(slide: str) -> str:
+    """The name by which the noise of a slide's painted tiles is drawn."""
+    return f"held-out/{slide}"
 
 
 def _check_sizes(models: list[RNAGAN], shards: ShardSet) -> None:

@@ -25,6 +25,27 @@ def tiles_of_slides(
         yield tiles if shards.tile_px == resolution else np.stack([shrink(tile, resolution) for tile in tiles])
 
 
+class NumberedTiles:
+    """Real tiles by number: those of the rows' slides one after another, the first `counts` (rows,) of each."""
+
+    def __init__(self, shards: ShardSet, slides: list[str], counts: NDArray[np.int64], resolution: int) -> None:
+        self._reader, self._resolution = TileReader(shards, slides), resolution
+        self._ends = np.cumsum(counts)
+
+    def places(self, numbers: range) -> list[tuple[int, int]]:
+        """(row, number in its slide) of each."""
+        rows = np.searchsorted(self._ends, numbers, side="right")
+        starts = np.concatenate([[0], self._ends])[rows]
+        return list(zip(rows.tolist(), (np.asarray(numbers) - starts).tolist(), strict=True))
+
+    def __call__(self, numbers: range) -> NDArray[np.uint8]:
+        """(n, resolution, resolution, 3) uint8, averaged by area. A damaged tile raises."""
+        tiles = np.empty((len(numbers), *self._reader.shape), np.uint8)
+        for tile, place in zip(tiles, self.places(numbers), strict=True):
+            self._reader.decode(*place, tile)
+        return tiles if tiles.shape[1] == self._resolution else np.stack([shrink(t, self._resolution) for t in tiles])
+
+
 def shrink(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
     """A tile (S, S, 3) averaged by area to `resolution`, which divides S."""
     factor = image.shape[0] // resolution

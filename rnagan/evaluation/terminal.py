@@ -23,6 +23,31 @@ def lines(result: dict[str, Any]) -> list[str]:
     return said
 
 
+def score_lines(result: dict[str, Any]) -> list[str]:
+    """Scores of what `compute_fid` returned, then their floor."""
+    said = _aligned([_score(score) for score in result["scores"]])
+    floor = result["floor"]
+    if floor is not None:
+        said += [
+            "",
+            f"Fréchet distance between halves of the donors, {floor['tiles']:,} tiles each: real and real tiles "
+            f"{floor['floor']:.2f}, painted and real ones {floor['matched']:.2f}.",
+        ]
+    return said
+
+
+def _score(score: dict[str, Any]) -> dict[str, str]:
+    around = "" if score.get("low") is None else f"{score['low']:.4g} to {score['high']:.4g}"
+    sd = "" if "sd" not in score else f"{score['sd']:.2g}"
+    return {
+        "score": score["name"],
+        "of": score["part"],
+        "value": f"{score['value']:.4g}",
+        "95% over donors": around,
+        "SD": sd,
+    }
+
+
 def _measure(row: dict[str, Any], result: dict[str, Any]) -> dict[str, str]:
     beside = {"null r": "null_r"} if "null" in result else {}
     beside |= {"train r": "train_r"} if "train" in result else {}

@@ -14,17 +14,9 @@ from rnagan.evaluation.held_out import HeldOut, TileInputs
 from rnagan.evaluation.nearest_tiles import nearest_tiles
 from rnagan.evaluation.neighbours import SYMMETRIES, copy_test, nearest, symmetry, undone
 from rnagan.training.gan_inputs import GANInputs
+from tests.evaluation.pixels import Pixels
 
 TOOL = Path(__file__).parents[2] / "tools/nearest_tiles.py"
-
-
-class Pixels:
-    """Mean colours of an 8 × 8 grid: features that see which way a tile is turned, and cost nothing."""
-
-    name, width = "pixels", 192
-
-    def __call__(self, tiles: np.ndarray) -> np.ndarray:
-        return tiles.reshape(-1, 8, 4, 8, 4, 3).mean((2, 4)).reshape(-1, 192).astype(np.float32)
 
 
 @pytest.fixture

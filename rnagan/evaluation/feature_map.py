@@ -1,0 +1,53 @@
+"""Real and painted tiles on one map of their features (article: figures 3B, 3C and 4B)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+
+from rnagan import rng
+from rnagan.evaluation.embedding import FEWEST, umap_embedding
+from rnagan.files import atomic_path
+
+TITLES = ("painted", "real")
+
+
+def feature_map(
+    path: Path, features: Sequence[NDArray], tissues: Sequence[NDArray], tiles: int, extractor: str, seed: int
+) -> None:
+    """A PNG with two panels, real and painted tiles, placed by one UMAP of both and coloured by tissue.
+
+    `features` (n, width) and `tissues` (n,) of painted, then of real tiles; of either at most `tiles`, drawn at random.
+    Nothing is drawn of fewer tiles than a UMAP needs.
+    """
+    random = rng.generator(seed, "features/map")
+    rows = [np.sort(random.permutation(len(own))[:tiles]) for own in features]
+    if sum(map(len, rows)) < FEWEST:
+        return
+    shown = [np.asarray(own[chosen], np.float64) for own, chosen in zip(features, rows, strict=True)]
+    places = umap_embedding(np.concatenate(shown), seed)
+    parts = np.split(places, [len(rows[0])])
+    names = sorted(set(np.concatenate([np.unique(own) for own in tissues]).tolist()))
+    colours = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), sharex=True, sharey=True)
+    for axis, title, own, chosen, labels in zip(
+        axes[::-1], TITLES, parts, rows, tissues, strict=True
+    ):  # real at the left
+        axis.scatter(*places.T, s=3, c="0.9", lw=0)
+        for k, name in enumerate(names):
+            axis.scatter(*own[labels[chosen] == name].T, s=5, lw=0, color=colours(k % colours.N), label=name)
+        axis.set_title(f"{title} tiles ({len(chosen):,})", fontsize=10)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    axes[0].legend(fontsize=8, markerscale=3, frameon=False)
+    figure.suptitle(f"UMAP of {extractor} features; in grey, the tiles of the other panel", fontsize=9)
+    figure.tight_layout()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+    plt.close(figure)

@@ -1,0 +1,39 @@
+"""Sharing work among the processes of a launch, through a disk that all of them see."""
+
+from typing import NamedTuple
+
+import torch.distributed as distributed
+
+
+class Processes(NamedTuple):
+    """This process's `rank` among `count`; rank 0 writes what is written once."""
+
+    rank: int
+    count: int
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def share(self, jobs: int) -> range:
+        """This process's part of jobs 0 … jobs − 1: consecutive ones, of sizes that differ by one at most."""
+        return range(self.rank * jobs // self.count, (self.rank + 1) * jobs // self.count)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def agree(self, text: str) -> str:
+        """What rank 0 gives; every process calls."""
+        told = [text]
+        if self.count > 1:
+            distributed.broadcast_object_list(told)
+        return told[0]
+
+
+def processes() -> Processes:
+    """Of the process group that the launcher made; one where there is none."""
+    if distributed.is_available() and distributed.is_initialized():
+        return Processes(distributed.get_rank(), distributed.get_world_size())
+    return Processes(0, 1)

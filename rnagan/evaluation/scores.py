@@ -1,0 +1,158 @@
+"""Scores of painted against real tiles, from their features: Fréchet distance, KID, precision and recall, Inception
+Score, by torch-fidelity's formulas; with an interval over donors, and the floor that real tiles reach among themselves.
+
+A score's name holds the extractor and the counts, since both decide its value: `fid_60k` is the one with Inception-v3
+and 60,000 tiles on either side, and no other is called that.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from rnagan import rng
+from rnagan.evaluation.extractors import INCEPTION
+from rnagan.evaluation.frechet import FeatureStatistics, frechet_distance
+
+JACKKNIFE_GROUPS = 20  # of donors: a distance takes seconds
+HALVINGS = 4
+CLASS_SCORE_PARTS = 10  # of its tiles, over which its SD is taken (Salimans et al. 2016)
+KID_SUBSET, KID_SUBSETS, NEIGHBOURHOOD = 1000, 100, 3  # Bińkowski et al. 2018; Kynkäänniemi et al. 2019
+CONFIDENCE = 0.95
+_PRC_BATCH = 1000  # rows of distances at a time: memory, not the value
+
+
+class Tiles(NamedTuple):
+    """`features` (n, width) of tiles and the `donors` (n,) that they are of, as numbers."""
+
+    features: NDArray[np.float32]
+    donors: NDArray[np.int64]
+
+    def of(self, rows: NDArray) -> "Tiles":
+        """Those that a mask (n,) or row numbers choose."""
+        return Tiles(self.features[rows], self.donors[rows])
+
+
+class Floor(NamedTuple):
+    """Fréchet distances between halves that share no donor, means over HALVINGS: real and real tiles (`floor`), and
+    painted tiles of one half's profiles and real ones of the other, as many (`matched`): what compares with it.
+    `tiles`: of a half, on average."""
+
+    floor: float
+    matched: float
+    tiles: int
+    halvings: int
+
+
+def score_name(metric: str, extractor: str, painted: int, real: int) -> str:
+    """`fid_60k` for (frechet, inception_v3, 60000, 60000); `frechet_efficientnet_lite0_500_vs_400_real`."""
+    own = {"frechet": "fid", "kernel": "kid", "class_score": "inception_score"}
+    stem = own[metric] if extractor == INCEPTION and metric in own else f"{metric}_{extractor}"
+    return f"{stem}_{_count(painted)}" + ("" if real == painted else f"_vs_{_count(real)}_real")
+
+
+def _count(tiles: int) -> str:
+    return f"{tiles // 1000}k" if tiles >= 1000 and tiles % 1000 == 0 else str(tiles)
+
+
+def frechet_with_interval(painted: Tiles, real: Tiles, seed: int = 0) -> tuple[float, float | None, float | None]:
+    """The distance, and its interval by a jackknife over donors, None where there are fewer than three.
+
+    Donors are dealt into at most JACKKNIFE_GROUPS groups (the delete-a-group jackknife, Kott 2001); one group after
+    another is left out, its real and its painted tiles. The interval is the value ± t · standard error.
+    """
+    whole = FeatureStatistics.of(painted.features), FeatureStatistics.of(real.features)
+    value = frechet_distance(*whole)
+    donors = np.unique(np.concatenate([painted.donors, real.donors]))
+    count = min(JACKKNIFE_GROUPS, len(donors))
+    if count < 3:
+        return value, None, None
+    group = np.empty(donors.max() + 1, np.int64)
+    group[donors[rng.generator(seed, "scores/jackknife").permutation(len(donors))]] = np.arange(len(donors)) % count
+    without = []
+    for k in range(count):
+        sides = []
+        for tiles, all_of_them in zip((painted, real), whole, strict=True):
+            own = group[tiles.donors] == k
+            left = all_of_them.count - own.sum()
+            if left < 2:
+                return value, None, None
+            part = FeatureStatistics.of(tiles.features[own]) if own.any() else None
+            sides.append(all_of_them if part is None else all_of_them.without(part))
+        without.append(frechet_distance(*sides))
+    error = np.sqrt((count - 1) / count * np.sum((np.array(without) - np.mean(without)) ** 2))
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * error)
+    return value, value - reach, value + reach
+
+
+def floor(painted: Tiles, real: Tiles, tissue_of_donor: NDArray, seed: int = 0) -> Floor | None:
+    """What real tiles of other donors reach. `tissue_of_donor`: by a donor's number; halves take as many of each.
+
+    Of painted tiles a half takes as many as it has real ones. None where a half would have fewer than two tiles.
+    """
+    floors, matched, sizes = [], [], []
+    for halving in range(HALVINGS):
+        random = rng.generator(seed, "scores/halves", halving)
+        half = _halves(np.unique(real.donors), tissue_of_donor, random)
+        sides = [real.of(half[real.donors] == k) for k in (0, 1)]
+        if min(len(side.donors) for side in sides) < 2:
+            return None
+        of_real = [FeatureStatistics.of(side.features) for side in sides]
+        floors.append(frechet_distance(*of_real))
+        for k, side in enumerate(sides):
+            rows = np.flatnonzero(half[painted.donors] == k)
+            rows = np.sort(random.permutation(rows)[: len(side.donors)])
+            if len(rows) < 2:
+                return None
+            matched.append(frechet_distance(FeatureStatistics.of(painted.features[rows]), of_real[1 - k]))
+            sizes.append(len(side.donors))
+    return Floor(float(np.mean(floors)), float(np.mean(matched)), round(float(np.mean(sizes))), HALVINGS)
+
+
+def _halves(donors: NDArray[np.int64], tissue_of_donor: NDArray, random: np.random.Generator) -> NDArray[np.int64]:
+    """0 or 1 by a donor's number: half of each tissue's donors."""
+    half = np.zeros(len(tissue_of_donor), np.int64)
+    for tissue in np.unique(tissue_of_donor[donors]):
+        own = random.permutation(donors[tissue_of_donor[donors] == tissue])
+        first = (len(own) + int(random.integers(2))) // 2  # an odd one goes to either
+        half[own[:first]] = 1
+    return half
+
+
+def kernel_distance(painted: NDArray, real: NDArray) -> tuple[float, float]:
+    """KID with its SD over subsets, of at most KID_SUBSET tiles (fewer where there aren't as many)."""
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
+    size = min(KID_SUBSET, len(painted), len(real))
+    told = kid_features_to_metric(
+        *map(_tensor, (painted, real)), kid_subsets=KID_SUBSETS, kid_subset_size=size, verbose=False
+    )
+    return told[KEY_METRIC_KID_MEAN], told[KEY_METRIC_KID_STD]
+
+
+def precision_recall(painted: NDArray, real: NDArray) -> tuple[float, float]:
+    """Share of painted tiles among real ones, and of real tiles among painted ones, by the 3 nearest neighbours."""
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+    told = prc_features_to_metric(
+        *map(_tensor, (painted, real)),
+        prc_neighborhood=NEIGHBOURHOOD,
+        prc_batch_size=_PRC_BATCH,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    return told[KEY_METRIC_PRECISION], told[KEY_METRIC_RECALL]
+
+
+def class_score(logits: NDArray[np.float32]) -> tuple[float, float]:
+    """The Inception Score of a classifier's logits (n, classes), with its SD over CLASS_SCORE_PARTS parts."""
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+
+    told = isc_features_to_metric(_tensor(logits), splits=CLASS_SCORE_PARTS, shuffle=True, rng_seed=2020)
+    return told[KEY_METRIC_ISC_MEAN], told[KEY_METRIC_ISC_STD]
+
+
+def _tensor(values: NDArray) -> torch.Tensor:
+    return torch.from_numpy(np.array(values))  # a copy: mapped files can't be written to

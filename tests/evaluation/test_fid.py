@@ -1,0 +1,163 @@
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from rnagan.evaluation import feature_store
+from rnagan.evaluation.fid import PICTURE, RESULT, compute_fid, make_plan, proportional
+from rnagan.evaluation.frechet import FeatureStatistics, frechet_distance
+from rnagan.evaluation.held_out import HeldOut, TileInputs
+from rnagan.evaluation.processes import Processes
+from rnagan.pretrained import RNAGAN
+from rnagan.training.gan_inputs import GANInputs
+from tests.evaluation.pixels import Pixels
+
+ROOT = Path(__file__).parents[2]
+PIXELS = "tests.evaluation.pixels:make"
+HERE = Processes(0, 1)
+
+
+def test_painted_tiles_are_in_the_proportions_of_real_ones() -> None:
+    stored = np.array([10, 30, 60])
+    np.testing.assert_array_equal(proportional(stored, 10), [1, 3, 6])
+    for count in (1, 7, 99, 60_000):
+        parts = proportional(stored, count)
+        assert parts.sum() == count and np.abs(parts - stored * count / 100).max() < 1
+    few, many = make_plan(stored, 50), make_plan(stored, 1000)
+    np.testing.assert_array_equal(few.real, few.painted)
+    np.testing.assert_array_equal(many.real, stored)  # all there are
+    assert many.painted.sum() == 1000
+
+
+def test_processes_share_every_batch_once() -> None:
+    for count in (1, 2, 3, 7):
+        shares = [list(Processes(rank, count).share(10)) for rank in range(count)]
+        assert [job for share in shares for job in share] == list(range(10)) and max(map(len, shares)) - min(
+            map(len, shares)
+        ) <= 1
+
+
+@pytest.fixture
+def told(inputs: GANInputs) -> TileInputs:
+    return TileInputs(inputs.shards, inputs.cohort, inputs.expression)
+
+
+def score(trained: Path, told: TileInputs, out: Path, cache: Path, **more: Any) -> dict[str, Any]:
+    return compute_fid(trained, told, out, Pixels(), cache, HERE, **{"count": 60, "map_tiles": 0} | more)
+
+
+def test_a_model_is_scored(trained: Path, told: TileInputs, tmp_path: Path) -> None:
+    result = score(trained, told, tmp_path / "out", tmp_path / "cache")
+    assert json.loads((tmp_path / "out" / RESULT).read_text()) == result
+    by_name = {(each["name"], each["part"]): each for each in result["scores"]}
+    real_count = result["protocol"]["real_tiles"]
+    whole = by_name[f"frechet_pixels_60_vs_{real_count}_real", "all"]
+    model = RNAGAN.from_pretrained(trained)
+    held_out = HeldOut([model], told, "test", 1_000_000)
+    counts = proportional(held_out.rows["tiles"].to_numpy(), 60)
+    real = np.concatenate(list(held_out.real()))
+    held_out.rows = held_out.rows.assign(tiles=counts)
+    painted = np.concatenate(list(held_out.painted(model, 0)))
+    assert len(real) == real_count < 60 == len(painted)
+    expected = frechet_distance(*(FeatureStatistics.of(Pixels()(own)) for own in (painted, real)))
+    assert whole["value"] == pytest.approx(expected, rel=1e-5)
+    assert whole["low"] < whole["value"] < whole["high"]
+    assert {part for _, part in by_name} == {"all", "cortex", "lung"}
+    assert result["floor"]["floor"] > 0 and result["protocol"]["donors"] == 5
+    assert result["protocol"]["extractor"] == "pixels" and result["protocol"]["versions"]["torch-fidelity"]
+    assert not (tmp_path / "out" / PICTURE).exists()
+
+
+@pytest.mark.slow  # UMAP compiles itself
+def test_features_are_drawn_on_a_map(trained: Path, told: TileInputs, tmp_path: Path) -> None:
+    score(trained, told, tmp_path / "out", tmp_path / "cache", map_tiles=20)
+    with Image.open(tmp_path / "out" / PICTURE) as picture:
+        assert picture.width > 800
+
+
+def test_real_features_are_kept_until_what_decides_them_changes(
+    trained: Path, told: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    write = feature_store.write_features
+
+    def noted(path: Path, make: Any, count: int, extractor: Any, here: Processes, title: str) -> Any:
+        made.append(title)
+        return write(path, make, count, extractor, here, title)
+
+    monkeypatch.setattr(feature_store, "write_features", noted)
+    first = score(trained, told, tmp_path / "a", tmp_path / "cache")
+    assert made == ["Real tiles", "Painted tiles"]
+    assert score(trained, told, tmp_path / "b", tmp_path / "cache") == first
+    assert made[2:] == ["Painted tiles"]
+    assert score(trained, told, tmp_path / "b", tmp_path / "cache") == first and len(made) == 3
+    other = score(trained, told, tmp_path / "b", tmp_path / "cache", seed=1)
+    assert made[3:] == ["Painted tiles"] and other["scores"] != first["scores"]
+    monkeypatch.setattr(Pixels, "weights", "others")
+    score(trained, told, tmp_path / "b", tmp_path / "cache")
+    assert made[4:] == ["Real tiles", "Painted tiles"]
+
+
+def test_batch_size_decides_nothing(
+    trained: Path, told: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = score(trained, told, tmp_path / "a", tmp_path / "cache-a")
+    monkeypatch.setattr(feature_store, "BATCH", 7)
+    pieces = score(trained, told, tmp_path / "b", tmp_path / "cache-b")
+    for one, other in zip(whole["scores"], pieces["scores"], strict=True):
+        assert one["value"] == pytest.approx(other["value"], rel=1e-6), one["name"]
+
+
+def test_two_processes_score_as_one(trained: Path, told: TileInputs, tmp_path: Path) -> None:
+    words = [
+        "tools/compute_fid.py",
+        f"--model={trained}",
+        f"--shards={told.shards}",
+        f"--cohort={told.cohort}",
+        f"--expression={told.expression}",
+        "--extractor=pixels:make",
+        "--tiles=60",
+        "--map-tiles=0",
+        f"--cache={tmp_path / 'cache'}",
+        f"--out={tmp_path / 'two'}",
+    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
+    done = subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    two = json.loads((tmp_path / "two" / RESULT).read_text())
+    one = score(trained, told, tmp_path / "one", tmp_path / "other-cache")
+    for of_two, of_one in zip(two["scores"], one["scores"], strict=True):
+        assert of_two["name"] == of_one["name"] and of_two["value"] == pytest.approx(of_one["value"], rel=1e-6)
+    assert done.stdout.count("frechet_pixels_60_vs") == 1  # told by one of them
+
+
+def test_mistakes_are_told(trained: Path, told: TileInputs, tmp_path: Path) -> None:
+    cohort = pd.read_csv(told.cohort)
+    cohort.assign(split="train").to_csv(tmp_path / "cohort.csv", index=False)
+    main = runpy.run_path(str(ROOT / "tools/compute_fid.py"))["main"]
+    options = [
+        "--model",
+        trained,
+        "--shards",
+        told.shards,
+        "--out",
+        tmp_path / "out",
+        "--extractor",
+        "tests.evaluation.pixels:make",
+    ]
+    for more, said in (
+        (["--cohort", told.cohort], "A model paints from profiles; give --expression."),
+        (["--cohort", tmp_path / "cohort.csv", "--expression", told.expression], "split"),
+    ):
+        result = CliRunner().invoke(main, list(map(str, options + more)))
+        assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output

@@ -1,0 +1,166 @@
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from rnagan.evaluation import scores
+from rnagan.evaluation.frechet import FeatureStatistics, frechet_distance
+from rnagan.evaluation.scores import (
+    Tiles,
+    class_score,
+    floor,
+    frechet_with_interval,
+    kernel_distance,
+    precision_recall,
+    score_name,
+)
+from tests.evaluation.pixels import Pixels
+
+
+def drawn(count: int, seed: int, shift: float = 0.0, width: int = 6) -> np.ndarray:
+    return np.random.default_rng(seed).normal(shift, 1 + shift, (count, width)).astype(np.float32)
+
+
+def of_donors(count: int, donors: int, seed: int, spread: float = 0.0, width: int = 3) -> Tiles:
+    """Tiles of donors that differ by `spread`, dealt evenly."""
+    draw = np.random.default_rng(seed)
+    donor = np.arange(count) % donors
+    means = np.random.default_rng(100).normal(size=(donors, width))[donor]
+    return Tiles((draw.normal(size=(count, width)) + spread * means).astype(np.float32), donor)
+
+
+def test_names_tell_extractor_and_counts() -> None:
+    assert score_name("frechet", "inception_v3", 60_000, 60_000) == "fid_60k"
+    assert score_name("kernel", "inception_v3", 60_000, 1790) == "kid_60k_vs_1790_real"
+    assert score_name("frechet", "inception_v3_12345678", 60_000, 60_000) == "frechet_inception_v3_12345678_60k"
+    assert score_name("frechet", "efficientnet_lite0", 500, 400) == "frechet_efficientnet_lite0_500_vs_400_real"
+    assert score_name("class_score", "inception_v3", 5000, 5000) == "inception_score_5k"
+
+
+@pytest.mark.parametrize("counts", [(130, 120), (40, 130)])
+def test_scores_are_torch_fidelitys_of_the_same_tiles(counts: tuple[int, int]) -> None:
+    """Through its own command, with the same extractor registered there, features and all."""
+    import torch_fidelity
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    pixels = Pixels()
+
+    class Registered(torch_fidelity.FeatureExtractorBase):
+        def __init__(self, name: str, features: list[str], **_: object) -> None:
+            super().__init__(name, features)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            found = pixels(x.permute(0, 2, 3, 1).contiguous().numpy())
+            made = {"features": torch.from_numpy(found), "logits": torch.from_numpy(pixels.logits(found))}
+            return tuple(made[name] for name in self.features_list)
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return ("features", "logits")
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return "logits" if metric == "isc" else "features"
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return False
+
+    draw = np.random.default_rng(0)
+    painted, real = (
+        np.clip(draw.normal(120 + 30 * k, 40 + 10 * k, (count, 32, 32, 3)), 0, 255).astype(np.uint8)
+        for k, count in enumerate(counts)
+    )
+
+    class Images(torch.utils.data.Dataset):
+        def __init__(self, tiles: np.ndarray) -> None:
+            self.tiles = tiles
+
+        def __len__(self) -> int:
+            return len(self.tiles)
+
+        def __getitem__(self, k: int) -> torch.Tensor:
+            return torch.from_numpy(self.tiles[k]).permute(2, 0, 1)
+
+    FEATURE_EXTRACTORS_REGISTRY["pixels"] = Registered
+    told = torch_fidelity.calculate_metrics(
+        input1=Images(painted),
+        input2=Images(real),
+        cuda=False,
+        batch_size=7,
+        fid=True,
+        kid=True,
+        prc=True,
+        isc=True,
+        feature_extractor="pixels",
+        kid_subset_size=min(counts),
+        verbose=False,
+        cache=False,
+    )
+    features = pixels(painted), pixels(real)
+    value, _, _ = frechet_with_interval(*(Tiles(own, np.arange(len(own))) for own in features))
+    assert value == pytest.approx(told["frechet_inception_distance"], rel=1e-6)
+    mean, sd = kernel_distance(*features)
+    assert mean == pytest.approx(told["kernel_inception_distance_mean"], rel=1e-6)
+    assert sd == pytest.approx(told["kernel_inception_distance_std"], rel=1e-6, abs=1e-12)
+    assert precision_recall(*features) == pytest.approx((told["precision"], told["recall"]), rel=1e-6)
+    assert class_score(pixels.logits(features[0]))[0] == pytest.approx(told["inception_score_mean"], rel=1e-6)
+    # known to be wrong: covariances of n instead of n - 1, or around no mean
+    for wrong in (lambda x: np.cov(x, rowvar=False, bias=True), lambda x: x.T @ x / (len(x) - 1)):
+        a, b = (FeatureStatistics(2, own.mean(0, dtype=np.float64), wrong(own.astype(float))) for own in features)
+        assert abs(frechet_distance(a, b) / value - 1) > 1e-4
+
+
+def test_precision_is_of_painted_and_recall_of_real_tiles() -> None:
+    real = drawn(200, 0)
+    typical, wide = 0.2 * drawn(200, 1), 3 * drawn(200, 2)
+    assert precision_recall(typical, real)[0] > 0.9 > 0.5 > precision_recall(typical, real)[1]
+    assert precision_recall(wide, real)[0] < 0.5 < precision_recall(wide, real)[1]
+
+
+def test_jackknife_leaves_out_one_donor_after_another() -> None:
+    painted, real = of_donors(60, 6, 0), of_donors(48, 6, 1, spread=3.0)
+    value, low, high = frechet_with_interval(painted, real)
+    without = np.array(
+        [
+            frechet_distance(*(FeatureStatistics.of(side.features[side.donors != donor]) for side in (painted, real)))
+            for donor in range(6)
+        ]
+    )
+    error = np.sqrt(5 / 6 * np.sum((without - without.mean()) ** 2))
+    reach = stats.t.ppf(0.975, 5) * error
+    assert (low, high) == pytest.approx((value - reach, value + reach), rel=1e-6)
+    tiles = Tiles(painted.features, np.arange(60)), Tiles(real.features, np.arange(48))  # wrong: over tiles
+    alone = frechet_with_interval(*tiles)
+    assert alone[2] is not None and high is not None and low is not None and alone[1] is not None
+    assert (high - low) > 1.5 * (alone[2] - alone[1])
+    assert frechet_with_interval(of_donors(20, 2, 0), of_donors(20, 2, 1))[1:] == (None, None)
+
+
+def test_floor_is_of_donors_that_the_other_half_has_not() -> None:
+    """Where donors differ, halves of tiles that share donors (the wrong variant) lie much nearer to one another."""
+    real, painted = of_donors(400, 10, 0, 2.0), of_donors(600, 10, 1, 2.0)
+    tissue = np.array(["a", "b"] * 5)
+    found = floor(painted, real, tissue)
+    assert found is not None and found.tiles == pytest.approx(200, abs=41) and found.halvings == 4
+    sharing = frechet_distance(FeatureStatistics.of(real.features[:200]), FeatureStatistics.of(real.features[200:]))
+    assert found.floor > 5 * sharing
+    assert found.matched == pytest.approx(found.floor, rel=0.3)  # painted tiles are drawn as real ones are
+    assert floor(painted, real, tissue) == found
+    further = floor(Tiles(painted.features + 3, painted.donors), real, tissue)
+    assert further is not None and further.matched > found.matched + 10
+
+
+def test_halves_take_as_many_donors_of_every_tissue() -> None:
+    tissue = np.array(["a"] * 4 + ["b"] * 7)
+    for seed in range(5):
+        half = scores._halves(np.arange(11), tissue, np.random.default_rng(seed))
+        assert half[:4].sum() == 2 and half[4:].sum() in (3, 4)
+    assert floor(of_donors(4, 1, 0), of_donors(4, 1, 1), np.array(["a"])) is None
+
+
+def test_statistics_without_a_part_are_those_of_the_rest() -> None:
+    x = drawn(50, 0).astype(np.float64) + 100
+    left = FeatureStatistics.of(x).without(FeatureStatistics.of(x[:13]))
+    np.testing.assert_allclose(left.covariance, np.cov(x[13:], rowvar=False), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(left.mean, x[13:].mean(0), rtol=1e-12)
