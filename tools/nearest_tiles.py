@@ -14,7 +14,7 @@ from rnagan.cli import plain_errors
 @click.option("--expression", type=Path, help="Expression .h5ad; not for modes gan and noise_only.")
 @click.option("--out", type=Path, required=True, help="Folder for nearest.json and nearest.png.")
 @click.option("--split", type=click.Choice(["validation", "test"]), default="test", show_default=True)
-@click.option("--tiles", type=click.IntRange(min=1), default=400, show_default=True, help="Painted tiles, about.")
+@click.option("--tiles", type=click.IntRange(min=3), default=400, show_default=True, help="Painted tiles, about.")
 @click.option(
     "--training-tiles", type=click.IntRange(min=1), default=20_000, show_default=True, help="To compare with, at most."
 )
@@ -41,6 +41,10 @@ def main(
         f"training tiles than 99% of real tiles of split {split} are (1% expected); "
         f"median distance {found['ratio']:.2f} times theirs."
     )
+    copies = found["copies"]
+    click.echo(f"{len(copies):,} of them are called copies.")
+    for copy in copies[:10]:
+        click.echo(f"  {copy['painted']} of {copy['training']} (closeness {copy['closeness']:.2f}, p {copy['p']:.1e})")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from rnagan.data.selection import select
 from rnagan.evaluation.features import FeatureExtractor, offline_extractor
 from rnagan.evaluation.figures import nearest_figure
 from rnagan.evaluation.held_out import HeldOut, TileInputs, Tiles
-from rnagan.evaluation.neighbours import copy_test, nearest, undone
+from rnagan.evaluation.neighbours import closeness, copy_test, find_copies, nearest, undone
 from rnagan.evaluation.real_tiles import tiles_of_slides
 from rnagan.files import write_json
 from rnagan.pictures import synthetic_texts
@@ -32,7 +32,8 @@ def nearest_tiles(
     extractor: FeatureExtractor | None = None,
 ) -> dict[str, Any]:
     """Test `tiles` tiles painted from profiles of `split`, beside as many real tiles of the same slides, against up to
-    `training_tiles` tiles that the model was trained on; writes `out/nearest.png`, then `out/nearest.json`.
+    `training_tiles` tiles that the model was trained on; writes `out/nearest.png`, then `out/nearest.json`, whose
+    `copies` lists each painted tile that is called a copy (`find_copies`), with the training tile, as SLIDE/NUMBER.
 
     Where training used more tiles, a copy of one that isn't looked at isn't found; `training_tiles` of the result and
     `of_training_tiles` say how many were.
@@ -46,9 +47,13 @@ def nearest_tiles(
     seen = _fewer(rows, training_tiles, seed)
     training, places = _features(held_out, seen, extractor)
     painted = np.concatenate(list(held_out.painted(model, seed)))
+    names = [_name(held_out.rows, (row, k)) for row, n in enumerate(held_out.rows["tiles"]) for k in range(n)]
     real = np.concatenate(list(held_out.real()))
     found, of_real = (nearest(own, training, extractor, NEIGHBOURS) for own in (painted, real))
     test = copy_test(found.distances[:, 0], of_real.distances[:, 0])
+    donors = seen["donor"].to_numpy()[[row for row, _ in places]]
+    close, close_real = (closeness(each, training, donors) for each in (found, of_real))
+    copies = find_copies(close, close_real)
     result = {
         "model": model.digest,
         "extractor": extractor.name,
@@ -57,8 +62,19 @@ def nearest_tiles(
         "training_tiles": len(training),
         "of_training_tiles": int(rows["tiles"].sum()),
         **test._asdict(),
+        "closeness": {"painted_median": float(np.median(close)), "held_out_median": float(np.median(close_real))},
+        "copy_below": copies.below,
+        "copies": [
+            {
+                "painted": names[k],
+                "training": _name(seen, places[found.rows[k, 0]]),
+                "closeness": float(close[k]),
+                "p": float(copies.p[k]),
+            }
+            for k in copies.rows
+        ],
     }
-    order = np.argsort(found.distances[:, 0])
+    order = np.argsort(close)
     half = SHOWN // 2
     further = np.linspace(half, len(order) - 1, half).astype(int) if len(order) > SHOWN else range(half, len(order))
     shown = order[[*range(min(half, len(order))), *further]]
@@ -73,6 +89,12 @@ def nearest_tiles(
     nearest_figure(Path(out) / "nearest.png", painted[shown], neighbours, found.distances[shown], test.threshold, texts)
     write_json(Path(out) / "nearest.json", result)
     return result
+
+
+def _name(rows: Any, place: tuple[int, int]) -> str:
+    """Tile `k` of a row's slide, or painted from its profile."""
+    row, k = place
+    return f"{rows['slide'].iloc[row]}/{k}"
 
 
 def _fewer(rows: Any, tiles: int, seed: int) -> Any:

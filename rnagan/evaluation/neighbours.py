@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from rnagan.evaluation.features import FeatureExtractor
 
 SYMMETRIES = 8
 PERCENTILE = 1.0  # of held-out real tiles' distances, which as many of them lie below
+COPY_LEVEL = 0.01  # chance that even one of all painted tiles is called a copy where none is
+_AT_A_TIME = 256  # rows of distances
 
 
 class Neighbours(NamedTuple):
@@ -80,3 +83,45 @@ def copy_test(painted: NDArray[np.float64], held_out: NDArray[np.float64]) -> Co
     share = float(np.mean(painted < threshold))
     ratio = float(np.median(painted) / max(np.median(held_out), 1e-12))
     return CopyTest(share, PERCENTILE / 100, threshold, ratio, len(painted), len(held_out))
+
+
+def closeness(found: Neighbours, training: NDArray[np.float32], donors: NDArray) -> NDArray[np.float64]:
+    """How near each tile's nearest training tile is (n,), as a multiple of that one's own distance to the nearest
+    training tile of another donor: about 1 for new tissue, near 0 for a copy.
+
+    Some tissue looks alike everywhere and some nowhere, so a distance alone tells little (Carlini et al. 2023, section
+    4.2, calibrate likewise). `donors` (m,) of `training` (m, width).
+    """
+    nearest_rows = found.rows[:, 0]
+    own = np.unique(nearest_rows)
+    scale = np.empty(len(own))
+    for first in range(0, len(own), _AT_A_TIME):
+        rows = own[first : first + _AT_A_TIME]
+        apart = np.where(donors[rows][:, None] == donors[None], np.inf, _distances(training[rows], training))
+        scale[first : first + _AT_A_TIME] = apart.min(axis=1)
+    return found.distances[:, 0] / np.maximum(scale[np.searchsorted(own, nearest_rows)], 1e-12)
+
+
+class Copies(NamedTuple):
+    """`rows`: of painted tiles called copies, nearest first; `p`: of every painted tile; `below`: closeness below which
+    a tile is called a copy."""
+
+    rows: NDArray[np.int64]
+    p: NDArray[np.float64]
+    below: float
+
+
+def find_copies(painted: NDArray[np.float64], held_out: NDArray[np.float64]) -> Copies:
+    """Painted tiles whose `closeness` (n,) to training tiles no new tissue would have, judged by that of held-out real
+    tiles (m,). Raises `ValueError` where these are fewer than 3.
+
+    Logarithms of the latter are taken as normal, and a painted tile is called a copy where it lies so far below that
+    COPY_LEVEL / n of them would (Bonferroni), and below all of them: far out a normal tail is only a guess.
+    """
+    if len(held_out) < 3:
+        raise ValueError(f"Copies can't be told by {len(held_out)} held-out tiles; 3 at least are needed.")
+    logs, own = (np.log(np.maximum(values, 1e-12)) for values in (held_out, painted))
+    mean, sd = logs.mean(), max(logs.std(ddof=1), 1e-3)
+    below = min(mean + sd * stats.norm.ppf(COPY_LEVEL / len(own)), logs.min())
+    rows = np.flatnonzero(own < below)
+    return Copies(rows[np.argsort(own[rows], kind="stable")], stats.norm.cdf((own - mean) / sd), float(np.exp(below)))

@@ -1,11 +1,12 @@
 """Sharing work among the processes of a launch, through a disk that all of them see."""
 
-from typing import NamedTuple
+import dataclasses
 
 import torch.distributed as distributed
 
 
-class Processes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Processes:
     """This process's `rank` among `count`; rank 0 writes what is written once."""
 
     rank: int

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from rnagan.evaluation.features import FeatureExtractor, offline_extractor
 from rnagan.evaluation.held_out import HeldOut, TileInputs
 from rnagan.evaluation.nearest_tiles import nearest_tiles
-from rnagan.evaluation.neighbours import SYMMETRIES, copy_test, nearest, symmetry, undone
+from rnagan.evaluation.neighbours import SYMMETRIES, closeness, copy_test, find_copies, nearest, symmetry, undone
 from rnagan.training.gan_inputs import GANInputs
 from tests.evaluation.pixels import Pixels
 
@@ -67,6 +67,34 @@ def test_nothing_is_found_where_nothing_is_copied(extractor: FeatureExtractor) -
     assert (test.painted, test.held_out, test.expected) == (300, 300, 0.01)
 
 
+def test_copies_are_named_and_near_tissue_is_not(extractor: FeatureExtractor) -> None:
+    """Also among tiles that lie nearer to training tiles than held-out ones do, as smooth ones would."""
+    training, held_out, new = tissue(100, 0), tissue(100, 1), tissue(100, 2)
+    training = np.concatenate([training, np.roll(training, 1, axis=2)])  # a donor's two tiles are much alike
+    smooth = np.clip(0.8 * new + 0.2 * training.mean(axis=0), 0, 255).astype(np.uint8)
+    features, donors = extractor(training), np.arange(200) % 100
+    draw = np.random.default_rng(3)
+    noisy = np.clip(symmetry(training[[7, 70, 170]], 6) + draw.normal(0, 3, (3, 32, 32, 3)), 0, 255).astype(np.uint8)
+    of_real = closeness(nearest(held_out, features, extractor), features, donors)
+    assert 0.7 < np.median(of_real) < 1.4
+    for tiles, planted in ((np.concatenate([smooth, noisy]), [100, 101, 102]), (smooth, []), (new, [])):
+        found = nearest(tiles, features, extractor)
+        copies = find_copies(closeness(found, features, donors), of_real)
+        assert sorted(copies.rows) == planted
+        if planted:
+            assert sorted(found.rows[copies.rows, 0]) == [7, 70, 170] and copies.p[copies.rows].max() < 1e-4
+    unaware = closeness(nearest(held_out, features, extractor), features, np.arange(200))  # the wrong variant
+    assert np.median(unaware) > 2 * np.median(of_real)  # a donor's own tiles say nothing of new tissue
+
+
+def test_new_tissue_is_called_a_copy_as_seldom_as_promised() -> None:
+    draw = np.random.default_rng(0)
+    wrong = [len(find_copies(*np.exp(draw.normal(0, 0.2, (2, 100)))).rows) > 0 for _ in range(500)]
+    assert np.mean(wrong) <= 0.02
+    with pytest.raises(ValueError, match="can't be told by 2 held-out tiles; 3 at least"):
+        find_copies(np.ones(5), np.ones(2))
+
+
 def test_offline_extractor_knows_a_turned_copy() -> None:
     extractor, training = offline_extractor(), tissue(6, 0)
     found = nearest(symmetry(training[[2]], 5), extractor(training), extractor)
@@ -100,6 +128,7 @@ def test_script_on_a_model_and_on_one_that_copies(
     assert done.exit_code == 0, done.output
     assert "of 4 painted tiles are nearer to one of 39 training tiles than 99% of real tiles" in done.output
     told = json.loads((tmp_path / "nearest.json").read_text())
+    assert told["copies"] == [] and "0 of them are called copies." in done.output
     assert told["of_training_tiles"] == 39 and told["held_out"] == 4 and told["extractor"] == "efficientnet_lite0"
     with Image.open(tmp_path / "nearest.png") as picture:
         assert picture.text["Synthetic"] == "true" and np.asarray(picture).std() > 0
@@ -115,4 +144,6 @@ def test_script_on_a_model_and_on_one_that_copies(
         return iter(copied)
 
     monkeypatch.setattr(HeldOut, "painted", copies)
-    assert nearest_tiles(trained, paths, tmp_path / "copies", tiles=10, extractor=Pixels())["share"] == 1
+    found = nearest_tiles(trained, paths, tmp_path / "copies", tiles=10, extractor=Pixels())
+    assert found["share"] == 1 and len(found["copies"]) == found["painted"]
+    assert found["copies"][0]["training"].split("-lung-slide/")[0] in {f"D{k}" for k in range(5)}
