@@ -26,6 +26,7 @@ TOY = {  # appended to a command, so these win over what the README says
     "tools/train_rnagan.py": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
     "tools/evaluate_faithfulness.py": "--n 2",
     "tools/nearest_tiles.py": "--tiles 8",
+    "tools/compute_fid.py": "--tiles 20 --map-tiles 0 --cache features",
     "tools/compare_spectra.py": "--n 2",
     "tools/perturb.py": "--n 1 --donors 2 --steps 3",
 }

@@ -31,6 +31,10 @@ MISTAKES = {
         ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--out", "o"],
         "nowhere",
     ),
+    "tools/compute_fid.py": (
+        ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--out", "o", "--extractor", "efficientnet_lite0"],
+        "nowhere",
+    ),
     "tools/nearest_tiles.py": (["--model", "nowhere", "--shards", "s", "--cohort", "c", "--out", "o"], "nowhere"),
     "tools/edit_profiles.py": (
         ["shift", "--vae", "nowhere", "--profiles", "e.h5ad", "--to", "lung", "--out", "o.h5ad"],
