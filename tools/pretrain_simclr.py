@@ -1,4 +1,4 @@
-"""Pretrain a backbone on tiles with SimCLR: accelerate launch --config_file launch_configs/… tools/pretrain_simclr.py"""
+"""Pretrain a backbone on tiles with SimCLR: accelerate launch --config_file … tools/pretrain_simclr.py"""
 
 import sys
 from pathlib import Path
