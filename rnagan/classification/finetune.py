@@ -23,7 +23,7 @@ from rnagan.cohort.donors import refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.cohort.where import matching_rows
 from rnagan.data.index import ShardSet, open_dataset
-from rnagan.evaluation.report import write_template
+from rnagan.evaluation.report import embedded, write_template
 from rnagan.files import sha256_of, write_json
 
 ARTICLE = {  # figure S4: mean and SD over five folds
@@ -74,7 +74,7 @@ def finetune(config: ClassifierConfig, inputs: FinetuneInputs, out: Path, dry_ru
     fold_figure(
         Path(out) / "folds.png", {n: {m: s[m]["folds"] for m in scores.MEASURES} for n, s in result["starts"].items()}
     )
-    write_template(Path(out) / "report.html", "finetune.html", result=result, pictures=_pictures(Path(out)))
+    write_template(Path(out) / "report.html", "finetune.html", result=result, pictures=embedded(_pictures(Path(out))))
     write_json(Path(out) / "result.json", result)
     return [*_describe(rows, classes, starts), *_told(result, Path(out))]
 
@@ -110,7 +110,9 @@ def _result(
     for number, (_, test) in enumerate(folds):
         fold_of[unit[test]] = number
     counts = scores.resamples(fold_of, config.seed)
-    right, told, drawn, listed = {}, {}, {}, []
+    right: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+    drawn, listed = {}, []
     for start in starts:
         called = found[start.name].probabilities.argmax(axis=1)
         right[start.name] = called == data.labels
@@ -133,14 +135,14 @@ def _result(
         for name in scores.MEASURES:
             differences = np.subtract(told[second][name]["folds"], told[first][name]["folds"])
             low, high = scores.interval(drawn[second, name] - drawn[first, name])
-            test = corrected_t_test(differences, ratio)
+            tested = corrected_t_test(differences, ratio)
             compared.append(
                 {"measure": name, "first": first, "second": second, "low": low, "high": high}
-                | {"corrected_t_test": test._asdict(), "difference": test.difference}
+                | {"corrected_t_test": tested._asdict(), "difference": tested.difference}
                 | ({"donor_permutation": permuted._asdict()} if name == "accuracy" else {})
             )
             listed.append(
-                {"name": f"{name}, {second} less {first}", "value": test.difference, "low": low, "high": high}
+                {"name": f"{name}, {second} less {first}", "value": tested.difference, "low": low, "high": high}
             )
     return {
         "scores": listed,

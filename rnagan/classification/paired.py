@@ -56,12 +56,12 @@ def donor_permutation_test(
     made where those are no more than `draws` (scipy.stats.permutation_test, samples).
     """
     _, unit = np.unique(donors, return_inverse=True)
-    right = [np.bincount(unit, weights=answers) for answers in (first, second)]
+    right = [np.bincount(unit, weights=answers.astype(np.float64)) for answers in (first, second)]
 
-    def difference(one: Values, other: Values, axis: int = -1) -> Values:
+    def difference(one: NDArray, other: NDArray, axis: int = -1) -> Values:
         return (other.sum(axis=axis) - one.sum(axis=axis)) / len(unit)
 
-    found = float(difference(*right))
+    found = float(difference(right[0], right[1]))
     if len(right[0]) < 2:
         return PermutationTest(found, 1.0, len(right[0]))
     test = stats.permutation_test(

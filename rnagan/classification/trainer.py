@@ -47,7 +47,7 @@ def train_classifier(
     if len(train.labels) < config.batch_size:
         raise ValueError(f"{len(train.labels)} training tiles fill no batch of {config.batch_size}; lower batch_size.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     best, best_loss, best_epoch = None, math.inf, config.epochs
     train_losses: list[float] = []

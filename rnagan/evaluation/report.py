@@ -118,10 +118,8 @@ def retrieval_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["tissue"])
 
 
-def write_template(path: Path, template: str, pictures: list[tuple[Path, str]] | None = None, **values: Any) -> None:
-    """Write a page of templates/ by rename; `pictures` (PNG, caption) are embedded, as `pictures`."""
-    if pictures is not None:
-        values["pictures"] = embedded(pictures)
+def write_template(path: Path, template: str, **values: Any) -> None:
+    """Write a page of templates/ by rename."""
     environment = jinja2.Environment(loader=jinja2.PackageLoader("rnagan.evaluation"), autoescape=True)
     write_text(path, environment.get_template(template).render(**values))
 
