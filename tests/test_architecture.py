@@ -37,7 +37,7 @@ LAYERS = [
         },
     ),
     ("generation", {"rnagan.latent", "rnagan.vae", "rnagan.painting", "rnagan.pretrained", "rnagan.generation"}),
-    ("evaluation", {"rnagan.evaluation"}),
+    ("evaluation", {"rnagan.evaluation", "rnagan.classification"}),
     ("training", {"rnagan.training"}),
     ("demonstration", {"rnagan.demo", "rnagan.doctor"}),
 ]
@@ -52,6 +52,7 @@ ONE_PLACE = {
     "accelerate": {"rnagan/training"},
     "umap": {"rnagan/evaluation/embedding.py"},
     "fsspec": {"rnagan/data/remote.py"},
+    "lightly": {"rnagan/training/simclr_step.py"},
     "torch_fidelity": {
         "rnagan/evaluation/frechet.py",
         "rnagan/evaluation/scores.py",

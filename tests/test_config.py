@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import rnagan
+from rnagan.classification.config import ClassifierConfig
 from rnagan.config import (
     Config,
     GANConfig,
@@ -18,10 +19,12 @@ from rnagan.config import (
     setting,
 )
 from rnagan.simulation.config import SimulationConfig
+from rnagan.training.simclr_config import SimCLRConfig
 
-KINDS = [GANConfig, VAEConfig, TilingConfig, SimulationConfig]
+KINDS = [GANConfig, VAEConfig, TilingConfig, SimulationConfig, SimCLRConfig, ClassifierConfig]
 PRESETS = sorted((Path(rnagan.__file__).parent / "presets").glob("*.yaml"))
-FAMILIES = {"gan": GANConfig, "vae": VAEConfig}
+FAMILIES = {"gan": GANConfig, "vae": VAEConfig, "simclr": SimCLRConfig, "classifier": ClassifierConfig}
+DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +108,11 @@ def test_every_preset_loads_for_its_class_and_says_where_values_are_from(path):
             assert re.search(r"# .*(article|code|ours|et al\. \d{4})", line), f"{line!r} doesn't say where it is from"
 
 
-@pytest.mark.parametrize("kind", FAMILIES.values())
-def test_the_preset_faithful_is_the_default(kind):
-    assert "faithful" in preset_names(kind) and resolve(kind, read_preset(kind, "faithful")) == kind()
-    with pytest.raises(ValueError, match=r"There is no preset 'faithfull'; choose one of faithful, "):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_default_preset_is_the_default(family):
+    kind, name = FAMILIES[family], DEFAULTS[family]
+    assert name in preset_names(kind) and resolve(kind, read_preset(kind, name)) == kind()
+    with pytest.raises(ValueError, match=rf"There is no preset 'faithfull'; choose one of {name}"):
         read_preset(kind, "faithfull")
 
 
@@ -169,3 +173,14 @@ def test_missing_mpp(value, fallback):
 def test_missing_mpp_that_means_nothing(value):
     with pytest.raises(ValueError, match="missing_mpp must be error, skip or a positive number"):
         TilingConfig(missing_mpp=value)
+
+
+def test_the_articles_classifiers_are_the_articles():
+    gbm_luad = resolve(ClassifierConfig, read_preset(ClassifierConfig, "paper_gbm_luad"))
+    assert gbm_luad == ClassifierConfig(where="tissue=TCGA-GBM,TCGA-LUAD")
+    assert (gbm_luad.per_class, gbm_luad.folds, gbm_luad.epochs, gbm_luad.batch_size) == (1000, 5, 40, 4)
+    assert (gbm_luad.lr, gbm_luad.weight_decay, gbm_luad.backbone) == (3e-5, 0.01, "resnet50")
+    external = resolve(ClassifierConfig, read_preset(ClassifierConfig, "paper_external"))
+    assert (external.backbone, external.epochs, external.lr, external.validation_share) == ("resnet18", 10, 3e-5, 0.2)
+    simclr = resolve(SimCLRConfig, read_preset(SimCLRConfig, "paper"))
+    assert (simclr.epochs, simclr.lr, simclr.momentum, simclr.weight_decay) == (100, 6e-2, 0.9, 5e-4)

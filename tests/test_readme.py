@@ -28,6 +28,9 @@ TOY = {  # appended to a command, so these win over what the README says
     "tools/nearest_tiles.py": "--tiles 8",
     "tools/compute_fid.py": "--tiles 20 --map-tiles 0 --cache features",
     "tools/compare_spectra.py": "--n 2",
+    "tools/pretrain_simclr.py": "--epochs 1 --batch-size 128 --threads 1 --precision float32",
+    "tools/finetune_classifier.py": "--epochs 1 --folds 2 --per-class 8 --threads 1",
+    "tools/evaluate_external.py": "--n 4 --epochs 1 --per-class 8 --validation-share 0.5 --threads 1",
     "tools/perturb.py": "--n 1 --donors 2 --steps 3",
 }
 ELSEWHERE = {  # commands that another check runs

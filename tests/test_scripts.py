@@ -36,6 +36,15 @@ MISTAKES = {
         "nowhere",
     ),
     "tools/nearest_tiles.py": (["--model", "nowhere", "--shards", "s", "--cohort", "c", "--out", "o"], "nowhere"),
+    "tools/pretrain_simclr.py": (["--shards", "s", "--out", "o", "--batch-size", "1"], "batch_size must be at least 2"),
+    "tools/finetune_classifier.py": (
+        ["--shards", "s", "--cohort", "c", "--out", "o", "--config", "nowhere"],
+        "nowhere",
+    ),
+    "tools/evaluate_external.py": (
+        ["--model", "m", "--profiles", "p", "--shards", "s", "--cohort", "c", "--out", "o", "--epochs", "0"],
+        "epochs must be at least 1",
+    ),
     "tools/edit_profiles.py": (
         ["shift", "--vae", "nowhere", "--profiles", "e.h5ad", "--to", "lung", "--out", "o.h5ad"],
         "nowhere",

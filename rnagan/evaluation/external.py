@@ -1,6 +1,6 @@
 """Does another cohort find its tissues in the latent of ours? Neighbours come from our training split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +11,30 @@ from rnagan.evaluation.reconstruction import NEIGHBOURS, nearest_tissues
 from rnagan.tables import first_few, need_columns, read_table
 
 
-def match_tissues(theirs: Sequence[str], ours: Sequence[str], table: Path | None = None) -> dict[str, str]:
+def match_tissues(
+    theirs: Sequence[str], ours: Sequence[str], table: Path | Mapping[str, str] | None = None
+) -> dict[str, str]:
     """External tissue → ours, of those that both have: equal but for case, or as `table` (external, ours) says.
 
-    Raises `ValueError` where the table names a tissue that isn't there, or none is shared.
+    `table`: a file, or external tissues → ours. Raises `ValueError` where it names a tissue that isn't there, or where
+    none is shared.
     """
     by_case = {name.casefold(): name for name in ours}
     shared = {name: by_case[name.casefold()] for name in sorted(set(theirs)) if name.casefold() in by_case}
     if table is not None:
-        given = read_table(table)
-        need_columns(list(given), ("external", "ours"), table)
+        if isinstance(table, Mapping):
+            given, said = (
+                pd.DataFrame({"external": list(table), "ours": list(table.values())}, dtype=str),
+                "--tissue-map",
+            )
+        else:
+            given, said = read_table(table), str(table)
+            need_columns(list(given), ("external", "ours"), table)
         for column, known in (("external", set(theirs)), ("ours", set(ours))):
             strange = sorted(set(given[column]) - known)
             if strange:
                 whose = "external file" if column == "external" else "training split"
-                raise ValueError(f"{table}: the {whose} has no tissue {first_few(strange)}; correct column {column}.")
+                raise ValueError(f"{said}: the {whose} has no tissue {first_few(strange)}; correct column {column}.")
         shared |= dict(zip(given["external"], given["ours"], strict=True))
     if not shared:
         raise ValueError(
@@ -33,6 +42,17 @@ def match_tissues(theirs: Sequence[str], ours: Sequence[str], table: Path | None
             f"({first_few(sorted(set(ours)), 5)}); say with --tissue-map which are the same."
         )
     return shared
+
+
+def told_tissues(given: Sequence[str]) -> Path | dict[str, str] | None:
+    """What `--tissue-map` was given as: one table, or `external=ours` as often as wanted; nothing is None."""
+    if len(given) == 1 and "=" not in given[0]:
+        return Path(given[0])
+    pairs = [tuple(part.strip() for part in text.split("=")) for text in given]
+    for text, pair in zip(given, pairs, strict=True):
+        if len(pair) != 2 or not all(pair):
+            raise ValueError(f"--tissue-map {text!r} is neither external=ours nor the only table.")
+    return dict(pairs) or None  # type: ignore[arg-type]  # pairs of two, as checked
 
 
 def call_tissues(

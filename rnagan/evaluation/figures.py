@@ -88,7 +88,7 @@ def measured_on_expected(
             axis.set_xlabel(f"{across} {LABELS[name]}", fontsize=7)
             axis.tick_params(labelsize=7)
     axes[0, 0].legend(fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def tile_strip(path: Path, tiles: NDArray[np.uint8], names: list[str], heads: list[str], texts: dict[str, str]) -> None:
@@ -121,7 +121,7 @@ def response_curves(path: Path, table: pd.DataFrame, x_label: str) -> None:
         axis.tick_params(labelsize=7)
         axis.locator_params(axis="x", nbins=5)
     axes[0].legend(fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def places_of_donors(path: Path, places: pd.DataFrame) -> None:
@@ -143,7 +143,7 @@ def places_of_donors(path: Path, places: pd.DataFrame) -> None:
         axis.set_ylabel("share of donors", fontsize=7)
         axis.tick_params(labelsize=7)
     axes[0, 0].legend(fontsize=6, loc="lower right")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def curves(path: Path, rows: list[dict[str, Any]], columns: dict[str, str], x_label: str) -> None:
@@ -156,7 +156,7 @@ def curves(path: Path, rows: list[dict[str, Any]], columns: dict[str, str], x_la
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(x_label, fontsize=7)
         axis.tick_params(labelsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def nearest_figure(
@@ -212,10 +212,11 @@ def spectra_figure(path: Path, spectra: dict[str, NDArray[np.float64]]) -> None:
         axis.tick_params(labelsize=7)
     for axis in others[len(spectra) :]:
         axis.axis("off")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG by rename, and close it."""
     figure.tight_layout()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")

@@ -1,0 +1,100 @@
+"""Starts compared in one cross-validation, from paths to page."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision
+
+from rnagan.classification import cross_validation
+from rnagan.classification.config import ClassifierConfig
+from rnagan.classification.finetune import FinetuneInputs, finetune
+from rnagan.classification.network import ResNetClassifier, from_imagenet, from_simclr
+from rnagan.cohort.donors import donor_digest
+from rnagan.files import read_json
+from rnagan.models.backbone import build_backbone, save_backbone
+from rnagan.training.gan_inputs import GANInputs
+from rnagan.weights import write_tensors
+
+CONFIG = ClassifierConfig(backbone="resnet18", per_class=12, folds=2, epochs=1, threads=1, lr=1e-3)
+RECORD = {"backbone": "resnet18", "norm": "batch", "donors": None, "made_from": {"shards": "painted"}}
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone as a run of SimCLR leaves it; its weights are drawn."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    save_backbone(folder, build_backbone("resnet18", "batch", 77)[0], RECORD)
+    return folder
+
+
+def test_starts_share_folds_and_finished_folds_are_kept(
+    inputs: GANInputs, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[str, frozenset[str]]] = []
+    train_classifier = cross_validation.train_classifier
+
+    def watched(network, train, config, purpose, *rest):
+        trained.append((purpose, frozenset(train.donors)))
+        if len(trained) == 4:
+            raise KeyboardInterrupt
+        return train_classifier(network, train, config, purpose, *rest)
+
+    monkeypatch.setattr(cross_validation, "train_classifier", watched)
+    asked = FinetuneInputs(inputs.shards, inputs.cohort, pretrained)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(CONFIG, asked, tmp_path)
+    assert not (tmp_path / "result.json").exists()
+    lines = finetune(CONFIG, asked, tmp_path)
+    assert len(trained) == 5  # the fold that was cut off, and no other
+    assert trained[0] == trained[2] and trained[1] == trained[3] == trained[4] and trained[0] != trained[1]
+    result = read_json(tmp_path / "result.json")
+    assert list(result["starts"]) == ["scratch", "SimCLR"] and result["tiles"] == {"cortex": 12, "lung": 12}
+    for found in result["starts"].values():
+        confusion = np.array(found["confusion"])
+        assert confusion.sum(axis=1).tolist() == [12, 12]
+        assert confusion.tolist() == np.sum(found["confusion_by_fold"], axis=0).tolist()
+        folds = [np.trace(matrix) / np.sum(matrix) for matrix in found["confusion_by_fold"]]
+        assert found["accuracy"]["folds"] == pytest.approx(folds)
+        assert found["accuracy"]["mean"] == pytest.approx(np.mean(folds))
+        assert found["accuracy"]["sd"] == pytest.approx(np.std(folds, ddof=1))
+    assert [score["name"] for score in result["scores"]][:2] == ["accuracy, scratch", "f1, scratch"]
+    assert all(score["low"] <= score["value"] <= score["high"] for score in result["scores"])
+    compared = result["comparisons"][0]
+    assert compared["donor_permutation"]["donors"] == 12 and result["test_over_train"] == pytest.approx(1)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png") == 2 and "85.50% ± 1.54%" in page and "Nadeau" in page
+    assert any("5 donors here are of the training split" in line for line in lines)
+
+    before = len(trained)
+    assert finetune(CONFIG.replace(threads=0), asked, tmp_path) == lines and len(trained) == before
+    finetune(CONFIG, dataclasses.replace(asked, pretrained=None), tmp_path / "alone")
+    assert len(trained) == before + 2
+
+
+def test_every_start_but_its_own_weights_is_the_same(pretrained: Path, tmp_path: Path) -> None:
+    write_tensors(tmp_path / "imagenet.safetensors", torchvision.models.resnet18().state_dict())
+    starts = [None, from_simclr(pretrained, CONFIG)[0], from_imagenet(tmp_path / "imagenet.safetensors")]
+    networks = [ResNetClassifier(CONFIG, 3, 1, start) for start in starts]
+    assert all((network.last.weight == networks[0].last.weight).all() for network in networks)
+    firsts = [network.backbone.conv1.weight for network in networks]
+    assert (firsts[1] == build_backbone("resnet18", "batch", 77)[0].conv1.weight).all()
+    assert len({weight.sum().item() for weight in firsts}) == 3
+    with pytest.raises(ValueError, match=r"holds backbone resnet18, not resnet50; choose --backbone resnet18"):
+        from_simclr(pretrained, CONFIG.replace(backbone="resnet50"))
+
+
+def test_weights_that_have_seen_these_donors_are_refused(inputs: GANInputs, tmp_path: Path) -> None:
+    from rnagan.data.index import open_dataset
+
+    network, _ = build_backbone("resnet18", "batch", 0)
+    asked = FinetuneInputs(inputs.shards, inputs.cohort, tmp_path)
+    save_backbone(tmp_path, network, RECORD | {"made_from": {"shards": open_dataset(inputs.shards).digest}})
+    with pytest.raises(ValueError, match="was pretrained on these very tiles"):
+        finetune(CONFIG, asked, tmp_path / "out", dry_run=True)
+    save_backbone(tmp_path, network, RECORD | {"donors": [donor_digest("D1")]})
+    with pytest.raises(ValueError, match="donors of split any fold .D1. were in the training split"):
+        finetune(CONFIG, asked, tmp_path / "out", dry_run=True)
+    lines = finetune(CONFIG.replace(where="split=test"), asked, tmp_path / "out", dry_run=True)
+    assert lines == ["12 tiles of cortex (5 donors), 12 tiles of lung (5 donors); starts: scratch, SimCLR."]
