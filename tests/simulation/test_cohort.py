@@ -50,7 +50,7 @@ def test_a_cohort_of_cortex_and_lung_stays_what_it_was(tiny: Path) -> None:
 
 def test_two_processes_write_what_one_writes_and_another_seed_does_not(tiny: Path, tmp_path: Path) -> None:
     expected = digests(tiny)
-    assert len(expected) == 4 + 7 and sum(name.endswith(".svs") for name in expected) == 4
+    assert len(expected) == 4 + 8 and sum(name.endswith(".svs") for name in expected) == 4
     simulate_cohort(TINY, tmp_path / "two", processes=2)
     assert digests(tmp_path / "two") == expected
     simulate_cohort(TINY.replace(seed=1, slide_donors=10), tmp_path / "other", processes=1)
