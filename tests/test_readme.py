@@ -27,6 +27,7 @@ TOY = {  # appended to a command, so these win over what the README says
     "tools/evaluate_faithfulness.py": "--n 2",
     "tools/nearest_tiles.py": "--tiles 8",
     "tools/compare_spectra.py": "--n 2",
+    "tools/confounder_report.py": "--n 1 --draws 99",
     "tools/perturb.py": "--n 1 --donors 2 --steps 3",
 }
 ELSEWHERE = {  # commands that another check runs

@@ -88,7 +88,7 @@ def beyond(x: Values, y: Values, z: Values, seed: int = 0, draws: int = 1999) ->
     random = rng.generator(seed, "beyond")
     found = np.array(_agreement(a, np.ones((1, len(x))), both))[:, 0]
     drawn = np.concatenate([_agreement(a, weights, both) for weights in _resamples(random, len(x), draws)], axis=1)
-    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=1)
+    low, high = np.nanpercentile(np.where(np.isfinite(drawn), drawn, np.nan), [2.5, 97.5], axis=1)
     r, partial = (Interval(*map(float, three)) for three in zip(found[:2], low[:2], high[:2], strict=True))
     along = _moved_back(found[2], drawn[2])
     left = both - a @ np.linalg.lstsq(a, both, rcond=None)[0]
@@ -168,7 +168,10 @@ def as_dict(**intervals: Interval) -> dict[str, Any]:
 
 def _moved_back(found: float, drawn: Values) -> Interval:
     """The percentile interval of `drawn` with its median at the figure: a resample's chance isn't the sample's."""
-    low, high = np.nanpercentile(drawn - np.nanmedian(drawn) + found, [2.5, 97.5])
+    drawn = drawn[np.isfinite(drawn)]  # a resample of a few donors may have no variation
+    if not len(drawn):
+        return Interval(float(found), np.nan, np.nan)
+    low, high = np.percentile(drawn - np.median(drawn) + found, [2.5, 97.5])
     return Interval(float(found), float(low), float(high))
 
 

@@ -101,8 +101,9 @@ def _score(name: str, row: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _sentence(tissue: str, told: dict[str, Any], reference: str) -> str:
-    said = [*_agreement(told, reference), *_along(told), *_associated(told), *_readout(told)]
-    if not said:
+    found = [*_along(told), *_associated(told), *_readout(told)]
+    said = [*_agreement(told, reference), *found]
+    if not (found or told["agreement"]):
         return f"{tissue}: too little is known of its {told['donors']} donors to conclude anything."
     return f"{tissue}, {told['donors']} donors: {'; '.join(said)}; all of it is association, not cause."
 
