@@ -28,12 +28,10 @@ def heat_map(path: Path, tissues: dict[str, Any]) -> None:
     shown = {tissue: told["associations"] for tissue, told in tissues.items() if told["associations"]}
     if not shown:
         return
-    first = next(iter(shown.values()))
     names = list(dict.fromkeys((row["what"], row["with"]) for rows in shown.values() for row in rows))
     names.sort(key=lambda name: name[0])  # covariates, then programmes
     size = (2.2 + 2 * 0.62 * len(names), 1.1 + 2.1 * len(shown))
     figure, axes = plt.subplots(len(shown), 2, figsize=size, squeeze=False, layout="constrained")
-    assert first
     for line, (tissue, rows) in zip(axes, shown.items(), strict=True):
         for axis, kind in zip(line, KINDS, strict=True):
             image = _panel(axis, [row for row in rows if row["tiles"] == kind], names)

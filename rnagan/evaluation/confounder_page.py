@@ -116,9 +116,9 @@ def _agreement(told: dict[str, Any], reference: str) -> list[str]:
     kept, lost, none = [], [], []
     for row in rows:
         name = LABELS[row["measure"]]
-        if not row["r_low"] > 0:
+        if not (row["r_low"] or 0) > 0:
             none.append(name)
-        elif row["partial_low"] > 0:
+        elif (row["partial_low"] or 0) > 0:
             kept.append(f"{name} (r {row['r']:.2f}, {row['partial']:.2f} given them)")
         else:
             lost.append(f"{name} (r {row['r']:.2f}, {row['partial']:.2f} given them)")
@@ -142,7 +142,7 @@ def _along(told: dict[str, Any]) -> list[str]:
             most = max(single, key=lambda r: r["along"] or 0)["given"]
             share = f"{row['along']:.0%} ({row['along_low']:.0%} to {row['along_high']:.0%})"
             beside = f", most with {label(most)}" if len(single) > 1 else ""
-            said.append(f"{share} of the agreement in {LABELS[row['measure']]} goes along with them{beside}")
+            said.append(f"{share} of the agreement in {LABELS[row['measure']]} goes along with the covariates{beside}")
     return said
 
 
@@ -152,12 +152,11 @@ def _associated(told: dict[str, Any]) -> list[str]:
     real = {(row["measure"], row["with"]): row for row in own if row["tiles"] == "real"}
     made = [row for row in own if row["tiles"] == "generated"]
     found = [row for row in made if row["q"] < FALSE_DISCOVERY_RATE]
+    if not made:
+        return []
     if not found:
-        return (
-            [f"no measure of generated tiles goes along with {_listed(sorted({label(r['with']) for r in made}), 'or')}"]
-            if made
-            else []
-        )
+        tested = _listed(list(dict.fromkeys(label(row["with"]) for row in made)), "or")
+        return [f"no measure of generated tiles is shown to go along with {tested}"]
     found.sort(key=lambda row: -(row["value"] ** 2 if row["figure"] == "r" else row["value"]))
     said = []
     for row in found[:_NAMED]:

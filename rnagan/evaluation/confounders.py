@@ -75,12 +75,16 @@ def _of_tissue(tables: Tables, tissue: str, rows: pd.DataFrame, seed: int, draws
             told["notes"].append(f"{tissue} has {own['donor'].nunique()} donors with {kind} tiles, too few: left out.")
             continue
         measures = _by_donor(all_measures, own)
+        for name, values in [*known.values.items(), *programmes.items()]:
+            if why := _untested(values.reindex(measures.index).dropna()):
+                told["notes"].append(f"{tissue}: {label(str(name))} {why} with {kind} tiles: left out there.")
         for name in MEASURES:
             if not measures[name].std(ddof=0) > 0:
                 told["notes"].append(f"{tissue}: {LABELS[name]} doesn't vary on {kind} tiles: left out.")
                 continue
             at = {"tissue": tissue, "tiles": kind, "measure": name}
-            told["associations"] += [at | row for row in _associations(measures[name], known, programmes, seed, draws)]
+            tested = _associations(measures[name], known, programmes, seed, draws)
+            told["associations"] += [at | row for row in tested]
             told["partition"] += [
                 at | row for row in _partition(measures[name], known, programmes, told, at, seed, draws)
             ]
@@ -98,16 +102,14 @@ def _associations(
         for name in table:
             values = table[name].reindex(measured.index).dropna()
             y = measured.loc[values.index].to_numpy()
-            if len(y) < FEWEST_DONORS or values.nunique() < 2 or not np.std(y):
+            if _untested(values) or not np.std(y):
                 continue
             if pd.api.types.is_numeric_dtype(values):
                 r = correlate(values.to_numpy(), y, seed, draws=draws)
                 figure, interval, p = "r", Interval(r.r, r.low, r.high), r.p
-            elif values.nunique() < len(y):
+            else:
                 figure = "eta²"
                 interval, p = eta_squared(values.to_numpy(), y, seed, draws)
-            else:
-                continue
             row = {"with": name, "what": what, "figure": figure, "p": p, "donors": len(y)}
             found.append(row | as_dict(value=interval))
     return found
@@ -166,6 +168,9 @@ def _agreement(
             continue
         for given, columns in sets.items():
             z = design(complete[columns])
+            if not z.shape[1]:
+                notes.append(f"{tissue}: {label(given)} doesn't vary among the {len(complete)} complete donors.")
+                continue
             if not enough(len(complete), z.shape[1]):
                 notes.append(
                     f"{tissue}: what is left of {LABELS[name]} given {label(given)} can't be told: {len(complete)} "
@@ -198,6 +203,17 @@ def _readout(
             continue
         found.append({"tissue": tissue, "covariate": name} | told)
     return found
+
+
+def _untested(values: pd.Series) -> str:
+    """Why an association with these values, one a donor, can't be tested; empty where it can."""
+    kinds = values.nunique()
+    if len(values) < FEWEST_DONORS:
+        return f"is known for {len(values)} donors"
+    if kinds < 2:
+        return f"doesn't vary among the {len(values)} donors"
+    numeric = pd.api.types.is_numeric_dtype(values)
+    return "" if numeric or kinds < len(values) else f"is another for each of the {len(values)} donors"
 
 
 def _by_donor(values: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """Planted covariates are found and told apart from morphology; where none is planted, none is found."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,7 +91,10 @@ def test_where_none_is_planted_none_is_found(unconfounded: dict) -> None:
     assert all(row["score_low"] <= row["chance"] for row in told["readout"])
     stain = row_of(told["associations"], tiles="real", measure="site_stain", **{"with": "site"})
     assert stain["figure"] == "eta²" and stain["value_low"] > 0.9 and stain["q"] < 0.05
-    assert "no measure of generated tiles goes along with" in sentences(unconfounded, "real tiles")["lung"]
+    assert (
+        "no measure of generated tiles is shown to go along with centre, ischaemic time, age or sex"
+        in sentences(unconfounded, "real tiles")["lung"]
+    )
 
 
 def test_q_is_over_the_tests_of_all_tissues() -> None:
@@ -171,3 +176,17 @@ def test_what_rna_tells_is_told_for_donors_that_were_left_out() -> None:
     unknown = read_out(draw.standard_normal((200, 6)), rare, np.ones(200, bool))
     assert unknown and unknown["score_low"] < 0.5 < 0.75 > unknown["score"]
     assert read_out(c[:8], y[:8], scored[:8]) is None and read_out(c, np.full(200, "a", object), scored) is None
+
+
+def test_a_covariate_that_only_donors_without_real_tiles_vary_in_is_named() -> None:
+    tables = planted(0.0, 40)
+    tables.covariates.loc[:, "site"] = ["c1"] * 20 + ["c2"] * 20
+    tables.covariates.loc[tables.covariates.index[:20], "sex"] = ["female", "male"] + [None] * 18
+    tables.tiles["real"] = tables.tiles["real"].iloc[:20]
+    told = separate(dataclasses.replace(tables, reference=tables.tiles["real"]), draws=99)["lung"]
+    said = " ".join(told["notes"])
+    assert "lung: centre doesn't vary among the 20 donors with real tiles: left out there." in said
+    assert "lung: sex is known for 2 donors with real tiles: left out there." in said
+    assert "lung: what is left of matrix colour given all covariates can't be told: 2 donors are complete" in said
+    tested = {(row["tiles"], row["with"]) for row in told["associations"]}
+    assert ("generated", "site") in tested and ("real", "site") not in tested
