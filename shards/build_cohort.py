@@ -27,6 +27,12 @@ def words(_context, _parameter, value: str | None) -> tuple[str, ...]:
     help="Folder of slides, table of slides (slide, donor, tissue; or a GDC sheet), or of tiles (path, tissue, donor). "
     "Without it the table holds profiles alone.",
 )
+@click.option(
+    "--subjects",
+    type=FILE,
+    help="Table of donors with age, sex or ischaemic time: GTEx's SubjectPhenotypesDS, the GDC's clinical.tsv, or "
+    "columns donor, age, sex, ischaemic_min.",
+)
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The cohort table, a CSV.")
 @click.option("--expression", type=FILE, help="Keep only samples of this expression table; its values aren't read.")
 @click.option("--rows", type=click.Choice(["samples", "genes"]), help="Rows of --expression, where it doesn't say it.")
@@ -57,7 +63,7 @@ def words(_context, _parameter, value: str | None) -> tuple[str, ...]:
     default="one",
     help="TCGA: one profile of each donor and sample type, or all, the further ones without slides.",
 )
-@click.option("--keep", callback=words, help="Further columns of either table, such as SMTSISCH,SMRIN.")
+@click.option("--keep", callback=words, help="Further columns of these tables, such as SMRIN,SMATSSCR.")
 @click.option("--sample-column", help="Column of the sample in --samples.")
 @click.option("--donor-column", help="Column of the donor, in whichever of the two tables has it.")
 @click.option("--tissue-column", help="Column of the tissue, in whichever of the two tables has it.")
@@ -76,7 +82,7 @@ def words(_context, _parameter, value: str | None) -> tuple[str, ...]:
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the splits and of pairs by tissue.")
 @click.option("--extend", type=FILE, help="An earlier cohort table: everybody in it keeps their split.")
 @plain_errors
-def main(samples, slides, out, extend, **given):
+def main(samples, slides, subjects, out, extend, **given):
     """Write the cohort table: which slide belongs to which profile, donor, tissue, split and site.
 
     The first line says which rule pairs them. GTEx: by donor and tissue site, from the ids. TCGA: by donor and sample
@@ -88,7 +94,7 @@ def main(samples, slides, out, extend, **given):
     options = CohortOptions(
         columns=columns, tissue=given.pop("tissue_is") or "", all_aliquots=given.pop("aliquots") == "all", **given
     )
-    for line in make_cohort_table(samples, slides, out, options, extend=extend):
+    for line in make_cohort_table(samples, slides, out, options, extend=extend, subjects=subjects):
         click.echo(line)
 
 

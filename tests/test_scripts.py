@@ -54,6 +54,10 @@ MISTAKES = {
         "nowhere",
     ),
     "tools/perturb.py": (["--model", "nowhere", "--profiles", "e.h5ad", "--genes", "A", "--out", "o"], "nowhere"),
+    "tools/confounder_report.py": (
+        ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--expression", "e", "--out", "o"],
+        "nowhere",
+    ),
     "tools/doctor.py": (["--shards", "nowhere"], "nowhere"),
     "tools/demo.py": (["--data", "nowhere"], "nowhere"),
 }

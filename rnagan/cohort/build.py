@@ -9,6 +9,7 @@ import pandas as pd
 from rnagan.cohort import gtex, tcga
 from rnagan.cohort.pairing import build_cohort
 from rnagan.cohort.sources import expression_samples, read_samples, read_slides, sample_columns
+from rnagan.cohort.subjects import add_subjects, read_subjects
 from rnagan.cohort.table import COLUMNS, OPTIMISTIC, SPLIT_BY, SPLITS, describe, read_cohort
 from rnagan.files import write_text
 from rnagan.tables import first_few
@@ -76,12 +77,14 @@ def make_cohort_table(
     options: CohortOptions | None = None,
     *,
     extend: Path | str | None = None,
+    subjects: Path | str | None = None,
 ) -> list[str]:
     """Read samples and slides, write their cohort table to `out`, and return lines that say what became of them.
 
     `samples`: a table of attributes or expression, or GEO's series matrix. `slides`: a folder or a table; None for
-    profiles alone. The first line says which rule pairs them. An existing `out` that would change is refused unless it
-    is the one that is extended (`extend`): a second run must not move donors between splits unnoticed.
+    profiles alone. `subjects`: a table of donors, whose age, sex and the like are added. The first line says which
+    rule pairs them. An existing `out` that would change is refused unless it is the one that is extended (`extend`): a
+    second run must not move donors between splits unnoticed.
     """
     out, options = Path(out), options or CohortOptions()
     if slides is None and options.pair_by == "tissue":
@@ -90,7 +93,8 @@ def make_cohort_table(
         raise ValueError("--all-in puts everybody into one split, and --extend keeps everybody's; give one of them.")
     existing = read_cohort(extend) if extend else None
     ids = _expression_ids(options)
-    profiles, images, notes = _read(samples, slides, options, ids)
+    people = None if subjects is None else read_subjects(subjects, options.keep)
+    profiles, images, notes = _read(samples, slides, options, ids, [] if people is None else list(people))
     source, reason = options.source, f"--source {options.source}"
     if source == "auto":
         source, reason = _recognise(profiles, images, options)
@@ -108,6 +112,8 @@ def make_cohort_table(
         place_name = tcga.PLACE
     elif slides is not None:
         _need_donor_and_tissue(slides, images)
+    if people is not None and subjects is not None and len(profiles):
+        profiles = add_subjects(profiles, people, subjects, notes)
     if (profiles["donor"] == profiles["sample"]).all():
         notes.append("No donor is known beside the sample: each sample counts as a donor of its own.")
     for what, left, path in (("sample", profiles, samples), ("slide", images, slides)):
@@ -154,15 +160,19 @@ def _expression_ids(options: CohortOptions) -> list[str]:
 
 
 def _read(
-    samples: Path | str, slides: Path | str | None, options: CohortOptions, expression: list[str]
+    samples: Path | str,
+    slides: Path | str | None,
+    options: CohortOptions,
+    expression: list[str],
+    of_subjects: list[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Both tables, each with those of the named columns that it has, and notes."""
+    """Both tables, each with those of the named columns that it has, and notes; `of_subjects` are told elsewhere."""
     paths = [path for path in (samples, slides) if path is not None]
     headers = {path: sample_columns(path) for path in paths}
     given = {ours: column for ours, column in options.columns.items() if column}
     options_of = [(column, f"--{ours}-column") for ours, column in given.items()]
     for column, option in [*options_of, *((column, "--keep") for column in options.keep)]:
-        if all(column not in header for header in headers.values()):
+        if column not in of_subjects and all(column not in header for header in headers.values()):
             if len(paths) == 1:
                 raise ValueError(f"{samples} has no column {column} ({option}).")
             raise ValueError(f"Neither {samples} nor {slides} has the column {column} ({option}).")

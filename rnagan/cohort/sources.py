@@ -1,8 +1,9 @@
 """Samples and slides as they come, in tables and folders, as columns of one name.
 
-Recognised beside our own columns: GTEx's SampleAttributesDS.txt (SAMPID, SMTSD or SMTS, SMCENTER, SMAFRZE), GTEx's list
-of histology images (Tissue Sample ID, Tissue, Subject ID) and the article's (wsi_file_name), the GDC's sample sheets
-(gdc_sample_sheet.*.tsv: File Name, Data Type, Project ID, Case ID, Sample ID, Sample Type), and GEO's series matrices.
+Recognised beside our own columns: GTEx's SampleAttributesDS.txt (SAMPID, SMTSD or SMTS, SMCENTER, SMTSISCH, SMAFRZE),
+its list of histology images (Tissue Sample ID, Tissue, Subject ID) and the article's (wsi_file_name), the GDC's sample
+sheets (gdc_sample_sheet.*.tsv: File Name, Data Type, Project ID, Case ID, Sample ID, Sample Type), and GEO's series
+matrices.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ import pandas as pd
 
 from rnagan.cohort.geo import NAMES, is_series_matrix, read_series_matrix
 from rnagan.cohort.names import find_slides, shard_name, slide_of
+from rnagan.cohort.subjects import COVARIATES
 from rnagan.expression.layout import GENE_WORDS
 from rnagan.expression.tables import table_samples
 from rnagan.tables import column_names, first_few, need_columns, read_table
@@ -21,6 +23,9 @@ _SAMPLE_COLUMNS = {
     "donor": ("donor", "Case ID"),
     "tissue": ("tissue", "SMTSD", "SMTS", "Project ID"),
     "site": ("site", "SMCENTER"),
+    "age": ("age",),
+    "sex": ("sex",),
+    "ischaemic_min": ("ischaemic_min", "SMTSISCH"),
     "barcode": ("Sample ID",),
 }
 _GEO_COLUMNS = {
@@ -52,7 +57,8 @@ def read_samples(
     notes: list[str] | None = None,
     expression: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The profiles of an attribute or expression table: sample, donor, tissue, site and those of `keep`, as strings.
+    """The profiles of an attribute or expression table: sample, donor, tissue, site, those of COVARIATES that it has
+    and those of `keep`, as strings.
 
     `columns` names columns that are called otherwise; `tissue` stands in for a tissue column. Only RNA samples of
     GTEx's SMAFRZE and gene expression of a GDC sheet are taken; what is left out is added to `notes`. GTEx sample ids
@@ -87,7 +93,11 @@ def read_samples(
         samples = samples[~repeated]
     elif repeated.any():
         raise ValueError(f"{path} has samples twice ({first_few(samples.loc[repeated, 'sample'])}).")
-    extra = [*(["barcode"] if found["sample"] != found.get("barcode") and "barcode" in samples else []), *keep]
+    extra = [
+        *(["barcode"] if found["sample"] != found.get("barcode") and "barcode" in samples else []),
+        *COVARIATES,
+        *keep,
+    ]
     extra = [column for column in dict.fromkeys(extra) if column in samples]
     return samples.reindex(columns=["sample", "donor", "tissue", "site", *extra], fill_value="").reset_index(drop=True)
 

@@ -98,7 +98,7 @@ def evaluate(
     held_out = about.index[(about["split"] == split) & about["tissue"].isin(model.tissues)]
     if not len(held_out):
         raise ValueError(f"{inputs.expression} has no profile of {', '.join(model.tissues)} in split {split}.")
-    _check_fit(model, shards)
+    check_fit(model, shards)
     if null is not None:
         _check_null(null, model, inputs.null)
     if split != "train" and expression.split_by == "donor":
@@ -108,7 +108,7 @@ def evaluate(
     pictured = cohort[cohort["slide"].isin(shards.slides.loc[shards.slides["tiles"] > 0, "slide"])]
     pictured = pictured[pictured["sample"].isin(about.index)].drop_duplicates("slide")
     compared = _training_samples(about, held_out, pictured, 0 if split == "train" else train_donors, seed)
-    truth = None if inputs.truth is None else _read_truth(inputs, model, shards, held_out.union(compared))
+    truth = None if inputs.truth is None else read_truth(inputs, model, shards, held_out.union(compared))
     for name in PRODUCTS:  # of other settings: no longer true
         (out / name).unlink(missing_ok=True)
 
@@ -218,7 +218,7 @@ def _check_null(null: RNAGAN, model: RNAGAN, path: Path | None) -> None:
         raise ValueError(f"{path} paints tiles of another kind or other tissues than the model; train it alike.")
 
 
-def _check_fit(model: RNAGAN, shards: ShardSet) -> None:
+def check_fit(model: RNAGAN, shards: ShardSet) -> None:
     """Refuse real tiles of another size or resolution than the painted ones."""
     resolution, real_mpp = model.config.resolution, shards.mpp_at(model.config.resolution)
     other_mpp = model.mpp and real_mpp and abs(real_mpp / model.mpp - 1) > MPP_TOLERANCE
@@ -229,7 +229,7 @@ def _check_fit(model: RNAGAN, shards: ShardSet) -> None:
         )
 
 
-def _read_truth(inputs: EvaluationInputs, model: RNAGAN, shards: ShardSet, samples: pd.Index) -> pd.DataFrame:
+def read_truth(inputs: EvaluationInputs, model: RNAGAN, shards: ShardSet, samples: pd.Index) -> pd.DataFrame:
     """The truth table by sample, checked before anything is painted."""
     assert inputs.truth is not None
     if model.mpp is None or shards.mpp is None:

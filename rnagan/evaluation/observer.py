@@ -75,6 +75,15 @@ class Observer:
         return Observed(whole, (even, odd), pd.Series(right, index, dtype=float), readings, shown)
 
 
+def measure_samples(tiles: Iterable[tuple[str, NDArray[np.uint8]]], mpp: float) -> pd.DataFrame:
+    """The measures of each sample's tiles (n, H, W, 3) uint8, their mean, by sample."""
+    samples, rows = [], []
+    for sample, own in tiles:
+        samples.append(sample)
+        rows.append({name: _mean(values) for name, values in measure(own, mpp).items()})
+    return _table(rows, pd.Index(samples, name="sample", dtype=object))
+
+
 def train_classifier(shards: ShardSet, train: pd.DataFrame, resolution: int, seed: int) -> TissueClassifier:
     """A tissue classifier of real training tiles; `train`: rows of the cohort table with slide and tissue."""
     per_slide = max(1, CLASSIFIER_TILES * train["tissue"].nunique() // len(train))

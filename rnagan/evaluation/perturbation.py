@@ -16,13 +16,13 @@ from rnagan.cohort.names import shard_name
 from rnagan.evaluation.curves import against_truth, mean_with_interval, slopes
 from rnagan.evaluation.figures import response_curves, tile_strip
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.expression.genes import gene_id
+from rnagan.evaluation.programmes import genes_of_model, read_programmes
 from rnagan.files import atomic_path, sha256_of_file, write_json
 from rnagan.latent.edits import fold_genes, leading_direction, move_genes
 from rnagan.latent.profiles import Profiles, choose_profiles, gene_columns
 from rnagan.pictures import synthetic_texts
 from rnagan.pretrained import RNAGAN
-from rnagan.tables import need_columns, read_table
+from rnagan.tables import column_names, need_columns, read_table
 from rnagan.vae import VAEModel
 
 ROWS_SHOWN = 4  # profiles of a strip, a tissue
@@ -173,33 +173,21 @@ def _of_table(request: Request, vae: VAEModel) -> tuple[Move, list[str]]:
     """A programme of a table: columns gene, loading and, where it holds several, programme."""
     path = request.programme
     assert path is not None
-    if not path.is_file():
-        raise FileNotFoundError(f"The table of programmes {path} does not exist.")
     if request.leading:
         raise ValueError("--leading is for --genes; a table of loadings has its direction.")
-    table = read_table(path)
-    need_columns(list(table), ("gene", "loading"), path)
-    name = request.name or path.stem
-    if "programme" in table:
-        there = sorted(set(table["programme"]))
-        if request.name is None and len(there) > 1:
-            raise ValueError(f"{path} holds several programmes ({', '.join(there)}); choose one with --name.")
-        name = request.name or there[0]
+    programmes = read_programmes(path)
+    there = sorted(programmes)
+    if request.name is None and len(there) > 1:
+        raise ValueError(f"{path} holds several programmes ({', '.join(there)}); choose one with --name.")
+    name, chosen = request.name or there[0], there[0]
+    if len(there) > 1 or "programme" in column_names(path):
         if name not in there:
             raise ValueError(f"{path} has no programme {name}; it has {', '.join(there)}.")
-        table = table[table["programme"] == name]
-    try:
-        loading = table["loading"].astype(float).to_numpy()
-    except ValueError as error:
-        raise ValueError(f"{path} holds a loading that is no number ({error}).") from None
-    place = {gene: column for column, gene in enumerate(vae.transform.genes)}
-    columns = np.array([place.get(gene_id(gene), -1) for gene in table["gene"]], np.intp)
-    known = columns >= 0
-    if not known.any():
-        raise ValueError(f"The model has none of the genes of {name} in {path}; are they the same kind of ids?")
-    missing = int((~known).sum())
-    notes = [f"Left out {missing:,} of {len(known):,} genes that the model doesn't have."] if missing else []
-    return Move(name, columns[known], loading[known], "fold"), notes
+        chosen = name
+    columns, loading = genes_of_model(programmes[chosen], name, vae, path)
+    missing, genes = len(programmes[chosen]) - len(columns), len(programmes[chosen])
+    notes = [f"Left out {missing:,} of {genes:,} genes that the model doesn't have."] if missing else []
+    return Move(name, columns, loading, "fold"), notes
 
 
 def _truth(request: Request, profiles: Profiles) -> pd.DataFrame | None:

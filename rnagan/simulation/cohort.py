@@ -12,7 +12,14 @@ from rnagan import progress, rng
 from rnagan.config import load_config, resolve
 from rnagan.files import atomic_path, read_json, write_json
 from rnagan.simulation.config import SimulationConfig
-from rnagan.simulation.expression import gene_names, programme_loadings, simulate_tpm, write_attributes, write_gct
+from rnagan.simulation.expression import (
+    gene_names,
+    programme_loadings,
+    simulate_tpm,
+    write_attributes,
+    write_gct,
+    write_subjects,
+)
 from rnagan.simulation.painting import SLIDE_MPP, Layout, Morphology, paint_slide
 from rnagan.simulation.programmes import draw_cohort
 from rnagan.simulation.slides import write_svs
@@ -42,6 +49,7 @@ def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> 
             bar.update()
     write_gct(out / "expression.gct.gz", simulate_tpm(config, truth), truth["sample"].tolist(), *gene_names(config))
     write_attributes(out / "sample_attributes.tsv", truth)
+    write_subjects(out / "subjects.tsv", config, truth)
     _write_csv(out / "slides.csv", pictured[["slide", "donor", "tissue", "site"]])
     _write_csv(out / "truth.csv", truth)
     _write_csv(out / "programmes.csv", programme_loadings(config, truth))

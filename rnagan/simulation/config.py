@@ -19,6 +19,9 @@ class SimulationConfig(Config):
     tile_um: float = setting(64.0, "width of such a tile, µm", low=8.0)
     seed: int = setting(0, "seed of everything", low=0)
     tissues: str = setting("cortex,lung", f"tissue kinds, of {', '.join(TISSUES)}")
+    confounded: bool = setting(
+        False, "ischaemic time moves a gene module and pales the matrix; else it has nothing to do with either"
+    )
 
     def check(self) -> None:
         if self.slide_donors > self.donors:

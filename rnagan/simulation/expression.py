@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from rnagan import rng
 from rnagan.files import atomic_path
 from rnagan.simulation.config import SimulationConfig
-from rnagan.simulation.programmes import PROGRAMMES
+from rnagan.simulation.programmes import ISCHAEMIA, PROGRAMMES, draw_subjects
 
 NUISANCES = 3  # factors such as ischaemic time: in the RNA, not in the image
 MODULE_SHARE = 0.08  # of all genes follow one programme or nuisance
 MARKER_SHARE = 0.06  # of all genes mark one tissue
 LOG_NOISE_SD = 0.25  # of each gene and sample, natural logarithm
+ISCHAEMIC_SHARE = 0.04  # of all genes follow ischaemic time, in a confounded cohort
+ISCHAEMIC_MINUTES = (720, 660)  # at ischaemia 0, and for one unit of it
 DEPTH = 2e7  # reads a sample
 
 
@@ -40,7 +42,8 @@ def programme_loadings(config: SimulationConfig, truth: pd.DataFrame) -> pd.Data
     """What one unit of each programme and nuisance adds to the natural logarithm of a gene's level: columns gene,
     programme, loading, one row a gene that a programme moves. The genes of `simulate_tpm` of the same `truth`."""
     loadings = _factors_and_loadings(config, truth, rng.generator(config.seed, "simulation/expression"))[1]
-    names = np.array([*PROGRAMMES, *(f"nuisance_{k + 1}" for k in range(NUISANCES))], dtype=object)
+    nuisances = [f"nuisance_{k + 1}" for k in range(NUISANCES)]
+    names = np.array([*PROGRAMMES, *nuisances, *([ISCHAEMIA] if config.confounded else [])], dtype=object)
     programme, gene = np.nonzero(loadings)
     ids = np.array(gene_names(config)[0], dtype=object)
     return pd.DataFrame({"gene": ids[gene], "programme": names[programme], "loading": loadings[programme, gene]})
@@ -57,6 +60,12 @@ def _factors_and_loadings(
     for row in loadings:
         module = random.choice(config.genes, max(4, round(MODULE_SHARE * config.genes)), replace=False)
         row[module] = random.normal(0, 0.6, len(module))
+    if config.confounded:  # drawn by itself, so that everything else is that of the same cohort without it
+        own = rng.generator(config.seed, "simulation/ischaemic genes")
+        module = own.choice(config.genes, max(4, round(ISCHAEMIC_SHARE * config.genes)), replace=False)
+        row = np.zeros(config.genes)
+        row[module] = own.normal(0, 0.6, len(module))
+        factors, loadings = np.column_stack([factors, truth[ISCHAEMIA]]), np.vstack([loadings, row])
     return factors, loadings
 
 
@@ -79,5 +88,16 @@ def write_gct(path: Path, tpm: NDArray[np.float32], samples: list[str], ids: lis
 def write_attributes(path: Path, truth: pd.DataFrame) -> None:
     """Write GTEx-like sample attributes: SAMPID, SMTS, SMTSD, SMCENTER."""
     table = truth[["sample", "tissue", "tissue", "site"]].set_axis(["SAMPID", "SMTS", "SMTSD", "SMCENTER"], axis=1)
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False)
+
+
+def write_subjects(path: Path, config: SimulationConfig, truth: pd.DataFrame) -> None:
+    """Write who the donors are: donor, age in years, sex, ischaemic_min (ischaemic time in minutes)."""
+    at_zero, per_unit = ISCHAEMIC_MINUTES
+    subjects = draw_subjects(config)
+    minutes = (at_zero + per_unit * subjects[ISCHAEMIA]).round().astype(int)
+    table = subjects[["age", "sex"]].assign(ischaemic_min=minutes)
+    table.insert(0, "donor", truth["donor"].unique())
     with atomic_path(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False)

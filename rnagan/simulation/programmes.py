@@ -8,6 +8,8 @@ from rnagan.simulation.config import SimulationConfig
 from rnagan.simulation.tissues import TISSUES
 
 PROGRAMMES = ("proliferation", "nuclear_size", "matrix", "air")  # each uniform in −1 … 1
+ISCHAEMIA = "ischaemia"  # column of a confounded cohort: a donor's ischaemic time, −1 … 1
+ISCHAEMIA_SHARE = -0.5  # of what one unit of `matrix` does to the matrix's colour, one unit of ischaemia does
 SITE_STAINS = (0.26, 0.54)  # blue over green optical density at the first and at the last site
 
 
@@ -15,7 +17,8 @@ def draw_cohort(config: SimulationConfig) -> pd.DataFrame:
     """One row a sample: sample, slide, donor, tissue, site, has_slide, programmes, nuclear radius, expected measures.
 
     The expected measures (nuclear_density, matrix_colour, air_fraction, site_stain) have the units of
-    `evaluation.morphology`. Air is NaN in a tissue without any.
+    `evaluation.morphology`. Air is NaN in a tissue without any. A confounded cohort has `ischaemia` too, which is part
+    of what makes its matrix's colour.
     """
     random = rng.generator(config.seed, "simulation/donors")
     donors = [f"SIM-{number:05d}" for number in range(config.donors)]
@@ -47,7 +50,27 @@ def draw_cohort(config: SimulationConfig) -> pd.DataFrame:
                 site_stain=stains[site],
             )
         )
+        if config.confounded:
+            ischaemia = draw_subjects(config)[ISCHAEMIA].to_numpy()
+            frames[-1]["matrix_colour"] += ISCHAEMIA_SHARE * tissue.matrix_colour[1] * ischaemia
+            frames[-1][ISCHAEMIA] = ischaemia
     return pd.concat(frames, ignore_index=True)
+
+
+def draw_subjects(config: SimulationConfig) -> pd.DataFrame:
+    """One row a donor, in the order of their names: age in years, sex (female, male), and ischaemia, uniform in −1 … 1.
+
+    Drawn beside everything else, so a cohort is what it was before donors had them. Age and sex have nothing to do
+    with RNA or tissue.
+    """
+    random = rng.generator(config.seed, "simulation/subjects")
+    return pd.DataFrame(
+        {
+            "age": random.integers(20, 80, config.donors),
+            "sex": np.where(random.random(config.donors) < 0.5, "female", "male"),
+            ISCHAEMIA: random.uniform(-1, 1, config.donors),
+        }
+    )
 
 
 def _follow(line: tuple[float, float], programme: pd.Series) -> pd.Series:

@@ -16,6 +16,7 @@ from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.files import read_json
 from rnagan.simulation.cohort import simulate_cohort
 from rnagan.simulation.config import SimulationConfig
+from rnagan.simulation.programmes import draw_cohort, draw_subjects
 from rnagan.slides.sources import find_sources
 from rnagan.slides.tiling import tile_slides
 
@@ -50,7 +51,7 @@ def test_a_cohort_of_cortex_and_lung_stays_what_it_was(tiny: Path) -> None:
 
 def test_two_processes_write_what_one_writes_and_another_seed_does_not(tiny: Path, tmp_path: Path) -> None:
     expected = digests(tiny)
-    assert len(expected) == 4 + 7 and sum(name.endswith(".svs") for name in expected) == 4
+    assert len(expected) == 4 + 8 and sum(name.endswith(".svs") for name in expected) == 4
     simulate_cohort(TINY, tmp_path / "two", processes=2)
     assert digests(tmp_path / "two") == expected
     simulate_cohort(TINY.replace(seed=1, slide_donors=10), tmp_path / "other", processes=1)
@@ -131,3 +132,32 @@ def test_measured_morphology_follows_the_truth_through_slide_and_tiles(
             weights = np.linalg.lstsq(standard, (own - own.mean()) / own.std(), rcond=None)[0]
             others = [weight for weight, factor in zip(weights, factors, strict=True) if factor != causes[name]]
             assert np.abs(others).max() < 0.15, (tissue, name, others)
+
+
+def test_a_confounded_cohort_differs_by_what_ischaemia_does_alone(tiny: Path, tmp_path: Path) -> None:
+    """Ischaemic time pales the matrix and moves genes of its own; everything else is the same cohort's."""
+    simulate_cohort(TINY.replace(confounded=True), tmp_path / "c", processes=1)
+    plain, told = (pd.read_csv(folder / "truth.csv", index_col="sample") for folder in (tiny, tmp_path / "c"))
+    ischaemia = told.pop("ischaemia")
+    assert np.ptp(ischaemia) > 0.5 and list(plain) == list(told)
+    moved = told["matrix_colour"] - plain["matrix_colour"]
+    for _, rows in moved.groupby(told["tissue"]):
+        assert np.corrcoef(rows, ischaemia[rows.index])[0, 1] == pytest.approx(-1)
+    assert plain.drop(columns="matrix_colour").equals(told.drop(columns="matrix_colour"))
+    subjects = [pd.read_csv(folder / "subjects.tsv", sep="\t") for folder in (tiny, tmp_path / "c")]
+    assert subjects[0].equals(subjects[1]) and list(subjects[0]) == ["donor", "age", "sex", "ischaemic_min"]
+    minutes = told["donor"].map(subjects[0].set_index("donor")["ischaemic_min"])
+    assert np.corrcoef(minutes, ischaemia)[0, 1] > 0.9999 and minutes.between(60, 1380).all()
+    loadings = [pd.read_csv(folder / "programmes.csv") for folder in (tiny, tmp_path / "c")]
+    own = loadings[1]["programme"] == "ischaemia"
+    assert own.sum() == 4 and loadings[1][~own].equals(loadings[0])
+
+
+def test_age_sex_and_ischaemic_time_have_nothing_to_do_with_the_programmes() -> None:
+    config = SimulationConfig(donors=2000, slide_donors=1, genes=50)
+    truth, subjects = draw_cohort(config).iloc[:2000], draw_subjects(config)
+    table = subjects.assign(sex=subjects["sex"] == "male", site=truth["site"].astype("category").cat.codes)
+    for name in ("proliferation", "nuclear_size", "matrix", "site"):
+        values = table["site"] if name == "site" else truth[name]
+        for column in ("age", "sex", "ischaemia"):
+            assert abs(np.corrcoef(table[column], values)[0, 1]) < 0.07, (name, column)  # 3 standard errors
