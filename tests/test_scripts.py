@@ -41,6 +41,8 @@ MISTAKES = {
         "nowhere",
     ),
     "tools/perturb.py": (["--model", "nowhere", "--profiles", "e.h5ad", "--genes", "A", "--out", "o"], "nowhere"),
+    "tools/sync_mlflow.py": (["nowhere"], "nowhere"),
+    "tools/compare_runs.py": (["nowhere", "elsewhere", "--out", "o"], "nowhere"),
     "tools/doctor.py": (["--shards", "nowhere"], "nowhere"),
     "tools/demo.py": (["--data", "nowhere"], "nowhere"),
 }

@@ -33,10 +33,12 @@ def write_report(
     charts = []
     for name, columns, x_label in (("rnagan", GAN_CURVES, "real tiles shown"), ("vae", VAE_CURVES, "profiles shown")):
         path = out / "curves" / f"{name}.png"
-        curves(path, metrics[name], columns, x_label)
+        curves(path, {name: metrics[name]}, columns, x_label)
         charts.append((path, f"Training of {name}."))
     made = {"stages": stages, "peak_memory_gb": peak_memory_gb, "mlflow": mlflow, "curves": embedded(charts)}
-    _write(out / "report.html", "report.html", title=title, lead=lead, **made, **what_was_found(evaluation, pictures))
+    write_from_template(
+        out / "report.html", "report.html", title=title, lead=lead, **made, **what_was_found(evaluation, pictures)
+    )
     write_json(
         out / "summary.json",
         {
@@ -60,7 +62,7 @@ def write_page(path: Path, evaluation: dict[str, Any], pictures: Path) -> None:
         f"{evaluation['tiles_per_profile']} painted tiles each."
     )
     found = what_was_found(evaluation, pictures)
-    _write(path, "faithfulness.html", title="Does the tissue follow the RNA?", lead=lead, **found)
+    write_from_template(path, "faithfulness.html", title="Does the tissue follow the RNA?", lead=lead, **found)
 
 
 def what_was_found(evaluation: dict[str, Any], pictures: Path) -> dict[str, Any]:
@@ -116,7 +118,8 @@ def retrieval_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["tissue"])
 
 
-def _write(path: Path, template: str, **values: Any) -> None:
+def write_from_template(path: Path, template: str, **values: Any) -> None:
+    """Write a page from a template of rnagan/evaluation/templates; names in it are escaped."""
     environment = jinja2.Environment(loader=jinja2.PackageLoader("rnagan.evaluation"), autoescape=True)
     write_text(path, environment.get_template(template).render(**values))
 
