@@ -7,6 +7,13 @@ import click
 from rnagan.cli import plain_errors
 
 
+def _pairs(_: click.Context, __: click.Parameter, told: tuple[str, ...]) -> list[tuple[str, Path]]:
+    for each in told:
+        if not all(each.partition("=")):
+            raise click.BadParameter(f"{each!r} is not NAME=FOLDER.")
+    return [(each.partition("=")[0], Path(each.partition("=")[2])) for each in told]
+
+
 @click.command(help=__doc__)
 @click.argument("runs", nargs=-1, required=True, type=Path)
 @click.option("--out", type=Path, required=True, help="Folder for compare.html, runs.csv, metrics.csv and pictures.")
@@ -16,15 +23,21 @@ from rnagan.cli import plain_errors
     "evaluations",
     multiple=True,
     metavar="NAME=FOLDER",
+    callback=_pairs,
     help="Results of the run of that name: --out of tools/evaluate_faithfulness.py, or any JSON with scores.",
 )
 @click.option("--x-axis", type=click.Choice(["images", "seconds"]), default="images", show_default=True)
 @plain_errors
-def main(runs: tuple[Path, ...], out: Path, names: tuple[str, ...], evaluations: tuple[str, ...], x_axis: str) -> None:
+def main(
+    runs: tuple[Path, ...],
+    out: Path,
+    names: tuple[str, ...],
+    evaluations: list[tuple[str, Path]],
+    x_axis: str,
+) -> None:
     from rnagan.comparison.compare import compare_runs
 
-    pairs = [told.partition("=")[::2] for told in evaluations]
-    for line in compare_runs(runs, out, names, [(name, Path(folder)) for name, folder in pairs], x_axis):
+    for line in compare_runs(runs, out, names, evaluations, x_axis):
         click.echo(line)
 
 

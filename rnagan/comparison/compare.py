@@ -166,7 +166,8 @@ def _summary(
     entries: Sequence[Entry], table: pd.DataFrame, metrics: Sequence[Line], scores: Sequence[Line]
 ) -> list[str]:
     """A short table: state, speed, and the first figures that have a better end (* the best)."""
-    told = [line for line in (*scores, *metrics) if any(cell.best for cell in line.cells)][:METRICS_TOLD]
+    told = [line for line in (*scores, *metrics) if any(cell.best for cell in line.cells)]
+    told = [line for line in told if not line.name.startswith("slope")][:METRICS_TOLD]
     rows = []
     for k, entry in enumerate(entries):
         pace = speed(entry.run)

@@ -29,8 +29,6 @@ _DIRECTIONS = (  # the first that a name matches
     (r"^validation_total$", Direction(LOW, (*_PROFILES, "beta"))),
     (r"^validation_reconstruction$", Direction(LOW, _PROFILES)),
     (r"_rmse$", Direction(LOW, _PROFILES)),
-    (r"^machine/images_per_second$|^images_per_second$", Direction(HIGH)),
-    (r"^machine/memory_gb$", Direction(LOW)),
     (r"^r, ", Direction(HIGH)),
     (r"^slope, ", Direction(ONE)),
     (r"^tissue called right", Direction(HIGH)),

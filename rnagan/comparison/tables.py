@@ -12,6 +12,7 @@ from rnagan.comparison.scores import Results, Score, scores_of
 from rnagan.training.run_folder import RunFolder
 
 CLOCK = ("images", "seconds")
+_DIGESTS = ("model_digest", "dataset_digest")  # tags that say again what the folder says
 ENDS = ("_low", "_high")  # of an interval: a metric NAME beside NAME_low and NAME_high
 
 
@@ -30,11 +31,16 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What a page shows of one run in a row: text, a line under it, and whether it is the best of its row."""
+    """What a page shows of one run in a row: text, and a line under it; each may be the best of its row.
+
+    `apart`: the interval of the best doesn't reach that of any other run.
+    """
 
     text: str
     note: str = ""
     best: bool = False
+    apart: bool = False
+    note_best: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +64,20 @@ def differ(table: pd.DataFrame) -> pd.Series:
 
 
 def metric_lines(entries: Sequence[Entry]) -> list[Line]:
-    """The last value of every metric, and the best of those that have a better end; the best run is marked."""
+    """The last value of every metric, and the best of those that have a better end; the best of both are marked."""
     lines = []
     for name in _in_order(_final(entry.run) for entry in entries):
         if name.endswith(ENDS):
             continue  # shown beside its metric
         last = [_final(entry.run).get(name) for entry in entries]
         peaks = [best_row(entry.run.rows, name) for entry in entries]
-        marked, unlike = _marked([None if row is None else row[name] for row in peaks], name, entries)
+        finals = [None if row is None else _score_of_row(row, name) for row in last]
+        marked, unlike = _marked(finals, name, entries)
+        top, _ = _marked([None if row is None else _score_of_row(row, name) for row in peaks], name, entries)
         cells = []
-        for k, (row, peak) in enumerate(zip(last, peaks, strict=True)):
+        for k, (score, peak) in enumerate(zip(finals, peaks, strict=True)):
             note = "" if peak is None else f"best {figure(peak[name])} at {peak['images']:,}"
-            cells.append(Cell(_of_row(row, name), note, k in marked) if row else Cell("–"))
+            cells.append(dataclasses.replace(_cell(score, k in marked, finals), note=note, note_best=k in top))
         lines.append(Line(name, tuple(cells), unlike))
     return lines
 
@@ -80,13 +88,8 @@ def score_lines(entries: Sequence[Entry]) -> list[Line]:
     lines = []
     for name in _in_order(scores):
         own = [each.get(name) for each in scores]
-        better = next((score.better for score in own if score), None)
-        marked, unlike = _marked([None if score is None else score.value for score in own], name, entries, better)
-        cells = [
-            Cell(_with_interval(score.value, score.low, score.high), best=k in marked) if score else Cell("–")
-            for k, score in enumerate(own)
-        ]
-        lines.append(Line(name, tuple(cells), unlike))
+        marked, unlike = _marked(own, name, entries)
+        lines.append(Line(name, tuple(_cell(score, k in marked, own) for k, score in enumerate(own)), unlike))
     return lines
 
 
@@ -135,7 +138,7 @@ def figure(value: float) -> str:
 
 def _told(run: RunFolder) -> dict[str, str]:
     told = {name: str(value) for name, value in run.settings.items()}
-    told |= {name: value for name, value in run.record.get("tags", {}).items() if name not in (*told, "model_digest")}
+    told |= {name: value for name, value in run.record.get("tags", {}).items() if name not in (*told, *_DIGESTS)}
     return told | {f"digest of {name}": digest[:12] for name, digest in sorted(run.made_from.items())}
 
 
@@ -144,26 +147,38 @@ def _final(run: RunFolder) -> dict[str, dict[str, Any]]:
     return {name: row for row in run.rows for name in row if name not in CLOCK}
 
 
-def _marked(
-    values: Sequence[float | None], name: str, entries: Sequence[Entry], better: str | None = None
-) -> tuple[set[int], tuple[str, ...]]:
-    """Which values are the best, unless the runs (those that have one) differ in what must be alike for that."""
-    known = direction(name)
-    there = [entry for entry, value in zip(entries, values, strict=True) if value is not None]
-    unlike = tuple(what for what in known.alike if len({_must_be_alike(entry.run, what) for entry in there}) > 1)
-    return (set() if unlike else best(values, better or known.better)), unlike
+def _marked(scores: Sequence[Score | None], name: str, entries: Sequence[Entry]) -> tuple[set[int], tuple[str, ...]]:
+    """Which scores are the best, unless the runs (those that have one) differ in what must be alike for that."""
+    there = [entry.run for entry, score in zip(entries, scores, strict=True) if score is not None]
+    unlike = tuple(what for what in direction(name).alike if len({_must_be_alike(run, what) for run in there}) > 1)
+    better = next((score.better for score in scores if score is not None), None)
+    values = [None if score is None else score.value for score in scores]
+    return (set() if unlike else best(values, better)), unlike
 
 
 def _must_be_alike(run: RunFolder, what: str) -> str:
     return str(run.settings.get(what, run.made_from.get(what)))
 
 
-def _of_row(row: Mapping[str, Any], name: str) -> str:
-    return _with_interval(row[name], *(row.get(f"{name}{end}") for end in ENDS))
+def _score_of_row(row: Mapping[str, Any], name: str) -> Score:
+    low, high = (row.get(f"{name}{end}") for end in ENDS)
+    return Score(name, row[name], low, high, direction(name).better)
 
 
-def _with_interval(value: float, low: float | None, high: float | None) -> str:
-    return figure(value) if low is None or high is None else f"{figure(value)} ({figure(low)} to {figure(high)})"
+def _cell(score: Score | None, is_best: bool, beside: Sequence[Score | None]) -> Cell:
+    if score is None:
+        return Cell("–")
+    others = [other for other in beside if other is not None and other is not score]
+    text = figure(score.value)
+    if score.low is not None and score.high is not None:
+        text += f" ({figure(score.low)} to {figure(score.high)})"
+    return Cell(text, best=is_best, apart=is_best and all(_apart(score, other) for other in others))
+
+
+def _apart(one: Score, other: Score) -> bool:
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return False
+    return one.low > other.high or one.high < other.low
 
 
 def _in_order(dictionaries: Iterable[Mapping[str, Any]]) -> list[str]:
