@@ -352,7 +352,7 @@ class GANTrainer:
             "resolution": str(self.config.resolution),
             "tissues": ", ".join(tissues),
             "processes": str(self.accelerator.num_processes),
-            "dataset_digest": self.made_from["shards"],
+            "dataset_digest": self.made_from.get("shards", ""),
         }
         self.log = RunLog(
             self.out,

@@ -3,6 +3,7 @@
 import contextlib
 import getpass
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -40,12 +41,14 @@ class MLflowRun:
             client = MlflowClient(tracking_uri=uri)
             home = _experiment(client, record["experiment"], _artifact_root(uri, folder))
             found = _known_run(client, home, known, record["key"])
-            if found is not None:
-                return cls(client, found), False
-            tags = {"run_key": record["key"], "folder": str(folder.resolve()), "mlflow.user": _user()}
-            tags |= {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
+            tags = {}
             if sweep := record["tags"].get("sweep"):
                 tags["mlflow.parentRunId"] = _sweep_run(client, home, sweep, 0.0 if alone else SETTLE_SECONDS)
+            if found is not None:
+                cls(client, found).tags(tags)
+                return cls(client, found), False
+            tags |= {"run_key": record["key"], "folder": str(folder.resolve()), "mlflow.user": _user()}
+            tags |= {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
             name, began = f"{folder.resolve().parent.name}/{folder.resolve().name}", round(1000 * record["began"])
             return cls(client, client.create_run(home, began, tags, name).info.run_id), True
 
@@ -64,7 +67,8 @@ class MLflowRun:
             self.client.set_terminated(self.run_id, status, None if seconds is None else round(1000 * seconds))
         if parent := self._parent():
             running = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
-            if not self.client.search_runs([self._run().info.experiment_id], running, max_results=1):
+            still = self.client.search_runs([self._run().info.experiment_id], running, max_results=1)
+            if not still and self.client.get_run(parent).info.status != "FINISHED":
                 self.client.set_terminated(parent, "FINISHED")
 
     def settings(self, settings: Mapping[str, Any]) -> int:
@@ -134,6 +138,11 @@ class MLflowRun:
 def tracking_uri(run: Path) -> str:
     """Where MLflow keeps a run: what MLFLOW_TRACKING_URI says, or the store beside it."""
     return os.environ.get("MLFLOW_TRACKING_URI", default_tracking_uri(run))
+
+
+def shown(uri: str) -> str:
+    """A tracking URI without the user and password that it may hold."""
+    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def default_tracking_uri(run: Path) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rnagan.training.mlflow_run import MLflowRun, tracking_uri
+from rnagan.training.mlflow_run import MLflowRun, shown, tracking_uri
 from rnagan.training.run_folder import EXPERIMENTS, RunFolder, write_record
 from rnagan.training.tracking import model_tags, new_record, points
 
@@ -32,7 +32,7 @@ def sync_mlflow(folder: Path) -> str:
         raise
     except Exception as error:
         raise ConnectionError(
-            f"MLflow at {tracking_uri(run.folder)} can't be brought up to date with {run.folder} "
+            f"MLflow at {shown(tracking_uri(run.folder))} can't be brought up to date with {run.folder} "
             f"({type(error).__name__}: {str(error)[:200]})."
         ) from None
     write_record(run.folder, record | {"mlflow_run": mlflow.run_id})

@@ -141,7 +141,7 @@ def write_record(run: Path, record: dict[str, Any]) -> None:
 
 def this_process() -> dict[str, Any]:
     """What tells later whether the process that trains is still there."""
-    return {"host": socket.gethostname(), "pid": os.getpid()}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "pid_since": psutil.Process().create_time()}
 
 
 def model_digest(folder: Path) -> str | None:
@@ -170,4 +170,9 @@ def _profiles_in_all(settings: dict[str, Any], model: dict[str, Any]) -> int | N
 
 def _is_dead(record: dict[str, Any]) -> bool:
     """Whether the process that trained is known to be no more; another host's isn't known."""
-    return record.get("host") == socket.gethostname() and not psutil.pid_exists(record.get("pid", -1))
+    if record.get("host") != socket.gethostname():
+        return False
+    try:
+        return abs(psutil.Process(record["pid"]).create_time() - record["pid_since"]) > 1  # another one since
+    except psutil.Error:
+        return True

@@ -113,6 +113,10 @@ def test_runs_of_a_sweep_are_children_of_one_run_also_when_they_start_together(m
     assert client.get_run(parents["r0"]).info.status == "FINISHED" and told(logs[2].folder).info.status == "FAILED"
     resumed = log_of(mlflow_runs / "r0", resumed_at=0)  # the sweep is in its record
     assert told(resumed.folder).data.tags["mlflow.parentRunId"] == parents["r0"]
+    assert client.get_run(parents["r0"]).info.status == "RUNNING"
+    resumed.close()
+    log_of(mlflow_runs / "r0", resumed_at=0, tags={"sweep": "beta"})
+    assert told(resumed.folder).data.tags["mlflow.parentRunId"] == parents["other"]
 
 
 def test_without_a_lock_the_oldest_of_two_sweep_runs_is_kept(mlflow_runs: Path) -> None:

@@ -1,6 +1,5 @@
 """What a run's folder says: of real runs, and of what is left of crashed ones."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,15 @@ import yaml
 
 from rnagan.config import GANConfig
 from rnagan.files import read_json, write_json
-from rnagan.training.run_folder import RunFolder, check_one_kind, find_runs, read_metrics, read_record, write_record
+from rnagan.training.run_folder import (
+    RunFolder,
+    check_one_kind,
+    find_runs,
+    read_metrics,
+    read_record,
+    this_process,
+    write_record,
+)
 
 
 @pytest.fixture
@@ -45,13 +52,16 @@ def test_a_run_that_was_broken_off(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run / "metrics.jsonl").write_text("".join(lines[:2]) + lines[2][: len(lines[2]) // 2])
-    record = read_record(run) | {"status": "RUNNING", "pid": os.getpid()}
+    record = read_record(run) | {"status": "RUNNING"} | this_process()
     write_json(run / "run.json", record)
     found = RunFolder.open(run)
     assert found.state == "32 of 96 images" and found.status == "RUNNING" and found.digest is None
     assert found.made_from == record["made_from"] and len(found.made_from["shards"]) == 64
-    write_json(run / "run.json", record | {"pid": 2**22 + 1})  # beyond what Linux numbers
-    assert RunFolder.open(run).status == "KILLED"
+    for gone in ({"pid": 2**22 + 1}, {"pid_since": 0.0}):  # beyond what Linux numbers; another process's number since
+        write_json(run / "run.json", record | gone)
+        assert RunFolder.open(run).status == "KILLED"
+    write_json(run / "run.json", record | {"host": "elsewhere", "pid": 2**22 + 1})
+    assert RunFolder.open(run).status == "RUNNING"  # for all that is known
     (run / "run.json").unlink()
     (run / "metrics.jsonl").unlink()
     assert (RunFolder.open(run).state, RunFolder.open(run).status) == ("0 of 96 images", "KILLED")
