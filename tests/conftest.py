@@ -1,5 +1,6 @@
 """A toy cohort on disk, a model trained on it for seconds, and silence from MLflow."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,25 @@ def no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _silence_mlflow(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An sqlite store of MLflow, whose migrations take seconds; copy it, never write into it."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def mlflow_runs(mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for runs, with an MLflow store of their own that knows of none."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "runs").mkdir()
+    shutil.copy(mlflow_store, tmp_path / "runs/mlflow.db")
+    return tmp_path / "runs"
 
 
 @pytest.fixture(autouse=True)

@@ -39,10 +39,10 @@ LAYERS = [
     ("generation", {"rnagan.latent", "rnagan.vae", "rnagan.painting", "rnagan.pretrained", "rnagan.generation"}),
     ("evaluation", {"rnagan.evaluation", "rnagan.classification"}),
     ("training", {"rnagan.training"}),
-    ("demonstration", {"rnagan.demo", "rnagan.doctor"}),
+    ("demonstration", {"rnagan.comparison", "rnagan.demo", "rnagan.doctor"}),
 ]
 ONE_PLACE = {
-    "mlflow": {"rnagan/training/tracking.py"},
+    "mlflow": {"rnagan/training/mlflow_run.py"},
     "webdataset": {"rnagan/data/loader.py"},
     "openslide": {"rnagan/slides/reader.py"},
     "tifffile": {"rnagan/simulation/slides.py", "rnagan/slides/native.py"},

@@ -58,6 +58,8 @@ MISTAKES = {
         ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--expression", "e", "--out", "o"],
         "nowhere",
     ),
+    "tools/sync_mlflow.py": (["nowhere"], "nowhere"),
+    "tools/compare_runs.py": (["nowhere", "elsewhere", "--out", "o"], "nowhere"),
     "tools/doctor.py": (["--shards", "nowhere"], "nowhere"),
     "tools/demo.py": (["--data", "nowhere"], "nowhere"),
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import config_options, plain_errors, read_config
+from rnagan.cli import config_options, plain_errors, read_config, run_tags
 from rnagan.config import GANConfig, preset_names
 
 STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; started again, it goes on
@@ -22,6 +22,7 @@ STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; start
 @click.option("--out", type=Path, required=True, help="Run folder; an interrupted run in it goes on.")
 @click.option("--preset", type=click.Choice(preset_names(GANConfig)), default="faithful", show_default=True)
 @click.option("--config", "config_file", type=Path, help="YAML with settings; flags win over it.")
+@click.option("--sweep", envvar="RNAGAN_SWEEP", help="Runs of one name are one sweep's in MLflow. [env: RNAGAN_SWEEP]")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and the size of the run, train nothing.")
 @config_options(GANConfig)
 @plain_errors
@@ -34,6 +35,7 @@ def main(
     out: Path,
     preset: str,
     config_file: Path | None,
+    sweep: str | None,
     dry_run: bool,
     settings: dict,
 ) -> None:
@@ -43,7 +45,9 @@ def main(
 
     if dry_run:
         click.echo("".join(f"{name}: {value}\n" for name, value in config.to_dict().items()), nl=False)
-    if not train_gan(config, GANInputs(shards, cohort, expression, vae, init_from), out, dry_run):
+    if not train_gan(
+        config, GANInputs(shards, cohort, expression, vae, init_from), out, dry_run, run_tags(preset, sweep)
+    ):
         sys.exit(STOPPED)
 
 

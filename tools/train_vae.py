@@ -2,7 +2,7 @@
 
 import click
 
-from rnagan.cli import config_options, plain_errors, read_config
+from rnagan.cli import config_options, plain_errors, read_config, run_tags
 from rnagan.config import VAEConfig, preset_names
 
 
@@ -17,6 +17,7 @@ from rnagan.config import VAEConfig, preset_names
 @click.option("--out", type=click.Path(), required=True, help="Folder of the run; the product is its folder model.")
 @click.option("--preset", type=click.Choice(preset_names(VAEConfig)), default="faithful", show_default=True)
 @click.option("--config", "config_file", type=click.Path(), help="YAML of settings: over the preset, under options.")
+@click.option("--sweep", envvar="RNAGAN_SWEEP", help="Runs of one name are one sweep's in MLflow. [env: RNAGAN_SWEEP]")
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings, profiles and steps, and stop.")
 @config_options(VAEConfig)
 @plain_errors
@@ -26,6 +27,7 @@ def main(
     out: str,
     preset: str,
     config_file: str | None,
+    sweep: str | None,
     dry_run: bool,
     settings: dict,
 ) -> None:
@@ -41,7 +43,7 @@ def main(
         for line in describe(config, inputs):
             click.echo(line)
     else:
-        train_vae(config, inputs, Path(out))
+        train_vae(config, inputs, Path(out), run_tags(preset, sweep))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from rnagan.demo.stages import run_stages
 from rnagan.evaluation.report import write_report
 from rnagan.files import read_json
 from rnagan.progress import say
-from rnagan.training.tracking import read_metrics
+from rnagan.training.run_folder import read_metrics
 
 LEADS = {
     "simulated": "Tissue painted from gene expression, on a simulated cohort whose truth is known. Every tile at the "

@@ -11,12 +11,13 @@ from rnagan.config import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.selection import make_order, select
 from rnagan.demo.stages import Stage, run_stages
-from rnagan.evaluation.mode_figures import LOSSES, losses, side_by_side, tiles_of_grid
+from rnagan.evaluation.figures import curves
+from rnagan.evaluation.mode_figures import LOSSES, side_by_side, tiles_of_grid
 from rnagan.files import write_json
 from rnagan.pictures import synthetic_texts
 from rnagan.training.gan_inputs import GANInputs
 from rnagan.training.latents import shown_samples
-from rnagan.training.tracking import read_metrics
+from rnagan.training.run_folder import read_metrics
 
 MODES = {"gan": "GAN", "rnagan": "RNA-GAN", "noise_only": "noise in ±{range:g}"}
 FIGURES = {"figure5.png": ("gan", "rnagan"), "figure4c.png": ("noise_only", "rnagan")}
@@ -55,12 +56,12 @@ def draw_modes(config: GANConfig, inputs: GANInputs, out: Path, epoch_length: in
         texts = synthetic_texts(f"{out}/{left}, {out}/{right}", "validation donors", config.seed, mpp)
         side_by_side(out / name, rows[left] | rows[right], titles, texts)
     metrics = {mode: read_metrics(out / mode) for mode in MODES}
-    losses(out / "losses.png", metrics)
-    curves = {
+    curves(out / "losses.png", metrics, LOSSES, "images")
+    lines = {
         mode: {name: [[row["images"], row[name]] for row in found if name in row] for name in LOSSES}
         for mode, found in metrics.items()
     }
-    write_json(out / "modes.json", {"images": shown, "epoch_length": epoch_length, "losses": curves})
+    write_json(out / "modes.json", {"images": shown, "epoch_length": epoch_length, "losses": lines})
 
 
 def _command(config: GANConfig, inputs: GANInputs, out: Path, script: Path, launch: Path | None, mode: str) -> str:

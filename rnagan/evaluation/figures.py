@@ -1,5 +1,6 @@
 """Pictures of an evaluation: real beside painted tiles, measured on expected, curves of a run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from rnagan.evaluation.spectrum import PERIODS, radial
 from rnagan.files import atomic_path
 from rnagan.pictures import grid, save_png
 
+# Okabe & Ito's colours, told apart with any colour vision; grey and black are kept for other uses.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+PANELS_ACROSS = 4
+FEW_POINTS = 12  # of a curve, which get dots: one alone makes no line
+_DASHES = ("-", "--", ":", "-.")
 LABELS = {
     "nuclear_density": "nuclear density, nuclei per mm²",
     "air_fraction": "air fraction",
@@ -146,17 +152,39 @@ def places_of_donors(path: Path, places: pd.DataFrame) -> None:
     save_figure(figure, path)
 
 
-def curves(path: Path, rows: list[dict[str, Any]], columns: dict[str, str], x_label: str) -> None:
-    """One panel for each of `columns` (metric → title) of a run's metrics, against the count of images."""
-    shown = {name: title for name, title in columns.items() if any(name in row for row in rows)}
-    figure, axes = plt.subplots(1, len(shown), figsize=(3.6 * len(shown), 2.6), squeeze=False)
-    for axis, (name, title) in zip(axes[0], shown.items(), strict=True):
-        points = [(row["images"], row[name]) for row in rows if name in row]
-        axis.plot(*zip(*points, strict=True), lw=1)
+def curves(
+    path: Path,
+    runs: Mapping[str, list[dict[str, Any]]],
+    panels: Mapping[str, str],
+    x_label: str,
+    x: str = "images",
+) -> None:
+    """One panel for each of `panels` (metric → title) that a run has, and in it a line for each run (its rows of
+    metrics, by its name) against `x`, images or seconds. A run has the same colour in all panels: `run_style`."""
+    shown = {
+        name: title for name, title in panels.items() if any(name in row for rows in runs.values() for row in rows)
+    }
+    across = min(len(shown), PANELS_ACROSS)
+    down = -(-len(shown) // across)
+    figure, axes = plt.subplots(down, across, figsize=(3.6 * across, 2.6 * down), squeeze=False)
+    for axis, (name, title) in zip(axes.flat, shown.items(), strict=False):
+        for k, (run, rows) in enumerate(runs.items()):
+            points = [(row[x], row[name]) for row in rows if name in row]
+            few = "." if len(points) < FEW_POINTS else ""
+            axis.plot(*zip(*points, strict=True), lw=1, marker=few, label=run, **run_style(k)) if points else None
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(x_label, fontsize=7)
         axis.tick_params(labelsize=7)
+        if len(runs) > 1:
+            axis.legend(fontsize=6)
+    for axis in axes.flat[len(shown) :]:
+        axis.axis("off")
     save_figure(figure, path)
+
+
+def run_style(k: int) -> dict[str, str]:
+    """Colour and dashes of the k-th run among several, alike in every figure."""
+    return {"color": COLOURS[k % len(COLOURS)], "linestyle": _DASHES[k // len(COLOURS) % len(_DASHES)]}
 
 
 def nearest_figure(

@@ -1,19 +1,12 @@
-"""Pictures of several runs beside one another while they train: tiles at the same counts of images, and losses."""
+"""Sample grids of several runs beside one another."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rnagan.files import atomic_path
 from rnagan.pictures import grid, save_png
 
 GAP = 2  # px between the tiles of a sample grid
@@ -51,20 +44,3 @@ def side_by_side(
         for column, picture in enumerate(pictures):
             canvas.paste(Image.fromarray(picture), (margin + column * (width_each + gap), top))
     save_png(path, np.asarray(canvas), texts)
-
-
-def losses(path: Path, runs: Mapping[str, list[dict[str, Any]]]) -> None:
-    """A PNG with a panel for each loss and a line for each run (metrics by its name), against the count of images."""
-    figure, axes = plt.subplots(1, len(LOSSES), figsize=(4.2 * len(LOSSES), 3))
-    for axis, (name, title) in zip(axes, LOSSES.items(), strict=True):
-        for run, rows in runs.items():
-            points = [(row["images"], row[name]) for row in rows if name in row]
-            axis.plot(*zip(*points, strict=True), lw=1, label=run) if points else None
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("images", fontsize=7)
-        axis.tick_params(labelsize=7)
-    axes[0].legend(fontsize=7)
-    figure.tight_layout()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)

@@ -33,7 +33,7 @@ def write_report(
     charts = []
     for name, columns, x_label in (("rnagan", GAN_CURVES, "real tiles shown"), ("vae", VAE_CURVES, "profiles shown")):
         path = out / "curves" / f"{name}.png"
-        curves(path, metrics[name], columns, x_label)
+        curves(path, {name: metrics[name]}, columns, x_label)
         charts.append((path, f"Training of {name}."))
     made = {"stages": stages, "peak_memory_gb": peak_memory_gb, "mlflow": mlflow, "curves": embedded(charts)}
     write_template(

@@ -15,11 +15,11 @@ def lines(result: dict[str, Any]) -> list[str]:
     if rows:
         against = "the truth" if "faithfulness" in result else "the donors' own real tiles"
         said += ["", f"Painted tiles against {against}, over donors within a tissue:"]
-        said += _aligned([_measure(row, result) for row in rows])
+        said += aligned([_measure(row, result) for row in rows])
     found = retrieval_rows(result)
     if found:
         said += ["", "Is the right donor found? Place among donors: 0 nearest, 0.5 chance, 1 farthest."]
-        said += _aligned([_retrieval(row) for row in found])
+        said += aligned([_retrieval(row) for row in found])
     return said
 
 
@@ -79,7 +79,8 @@ def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.2f}"
 
 
-def _aligned(rows: list[dict[str, str]]) -> list[str]:
+def aligned(rows: list[dict[str, str]]) -> list[str]:
+    """Rows of the same columns as lines, under their names."""
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     head = {name: name for name in rows[0]}
     return ["  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip() for row in (head, *rows)]

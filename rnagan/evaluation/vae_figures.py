@@ -16,10 +16,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from rnagan.evaluation.figures import COLOURS
 from rnagan.files import atomic_path
 
-# Okabe & Ito's colours, told apart with any colour vision; grey and black are kept for other uses.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 MARKERS = {"real": "o", "reconstructed": "x", "generated": "^", "shifted": "D"}
 MODELS = {"vae": "β-VAE", "pca": "PCA", "z_scores": "Z scores"}
 _LEAST_GAP = 0.045  # between numbers on a map, share of its side

@@ -3,11 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from rnagan.evaluation.report import embedded
+from rnagan.evaluation.report import embedded, write_template
 from rnagan.evaluation.vae_figures import MODELS
-from rnagan.files import write_text
 
 ERRORS = {
     "rmse_z": "RMSE, Z scores",
@@ -34,9 +31,6 @@ CAPTIONS = {
 
 def write_vae_report(out: Path, result: dict[str, Any]) -> None:
     """Write `out/report.html` from what `evaluate_vae` found and the pictures that it wrote to `out`."""
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("rnagan.evaluation"), autoescape=True)
     pictures = {name: embedded([(out / f"{name}.png", caption)]) for name, caption in CAPTIONS.items()}
-    page = environment.get_template("vae.html").render(
-        found=result, errors=ERRORS, models=MODELS | {"mean": "training mean"}, pictures=pictures
-    )
-    write_text(out / "report.html", page)
+    models = MODELS | {"mean": "training mean"}
+    write_template(out / "report.html", "vae.html", found=result, errors=ERRORS, models=models, pictures=pictures)

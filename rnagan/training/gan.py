@@ -1,7 +1,7 @@
 """The GAN / RNA-GAN trainer: set up, train, save, close. The maths of a step is in gan_step.py."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ from rnagan.training.gan_validation import GANValidation
 from rnagan.training.launch import end_together, resolve_precision
 from rnagan.training.pace import Pace
 from rnagan.training.resume import check_made_from, check_same_settings
+from rnagan.training.run_folder import read_metrics
 from rnagan.training.stopping import StopSignal
-from rnagan.training.tracking import RunLog, Unwritten, read_metrics
+from rnagan.training.tracking import RunLog, Unwritten
 
 MAY_CHANGE_ON_RESUME = {
     "images",
@@ -61,7 +62,7 @@ class GANTrainer:
     `made_from` names what the inputs are by their digests: a checkpoint goes on with the same inputs only.
     `profiles` is None in the modes without profiles. With `earlier`, a new run starts from that run's networks.
     `validation` is None where nothing is validated; `on_best` is called on the main process when a validation was the
-    best so far, after its checkpoint was written.
+    best so far, after its checkpoint was written. `tags`: what MLflow shall say of the run beside its own tags.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class GANTrainer:
         profiles: Profiles | None = None,
         earlier: EarlierRun | None = None,
         validation: GANValidation | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         self.config, self.accelerator = config, accelerator
         device = accelerator.device
@@ -136,7 +138,7 @@ class GANTrainer:
         self.on_best: Callable[[], None] = lambda: None
         if stored is not None:
             self._load_optimizers(stored)
-        self._open_record(None if stored is None else stored.state["mlflow_run"])
+        self._open_record(None if stored is None else stored.state["mlflow_run"], tags or {})
         self.pace = Pace(self.images, device)
 
     def train(self) -> bool:
@@ -207,7 +209,7 @@ class GANTrainer:
 
     def close(self, finished: bool, failed: bool = False) -> None:
         """End the record and the process group; after an error (`failed`) nobody waits for the others."""
-        self.log.close(finished)
+        self.log.close(finished, failed)
         end_together(self.accelerator, wait=not failed)
 
     def _one_step(self, batch: Batch) -> StepRecord:
@@ -341,8 +343,17 @@ class GANTrainer:
             else:
                 stored.load_optimizer(name, optimizer)
 
-    def _open_record(self, run_id: str | None) -> None:
+    def _open_record(self, run_id: str | None, tags: Mapping[str, str]) -> None:
         """The record of the run, cut back to where it goes on."""
+        tissues = sorted(self.selection.table.loc[self.order.counts > 0, "tissue"].unique())
+        own = {
+            "kind": "gan",
+            "mode": self.config.mode,
+            "resolution": str(self.config.resolution),
+            "tissues": ", ".join(tissues),
+            "processes": str(self.accelerator.num_processes),
+            "dataset_digest": self.made_from.get("shards", ""),
+        }
         self.log = RunLog(
             self.out,
             self.config,
@@ -350,7 +361,9 @@ class GANTrainer:
             main=self.accelerator.is_main_process,
             run_id=run_id,
             resumed_at=None if self.saved_at < 0 else self.images,
-            tags={"mode": self.config.mode, "processes": str(self.accelerator.num_processes)},
+            total=self.config.images,
+            made_from=self.made_from,
+            tags=own | dict(tags),
         )
         if self.accelerator.is_main_process:
             cut_back(self.out, self.images)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -30,11 +30,18 @@ from rnagan.training.launch import start
 from rnagan.training.resume import check_made_from
 
 
-def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = False) -> bool:
+def train_gan(
+    config: GANConfig,
+    inputs: GANInputs,
+    out: Path,
+    dry_run: bool = False,
+    tags: Mapping[str, str] | None = None,
+) -> bool:
     """Train into the run folder `out` and write `out/model`; False if a signal stopped it before its end.
 
-    A finished run is left as it is, a broken one goes on. Raises `ValueError` or `FileNotFoundError` with one sentence
-    on inputs that don't fit together.
+    A finished run is left as it is, a broken one goes on. `tags`: what MLflow shall say of the run beside its own tags;
+    `sweep` makes it a child of that sweep's run. Raises `ValueError` or `FileNotFoundError` with one sentence on inputs
+    that don't fit together.
     """
     inputs.check(config)
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
@@ -72,7 +79,9 @@ def train_gan(config: GANConfig, inputs: GANInputs, out: Path, dry_run: bool = F
         validation = _make_validation(config, shards, cohort, selection, profiles, table, out, accelerator)
     if dry_run:
         return True
-    trainer = GANTrainer(config, accelerator, out, shards, selection, order, made_from, profiles, earlier, validation)
+    trainer = GANTrainer(
+        config, accelerator, out, shards, selection, order, made_from, profiles, earlier, validation, tags
+    )
 
     def write(folder: str) -> None:
         told = {

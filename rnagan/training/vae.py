@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,16 @@ _IMPUTER_SEES = 2048  # training profiles, the first in stored order, which is r
 class VAETrainer:
     """One run. `step` is the clock; the main process keeps the weights of the lowest validation loss beside it."""
 
-    def __init__(self, config: VAEConfig, accelerator: Accelerator, data: VAEData, run: Path) -> None:
+    def __init__(
+        self,
+        config: VAEConfig,
+        accelerator: Accelerator,
+        data: VAEData,
+        run: Path,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         self.config, self.accelerator, self.data, self.run = config, accelerator, data, run
+        self.tags = dict(tags or {})  # of MLflow, beside the run's own
         check_processes(config, accelerator)
         train = data.split("train")
         assert train is not None, "open_vae_data refuses data without training profiles"
@@ -127,8 +136,8 @@ class VAETrainer:
                 say(f"{len(constant):,} genes don't vary in the training split and say nothing: {constant[0]} …")
         self.accelerator.wait_for_everyone()
 
-    def close(self, finished: bool) -> None:
-        self.log.close(finished)
+    def close(self, finished: bool, failed: bool = False) -> None:
+        self.log.close(finished, failed)
         end_together(self.accelerator, wait=finished)
 
     def _set_up(self) -> None:
@@ -155,7 +164,16 @@ class VAETrainer:
             config,
             "rnagan-vae",
             main=accelerator.is_main_process,
-            tags={"processes": str(accelerator.num_processes)},
+            total=self.total_steps * config.batch_size,
+            made_from=self.data.made_from,
+            tags={
+                "kind": "vae",
+                "latent": str(config.latent),
+                "tissues": ", ".join(sorted(set(self.data.tissues(self.selection)))),
+                "processes": str(accelerator.num_processes),
+                "dataset_digest": self.data.made_from["expression"],
+            }
+            | self.tags,
             resumed_at=None if stored is None else self.images,
             run_id=None if stored is None else stored.state["mlflow_run"],
         )

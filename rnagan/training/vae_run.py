@@ -1,5 +1,6 @@
 """One VAE run from paths: open the profiles, train, and leave a model folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,11 +14,12 @@ from rnagan.training.vae import VAETrainer, check_same_run, total_steps
 from rnagan.training.vae_data import VAEInputs, open_vae_data
 
 
-def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path) -> bool:
+def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str, str] | None = None) -> bool:
     """Train a β-VAE; `run`/model is the product. False if a signal stopped it before its end.
 
     A finished run is left as it is, an interrupted one goes on from its last checkpoint; both refuse other settings or
-    inputs than they were started with.
+    inputs than they were started with. `tags`: what MLflow shall say of the run beside its own tags; `sweep` makes it a
+    child of that sweep's run.
     """
     data = open_vae_data(inputs, config.where)
     told = run / "model" / "model.json"
@@ -27,16 +29,17 @@ def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path) -> bool:
         return True
     if not torch.cuda.is_available():
         keep_freed_memory()
-    trainer = VAETrainer(config, start(config.precision, config.seed, config.threads), data, run)
-    finished = False
+    trainer = VAETrainer(config, start(config.precision, config.seed, config.threads), data, run, tags)
+    finished, failed = False, True
     try:
         finished = trainer.train()
         if finished:
             trainer.finish()
         else:
             say(f"Stopped at step {trainer.step:,} of {trainer.total_steps:,}; start again to go on.")
+        failed = False
     finally:
-        trainer.close(finished)
+        trainer.close(finished, failed)
     return finished
 
 

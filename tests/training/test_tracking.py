@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from rnagan.config import VAEConfig
-from rnagan.training.tracking import RunLog, default_tracking_uri, read_metrics
+from rnagan.training.mlflow_run import default_tracking_uri
+from rnagan.training.run_folder import read_metrics
+from rnagan.training.tracking import RunLog
 
 CONFIG = VAEConfig(latent=6)
 
@@ -24,11 +26,10 @@ def images(run: Path) -> list[int]:
     return [row["images"] for row in read_metrics(run)]
 
 
-def test_real_mlflow_mirrors_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_mlflow_mirrors_the_folder(mlflow_runs: Path) -> None:
     from mlflow import MlflowClient
 
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    run = tmp_path / "runs" / "first"
+    run = mlflow_runs / "first"
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # the warning of an unreachable server
         log = RunLog(run, CONFIG, "toy", main=True, tags={"mode": "gan"})
@@ -41,11 +42,10 @@ def test_real_mlflow_mirrors_the_folder(tmp_path: Path, monkeypatch: pytest.Monk
         resumed = RunLog(run, CONFIG, "toy", main=True, resumed_at=8, run_id=log.run_id)
         resumed.metrics(16, {"loss": 0.5})
         resumed.close()
-    assert (tmp_path / "runs/mlflow.db").is_file()
     client = MlflowClient(tracking_uri=default_tracking_uri(run))
     told = client.get_run(log.run_id)
-    assert resumed.run_id == log.run_id and told.info.status == "FINISHED" and told.info.run_name == "first"
-    assert told.data.params["latent"] == "6" and told.data.tags["mode"] == "gan"
+    assert resumed.run_id == log.run_id and told.info.status == "FINISHED" and told.info.run_name == "runs/first"
+    assert told.data.params["latent"] == "6" and told.data.tags["mode"] == "gan" and told.data.tags["resumed"] == "1"
     assert told.data.metrics["loss"] == 0.5
     assert client.get_experiment(told.info.experiment_id).name == "toy"
     assert [entry.path for entry in client.list_artifacts(log.run_id, "samples")] == ["samples/a.txt"]
@@ -68,12 +68,12 @@ def test_server_that_fails_later_is_left_alone(tmp_path: Path, monkeypatch: pyte
     class Failing:
         calls = 0
 
-        def log_batch(self, *_: object, **__: object) -> None:
+        def log(self, *_: object) -> None:
             self.calls += 1
             raise ConnectionError("gone")
 
     client = Failing()
-    monkeypatch.setattr(RunLog, "_start_mlflow", lambda self, *_: setattr(self, "_client", client))
+    monkeypatch.setattr(RunLog, "_start_mlflow", lambda self, *_: setattr(self, "_mlflow", client))
     log = RunLog(tmp_path, CONFIG, "toy", main=True)
     with pytest.warns(UserWarning, match=r"ConnectionError: gone"):
         log.metrics(8, {"loss": 1.0})

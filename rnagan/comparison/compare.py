@@ -1,0 +1,180 @@
+"""Several runs of one kind side by side: one page, two tables, and a few lines for a terminal."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rnagan.comparison import grids
+from rnagan.comparison.scores import results_of, results_of_run
+from rnagan.comparison.tables import (
+    Entry,
+    Line,
+    differ,
+    metric_lines,
+    metrics_table,
+    parameters,
+    runs_table,
+    score_lines,
+    speed,
+)
+from rnagan.evaluation.figures import COLOURS, curves
+from rnagan.evaluation.report import embedded, write_template
+from rnagan.evaluation.terminal import aligned
+from rnagan.files import atomic_path
+from rnagan.tables import first_few
+from rnagan.training.run_folder import KINDS, SEEN, RunFolder, check_one_kind, find_runs
+
+PAGE = "compare.html"
+METRICS_TOLD = 4  # on the terminal
+
+
+def compare_runs(
+    paths: Sequence[Path],
+    out: Path,
+    names: Sequence[str] = (),
+    evaluations: Sequence[tuple[str, Path]] = (),
+    x: str = "images",
+) -> list[str]:
+    """Write `out/compare.html`, `out/runs.csv`, `out/metrics.csv` and the page's pictures; returns a summary's lines.
+
+    `paths`: run folders, or folders of them; `names`: what to call them, else their folders' names. `evaluations`:
+    (run's name, folder of results); those in a run's own folder are taken in by themselves. `x`: images or seconds,
+    what the curves go along. Raises `ValueError` or `FileNotFoundError` with one sentence on what can't be compared.
+    """
+    runs = [RunFolder.open(path) for path in find_runs(paths)]
+    if len(runs) < 2:
+        raise ValueError(f"{runs[0].folder} is one run alone; name two or more, or a folder that holds them.")
+    check_one_kind(runs)
+    entries = _with_results(dict(zip(_names(runs, names), runs, strict=True)), evaluations)
+    notes = [*_foreign(entries), *_measured_otherwise(entries)]
+    for name, table in (("runs.csv", runs_table(entries)), ("metrics.csv", metrics_table(entries))):
+        with atomic_path(out / name) as temporary:
+            table.to_csv(temporary, index=False)
+    table = parameters(entries)
+    metrics, scores = metric_lines(entries), score_lines(entries)
+    kind, shown = runs[0].kind, _grids(entries, out)
+    write_template(
+        out / PAGE,
+        PAGE,
+        title=f"{len(entries)} runs of {KINDS[kind]}",
+        entries=entries,
+        colours=[COLOURS[k % len(COLOURS)] for k in range(len(entries))],
+        seen=SEEN[kind],
+        speeds=[speed(entry.run) for entry in entries],
+        differing=table[differ(table)],
+        alike=table[~differ(table)],
+        metrics=metrics,
+        scores=scores,
+        notes=notes,
+        charts=embedded(_curves(entries, metrics, out, x)),
+        grids=shown,
+    )
+    return [*_summary(entries, table, metrics, scores), *notes, *shown["notes"], "", f"Page: {out / PAGE}"]
+
+
+def _names(runs: Sequence[RunFolder], names: Sequence[str]) -> list[str]:
+    """Names given, or as many last parts of the folders' paths as tell them apart."""
+    if names and (len(names) != len(runs) or len(set(names)) != len(names)):
+        raise ValueError(f"{len(runs)} runs need as many names, each its own, not {len(names)} ({', '.join(names)}).")
+    parts = [run.folder.resolve().parts for run in runs]
+    found = list(names) or [own[-1] for own in parts]
+    depth = 2
+    while len(set(found)) < len(found):
+        alike = {name for name in found if found.count(name) > 1}
+        found = ["/".join(own[-depth:]) if name in alike else name for name, own in zip(found, parts, strict=True)]
+        depth += 1
+    return found
+
+
+def _with_results(runs: Mapping[str, RunFolder], evaluations: Sequence[tuple[str, Path]]) -> list[Entry]:
+    unknown = [name for name, _ in evaluations if name not in runs]
+    if unknown:
+        raise ValueError(f"No run here is called {unknown[0]!r}; an evaluation is of one of {', '.join(runs)}.")
+    found = {name: results_of_run(run.folder) for name, run in runs.items()}
+    for name, folder in evaluations:
+        found[name] += results_of(folder)
+    return [Entry(name, run, tuple(found[name])) for name, run in runs.items()]
+
+
+def _foreign(entries: Sequence[Entry]) -> list[str]:
+    """Notes on results of another state of a run; refuses those of another of these runs."""
+    owners = {digest: entry.name for entry in entries for digest in _digests(entry.run)}
+    notes = []
+    for entry in entries:
+        for results in entry.results:
+            if results.model is None or results.model in _digests(entry.run):
+                continue
+            if results.model in owners:
+                raise ValueError(f"{results.path} is of {owners[results.model]}, not of {entry.name}.")
+            notes.append(
+                f"{results.path} was measured on another model ({results.model[:12]}) than {entry.name} has now: "
+                "evaluate it again."
+            )
+    return notes
+
+
+def _digests(run: RunFolder) -> set[str]:
+    return {digest for digest in (run.digest, run.best_digest) if digest is not None}
+
+
+def _measured_otherwise(entries: Sequence[Entry]) -> list[str]:
+    how = {entry.name: "; ".join(results.how for results in entry.results if results.how) for entry in entries}
+    how = {name: told for name, told in how.items() if told}
+    told = ", ".join(f"{name}: {words}" for name, words in how.items())
+    return [f"The evaluations were not made alike ({told})."] if len(set(how.values())) > 1 else []
+
+
+def _curves(entries: Sequence[Entry], metrics: Sequence[Line], out: Path, x: str) -> list[tuple[Path, str]]:
+    """A picture for each group of metrics (the part of a name before /), with its caption."""
+    seen = SEEN[entries[0].run.kind]
+    groups: dict[str, dict[str, str]] = {}
+    for line in metrics:
+        group, slash, _ = line.name.partition("/")
+        groups.setdefault(group if slash else "losses", {})[line.name] = line.name
+    drawn = []
+    for group, panels in groups.items():
+        path = out / "curves" / f"{group.replace(os.sep, '_')}.png"
+        curves(path, {entry.name: entry.run.rows for entry in entries}, panels, seen if x == "images" else x, x)
+        drawn.append((path, f"{group.replace('_', ' ').capitalize()}, against {seen if x == 'images' else x}."))
+    return drawn
+
+
+def _grids(entries: Sequence[Entry], out: Path) -> dict[str, Any]:
+    """Pictures of sample grids, and what must be known of them."""
+    runs = {entry.name: entry.run for entry in entries if entry.run.sample_grids()}
+    if entries[0].run.kind != "gan" or len(runs) < 2:
+        return {"pictures": [], "notes": []}
+    missing = [entry.name for entry in entries if entry.name not in runs]
+    notes = [f"No sample grid: {', '.join(missing)}."] if missing else []
+    if why := grids.why_not_the_same(runs):
+        notes.append(f"The sample grids don't show the same profiles with the same noise: {'; '.join(why)} differ.")
+    counts = grids.nearest_counts({name: list(run.sample_grids()) for name, run in runs.items()})
+    going, end = out / "samples.png", out / "samples_last.png"
+    grids.draw_as_training_goes(going, runs, counts)
+    grids.draw_at(end, runs, counts[-1])
+    captions = [
+        (going, "Sample grids as training goes: a column a profile. Synthetic tiles."),
+        (end, f"Sample grids at {grids.count_title(counts[-1])}: a row a profile. Synthetic tiles."),
+    ]
+    return {"pictures": embedded(captions), "notes": notes}
+
+
+def _summary(
+    entries: Sequence[Entry], table: pd.DataFrame, metrics: Sequence[Line], scores: Sequence[Line]
+) -> list[str]:
+    """A short table: state, speed, and the first figures that have a better end (* the best)."""
+    told = [line for line in (*scores, *metrics) if any(cell.best for cell in line.cells)]
+    told = [line for line in told if not line.name.startswith("slope")][:METRICS_TOLD]
+    rows = []
+    for k, entry in enumerate(entries):
+        pace = speed(entry.run)
+        row = {"run": entry.name, "state": entry.run.state}
+        row |= {f"{SEEN[entry.run.kind]}/s": "–" if pace is None else f"{pace:g}"}
+        row |= {line.name: line.cells[k].text + (" *" if line.cells[k].best else "") for line in told}
+        rows.append(row)
+    own = table[differ(table)]
+    lines = [f"{name} ({', '.join(value or '–' for value in values)})" for name, values in own.iterrows()]
+    return [*aligned(rows), "", f"{len(table) - len(own)} parameters alike; different: {first_few(lines, 6) or 'none'}"]
