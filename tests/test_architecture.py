@@ -39,7 +39,7 @@ LAYERS = [
     ("generation", {"rnagan.latent", "rnagan.vae", "rnagan.painting", "rnagan.pretrained", "rnagan.generation"}),
     ("evaluation", {"rnagan.evaluation", "rnagan.classification"}),
     ("training", {"rnagan.training"}),
-    ("demonstration", {"rnagan.comparison", "rnagan.demo", "rnagan.doctor"}),
+    ("demonstration", {"rnagan.comparison", "rnagan.demo", "rnagan.doctor", "rnagan.reproduction"}),
 ]
 ONE_PLACE = {
     "mlflow": {"rnagan/training/mlflow_run.py"},

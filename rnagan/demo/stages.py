@@ -21,32 +21,39 @@ POLL_SECONDS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One step: its name, and the command line that does it from the top folder of the project."""
+    """One step: its name, and the command line that does it from the top folder of the project. `product`: what is
+    there once it is done, where `run_stages` may leave it out then."""
 
     name: str
     command: str
+    product: str = ""
 
 
 class StageFailed(ChildProcessError):  # noqa: N818
     """A command of a demonstration ended with an error, which it has told on the terminal."""
 
 
-def run_stages(stages: list[Stage], folder: Path) -> list[dict[str, Any]]:
+def run_stages(stages: list[Stage], folder: Path, made_from: str = "") -> list[dict[str, Any]]:
     """Run commands in order and return their records, also kept in `folder/stages.json`.
 
-    Every command is run: each finds out by itself, and at once, that it is up to date. The record keeps the seconds of
-    the run that did the work; those of an interrupted one add up.
+    Every command is run, and finds out by itself that it is up to date, but those whose product is there, of the same
+    command and `made_from` (a digest of what the stages read) and of stages before that were left out too. The record
+    keeps the seconds of the run that did the work; those of an interrupted one add up.
     """
     path = folder / "stages.json"
     known = {stage["name"]: stage for stage in read_json(path)} if path.is_file() else {}
     records: list[dict[str, Any]] = []
+    all_done = True
     for number, stage in enumerate(stages, start=1):
         old = known.get(stage.name, {})
-        same = old.get("command") == stage.command
-        say(f"\n[{number}/{len(stages)}] {stage.name}: {stage.command}")
+        same = old.get("command") == stage.command and old.get("made_from", "") == made_from
+        all_done = all_done and same and old["finished"] and bool(stage.product) and Path(stage.product).exists()
+        say(f"\n[{number}/{len(stages)}] {stage.name}: {'is done.' if all_done else stage.command}")
         begun = old if same else {"seconds": 0.0, "peak_memory_gb": 0.0, "finished": False}
-        record = begun | {"name": stage.name, "command": stage.command}
+        record = begun | {"name": stage.name, "command": stage.command, "made_from": made_from}
         records.append(record)
+        if all_done:
+            continue
         _run(stage, record, lambda: write_json(path, records))
     return records
 

@@ -25,7 +25,7 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 def score_lines(result: dict[str, Any]) -> list[str]:
     """Scores of what `compute_fid` returned, then their floor."""
-    said = _aligned([_score(score) for score in result["scores"]])
+    said = aligned([_score(score) for score in result["scores"]])
     floor = result["floor"]
     if floor is not None:
         said += [
