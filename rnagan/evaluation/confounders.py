@@ -179,6 +179,10 @@ def _agreement(
                 continue
             made, wanted = (table.loc[complete.index, name].to_numpy() for table in (x, y))
             told = beyond(made, wanted, z, seed, draws)
+            if told.partial == (0, 0, 0):
+                notes.append(
+                    f"{tissue}: {label(given)} makes up all of {LABELS[name]}, so nothing is left to agree in."
+                )
             along = told.along if told.r.low > 0 else Interval(np.nan, np.nan, np.nan)
             row = {"tissue": tissue, "measure": name, "given": given, "p": told.p, "donors": len(complete)}
             found.append(row | as_dict(r=told.r, partial=told.partial, along=along))

@@ -9,7 +9,6 @@ import pytest
 from rnagan.evaluation.confounder_page import long_form, scores, sentences
 from rnagan.evaluation.confounders import ALL, Tables, separate
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.evaluation.readout import read_out
 
 DONORS = 120
 
@@ -157,25 +156,6 @@ def test_scores_and_the_long_table_hold_every_figure(confounded: dict) -> None:
     assert set(next(iter(listed.values()))) == {"name", "value", "low", "high"} and len(listed) == len(
         scores(confounded)
     )
-
-
-def test_what_rna_tells_is_told_for_donors_that_were_left_out() -> None:
-    draw = np.random.default_rng(3)
-    c = draw.standard_normal((200, 6))
-    y, scored = c[:, 0] + draw.standard_normal(200), np.arange(200) % 2 == 0
-    told = read_out(c, y, scored)
-    assert (
-        told and told["donors"] == 100 and told["learnt_from"] == 200 and told["score_low"] < 0.5 < told["score_high"]
-    )
-    nothing = [read_out(draw.standard_normal((40, 20)), y[:40], scored[:40], seed, 199) for seed in range(10)]
-    assert np.mean([found["score_low"] <= 0 for found in nothing if found]) >= 0.9
-    labels = np.where(c[:, 1] > 0, "male", "female").astype(object)
-    found = read_out(c, labels, scored)
-    assert found and found["what"] == "balanced accuracy" and found["chance"] == 0.5 and found["score_low"] > 0.8
-    rare = np.where(np.arange(200) < 180, "a", "b").astype(object)  # calling everybody "a" is right in 90%
-    unknown = read_out(draw.standard_normal((200, 6)), rare, np.ones(200, bool))
-    assert unknown and unknown["score_low"] < 0.5 < 0.75 > unknown["score"]
-    assert read_out(c[:8], y[:8], scored[:8]) is None and read_out(c, np.full(200, "a", object), scored) is None
 
 
 def test_a_covariate_that_only_donors_without_real_tiles_vary_in_is_named() -> None:
