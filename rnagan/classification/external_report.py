@@ -65,7 +65,8 @@ def draw(out: Path, result: dict[str, Any], painted: Painted, model: RNAGAN, con
         result["classes"],
     )
     shown = ", then ".join(
-        f"{len(part)} rows of {tissue}" for tissue, part in zip(result["classes"], rows, strict=True)
+        f"{len(part)} {'row' if len(part) == 1 else 'rows'} of {tissue}"
+        for tissue, part in zip(result["classes"], rows, strict=True)
     )
     pictures = [
         (out / "painted.png", f"Painted from the external cohort's profiles: {shown} (article: figure 4D)."),
