@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -14,7 +13,7 @@ from rnagan import progress
 from rnagan.classification import scores
 from rnagan.classification.config import ClassifierConfig
 from rnagan.classification.cross_validation import first_weights
-from rnagan.classification.figures import confusion_figure
+from rnagan.classification.external_report import ARTICLE, SETS, about_run, draw, told
 from rnagan.classification.folds import hold_out
 from rnagan.classification.network import ResNetClassifier
 from rnagan.classification.painted import Painted, choose_external, paint_external
@@ -25,14 +24,8 @@ from rnagan.cohort.table import read_cohort
 from rnagan.cohort.where import matching_rows
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.external import told_tissues
-from rnagan.evaluation.report import embedded, write_template
 from rnagan.files import read_json, sha256_of, sha256_of_file, write_json
-from rnagan.pictures import grid, save_png, synthetic_texts
 from rnagan.pretrained import RNAGAN
-
-ARTICLE = {"accuracy": 0.805, "f1": 0.797, "auc": 0.805}  # brain cortex and lung of GSE120795
-SETS = {"real": "held-out real tiles", "painted": "tiles painted from the external cohort"}
-_GRID_ROWS, _GRID_COLUMNS = 5, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +45,8 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
     what to tell the user. The same request is up to date.
     """
     given = told_tissues(inputs.tissue_map)
+    if config.label != "tissue":
+        raise ValueError(f"An external cohort is known by its tissues: label must be tissue, not {config.label!r}.")
     model = RNAGAN.from_pretrained(inputs.model)
     if model.vae is None:
         raise ValueError(f"{inputs.model} was trained in mode {model.config.mode} and takes no profiles.")
@@ -79,7 +74,7 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
     )
     out = Path(out)
     if (out / "result.json").is_file() and (stored := read_json(out / "result.json")).get("asked") == asked:
-        return _told(stored, out)
+        return told(stored, out)
     if config.threads:
         torch.set_num_threads(config.threads)
     resolution = config.resolution or model.config.resolution
@@ -90,10 +85,10 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
     trained = _train(config, real["train"], classes)
     result = {"asked": asked, "classes": classes, "n": n, "article": ARTICLE, "sets": SETS}
     result |= _scores(config, trained, real["test"], painted, classes)
-    result |= _about(model, chosen, painted, trained, config)
-    _draw(out, result, painted, model, config)
+    result |= about_run(model, chosen, painted, trained, config)
+    draw(out, result, painted, model, config)
     write_json(out / "result.json", result)
-    return _told(result, out)
+    return told(result, out)
 
 
 def _train(config: ClassifierConfig, data: Labelled, classes: list[str]) -> Trained:
@@ -118,18 +113,18 @@ def _scores(
     found: dict[str, Any] = {}
     listed = []
     for name, (tiles, truth, people) in sets.items():
-        told = probabilities(trained.network, tiles, config)
-        found[name], of_set = _measured(truth, told, people, len(classes), config.seed), SETS[name]
+        outputs = probabilities(trained.network, tiles, config)
+        found[name], of_set = _measured(truth, outputs, people, len(classes), config.seed), SETS[name]
         for measure in (*scores.MEASURES, "auc"):
             listed.append({"name": f"{measure}, {of_set}"} | found[name][measure])
     return {"scores": listed, "found": found}
 
 
 def _measured(
-    labels: NDArray[np.int64], told: NDArray[np.float64], people: NDArray[np.str_], classes: int, seed: int
+    labels: NDArray[np.int64], outputs: NDArray[np.float64], people: NDArray[np.str_], classes: int, seed: int
 ) -> dict[str, Any]:
     names, unit = np.unique(people, return_inverse=True)
-    of_units = scores.confusions(labels, told.argmax(axis=1), unit, classes)
+    of_units = scores.confusions(labels, outputs.argmax(axis=1), unit, classes)
     # People are drawn among those of the same tissues, so that none is ever missing.
     tissues = np.unique(of_units.sum(axis=2) > 0, axis=0, return_inverse=True)[1]
     counts = scores.resamples(tissues, seed)
@@ -137,71 +132,6 @@ def _measured(
     for name, measure in scores.MEASURES.items():
         low, high = scores.interval(scores.overall(of_units, measure, counts))
         found[name] = {"value": float(scores.overall(of_units, measure)[0]), "low": low, "high": high}
-    drawn = np.array([scores.auc(labels, told, drawn[unit]) for drawn in counts[:500]])
+    drawn = np.array([scores.auc(labels, outputs, drawn[unit]) for drawn in counts[:500]])
     low, high = scores.interval(drawn)
-    return found | {"auc": {"value": scores.auc(labels, told), "low": low, "high": high}}
-
-
-def _about(
-    model: RNAGAN, chosen: dict[str, pd.DataFrame], painted: Painted, trained: Trained, config: ClassifierConfig
-) -> dict[str, Any]:
-    profiles = painted.about.drop_duplicates("profile")
-    trust = {
-        tissue: {
-            "profiles": len(own),
-            "external": sorted(own["external"].unique()),
-            "far": float(own["far"].mean()),
-            "missing_genes": float(own["missing"].mean()),
-            "distance": float(own["distance"].median()),
-        }
-        for tissue, own in (*profiles.groupby("tissue"), ("all", profiles))
-    }
-    return {
-        "profiles": trust,
-        "real": {
-            name: {"tiles": int(rows["tiles"].sum()), "donors": int(rows["donor"].nunique())}
-            for name, rows in chosen.items()
-        },
-        "training": {name: value for name, value in trained._asdict().items() if name != "network"},
-        "model": model.digest,
-        "settings": config.to_dict(),
-        "rnagan": rnagan.__version__,
-    }
-
-
-def _draw(out: Path, result: dict[str, Any], painted: Painted, model: RNAGAN, config: ClassifierConfig) -> None:
-    about = painted.about
-    columns = min(_GRID_COLUMNS, int(about["tissue"].value_counts().min()))
-    rows = []
-    for tissue in result["classes"]:
-        own = np.flatnonzero(about["tissue"] == tissue)
-        own = own[: columns * min(_GRID_ROWS, len(own) // columns)]
-        rows.append(painted.tiles[own].reshape(-1, columns, *painted.tiles.shape[1:]))
-    texts = synthetic_texts(model.digest, f"{about['profile'].nunique()} external profiles", config.seed, model.mpp)
-    save_png(out / "painted.png", grid(np.concatenate(rows)), texts)
-    confusion_figure(
-        out / "confusion.png",
-        {SETS[name]: np.array(found["confusion"]) for name, found in result["found"].items()},
-        result["classes"],
-    )
-    shown = ", then ".join(
-        f"{len(part)} rows of {tissue}" for tissue, part in zip(result["classes"], rows, strict=True)
-    )
-    pictures = [
-        (out / "painted.png", f"Painted from the external cohort's profiles: {shown} (article: figure 4D)."),
-        (out / "confusion.png", "Confusion matrices of both sets."),
-    ]
-    write_template(out / "report.html", "external.html", pictures=embedded(pictures), result=result)
-
-
-def _told(result: dict[str, Any], out: Path) -> list[str]:
-    trust = result["profiles"]["all"]
-    lines = [
-        f"{trust['profiles']:,} profiles, of which {trust['far']:.0%} are unlike the training profiles; "
-        f"{trust['missing_genes']:.0%} of the model's genes are missing."
-    ]
-    for name, found in result["found"].items():
-        parts = [f"{m} {found[m]['value']:.3f} ({found[m]['low']:.3f} to {found[m]['high']:.3f})" for m in ARTICLE]
-        lines.append(f"{SETS[name]}: {', '.join(parts)}")
-    paper = ", ".join(f"{name} {value:.3f}" for name, value in ARTICLE.items())
-    return [*lines, f"the article, brain cortex and lung of GSE120795: {paper}", f"{out / 'report.html'}"]
+    return found | {"auc": {"value": scores.auc(labels, outputs), "low": low, "high": high}}

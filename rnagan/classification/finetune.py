@@ -1,7 +1,6 @@
 """Does pretraining on painted tiles help to tell real ones apart? Starts compared in one cross-validation."""
 
 import dataclasses
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,19 @@ import torch
 import rnagan
 from rnagan import progress
 from rnagan.classification import scores
+from rnagan.classification.comparison import compare
 from rnagan.classification.config import ClassifierConfig
-from rnagan.classification.cross_validation import OutOfFold, cross_validate
+from rnagan.classification.cross_validation import cross_validate
 from rnagan.classification.figures import confusion_figure, fold_figure
-from rnagan.classification.folds import Rows, make_folds
-from rnagan.classification.network import SCRATCH, SIMCLR, Start, from_imagenet, from_scratch, from_simclr
-from rnagan.classification.paired import corrected_t_test, donor_permutation_test
-from rnagan.classification.tiles import Labelled, choose_slides, read_tiles
+from rnagan.classification.folds import make_folds
+from rnagan.classification.network import SIMCLR, Start, from_imagenet, from_scratch, from_simclr
+from rnagan.classification.tiles import choose_slides, read_tiles
 from rnagan.cohort.donors import refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.cohort.where import matching_rows
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.evaluation.report import embedded, write_template
 from rnagan.files import sha256_of, write_json
-
-ARTICLE = {  # figure S4: mean and SD over five folds
-    SCRATCH: {"accuracy": (0.7671, 0.0451), "f1": (0.7667, 0.0452)},
-    SIMCLR: {"accuracy": (0.8550, 0.0154), "f1": (0.8549, 0.0154)},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +61,16 @@ def finetune(config: ClassifierConfig, inputs: FinetuneInputs, out: Path, dry_ru
             found[start.name] = cross_validate(
                 data, folds, classes, start, config, made_from, Path(out) / "folds", bar.update
             )
-    result = _result(config, rows, data, folds, classes, starts, found)
+    result = compare(data, folds, classes, found, config.seed) | {
+        "classes": classes,
+        "tiles": rows.groupby("label")["tiles"].sum().to_dict(),
+        "donors": rows.groupby("label")["donor"].nunique().to_dict(),
+        "donors_by_split": rows.groupby("split")["donor"].nunique().to_dict(),
+        "weights": {start.name: start.digest for start in starts},
+        "settings": config.to_dict(),
+        "notes": _notes(config, rows, starts),
+        "rnagan": rnagan.__version__,
+    }
     confusion_figure(
         Path(out) / "confusion.png", {n: np.array(s["confusion"]) for n, s in result["starts"].items()}, classes
     )
@@ -94,72 +97,6 @@ def _starts(config: ClassifierConfig, inputs: FinetuneInputs, shards: ShardSet, 
     if inputs.imagenet is not None:
         starts.append(from_imagenet(inputs.imagenet))
     return starts
-
-
-def _result(
-    config: ClassifierConfig,
-    rows: pd.DataFrame,
-    data: Labelled,
-    folds: list[tuple[Rows, Rows]],
-    classes: list[str],
-    starts: list[Start],
-    found: dict[str, OutOfFold],
-) -> dict[str, Any]:
-    donors, unit = np.unique(data.donors, return_inverse=True)
-    fold_of = np.empty(len(donors), np.int64)
-    for number, (_, test) in enumerate(folds):
-        fold_of[unit[test]] = number
-    counts = scores.resamples(fold_of, config.seed)
-    right: dict[str, Any] = {}
-    told: dict[str, Any] = {}
-    drawn, listed = {}, []
-    for start in starts:
-        called = found[start.name].probabilities.argmax(axis=1)
-        right[start.name] = called == data.labels
-        of_donors = scores.confusions(data.labels, called, unit, len(classes))
-        told[start.name] = {"confusion": of_donors.sum(axis=0).tolist(), "training": found[start.name].records}
-        told[start.name]["confusion_by_fold"] = [
-            of_donors[fold_of == k].sum(axis=0).tolist() for k in range(len(folds))
-        ]
-        for name, measure in scores.MEASURES.items():
-            by_fold = [float(measure(np.array(matrix))) for matrix in told[start.name]["confusion_by_fold"]]
-            drawn[start.name, name] = scores.mean_over_folds(of_donors, fold_of, measure, counts)
-            low, high = scores.interval(drawn[start.name, name])
-            mean, sd = float(np.mean(by_fold)), float(np.std(by_fold, ddof=1))
-            told[start.name][name] = {"mean": mean, "sd": sd, "low": low, "high": high, "folds": by_fold}
-            listed.append({"name": f"{name}, {start.name}", "value": mean, "low": low, "high": high})
-    compared = []
-    ratio = float(np.mean([len(test) / len(train) for train, test in folds]))
-    for first, second in combinations([start.name for start in starts], 2):
-        permuted = donor_permutation_test(right[first], right[second], data.donors, config.seed)
-        for name in scores.MEASURES:
-            differences = np.subtract(told[second][name]["folds"], told[first][name]["folds"])
-            low, high = scores.interval(drawn[second, name] - drawn[first, name])
-            tested = corrected_t_test(differences, ratio)
-            compared.append(
-                {"measure": name, "first": first, "second": second, "low": low, "high": high}
-                | {"corrected_t_test": tested._asdict(), "difference": tested.difference}
-                | ({"donor_permutation": permuted._asdict()} if name == "accuracy" else {})
-            )
-            listed.append(
-                {"name": f"{name}, {second} less {first}", "value": tested.difference, "low": low, "high": high}
-            )
-    return {
-        "scores": listed,
-        "classes": classes,
-        "starts": told,
-        "comparisons": compared,
-        "article": ARTICLE,
-        "test_over_train": ratio,
-        "tiles": rows.groupby("label")["tiles"].sum().to_dict(),
-        "donors": rows.groupby("label")["donor"].nunique().to_dict(),
-        "donors_by_split": rows.groupby("split")["donor"].nunique().to_dict(),
-        "folds": [{"train": len(train), "test": len(test)} for train, test in folds],
-        "weights": {start.name: start.digest for start in starts},
-        "settings": config.to_dict(),
-        "notes": _notes(config, rows, starts),
-        "rnagan": rnagan.__version__,
-    }
 
 
 def _notes(config: ClassifierConfig, rows: pd.DataFrame, starts: list[Start]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from rnagan import progress
 from rnagan.data.index import ShardSet
-from rnagan.data.loader import Loading, tile_batches
+from rnagan.data.loader import Loading, batches
 from rnagan.data.order import TileOrder
 from rnagan.data.reader import TileReader
 from rnagan.training import checkpoint
@@ -92,10 +92,10 @@ class SimCLRTrainer:
         """Train to the last step; False if a signal stopped it before. Everything is saved either way."""
         shown = progress.bar(self.total_steps * self.config.batch_size, "img", "SimCLR", initial=self.images)
         shown.disable = shown.disable or not self.accelerator.is_main_process
-        batches = self._batches()
-        with contextlib.closing(batches), StopSignal(self.accelerator) as stop, shown as bar:  # type: ignore[type-var]
+        made = self._views()
+        with contextlib.closing(made), StopSignal(self.accelerator) as stop, shown as bar:
             while self.step < self.total_steps and not stop.is_set(self.step):
-                self.train_step(next(batches))
+                self.train_step(next(made))
                 bar.update(self.config.batch_size)
                 if self._passed(self.config.log_every) or self.step == self.total_steps:
                     bar.set_postfix(loss=f"{self._log_sums()['loss']:.3f}")
@@ -140,12 +140,12 @@ class SimCLRTrainer:
         self.log.close(finished)
         end_together(self.accelerator, wait=not failed)
 
-    def _batches(self) -> Iterator[Views]:
+    def _views(self) -> Generator[Views, None, None]:
         config, accelerator = self.config, self.accelerator
         reader = TileReader(self.shards, self.slides, self.order.counts, config.window_slides)
         resolution = config.resolution or self.shards.tile_px
         loading = Loading(workers=config.loader_workers, transform=TwoViews(config, resolution))
-        return tile_batches(  # type: ignore[return-value]  # what `transform` makes of batches
+        return batches(
             reader,
             self.order,
             self.images,

@@ -28,14 +28,21 @@ def small(seed: int = 0) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(4, 2))
 
 
-def test_a_resnet_learns_and_repeats_itself_bit_by_bit() -> None:
-    train, test = coloured(24, 0), coloured(12, 1)
+def test_it_learns() -> None:
+    train, test = coloured(40, 0), coloured(20, 1)
+    config = CONFIG.replace(epochs=20, lr=1e-2)
+    told = probabilities(train_classifier(small(), train, config, "a").network, test.tiles, config)
+    assert (told.argmax(axis=1) == test.labels).mean() >= 0.9
+    assert told.sum(axis=1) == pytest.approx(np.ones(20))
+
+
+def test_a_resnet_repeats_itself_bit_by_bit() -> None:
+    config, train = CONFIG.replace(epochs=1), coloured(8, 0)
     found = [
-        probabilities(train_classifier(ResNetClassifier(CONFIG, 2, 4), train, CONFIG, "a").network, test.tiles, CONFIG)
+        probabilities(train_classifier(ResNetClassifier(config, 2, 4), train, config, "a").network, train.tiles, config)
         for _ in range(2)
     ]
-    assert (found[0].argmax(axis=1) == test.labels).mean() >= 0.9
-    assert (found[0] == found[1]).all() and found[0].sum(axis=1) == pytest.approx(np.ones(12))
+    assert (found[0] == found[1]).all()
 
 
 def test_the_order_of_tiles_follows_purpose_and_seed() -> None:

@@ -1,5 +1,6 @@
 """SimCLR: views by image number, the loss against the paper's equation, exact resume, and what a run leaves."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ def test_views_follow_seed_and_image_number_alone() -> None:
     part = views(batch(12, tiles[2:4])).x
     assert (np.random.random(), torch.rand(1)) == expected  # a stranger's draws are left alone
     assert torch.equal(part, torch.cat([whole[2:4], whole[8:10]]))
+    assert torch.equal(pickle.loads(pickle.dumps(views))(batch(10, tiles)).x, whole)  # as a loader's process gets it
     assert not torch.equal(whole[:6], whole[6:])
     same = views(batch(0, tiles[:1].expand(2, -1, -1, -1))).x
     assert not torch.equal(same[0], same[1])
