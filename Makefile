@@ -20,8 +20,8 @@ demo: install
 demo-real: install
 	$(BIN)/python tools/demo.py --data $(DATA)
 
-test: install
-	$(BIN)/python -m pytest -m "not slow and not slurm"
+test: install  # a worker a core, of one thread: threads that wait for one another would spin
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not slurm"
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

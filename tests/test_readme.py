@@ -83,7 +83,7 @@ def run(words: list[str], cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_commands_and_python_of_the_readme_run(workplace: Path) -> None:
     ran = [command for command in commands() if not is_elsewhere(command)]
     assert len(ran) >= 10
