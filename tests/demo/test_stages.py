@@ -23,6 +23,12 @@ def log(folder: Path, name: str, extra: str = "true") -> Stage:
     return Stage(name, f"sh -c 'echo {name} >> {folder / 'log'}; {extra}'")
 
 
+def leaving(folder: Path, name: str) -> Stage:
+    """The same, of a stage that leaves a product, by which it can be told to be done."""
+    product = folder / f"{name}.product"
+    return Stage(name, log(folder, name, f"touch {product}").command, str(product))
+
+
 def ran(folder: Path) -> list[str]:
     """The names noted since the last call."""
     names = (folder / "log").read_text().split() if (folder / "log").exists() else []
@@ -142,3 +148,19 @@ def test_pipelines_name_scripts_and_options_that_exist(scale: str) -> None:
         known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
         own = [word for word in words[words.index(script) + 1 :] if word.startswith("--")]
         assert own and set(own) <= known, stage.name
+
+
+def test_what_left_its_product_is_left_out_until_something_before_it_changes(tmp_path: Path) -> None:
+    stages = [leaving(tmp_path, name) for name in ("a", "b", "c")]
+
+    def run_now(made_from: str = "these") -> list[str]:
+        records = run_stages(stages, tmp_path, made_from)
+        assert [record["name"] for record in records] == ["a", "b", "c"] and all(r["finished"] for r in records)
+        return ran(tmp_path)
+
+    assert run_now() == ["a", "b", "c"] and run_now() == []
+    (tmp_path / "b.product").unlink()
+    assert run_now() == ["b", "c"] and run_now() == []  # c may have read what b left
+    assert run_now("others") == ["a", "b", "c"]
+    stages[1] = Stage("b", f"{stages[1].command} ", stages[1].product)
+    assert run_now("others") == ["b", "c"]
