@@ -37,11 +37,13 @@ lint: install
 bench: install
 	$(BIN)/python benchmarks/gan_step.py
 	$(BIN)/python benchmarks/vae.py
+	$(BIN)/python benchmarks/fid.py --data $(DATA)
 	$(BIN)/python benchmarks/tiling.py --data $(DATA)
 	$(BIN)/python benchmarks/loader.py --data $(DATA)
 
-bench-environments: install  # of what tiling and loader are compared with; `bench` makes what is missing
+bench-environments: install  # of what ours is compared with; `bench` makes what is missing
 	$(BIN)/python benchmarks/gan_step.py --environments-only
+	$(BIN)/python benchmarks/fid.py --environments-only
 	$(BIN)/python benchmarks/tiling.py --environments-only
 	$(BIN)/python benchmarks/loader.py --environments-only
 

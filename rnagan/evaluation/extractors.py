@@ -70,7 +70,8 @@ class InceptionV3:
         self.weights = sha256_of_file(weights)
         official = self.weights.startswith(INCEPTION_SHA256_BEGINS)
         self.name = INCEPTION if official else f"{INCEPTION}_{self.weights[:8]}"
-        self.device, self.network = device, _inception(_state_dict(weights), weights).to(device)
+        network = _inception(_state_dict(weights), weights).to(device)
+        self.device, self.network = device, network.to(memory_format=torch.channels_last)  # on a CPU, twice as fast
         self.classifier: torch.nn.Linear = self.network.fc  # type: ignore[assignment]
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import rnagan
 from rnagan import progress
+from rnagan.cores import keep_freed_memory
 from rnagan.data.records import VERSION as SHARD_VERSION
 from rnagan.evaluation.feature_map import feature_map
 from rnagan.evaluation.feature_store import Features, cached_features
@@ -91,6 +92,8 @@ def compute_fid(
     `cache`: folder of the real tiles' features, for every later evaluation on the same tiles. Those of painted tiles
     are kept in `out/painted`. `map_tiles`: tiles of either kind in the picture, a UMAP of their features; 0 for none.
     """
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()  # an extractor's maps are large: a quarter of its time
     model = RNAGAN.from_pretrained(model_folder, device)
     held_out = HeldOut([model], inputs, split, 1_000_000)
     rows = held_out.rows

@@ -1,0 +1,34 @@
+"""Our extractor and tiles, as compute_fid uses them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rnagan.cores import keep_freed_memory
+from rnagan.data.index import open_dataset
+from rnagan.evaluation.extractors import INCEPTION, make_extractor
+from rnagan.evaluation.feature_store import Features, write_features
+from rnagan.evaluation.features import FeatureExtractor
+from rnagan.evaluation.processes import Processes
+from rnagan.evaluation.real_tiles import NumberedTiles
+
+
+def set_up(request: dict[str, Any], threads: int) -> FeatureExtractor:
+    torch.set_num_threads(threads)
+    keep_freed_memory()  # as compute_fid does
+    name = request["extractor"]
+    return make_extractor(name, request["weights"] if name == INCEPTION else None)
+
+
+def open_tiles(request: dict[str, Any]) -> NumberedTiles:
+    """All tiles, by number."""
+    shards = open_dataset(request["shards"])
+    counts = shards.slides["tiles"].to_numpy(np.int64)
+    return NumberedTiles(shards, shards.slides["slide"].tolist(), counts, shards.tile_px)
+
+
+def extract(request: dict[str, Any], extractor: FeatureExtractor, here: Processes, to: str) -> Features:
+    """Of the first `images` tiles."""
+    return write_features(Path(request["out"]) / to, open_tiles(request), request["images"], extractor, here, "Tiles")

@@ -1,0 +1,98 @@
+"""Our extraction, two evaluations in a row, memory; and what the extractor alone takes, its input at hand."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from memory import peak_gb, start_counting
+from ours import extract, open_tiles, set_up
+from serving import serve
+
+from rnagan.config import GANConfig
+from rnagan.evaluation.feature_store import BATCH, cached_features
+from rnagan.evaluation.processes import processes
+from rnagan.models.build import build_generator
+from rnagan.pretrained import RNAGAN
+
+_RUN: dict[str, Any] = {}
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    if not _RUN:
+        _RUN["extractor"] = set_up(request, len(os.sched_getaffinity(0)))
+    return {"extract": _extract, "bare": _bare, "evaluations": _evaluations, "memory": _memory}[request["do"]](request)
+
+
+def _extract(request: dict[str, Any]) -> dict[str, Any]:
+    began = time.perf_counter()
+    features = extract(request, _RUN["extractor"], processes(), "features.npy")
+    seconds = time.perf_counter() - began
+    if "keep" in request:
+        np.save(request["keep"], features[:BATCH])
+    return {"tiles": len(features), "seconds": seconds}
+
+
+def _bare(request: dict[str, Any]) -> dict[str, Any]:
+    """The network on one batch of floats of the size and range that it sees, over and over."""
+    if "x" not in _RUN:
+        tiles = torch.from_numpy(open_tiles(request)(range(BATCH))).permute(0, 3, 1, 2)
+        _RUN["x"], _RUN["forward"] = _prepare(_RUN["extractor"], tiles)
+    batches = request["images"] // BATCH
+    began = time.perf_counter()
+    with torch.no_grad():
+        for _ in range(batches):
+            _RUN["forward"](_RUN["x"])
+    return {"tiles": batches * BATCH, "seconds": time.perf_counter() - began}
+
+
+def _prepare(extractor: Any, tiles: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """Its input, and the network behind decoding, resizing and scaling."""
+    if extractor.name == "efficientnet_lite0":  # 256 px are a multiple of 32: nothing is resized
+        x = ((tiles.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
+        return x, lambda x: extractor.maps(x).mean((2, 3))
+    from torch_fidelity import feature_extractor_inceptionv3 as inception
+
+    # Its forward wants bytes, and resizes and scales them itself, so it is given bytes of its own size: what is left
+    # beside the network is a cast and a scaling.
+    side = inception.FeatureExtractorInceptionV3.INPUT_IMAGE_SIZE
+    resized = torch.nn.functional.interpolate(tiles.float(), size=(side, side), mode="bilinear", align_corners=False)
+    name = "interpolate_bilinear_2d_like_tensorflow1x"
+    _RUN["patch"] = mock.patch.object(inception, name, lambda x, **_: x)
+    _RUN["patch"].start()
+    return resized.round().to(torch.uint8), extractor.network
+
+
+def _evaluations(request: dict[str, Any]) -> dict[str, Any]:
+    """Features of as many real as painted tiles, for two models in turn; real ones are made for the first alone."""
+    extractor, count, out = _RUN["extractor"], request["images"], Path(request["out"])
+    seconds = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        config = GANConfig(mode="gan")
+        model = RNAGAN(config, build_generator(config, 0).eval(), None, ["lung"], "random", frozenset())
+
+        def paint(numbers: range, model: RNAGAN = model) -> np.ndarray:
+            return model.paint_numbered(None, ["slide"] * len(numbers), list(numbers), 0)
+
+        began = time.perf_counter()
+        for kind, folder, tiles in (("real", "cache", open_tiles(request)), ("painted", f"painted-{seed}", paint)):
+            told = {"tiles": kind, "extractor": extractor.name, "weights": extractor.weights}
+            cached_features(out / folder, told, tiles, count, extractor, processes(), kind)
+        seconds.append(time.perf_counter() - began)
+    return {"tiles": 3 * count, "seconds": sum(seconds), "first": seconds[0], "second": seconds[1]}
+
+
+def _memory(request: dict[str, Any]) -> dict[str, Any]:
+    """Peak of an extraction, above what was there when all had run once, less the features themselves."""
+    extract(request | {"images": request["warm_up_images"]}, _RUN["extractor"], processes(), "warm.npy")
+    start_counting()
+    features = extract(request, _RUN["extractor"], processes(), "features.npy")
+    return {"tiles": len(features), "mib": peak_gb() * 1e9 / 2**20 - features.nbytes / 2**20}
+
+
+if __name__ == "__main__":
+    serve(run)
