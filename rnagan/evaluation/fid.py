@@ -39,7 +39,7 @@ from rnagan.files import sha256_of, write_json
 from rnagan.pretrained import RNAGAN
 
 RESULT, PICTURE = "fid.json", "features.png"
-ALL = "all"
+ALL, NO_PROFILE = "all", "no profile"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +108,8 @@ def compute_fid(
         Tiles(painted, np.repeat(donor_of_row, plan.painted)), Tiles(real, np.repeat(donor_of_row, plan.real))
     )
     tissues = [np.repeat(tissue_of_row, counts) for counts in (plan.painted, plan.real)]
+    if model.vae is None:
+        tissues[0] = np.full(len(painted), NO_PROFILE)  # whose tissue nobody has asked for
     progress.say(f"{len(painted):,} painted and {len(real):,} real tiles: scores, with a jackknife over donors.")
     result: dict[str, Any] = {
         "scores": list(_scores(sides, tissues, extractor, seed)),
@@ -187,7 +189,7 @@ def _painted_features(
 
 
 def _scores(sides: Sides, tissues: list[NDArray], extractor: FeatureExtractor, seed: int) -> Iterator[dict[str, Any]]:
-    """Of all tiles, then of each tissue where there is more than one: name, value, where there are any low and high (a
+    """Of all tiles, then of each tissue where there is more than one and tiles are painted for it: name, value, where there are any low and high (a
     95% interval over donors) and sd (over subsets of the formula), part and counts."""
     names = np.unique(tissues[1])
     for part in [ALL, *(names if len(names) > 1 else [])]:

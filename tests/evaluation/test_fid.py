@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import runpy
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from rnagan.config import GANConfig
 from rnagan.evaluation import feature_store
 from rnagan.evaluation.fid import PICTURE, RESULT, compute_fid, make_plan, proportional
 from rnagan.evaluation.frechet import FeatureStatistics, frechet_distance
@@ -19,6 +21,7 @@ from rnagan.evaluation.held_out import HeldOut, TileInputs
 from rnagan.evaluation.processes import Processes
 from rnagan.pretrained import RNAGAN
 from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan_run import train_gan
 from tests.evaluation.pixels import Pixels
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +85,16 @@ def test_features_are_drawn_on_a_map(trained: Path, told: TileInputs, tmp_path: 
     score(trained, told, tmp_path / "out", tmp_path / "cache", map_tiles=20)
     with Image.open(tmp_path / "out" / PICTURE) as picture:
         assert picture.width > 800
+
+
+@pytest.mark.usefixtures("no_mlflow")
+def test_a_model_that_takes_no_profiles_has_no_score_of_a_tissue(
+    small: GANConfig, inputs: GANInputs, told: TileInputs, tmp_path: Path
+) -> None:
+    train_gan(small.replace(mode="gan", images=16), GANInputs(inputs.shards, inputs.cohort), tmp_path / "run")
+    without = dataclasses.replace(told, expression=None)
+    result = score(tmp_path / "run", without, tmp_path / "out", tmp_path / "cache")
+    assert {each["part"] for each in result["scores"]} == {"all"} and result["protocol"]["mode"] == "gan"
 
 
 def test_real_features_are_kept_until_what_decides_them_changes(
