@@ -189,8 +189,8 @@ def _painted_features(
 
 
 def _scores(sides: Sides, tissues: list[NDArray], extractor: FeatureExtractor, seed: int) -> Iterator[dict[str, Any]]:
-    """Of all tiles, then of each tissue where there is more than one and tiles are painted for it: name, value, where there are any low and high (a
-    95% interval over donors) and sd (over subsets of the formula), part and counts."""
+    """Of all tiles, then of each tissue where there is more than one and tiles are painted for it: name, value, where
+    there are any low and high (a 95% interval over donors) and sd (over subsets of the formula), part and counts."""
     names = np.unique(tissues[1])
     for part in [ALL, *(names if len(names) > 1 else [])]:
         chosen = [np.ones(len(own), bool) if part == ALL else own == part for own in tissues]
