@@ -35,7 +35,7 @@ MEMORY_IMAGES = {INCEPTION: 64, LITE0: 256}  # and four times as many
 MEMORY_TIMES = 4
 PEERS = ("torch_fidelity", "pytorch_fid")
 OURS, ALONE = "ours", ", no workers"
-DECIDE_SPEED = ("torch", "torchvision", "torch-fidelity", "pytorch-fid", "numpy", "pillow", "simplejpeg", "rnagan")
+DECIDE_SPEED = ("torch", "torchvision", "torch_fidelity", "pytorch-fid", "numpy", "pillow", "simplejpeg", "rnagan")
 
 
 @click.command(help=__doc__)
