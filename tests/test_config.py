@@ -22,7 +22,11 @@ from rnagan.simulation.config import SimulationConfig
 from rnagan.training.simclr_config import SimCLRConfig
 
 KINDS = [GANConfig, VAEConfig, TilingConfig, SimulationConfig, SimCLRConfig, ClassifierConfig]
-PRESETS = sorted((Path(rnagan.__file__).parent / "presets").glob("*.yaml"))
+PRESETS = sorted(
+    path
+    for path in (Path(rnagan.__file__).parent / "presets").glob("*.yaml")
+    if not path.name.startswith("reproduction.")  # of several classes: tests/reproduction/test_settings.py
+)
 FAMILIES = {"gan": GANConfig, "vae": VAEConfig, "simclr": SimCLRConfig, "classifier": ClassifierConfig}
 DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}
 

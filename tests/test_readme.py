@@ -32,6 +32,7 @@ TOY = {  # appended to a command, so these win over what the README says
     "tools/finetune_classifier.py": "--epochs 1 --folds 2 --per-class 8 --threads 1",
     "tools/evaluate_external.py": "--n 4 --epochs 1 --per-class 8 --validation-share 0.5 --threads 1",
     "tools/confounder_report.py": "--n 1 --draws 99",
+    "tools/reproduce.py": "--preset toy",
     "tools/perturb.py": "--n 1 --donors 2 --steps 3",
 }
 ELSEWHERE = {  # commands that another check runs

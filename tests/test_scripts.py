@@ -60,6 +60,10 @@ MISTAKES = {
     ),
     "tools/sync_mlflow.py": (["nowhere"], "nowhere"),
     "tools/compare_runs.py": (["nowhere", "elsewhere", "--out", "o"], "nowhere"),
+    "tools/reproduce.py": (
+        ["--shards", "s", "--cohort", "nowhere.csv", "--expression", "e", "--out", "o"],
+        "nowhere.csv",
+    ),
     "tools/doctor.py": (["--shards", "nowhere"], "nowhere"),
     "tools/demo.py": (["--data", "nowhere"], "nowhere"),
 }
