@@ -65,7 +65,7 @@ def write_report(out: Path, cohort: Cohort, settings: Settings, stages: list[dic
 
 def _profiles(out: Path) -> Iterator[Row]:
     told = read_json(out / "vae-evaluation" / "summary.json")
-    rmse, pca = (told["reconstruction"][name]["rmse"] for name in ("vae", "pca"))
+    rmse, pca = (told["reconstruction"][name]["rmse_z"] for name in ("vae", "pca"))
     yield Row("figure S3", "RMSE of held-out profiles, Z scores", "–", f"{rmse:.3f}", "", f"PCA: {pca:.3f}")
 
 
