@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rnagan import rng
 from rnagan.evaluation.embedding import FEWEST, umap_embedding
-from rnagan.files import atomic_path
+from rnagan.evaluation.figures import save_figure
 
 TITLES = ("painted", "real")
 
@@ -47,7 +47,4 @@ def feature_map(
         axis.set_yticks([])
     axes[0].legend(fontsize=8, markerscale=3, frameon=False)
     figure.suptitle(f"UMAP of {extractor} features; in grey, the tiles of the other panel", fontsize=9)
-    figure.tight_layout()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-    plt.close(figure)
+    save_figure(figure, path)

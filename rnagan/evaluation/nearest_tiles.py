@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from rnagan import progress, rng
 from rnagan.cohort.table import read_cohort
 from rnagan.data.selection import select
 from rnagan.evaluation.features import FeatureExtractor, offline_extractor
 from rnagan.evaluation.figures import nearest_figure
-from rnagan.evaluation.held_out import HeldOut, TileInputs, Tiles
+from rnagan.evaluation.held_out import HeldOut, TileInputs
 from rnagan.evaluation.neighbours import closeness, copy_test, find_copies, nearest, undone
-from rnagan.evaluation.real_tiles import tiles_of_slides
+from rnagan.evaluation.real_tiles import NumberedTiles, tiles_of_slides
 from rnagan.files import write_json
 from rnagan.pictures import synthetic_texts
 from rnagan.pretrained import RNAGAN
@@ -45,15 +47,15 @@ def nearest_tiles(
     used = held_out.shards.slides.set_index("slide")["tiles"].clip(upper=model.config.tiles_per_slide)
     rows = rows[rows["tissue"].isin(model.tissues)].assign(tiles=lambda table: table["slide"].map(used))
     seen = _fewer(rows, training_tiles, seed)
-    training, places = _features(held_out, seen, extractor)
+    training = _features(held_out, seen, extractor)
     painted = np.concatenate(list(held_out.painted(model, seed)))
-    names = [_name(held_out.rows, (row, k)) for row, n in enumerate(held_out.rows["tiles"]) for k in range(n)]
     real = np.concatenate(list(held_out.real()))
     found, of_real = (nearest(own, training, extractor, NEIGHBOURS) for own in (painted, real))
     test = copy_test(found.distances[:, 0], of_real.distances[:, 0])
-    donors = seen["donor"].to_numpy()[[row for row, _ in places]]
+    donors = np.repeat(seen["donor"].to_numpy(), seen["tiles"])
     close, close_real = (closeness(each, training, donors) for each in (found, of_real))
     copies = find_copies(close, close_real)
+    painted_names, training_names = _names(held_out.rows), _names(seen)
     result = {
         "model": model.digest,
         "extractor": extractor.name,
@@ -66,8 +68,8 @@ def nearest_tiles(
         "copy_below": copies.below,
         "copies": [
             {
-                "painted": names[k],
-                "training": _name(seen, places[found.rows[k, 0]]),
+                "painted": painted_names[k],
+                "training": training_names[found.rows[k, 0]],
                 "closeness": float(close[k]),
                 "p": float(copies.p[k]),
             }
@@ -78,9 +80,10 @@ def nearest_tiles(
     half = SHOWN // 2
     further = np.linspace(half, len(order) - 1, half).astype(int) if len(order) > SHOWN else range(half, len(order))
     shown = order[[*range(min(half, len(order))), *further]]
+    read = NumberedTiles(held_out.shards, seen["slide"].tolist(), seen["tiles"].to_numpy(), held_out.resolution)
     neighbours = [
         [
-            undone(_tile(held_out, seen, places[row])[None], int(g))[0]
+            undone(read(range(row, row + 1)), int(g))[0]
             for row, g in zip(found.rows[k], found.symmetries[k], strict=True)
         ]
         for k in shown
@@ -91,13 +94,12 @@ def nearest_tiles(
     return result
 
 
-def _name(rows: Any, place: tuple[int, int]) -> str:
-    """Tile `k` of a row's slide, or painted from its profile."""
-    row, k = place
-    return f"{rows['slide'].iloc[row]}/{k}"
+def _names(rows: pd.DataFrame) -> list[str]:
+    """SLIDE/NUMBER of the rows' tiles, or of those painted for them, in order."""
+    return [f"{slide}/{k}" for slide, tiles in zip(rows["slide"], rows["tiles"], strict=True) for k in range(tiles)]
 
 
-def _fewer(rows: Any, tiles: int, seed: int) -> Any:
+def _fewer(rows: pd.DataFrame, tiles: int, seed: int) -> pd.DataFrame:
     """About so many tiles, as many of each slide as can be; where there are more slides than that, some of them."""
     if len(rows) > tiles:
         rows = rows.iloc[np.sort(rng.generator(seed, "nearest/slides").permutation(len(rows))[:tiles])]
@@ -105,19 +107,11 @@ def _fewer(rows: Any, tiles: int, seed: int) -> Any:
     return rows.assign(tiles=rows["tiles"].clip(upper=each)).reset_index(drop=True)
 
 
-def _features(held_out: HeldOut, rows: Any, extractor: FeatureExtractor) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Features of the rows' tiles, and (row, number) of each."""
-    features, places = [], []
+def _features(held_out: HeldOut, rows: pd.DataFrame, extractor: FeatureExtractor) -> NDArray[np.float32]:
+    """Features of the rows' tiles, in order."""
+    features = []
     with progress.bar(int(rows["tiles"].sum()), "tile", "Training tiles") as bar:
-        for row, own in enumerate(tiles_of_slides(held_out.shards, rows, held_out.resolution)):
+        for own in tiles_of_slides(held_out.shards, rows, held_out.resolution):
             features.append(extractor(own))
-            places += [(row, k) for k in range(len(own))]
             bar.update(len(own))
-    return np.concatenate(features), places
-
-
-def _tile(held_out: HeldOut, rows: Any, place: tuple[int, int]) -> Tiles:
-    """One training tile, read again for the picture."""
-    row, k = place
-    (own,) = tiles_of_slides(held_out.shards, rows.iloc[[row]].assign(tiles=k + 1), held_out.resolution)
-    return own[k]
+    return np.concatenate(features)

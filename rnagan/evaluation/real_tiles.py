@@ -22,7 +22,7 @@ def tiles_of_slides(
         tiles = np.empty((count, *reader.shape), np.uint8)
         for k, tile in enumerate(tiles):
             read(row, k, tile)
-        yield tiles if shards.tile_px == resolution else np.stack([shrink(tile, resolution) for tile in tiles])
+        yield _at(tiles, resolution)
 
 
 class NumberedTiles:
@@ -43,7 +43,11 @@ class NumberedTiles:
         tiles = np.empty((len(numbers), *self._reader.shape), np.uint8)
         for tile, place in zip(tiles, self.places(numbers), strict=True):
             self._reader.decode(*place, tile)
-        return tiles if tiles.shape[1] == self._resolution else np.stack([shrink(t, self._resolution) for t in tiles])
+        return _at(tiles, self._resolution)
+
+
+def _at(tiles: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
+    return tiles if tiles.shape[1] == resolution else np.stack([shrink(tile, resolution) for tile in tiles])
 
 
 def shrink(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:

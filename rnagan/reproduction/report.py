@@ -11,7 +11,6 @@ from rnagan.reproduction.settings import Settings
 
 PAGE, TABLE = "report.html", "reproduction.json"
 FID = {"gan": 87.85, "rnagan": 83.89}  # article: Discussion; 60,000 tiles of lung
-EXTERNAL = {"accuracy": 0.805, "f1": 0.797, "auc": 0.805}  # article: Results, figure 4D
 PICTURES = (
     ("vae-evaluation/umap_pair.png", "Figure 2A: real profiles, reconstructed and generated ones, on a UMAP."),
     ("vae-evaluation/umap_shifted.png", "Figure 2B: profiles shifted from one tissue to another."),
@@ -48,7 +47,7 @@ def write_report(out: Path, cohort: Cohort, settings: Settings, stages: list[dic
     rows = [*_profiles(out), *_scores(out), *_followed(out), *_external(out), *_classifiers(out)]
     write_json(
         out / TABLE,
-        {"numbers": [row._asdict() for row in rows], "stages": stages, "settings": _plain(settings)},
+        {"numbers": [row._asdict() for row in rows], "stages": stages, "settings": settings.to_dict()},
     )
     pictures = [(out / name, caption) for name, caption in PICTURES]
     write_template(
@@ -102,9 +101,10 @@ def _external(out: Path) -> Iterator[Row]:
     path = out / "external" / "result.json"
     if not path.is_file():
         return
-    for score in read_json(path)["scores"]:
+    told = read_json(path)
+    for score in told["scores"]:
         measure = score["name"].partition(",")[0]
-        theirs = EXTERNAL.get(measure) if "painted" in score["name"] else None
+        theirs = told["article"].get(measure) if "painted" in score["name"] else None
         yield Row("figure 4D", score["name"], "–" if theirs is None else f"{theirs}", *_valued(score))
 
 
@@ -120,7 +120,3 @@ def _classifiers(out: Path) -> Iterator[Row]:
 def _valued(score: dict[str, Any]) -> tuple[str, str]:
     around = "" if score.get("low") is None else f"{score['low']:.3f} to {score['high']:.3f}"
     return f"{score['value']:.3f}", around
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    return {name: section.to_dict() for name, section in vars(settings).items()}

@@ -73,8 +73,4 @@ def _made_from(cohort: Cohort, settings: Settings) -> str:
     """Digest of all that the experiments read."""
     files = (cohort.cohort, cohort.expression, cohort.external, cohort.tissue_map, cohort.truth)
     read: list[Any] = [None if path is None else sha256_of_file(path) for path in files]
-    return sha256_of([open_dataset(cohort.shards).digest, *read, _plain(settings)])
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    return {name: section.to_dict() for name, section in vars(settings).items()}
+    return sha256_of([open_dataset(cohort.shards).digest, *read, settings.to_dict()])

@@ -50,6 +50,10 @@ class Settings:
                     raise ValueError(f"{name!r} is no section of a reproduction; sections are {', '.join(kinds)}.")
         return cls(**{name: _section(kind, [layer.get(name, {}) for layer in layers]) for name, kind in kinds.items()})
 
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """All values, by section."""
+        return {name: section.to_dict() for name, section in vars(self).items()}
+
     def save(self, folder: Path) -> None:
         """One resolved YAML a section, which the commands read."""
         for field in dataclasses.fields(self):
