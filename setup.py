@@ -19,7 +19,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["rnagan", "rnagan.*"]),
-    package_data={"rnagan": ["presets/*.yaml", "evaluation/templates/*.html", "py.typed"]},
+    package_data={"rnagan": ["config/presets/*.yaml", "reports/templates/*.html", "py.typed"]},
     install_requires=[
         "torch>=2.10",
         "torchvision>=0.25",

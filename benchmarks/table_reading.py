@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rnagan.files import atomic_path
+from rnagan.io.files import atomic_path
 
 ROOT = Path(__file__).parents[1]
 SAMPLES, GENES, ROUNDS = 1_000, 56_200, 3

@@ -6,12 +6,12 @@ __version__ = "0.1.0"
 __all__ = ["RNAGAN", "__version__"]
 
 if TYPE_CHECKING:
-    from rnagan.pretrained import RNAGAN
+    from rnagan.api import RNAGAN
 
 
 def __getattr__(name: str) -> Any:
     if name == "RNAGAN":  # imported on first use: torch takes seconds
-        from rnagan.pretrained import RNAGAN
+        from rnagan.api import RNAGAN
 
         return RNAGAN
     raise AttributeError(f"module 'rnagan' has no attribute '{name}'")

@@ -11,16 +11,16 @@ import pandas as pd
 import simplejpeg
 from numpy.typing import NDArray
 
-from rnagan import progress
-from rnagan.cohort.names import check_shard_name, slide_id
-from rnagan.data.records import INDEX, RECORD, TAR, write_digest
+from rnagan.api import RNAGAN
+from rnagan.cohort.slide_ids import check_shard_name, slide_id
+from rnagan.data.manifest import INDEX, RECORD, TAR, write_digest
 from rnagan.data.writer import ShardWriter
-from rnagan.expression.store import open_profiles
-from rnagan.files import read_json, sha256_of, sha256_of_file, write_json
-from rnagan.painting import check_truncation
-from rnagan.pictures import grid, save_png, synthetic_texts
-from rnagan.pretrained import RNAGAN
-from rnagan.tables import first_few
+from rnagan.expression.h5ad import open_profiles
+from rnagan.io.files import read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io.images import grid, save_png, synthetic_texts
+from rnagan.io.tables import first_few
+from rnagan.models.sampling import check_truncation
+from rnagan.runtime import progress
 
 TOLD = "generated.json"
 GRID_ROWS, GRID_COLUMNS = 32, 16

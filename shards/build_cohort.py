@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -2,7 +2,7 @@
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 @click.command()
@@ -36,7 +36,7 @@ def main(table, cohort, out, **options):
     """Join an expression table to the cohort. Run again with the same inputs, it does nothing."""
     from pathlib import Path
 
-    from rnagan.expression.build import build_expression
+    from rnagan.expression.build_h5ad import build_expression
 
     for name in ("genes", "gtf", "gene_map"):
         options[name] = Path(options[name]) if options[name] else None

@@ -2,7 +2,7 @@
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 @click.command(context_settings={"show_default": True})
@@ -15,7 +15,7 @@ def main(expression: str, out: str, per_shard: int, seed: int) -> None:
     """Write the profiles that are not in the folder yet. Run again with the same file, it does nothing."""
     from pathlib import Path
 
-    from rnagan.data.profile_build import build_profiles
+    from rnagan.data.build_profiles import build_profiles
 
     for line in build_profiles(Path(expression), Path(out), per_shard, seed):
         click.echo(line)

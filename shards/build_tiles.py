@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import config_options, plain_errors, worker_options
-from rnagan.config import TilingConfig, read_yaml, resolve
+from rnagan.commands.options import config_options, plain_errors, worker_options
+from rnagan.config.base import resolve
+from rnagan.config.tiling import TilingConfig
+from rnagan.io.files import read_yaml
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -84,11 +86,11 @@ def main(
         raise click.UsageError("Give either --slides or --tiles.")
     if table and (cohort or coordinates or dry_run):
         raise click.UsageError("--cohort, --coordinates and --dry-run are for --slides.")
-    from rnagan.slides.build import BuildOptions
+    from rnagan.slides.build_jobs import BuildOptions
 
     how = BuildOptions(workers, part, max_failures or None)
     if table:
-        from rnagan.slides.folder import pack_tiles
+        from rnagan.slides.premade_tiles import pack_tiles
 
         columns = {"path_column": path_column, "tissue_column": tissue_column, "donor_column": donor_column}
         summary = pack_tiles(table, out, config, how, mpp=config.mpp if "mpp" in said else None, **columns)
@@ -100,7 +102,7 @@ def main(
         for note in notes:
             click.echo(note)
         if dry_run:
-            from rnagan.slides.survey import as_text, survey
+            from rnagan.slides.dry_run import as_text, survey
 
             found = survey(sources, config, workers)
             click.echo(as_text(found))

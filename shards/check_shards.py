@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import config_options, plain_errors, worker_options
-from rnagan.config import GANConfig, resolve
+from rnagan.commands.options import config_options, plain_errors, worker_options
+from rnagan.config.base import resolve
+from rnagan.config.gan import GANConfig
 
 LISTED = 200
 
@@ -43,8 +44,8 @@ def main(context, folder, decode, repair, adopt, mpp, seed, mixing, cohort, sett
         return
     if not adopt and (mpp or seed):
         raise click.UsageError("--mpp and --seed are for --index (--seed for --mixing too).")
-    from rnagan.data.adopt import adopt_folder
-    from rnagan.data.check import check_folder
+    from rnagan.data.import_webdataset import adopt_folder
+    from rnagan.data.verify import check_folder
 
     refused = []
     if adopt:

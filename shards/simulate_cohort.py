@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import config_options, plain_errors, read_config
-from rnagan.simulation.config import SimulationConfig
+from rnagan.commands.options import config_options, plain_errors, read_config
+from rnagan.config.simulation import SimulationConfig
 
 
 @click.command(help=__doc__)

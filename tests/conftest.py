@@ -12,21 +12,22 @@ import simplejpeg
 import torch
 from accelerate.state import AcceleratorState
 
-from rnagan.cohort.donors import donor_digest
-from rnagan.config import GANConfig, VAEConfig
-from rnagan.data.records import write_digest
+from rnagan.cohort.leakage import donor_digest
+from rnagan.config.gan import GANConfig
+from rnagan.config.vae import VAEConfig
+from rnagan.data.manifest import write_digest
 from rnagan.data.writer import ShardWriter
+from rnagan.expression.h5ad import Expression, write_expression
 from rnagan.expression.imputation import GeneImputer
-from rnagan.expression.store import Expression, write_expression
 from rnagan.expression.transform import ExpressionTransform
-from rnagan.latent.space import LatentSpace, residuals
+from rnagan.models.latent_space import LatentSpace, residuals
+from rnagan.models.trained_vae import VAEModel, posterior, save_vae
 from rnagan.models.vae import BetaVAE
-from rnagan.training.gan_inputs import GANInputs
-from rnagan.training.gan_run import train_gan
-from rnagan.training.tracking import RunLog
-from rnagan.training.vae_data import VAEInputs
-from rnagan.training.vae_run import train_vae
-from rnagan.vae import VAEModel, posterior, save_vae
+from rnagan.tracking.run_log import RunLog
+from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.gan.train import train_gan
+from rnagan.training.vae.data import VAEInputs
+from rnagan.training.vae.train import train_vae
 
 SPLITS = ("train",) * 5 + ("validation",) * 2 + ("test",) * 5  # of the twelve donors
 TISSUES = ("cortex", "lung")

@@ -10,14 +10,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rnagan import RNAGAN
-from rnagan.config import GANConfig
+from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import TileReader
-from rnagan.expression.store import open_profiles
-from rnagan.files import read_json
+from rnagan.expression.h5ad import open_profiles
 from rnagan.generation import generate_tiles
-from rnagan.training.gan_inputs import GANInputs
-from rnagan.training.gan_run import train_gan
+from rnagan.io.files import read_json
+from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.gan.train import train_gan
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 TOOL = Path(__file__).parents[1] / "tools/generate_tiles.py"

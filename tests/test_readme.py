@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 import simplejpeg
 
-from rnagan.data.profile_build import build_profiles
-from rnagan.data.records import write_digest
+from rnagan.article.demos import SCALES, simulated
+from rnagan.data.build_profiles import build_profiles
+from rnagan.data.manifest import write_digest
 from rnagan.data.writer import ShardWriter
-from rnagan.demo.pipelines import SCALES, simulated
-from rnagan.expression.store import Expression, write_expression
+from rnagan.expression.h5ad import Expression, write_expression
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ TOY = {  # appended to a command, so these win over what the README says
     "tools/perturb.py": "--n 1 --donors 2 --steps 3",
 }
 ELSEWHERE = {  # commands that another check runs
-    "make demo": "tests/test_demo.py, at short scale",
+    "make demo": "tests/article/test_demo.py, at short scale",
     "make test": "this",
     "make lint": ".ci/run",
     "make test-slow": ".ci/run",

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import config_options, plain_errors, read_config
-from rnagan.config import GANConfig, preset_names
+from rnagan.commands.options import config_options, plain_errors, read_config
+from rnagan.config.base import preset_names
+from rnagan.config.gan import GANConfig
 
 
 @click.command(help=__doc__)
@@ -31,8 +32,8 @@ def main(
     settings: dict,
 ) -> None:
     config = read_config(GANConfig, config_file, settings, preset)
-    from rnagan.demo.modes import compare_modes
-    from rnagan.training.gan_inputs import GANInputs
+    from rnagan.article.modes import compare_modes
+    from rnagan.training.gan.inputs import GANInputs
 
     script = Path(__file__).resolve().parent / "train_rnagan.py"
     click.echo(compare_modes(config, GANInputs(shards, cohort, expression, vae), out, script, launch))

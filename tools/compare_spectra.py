@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
@@ -29,8 +29,8 @@ def main(
     n: int,
     seed: int,
 ) -> None:
-    from rnagan.evaluation.compare_spectra import compare_spectra
-    from rnagan.evaluation.held_out import TileInputs
+    from rnagan.evaluation.spectra import compare_spectra
+    from rnagan.evaluation.test_set import TileInputs
 
     result = compare_spectra(list(models), TileInputs(shards, cohort, expression), out, split, n, seed)
     for name, told in result["models"].items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
@@ -63,11 +63,11 @@ def main(
     map_tiles: int,
     cache: Path | None,
 ) -> None:
-    from rnagan.evaluation.extractors import make_extractor
+    from rnagan.evaluation.features import make_extractor
     from rnagan.evaluation.fid import RESULT, compute_fid
-    from rnagan.evaluation.held_out import TileInputs
-    from rnagan.evaluation.processes import processes
-    from rnagan.evaluation.terminal import score_lines
+    from rnagan.evaluation.test_set import TileInputs
+    from rnagan.reports.console import score_lines
+    from rnagan.runtime.distributed import processes
     from rnagan.training.launch import end_together, start
 
     accelerator = start("float32", seed)

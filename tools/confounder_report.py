@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 def words(_context, _parameter, value: str) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def main(
     seed: int,
 ) -> None:
     from rnagan.evaluation.confounder_report import Asked, confounder_report
-    from rnagan.evaluation.evaluate import EvaluationInputs
+    from rnagan.evaluation.faithfulness import EvaluationInputs
 
     inputs = EvaluationInputs(model, shards, cohort, expression, truth)
     asked = Asked(covariates, categories, programmes, split, n, seed, draws)

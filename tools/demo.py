@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
@@ -18,7 +18,7 @@ from rnagan.cli import plain_errors
 @click.option("--scale", type=click.Choice(["full", "short"]), default="full", show_default=True)
 @plain_errors
 def main(source: Path | None, out: Path | None, data: Path | None, scale: str) -> None:
-    from rnagan.demo.demo import run_demo
+    from rnagan.article.demos import run_demo
 
     name = "demo" if source is None else "demo-real"
     run_demo(out or Path("runs") / name, data or Path("shards/data") / name, source, scale)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import config_options, plain_errors, read_config
-from rnagan.config import GANConfig, preset_names
+from rnagan.commands.options import config_options, plain_errors, read_config
+from rnagan.config.base import preset_names
+from rnagan.config.gan import GANConfig
 
 SETTINGS = (
     "resolution",
@@ -46,8 +47,8 @@ def main(
 ) -> None:
     config = read_config(GANConfig, config_file, settings, preset)
     from rnagan.doctor.examine import Wanted, examine
-    from rnagan.doctor.report import is_ready, to_dict
-    from rnagan.files import write_json
+    from rnagan.doctor.findings import is_ready, to_dict
+    from rnagan.io.files import write_json
 
     fit_resolution = "resolution" not in settings and config_file is None
     sections = examine(Wanted(config, fit_resolution, launches, shards, cohort, timeout), click.echo)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 _VAE = click.option(
     "--vae", type=Path, required=True, help="Run of tools/train_vae.py, its model folder, or an RNA-GAN."

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from rnagan.classification.config import ClassifierConfig
-from rnagan.cli import config_options, plain_errors, read_config
-from rnagan.config import preset_names
+from rnagan.commands.options import config_options, plain_errors, read_config
+from rnagan.config.base import preset_names
+from rnagan.config.classifier import ClassifierConfig
 
 SHOWN = ("per_class", "where", "backbone", "epochs", "batch_size", "lr", "weight_decay", "flips", "validation_share")
 SHOWN += ("patience_epochs", "seed", "precision", "threads")
@@ -43,7 +43,7 @@ def main(
     settings: dict,
 ) -> None:
     config = read_config(ClassifierConfig, config_file, settings, preset)
-    from rnagan.classification.external import ExternalInputs, evaluate_external
+    from rnagan.classification.external_tiles import ExternalInputs, evaluate_external
 
     inputs = ExternalInputs(model, profiles, shards, cohort, tissue_map)
     for line in evaluate_external(config, inputs, out, n):

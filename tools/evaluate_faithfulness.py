@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
@@ -40,8 +40,8 @@ def main(
     train_donors: int,
     seed: int,
 ) -> None:
-    from rnagan.evaluation.evaluate import PAGE, EvaluationInputs, evaluate
-    from rnagan.evaluation.terminal import lines
+    from rnagan.evaluation.faithfulness import PAGE, EvaluationInputs, evaluate
+    from rnagan.reports.console import lines
 
     inputs = EvaluationInputs(model, shards, cohort, expression, truth, null)
     for line in lines(evaluate(inputs, out, split, n, seed, train_donors)):

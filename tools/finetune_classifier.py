@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from rnagan.classification.config import ClassifierConfig
-from rnagan.cli import config_options, plain_errors, read_config
-from rnagan.config import preset_names
+from rnagan.commands.options import config_options, plain_errors, read_config
+from rnagan.config.base import preset_names
+from rnagan.config.classifier import ClassifierConfig
 
 
 @click.command(help=__doc__)

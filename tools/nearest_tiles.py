@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
@@ -31,8 +31,8 @@ def main(
     training_tiles: int,
     seed: int,
 ) -> None:
-    from rnagan.evaluation.held_out import TileInputs
-    from rnagan.evaluation.nearest_tiles import nearest_tiles
+    from rnagan.evaluation.memorization import nearest_tiles
+    from rnagan.evaluation.test_set import TileInputs
 
     inputs = TileInputs(shards, cohort, expression)
     found = nearest_tiles(model, inputs, out, split, tiles, training_tiles, seed)

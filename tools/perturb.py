@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)

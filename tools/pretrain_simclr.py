@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import config_options, plain_errors, read_config
-from rnagan.config import preset_names
-from rnagan.training.simclr_config import SimCLRConfig
+from rnagan.commands.options import config_options, plain_errors, read_config
+from rnagan.config.base import preset_names
+from rnagan.config.simclr import SimCLRConfig
 
 STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; started again, it goes on
 
@@ -31,7 +31,7 @@ def main(
     settings: dict,
 ) -> None:
     config = read_config(SimCLRConfig, config_file, settings, preset)
-    from rnagan.training.simclr_run import pretrain_simclr
+    from rnagan.training.simclr.train import pretrain_simclr
 
     if dry_run:
         click.echo("".join(f"{name}: {value}\n" for name, value in config.to_dict().items()), nl=False)

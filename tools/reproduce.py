@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
@@ -36,9 +36,9 @@ def main(
     launch: Path | None,
     dry_run: bool,
 ) -> None:
-    from rnagan.reproduction.experiments import Cohort
-    from rnagan.reproduction.reproduce import cost_lines, reproduce
-    from rnagan.reproduction.settings import Settings
+    from rnagan.article.experiments import Cohort
+    from rnagan.article.reproduce import cost_lines, reproduce
+    from rnagan.config.reproduction import Settings
 
     settings = Settings.read(preset, config_file)
     on = Cohort(shards, cohort, expression, external, tissue_map, truth, launch)

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import plain_errors
+from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
 @click.argument("runs", nargs=-1, required=True, type=Path)
 @plain_errors
 def main(runs: tuple[Path, ...]) -> None:
-    from rnagan.training.mlflow_sync import sync_mlflow
-    from rnagan.training.run_folder import find_runs
+    from rnagan.tracking.run_folder import find_runs
+    from rnagan.tracking.sync import sync_mlflow
 
     for run in find_runs(runs):
         click.echo(sync_mlflow(run))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from rnagan.cli import config_options, plain_errors, read_config, run_tags
-from rnagan.config import GANConfig, preset_names
+from rnagan.commands.options import config_options, plain_errors, read_config, run_tags
+from rnagan.config.base import preset_names
+from rnagan.config.gan import GANConfig
 
 STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; started again, it goes on
 
@@ -40,8 +41,8 @@ def main(
     settings: dict,
 ) -> None:
     config = read_config(GANConfig, config_file, settings, preset)
-    from rnagan.training.gan_inputs import GANInputs
-    from rnagan.training.gan_run import train_gan
+    from rnagan.training.gan.inputs import GANInputs
+    from rnagan.training.gan.train import train_gan
 
     if dry_run:
         click.echo("".join(f"{name}: {value}\n" for name, value in config.to_dict().items()), nl=False)

@@ -2,8 +2,9 @@
 
 import click
 
-from rnagan.cli import config_options, plain_errors, read_config, run_tags
-from rnagan.config import VAEConfig, preset_names
+from rnagan.commands.options import config_options, plain_errors, read_config, run_tags
+from rnagan.config.base import preset_names
+from rnagan.config.vae import VAEConfig
 
 
 @click.command()
@@ -34,8 +35,8 @@ def main(
     """Train a β-VAE. Run again with the same settings, it goes on where it stopped."""
     from pathlib import Path
 
-    from rnagan.training.vae_data import VAEInputs
-    from rnagan.training.vae_run import describe, train_vae
+    from rnagan.training.vae.data import VAEInputs
+    from rnagan.training.vae.train import describe, train_vae
 
     config = read_config(VAEConfig, config_file, settings, preset)
     inputs = VAEInputs(expression, Path(cohort) if cohort else None)

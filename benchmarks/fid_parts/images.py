@@ -12,9 +12,9 @@ from shared import texture
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 
 from rnagan.data.index import open_dataset
+from rnagan.data.manifest import write_digest
 from rnagan.data.reader import TileReader
-from rnagan.data.records import write_digest
-from rnagan.files import atomic_path
+from rnagan.io.files import atomic_path
 
 SLIDES, ACROSS = 4, 16
 TILES_A_SLIDE = ACROSS**2

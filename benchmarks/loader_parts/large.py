@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from rnagan.data.index import open_dataset
+from rnagan.data.manifest import INDEX, TAR, make_digest
 from rnagan.data.reader import TileReader
-from rnagan.data.records import INDEX, TAR, make_digest
-from rnagan.files import atomic_path, write_json
+from rnagan.io.files import atomic_path, write_json
 
 from .tiles import TILES_A_SLIDE, Tiles, write_shard
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.contenders import Contender
 
-from rnagan.files import atomic_path, read_json, write_json
+from rnagan.io.files import atomic_path, read_json, write_json
 
 from .tiles import SAMPLE_EVERY, SLIDES, TILES_A_SLIDE, Tiles
 

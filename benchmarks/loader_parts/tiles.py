@@ -12,10 +12,10 @@ from PIL import Image
 from shared import texture
 
 from rnagan.data.index import open_dataset
+from rnagan.data.manifest import write_digest
 from rnagan.data.reader import TileReader
-from rnagan.data.records import write_digest
 from rnagan.data.writer import ShardWriter
-from rnagan.files import atomic_path
+from rnagan.io.files import atomic_path
 
 TILE_PX, MPP, QUALITY = 256, 0.5, 90
 SLIDES, TILES_A_SLIDE = 96, 208  # 19,968 tiles: whole batches of 64

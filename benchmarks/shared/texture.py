@@ -64,7 +64,7 @@ def _mosaic(width_px: int, height_px: int, pictures: list[NDArray], random: np.r
 
 
 def _simulated(seed: int) -> NDArray[np.uint8]:
-    from rnagan.simulation.painting import Layout, Morphology, paint_slide
+    from rnagan.simulation.rendering import Layout, Morphology, paint_slide
     from rnagan.simulation.tissues import TISSUES
 
     layout = Layout(tile=256, across=4, down=4)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from shared import texture
 
-from rnagan.files import atomic_path
-from rnagan.pictures import shrink
+from rnagan.io.files import atomic_path
+from rnagan.io.images import shrink
 
 TILE_PX = 256
 QUALITY = 70

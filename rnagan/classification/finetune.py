@@ -9,21 +9,20 @@ import pandas as pd
 import torch
 
 import rnagan
-from rnagan import progress
-from rnagan.classification import scores
-from rnagan.classification.comparison import compare
-from rnagan.classification.config import ClassifierConfig
-from rnagan.classification.cross_validation import cross_validate
-from rnagan.classification.figures import confusion_figure, fold_figure
-from rnagan.classification.folds import make_folds
-from rnagan.classification.network import SIMCLR, Start, from_imagenet, from_scratch, from_simclr
-from rnagan.classification.tiles import choose_slides, read_tiles
-from rnagan.cohort.donors import refuse_seen
+from rnagan.classification import accuracy
+from rnagan.classification.classifier import SIMCLR, Start, from_imagenet, from_scratch, from_simclr
+from rnagan.classification.cross_validation import cross_validate, make_folds
+from rnagan.classification.labelled_tiles import choose_slides, read_tiles
+from rnagan.classification.paired_comparison import compare
+from rnagan.cohort.filter import matching_rows
+from rnagan.cohort.leakage import refuse_seen
 from rnagan.cohort.table import read_cohort
-from rnagan.cohort.where import matching_rows
+from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import ShardSet, open_dataset
-from rnagan.evaluation.report import embedded, write_template
-from rnagan.files import sha256_of, write_json
+from rnagan.io.files import sha256_of, write_json
+from rnagan.reports.figures import confusion_figure, fold_figure
+from rnagan.reports.pages import embedded, write_template
+from rnagan.runtime import progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +74,7 @@ def finetune(config: ClassifierConfig, inputs: FinetuneInputs, out: Path, dry_ru
         Path(out) / "confusion.png", {n: np.array(s["confusion"]) for n, s in result["starts"].items()}, classes
     )
     fold_figure(
-        Path(out) / "folds.png", {n: {m: s[m]["folds"] for m in scores.MEASURES} for n, s in result["starts"].items()}
+        Path(out) / "folds.png", {n: {m: s[m]["folds"] for m in accuracy.MEASURES} for n, s in result["starts"].items()}
     )
     write_template(Path(out) / "report.html", "finetune.html", result=result, pictures=embedded(_pictures(Path(out))))
     write_json(Path(out) / "result.json", result)
@@ -126,7 +125,9 @@ def _describe(rows: pd.DataFrame, classes: list[str], starts: list[Start]) -> li
 def _told(result: dict[str, Any], out: Path) -> list[str]:
     lines = list(result["notes"])
     for name, found in result["starts"].items():
-        parts = [f"{measure} {found[measure]['mean']:.2%} ± {found[measure]['sd']:.2%}" for measure in scores.MEASURES]
+        parts = [
+            f"{measure} {found[measure]['mean']:.2%} ± {found[measure]['sd']:.2%}" for measure in accuracy.MEASURES
+        ]
         lines.append(f"{name}: {', '.join(parts)}")
     for row in result["comparisons"]:
         if row["measure"] == "accuracy":

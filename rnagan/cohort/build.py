@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from rnagan.cohort import gtex, tcga
 from rnagan.cohort.pairing import build_cohort
-from rnagan.cohort.sources import expression_samples, read_samples, read_slides, sample_columns
-from rnagan.cohort.subjects import add_subjects, read_subjects
+from rnagan.cohort.readers import gtex, tcga
+from rnagan.cohort.readers.subjects import add_subjects, read_subjects
+from rnagan.cohort.readers.user_tables import expression_samples, read_samples, read_slides, sample_columns
 from rnagan.cohort.table import COLUMNS, OPTIMISTIC, SPLIT_BY, SPLITS, describe, read_cohort
-from rnagan.files import write_text
-from rnagan.tables import first_few
+from rnagan.io.files import write_text
+from rnagan.io.tables import first_few
 
 SOURCES = ("auto", "gtex", "tcga", "table")
 _OWN = ("image_donor", "split_by", "place", "unpictured", "barcode")  # further columns with a meaning here

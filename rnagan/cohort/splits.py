@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rnagan import rng
 from rnagan.cohort.table import SPLITS
+from rnagan.runtime import rng
 
 
 def assign_splits(

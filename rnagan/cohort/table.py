@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rnagan.cohort.names import check_shard_name
-from rnagan.tables import first_few, need_columns, read_table
+from rnagan.cohort.slide_ids import check_shard_name
+from rnagan.io.tables import first_few, need_columns, read_table
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("sample", "donor", "tissue", "split", "slide", "site")

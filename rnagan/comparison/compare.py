@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from rnagan.comparison import grids
-from rnagan.comparison.scores import results_of, results_of_run
-from rnagan.comparison.tables import (
+from rnagan.comparison import sample_grids
+from rnagan.comparison.evaluation_scores import results_of, results_of_run
+from rnagan.comparison.run_tables import (
     Entry,
     Line,
     differ,
@@ -20,12 +20,12 @@ from rnagan.comparison.tables import (
     score_lines,
     speed,
 )
-from rnagan.evaluation.figures import COLOURS, curves
-from rnagan.evaluation.report import embedded, write_template
-from rnagan.evaluation.terminal import aligned
-from rnagan.files import atomic_path
-from rnagan.tables import first_few
-from rnagan.training.run_folder import KINDS, SEEN, RunFolder, check_one_kind, find_runs
+from rnagan.io.files import atomic_path
+from rnagan.io.tables import first_few
+from rnagan.reports.console import aligned
+from rnagan.reports.figures import COLOURS, curves
+from rnagan.reports.pages import embedded, write_template
+from rnagan.tracking.run_folder import KINDS, SEEN, RunFolder, check_one_kind, find_runs
 
 PAGE = "compare.html"
 METRICS_TOLD = 4  # on the terminal
@@ -149,15 +149,15 @@ def _grids(entries: Sequence[Entry], out: Path) -> dict[str, Any]:
         return {"pictures": [], "notes": []}
     missing = [entry.name for entry in entries if entry.name not in runs]
     notes = [f"No sample grid: {', '.join(missing)}."] if missing else []
-    if why := grids.why_not_the_same(runs):
+    if why := sample_grids.why_not_the_same(runs):
         notes.append(f"The sample grids don't show the same profiles with the same noise: {'; '.join(why)} differ.")
-    counts = grids.nearest_counts({name: list(run.sample_grids()) for name, run in runs.items()})
+    counts = sample_grids.nearest_counts({name: list(run.sample_grids()) for name, run in runs.items()})
     going, end = out / "samples.png", out / "samples_last.png"
-    grids.draw_as_training_goes(going, runs, counts)
-    grids.draw_at(end, runs, counts[-1])
+    sample_grids.draw_as_training_goes(going, runs, counts)
+    sample_grids.draw_at(end, runs, counts[-1])
     captions = [
         (going, "Sample grids as training goes: a column a profile. Synthetic tiles."),
-        (end, f"Sample grids at {grids.count_title(counts[-1])}: a row a profile. Synthetic tiles."),
+        (end, f"Sample grids at {sample_grids.count_title(counts[-1])}: a row a profile. Synthetic tiles."),
     ]
     return {"pictures": embedded(captions), "notes": notes}
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnagan import rng
+from rnagan.runtime import rng
 
 TRANSLATION = 0.125  # of the side; DiffAugment's value (Zhao et al. 2020)
 CUTOUT = 0.5  # of the side; likewise

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rnagan.files import scratch_prefix
+from rnagan.io.files import scratch_prefix
 
 TOUCH_SECONDS = 60  # how much older than its last use an entry may look
 _PAGE = 4096  # bytes; what a file takes on a disk is a multiple of it

@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rnagan.cohort.names import check_shard_name
-from rnagan.data.kinds import Kind, TileKind, kind_of
-from rnagan.data.records import FORMAT, INDEX, TAR, VERSION, read_parquet
+from rnagan.cohort.slide_ids import check_shard_name
+from rnagan.data.manifest import FORMAT, INDEX, TAR, VERSION, read_parquet
+from rnagan.data.shard_schema import Kind, TileKind, kind_of
 from rnagan.data.storage import Storage, open_storage
 
 MAX_IMAGE_BYTES = 1 << 26

@@ -7,21 +7,47 @@ import collections
 import dataclasses
 import functools
 import itertools
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+import torch
 import webdataset as wds
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from rnagan.cores import own_cores
-from rnagan.data.batch_memory import BatchMemory
-from rnagan.data.batches import Batch, Replaced
-from rnagan.data.order import Indices, Order
-from rnagan.data.reader import ShardReader, TileReader
+from rnagan.data.reader import Batch, Replaced, ShardReader, TileReader
+from rnagan.data.sampler import Indices, Order
 from rnagan.data.storage import Storage
-from rnagan.tables import first_few
+from rnagan.io.tables import first_few
+from rnagan.runtime.cores import own_cores
+
+
+class BatchMemory:
+    """Uninitialised tensors of one shape and dtype. `keep`: how much unused memory is kept at most, in tensors."""
+
+    def __init__(self, shape: tuple[int, ...], keep: int, dtype: npt.DTypeLike = np.uint8) -> None:
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self._free: collections.deque[npt.NDArray] = collections.deque(maxlen=keep)
+
+    def take(self) -> Tensor:
+        """A tensor whose memory comes back when it and all that shares it are gone."""
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(self.shape, self.dtype)
+        lent = memory.view()  # the tensor, and whatever is made of it, holds this view and not the array itself
+        weakref.finalize(lent, self._free.append, memory).atexit = False
+        return torch.from_numpy(lent)
+
+    def fresh(self, pin_memory: bool = False) -> Tensor:
+        """A tensor with memory of its own; of pinned memory torch itself keeps what was used."""
+        dtype = torch.from_numpy(np.empty(0, self.dtype)).dtype
+        return torch.empty(self.shape, dtype=dtype, pin_memory=pin_memory)
+
 
 MOST_THREADS = 8  # more decode no faster than a GPU asks for
 REMOTE_THREADS = 32  # they mostly wait for the network

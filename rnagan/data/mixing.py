@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from rnagan.cohort.table import read_cohort
-from rnagan.config import GANConfig
+from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
-from rnagan.data.order import Order
+from rnagan.data.sampler import Order
 from rnagan.data.selection import make_order, select
 
 GOOD_SHARE = 0.95

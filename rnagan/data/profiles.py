@@ -17,15 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rnagan.data.arrangement import Arrangement, ProfileSelection
-from rnagan.data.arrays import decode_profile_into
-from rnagan.data.batches import ProfileBatch, Replaced
 from rnagan.data.index import DamagedShard, Locations, Shards, open_shards
-from rnagan.data.kinds import ProfileKind, genes_digest
 from rnagan.data.loader import Loading, batches
-from rnagan.data.order import Indices, Order
-from rnagan.data.reader import ShardReader
-from rnagan.data.records import GENES, SAMPLES
+from rnagan.data.manifest import GENES, SAMPLES
+from rnagan.data.npy_codec import decode_profile_into
+from rnagan.data.profile_layout import Arrangement, ProfileSelection
+from rnagan.data.reader import ProfileBatch, Replaced, ShardReader
+from rnagan.data.sampler import Indices, Order
+from rnagan.data.shard_schema import ProfileKind, genes_digest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,39 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rnagan.data.batches import Batch, Replaced
-from rnagan.data.images import decode_into
+from rnagan.data.image_codec import decode_into
 from rnagan.data.index import DamagedShard, Locations, Shards, ShardSet, tar_name
-from rnagan.data.kinds import ProfileKind, TileKind
-from rnagan.data.order import WINDOW
+from rnagan.data.sampler import WINDOW
+from rnagan.data.shard_schema import ProfileKind, TileKind
+
+
+class Replaced(NamedTuple):
+    """A damaged tile, or profile, that a neighbour stands in for."""
+
+    number: int  # of the image in the sequence
+    slide: str
+    tile: int
+    problem: str
+
+
+class Batch(NamedTuple):
+    """Tiles of images `start` … `start + n − 1` of the endless sequence."""
+
+    start: int
+    images: Tensor  # (n, 3, H, W) uint8, channels-last memory, pinned where a GPU is used
+    slides: Tensor  # (n,) int64, rows of the selection's table
+    tiles: Tensor  # (n,) int64, numbers of the tiles in their slides, in stored order
+    replaced: tuple[Replaced, ...] = ()
+
+
+class ProfileBatch(NamedTuple):
+    """Profiles number `start` … `start + n − 1` of the endless sequence."""
+
+    start: int
+    values: Tensor  # (n, genes) float32 in the units of the set, pinned where a GPU is used
+    rows: Tensor  # (n,) int64, rows of the set's `samples`
+    replaced: tuple[Replaced, ...] = ()
+
 
 MORE_OPEN = 256  # slides whose indexes are kept, above the window of the order
 MOST_REPLACEMENTS_TRIED = 64

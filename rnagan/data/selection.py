@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan.cohort.where import matching_rows
-from rnagan.config import GANConfig
+from rnagan.cohort.filter import matching_rows
+from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet
-from rnagan.data.order import Order, TileOrder, WeightedOrder
-from rnagan.tables import first_few, need_columns, read_table
+from rnagan.data.sampler import Order, TileOrder, WeightedOrder
+from rnagan.io.tables import first_few, need_columns, read_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Selection:
 def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: int, where: str = "") -> Selection:
     """Slides of `split` that have tiles and a row in the cohort table; what is left out is listed by reason.
 
-    `where` chooses among the rows by any column (rnagan/cohort/where.py). The first `tiles_per_slide` tiles of each
+    `where` chooses among the rows by any column (rnagan/cohort/filter.py). The first `tiles_per_slide` tiles of each
     shard are used, which are a uniform draw.
     """
     tiles = shards.slides.set_index("slide")["tiles"]

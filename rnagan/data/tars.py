@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from rnagan.data.images import EXTENSIONS
+from rnagan.data.image_codec import EXTENSIONS
 
 _PIECE = 1 << 20
 _MAX_IMAGE, _MAX_JSON = 1 << 26, 1 << 20

@@ -8,10 +8,10 @@ import zlib
 from pathlib import Path
 from typing import Any, Self
 
-from rnagan.cohort.names import check_shard_name
-from rnagan.data.kinds import IndexRow, ProfileRow
-from rnagan.data.records import INDEX, RECORD, TAR, make_record, write_index, write_record
-from rnagan.files import scratch_prefix, sha256_of_file
+from rnagan.cohort.slide_ids import check_shard_name
+from rnagan.data.manifest import INDEX, RECORD, TAR, make_record, write_index, write_record
+from rnagan.data.shard_schema import IndexRow, ProfileRow
+from rnagan.io.files import scratch_prefix, sha256_of_file
 
 
 class ShardWriter:
@@ -46,7 +46,7 @@ class ShardWriter:
         self._rows.append(IndexRow(key, offset, len(jpeg), zlib.crc32(jpeg), x, y))
 
     def add_profile(self, key: str, profile: bytes, sample: str, units: str) -> None:
-        """Append one sample: `KEY.npy` (rnagan/data/arrays.py), and `KEY.json` with the sample that it is of."""
+        """Append one sample: `KEY.npy` (rnagan/data/npy_codec.py), and `KEY.json` with the sample that it is of."""
         offset = self._append_sample(key, "npy", profile, {"sample": sample, "units": units})
         self._rows.append(ProfileRow(key, offset, len(profile), zlib.crc32(profile), sample))
 
@@ -61,7 +61,7 @@ class ShardWriter:
         """Put tar, index and record in place, in this order, and return the record. Without tiles: the record alone.
 
         `counts`: candidates left out, by reason. `source`: what identifies the slide. `options`: all settings that
-        decide the shard's bytes, among them what tells their kind (rnagan/data/kinds.py): tile_px and mpp.
+        decide the shard's bytes, among them what tells their kind (rnagan/data/shard_schema.py): tile_px and mpp.
         """
         self._tar.close()
         record = make_record(self.slide, status, self.tiles, counts, source, options, versions)

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnagan.config import GANConfig
-from rnagan.doctor.report import Section, render, summary
-from rnagan.doctor.versions import check_versions
+from rnagan.config.gan import GANConfig
+from rnagan.doctor.environment import check_versions
+from rnagan.doctor.findings import Section, render, summary
 
 if TYPE_CHECKING:
     from rnagan.data.index import ShardSet
@@ -92,10 +92,14 @@ def _open(wanted: Wanted) -> _Inputs:
     """Open everything before any check: a mistake is told at once. Imports what the checks need."""
     from rnagan.cohort.table import read_cohort
     from rnagan.data.index import open_dataset
-    from rnagan.doctor import limits, machine, outlook, rates  # noqa: F401
+    from rnagan.doctor import (
+        environment,  # noqa: F401
+        machine,  # noqa: F401
+        rates,  # noqa: F401
+    )
     from rnagan.doctor.launched import read_launch_config
     from rnagan.doctor.reading import choose
-    from rnagan.training.gan_checks import check_run
+    from rnagan.training.gan.inputs import check_run
 
     launches = [read_launch_config(path) for path in wanted.launches]
     if wanted.shards is None:
@@ -111,11 +115,10 @@ def _open(wanted: Wanted) -> _Inputs:
 
 
 def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None:
+    from rnagan.doctor.environment import check_open_files, check_shared_memory
     from rnagan.doctor.launched import check_launch
-    from rnagan.doctor.limits import check_open_files, check_shared_memory
     from rnagan.doctor.machine import check_machine
-    from rnagan.doctor.outlook import Rates, check_outlook
-    from rnagan.doctor.rates import check_step
+    from rnagan.doctor.rates import Rates, check_outlook, check_step
     from rnagan.doctor.reading import check_reading, decode_rate, loader_rate
 
     config, shards, chosen = inputs.config, inputs.shards, inputs.chosen

@@ -13,10 +13,9 @@ from typing import Any
 import psutil
 import torch
 
-from rnagan.config import read_yaml
+from rnagan.doctor.findings import Section
 from rnagan.doctor.probe import REDUCED_BYTES
-from rnagan.doctor.report import Section
-from rnagan.files import read_json
+from rnagan.io.files import read_json, read_yaml
 
 CPU_WAY = (
     "on CPUs use launch_configs/cpu_two_processes.yaml with ACCELERATE_USE_CPU=true (distributed_type MULTI_GPU "

@@ -11,7 +11,7 @@ import psutil
 import torch
 import torch.distributed
 
-from rnagan.doctor.report import Section
+from rnagan.doctor.findings import Section
 from rnagan.training.launch import resolve_precision
 
 FREE = 0.8  # share of a GPU's memory that is free where nobody else uses it

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from rnagan.files import write_json
+from rnagan.io.files import write_json
 from rnagan.training.launch import end_together, start
 
 REDUCED_BYTES = 64_000_000

@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from rnagan.config import GANConfig
-from rnagan.data.images import decode_into
+from rnagan.config.gan import GANConfig
+from rnagan.data.image_codec import decode_into
 from rnagan.data.index import ShardSet, tar_name
 from rnagan.data.loader import Batch, default_threads, tile_batches
-from rnagan.data.order import Order, TileOrder
 from rnagan.data.reader import TileReader
+from rnagan.data.sampler import Order, TileOrder
 from rnagan.data.selection import make_order, select
-from rnagan.doctor.report import Section
-from rnagan.training.gan import make_loading
+from rnagan.doctor.findings import Section
+from rnagan.training.gan.trainer import make_loading
 
 SECONDS = 2.0  # of each measurement, about
 MOST_TILES = 4000  # of a sample

@@ -8,23 +8,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rnagan import progress
-from rnagan.cohort.donors import refuse_seen
+from rnagan.api import RNAGAN
+from rnagan.cohort.leakage import refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import open_dataset
-from rnagan.evaluation.confounder_figures import heat_map
-from rnagan.evaluation.confounder_page import long_form, scores, sentences, write_confounder_page
 from rnagan.evaluation.confounders import Tables, separate
 from rnagan.evaluation.covariates import read_covariates
-from rnagan.evaluation.evaluate import EvaluationInputs, check_fit, read_truth
-from rnagan.evaluation.faithfulness import painted_tiles, real_tiles
+from rnagan.evaluation.donor_evaluation import painted_tiles, real_tiles
+from rnagan.evaluation.faithfulness import EvaluationInputs, check_fit, read_truth
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.evaluation.observer import measure_samples
 from rnagan.evaluation.programmes import genes_of_model, read_programmes
 from rnagan.evaluation.programmes import scores as programme_scores
-from rnagan.expression.store import Expression, check_same_splits, read_expression
-from rnagan.files import atomic_path, write_json
-from rnagan.pretrained import RNAGAN
+from rnagan.evaluation.tile_measurements import measure_samples
+from rnagan.expression.h5ad import Expression, check_same_splits, read_expression
+from rnagan.io.files import atomic_path, write_json
+from rnagan.reports.confounder_page import heat_map, long_form, scores, sentences, write_confounder_page
+from rnagan.runtime import progress
 
 PAGE = "confounders.html"
 PRODUCTS = ("confounders.json", "confounders.csv", "confounders.png", PAGE)

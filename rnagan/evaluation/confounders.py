@@ -11,15 +11,22 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from rnagan import progress
-from rnagan.evaluation.associations import Interval, as_dict, beyond, design, enough, eta_squared, partition
-from rnagan.evaluation.correlation import FEWEST_DONORS, correlate
-from rnagan.evaluation.covariates import OfTissue, label, of_donors
+from rnagan.evaluation.covariates import OfTissue, of_donors
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.evaluation.readout import read_out
-
-ALL = "all covariates"
-LABELS = {name: name.replace("_", " ") for name in MEASURES}
+from rnagan.evaluation.probe import read_out
+from rnagan.evaluation.stats import (
+    FEWEST_DONORS,
+    Interval,
+    as_dict,
+    beyond,
+    correlate,
+    design,
+    enough,
+    eta_squared,
+    partition,
+)
+from rnagan.reports.labels import ALL, WORDS, label
+from rnagan.runtime import progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +87,7 @@ def _of_tissue(tables: Tables, tissue: str, rows: pd.DataFrame, seed: int, draws
                 told["notes"].append(f"{tissue}: {label(str(name))} {why} with {kind} tiles: left out there.")
         for name in MEASURES:
             if not measures[name].std(ddof=0) > 0:
-                told["notes"].append(f"{tissue}: {LABELS[name]} doesn't vary on {kind} tiles: left out.")
+                told["notes"].append(f"{tissue}: {WORDS[name]} doesn't vary on {kind} tiles: left out.")
                 continue
             at = {"tissue": tissue, "tiles": kind, "measure": name}
             tested = _associations(measures[name], known, programmes, seed, draws)
@@ -133,7 +140,7 @@ def _partition(
         return []
     if not enough(len(complete), columns):
         told["notes"].append(
-            f"{at['tissue']}: whose the variance of {LABELS[at['measure']]} on {at['tiles']} tiles is can't be told: "
+            f"{at['tissue']}: whose the variance of {WORDS[at['measure']]} on {at['tiles']} tiles is can't be told: "
             f"{len(complete)} donors are complete, and {columns} columns of covariates and programmes take "
             f"{2 * (columns + 1)}."
         )
@@ -161,10 +168,10 @@ def _agreement(
     found: list[dict[str, Any]] = []
     for name in MEASURES:
         if y[name].isna().any():
-            notes.append(f"{tissue}: no {LABELS[name]} is expected, so its agreement isn't told.")
+            notes.append(f"{tissue}: no {WORDS[name]} is expected, so its agreement isn't told.")
             continue
         if not (x.loc[complete.index, name].std(ddof=0) > 0 and y.loc[complete.index, name].std(ddof=0) > 0):
-            notes.append(f"{tissue}: {LABELS[name]} doesn't vary, so its agreement isn't told.")
+            notes.append(f"{tissue}: {WORDS[name]} doesn't vary, so its agreement isn't told.")
             continue
         for given, columns in sets.items():
             z = design(complete[columns])
@@ -173,16 +180,14 @@ def _agreement(
                 continue
             if not enough(len(complete), z.shape[1]):
                 notes.append(
-                    f"{tissue}: what is left of {LABELS[name]} given {label(given)} can't be told: {len(complete)} "
+                    f"{tissue}: what is left of {WORDS[name]} given {label(given)} can't be told: {len(complete)} "
                     f"donors are complete, and {z.shape[1]} columns take {2 * (z.shape[1] + 1)}."
                 )
                 continue
             made, wanted = (table.loc[complete.index, name].to_numpy() for table in (x, y))
             told = beyond(made, wanted, z, seed, draws)
             if told.partial == (0, 0, 0):
-                notes.append(
-                    f"{tissue}: {label(given)} makes up all of {LABELS[name]}, so nothing is left to agree in."
-                )
+                notes.append(f"{tissue}: {label(given)} makes up all of {WORDS[name]}, so nothing is left to agree in.")
             along = told.along if told.r.low > 0 else Interval(np.nan, np.nan, np.nan)
             row = {"tissue": tissue, "measure": name, "given": given, "p": told.p, "donors": len(complete)}
             found.append(row | as_dict(r=told.r, partial=told.partial, along=along))

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rnagan.cohort.subjects import UNKNOWN
-from rnagan.evaluation.correlation import FEWEST_DONORS
-from rnagan.tables import first_few, need_columns
+from rnagan.cohort.readers.subjects import UNKNOWN
+from rnagan.evaluation.stats import FEWEST_DONORS
+from rnagan.io.tables import first_few, need_columns
+from rnagan.reports.labels import label
 
 DEFAULT = ("site", "ischaemic_min", "age", "sex")
-LABELS = {"site": "centre", "ischaemic_min": "ischaemic time"}
 _CATEGORIES = ("site", "sex")  # also where they are written as numbers
 _REST = "other"
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*[-–]\s*(\d+(?:\.\d+)?)")  # GTEx's ages: 60-69
@@ -28,11 +28,6 @@ class OfTissue:
     values: pd.DataFrame
     joint: list[str]
     notes: list[str]
-
-
-def label(name: str) -> str:
-    """What a covariate is called in sentences."""
-    return LABELS.get(name, name)
 
 
 def read_covariates(

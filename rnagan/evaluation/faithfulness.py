@@ -1,111 +1,267 @@
-"""Does the painted tissue follow the profile? Morphology of tiles painted for held-out donors against the truth.
+"""Evaluate a trained model on donors that it has not seen: does what it paints follow the profile?
 
-Measured as DESIGN.md ("A claim about RNA") asks: within a tissue, over donors, with the same measure on the donors'
-real tiles as the ceiling.
+Morphology against the truth or against the donors' real tiles, retrieval of the right donor, tissue; beside the null (a
+model trained on shuffled profiles), and beside training donors (what was learned by heart shows as a gap).
 """
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan import progress
-from rnagan.data.index import ShardSet
-from rnagan.evaluation.correlation import FEWEST_DONORS, correlate, pearson
+import rnagan
+from rnagan.api import RNAGAN
+from rnagan.cohort.leakage import refuse_seen
+from rnagan.cohort.slide_ids import shard_name
+from rnagan.cohort.table import read_cohort
+from rnagan.data.index import ShardSet, open_dataset
+from rnagan.data.selection import select
+from rnagan.data.shard_schema import MPP_TOLERANCE
+from rnagan.evaluation.donor_evaluation import Judge, make_judge
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.evaluation.real_tiles import tiles_of_slides
-from rnagan.expression.store import Expression
-from rnagan.pretrained import RNAGAN
+from rnagan.evaluation.tile_measurements import Observed
+from rnagan.expression.h5ad import check_same_splits, read_expression
+from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io.images import synthetic_texts
+from rnagan.io.tables import need_columns, read_table
+from rnagan.reports.figures import measured_on_expected, places_of_donors, real_beside_painted
+from rnagan.reports.pages import write_page
+from rnagan.runtime import progress, rng
+
+DONORS_SHOWN = 6  # rows of a picture, a tissue
+TILES_SHOWN = 8  # columns, of real and of painted tiles each
+TRAIN_DONORS = 200  # a tissue at most, compared with the held-out ones
+PAGE = "faithfulness.html"
+PRODUCTS = (
+    "evaluation.json",
+    PAGE,
+    "measures.csv",
+    "measures_train.csv",
+    "measures.png",
+    "retrieval.csv",
+    "retrieval.png",
+)
 
 
-def painted_tiles(
-    model: RNAGAN, expression: Expression, samples: Sequence[str], n: int, seed: int
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Paint `n` tiles for each sample: its name and (n, H, W, 3) uint8, one after the other."""
-    rows = expression.obs.index.get_indexer(samples)
-    latents = model.latents(expression.values[rows], expression.genes, expression.units)
-    with progress.bar(len(samples), "profile", "Painting") as bar:
-        for latent, sample in zip(latents, samples, strict=True):
-            yield sample, model.paint(latent, n, seed, sample)
-            bar.update()
+@dataclasses.dataclass(frozen=True)
+class EvaluationInputs:
+    """Paths. `truth` (a table by sample with the expected measures) is there for simulated cohorts only; `null`: a
+    model trained with shuffle_profiles."""
+
+    model: Path
+    shards: Path | str
+    cohort: Path
+    expression: Path
+    truth: Path | None = None
+    null: Path | None = None
 
 
-def read_tiles(shards: ShardSet, slides: list[str], n: int, resolution: int) -> list[NDArray[np.uint8]]:
-    """The first `n` tiles of each slide (a uniform draw of its tiles), each (at most n, resolution, resolution, 3)."""
-    counts = shards.slides.set_index("slide")["tiles"].loc[slides].clip(upper=n)
-    return list(tiles_of_slides(shards, pd.DataFrame({"slide": slides, "tiles": counts.to_numpy()}), resolution))
-
-
-def real_tiles(
-    shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Each sample of the cohort rows (sample, slide) with up to `n` of its real tiles, taken evenly from its slides."""
-    for sample, own in rows.groupby("sample"):
-        each = -(-n // len(own))
-        yield str(sample), np.concatenate(read_tiles(shards, own["slide"].tolist(), each, resolution))[:n]
-
-
-def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
-    """Correlations by tissue and measure, over donors; a donor's profiles of a tissue are averaged first.
-
-    `truth`: index sample; columns donor, tissue, site and the expected measures (empty where a tissue has no such
-    thing). `painted`, `real`: index sample, the measures; real tiles exist for some donors only. The permutation test
-    shuffles within centres, except for the site's own stain, which is constant within a centre. `ceiling` is None where
-    fewer than FEWEST_DONORS have real tiles; a tissue with fewer held-out donors is left out, by name.
-    """
-    result: dict[str, Any] = {}
-    for tissue, rows in truth.loc[painted.index].groupby("tissue"):
-        expected, measured = _by_donor(truth, rows), _by_donor(painted, rows)
-        if len(expected) < FEWEST_DONORS:
-            progress.say(f"{tissue} has {len(expected)} held-out donors, too few for a correlation: left out.")
-            continue
-        site = rows.groupby("donor")["site"].first().to_numpy()
-        pictured = rows.loc[rows.index.intersection(real.index)]
-        expected_of_real, measured_on_real = _by_donor(truth, pictured), _by_donor(real, pictured)
-        result[str(tissue)] = {}
-        for name in MEASURES:
-            if expected[name].isna().any():
-                continue
-            strata = None if name == "site_stain" else site
-            found = correlate(expected[name].to_numpy(), measured[name].to_numpy(), seed, strata)
-            ceiling = None
-            if len(measured_on_real) >= FEWEST_DONORS:
-                r = pearson(expected_of_real[name].to_numpy(), measured_on_real[name].to_numpy())
-                ceiling = float(np.nan_to_num(r))  # without any variation, as in `correlate`
-            result[str(tissue)][name] = found._asdict() | {"ceiling": ceiling, "ceiling_donors": len(measured_on_real)}
-    return result
-
-
-def on_real_tiles(
-    about: pd.DataFrame,
-    painted: pd.DataFrame,
-    real: pd.DataFrame,
-    halves: tuple[pd.DataFrame, pd.DataFrame],
+def evaluate(
+    inputs: EvaluationInputs,
+    out: Path,
+    split: str = "test",
+    n: int = 12,
     seed: int = 0,
+    train_donors: int = TRAIN_DONORS,
 ) -> dict[str, Any]:
-    """`faithfulness` where no truth is known: expected is what the donors' own real tiles measure.
+    """Paint `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
 
-    `about`: index sample; columns donor, tissue, site. `halves`: the measures of each half of a sample's real tiles.
-    The ceiling is what a model that knew each donor's true mean would reach: the root of the reliability of the real
-    tiles' mean, from the correlation r of its halves (Spearman and Brown 1910: 2r / (1 + r)).
+    Also written: `faithfulness.html`; `TISSUE.png`, real beside painted; `measures.csv`, one row a sample, and
+    `measures.png`, measured on expected; `retrieval.csv`, one row a donor that was looked for, and `retrieval.png`.
+    Up to `train_donors` training donors a tissue are judged likewise (0: none).
     """
-    samples = painted.index.intersection(real.index)
-    result = faithfulness(about.join(real, how="inner"), painted.loc[samples], real.iloc[:0], seed)
-    for tissue, measures in result.items():
-        rows = about.loc[samples][about.loc[samples, "tissue"] == tissue]
-        first, second = (_by_donor(half, rows).to_numpy() for half in halves)
-        told = ~np.isnan(first + second).any(axis=1)
-        if told.sum() < FEWEST_DONORS:
-            continue
-        agreement = np.nan_to_num(pearson(first[told].T, second[told].T)).clip(0)
-        ceiling = dict(zip(MEASURES, np.sqrt(2 * agreement / (1 + agreement)), strict=True))
-        for name, found in measures.items():
-            found |= {"ceiling": float(ceiling[name]), "ceiling_donors": int(told.sum())}
+    model, shards = RNAGAN.from_pretrained(inputs.model), open_dataset(inputs.shards)
+    null = None if inputs.null is None else RNAGAN.from_pretrained(inputs.null)
+    tables = [inputs.cohort, inputs.expression, *([] if inputs.truth is None else [inputs.truth])]
+    asked = sha256_of(
+        {
+            "model": model.digest,
+            "null": None if null is None else null.digest,
+            "shards": shards.digest,
+            "tables": [sha256_of_file(path) for path in tables],
+            "split": split,
+            "n": n,
+            "seed": seed,
+            "train_donors": train_donors,
+            "version": rnagan.__version__,
+        }
+    )
+    if (out / "evaluation.json").is_file() and (stored := read_json(out / "evaluation.json"))["asked"] == asked:
+        return stored
+    cohort, expression = read_cohort(inputs.cohort), read_expression(inputs.expression)
+    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
+    site = cohort.drop_duplicates("sample").set_index("sample")["site"]
+    about = expression.obs.assign(site=site.reindex(expression.obs.index).fillna(""))
+    held_out = about.index[(about["split"] == split) & about["tissue"].isin(model.tissues)]
+    if not len(held_out):
+        raise ValueError(f"{inputs.expression} has no profile of {', '.join(model.tissues)} in split {split}.")
+    check_fit(model, shards)
+    if null is not None:
+        _check_null(null, model, inputs.null)
+    if split != "train" and expression.split_by == "donor":
+        for each in (model, *([] if null is None else [null])):
+            donors = about.loc[held_out, "donor"]
+            refuse_seen(donors, each.train_donors, split, "this model", "the cohort table that it was trained with")
+    pictured = cohort[cohort["slide"].isin(shards.slides.loc[shards.slides["tiles"] > 0, "slide"])]
+    pictured = pictured[pictured["sample"].isin(about.index)].drop_duplicates("slide")
+    compared = _training_samples(about, held_out, pictured, 0 if split == "train" else train_donors, seed)
+    truth = None if inputs.truth is None else read_truth(inputs, model, shards, held_out.union(compared))
+    for name in PRODUCTS:  # of other settings: no longer true
+        (out / name).unlink(missing_ok=True)
+
+    own_people = "image_donor" not in cohort or not (cohort["image_donor"] != "").any()
+    train, fixed = select(shards, cohort, "train", n).table, (own_people, n, seed)
+    judge = make_judge(shards, train, pictured, expression, about, truth, model, split, compared, *fixed)
+    shown = _few_of_each(about.loc[sorted(set(pictured["sample"]) & set(held_out))])
+    real, painted = judge.real(held_out, model.config.resolution, shown), judge.painted(model, held_out, shown)
+    judged, found = judge.judge(held_out, real, painted)
+    places = [found]
+    of_real = {"real": real.called_right(about["tissue"])} if len(real.right) else {}
+    result: dict[str, Any] = {
+        "asked": asked,
+        "model": model.digest,
+        "split": split,
+        "profiles": len(held_out),
+        "tiles_per_profile": n,
+        "notes": judge.notes,
+        "tissue_accuracy": float(painted.right.mean()),
+        "tissue_accuracy_real": float(real.right.mean()) if len(real.right) else None,
+        "tissue_accuracy_of": {"painted": painted.called_right(about["tissue"])} | of_real,
+        "pictures": _side_by_side(out, model, seed, real.shown, painted.shown, about["tissue"]),
+        **judged,
+    }
+    _write_measures(out / "measures.csv", judge, painted, real)
+    if null is not None:
+        progress.say("The null: a model trained on profiles shuffled within tissue.")
+        of_null = judge.painted(null, held_out)
+        judged, found = judge.judge(held_out, real, of_null)
+        result["null"] = {"model": null.digest, "tissue_accuracy": float(of_null.right.mean())} | judged
+        places.append(found[found["tiles"] == "painted"].assign(tiles="null"))
+    if len(compared):
+        donors = {str(name): len(set(rows)) for name, rows in about.loc[compared].groupby("tissue")["donor"]}
+        progress.say(f"The same on training donors: {', '.join(f'{k} of {name}' for name, k in donors.items())}.")
+        real_train, painted_train = judge.real(compared, model.config.resolution), judge.painted(model, compared)
+        judged, found = judge.judge(compared, real_train, painted_train)
+        result["train"] = {"donors": donors, "tissue_accuracy": float(painted_train.right.mean())} | judged
+        places.append(found.assign(tiles="training donors, " + found["tiles"].astype(str)))
+        _write_measures(out / "measures_train.csv", judge, painted_train, real_train)
+    places = [table for table in places if len(table)]
+    _draw(out, judge, result, painted, real, pd.concat(places) if places else None)
+    write_page(out / PAGE, result, out)
+    write_json(out / "evaluation.json", result)
     return result
 
 
-def _by_donor(measures: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean measures of each donor of `rows`, by donor."""
-    return measures.loc[rows.index, list(MEASURES)].groupby(rows["donor"]).mean()
+def _few_of_each(about: pd.DataFrame) -> list[str]:
+    """The first DONORS_SHOWN samples of each tissue."""
+    return [sample for _, own in about.groupby("tissue") for sample in own.index[:DONORS_SHOWN]]
+
+
+def _training_samples(
+    about: pd.DataFrame, held_out: pd.Index, pictured: pd.DataFrame, most: int, seed: int
+) -> pd.Index:
+    """Profiles with tiles of training donors, drawn at random: at most `most` a tissue, no more than are held out of
+    it, and a third of all at most, since the others teach the network that reads tiles."""
+    train = about[about.index.isin(pictured["sample"]) & (about["split"] == "train")]
+    donors = np.array(sorted(set(train["donor"])), dtype=object)
+    drawn = rng.generator(seed, "training donors compared").permutation(donors)[: len(donors) // 3].tolist()
+    chosen: list[str] = []
+    for tissue, rows in about.loc[held_out].groupby("tissue"):
+        of_donor = train[train["tissue"] == tissue].groupby("donor").groups
+        wanted = [donor for donor in drawn if donor in of_donor][: min(most, rows["donor"].nunique())]
+        chosen += [sample for donor in wanted for sample in of_donor[donor]]
+    return pd.Index(chosen, name="sample", dtype=object)
+
+
+def _write_measures(path: Path, judge: Judge, painted: Observed, real: Observed) -> None:
+    """One row a sample: measures on painted tiles, on real ones, and expected, as far as they are known."""
+    if painted.measures.empty:
+        return
+    table = painted.measures.join(real.measures, rsuffix="_real")
+    table = table.join(judge.about if judge.truth is None else judge.truth, rsuffix="_expected")
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary)
+
+
+def _draw(
+    out: Path, judge: Judge, result: dict[str, Any], painted: Observed, real: Observed, places: pd.DataFrame | None
+) -> None:
+    """The charts, and the table of places, where there are any."""
+    if result.get("faithfulness"):
+        assert judge.truth is not None
+        measured_on_expected(out / "measures.png", result["faithfulness"], judge.truth, painted.measures, real.measures)
+    elif result.get("on_real_tiles"):
+        expected, both = judge.about.join(real.measures), painted.measures.loc[real.measures.index]
+        nothing = real.measures.iloc[:0]
+        measured_on_expected(out / "measures.png", result["on_real_tiles"], expected, both, nothing, "on real tiles:")
+    if places is not None:
+        places_of_donors(out / "retrieval.png", places)
+        with atomic_path(out / "retrieval.csv") as temporary:
+            places.to_csv(temporary, index=False)
+
+
+def _check_null(null: RNAGAN, model: RNAGAN, path: Path | None) -> None:
+    """Refuse a null that saw its own profiles, or that can't be compared."""
+    if not null.config.shuffle_profiles:
+        raise ValueError(
+            f"{path} was trained on each slide's own profile, so it is no null; train one with --shuffle-profiles."
+        )
+    same = (null.config.resolution, null.mpp, sorted(null.tissues)) == (
+        model.config.resolution,
+        model.mpp,
+        sorted(model.tissues),
+    )
+    if not same:
+        raise ValueError(f"{path} paints tiles of another kind or other tissues than the model; train it alike.")
+
+
+def check_fit(model: RNAGAN, shards: ShardSet) -> None:
+    """Refuse real tiles of another size or resolution than the painted ones."""
+    resolution, real_mpp = model.config.resolution, shards.mpp_at(model.config.resolution)
+    other_mpp = model.mpp and real_mpp and abs(real_mpp / model.mpp - 1) > MPP_TOLERANCE
+    if shards.tile_px % resolution or other_mpp:
+        raise ValueError(
+            f"{shards.address} holds tiles of {shards.tile_px} px at {shards.mpp} µm per px, and the model paints "
+            f"{resolution} px at {model.mpp}; give shards of the kind that it was trained on."
+        )
+
+
+def read_truth(inputs: EvaluationInputs, model: RNAGAN, shards: ShardSet, samples: pd.Index) -> pd.DataFrame:
+    """The truth table by sample, checked before anything is painted."""
+    assert inputs.truth is not None
+    if model.mpp is None or shards.mpp is None:
+        unknown_of = inputs.shards if shards.mpp is None else inputs.model
+        raise ValueError(f"{unknown_of} doesn't say the µm per px of its tiles, so they can't be measured.")
+    truth = read_table(inputs.truth)
+    need_columns(list(truth), ("sample", "donor", "tissue", "site", *MEASURES), inputs.truth)
+    try:
+        truth[list(MEASURES)] = truth[list(MEASURES)].apply(pd.to_numeric)
+    except ValueError as error:
+        raise ValueError(f"{inputs.truth} holds a measure that is no number ({error}).") from None
+    truth = truth.drop_duplicates("sample").set_index("sample")
+    unknown = samples.difference(truth.index)
+    if len(unknown):
+        raise ValueError(f"{inputs.truth} lacks {len(unknown)} samples ({unknown[0]} …); give that of this cohort.")
+    return truth
+
+
+def _side_by_side(
+    out: Path,
+    model: RNAGAN,
+    seed: int,
+    real: dict[str, NDArray[np.uint8]],
+    painted: dict[str, NDArray[np.uint8]],
+    tissue_of: pd.Series,
+) -> list[str]:
+    """A picture for each tissue of a few held-out donors, real beside painted; returns the file names."""
+    names: list[str] = []
+    told = synthetic_texts(model.digest, "those named beside the rows", seed, model.mpp)
+    for tissue, samples in tissue_of[sorted(real)].groupby(tissue_of):
+        shown = samples.index.tolist()
+        names.append(f"{shard_name(str(tissue).replace('/', '_'))}.png")
+        tiles = np.stack([painted[sample][:TILES_SHOWN] for sample in shown])
+        real_beside_painted(out / names[-1], [real[sample] for sample in shown], tiles, shown, told)
+    return names

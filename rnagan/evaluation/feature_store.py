@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan import progress
 from rnagan.evaluation.features import FeatureExtractor
-from rnagan.evaluation.processes import Processes
-from rnagan.files import read_json, remove_leftovers, scratch_prefix, sha256_of, write_json
+from rnagan.io.files import read_json, remove_leftovers, scratch_prefix, sha256_of, write_json
+from rnagan.runtime import progress
+from rnagan.runtime.distributed import Processes
 
 BATCH = 32
 AHEAD = 2  # batches that are read, or painted, while the extractor is at work

@@ -1,12 +1,11 @@
-"""Feature extractors: tiles in, vectors out, for Fréchet distances and nearest neighbours.
+"""Feature extractors, tiles in and vectors out, by name: the offline one, FID's Inception, DINOv2, a user's own."""
 
-The offline extractor comes with its weights from the package index, so nothing is fetched when it is used. It is
-EfficientNet-Lite0 trained on ImageNet, not FID's Inception: a distance with it is never called FID.
-"""
-
+import hashlib
+import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+from unittest import mock
 
 import numpy as np
 import torch
@@ -14,7 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rnagan.files import sha256_of_file
+from rnagan.io.files import sha256_of_file
+from rnagan.io.weights import read_tensors
 
 BATCH = 32
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -100,3 +100,164 @@ def _lite0() -> nn.Module:
     # The file is one known file, and weights_only builds tensors alone: nothing in it can run code.
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
     return network.eval().requires_grad_(False)
+
+
+INCEPTION, DINOV2 = "inception_v3", "dinov2"
+INCEPTION_SHA256_BEGINS = "6726825d"  # of torch-fidelity's conversion of the weights that define FID
+DINOV2_HUB = "facebook/dinov2-small"
+DINOV2_PX = 224
+
+_made_by: dict[str, Callable[[torch.device], FeatureExtractor]] = {"efficientnet_lite0": offline_extractor}
+
+
+def register_extractor(name: str, make: Callable[[torch.device], FeatureExtractor]) -> None:
+    """Let `make_extractor` know an extractor of your own under a name; `make(device)` returns it."""
+    _made_by[name] = make
+
+
+def make_extractor(
+    name: str, weights: Path | str | None = None, device: str | torch.device = "cpu"
+) -> FeatureExtractor:
+    """The extractor called `name`: efficientnet_lite0 (offline), inception_v3, dinov2, a registered one, or
+    `module:function`. `weights`: Inception's file or DINOv2's folder; without it, what their libraries have fetched
+    before, or fetch. Raises `ValueError` and `FileNotFoundError`."""
+    device = torch.device(device)
+    if name == INCEPTION:
+        return InceptionV3(_inception_file(weights), device)
+    if name == DINOV2:
+        return DINOv2(weights or DINOV2_HUB, device)
+    if weights is not None:
+        raise ValueError(f"Weights are for the extractors {INCEPTION} and {DINOV2}; leave them out for {name}.")
+    if name in _made_by:
+        return _made_by[name](device)
+    module, colon, function = name.partition(":")
+    if not colon:
+        known = ", ".join([*_made_by, INCEPTION, DINOV2])
+        raise ValueError(f"There is no extractor {name}; known are {known}, and your own as module:function.")
+    try:
+        return getattr(importlib.import_module(module), function)(device)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"The extractor {name} can't be made ({error}); it is module:function.") from None
+
+
+class InceptionV3:
+    """torch-fidelity's Inception-v3, 2,048 numbers a tile: FID's own where the weights are those of FID.
+
+    With other weights its name says so, and no score made with it is called FID.
+    """
+
+    width = 2048
+    resizer = "bilinear to 299 px, as TensorFlow 1 did"
+
+    def __init__(self, weights: Path, device: torch.device) -> None:
+        self.weights = sha256_of_file(weights)
+        official = self.weights.startswith(INCEPTION_SHA256_BEGINS)
+        self.name = INCEPTION if official else f"{INCEPTION}_{self.weights[:8]}"
+        network = _inception(_state_dict(weights), weights).to(device)
+        # Channels last, a CPU is half as fast again.
+        self.device, self.network = device, network.to(memory_format=torch.channels_last)
+        self.classifier: torch.nn.Linear = self.network.fc  # type: ignore[assignment]
+
+    @torch.no_grad()
+    def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return _in_batches(tiles, self.width, lambda x: self.network(x.to(self.device))[0])
+
+    @torch.no_grad()
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of its 1,008 classes, without their biases, as the Inception Score takes them."""
+        return (torch.from_numpy(np.array(features)).to(self.device) @ self.classifier.weight.T).cpu().numpy()
+
+
+class DINOv2:
+    """The class token of a DINOv2 that transformers loads (Oquab et al. 2023): 384 numbers a tile for the small one."""
+
+    resizer = f"bicubic with antialiasing to {DINOV2_PX} px"
+    _mean, _sd = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which it was trained with
+
+    def __init__(self, source: Path | str, device: torch.device) -> None:
+        from transformers import Dinov2Model
+
+        try:
+            network: Any = Dinov2Model.from_pretrained(str(source), use_safetensors=True)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"No DINOv2 can be loaded from {source} ({str(error).splitlines()[0]}); give --weights, a folder of "
+                "transformers with config.json and model.safetensors."
+            ) from None
+        self.device, self.network = device, network.to(device).eval().requires_grad_(False)
+        self.width = network.config.hidden_size
+        self.weights = _digest_of(network)
+        self.name = f"{DINOV2}_{Path(str(source)).name.removeprefix('dinov2-')}"
+
+    @torch.no_grad()
+    def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return _in_batches(tiles, self.width, self._features)
+
+    def logits(self, features: NDArray[np.float32]) -> None:
+        """It is no classifier."""
+
+    def _features(self, x: torch.Tensor) -> torch.Tensor:
+        mean, sd = (torch.tensor(each, device=self.device).view(1, 3, 1, 1) for each in (self._mean, self._sd))
+        size = (DINOV2_PX, DINOV2_PX)
+        x = torch.nn.functional.interpolate(x.to(self.device).float() / 255, size=size, mode="bicubic", antialias=True)
+        return self.network((x - mean) / sd).pooler_output
+
+
+def _in_batches(
+    tiles: NDArray[np.uint8], width: int, features: Callable[[torch.Tensor], torch.Tensor]
+) -> NDArray[np.float32]:
+    check_tiles(tiles)
+    pieces = [np.empty((0, width), np.float32)]
+    for first in range(0, len(tiles), BATCH):
+        x = torch.from_numpy(np.ascontiguousarray(tiles[first : first + BATCH].transpose(0, 3, 1, 2)))
+        pieces.append(features(x).float().cpu().numpy())
+    return np.concatenate(pieces)
+
+
+def _inception(state: dict[str, torch.Tensor], path: Path) -> torch.nn.Module:
+    """torch-fidelity's network with these weights. It would load a file of weights with pickle, so it is given the
+    tensors in the place of its download."""
+    from torch_fidelity import feature_extractor_inceptionv3 as inception
+
+    with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
+        try:
+            return inception.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+        except RuntimeError:
+            raise ValueError(f"{path} doesn't hold the weights of torch-fidelity's Inception-v3.") from None
+
+
+def _state_dict(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    try:
+        # weights_only builds tensors alone: nothing in the file can run code.
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a broken or hostile file raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} holds no weights that can be loaded safely ({reason}).") from None
+
+
+def _inception_file(weights: Path | str | None) -> Path:
+    """The file given, or the one in torch's cache, fetched into it where it isn't there."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    if weights is not None:
+        return Path(weights)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_SHA256_BEGINS)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"FID's Inception weights can't be fetched ({error}); download {URL_INCEPTION_V3} elsewhere and give "
+                "it as --weights, or choose the extractor efficientnet_lite0, which needs nothing."
+            ) from None
+    return path
+
+
+def _digest_of(network: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()

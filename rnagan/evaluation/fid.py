@@ -16,16 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 import rnagan
-from rnagan import progress
-from rnagan.cores import keep_freed_memory
-from rnagan.data.records import VERSION as SHARD_VERSION
+from rnagan.api import RNAGAN
+from rnagan.data.manifest import VERSION as SHARD_VERSION
 from rnagan.evaluation.feature_map import feature_map
 from rnagan.evaluation.feature_store import Features, cached_features
 from rnagan.evaluation.features import FeatureExtractor
-from rnagan.evaluation.held_out import HeldOut, TileInputs, painted_as
-from rnagan.evaluation.processes import Processes
-from rnagan.evaluation.real_tiles import NumberedTiles
-from rnagan.evaluation.scores import (
+from rnagan.evaluation.test_set import HeldOut, NumberedTiles, TileInputs, painted_as
+from rnagan.evaluation.tile_scores import (
     CLASS_SCORE_PARTS,
     Tiles,
     class_score,
@@ -35,8 +32,10 @@ from rnagan.evaluation.scores import (
     precision_recall,
     score_name,
 )
-from rnagan.files import sha256_of, write_json
-from rnagan.pretrained import RNAGAN
+from rnagan.io.files import sha256_of, write_json
+from rnagan.runtime import progress
+from rnagan.runtime.cores import keep_freed_memory
+from rnagan.runtime.distributed import Processes
 
 RESULT, PICTURE = "fid.json", "features.png"
 ALL, NO_PROFILE = "all", "no profile"

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan import rng
 from rnagan.evaluation.reconstruction import knn_accuracy
 from rnagan.expression.genes import bare_id
-from rnagan.vae import VAEModel
+from rnagan.models.trained_vae import VAEModel
+from rnagan.runtime import rng
 
 SHARES = (0.05, 0.2, 0.4)
 REPEATS = 5

@@ -11,19 +11,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan import progress
-from rnagan.cohort.names import shard_name
-from rnagan.evaluation.curves import against_truth, mean_with_interval, slopes
-from rnagan.evaluation.figures import response_curves, tile_strip
+from rnagan.api import RNAGAN
+from rnagan.cohort.slide_ids import shard_name
+from rnagan.evaluation.dose_response import against_truth, mean_with_interval, slopes
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.programmes import genes_of_model, read_programmes
-from rnagan.files import atomic_path, sha256_of_file, write_json
+from rnagan.io.files import atomic_path, sha256_of_file, write_json
+from rnagan.io.images import synthetic_texts
+from rnagan.io.tables import column_names, need_columns, read_table
 from rnagan.latent.edits import fold_genes, leading_direction, move_genes
 from rnagan.latent.profiles import Profiles, choose_profiles, gene_columns
-from rnagan.pictures import synthetic_texts
-from rnagan.pretrained import RNAGAN
-from rnagan.tables import column_names, need_columns, read_table
-from rnagan.vae import VAEModel
+from rnagan.models.trained_vae import VAEModel
+from rnagan.reports.figures import response_curves, tile_strip
+from rnagan.runtime import progress
 
 ROWS_SHOWN = 4  # profiles of a strip, a tissue
 NOISES_SHOWN = 2  # rows of each

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.expression.genes import gene_id
-from rnagan.tables import need_columns, read_table
-from rnagan.vae import VAEModel
+from rnagan.io.tables import need_columns, read_table
+from rnagan.models.trained_vae import VAEModel
 
 
 def read_programmes(path: Path, loadings: bool = True) -> dict[str, pd.DataFrame]:

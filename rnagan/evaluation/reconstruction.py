@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan.evaluation.correlation import pearson
+from rnagan.evaluation.stats import pearson
 from rnagan.expression.transform import ExpressionTransform
 
 NEIGHBOURS = 5

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan import rng
-from rnagan.evaluation.correlation import permutations
+from rnagan.evaluation.stats import permutations
+from rnagan.runtime import rng
 
 Values = NDArray[np.float64]
 

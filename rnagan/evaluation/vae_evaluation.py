@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import rnagan
-from rnagan.cohort.donors import refuse_seen
-from rnagan.evaluation import vae_figures
-from rnagan.evaluation.external import accuracy_by_tissue, call_tissues, match_tissues
+from rnagan.api import model_folder
+from rnagan.cohort.leakage import refuse_seen
+from rnagan.evaluation.external_profiles import accuracy_by_tissue, call_tissues, match_tissues
 from rnagan.evaluation.missing_genes import Gap, cost_of_gaps, random_gaps, real_gap
 from rnagan.evaluation.reconstruction import (
     NEIGHBOURS,
@@ -24,12 +24,43 @@ from rnagan.evaluation.reconstruction import (
     rmse_per_profile,
 )
 from rnagan.evaluation.vae_maps import choose_pair, generated_and_shifted, write_maps
-from rnagan.evaluation.vae_report import write_vae_report
-from rnagan.expression.store import Expression, read_expression
-from rnagan.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.expression.h5ad import Expression, read_expression
+from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.latent.profiles import Profiles, choose_profiles, gene_names, in_genes_of, load_any_vae, vae_folder
-from rnagan.pretrained import model_folder
-from rnagan.vae import VAEModel
+from rnagan.models.trained_vae import VAEModel
+from rnagan.reports import vae_figures
+from rnagan.reports.pages import embedded, write_template
+from rnagan.reports.vae_figures import MODELS
+
+ERRORS = {
+    "rmse_z": "RMSE, Z scores",
+    "rmse_log": "RMSE, log units",
+    "absolute_error_percent": "mean absolute error, %",
+    "percentage_error_nonzero": "mean of |x − x̂| / |x| without zeros, %",
+    "pearson": "correlation of a gene, median",
+    "r2": "R² of a gene, median",
+}
+CAPTIONS = {
+    "umap_pair": "Two tissues: real held-out profiles, their reconstructions, and profiles drawn around "
+    "the tissue's centroid (article: figure 2A).",
+    "umap_shifted": "Real profiles of each shifted to the other by the difference of the centroids; a shifted profile "
+    "has the colour of the tissue that it was moved to (article: figure 2B).",
+    "umap_reconstructed": "All tissues: held-out profiles and their reconstructions.",
+    "umap_generated": "All tissues: held-out profiles and generated ones (article: figure 2C).",
+    "rmse_per_tissue": "Error of reconstruction by tissue (article: figure S3).",
+    "genes": "Genes by how well they are rebuilt over held-out profiles.",
+    "external": "Another cohort: tissue called by the nearest training profiles.",
+    "missing_genes": "What missing genes cost: the same genes hidden from all held-out profiles, five draws a share; "
+    "the band is their range.",
+}
+
+
+def write_vae_report(out: Path, result: dict[str, Any]) -> None:
+    """Write `out/report.html` from what `evaluate_vae` found and the pictures that it wrote to `out`."""
+    pictures = {name: embedded([(out / f"{name}.png", caption)]) for name, caption in CAPTIONS.items()}
+    models = MODELS | {"mean": "training mean"}
+    write_template(out / "report.html", "vae.html", found=result, errors=ERRORS, models=models, pictures=pictures)
+
 
 TABLES = ("rmse_per_tissue", "rmse_per_profile", "genes", "external", "external_samples", "missing_genes")
 PICTURES = (

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan import rng
-from rnagan.evaluation.embedding import FEWEST, umap_embedding
+from rnagan.evaluation.feature_map import FEWEST, umap_embedding
 from rnagan.evaluation.reconstruction import nearest_tissues, scatter_within
-from rnagan.evaluation.vae_figures import umap_by_tissue
 from rnagan.latent.edits import SPREADS, sample_latents, shift_latents
-from rnagan.vae import VAEModel
+from rnagan.models.trained_vae import VAEModel
+from rnagan.reports.vae_figures import umap_by_tissue
+from rnagan.runtime import rng
 
 _SHOWN = 100  # profiles of a tissue and origin on a map, at most
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnagan.expression.genes import gene_id, is_par_y
-from rnagan.tables import first_few, read_table
+from rnagan.io.tables import first_few, read_table
 
 _ENSEMBL = ("ensembl", "ensemblgeneid", "ensembl_gene_id", "ensembl_id", "gene_id", "gene stable id")
 _SYMBOL = ("symbol", "gene_symbol", "hgnc_symbol", "gene_name", "gene name", "approved symbol", "description")

@@ -7,8 +7,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan import rng
-from rnagan.weights import read_arrays, write_arrays
+from rnagan.io.weights import read_arrays, write_arrays
+from rnagan.runtime import rng
 
 _LADDER = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # numbers of components that are tried
 _HIDDEN = 0.2  # share of genes hidden in each trial

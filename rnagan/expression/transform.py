@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnagan.expression.genes import clean_genes, positions
-from rnagan.files import read_json, write_json
-from rnagan.weights import read_arrays, write_arrays
+from rnagan.io.files import read_json, write_json
+from rnagan.io.weights import read_arrays, write_arrays
 
 _SOURCE = "The gene list of the profiles"  # in errors
 _PER_MILLION = 1e6

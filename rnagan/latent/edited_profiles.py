@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rnagan.api import model_folder
 from rnagan.expression.genes import count_and_names
-from rnagan.files import atomic_path, sha256_of_file
+from rnagan.io.files import atomic_path, sha256_of_file
+from rnagan.io.tables import first_few
 from rnagan.latent.edits import interpolate_latents, perturb, reconstruct, sample_latents, shift_latents
 from rnagan.latent.profiles import Profiles, choose_profiles, gene_columns, load_any_vae, write_profiles
-from rnagan.pretrained import model_folder
-from rnagan.tables import first_few
-from rnagan.vae import VAEModel
+from rnagan.models.trained_vae import VAEModel
 
 _FOLLOWERS_SHOWN = 10
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan import rng
 from rnagan.expression.transform import ExpressionTransform
-from rnagan.latent.space import LatentSpace
-from rnagan.vae import VAEModel
+from rnagan.models.latent_space import LatentSpace
+from rnagan.models.trained_vae import VAEModel
+from rnagan.runtime import rng
 
 SPREADS = ("tissue", "prior")
 SCALES = ("sd", "log")

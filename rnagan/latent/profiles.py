@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rnagan.api import model_folder
 from rnagan.expression.genes import gene_id
-from rnagan.expression.store import dense, open_profiles
-from rnagan.files import atomic_path, sha256_of, sha256_of_file
-from rnagan.pretrained import model_folder
-from rnagan.tables import first_few
-from rnagan.vae import VAEModel, load_vae
+from rnagan.expression.h5ad import dense, open_profiles
+from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
+from rnagan.io.tables import first_few
+from rnagan.models.trained_vae import VAEModel, load_vae
 
 OBS = ("donor", "tissue", "split")  # of every file written; "" where unknown
 _HEADERS = {"gene", "genes", "gene_id", "gene_symbol", "symbol", "ensembl", "entrez"}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rnagan.config import VAEConfig
+from rnagan.config.vae import VAEConfig
 
 
 class VAEOutput(NamedTuple):

@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 
 import rnagan
-from rnagan import progress, rng
-from rnagan.config import load_config, resolve
-from rnagan.files import atomic_path, read_json, write_json
-from rnagan.simulation.config import SimulationConfig
+from rnagan.config.base import load_config, resolve
+from rnagan.config.simulation import SimulationConfig
+from rnagan.io.files import atomic_path, read_json, write_json
+from rnagan.runtime import progress, rng
+from rnagan.runtime.workers import Workers, run_each
+from rnagan.simulation.donors import draw_cohort
 from rnagan.simulation.expression import (
     gene_names,
     programme_loadings,
@@ -20,11 +22,9 @@ from rnagan.simulation.expression import (
     write_gct,
     write_subjects,
 )
-from rnagan.simulation.painting import SLIDE_MPP, Layout, Morphology, paint_slide
-from rnagan.simulation.programmes import draw_cohort
-from rnagan.simulation.slides import write_svs
+from rnagan.simulation.rendering import SLIDE_MPP, Layout, Morphology, paint_slide
+from rnagan.simulation.svs import write_svs
 from rnagan.simulation.tissues import TISSUES
-from rnagan.workers import Workers, run_each
 
 
 def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> str:

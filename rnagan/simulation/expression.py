@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan import rng
-from rnagan.files import atomic_path
-from rnagan.simulation.config import SimulationConfig
-from rnagan.simulation.programmes import ISCHAEMIA, PROGRAMMES, draw_subjects
+from rnagan.config.simulation import SimulationConfig
+from rnagan.io.files import atomic_path
+from rnagan.runtime import rng
+from rnagan.simulation.donors import ISCHAEMIA, PROGRAMMES, draw_subjects
 
 NUISANCES = 3  # factors such as ischaemic time: in the RNA, not in the image
 MODULE_SHARE = 0.08  # of all genes follow one programme or nuisance

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan.config import TilingConfig
+from rnagan.config.tiling import TilingConfig
 from rnagan.slides.coordinates import read_coordinates
 from rnagan.slides.errors import CoordinatesError
 from rnagan.slides.grid import Grid, background_share
-from rnagan.slides.reader import Slide
+from rnagan.slides.slide import Slide
 from rnagan.slides.sources import SlideSource
 from rnagan.slides.tissue import TissueMasks, find_tissue
 

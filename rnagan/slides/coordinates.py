@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan.cohort.names import shard_name
+from rnagan.cohort.slide_ids import shard_name
 from rnagan.slides.errors import CoordinatesError
 
 _SUFFIX = "_patches"  # TRIDENT's SLIDE_patches.h5; CLAM writes SLIDE.h5

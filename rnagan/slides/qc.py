@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
-from rnagan.files import atomic_path
+from rnagan.io.files import atomic_path
 from rnagan.slides.tissue import TissueMasks, block_means
 
 Colour = tuple[int, int, int]

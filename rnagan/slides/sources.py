@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rnagan.cohort.names import find_slides, slide_id, slide_of
-from rnagan.files import sha256_of_file
+from rnagan.cohort.slide_ids import find_slides, slide_id, slide_of
+from rnagan.io.files import sha256_of_file
+from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.slides.coordinates import find_coordinates
-from rnagan.tables import first_few, need_columns, read_table
 
 
 @dataclasses.dataclass(frozen=True)

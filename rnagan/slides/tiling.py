@@ -10,16 +10,16 @@ import pandas as pd
 import simplejpeg
 from numpy.typing import NDArray
 
-from rnagan import rng
-from rnagan.config import TilingConfig
+from rnagan.config.tiling import TilingConfig
 from rnagan.data.pile import Pile
 from rnagan.data.writer import ShardWriter
-from rnagan.slides.build import BuildOptions, Job, Summary, build_shards
+from rnagan.runtime import rng
+from rnagan.slides.build_jobs import BuildOptions, Job, Summary, build_shards
 from rnagan.slides.candidates import STRIP_PX, Candidates, find_candidates, reading_order
 from rnagan.slides.errors import MissingResolutionError
 from rnagan.slides.qc import draw_qc, write_contact_sheets
 from rnagan.slides.quality import tile_quality
-from rnagan.slides.reader import VERSIONS, Slide
+from rnagan.slides.slide import VERSIONS, Slide
 from rnagan.slides.sources import SlideSource
 
 KEPT = "kept"

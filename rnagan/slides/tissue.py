@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, binary_opening, label
 from skimage.filters import threshold_otsu
 
-from rnagan.config import TilingConfig
+from rnagan.config.tiling import TilingConfig
 
 _STROKE_BLOCKS = 3  # ink is looked for in blocks, this many across the narrowest stroke
 _NEIGHBOURS = np.ones((3, 3), bool)

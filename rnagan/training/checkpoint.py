@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rnagan.files import atomic_path, read_json, write_json
-from rnagan.weights import load_weights, read_tensors, write_tensors
+from rnagan.io.files import atomic_path, read_json, write_json
+from rnagan.io.weights import load_weights, read_tensors, write_tensors
 
 
 class Moments(NamedTuple):
@@ -75,16 +75,6 @@ def save_checkpoint(
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Open a checkpoint folder; tensors are read when asked for."""
     return Checkpoint(Path(folder), read_json(Path(folder) / "state.json"))
-
-
-def checkpoint_path(run: Path, count: int) -> Path:
-    """Folder of the checkpoint after `count` images (or steps) of a run."""
-    return Path(run) / "checkpoints" / f"{count:012d}"
-
-
-def latest_checkpoint(run: Path) -> Path | None:
-    """The newest complete checkpoint of a run, or None."""
-    return max((Path(run) / "checkpoints").glob("[0-9]*"), default=None)
 
 
 def keep(run: Path, newest: int, best: Path | None = None) -> None:

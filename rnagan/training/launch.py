@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 
-from rnagan.config import read_yaml
-from rnagan.cores import own_cores
-from rnagan.training.engine import asks_for_deepspeed, plugins_of_two
+from rnagan.io.files import read_yaml
+from rnagan.runtime.cores import own_cores
+from rnagan.training.deepspeed import asks_for_deepspeed, plugins_of_two
 
 
 def start(precision: str, seed: int, threads: int = 0, two_networks: bool = False) -> Accelerator:

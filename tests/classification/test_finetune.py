@@ -8,14 +8,14 @@ import pytest
 import torchvision
 
 from rnagan.classification import cross_validation
-from rnagan.classification.config import ClassifierConfig
+from rnagan.classification.classifier import ResNetClassifier, from_imagenet, from_simclr
 from rnagan.classification.finetune import FinetuneInputs, finetune
-from rnagan.classification.network import ResNetClassifier, from_imagenet, from_simclr
-from rnagan.cohort.donors import donor_digest
-from rnagan.files import read_json
-from rnagan.models.backbone import build_backbone, save_backbone
-from rnagan.training.gan_inputs import GANInputs
-from rnagan.weights import write_tensors
+from rnagan.cohort.leakage import donor_digest
+from rnagan.config.classifier import ClassifierConfig
+from rnagan.io.files import read_json
+from rnagan.io.weights import write_tensors
+from rnagan.models.resnet import build_backbone, save_backbone
+from rnagan.training.gan.inputs import GANInputs
 
 CONFIG = ClassifierConfig(backbone="resnet18", per_class=12, folds=2, epochs=1, threads=1, lr=1e-3)
 RECORD = {"backbone": "resnet18", "norm": "batch", "donors": None, "made_from": {"shards": "painted"}}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rnagan.cohort.table import read_cohort
-from rnagan.simulation.slides import write_svs
+from rnagan.simulation.svs import write_svs
 
 ROOT = Path(__file__).parents[2]
 SITES = {"Lung": "07", "Brain - Cortex": "31", "Liver": "06"}

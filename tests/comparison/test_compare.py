@@ -15,9 +15,9 @@ import yaml
 from PIL import Image
 
 from rnagan.comparison.compare import compare_runs
-from rnagan.evaluation.mode_figures import tiles_of_grid
-from rnagan.files import read_json, write_json
-from rnagan.training.run_folder import read_metrics
+from rnagan.io.files import read_json, write_json
+from rnagan.reports.figures import tiles_of_grid
+from rnagan.tracking.run_folder import read_metrics
 
 Make = Callable[..., Path]
 FID = "frechet_efficientnet_lite0/all_16"

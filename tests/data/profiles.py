@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from rnagan.data.profile_build import build_profiles
+from rnagan.data.build_profiles import build_profiles
 from rnagan.data.profiles import open_profile_set
-from rnagan.expression.store import Expression, write_expression
+from rnagan.expression.h5ad import Expression, write_expression
 
 GENES = [f"ENSG{n:011d}.{n % 5}" for n in range(13)]
 SYMBOLS = [f"G{n}" for n in range(13)]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from rnagan import rng
 from rnagan.data.augment import DiffAugment, colour_jitter, draw_diffaugment, flip_and_turn
+from rnagan.runtime import rng
 
 
 def pictures(n, side=8, seed=0):

@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import torch
 
-from rnagan.data.batch_memory import BatchMemory
+from rnagan.data.loader import BatchMemory
 
 
 def test_memory_comes_back_when_the_last_that_shares_it_is_gone():

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnagan.data.adopt import adopt_folder
-from rnagan.data.arrays import encode_profile
-from rnagan.data.check import check_folder
+from rnagan.data.import_webdataset import adopt_folder
+from rnagan.data.manifest import write_digest
+from rnagan.data.npy_codec import encode_profile
 from rnagan.data.profiles import open_profile_set
-from rnagan.data.records import write_digest
+from rnagan.data.verify import check_folder
 from rnagan.data.writer import ShardWriter
-from rnagan.files import read_json, sha256_of, write_json
+from rnagan.io.files import read_json, sha256_of, write_json
 from tests.data.profiles import files, make_set
 
 SCRIPT = Path(__file__).parents[2] / "shards" / "check_shards.py"

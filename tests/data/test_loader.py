@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from rnagan.data import storage
-from rnagan.data.images import decode_image
+from rnagan.data.image_codec import decode_image
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import Loading, tile_batches
-from rnagan.data.order import TileOrder, WeightedOrder
+from rnagan.data.manifest import IndexRow, write_digest, write_index
 from rnagan.data.reader import TileReader
-from rnagan.data.records import IndexRow, write_digest, write_index
+from rnagan.data.sampler import TileOrder, WeightedOrder
 
 TILES = {"a": 5, "b": 7, "c-1": 3}
 

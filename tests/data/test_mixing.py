@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from rnagan.config import GANConfig
+from rnagan.config.gan import GANConfig
 from rnagan.data.mixing import measure_mixing
-from rnagan.data.order import TileOrder, WeightedOrder
+from rnagan.data.sampler import TileOrder, WeightedOrder
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rnagan.data.loader import Loading, tile_batches
-from rnagan.data.order import TileOrder, WeightedOrder
 from rnagan.data.reader import TileReader
+from rnagan.data.sampler import TileOrder, WeightedOrder
 
 ROOT = Path(__file__).parents[2]
 TILES = {f"s{n}": 1 + 3 * n % 11 for n in range(9)}  # uneven: 49 tiles
@@ -24,7 +24,7 @@ from itertools import islice
 import torch.distributed as dist
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import Loading, tile_batches
-from rnagan.data.order import TileOrder, WeightedOrder
+from rnagan.data.sampler import TileOrder, WeightedOrder
 from rnagan.data.reader import TileReader
 
 if __name__ == "__main__":

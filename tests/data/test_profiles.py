@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from rnagan.data.arrangement import Arrangement
-from rnagan.data.arrays import encode_profile
 from rnagan.data.loader import Loading
+from rnagan.data.manifest import write_digest
+from rnagan.data.npy_codec import encode_profile
+from rnagan.data.profile_layout import Arrangement
 from rnagan.data.profiles import all_profiles, open_profile_set, profile_batches
-from rnagan.data.records import write_digest
 from rnagan.data.writer import ShardWriter
-from rnagan.expression.store import OBS_COLUMNS
-from rnagan.files import read_json
+from rnagan.expression.h5ad import OBS_COLUMNS
+from rnagan.io.files import read_json
 from tests.data.profiles import bits, files, make_set
 from tests.data.servers import WebServer
 

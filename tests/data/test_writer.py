@@ -13,11 +13,11 @@ import webdataset as wds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnagan.data import records
+from rnagan.data import manifest
 from rnagan.data.index import ShardSet, open_dataset
-from rnagan.data.records import write_digest
+from rnagan.data.manifest import write_digest
 from rnagan.data.writer import ShardWriter, tar_header
-from rnagan.files import read_json, sha256_of_file
+from rnagan.io.files import read_json, sha256_of_file
 
 OPTIONS = {"tile_px": 16, "mpp": 0.5}
 
@@ -108,20 +108,20 @@ def test_digest_is_rebuilt_from_records_and_moves_with_a_tile(folder):
 def test_a_record_that_comes_while_the_digest_is_written_is_in_it(folder, monkeypatch):
     """Two parts of a build end together: the other one commits between our reading and our writing."""
     came = []
-    read = records.read_records
+    read = manifest.read_records
 
     def read_and_be_overtaken(of):
         yield from list(read(of))
         if not came:
             came.append(write(folder, "z", 2))
 
-    monkeypatch.setattr(records, "read_records", read_and_be_overtaken)
+    monkeypatch.setattr(manifest, "read_records", read_and_be_overtaken)
     assert write_digest(folder)["slides"] == 4 and open_dataset(folder).slides["slide"].tolist()[-1] == "z"
 
 
 def test_a_record_that_goes_while_others_are_read_is_passed_over(folder):
     """Another part of the build commits its slide anew, and takes the old record away first."""
-    found = records.read_records(folder)
+    found = manifest.read_records(folder)
     assert next(found)["slide"] == "a"
     (folder / "b.record.json").unlink()
     assert [record["slide"] for record in found] == ["c-1 é"]
@@ -140,7 +140,7 @@ def test_a_commit_that_is_killed_leaves_no_record(folder, monkeypatch, tiles):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rnagan.data.records.write_json", killed)
+    monkeypatch.setattr("rnagan.data.manifest.write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         write(folder, "a", tiles)
     assert not (folder / "a.record.json").exists()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rnagan.config import GANConfig
+from rnagan.config.gan import GANConfig
 from rnagan.doctor.examine import Wanted, examine
-from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan.inputs import GANInputs
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,8 @@ import psutil
 import pytest
 import torch
 
+from rnagan.doctor.findings import Section, Verdict
 from rnagan.doctor.launched import _kill, check_launch, read_launch_config
-from rnagan.doctor.report import Section, Verdict
 
 CONFIGS = Path(__file__).parents[2] / "launch_configs"
 MULTI_CPU = "{distributed_type: MULTI_CPU, use_cpu: true, num_machines: 1, num_processes: 2, mixed_precision: 'no'}"

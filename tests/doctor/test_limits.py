@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from rnagan.config import GANConfig
-from rnagan.doctor.limits import check_open_files, check_shared_memory, worker_bytes
-from rnagan.doctor.report import Section, Verdict
+from rnagan.config.gan import GANConfig
+from rnagan.doctor.environment import check_open_files, check_shared_memory, worker_bytes
+from rnagan.doctor.findings import Section, Verdict
 
 SMALL = GANConfig(batch_size=8, prefetch_batches=2, resolution=32)
 

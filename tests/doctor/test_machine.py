@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rnagan.doctor.findings import Section, Verdict
 from rnagan.doctor.machine import (
     GPU,
     Machine,
@@ -16,7 +17,6 @@ from rnagan.doctor.machine import (
     judge_cpu,
     judge_gpus,
 )
-from rnagan.doctor.report import Section, Verdict
 from rnagan.training.launch import resolve_precision
 
 H100 = GPU("NVIDIA H100", 85.0, 84.0, "9.0", True)

@@ -1,8 +1,8 @@
 import pytest
 
-from rnagan.config import GANConfig
-from rnagan.doctor.outlook import Rates, check_outlook
-from rnagan.doctor.report import Section, Verdict
+from rnagan.config.gan import GANConfig
+from rnagan.doctor.findings import Section, Verdict
+from rnagan.doctor.rates import Rates, check_outlook
 
 CONFIG = GANConfig(images=3_600_000)
 

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from rnagan.config import GANConfig, read_preset, resolve
+from rnagan.config.base import read_preset, resolve
+from rnagan.config.gan import GANConfig
 from rnagan.doctor import rates
+from rnagan.doctor.findings import Section, Verdict
 from rnagan.doctor.rates import TrainingStep, check_step, condition_width, measure
-from rnagan.doctor.report import Section, Verdict
 
 SMALL = {"resolution": 32, "batch_size": 16, "generator_width": 4, "critic_width": 4, "threads": 1}
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from rnagan.cohort.table import read_cohort
-from rnagan.config import GANConfig
+from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.doctor import reading
+from rnagan.doctor.findings import Section, Verdict
 from rnagan.doctor.reading import check_reading, choose, decode_rate, loader_rate
-from rnagan.doctor.report import Section, Verdict
-from rnagan.training.gan_inputs import GANInputs
+from rnagan.training.gan.inputs import GANInputs
 
 CONFIG = GANConfig(resolution=32, batch_size=8, tiles_per_slide=40)
 

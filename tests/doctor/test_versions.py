@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from rnagan.doctor.report import Section, Verdict
-from rnagan.doctor.versions import check_requirements, check_versions
+from rnagan.doctor.environment import check_requirements, check_versions
+from rnagan.doctor.findings import Section, Verdict
 
 
 def section() -> Section:

@@ -7,16 +7,7 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneGroupOut, LeaveOneOut, cross_val_predict
 
-from rnagan.evaluation.associations import (
-    adjusted_r2,
-    beyond,
-    design,
-    enough,
-    eta_squared,
-    left_out_r2,
-    partition,
-)
-from rnagan.evaluation.correlation import pearson
+from rnagan.evaluation.stats import adjusted_r2, beyond, design, enough, eta_squared, left_out_r2, partition, pearson
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rnagan import RNAGAN
-from rnagan.cohort.donors import donor_digest
-from rnagan.evaluation.compare_spectra import compare_spectra
-from rnagan.evaluation.held_out import HeldOut, TileInputs
-from rnagan.training.gan_inputs import GANInputs
+from rnagan.cohort.leakage import donor_digest
+from rnagan.evaluation.spectra import compare_spectra
+from rnagan.evaluation.test_set import HeldOut, TileInputs
+from rnagan.training.gan.inputs import GANInputs
 
 TOOL = Path(__file__).parents[2] / "tools/compare_spectra.py"
 

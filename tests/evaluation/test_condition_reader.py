@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from rnagan.evaluation.condition_reader import train_condition_reader, within_tissue
+from rnagan.evaluation.tile_networks import train_condition_reader, within_tissue
 
 
 def coloured(count: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:

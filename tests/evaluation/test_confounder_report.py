@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.expression.store import read_expression
-from rnagan.training.gan_inputs import GANInputs
+from rnagan.expression.h5ad import read_expression
+from rnagan.training.gan.inputs import GANInputs
 
 TOOL = Path(__file__).parents[2] / "tools/confounder_report.py"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # twelve steps of training: profiles are far soon

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnagan.evaluation.confounder_page import long_form, scores, sentences
-from rnagan.evaluation.confounders import ALL, Tables, separate
+from rnagan.evaluation.confounders import Tables, separate
 from rnagan.evaluation.morphology import MEASURES
+from rnagan.reports.confounder_page import long_form, scores, sentences
+from rnagan.reports.labels import ALL
 
 DONORS = 120
 

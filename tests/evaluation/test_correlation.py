@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rnagan.evaluation.correlation import correlate, pearson
+from rnagan.evaluation.stats import correlate, pearson
 
 
 def draw(seed: int, donors: int, r: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rnagan.evaluation.extractors import make_extractor, register_extractor
+from rnagan.evaluation.features import make_extractor, register_extractor
 from tests.evaluation.pixels import Pixels
 
 

@@ -1,119 +1,269 @@
+import dataclasses
+import functools
+import json
+import math
+import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
-from rnagan import RNAGAN
+from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
-from rnagan.evaluation import faithfulness, real_tiles
+from rnagan.data.manifest import write_digest
+from rnagan.evaluation import donor_evaluation, tile_measurements
+from rnagan.evaluation import faithfulness as module
+from rnagan.evaluation.faithfulness import EvaluationInputs, evaluate
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.expression.store import read_expression
-from rnagan.training.gan_inputs import GANInputs
+from rnagan.evaluation.tile_networks import train_condition_reader, train_tissue_classifier
+from rnagan.expression.h5ad import read_expression, write_expression
+from rnagan.io.files import read_json, write_json
+from rnagan.reports.console import lines
+from rnagan.tracking.run_log import RunLog
+from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.gan.train import train_gan
 
-DONORS = 12
+TOOL = Path(__file__).parents[2] / "tools/evaluate_faithfulness.py"
 
 
-def truth_table() -> pd.DataFrame:
-    """Two tissues of twelve donors from two centres; cortex has no air."""
-    draw = np.random.default_rng(3)
-    table = pd.DataFrame(
-        draw.normal(size=(2 * DONORS, len(MEASURES))),
-        columns=list(MEASURES),
-        index=[f"{tissue}{k}" for tissue in ("cortex", "lung") for k in range(DONORS)],
+@pytest.fixture(autouse=True)
+def _quick_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        tile_measurements, "train_tissue_classifier", functools.partial(train_tissue_classifier, steps=20)
     )
-    table["tissue"] = np.repeat(["cortex", "lung"], DONORS)
-    table["donor"] = [f"D{k}" for k in range(DONORS)] * 2
-    table["site"] = np.tile(["a", "b"], DONORS)
-    table.loc[table["tissue"] == "cortex", "air_fraction"] = np.nan
-    return table
+    monkeypatch.setattr(tile_measurements, "train_condition_reader", functools.partial(train_condition_reader, steps=6))
 
 
-def test_correlation_is_within_tissue_signed_and_has_its_slope() -> None:
-    truth = truth_table()
-    painted = truth[list(MEASURES)].fillna(0.0)
-    painted["nuclear_density"] = 5 - 2 * painted["nuclear_density"] + 100 * (truth["tissue"] == "lung")
-    real = painted.iloc[[0, 3, 5, 7, 13, 17, 19]] * -1
-    result = faithfulness.faithfulness(truth, painted, real)
-    assert set(result["cortex"]) == set(MEASURES) - {"air_fraction"} and set(result["lung"]) == set(MEASURES)
-    for tissue, pictured in (("cortex", 4), ("lung", 3)):
-        found = result[tissue]["nuclear_density"]
-        assert found["r"] == pytest.approx(-1) and found["slope"] == pytest.approx(-2)
-        assert found["ceiling"] == pytest.approx(1) and found["ceiling_donors"] == pictured
-        assert found["donors"] == DONORS and found["p"] < 0.01
-        assert set(found) == {"r", "slope", "low", "high", "p", "donors", "ceiling", "ceiling_donors"}
+@pytest.fixture
+def paths(inputs: GANInputs, trained: Path) -> EvaluationInputs:
+    return EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
 
 
-def test_donors_count_once_and_few_are_left_out() -> None:
-    truth = truth_table()
-    painted = truth[list(MEASURES)].fillna(0.0)
-    twice = pd.concat([truth, truth[truth["tissue"] == "lung"].rename(lambda name: name + "b")])
-    painted_twice = painted.reindex([name.removesuffix("b") for name in twice.index]).set_axis(twice.index)
-    once = faithfulness.faithfulness(truth, painted, painted)
-    assert faithfulness.faithfulness(twice, painted_twice, painted_twice) == once
-    few = painted.iloc[: DONORS + 2]
-    assert set(faithfulness.faithfulness(truth, few, few)) == {"cortex"}
+def test_with_truth(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
+    result = evaluate(EvaluationInputs(paths.model, paths.shards, paths.cohort, paths.expression, truth), tmp_path, n=3)
+    assert result == json.loads((tmp_path / "evaluation.json").read_text())
+    assert (result["profiles"], result["tiles_per_profile"], result["split"]) == (11, 3, "test")
+    assert 0 <= result["tissue_accuracy"] <= 1 and result["tissue_accuracy_real"] > 0.9
+    assert set(result["faithfulness"]["cortex"]) == set(MEASURES) - {"air_fraction"}
+    for measures in result["faithfulness"].values():
+        for found in measures.values():
+            assert all(math.isfinite(value) for value in found.values())
+            assert found["low"] <= found["r"] <= found["high"] or found["p"] == 1
+    assert result["faithfulness"]["lung"]["air_fraction"]["donors"] == 5  # one of them with two profiles
+    assert result["faithfulness"]["lung"]["air_fraction"]["ceiling_donors"] == 5
+    table = pd.read_csv(tmp_path / "measures.csv", index_col="sample")
+    assert len(table) == 11 and table["nuclear_density_real"].isna().sum() == 1
+    assert {"nuclear_density", "nuclear_density_expected", "tissue", "site"} <= set(table.columns)
+    assert result["pictures"] == ["cortex.png", "lung.png"]
+    for name in (*result["pictures"], "measures.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert np.asarray(picture).std() > 0
 
 
-def test_ceiling_without_variation_is_zero() -> None:
-    truth = truth_table()
-    painted = truth[list(MEASURES)].fillna(0.0)
-    found = faithfulness.faithfulness(truth, painted, painted.assign(site_stain=1.0))
-    assert found["lung"]["site_stain"]["ceiling"] == 0.0
+def test_second_run_paints_nothing_and_other_settings_paint_again(
+    paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluate(paths, tmp_path, n=2)
+    assert "faithfulness" not in first
+    with monkeypatch.context() as patched:
+        patched.setattr(donor_evaluation, "painted_tiles", None)
+        assert evaluate(paths, tmp_path, n=2) == first
+        with pytest.raises(TypeError):
+            evaluate(paths, tmp_path, n=2, seed=1)
+    assert evaluate(paths, tmp_path, "validation", n=2)["profiles"] == 4
 
 
-def test_a_mere_difference_between_tissues_or_centres_is_nothing() -> None:
-    truth = truth_table()
-    noise = pd.DataFrame(np.random.default_rng(4).normal(size=(2 * DONORS, len(MEASURES))), truth.index, list(MEASURES))
-    common = 10 * (truth["tissue"] == "lung") + 5 * (truth["site"] == "b")
-    truth["nuclear_density"] = common + noise["air_fraction"] / 9
-    noise["nuclear_density"] = common + noise["site_stain"] / 9
-    pooled = np.corrcoef(truth["nuclear_density"], noise["nuclear_density"])[0, 1]
-    found = faithfulness.faithfulness(truth, noise, noise)["lung"]["nuclear_density"]
-    assert pooled > 0.99 and found["r"] > 0.99  # the centre alone makes it
-    assert found["p"] > 0.1  # and the test within centres sees through it
+def test_tissue_without_held_out_slides_has_no_picture(
+    paths: EvaluationInputs, inputs: GANInputs, tmp_path: Path
+) -> None:
+    cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)
+    cohort.loc[(cohort["split"] == "test") & (cohort["tissue"] == "lung"), "slide"] = ""
+    cohort.drop_duplicates("sample").to_csv(tmp_path / "cohort.csv", index=False)
+    fewer = EvaluationInputs(paths.model, paths.shards, tmp_path / "cohort.csv", paths.expression)
+    result = evaluate(fewer, tmp_path / "out", n=2)
+    assert result["profiles"] == 11 and result["pictures"] == ["cortex.png"]
 
 
-def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -> None:
-    shards = open_dataset(inputs.shards)
-    rows = pd.DataFrame({"sample": ["s", "s", "t"], "slide": ["D0-cortex-slide", "D0-lung-slide", "D1-cortex-slide"]})
-    tiles = dict(faithfulness.real_tiles(shards, rows, 3, 32))
-    assert {name: own.shape for name, own in tiles.items()} == {"s": (3, 32, 32, 3), "t": (3, 32, 32, 3)}
-    own = faithfulness.read_tiles(shards, ["D0-cortex-slide", "D0-lung-slide"], 2, 32)
-    np.testing.assert_array_equal(tiles["s"], np.concatenate(own)[:3])
-    assert faithfulness.read_tiles(shards, ["D0-lung-slide"], 99, 16)[0].shape == (4, 16, 16, 3)  # all it has
+def test_tiles_of_unknown_resolution_cannot_be_measured(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
+    shards = shutil.copytree(paths.shards, tmp_path / "shards")
+    for path in shards.glob("*.record.json"):
+        record = read_json(path)
+        record["options"]["mpp"] = None
+        write_json(path, record)
+    write_digest(shards)
+    unknown = EvaluationInputs(paths.model, shards, paths.cohort, paths.expression, truth)
+    with pytest.raises(ValueError, match="doesn't say the µm per px of its tiles"):
+        evaluate(unknown, tmp_path / "out", n=1)
 
 
-def test_shrinking_averages_blocks() -> None:
-    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
-    assert real_tiles.shrink(image, 2)[0, 1].tolist() == image[:2, 2:].mean(axis=(0, 1)).round().tolist()
-    assert real_tiles.shrink(image, 4) is image
+def test_donors_of_the_training_split_are_no_held_out_donors(
+    paths: EvaluationInputs, inputs: GANInputs, tmp_path: Path
+) -> None:
+    cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)
+    swap = {"train": "test", "test": "train", "validation": "validation"}
+    cohort.assign(split=cohort["split"].map(swap)).to_csv(tmp_path / "cohort.csv", index=False)
+    resplit = dataclasses.replace(paths, cohort=tmp_path / "cohort.csv")
+    with pytest.raises(ValueError, match="are in one split in .*cohort.csv and in another"):
+        evaluate(resplit, tmp_path / "out", n=1)
+    data = read_expression(inputs.expression)
+    swapped = dataclasses.replace(data, obs=data.obs.assign(split=data.obs["split"].map(swap)))
+    write_expression(tmp_path / "e.h5ad", swapped, "digest")
+    with pytest.raises(
+        ValueError, match=r"5 donors of split test \(D0, D1, D2 and 2 more\) were in the training split"
+    ):
+        evaluate(dataclasses.replace(resplit, expression=tmp_path / "e.h5ad"), tmp_path / "out", n=1)
 
 
-def test_painted_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:
-    model, expression = RNAGAN.from_pretrained(trained), read_expression(inputs.expression)
-    painted = dict(faithfulness.painted_tiles(model, expression, ["D9-lung", "D0-cortex"], 2, seed=4))
-    row = expression.obs.index.get_loc("D9-lung")
-    latent = model.latents(expression.values[row : row + 1], expression.genes, "tpm")[0]
-    np.testing.assert_array_equal(painted["D9-lung"], model.paint(latent, 2, 4, "D9-lung"))
-    assert list(painted) == ["D9-lung", "D0-cortex"]
+@pytest.mark.parametrize("change", [{"tile_px": 48}, {"mpp": 2.0}])
+def test_real_tiles_of_another_kind_are_refused(
+    paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict
+) -> None:
+    real = open_dataset(paths.shards)
+    monkeypatch.setattr(module, "open_dataset", lambda _: dataclasses.replace(real, **change))
+    with pytest.raises(ValueError, match="give shards of the kind that it was trained on"):
+        evaluate(paths, tmp_path / "out", n=1)
 
 
-def test_against_real_tiles_the_ceiling_is_how_well_these_agree() -> None:
-    """Tiles are the donor's mean and noise of the same variance; of k tiles the reliability is k / (k + 1)."""
-    draw, donors, k = np.random.default_rng(0), 4000, 6
-    about = pd.DataFrame({"donor": np.arange(donors).astype(str), "tissue": "lung", "site": "a"})
-    own = draw.normal(size=(donors, 1, len(MEASURES)))
-    tiles = own + draw.normal(size=(donors, k, len(MEASURES)))
-    real, even, odd, painted = (
-        pd.DataFrame(values, columns=list(MEASURES))
-        for values in (tiles.mean(axis=1), tiles[:, ::2].mean(axis=1), tiles[:, 1::2].mean(axis=1), own[:, 0] * 2)
-    )
-    found = faithfulness.on_real_tiles(about, painted, real, (even, odd))["lung"]["nuclear_density"]
-    assert found["ceiling"] == pytest.approx((k / (k + 1)) ** 0.5, abs=0.01) and found["ceiling_donors"] == donors
-    assert found["r"] == pytest.approx(found["ceiling"], abs=0.02)  # the painted tiles know each donor's mean
-    assert found["slope"] == pytest.approx(2 * k / (k + 1), rel=0.03)  # measured on real tiles, which are noisy
-    # known wrong: the correlation of halves, which is that of half as many tiles
-    assert np.corrcoef(even["air_fraction"], odd["air_fraction"])[0, 1] < found["ceiling"] - 0.1
-    single = faithfulness.on_real_tiles(about, painted, real, (real, real * np.nan))["lung"]["nuclear_density"]
-    assert single["ceiling"] is None
+def test_truth_is_checked_before_painting(
+    paths: EvaluationInputs, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(donor_evaluation, "painted_tiles", None)
+    table = pd.read_csv(truth)
+    for broken, told in (
+        (table.drop(columns="site_stain"), "has no column site_stain"),
+        (table.iloc[:3], "lacks .* samples"),
+        (table.assign(site_stain="pink"), "truth.csv holds a measure that is no number"),
+    ):
+        broken.to_csv(tmp_path / "truth.csv", index=False)
+        with pytest.raises(ValueError, match=told):
+            evaluate(dataclasses.replace(paths, truth=tmp_path / "truth.csv"), tmp_path / "out", n=1)
+
+
+def test_split_without_real_tiles_or_with_few_donors(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
+    cohort = pd.read_csv(paths.cohort, dtype=str, keep_default_na=False)
+    cohort.loc[cohort["split"] == "test", "slide"] = ""
+    cohort.drop_duplicates(["sample", "slide"]).to_csv(tmp_path / "cohort.csv", index=False)
+    bare = dataclasses.replace(paths, cohort=tmp_path / "cohort.csv", truth=truth)
+    result = evaluate(bare, tmp_path / "bare", n=1)
+    assert result["tissue_accuracy_real"] is None and result["pictures"] == []
+    assert (tmp_path / "bare/measures.png").is_file()
+    assert result["faithfulness"]["lung"]["air_fraction"]["ceiling"] is None
+    few = evaluate(dataclasses.replace(paths, truth=truth), tmp_path / "few", "validation", n=1)
+    assert few["faithfulness"] == {}
+
+
+def test_without_truth_the_donors_own_real_tiles_are_what_is_expected(
+    paths: EvaluationInputs, truth: Path, tmp_path: Path
+) -> None:
+    found = evaluate(paths, tmp_path / "out", n=4, train_donors=0)
+    assert "train" not in found and not (tmp_path / "out/measures_train.csv").exists()
+    table = pd.read_csv(tmp_path / "out/measures.csv", index_col="sample").dropna(subset="matrix_colour_real")
+    for tissue, rows in table.groupby("tissue"):
+        own = rows.groupby("donor")[["matrix_colour", "matrix_colour_real"]].mean()
+        told = found["on_real_tiles"][tissue]["matrix_colour"]
+        assert told["r"] == pytest.approx(np.corrcoef(own["matrix_colour_real"], own["matrix_colour"])[0, 1])
+        assert told["donors"] == 5 and 0.5 < told["ceiling"] <= 1  # colour is the donor's, and tiles agree on it
+    assert (tmp_path / "out/measures.png").is_file()
+
+
+def test_tiles_of_other_people_say_nothing_within_a_tissue(paths: EvaluationInputs, tmp_path: Path) -> None:
+    cohort = pd.read_csv(paths.cohort, dtype=str, keep_default_na=False)
+    cohort.assign(image_donor=cohort["slide"]).to_csv(tmp_path / "cohort.csv", index=False)
+    found = evaluate(dataclasses.replace(paths, cohort=tmp_path / "cohort.csv"), tmp_path / "out", n=2)
+    assert "on_real_tiles" not in found and "retrieval" not in found and not (tmp_path / "out/measures.png").exists()
+    assert any("of different people" in note for note in found["notes"]) and found["tissue_accuracy_real"] > 0.9
+    assert "of different people" in (tmp_path / "out/faithfulness.html").read_text()
+
+
+def test_training_donors_are_judged_and_hidden_from_the_reader(
+    paths: EvaluationInputs, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retrieval, with as many validation donors as the toy has, on held-out and on training donors."""
+    monkeypatch.setattr(donor_evaluation, "FEWEST_TO_FIT", 2)
+    taught: list[pd.DataFrame] = []
+    train = donor_evaluation.train_reader
+    monkeypatch.setattr(donor_evaluation, "train_reader", lambda *given: taught.append(given[1]) or train(*given))
+    swapped = splits_swapped(paths, tmp_path)
+    found = evaluate(dataclasses.replace(swapped, truth=truth), tmp_path / "out", n=3)
+    compared = set(pd.read_csv(tmp_path / "out/measures_train.csv")["donor"])
+    assert found["train"]["donors"] == {"cortex": 2, "lung": 2} and len(compared) == 2
+    assert compared.isdisjoint(taught[0]["donor"]) and compared | set(taught[0]["donor"]) == set(TRAINING)
+    for tissue in ("cortex", "lung"):
+        kinds = found["retrieval"][tissue]
+        assert set(kinds) == {"real", "painted"} and kinds["painted"]["tissue"]["candidates"] == 3
+        assert all(0 <= told["rank_low"] <= told["rank"] <= told["rank_high"] <= 1 for told in kinds["real"].values())
+    places = pd.read_csv(tmp_path / "out/retrieval.csv")
+    assert set(places["tiles"]) == {"real", "painted"} and len(places) == 2 * 2 * 3  # of two nobody is found among
+    assert "Is the right donor found?" in (tmp_path / "out/faithfulness.html").read_text()
+
+
+TRAINING = [f"D{k}" for k in range(5)] + ["D9", "D10"]
+
+
+def splits_swapped(paths: EvaluationInputs, tmp_path: Path) -> EvaluationInputs:
+    """The toy cohort with seven training donors, so that two can be kept from the reader."""
+    cohort = pd.read_csv(paths.cohort, dtype=str, keep_default_na=False)
+    cohort.loc[cohort["donor"].isin(TRAINING), "split"] = "train"
+    cohort.to_csv(tmp_path / "cohort.csv", index=False)
+    data = read_expression(paths.expression)
+    obs = data.obs.assign(split=data.obs["split"].mask(data.obs["donor"].isin(TRAINING), "train"))
+    write_expression(tmp_path / "e.h5ad", dataclasses.replace(data, obs=obs), "digest")
+    return dataclasses.replace(paths, cohort=tmp_path / "cohort.csv", expression=tmp_path / "e.h5ad")
+
+
+@pytest.fixture(scope="module")
+def null(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "null"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
+        train_gan(small.replace(images=16, shuffle_profiles=True), inputs, run)
+    return run
+
+
+def test_a_null_is_shown_beside_the_model_and_must_be_one(
+    paths: EvaluationInputs, truth: Path, null: Path, tmp_path: Path
+) -> None:
+    found = evaluate(dataclasses.replace(paths, truth=truth, null=null), tmp_path / "out", n=2)
+    alone = evaluate(dataclasses.replace(paths, truth=truth, model=null), tmp_path / "alone", n=2)
+    assert found["null"]["faithfulness"] == alone["faithfulness"] != found["faithfulness"]
+    assert found["null"]["tissue_accuracy"] == alone["tissue_accuracy"]
+    shown = lines(found)
+    assert any(line.startswith("tissue") and "null r" in line for line in shown)
+    assert "<th>r, null</th>" in (tmp_path / "out/faithfulness.html").read_text()
+    with pytest.raises(ValueError, match="trained on each slide's own profile, so it is no null; .*--shuffle-profiles"):
+        evaluate(dataclasses.replace(paths, null=paths.model), tmp_path / "no", n=2)
+
+
+def test_interrupted_evaluation_vouches_for_nothing(
+    paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(paths, tmp_path, n=1)
+    monkeypatch.setattr(module, "_draw", None)
+    with pytest.raises(TypeError):
+        evaluate(paths, tmp_path, n=2)
+    assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_script(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
+    main = runpy.run_path(str(TOOL))["main"]
+    options = [
+        f"--model={paths.model}",
+        f"--shards={paths.shards}",
+        f"--cohort={paths.cohort}",
+        f"--expression={paths.expression}",
+        f"--out={tmp_path / 'out'}",
+        "--n=2",
+    ]
+    done = CliRunner().invoke(main, [*options, f"--truth={truth}"])
+    assert done.exit_code == 0, done.output
+    assert "of painted tiles; of real ones: " in done.output
+    rows = [line.split() for line in done.output.splitlines() if line.split()[1:2] and line.split()[1] in MEASURES]
+    assert len(rows) == 7 and all(len(row) == 11 for row in rows)  # r and its interval are four words
+    page = (tmp_path / "out/faithfulness.html").read_text()
+    assert "Does the tissue follow the RNA?" in page and page.count('<tr class="control">') == 2
+    bad = CliRunner().invoke(main, [*options, "--model", str(tmp_path)])
+    assert bad.exit_code == 1 and "holds no trained model" in bad.output and bad.output.count("\n") == 1

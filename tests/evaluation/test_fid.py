@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from rnagan.config import GANConfig
+from rnagan.api import RNAGAN
+from rnagan.config.gan import GANConfig
 from rnagan.evaluation import feature_store
 from rnagan.evaluation.fid import PICTURE, RESULT, compute_fid, make_plan, proportional
-from rnagan.evaluation.frechet import FeatureStatistics, frechet_distance
-from rnagan.evaluation.held_out import HeldOut, TileInputs
-from rnagan.evaluation.processes import Processes
-from rnagan.pretrained import RNAGAN
-from rnagan.training.gan_inputs import GANInputs
-from rnagan.training.gan_run import train_gan
+from rnagan.evaluation.test_set import HeldOut, TileInputs
+from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance
+from rnagan.runtime.distributed import Processes
+from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.gan.train import train_gan
 from tests.evaluation.pixels import Pixels
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 
 from rnagan.evaluation.features import EfficientNetLite0
-from rnagan.evaluation.frechet import FeatureStatistics, frechet_distance, frechet_name
+from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance, frechet_name
 
 
 def drawn(count: int, width: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from rnagan.evaluation import missing_genes
-from rnagan.expression.store import read_expression
-from rnagan.vae import load_vae
+from rnagan.expression.h5ad import read_expression
+from rnagan.models.trained_vae import load_vae
 
 
 def test_gaps_hide_exact_shares_alike_for_all_models_and_within_one_another() -> None:

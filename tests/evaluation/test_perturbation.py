@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from rnagan.api import RNAGAN
 from rnagan.evaluation import perturbation
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.perturbation import Request, perturb_tiles
-from rnagan.expression.store import read_expression
-from rnagan.pretrained import RNAGAN
-from rnagan.training.gan_inputs import GANInputs
+from rnagan.expression.h5ad import read_expression
+from rnagan.training.gan.inputs import GANInputs
 
 TOOL = Path(__file__).parents[2] / "tools/perturb.py"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # twelve steps of training: profiles are far soon

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rnagan.evaluation.programmes import genes_of_model, read_programmes, scores
-from rnagan.training.gan_inputs import GANInputs
-from rnagan.vae import load_vae
+from rnagan.models.trained_vae import load_vae
+from rnagan.training.gan.inputs import GANInputs
 
 
 def write(path: Path, *lines: str) -> Path:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rnagan.evaluation.reliability import reliability
+from rnagan.evaluation.stats import reliability
 
 
 def measured(between: float, within: float, tiles: int, donors: int = 4000) -> tuple[np.ndarray, np.ndarray]:

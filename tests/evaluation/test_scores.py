@@ -3,12 +3,13 @@ import pytest
 import torch
 from scipy import stats
 
-from rnagan.evaluation import scores
-from rnagan.evaluation.frechet import FeatureStatistics, frechet_distance
-from rnagan.evaluation.scores import (
+from rnagan.evaluation import tile_scores
+from rnagan.evaluation.tile_scores import (
+    FeatureStatistics,
     Tiles,
     class_score,
     floor,
+    frechet_distance,
     frechet_with_interval,
     kernel_distance,
     precision_recall,
@@ -154,7 +155,7 @@ def test_floor_is_of_donors_that_the_other_half_has_not() -> None:
 def test_halves_take_as_many_donors_of_every_tissue() -> None:
     tissue = np.array(["a"] * 4 + ["b"] * 7)
     for seed in range(5):
-        half = scores._halves(np.arange(11), tissue, np.random.default_rng(seed))
+        half = tile_scores._halves(np.arange(11), tissue, np.random.default_rng(seed))
         assert half[:4].sum() == 2 and half[4:].sum() in (3, 4)
     assert floor(of_donors(4, 1, 0), of_donors(4, 1, 1), np.array(["a"])) is None
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from rnagan.evaluation.spectrum import PERIODS, checkerboards, compare, power_spectrum, radial
+from rnagan.evaluation.spectra import PERIODS, checkerboards, compare, power_spectrum, radial
 
 SIDE = 64
 
@@ -89,7 +89,7 @@ def test_parts_are_averaged_and_batches_do_not_matter(monkeypatch: pytest.Monkey
     tiles = to_tiles(textures(10, 0))
     whole = power_spectrum(tiles)
     np.testing.assert_allclose(np.mean([power_spectrum(tiles[k : k + 1]) for k in range(10)], axis=0), whole)
-    monkeypatch.setattr("rnagan.evaluation.spectrum.BATCH", 3)
+    monkeypatch.setattr("rnagan.evaluation.spectra.BATCH", 3)
     np.testing.assert_allclose(power_spectrum(tiles), whole)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from rnagan.evaluation.tissue_classifier import train_tissue_classifier
+from rnagan.evaluation.tile_networks import train_tissue_classifier
 
 
 def striped(count: int, rows: bool, seed: int) -> np.ndarray:

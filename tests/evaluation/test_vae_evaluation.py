@@ -15,13 +15,13 @@ from PIL import Image
 from scipy.spatial.distance import pdist
 from sklearn.neighbors import KNeighborsClassifier
 
-from rnagan.evaluation import vae_figures
-from rnagan.evaluation.embedding import umap_embedding
+from rnagan.evaluation.feature_map import umap_embedding
 from rnagan.evaluation.vae_evaluation import PICTURES, TABLES
-from rnagan.evaluation.vae_figures import umap_by_tissue
 from rnagan.evaluation.vae_maps import choose_pair
-from rnagan.expression.store import read_expression, write_expression
-from rnagan.vae import load_vae, save_vae
+from rnagan.expression.h5ad import read_expression, write_expression
+from rnagan.models.trained_vae import load_vae, save_vae
+from rnagan.reports import vae_figures
+from rnagan.reports.vae_figures import umap_by_tissue
 
 TOOL = Path(__file__).parents[2] / "tools/evaluate_vae.py"
 

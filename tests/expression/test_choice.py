@@ -2,10 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from rnagan.expression.choice import choose_genes, count_by_status
-from rnagan.expression.gene_lists import WantedGenes, read_gene_list
 from rnagan.expression.gene_map import GeneMap
-from rnagan.expression.layout import read_layout
+from rnagan.expression.gene_selection import WantedGenes, choose_genes, count_by_status, read_gene_list
+from rnagan.io.matrix_text import read_layout
 
 TABLE = Path("table.csv")
 NAMES = ["ENSG00000000001.2", "ENSG00000000002.1", "ENSG00000000002.1_PAR_Y", "ENSG00000000003"]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rnagan.expression.gene_lists import read_gene_list, read_gtf
+from rnagan.expression.gene_selection import read_gene_list, read_gtf
 
 GTF = (
     "##description: evidence-based annotation of the human genome (GRCh38), version 26 (Ensembl 88)\n"

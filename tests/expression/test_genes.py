@@ -1,6 +1,6 @@
 import pytest
 
-from rnagan.expression.gene_lists import read_gene_list
+from rnagan.expression.gene_selection import read_gene_list
 from rnagan.expression.genes import clean_genes, gene_id, positions
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnagan.expression import hdf5
-from rnagan.expression.hdf5 import ProfileWriter
+from rnagan.expression import h5ad
+from rnagan.expression.h5ad import ProfileWriter
 
 
 @pytest.mark.parametrize("n_genes", [1, 7, 40_000])
@@ -34,7 +34,7 @@ def test_a_full_disk_is_an_oserror_that_names_the_file(tmp_path: Path, monkeypat
     ):
         assert writer._plain(error).errno == errno.ENOSPC and "x.h5ad" in str(writer._plain(error))
     usage = collections.namedtuple("Usage", "free")(20 << 20)
-    monkeypatch.setattr(hdf5.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(h5ad.shutil, "disk_usage", lambda _: usage)
     writer.append(np.zeros((2, 3), np.float32))
     with pytest.raises(OSError, match=r"No space left on device.*x\.h5ad"), writer:
         writer.append(np.zeros((1, 2 << 20), np.float32))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from rnagan.expression.store import Expression, open_expression, open_profiles, read_expression, write_expression
+from rnagan.expression.h5ad import Expression, open_expression, open_profiles, read_expression, write_expression
 
 
 @pytest.mark.parametrize("names", [("table",), ("X",), ()])

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnagan.expression.tables import detect_units
+from rnagan.expression.table_readers import detect_units
 from rnagan.expression.units import ValueRange, check_units, units_of
 
 values = st.lists(st.floats(-30, 60, width=32) | st.integers(0, 60).map(float), min_size=1, max_size=12)

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from rnagan.expression.store import read_expression
+from rnagan.api import RNAGAN
+from rnagan.expression.h5ad import read_expression
 from rnagan.generation import generate_tiles
 from rnagan.latent.profiles import gene_columns
-from rnagan.pretrained import RNAGAN
-from rnagan.vae import load_vae
+from rnagan.models.trained_vae import load_vae
 
 TOOL = Path(__file__).parents[2] / "tools/edit_profiles.py"
 

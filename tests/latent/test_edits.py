@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnagan.expression.store import read_expression
+from rnagan.expression.h5ad import read_expression
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.latent import edits
-from rnagan.latent.space import LatentSpace
-from rnagan.vae import VAEModel, load_vae
+from rnagan.models.latent_space import LatentSpace
+from rnagan.models.trained_vae import VAEModel, load_vae
 
 COVARIANCE = np.array([[0.09, 0.05, 0.0], [0.05, 0.16, -0.02], [0.0, -0.02, 0.04]])  # of units 3, 0 and 2
 

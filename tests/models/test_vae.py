@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from rnagan.config import VAEConfig, preset_names, read_preset, resolve
+from rnagan.config.base import preset_names, read_preset, resolve
+from rnagan.config.vae import VAEConfig
 from rnagan.models.vae import BetaVAE, Linear
 
 SMALL = VAEConfig(hidden="12,8", latent=3)

@@ -9,14 +9,14 @@ import pytest
 
 from rnagan.cohort.build import make_cohort_table
 from rnagan.cohort.table import read_cohort
-from rnagan.config import TilingConfig
+from rnagan.config.simulation import SimulationConfig
+from rnagan.config.tiling import TilingConfig
 from rnagan.data.index import open_dataset
-from rnagan.evaluation.faithfulness import real_tiles
+from rnagan.evaluation.donor_evaluation import real_tiles
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.files import read_json
+from rnagan.io.files import read_json
 from rnagan.simulation.cohort import simulate_cohort
-from rnagan.simulation.config import SimulationConfig
-from rnagan.simulation.programmes import draw_cohort, draw_subjects
+from rnagan.simulation.donors import draw_cohort, draw_subjects
 from rnagan.slides.sources import find_sources
 from rnagan.slides.tiling import tile_slides
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnagan.cohort.sources import read_samples
+from rnagan.cohort.readers.user_tables import read_samples
 from rnagan.cohort.splits import assign_splits
-from rnagan.expression.tables import read_table
-from rnagan.simulation.config import SimulationConfig
+from rnagan.config.simulation import SimulationConfig
+from rnagan.expression.table_readers import read_table
+from rnagan.simulation.donors import PROGRAMMES, draw_cohort
 from rnagan.simulation.expression import gene_names, programme_loadings, simulate_tpm, write_attributes, write_gct
-from rnagan.simulation.programmes import PROGRAMMES, draw_cohort
 from rnagan.simulation.tissues import TISSUES
 
 CONFIG = SimulationConfig(donors=800, slide_donors=1)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from rnagan.config import TilingConfig
+from rnagan.config.tiling import TilingConfig
 from rnagan.slides.quality import tile_quality
 
 TILES = Path(__file__).parents[3] / "shared" / "data" / "tiles"

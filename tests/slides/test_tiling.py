@@ -12,19 +12,19 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
-from rnagan.config import TilingConfig
-from rnagan.data.check import check_folder
-from rnagan.data.images import decode_image
+from rnagan.config.tiling import TilingConfig
+from rnagan.data.image_codec import decode_image
 from rnagan.data.index import open_dataset
+from rnagan.data.manifest import write_digest
 from rnagan.data.pile import Pile
-from rnagan.data.records import write_digest
-from rnagan.files import read_json, sha256_of_file
-from rnagan.slides.build import BuildOptions
-from rnagan.slides.reader import Slide
+from rnagan.data.verify import check_folder
+from rnagan.io.files import read_json, sha256_of_file
+from rnagan.runtime.workers import Workers
+from rnagan.slides.build_jobs import BuildOptions
+from rnagan.slides.slide import Slide
 from rnagan.slides.sources import find_sources
 from rnagan.slides.tiling import REASONS, tile_slide
 from rnagan.slides.tiling import tile_slides as build
-from rnagan.workers import Workers
 
 CONFIG = TilingConfig(tile_px=128, min_sharpness=0)  # the slides of these tests are smooth
 SCRIPT = Path(__file__).parents[2] / "shards" / "build_tiles.py"
@@ -228,7 +228,7 @@ def test_tiles_that_wait_in_a_file_make_the_same_tar(make_slide, tmp_path, monke
 def test_a_40x_slide_gives_the_tiles_of_its_means_over_2_by_2(make_slide, tmp_path):
     image = make_slide.smooth_image(1200, 1800)
     with pytest.MonkeyPatch.context() as patch:  # its half-size level is hidden: level 0 must be reduced
-        patch.setattr("rnagan.slides.reader.choose_level", lambda *_: (0, 2.0))
+        patch.setattr("rnagan.slides.slide.choose_level", lambda *_: (0, 2.0))
         record = tile_slide(make_slide("a.svs", image, mpp=0.25), tmp_path, CONFIG)
     assert (record["source"]["level"], record["source"]["mpp"], record["tiles"]) == (0, 0.25, 28)
     half = image.reshape(600, 2, 900, 2, 3).mean((1, 3))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rnagan.config import TilingConfig
-from rnagan.slides.reader import Slide
+from rnagan.config.tiling import TilingConfig
+from rnagan.slides.slide import Slide
 from rnagan.slides.tissue import find_tissue
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -260,7 +260,7 @@ def test_jobs_that_end_are_replaced(nodes: None, slides: Path, reference: Path, 
 def test_jobs_that_slurm_refuses_are_told(nodes: None, tmp_path: Path) -> None:
     settings = dask_settings(tmp_path)
     settings.write_text(settings.read_text().replace("queue: main", "queue: nowhere"))
-    code = "from rnagan.workers import Path, Workers, run_each; import sys\n"
+    code = "from rnagan.runtime.workers import Path, Workers, run_each; import sys\n"
     code += "list(run_each(abs, [1], Workers(slurm=Path(sys.argv[1]))))"
     done = subprocess.run([sys.executable, "-c", code, settings], env=ENVIRONMENT, capture_output=True, text=True)
     assert "ValueError: SLURM refuses the jobs that" in done.stderr and "Invalid partition name" in done.stderr

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from rnagan.config import GANConfig
-from rnagan.files import sha256_of_file
-from rnagan.training.checkpoint import latest_checkpoint
-from rnagan.training.gan_inputs import GANInputs
-from rnagan.training.tracking import read_metrics
+from rnagan.config.gan import GANConfig
+from rnagan.io.files import sha256_of_file
+from rnagan.tracking.run_folder import latest_checkpoint
+from rnagan.tracking.run_log import read_metrics
+from rnagan.training.gan.inputs import GANInputs
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 400

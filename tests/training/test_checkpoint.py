@@ -5,17 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from rnagan.files import read_json
-from rnagan.training.checkpoint import (
-    best_checkpoint,
-    checkpoint_path,
-    keep,
-    latest_checkpoint,
-    load_checkpoint,
-    mark_best,
-    moments_of,
-    save_checkpoint,
-)
+from rnagan.io.files import read_json
+from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint
+from rnagan.training.checkpoint import best_checkpoint, keep, load_checkpoint, mark_best, moments_of, save_checkpoint
 
 
 def network(seed: int = 0, width: int = 4) -> nn.Module:

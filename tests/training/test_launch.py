@@ -7,8 +7,8 @@ import psutil
 import pytest
 import torch
 
-from rnagan.training import engine, launch
-from rnagan.training.gan_inputs import GANInputs
+from rnagan.training import deepspeed, launch
+from rnagan.training.gan.inputs import GANInputs
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -121,14 +121,14 @@ def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch, deepspeed: bool) -> N
 def test_deepspeed_settings_of_a_gan(monkeypatch: pytest.MonkeyPatch) -> None:
     for stage, pair in ((0, (0, 0)), (1, (1, 1)), (2, (2, 2)), (3, (3, 2))):
         monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", str(stage))
-        plugins = engine.plugins_of_two()
+        plugins = deepspeed.plugins_of_two()
         assert tuple(plugins[name].zero_stage for name in ("generator", "critic")) == pair
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "4")
     with pytest.raises(ValueError, match="zero_stage 4 is none of 0, 1, 2, 3"):
-        engine.plugins_of_two()
+        deepspeed.plugins_of_two()
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "cpu")
     with pytest.raises(ValueError, match="zero_stage alone .* leave offload_optimizer_device cpu out"):
-        engine.plugins_of_two()
+        deepspeed.plugins_of_two()
 
 
 @pytest.mark.distributed

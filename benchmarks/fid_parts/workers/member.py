@@ -8,7 +8,7 @@ import torch
 from ours import extract, set_up
 
 from rnagan.evaluation.feature_store import BATCH
-from rnagan.evaluation.processes import processes
+from rnagan.runtime.distributed import processes
 
 
 def main() -> None:

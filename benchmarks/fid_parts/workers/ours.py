@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from rnagan.cores import keep_freed_memory
 from rnagan.data.index import open_dataset
-from rnagan.evaluation.extractors import INCEPTION, make_extractor
 from rnagan.evaluation.feature_store import Features, write_features
-from rnagan.evaluation.features import FeatureExtractor
-from rnagan.evaluation.processes import Processes
-from rnagan.evaluation.real_tiles import NumberedTiles
+from rnagan.evaluation.features import INCEPTION, FeatureExtractor, make_extractor
+from rnagan.evaluation.test_set import NumberedTiles
+from rnagan.runtime.cores import keep_freed_memory
+from rnagan.runtime.distributed import Processes
 
 
 def set_up(request: dict[str, Any], threads: int) -> FeatureExtractor:

@@ -12,11 +12,11 @@ from memory import peak_gb, start_counting
 from ours import extract, open_tiles, set_up
 from serving import serve
 
-from rnagan.config import GANConfig
+from rnagan.api import RNAGAN
+from rnagan.config.gan import GANConfig
 from rnagan.evaluation.feature_store import BATCH, cached_features
-from rnagan.evaluation.processes import processes
-from rnagan.models.build import build_generator
-from rnagan.pretrained import RNAGAN
+from rnagan.models.networks import build_generator
+from rnagan.runtime.distributed import processes
 
 _RUN: dict[str, Any] = {}
 

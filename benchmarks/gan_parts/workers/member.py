@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from rnagan.config import GANConfig
+from rnagan.config.gan import GANConfig
 from rnagan.doctor.rates import TrainingStep
 
 

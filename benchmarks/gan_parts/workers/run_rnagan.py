@@ -10,7 +10,7 @@ from serving import serve
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from rnagan.config import GANConfig
+from rnagan.config.gan import GANConfig
 from rnagan.doctor.rates import TrainingStep
 
 _RUN: dict[str, Any] = {}

@@ -11,12 +11,12 @@ import simplejpeg
 import torch
 from serving import serve
 
-from rnagan.config import GANConfig
+from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
-from rnagan.data.records import write_digest
+from rnagan.data.manifest import write_digest
 from rnagan.data.selection import make_order, select
 from rnagan.data.writer import ShardWriter
-from rnagan.training.gan import GANTrainer
+from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.launch import start
 
 SLIDES, TILES = 8, 40

@@ -10,8 +10,8 @@ from serving import Request, serve
 
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import Loading, tile_batches
-from rnagan.data.order import TileOrder
 from rnagan.data.reader import TileReader
+from rnagan.data.sampler import TileOrder
 
 
 def load(request: Request) -> Iterator[tuple[Any, Any]]:

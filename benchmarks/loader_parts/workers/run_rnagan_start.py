@@ -20,8 +20,8 @@ from torch.utils.data import IterableDataset
 
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import Loading, tile_batches
-from rnagan.data.order import TileOrder
 from rnagan.data.reader import TileReader
+from rnagan.data.sampler import TileOrder
 
 MB = 1e6
 TORCHS_NAME = "pt_data_worker"  # of worker processes

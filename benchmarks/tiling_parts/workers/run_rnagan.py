@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from serving import Request, serve
 
-from rnagan.config import TilingConfig
+from rnagan.config.tiling import TilingConfig
 from rnagan.slides.tiling import tile_slide
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from serving import Request, serve
 
-from rnagan.config import TilingConfig
-from rnagan.slides.build import BuildOptions
+from rnagan.config.tiling import TilingConfig
+from rnagan.runtime.workers import Workers
+from rnagan.slides.build_jobs import BuildOptions
 from rnagan.slides.sources import SlideSource
 from rnagan.slides.tiling import tile_slides
-from rnagan.workers import Workers
 
 
 def run(request: Request) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from serving import Request, serve
 
-from rnagan.config import TilingConfig
+from rnagan.config.tiling import TilingConfig
 from rnagan.slides.tiling import tile_slide
 
 _KIB_PER_GIB = 2**20

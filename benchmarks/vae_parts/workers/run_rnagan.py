@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 from serving import serve
 
-from rnagan.config import VAEConfig
-from rnagan.cores import keep_freed_memory
-from rnagan.data.arrangement import Arrangement
+from rnagan.config.vae import VAEConfig
+from rnagan.data.profile_layout import Arrangement
+from rnagan.runtime.cores import keep_freed_memory
+from rnagan.tracking.run_log import RunLog
 from rnagan.training.launch import start
-from rnagan.training.tracking import RunLog
-from rnagan.training.vae import VAETrainer
-from rnagan.training.vae_data import VAEData, training_batches
+from rnagan.training.vae.data import VAEData, training_batches
+from rnagan.training.vae.trainer import VAETrainer
 
 _RUN: dict[str, Any] = {}
 

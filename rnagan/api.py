@@ -1,0 +1,184 @@
+"""A trained model: encode profiles and paint tiles from them.
+
+A model folder holds `config.yaml`, `generator.safetensors` (the averaged weights), `condition.safetensors`, the VAE in
+`vae/`, and `model.json`. Nothing in it can run code.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import anndata
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import rnagan
+from rnagan.config.base import load_config
+from rnagan.config.gan import GANConfig
+from rnagan.expression.h5ad import dense
+from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io.weights import load_weights, read_tensors, save_weights
+from rnagan.models.conditioning import Bottleneck, draw_noise
+from rnagan.models.networks import build_generator
+from rnagan.models.sampling import check_truncation, paint, paint_batch
+from rnagan.models.trained_vae import VAEModel, load_vae
+
+
+@dataclasses.dataclass(frozen=True)
+class RNAGAN:
+    """A trained generator with the VAE and the bottleneck in front of it (both None in the modes without profiles).
+
+    `mpp`: µm per px of its tiles, None where the training tiles didn't say. `digest`: hex SHA-256 of the weights.
+    `train_donors`: who was in the training split, as `donor_digest`s: a model may be given away, its donors' names not.
+    """
+
+    config: GANConfig
+    generator: nn.Module
+    mpp: float | None
+    tissues: list[str]
+    digest: str
+    train_donors: frozenset[str]
+    vae: VAEModel | None = None
+    bottleneck: Bottleneck | None = None
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Load a run's folder or its `model` folder. Raises `FileNotFoundError` where there is no model."""
+        folder = model_folder(folder)
+        told = read_json(folder / "model.json")
+        if told.get("format") != "rnagan-model":
+            raise ValueError(f"{folder} holds no generator; give a run of tools/train_rnagan.py or its model folder.")
+        if told["digest"] != digest_of_folder(folder):
+            raise ValueError(f"{folder} was changed after training; copy the model folder again.")
+        config = load_config(GANConfig, folder / "config.yaml")
+        vae = bottleneck = None
+        if config.mode == "rnagan":
+            vae = load_vae(folder / "vae")
+            bottleneck = Bottleneck(**read_tensors(folder / "condition.safetensors")).to(device)
+        generator = build_generator(config, bottleneck.width if bottleneck else 0)
+        load_weights(folder / "generator.safetensors", generator)
+        about = told["mpp"], told["tissues"], told["digest"], frozenset(told["train_donors"])
+        return cls(config, generator.to(device).eval(), *about, vae, bottleneck)
+
+    def encode(self, adata: anndata.AnnData) -> anndata.AnnData:
+        """Write the latent of every profile into `adata.obsm["X_rnagan"]`, float32 (profiles, latent); returns `adata`.
+
+        `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts or log2), genes named in `adata.var_names`;
+        NaN is a gene that wasn't measured. `adata.obs` gets `rnagan_missing_genes` (share of the model's genes that a
+        profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1), `rnagan_residual` (error
+        of its reconstruction, in Z scores) and `rnagan_far` (unlike the training profiles: don't trust its tiles).
+        """
+        values = dense(adata.X)
+        if "units" not in adata.uns:
+            raise ValueError("adata.uns['units'] must say what X holds: 'tpm', 'counts' or 'log2'.")
+        encoding = self._vae.encode(values, list(adata.var_names), str(adata.uns["units"]))
+        adata.obsm["X_rnagan"] = encoding.latents
+        adata.obs["rnagan_missing_genes"] = encoding.missing
+        adata.obs["rnagan_distance"] = encoding.distance
+        adata.obs["rnagan_residual"] = encoding.residual
+        adata.obs["rnagan_far"] = encoding.far
+        return adata
+
+    def generate(self, adata: anndata.AnnData, n: int, seed: int = 0, truncation: float = 1.0) -> NDArray[np.uint8]:
+        """Paint `n` tiles of every profile: uint8 (profiles, n, resolution, resolution, 3).
+
+        A tile depends on the model, the profile and its name in `adata.obs_names`, its number below n and `seed` alone.
+        `truncation` below 1 gives more typical and less varied tiles (`painting.paint`).
+        """
+        latents = self.encode(adata).obsm["X_rnagan"]
+        return np.stack(
+            [
+                self.paint(latent, n, seed, name, truncation)
+                for latent, name in zip(latents, adata.obs_names, strict=True)
+            ]
+        )
+
+    def latents(self, values: NDArray[np.float32], genes: list[str], units: str) -> NDArray[np.float32]:
+        """Encode profiles (n, genes) in `units` to latent means (n, latent)."""
+        return self._vae.encode(values, genes, units).latents
+
+    @property
+    def _vae(self) -> VAEModel:
+        if self.vae is None:
+            raise ValueError(f"This model was trained in mode {self.config.mode}: it takes no profiles.")
+        return self.vae
+
+    def paint(
+        self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str, truncation: float = 1.0
+    ) -> NDArray[np.uint8]:
+        """Paint `n` tiles of one latent (None in the modes without profiles): uint8 (n, resolution, resolution, 3)."""
+        c = self._conditions(None if latent is None else latent[None])
+        return paint(self.config, self.generator, c, n, seed, f"generate/{name}", truncation=truncation)
+
+    def paint_numbered(
+        self,
+        latents: NDArray[np.float32] | None,
+        names: Sequence[str],
+        numbers: Sequence[int],
+        seed: int,
+        truncation: float = 1.0,
+    ) -> NDArray[np.uint8]:
+        """Paint one tile a row of `latents` (n, latent), in one batch: of the profile called `names[i]` tile
+        `numbers[i]`, which is `paint(...)[numbers[i]]` of that profile up to rounding; uint8 (n, H, W, 3)."""
+        check_truncation(truncation)
+        c = self._conditions(latents)
+        width = 0 if c is None else c.shape[1]
+        noise = [
+            draw_noise(self.config, f"generate/{name}", number, 1, width, seed)
+            for name, number in zip(names, numbers, strict=True)
+        ]
+        parts = [slice(0, len(noise))]
+        if self.config.batch_standardise:  # over the tiles of one profile, as the released code generates
+            ends = [k for k in range(1, len(names)) if names[k] != names[k - 1]] + [len(names)]
+            parts = [slice(first, last) for first, last in zip([0, *ends], ends, strict=False)]
+        drawn = torch.cat(noise)
+        tiles = [
+            paint_batch(self.config, self.generator, None if c is None else c[part], drawn[part], truncation)
+            for part in parts
+        ]
+        return np.concatenate(tiles)
+
+    def _conditions(self, latents: NDArray[np.float32] | None) -> Tensor | None:
+        """Conditions (n, width) of latents (n, latent), on the model's device."""
+        if self.bottleneck is None:
+            return None
+        return self.bottleneck(torch.as_tensor(latents, device=self.bottleneck.mean.device))
+
+
+def write_model(
+    folder: Path,
+    config: GANConfig,
+    generator: nn.Module,
+    bottleneck: Bottleneck | None,
+    vae_folder: Path | None,
+    told: dict[str, Any],
+) -> None:
+    """Write a model folder by rename; `told` (mpp, tissues, images trained, inputs …) goes into model.json."""
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        config.save(temporary / "config.yaml")
+        save_weights(temporary / "generator.safetensors", generator)
+        if bottleneck is not None:
+            assert vae_folder is not None, "a model with a bottleneck has a VAE before it"
+            save_weights(temporary / "condition.safetensors", bottleneck)
+            shutil.copytree(model_folder(vae_folder), temporary / "vae")
+        made = {"format": "rnagan-model", "version": 1, "rnagan": rnagan.__version__}
+        write_json(temporary / "model.json", made | {"digest": digest_of_folder(temporary)} | told)
+
+
+def model_folder(folder: str | Path) -> Path:
+    """The folder with `model.json`: `folder` itself, or `model` in a run's folder."""
+    for candidate in (Path(folder), Path(folder) / "model"):
+        if (candidate / "model.json").is_file():
+            return candidate
+    raise FileNotFoundError(f"{folder} holds no trained model (no model.json there or in {Path(folder) / 'model'}).")
+
+
+def digest_of_folder(folder: Path) -> str:
+    """Hex SHA-256 over the names and contents of all files of a model folder but its own model.json."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return sha256_of({name: sha256_of_file(path) for name, path in files.items() if name != "model.json"})

@@ -1,0 +1,122 @@
+"""The report of a reproduction: each number of the article beside ours, and every figure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rnagan.article.experiments import Cohort
+from rnagan.config.reproduction import Settings
+from rnagan.io.files import read_json, write_json
+from rnagan.reports.pages import embedded, measure_rows, write_template
+
+PAGE, TABLE = "report.html", "reproduction.json"
+FID = {"gan": 87.85, "rnagan": 83.89}  # article: Discussion; 60,000 tiles of lung
+PICTURES = (
+    ("vae-evaluation/umap_pair.png", "Figure 2A: real profiles, reconstructed and generated ones, on a UMAP."),
+    ("vae-evaluation/umap_shifted.png", "Figure 2B: profiles shifted from one tissue to another."),
+    ("vae-evaluation/umap_generated.png", "Figure 2C: real and generated profiles."),
+    ("vae-evaluation/rmse_per_tissue.png", "Figure S3: error of reconstruction by tissue."),
+    ("fid-gan/features.png", "Figures 3B and 3C: features of real tiles, and of tiles of the GAN."),
+    ("painted/grid.png", "Figure 4A: tiles that RNA-GAN paints from held-out profiles, a row each."),
+    ("fid-rnagan/features.png", "Figure 4B: features of real tiles, and of tiles of RNA-GAN."),
+    ("modes/figure4c.png", "Figure 4C: noise alone, and RNA-GAN."),
+    ("external/painted.png", "Figure 4D: tiles painted from profiles of an external cohort."),
+    ("modes/figure5.png", "Figure 5: GAN and RNA-GAN after as many images."),
+    ("modes/losses.png", "Losses of the three modes."),
+    ("classifier/confusion.png", "Figure S4: confusion matrices of the classifiers."),
+    ("classifier/folds.png", "The classifiers' folds."),
+    ("nearest/nearest.png", "Painted tiles with their nearest training tiles (not in the article)."),
+    ("faithfulness/measures.png", "Painted tiles' morphology, donor by donor (not in the article)."),
+    ("confounders/confounders.png", "Morphology against covariates and programmes (not in the article)."),
+)
+
+
+class Row(NamedTuple):
+    """A number: where it is from, what it is, the article's, and ours with a 95% interval or an SD."""
+
+    where: str
+    what: str
+    article: str
+    ours: str
+    around: str
+    note: str = ""
+
+
+def write_report(out: Path, cohort: Cohort, settings: Settings, stages: list[dict[str, Any]]) -> None:
+    """Write `out/reproduction.json` and `out/report.html` of what the experiments left in `out`."""
+    rows = [*_profiles(out), *_scores(out), *_followed(out), *_external(out), *_classifiers(out)]
+    write_json(
+        out / TABLE,
+        {"numbers": [row._asdict() for row in rows], "stages": stages, "settings": settings.to_dict()},
+    )
+    pictures = [(out / name, caption) for name, caption in PICTURES]
+    write_template(
+        out / PAGE,
+        "reproduction.html",
+        title="The article's experiments",
+        lead=f"Carrillo-Perez et al. 2023, on {cohort.cohort} with tiles of {cohort.shards}.",
+        rows=rows,
+        pictures=embedded(pictures),
+        stages=stages,
+        left_out=[] if cohort.external else ["Figure 4D needs profiles of another cohort: --external."],
+    )
+
+
+def _profiles(out: Path) -> Iterator[Row]:
+    told = read_json(out / "vae-evaluation" / "summary.json")
+    rmse, pca = (told["reconstruction"][name]["rmse_z"] for name in ("vae", "pca"))
+    yield Row("figure S3", "RMSE of held-out profiles, Z scores", "–", f"{rmse:.3f}", "", f"PCA: {pca:.3f}")
+
+
+def _scores(out: Path) -> Iterator[Row]:
+    for mode, theirs in FID.items():
+        told = read_json(out / f"fid-{mode}" / "fid.json")
+        for score in told["scores"]:
+            if score["part"] != "all":
+                continue
+            is_distance = score["name"].startswith(("fid", "frechet"))
+            around = f"{score['low']:.4g} to {score['high']:.4g}" if score.get("low") is not None else ""
+            note = ""
+            if is_distance and told["floor"]:
+                floor = told["floor"]
+                note = f"halves of the donors: real {floor['floor']:.4g}, painted {floor['matched']:.4g}"
+            if is_distance and score["name"] != "fid_60k":
+                note += "; not FID-60k, so not to be compared with the article's"
+            article = f"{theirs} (FID-60k)" if is_distance else "–"
+            yield Row("FID", f"{mode}: {score['name']}", article, f"{score['value']:.4g}", around, note.strip("; "))
+
+
+def _followed(out: Path) -> Iterator[Row]:
+    """What the article doesn't measure."""
+    told = read_json(out / "faithfulness" / "evaluation.json")
+    yield Row("–", "tissue of painted tiles called right", "–", f"{told['tissue_accuracy']:.1%}", "")
+    for row in measure_rows(told):
+        around = f"{row['low']:+.2f} to {row['high']:+.2f}"
+        yield Row("–", f"r of {row['label']}, {row['tissue']}", "–", f"{row['r']:+.2f}", around, f"p {row['p']:.2g}")
+    copies = read_json(out / "nearest" / "nearest.json")
+    yield Row("–", f"copies among {copies['painted']:,} painted tiles", "–", f"{len(copies['copies'])}", "")
+
+
+def _external(out: Path) -> Iterator[Row]:
+    path = out / "external" / "result.json"
+    if not path.is_file():
+        return
+    told = read_json(path)
+    for score in told["scores"]:
+        measure = score["name"].partition(",")[0]
+        theirs = told["article"].get(measure) if "painted" in score["name"] else None
+        yield Row("figure 4D", score["name"], "–" if theirs is None else f"{theirs}", *_valued(score))
+
+
+def _classifiers(out: Path) -> Iterator[Row]:
+    told = read_json(out / "classifier" / "result.json")
+    for start, measures in told["starts"].items():
+        for measure, theirs in told["article"].get(start, {}).items():
+            own = measures[measure]
+            ours, sd = f"{own['mean']:.1%} ± {own['sd']:.1%}", f"{own['low']:.1%} to {own['high']:.1%}"
+            yield Row("figure S4", f"{measure}, {start}", f"{theirs[0]:.2%} ± {theirs[1]:.2%}", ours, sd)
+
+
+def _valued(score: dict[str, Any]) -> tuple[str, str]:
+    around = "" if score.get("low") is None else f"{score['low']:.3f} to {score['high']:.3f}"
+    return f"{score['value']:.3f}", around

@@ -1,0 +1,160 @@
+"""What a reproduction will cost: images, steps and hours of each experiment, from rates measured on this machine."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from rnagan.config.classifier import ClassifierConfig
+from rnagan.config.gan import GANConfig
+from rnagan.config.reproduction import Settings
+from rnagan.config.vae import VAEConfig
+from rnagan.doctor.rates import TrainingStep, condition_width, measure
+from rnagan.evaluation.features import make_extractor
+from rnagan.losses.beta_vae import vae_loss
+from rnagan.models.resnet import build_backbone
+from rnagan.models.vae import BetaVAE
+
+SECONDS = 6.0  # that a rate is measured for, about, once it is warm
+MODES = 3  # GAN, RNA-GAN, noise alone
+STARTS = 2  # of the classifier: from scratch, and from SimCLR's weights
+
+
+class Sizes(NamedTuple):
+    """Of a cohort: training profiles and their genes, tiles of an epoch, classes, test tiles, side of a tile in px."""
+
+    profiles: int
+    genes: int
+    epoch_tiles: int
+    classes: int
+    test_tiles: int
+    tile_px: int
+
+
+class Work(NamedTuple):
+    """Of one experiment: `items` that go through its networks, in `steps` batches, at `rate` items a second (None where
+    that couldn't be measured, and why)."""
+
+    experiment: str
+    items: int
+    unit: str
+    steps: int
+    rate: float | None
+    why: str = ""
+
+    @property
+    def hours(self) -> float | None:
+        return None if self.rate is None else self.items / self.rate / 3600
+
+
+def costs(settings: Settings, sizes: Sizes, external: bool) -> list[Work]:
+    """Of every experiment that takes long, in order; it measures each network for some seconds."""
+    vae, gan, sized = settings.vae, settings.gan.counted_in_images(sizes.epoch_tiles), settings.evaluation
+    passed = sizes.profiles * vae.epochs
+    made = MODES * gan.images
+    work = [
+        _work("vae", passed, "profiles", vae.batch_size, lambda: _vae_rate(vae, sizes.genes)),
+        _work("modes", made, "images", gan.batch_size, lambda: _gan_rate(gan)),
+        _work(
+            "scores",
+            min(sizes.test_tiles, sized.fid_tiles) + 2 * sized.fid_tiles,  # of GAN and RNA-GAN
+            "tiles",
+            32,
+            lambda: _extractor_rate(sized.extractor, sized.weights or None, gan.resolution),
+        ),
+    ]
+    if external:
+        shown = int(_tiles(settings.external, sizes) * (1 - settings.external.validation_share))
+        work.append(_classifier_work("external", settings.external, shown, sizes.tile_px))
+    views = 2 * sized.pretraining_tiles * settings.simclr.epochs
+    simclr = settings.simclr
+    side = simclr.resolution or gan.resolution
+    work.append(
+        _work(
+            "simclr",
+            views,
+            "views",
+            2 * simclr.batch_size,
+            lambda: _backbone_rate(simclr.backbone, simclr.norm, side, min(2 * simclr.batch_size, 32)),
+        )
+    )
+    tested = settings.classifier
+    shown = STARTS * _tiles(tested, sizes) * (tested.folds - 1)
+    work.append(_classifier_work("classifier", tested, shown, sizes.tile_px))
+    return work
+
+
+def _tiles(config: ClassifierConfig, sizes: Sizes) -> int:
+    return config.per_class * sizes.classes
+
+
+def _classifier_work(name: str, config: ClassifierConfig, tiles: int, tile_px: int) -> Work:
+    side, batch = config.resolution or tile_px, config.batch_size
+    rate = lambda: _backbone_rate(config.backbone, config.norm, side, batch)  # noqa: E731
+    return _work(name, tiles * config.epochs, "tiles", batch, rate)
+
+
+def _work(experiment: str, items: int, unit: str, batch: int, measured: Callable[[], float]) -> Work:
+    steps = -(-items // batch)
+    try:
+        return Work(experiment, items, unit, steps, measured())
+    except (OSError, ValueError, RuntimeError) as error:  # weights that aren't there, memory that doesn't suffice
+        return Work(experiment, items, unit, steps, None, str(error).splitlines()[0])
+
+
+def items_a_second(step: Callable[[], int], seconds: float = SECONDS) -> float:
+    """Of a step that returns how many items went through it; the first call isn't counted."""
+    step()
+    began, items = time.perf_counter(), 0
+    while True:
+        items += step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if (passed := time.perf_counter() - began) > seconds:
+            return items / passed
+
+
+def _vae_rate(config: VAEConfig, genes: int) -> float:
+    network = BetaVAE(genes, config).to(_device())
+    x, eps = (torch.randn(config.batch_size, width, device=_device()) for width in (genes, config.latent))
+
+    def loss() -> torch.Tensor:
+        out = network(x, eps)
+        return vae_loss(x, out.x_recon, out.mu, out.logvar, config.beta).total
+
+    return items_a_second(_training_step(network, loss, config.batch_size))
+
+
+def _gan_rate(config: GANConfig) -> float:
+    return measure(TrainingStep(config, condition_width(config)), SECONDS)[1]
+
+
+def _extractor_rate(name: str, weights: str | None, side: int) -> float:
+    extractor = make_extractor(name, weights, _device())
+    tiles = torch.randint(0, 256, (32, side, side, 3), dtype=torch.uint8).numpy()
+    return items_a_second(lambda: len(extractor(tiles)))
+
+
+def _backbone_rate(name: str, norm: str, side: int, batch: int) -> float:
+    network, _ = build_backbone(name, norm, 0)
+    network = network.to(_device()).to(memory_format=torch.channels_last)
+    x = torch.randn(batch, 3, side, side, device=_device()).to(memory_format=torch.channels_last)
+    return items_a_second(_training_step(network, lambda: network(x).square().mean(), batch))
+
+
+def _training_step(network: nn.Module, loss: Callable[[], torch.Tensor], count: int) -> Callable[[], int]:
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
+
+    def step() -> int:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        return count
+
+    return step
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,159 @@
+"""What `make demo` and `make demo-real` run, command lines that a user can type one by one, and their report."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+from rnagan.article.stages import Stage, run_stages
+from rnagan.io.files import read_json
+from rnagan.reports.pages import write_report
+from rnagan.runtime.progress import say
+from rnagan.tracking.run_folder import read_metrics
+
+ACCELERATE = "accelerate launch --quiet --config_file launch_configs/cpu_one_process.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large a demonstration is: `full` for people, `short` for the tests' machine."""
+
+    simulation: str
+    vae: str
+    images: int  # shown to the critic, of the simulated cohort
+    real_images: int  # of the real tiles
+    tiles_per_profile: int
+
+
+SCALES = {
+    "full": Scale("", "--epochs 150", 24_000, 64_000, 12),
+    "short": Scale("--donors 700 --slide-donors 120", "--epochs 150", 6_000, 8_000, 4),
+}
+# Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
+GAN = (
+    "--resolution 64 --generator-width 24 --critic-width 24 --diffaugment none "
+    "--log-every 1600 --sample-every 8000 --checkpoint-every 8000"
+)
+
+
+def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
+    """The demonstration on a simulated cohort: runs in `out`, cohort and shards in `data`."""
+    runs, work = _word(out), _word(data)
+    cohort, table = f"{work}/cohort", f"{work}/cohort.csv"
+    return [
+        Stage("cohort", f"python shards/simulate_cohort.py --out {cohort} {scale.simulation}".strip()),
+        Stage(
+            "splits",
+            f"python shards/build_cohort.py --samples {cohort}/sample_attributes.tsv "
+            f"--slides {cohort}/slides.csv --out {table}",
+        ),
+        Stage(
+            "tiles", f"python shards/build_tiles.py --slides {cohort}/slides --out {work}/tiles --tile-px 64 --mpp 1.0"
+        ),
+        *_train_and_paint(
+            runs,
+            work,
+            scale,
+            expression=f"{cohort}/expression.gct.gz",
+            vae=f"--hidden 512,256 --latent 64 --lr 1e-3 --threads 1 {scale.vae}",
+            gan=f"{GAN} --images {scale.images} --batch-size 8 --condition-units 10",
+            evaluation=f"--truth {cohort}/truth.csv",
+        ),
+    ]
+
+
+def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
+    """The demonstration on real tiles and expression in `source`, a folder laid out as README.md describes."""
+    runs, work, given = _word(out), _word(data), _word(source)
+    expression, tiles = f"{given}/expression/gtex_26tissues_520x467_sepira.csv.gz", f"{given}/tiles/tiles.csv"
+    return [
+        Stage(
+            "slide",
+            f"python shards/build_tiles.py --slides {given}/slides/CMU-1-Small-Region.svs --out {work}/slide",
+        ),
+        Stage(
+            "tiles",
+            f"python shards/build_tiles.py --tiles {tiles} --donor-column source_image --out {work}/tiles --tile-px 64",
+        ),
+        Stage(
+            "splits",
+            f"python shards/build_cohort.py --samples {expression} --slides {tiles} "
+            f"--donor-column source_image --pair-by tissue --out {work}/cohort.csv",
+        ),
+        *_train_and_paint(
+            runs,
+            work,
+            scale,
+            expression=expression,
+            vae="--hidden 512 --latent 32 --lr 1e-3 --beta 0.002 --batch-size 32 --epochs 300 --patience-epochs 40 "
+            "--threads 1",
+            gan=f"{GAN} --images {scale.real_images} --batch-size 16",
+            evaluation="",
+        ),
+    ]
+
+
+def _word(path: Path) -> str:
+    """A path as (the start of) a word of a command line."""
+    return shlex.quote(str(path))
+
+
+def _train_and_paint(
+    runs: str, work: str, scale: Scale, *, expression: str, vae: str, gan: str, evaluation: str
+) -> list[Stage]:
+    """From tiles, a cohort table and an expression table on: both models, tiles of held-out donors, their measures."""
+    table, profiles = f"{work}/cohort.csv", f"{work}/expression.h5ad"
+    joined = f"--shards {work}/tiles --cohort {table} --expression {profiles}"
+    return [
+        Stage(
+            "expression",
+            f"python shards/build_expression.py --table {expression} --cohort {table} --out {profiles}",
+        ),
+        Stage("vae", f"python tools/train_vae.py --expression {profiles} --out {runs}/vae {vae}"),
+        Stage(
+            "rnagan",
+            f"{ACCELERATE} tools/train_rnagan.py {joined} --vae {runs}/vae --out {runs}/rnagan {gan}",
+        ),
+        Stage(
+            "generate",
+            f"python tools/generate_tiles.py --model {runs}/rnagan --profiles {profiles} --split test "
+            f"--out {runs}/painted --n 8",
+        ),
+        Stage(
+            "evaluate",
+            f"python tools/evaluate_faithfulness.py --model {runs}/rnagan {joined} --out {runs}/evaluation "
+            f"--n {scale.tiles_per_profile} {evaluation}".strip(),
+        ),
+    ]
+
+
+LEADS = {
+    "simulated": "Tissue painted from gene expression, on a simulated cohort whose truth is known. Every tile at the "
+    "right was painted from the profile of a donor whom neither the VAE nor the GAN has seen.",
+    "real": "Lung and colon painted by one model from real GTEx profiles that it has not seen. Tiles (LC25000) and "
+    "profiles come from different people and are paired by tissue, so within a tissue nothing can be claimed.",
+}
+
+
+def run_demo(out: Path, data: Path, source: Path | None, scale: str) -> None:
+    """Run all stages into `out` and `data` and write `out/report.html` and `out/summary.json`.
+
+    `source` is a folder of real tiles and expression (README.md); without it a cohort is simulated.
+    """
+    if source is not None and not source.is_dir():
+        raise FileNotFoundError(f"The data folder {source} does not exist.")
+    stages = simulated(out, data, SCALES[scale]) if source is None else real(out, data, source, SCALES[scale])
+    records = run_stages(stages, out)
+    mlflow = f".venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///{out}/mlflow.db"
+    write_report(
+        out,
+        "rnagan demo" if source is None else "rnagan demo on real tiles and expression",
+        LEADS["simulated" if source is None else "real"],
+        read_json(out / "evaluation" / "evaluation.json"),
+        out / "evaluation",
+        {name: read_metrics(out / name) for name in ("vae", "rnagan")},
+        records,
+        max(record["peak_memory_gb"] for record in records),
+        mlflow,
+    )
+    seconds = sum(record["seconds"] for record in records)
+    say(f"\nTook {seconds:.0f} s in all.\nReport: {out / 'report.html'}\nMLflow: {mlflow}")

@@ -1,0 +1,100 @@
+"""The demonstrations: the commands of README.md in order, each restartable, with time and memory of each kept."""
+
+import dataclasses
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from rnagan.io.files import read_json, write_json
+from rnagan.runtime.progress import say
+
+POLL_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One step: its name, and the command line that does it from the top folder of the project. `product`: what is
+    there once it is done, where `run_stages` may leave it out then."""
+
+    name: str
+    command: str
+    product: str = ""
+
+
+class StageFailed(ChildProcessError):  # noqa: N818
+    """A command of a demonstration ended with an error, which it has told on the terminal."""
+
+
+def run_stages(stages: list[Stage], folder: Path, made_from: str = "") -> list[dict[str, Any]]:
+    """Run commands in order and return their records, also kept in `folder/stages.json`.
+
+    Every command is run, and finds out by itself that it is up to date, but those whose product is there, of the same
+    command and `made_from` (a digest of what the stages read) and of stages before that were left out too. The record
+    keeps the seconds of the run that did the work; those of an interrupted one add up.
+    """
+    path = folder / "stages.json"
+    known = {stage["name"]: stage for stage in read_json(path)} if path.is_file() else {}
+    records: list[dict[str, Any]] = []
+    all_done = True
+    for number, stage in enumerate(stages, start=1):
+        old = known.get(stage.name, {})
+        same = old.get("command") == stage.command and old.get("made_from", "") == made_from
+        all_done = all_done and same and old["finished"] and bool(stage.product) and Path(stage.product).exists()
+        say(f"\n[{number}/{len(stages)}] {stage.name}: {'is done.' if all_done else stage.command}")
+        begun = old if same else {"seconds": 0.0, "peak_memory_gb": 0.0, "finished": False}
+        record = begun | {"name": stage.name, "command": stage.command, "made_from": made_from}
+        records.append(record)
+        if all_done:
+            continue
+        _run(stage, record, lambda: write_json(path, records))
+    return records
+
+
+def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None:
+    began, before, done_before = time.monotonic(), record["seconds"], record["finished"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(shlex.split(stage.command), env=environment)
+    watch = threading.Thread(target=_watch_memory, args=(process, record), daemon=True)
+    watch.start()
+    code = None  # an interrupted wait can lose the child's status, and a second one would then say 0
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    finally:
+        seconds = time.monotonic() - began
+        record["seconds"] = max(before, seconds) if done_before else before + seconds
+        record["finished"] = code == 0
+        keep()
+    if code:
+        raise StageFailed(
+            f"{stage.name} failed (exit code {code}); mend what it says and start again, what is done is kept."
+        )
+    say(f"{stage.name}: {record['seconds']:.0f} s, {record['peak_memory_gb']:.1f} GB")
+
+
+def _watch_memory(process: subprocess.Popen, record: dict[str, Any]) -> None:
+    """Note the largest sum of resident memory of a process and its children, in GB."""
+    while process.poll() is None:
+        record["peak_memory_gb"] = max(record["peak_memory_gb"], _tree_memory(process.pid) / 1e9)
+        time.sleep(POLL_SECONDS)
+
+
+def _tree_memory(pid: int) -> int:
+    total = 0
+    try:
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            total += process.memory_full_info().pss  # shared pages counted once
+    except psutil.Error:  # a process that ended while we looked
+        pass
+    return total

@@ -1,0 +1,67 @@
+"""Samples of a series of GEO, from its series matrix as GEO ships it (GSE120795_series_matrix.txt.gz).
+
+Lines `!Sample_title`, `!Sample_geo_accession`, `!Sample_source_name_ch1` and any number of
+`!Sample_characteristics_ch1`, each with a quoted cell for every sample; a characteristic's cell is `tissue: lung`.
+"""
+
+import csv
+import gzip
+from pathlib import Path
+from typing import TextIO, cast
+
+import pandas as pd
+
+from rnagan.io.tables import UNREADABLE
+
+NAMES = ("geo_accession", "title")  # of a sample; supplements call their columns by either
+_TAGS = {"!Sample_geo_accession": "geo_accession", "!Sample_title": "title", "!Sample_source_name_ch1": "source_name"}
+_CHARACTERISTICS = "!Sample_characteristics_ch1"
+
+
+def is_series_matrix(path: Path | str) -> bool:
+    """Whether a file begins as GEO's series matrices do."""
+    if not Path(path).is_file():
+        return False
+    try:
+        with _opened(path) as handle:
+            first = next((line for line in handle if line.strip()), "")
+    except UNREADABLE:
+        return False
+    return first.startswith(("!Series_", "!Sample_"))
+
+
+def read_series_matrix(path: Path | str) -> pd.DataFrame:
+    """geo_accession, title, source_name, and a column for each characteristic, as strings, one row a sample.
+
+    A sample without a characteristic has '' there; `tissue` is the source name where no characteristic says it. Raises
+    `ValueError` with the file's name.
+    """
+    columns: dict[str, list[str]] = {}
+    try:
+        with _opened(path) as handle:
+            for tag, *cells in csv.reader((line for line in handle if line.startswith("!Sample_")), delimiter="\t"):
+                cells = [cell.strip() for cell in cells]
+                if tag in _TAGS:
+                    columns.setdefault(_TAGS[tag], cells)
+                elif tag == _CHARACTERISTICS:
+                    for n, cell in enumerate(cells):
+                        name, colon, value = cell.partition(":")
+                        if colon:
+                            column = columns.setdefault(name.strip().casefold(), [""] * len(cells))
+                            column[n] = column[n] or value.strip()
+    except (*UNREADABLE, IndexError) as error:
+        raise ValueError(f"The series matrix {path} can't be read ({error}).".replace("\n", " ")) from None
+    if not columns.get("geo_accession") or len({len(column) for column in columns.values()}) != 1:
+        raise ValueError(
+            f"The series matrix {path} has no line !Sample_geo_accession, or lines with different numbers of samples; "
+            "download it again."
+        )
+    table = pd.DataFrame(columns)
+    source = table.get("source_name", "")
+    table["tissue"] = table["tissue"].where(table["tissue"] != "", source) if "tissue" in table else source
+    return table
+
+
+def _opened(path: Path | str) -> TextIO:
+    opened = gzip.open if str(path).lower().endswith(".gz") else open
+    return cast(TextIO, opened(path, "rt", encoding="utf-8-sig", newline=""))

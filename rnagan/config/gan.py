@@ -1,0 +1,179 @@
+"""Settings of the GAN and the RNA-GAN."""
+
+import dataclasses
+from typing import ClassVar, Self
+
+from rnagan.config.base import Config, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class GANConfig(Config):
+    """GAN and RNA-GAN training. Defaults are the preset `faithful`; presets/gan.*.yaml say where each value is from."""
+
+    takes_back: ClassVar = {"images": {"epochs": 0}}  # --images shortens a preset that counts in epochs
+
+    mode: str = setting(
+        "rnagan",
+        "what the generator sees: a profile and noise; normal noise; uniform noise in ±noise_range (article, 4C)",
+        choices=("rnagan", "gan", "noise_only"),
+    )
+    resolution: int = setting(256, "side of a painted tile, px; a power of two (article: 256)", low=32, high=512)
+    images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1)
+    epochs: int = setting(0, "instead of images: passes of the tiles in use; 0: as many images as images says", low=0)
+    batch_size: int = setting(64, "real tiles a critic step, over all processes", low=2)
+    accumulate: int = setting(
+        1, "parts of a process's batch that pass the networks one after another, to need less memory", low=1
+    )
+    seed: int = setting(0, "seed of the order of tiles, of all noise and of the first weights", low=0)
+
+    condition: str = setting(
+        "bottleneck",
+        "what is made of a profile: active latent units beside the noise, or latent + noise as in the paper",
+        choices=("bottleneck", "latent_plus_noise"),
+    )
+    condition_units: int = setting(64, "active latent units that pass the bottleneck at most", low=1)
+    condition_noise: float = setting(
+        0.15, "SD of the normal noise on the condition in training, in SDs of the training split", low=0.0
+    )
+    noise_units: int = setting(
+        64, "width of the generator's own noise; where it is added to a latent, it has the latent's", low=1
+    )
+    noise_range: float = setting(0.3, "half-range of the uniform noise of latent_plus_noise and noise_only", low=0.0)
+    batch_standardise: bool = setting(
+        False, "standardise the generator's input over the batch: cancels the profile, as released"
+    )
+    tile_order: str = setting("mixed", "donors mixed in every batch, or slide by slide", choices=("mixed", "by_slide"))
+
+    generator: str = setting(
+        "upsample", "up-sample and convolve, or DCGAN's transposed convolutions", choices=("upsample", "dcgan")
+    )
+    generator_width: int = setting(32, "channels of the generator's last feature map", low=4)
+    generator_norm: str = setting("group", "normalisation in the generator", choices=("group", "batch", "none"))
+    critic: str = setting(
+        "projection",
+        "critic that is shown the condition, or one that sees the image alone",
+        choices=("projection", "image_only"),
+    )
+    critic_width: int = setting(32, "channels of the critic's first feature map", low=4)
+    critic_norm: str = setting("none", "normalisation in the critic", choices=("none", "batch"))
+    critic_layout: str = setting(
+        "all_scales",
+        "a score from the means of all scales' features, or DCGAN's convolutions down to a score",
+        choices=("all_scales", "dcgan"),
+    )
+
+    penalty_weight: float = setting(10.0, "weight of the gradient penalty", low=0.0)
+    penalty_every: int = setting(
+        4, "one tile in so many pays the gradient penalty, which is half of a step's cost", low=1, high=64
+    )
+    penalty_norm: str = setting(
+        "per_sample",
+        "one gradient norm a sample, or one over the whole batch as released",
+        choices=("per_sample", "whole_batch"),
+    )
+    penalty_step: str = setting(
+        "joint",
+        "penalty in one backward with the scores, or a step of its own as released",
+        choices=("joint", "separate"),
+    )
+    critic_steps: int = setting(1, "critic steps for one generator step", low=1)
+    generator_lr: float = setting(4e-4, "Adam's learning rate of the generator", low=0.0)
+    critic_lr: float = setting(4e-4, "Adam's learning rate of the critic", low=0.0)
+    beta1: float = setting(0.0, "Adam's first beta", low=0.0, high=0.999)
+    beta2: float = setting(0.99, "Adam's second beta", low=0.0, high=0.9999)
+    ema_half_life: int = setting(20_000, "half-life of the averaged generator, in images; 0 keeps no average", low=0)
+
+    flips: bool = setting(True, "random horizontal and vertical flips of real tiles")
+    quarter_turns: bool = setting(True, "random quarter turns of real tiles")
+    colour_jitter: float = setting(
+        0.0, "strength of brightness, contrast, saturation and hue jitter of real tiles", low=0.0, high=1.0
+    )
+    diffaugment: str = setting(
+        "translation,cutout",
+        "what the critic's real and painted tiles both go through, or none",
+        choices=("translation,cutout", "none"),
+    )
+
+    shuffle_profiles: bool = setting(
+        False, "give each slide the profile of another donor of its tissue: the null of every claim"
+    )
+    tiles_per_slide: int = setting(600, "first tiles of each shard that are used (article: 600)", low=1)
+    window_slides: int = setting(1024, "shards that are open at a time, and so can meet in a batch", low=1, high=4096)
+    where: str = setting("", "slides to use, by any column of the cohort table: 'tissue=Lung,Colon; age>=50'")
+    tissue_weights: str = setting(
+        "balanced", "balanced: every tissue alike; natural: every tile alike; Lung=2,Colon=1; or a table tissue,weight"
+    )
+    loader_threads: int = setting(
+        0, "threads a process that read and decode tiles; 0: its cores, at most 8, or 32 for a remote set", low=0
+    )
+    loader_workers: int = setting(
+        0, "processes a process that do it instead; 0 is faster unless transforms are heavy", low=0
+    )
+    prefetch_batches: int = setting(2, "batches made ahead (of each worker process)", low=1, high=64)
+    on_corrupt: str = setting(
+        "refuse", "a damaged tile stops the run, or a neighbour stands in and it is listed", choices=("refuse", "skip")
+    )
+    max_corrupt: float = setting(
+        0.001, "with skip: the share of damaged tiles at which the run stops all the same", low=0.0, high=1.0
+    )
+    precision: str = setting(
+        "auto",
+        "bf16 where the machine computes in it, else float32; fp16, on GPUs only, is experimental",
+        choices=("auto", "float64", "float32", "bf16", "fp16"),
+    )
+    compile: bool = setting(False, "networks compiled by torch.compile at the start, but for the gradient penalty")
+    threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0)
+    log_every: int = setting(4_000, "images between rows of metrics", low=1)
+    sample_every: int = setting(40_000, "images between sample grids", low=1)
+    checkpoint_every: int = setting(40_000, "images between checkpoints", low=1)
+    keep_checkpoints: int = setting(2, "newest checkpoints that are kept", low=1)
+    validate_every: int = setting(200_000, "images between validations on the validation donors; 0: never", low=0)
+    validation_tiles: int = setting(
+        2_000, "real tiles, and as many painted ones, in a validation; its names tell the count", low=16
+    )
+    best_by: str = setting(
+        "frechet",
+        "whose best validation is kept as checkpoint and as model-best: lowest Fréchet distance, highest faithfulness",
+        choices=("frechet", "faithfulness", "none"),
+    )
+
+    def check(self) -> None:
+        if self.best_by == "faithfulness" and self.mode != "rnagan":
+            raise ValueError(f"best_by faithfulness needs mode rnagan, not {self.mode}; choose frechet or none.")
+        if self.resolution & (self.resolution - 1):
+            raise ValueError(f"resolution must be a power of two from 32 to 512, not {self.resolution}.")
+        if self.critic == "projection" and self.condition == "latent_plus_noise":
+            raise ValueError(
+                "critic projection needs condition bottleneck; choose critic image_only for latent_plus_noise."
+            )
+        if self.critic == "projection" and self.critic_layout == "dcgan":
+            raise ValueError("critic projection needs critic_layout all_scales; DCGAN's critic sees the image alone.")
+        if self.batch_size % self.penalty_every:
+            raise ValueError(f"penalty_every ({self.penalty_every}) must divide batch_size ({self.batch_size}).")
+        if self.batch_standardise and self.condition != "latent_plus_noise":
+            raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
+        if self.shuffle_profiles and self.mode != "rnagan":
+            raise ValueError(f"shuffle_profiles needs mode rnagan; mode {self.mode} sees no profiles.")
+        if self.accumulate > 1 and self.batch_wide:
+            raise ValueError(f"accumulate cuts a batch, and {self.batch_wide[0]} needs it whole; set accumulate 1.")
+
+    @property
+    def batch_wide(self) -> list[str]:
+        """Settings that make a tile's gradient depend on the tiles beside it, so that no batch can be cut in parts."""
+        wide = {
+            "batch_standardise": self.batch_standardise,
+            "penalty_step separate": self.penalty_step == "separate",
+            "penalty_norm whole_batch": self.penalty_norm == "whole_batch",
+            "critic_norm batch": self.critic_norm == "batch",
+            "generator_norm batch": self.generator_norm == "batch",
+        }
+        return [name for name, is_so in wide.items() if is_so]
+
+    def counted_in_images(self, epoch_length: int) -> Self:
+        """With the images that `epochs` passes of so many tiles are, where epochs are given: the clock is images."""
+        return self.replace(images=self.epochs * epoch_length) if self.epochs else self
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the critic is shown the condition."""
+        return self.mode == "rnagan" and self.critic == "projection"

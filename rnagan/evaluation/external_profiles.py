@@ -1,0 +1,80 @@
+"""Does another cohort find its tissues in the latent of ours? Neighbours come from our training split."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rnagan.evaluation.reconstruction import NEIGHBOURS, nearest_tissues
+from rnagan.io.tables import first_few, need_columns, read_table
+
+
+def match_tissues(
+    theirs: Sequence[str], ours: Sequence[str], table: Path | Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """External tissue → ours, of those that both have: equal but for case, or as `table` (external, ours) says.
+
+    `table`: a file, or external tissues → ours. Raises `ValueError` where it names a tissue that isn't there, or where
+    none is shared.
+    """
+    by_case = {name.casefold(): name for name in ours}
+    shared = {name: by_case[name.casefold()] for name in sorted(set(theirs)) if name.casefold() in by_case}
+    if table is not None:
+        if isinstance(table, Mapping):
+            given, said = (
+                pd.DataFrame({"external": list(table), "ours": list(table.values())}, dtype=str),
+                "--tissue-map",
+            )
+        else:
+            given, said = read_table(table), str(table)
+            need_columns(list(given), ("external", "ours"), table)
+        for column, known in (("external", set(theirs)), ("ours", set(ours))):
+            strange = sorted(set(given[column]) - known)
+            if strange:
+                whose = "external file" if column == "external" else "training split"
+                raise ValueError(f"{said}: the {whose} has no tissue {first_few(strange)}; correct column {column}.")
+        shared |= dict(zip(given["external"], given["ours"], strict=True))
+    if not shared:
+        raise ValueError(
+            f"The external cohort ({first_few(sorted(set(theirs)), 5)}) shares no tissue with the training split "
+            f"({first_few(sorted(set(ours)), 5)}); say with --tissue-map which are the same."
+        )
+    return shared
+
+
+def told_tissues(given: Sequence[str]) -> Path | dict[str, str] | None:
+    """What `--tissue-map` was given as: one table, or `external=ours` as often as wanted; nothing is None."""
+    if len(given) == 1 and "=" not in given[0]:
+        return Path(given[0])
+    pairs = [tuple(part.strip() for part in text.split("=")) for text in given]
+    for text, pair in zip(given, pairs, strict=True):
+        if len(pair) != 2 or not all(pair):
+            raise ValueError(f"--tissue-map {text!r} is neither external=ours nor the only table.")
+    return dict(pairs) or None  # type: ignore[arg-type]  # pairs of two, as checked
+
+
+def call_tissues(
+    train: dict[str, NDArray], train_tissues: NDArray[np.str_], points: dict[str, NDArray], k: int = NEIGHBOURS
+) -> pd.DataFrame:
+    """Tissue that the nearest training points call, one column a space (`vae`, `pca`, `z_scores`), one row a sample.
+
+    `train` and `points`: (samples, dimensions) by space; a space without dimensions is left out.
+    """
+    spaces = [name for name, values in train.items() if values.shape[1]]
+    return pd.DataFrame({name: nearest_tissues(train[name], train_tissues, points[name], k) for name in spaces})
+
+
+def accuracy_by_tissue(calls: pd.DataFrame, truth: NDArray[np.str_]) -> pd.DataFrame:
+    """Share of samples called right by tissue: `tissue`, `samples`, then one column a space.
+
+    `truth` (samples,) in our names. The last rows are `all samples` and `mean of tissues`.
+    """
+    right = calls.eq(truth, axis=0)
+    table = right.groupby(truth).mean()
+    means = pd.DataFrame([right.mean(), table.mean()], index=["all samples", "mean of tissues"])
+    counts = pd.Series(truth).value_counts().reindex(table.index).tolist()
+    table = pd.concat([table, means]).rename_axis("tissue")
+    table.insert(0, "samples", [*counts, len(truth), len(truth)])
+    return table.reset_index()

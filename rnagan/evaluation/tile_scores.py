@@ -1,0 +1,214 @@
+"""Scores of generated against real tiles: Fréchet distance, KID, precision and recall, Inception Score."""
+
+import dataclasses
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from rnagan.evaluation.features import INCEPTION, FeatureExtractor
+from rnagan.runtime import rng
+
+PIECE = 8192  # features that are widened to float64 at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureStatistics:
+    """Mean (d,) and scatter (d, d) of `count` features, float64: all that the distance needs. `a + b` is of both."""
+
+    count: int
+    mean: NDArray[np.float64]
+    scatter: NDArray[np.float64]  # sum of the outer products of what differs from the mean
+
+    @classmethod
+    def of(cls, features: NDArray) -> Self:
+        """Of features (n, d), n at least 1, in pieces of PIECE: they may be mapped from a file."""
+        whole: FeatureStatistics | None = None
+        for first in range(0, len(features), PIECE):
+            piece = np.asarray(features[first : first + PIECE], np.float64)
+            mean = piece.mean(axis=0)
+            centred = piece - mean
+            own = cls(len(piece), mean, centred.T @ centred)
+            whole = own if whole is None else whole + own
+        assert whole is not None, "statistics of no features"
+        return cls(whole.count, whole.mean, whole.scatter)
+
+    def __add__(self, other: "FeatureStatistics") -> "FeatureStatistics":
+        """Chan, Golub & LeVeque 1979, equations 1.5: without the cancellation that sums of squares would suffer."""
+        count, step = self.count + other.count, other.mean - self.mean
+        between = np.outer(step, step) * (self.count * other.count / count)
+        return FeatureStatistics(
+            count, self.mean + step * (other.count / count), self.scatter + other.scatter + between
+        )
+
+    def without(self, part: "FeatureStatistics") -> "FeatureStatistics":
+        """Of the features that are left when a part of them is taken away: what `+` undoes."""
+        count = self.count - part.count
+        mean = (self.count * self.mean - part.count * part.mean) / count
+        step = part.mean - mean
+        between = np.outer(step, step) * (count * part.count / self.count)
+        return FeatureStatistics(count, mean, self.scatter - part.scatter - between)
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """Unbiased, (d, d); needs two features at least."""
+        if self.count < 2:
+            raise ValueError(f"A covariance needs at least 2 tiles, not {self.count}.")
+        return self.scatter / (self.count - 1)
+
+
+def frechet_distance(one: FeatureStatistics, other: FeatureStatistics) -> float:
+    """|μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½), by torch-fidelity's formula, in float64."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    told = [{"mu": each.mean, "sigma": each.covariance} for each in (one, other)]
+    return fid_statistics_to_metric(*told, verbose=False)[KEY_METRIC_FID]
+
+
+def frechet_name(extractor: FeatureExtractor, count: int, part: str = "all") -> str:
+    """Name of the distance between `count` painted and as many real tiles of a part of the data, a tissue say."""
+    return f"frechet_{extractor.name}/{part}_{count}"
+
+
+JACKKNIFE_GROUPS = 20  # of donors: a distance takes seconds
+HALVINGS = 4
+CLASS_SCORE_PARTS = 10  # of its tiles, over which its SD is taken (Salimans et al. 2016)
+KID_SUBSET, KID_SUBSETS, NEIGHBOURHOOD = 1000, 100, 3  # Bińkowski et al. 2018; Kynkäänniemi et al. 2019
+CONFIDENCE = 0.95
+_PRC_BATCH = 1000  # rows of distances at a time: memory, not the value
+
+
+class Tiles(NamedTuple):
+    """`features` (n, width) of tiles and the `donors` (n,) that they are of, as numbers."""
+
+    features: NDArray[np.float32]
+    donors: NDArray[np.int64]
+
+    def of(self, rows: NDArray) -> "Tiles":
+        """Those that a mask (n,) or row numbers choose."""
+        return Tiles(self.features[rows], self.donors[rows])
+
+
+class Floor(NamedTuple):
+    """Fréchet distances between halves that share no donor, means over HALVINGS: real and real tiles (`floor`), and
+    painted tiles of one half's profiles and real ones of the other, as many (`matched`): what compares with it.
+    `tiles`: of a half, on average."""
+
+    floor: float
+    matched: float
+    tiles: int
+    halvings: int
+
+
+def score_name(metric: str, extractor: str, painted: int, real: int) -> str:
+    """`fid_60k` for (frechet, inception_v3, 60000, 60000); `frechet_efficientnet_lite0_500_vs_400_real`."""
+    own = {"frechet": "fid", "kernel": "kid", "class_score": "inception_score"}
+    stem = own[metric] if extractor == INCEPTION and metric in own else f"{metric}_{extractor}"
+    return f"{stem}_{_count(painted)}" + ("" if real == painted else f"_vs_{_count(real)}_real")
+
+
+def _count(tiles: int) -> str:
+    return f"{tiles // 1000}k" if tiles >= 1000 and tiles % 1000 == 0 else str(tiles)
+
+
+def frechet_with_interval(painted: Tiles, real: Tiles, seed: int = 0) -> tuple[float, float | None, float | None]:
+    """The distance, and its interval by a jackknife over donors, None where there are fewer than three.
+
+    Donors are dealt into at most JACKKNIFE_GROUPS groups (the delete-a-group jackknife, Kott 2001); one group after
+    another is left out, its real and its painted tiles. The interval is the value ± t · standard error.
+    """
+    whole = FeatureStatistics.of(painted.features), FeatureStatistics.of(real.features)
+    value = frechet_distance(*whole)
+    donors = np.unique(np.concatenate([painted.donors, real.donors]))
+    count = min(JACKKNIFE_GROUPS, len(donors))
+    if count < 3:
+        return value, None, None
+    group = np.empty(donors.max() + 1, np.int64)
+    group[donors[rng.generator(seed, "scores/jackknife").permutation(len(donors))]] = np.arange(len(donors)) % count
+    without = []
+    for k in range(count):
+        sides = []
+        for tiles, all_of_them in zip((painted, real), whole, strict=True):
+            own = group[tiles.donors] == k
+            left = all_of_them.count - own.sum()
+            if left < 2:
+                return value, None, None
+            part = FeatureStatistics.of(tiles.features[own]) if own.any() else None
+            sides.append(all_of_them if part is None else all_of_them.without(part))
+        without.append(frechet_distance(*sides))
+    error = np.sqrt((count - 1) / count * np.sum((np.array(without) - np.mean(without)) ** 2))
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * error)
+    return value, value - reach, value + reach
+
+
+def floor(painted: Tiles, real: Tiles, tissue_of_donor: NDArray, seed: int = 0) -> Floor | None:
+    """What real tiles of other donors reach. `tissue_of_donor`: by a donor's number; halves take as many of each.
+
+    Of painted tiles a half takes as many as it has real ones. None where a half would have fewer than two tiles.
+    """
+    floors, matched, sizes = [], [], []
+    for halving in range(HALVINGS):
+        random = rng.generator(seed, "scores/halves", halving)
+        half = _halves(np.unique(real.donors), tissue_of_donor, random)
+        sides = [real.of(half[real.donors] == k) for k in (0, 1)]
+        if min(len(side.donors) for side in sides) < 2:
+            return None
+        of_real = [FeatureStatistics.of(side.features) for side in sides]
+        floors.append(frechet_distance(*of_real))
+        for k, side in enumerate(sides):
+            rows = np.flatnonzero(half[painted.donors] == k)
+            rows = np.sort(random.permutation(rows)[: len(side.donors)])
+            if len(rows) < 2:
+                return None
+            matched.append(frechet_distance(FeatureStatistics.of(painted.features[rows]), of_real[1 - k]))
+            sizes.append(len(side.donors))
+    return Floor(float(np.mean(floors)), float(np.mean(matched)), round(float(np.mean(sizes))), HALVINGS)
+
+
+def _halves(donors: NDArray[np.int64], tissue_of_donor: NDArray, random: np.random.Generator) -> NDArray[np.int64]:
+    """0 or 1 by a donor's number: half of each tissue's donors."""
+    half = np.zeros(len(tissue_of_donor), np.int64)
+    for tissue in np.unique(tissue_of_donor[donors]):
+        own = random.permutation(donors[tissue_of_donor[donors] == tissue])
+        first = (len(own) + int(random.integers(2))) // 2  # an odd one goes to either
+        half[own[:first]] = 1
+    return half
+
+
+def kernel_distance(painted: NDArray, real: NDArray) -> tuple[float, float]:
+    """KID with its SD over subsets, of at most KID_SUBSET tiles (fewer where there aren't as many)."""
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
+    size = min(KID_SUBSET, len(painted), len(real))
+    told = kid_features_to_metric(
+        *map(_tensor, (painted, real)), kid_subsets=KID_SUBSETS, kid_subset_size=size, verbose=False
+    )
+    return told[KEY_METRIC_KID_MEAN], told[KEY_METRIC_KID_STD]
+
+
+def precision_recall(painted: NDArray, real: NDArray) -> tuple[float, float]:
+    """Share of painted tiles among real ones, and of real tiles among painted ones, by the 3 nearest neighbours."""
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+    told = prc_features_to_metric(
+        *map(_tensor, (painted, real)),
+        prc_neighborhood=NEIGHBOURHOOD,
+        prc_batch_size=_PRC_BATCH,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    return told[KEY_METRIC_PRECISION], told[KEY_METRIC_RECALL]
+
+
+def class_score(logits: NDArray[np.float32]) -> tuple[float, float]:
+    """The Inception Score of a classifier's logits (n, classes), with its SD over CLASS_SCORE_PARTS parts."""
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+
+    told = isc_features_to_metric(_tensor(logits), splits=CLASS_SCORE_PARTS, shuffle=True, rng_seed=2020)
+    return told[KEY_METRIC_ISC_MEAN], told[KEY_METRIC_ISC_STD]
+
+
+def _tensor(values: NDArray) -> torch.Tensor:
+    return torch.from_numpy(np.array(values))  # a copy: mapped files can't be written to

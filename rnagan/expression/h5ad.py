@@ -1,0 +1,246 @@
+"""The expression file of a cohort: an AnnData .h5ad with donor, tissue and split of every profile."""
+
+import dataclasses
+import errno
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anndata
+import anndata.io
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from rnagan.cohort.table import refuse_leakage
+from rnagan.io.files import atomic_path
+
+_CHUNK_BYTES = 64 << 10
+_SPARE_BYTES = 16 << 20  # for the tables beside X
+
+
+class ProfileWriter:
+    """An .h5ad whose X (float32, profiles × genes) grows by blocks of rows; `finish` adds what describes it.
+
+    X is stored by whole rows, uncompressed, so that reading a profile reads nothing else. Raises `OSError` with ENOSPC
+    where the disk is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = h5py.File(path, "w")
+        self._x: h5py.Dataset | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except (OSError, RuntimeError) as failed:
+            if error is None:
+                raise self._plain(failed) from None
+        if isinstance(error, OSError | RuntimeError):
+            raise self._plain(error) from None
+
+    def append(self, values: NDArray[np.float32]) -> None:
+        """Add profiles float32 (rows, genes), with as many genes as the first time."""
+        # HDF5 can't close a file that it could not write to the end, and takes the process down with it.
+        if shutil.disk_usage(self._path.parent).free < values.nbytes + _SPARE_BYTES:
+            raise OSError(errno.ENOSPC, "No space left on device", str(self._path))
+        if self._x is None:
+            n_genes = values.shape[1]
+            shape, limit = (0, n_genes), (None, n_genes)
+            chunk = max(1, _CHUNK_BYTES // (4 * n_genes)), n_genes
+            self._x = self._file.create_dataset("X", shape, np.float32, maxshape=limit, chunks=chunk)
+        start = self._x.shape[0]
+        if len(values):
+            self._x.resize(start + len(values), axis=0)
+            self._x[start:] = values
+
+    def finish(self, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any]) -> None:
+        """Write the tables beside X, as anndata lays them out; a row for each profile, for each gene."""
+        assert self._x is not None and self._x.shape == (len(obs), len(var))
+        self._x.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        self._file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        empty: dict[str, Any] = {name: {} for name in ("layers", "obsm", "obsp", "varm", "varp")}
+        for name, part in {"obs": obs, "var": var, "uns": uns, **empty}.items():
+            anndata.io.write_elem(self._file, name, part)
+
+    def _plain(self, error: BaseException) -> BaseException:
+        if getattr(error, "errno", None) == errno.ENOSPC or "errno = 28" in str(error):
+            return OSError(errno.ENOSPC, "No space left on device", str(self._path))
+        return error
+
+
+OBS_COLUMNS = ("donor", "tissue", "split")
+
+
+@dataclasses.dataclass(frozen=True)
+class Expression:
+    """Profiles of a cohort: `values` float32 (samples, genes) in `units`; `obs` has OBS_COLUMNS by sample.
+
+    `split_by`: donor; or sample, if it was asked for that a donor's samples may be in several splits.
+    """
+
+    values: NDArray[np.float32]
+    obs: pd.DataFrame
+    genes: list[str]
+    symbols: list[str]
+    units: str
+    split_by: str = "donor"
+
+    def split(self, name: str) -> NDArray[np.float32]:
+        """The profiles of one split (train, validation or test)."""
+        return self.values[(self.obs["split"] == name).to_numpy()]
+
+
+class StoredExpression:
+    """An expression file whose profiles stay on disk: `obs`, `genes`, `symbols`, `units` and `split_by` as in
+    `Expression`, and `rows` reads the profiles that are asked for. Use it in a `with` block, or close it."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._data = _open(self.path, backed=True)
+        try:
+            self.obs, self.genes, self.symbols, self.units, self.split_by = _checked(self._data, self.path)
+        except ValueError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._data.file.close()
+
+    def split(self, name: str) -> NDArray[np.intp]:
+        """Indices of the profiles of one split (train, validation or test)."""
+        return np.flatnonzero(self.obs["split"] == name)
+
+    def rows(self, indices: ArrayLike) -> NDArray[np.float32]:
+        """float32 (len(indices), genes): these profiles, in this order; an index may come twice."""
+        wanted, place = np.unique(np.asarray(indices, dtype=np.intp), return_inverse=True)
+        if len(wanted) and not (wanted[0] >= 0 and wanted[-1] < len(self)):
+            raise IndexError(f"{self.path} has {len(self):,} profiles, none of number {wanted[[0, -1]].tolist()}.")
+        x = self._data.X
+        if isinstance(x, h5py.Dataset):  # one read for each run of neighbours: h5py's own lists of rows are slow
+            found = np.empty((len(wanted), len(self.genes)), np.float32)
+            starts = np.flatnonzero(np.diff(wanted, prepend=-2) != 1)
+            for start, length in zip(starts, np.diff(starts, append=len(wanted)), strict=True):
+                found[start : start + length] = x[wanted[start] : wanted[start] + length]
+        else:
+            found = dense(x[wanted]) if len(wanted) else np.empty((0, len(self.genes)), np.float32)
+        if not np.isfinite(found).all():
+            raise _not_finite(self.path)
+        return found if np.array_equal(place, np.arange(len(wanted))) else found[place]
+
+    def blocks(self, indices: ArrayLike, size: int = 256) -> Iterator[NDArray[np.float32]]:
+        """`rows` of these profiles, `size` at a time."""
+        wanted = np.asarray(indices, dtype=np.intp)
+        for start in range(0, len(wanted), size):
+            yield self.rows(wanted[start : start + size])
+
+
+def write_expression(path: Path | str, expression: Expression, inputs: str) -> None:
+    """Write an .h5ad by rename; `inputs` is the digest of what it was made from."""
+    data = anndata.AnnData(
+        X=expression.values,
+        obs=expression.obs,
+        var=var_table(expression.genes, expression.symbols),
+        uns={"units": expression.units, "inputs": inputs, "split_by": expression.split_by},
+    )
+    with atomic_path(path) as temporary:
+        data.write_h5ad(temporary)
+
+
+def var_table(genes: list[str], symbols: list[str]) -> pd.DataFrame:
+    """The genes' table of an expression file."""
+    return pd.DataFrame({"symbol": symbols}, index=pd.Index(genes, name="gene"))
+
+
+def open_expression(path: Path | str) -> StoredExpression:
+    """Open an expression file without reading its profiles; raises as `read_expression`."""
+    return StoredExpression(path)
+
+
+def read_expression(path: Path | str) -> Expression:
+    """Read an .h5ad that shards/build_expression.py made; raises with its name on anything else, on values that are not
+    finite, and on a donor in two splits where the file doesn't say that it was split by sample."""
+    data = _open(Path(path), backed=False)
+    obs, genes, symbols, units, split_by = _checked(data, Path(path))
+    values = dense(data.X)
+    if not np.isfinite(values).all():
+        raise _not_finite(path)
+    return Expression(values, obs, genes, symbols, units, split_by)
+
+
+def open_profiles(path: Path | str) -> anndata.AnnData:
+    """Read any .h5ad of profiles: X (profiles, genes) in `uns["units"]`, genes in `var_names`; any `obs`."""
+    return _open(Path(path), backed=False)
+
+
+def dense(x: Any) -> NDArray[np.float32]:
+    """The X of an AnnData, which may be sparse, as an array."""
+    return np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float32)
+
+
+def inputs_digest(path: Path | str) -> str | None:
+    """Digest of the inputs that an .h5ad was made from; None where there is no such file."""
+    if not Path(path).is_file():
+        return None
+    data = _open(Path(path), backed=True)
+    digest = data.uns.get("inputs")
+    data.file.close()
+    return str(digest)
+
+
+def _checked(data: anndata.AnnData, path: Path) -> tuple[pd.DataFrame, list[str], list[str], str, str]:
+    """obs, genes, symbols, units and split_by of an expression file."""
+    missing = [name for name in OBS_COLUMNS if name not in data.obs.columns]
+    if missing or "units" not in data.uns:
+        lacks = f"the obs column {missing[0]}" if missing else "uns['units']"
+        raise ValueError(f"{path} lacks {lacks}; make it with shards/build_expression.py.")
+    obs, split_by = data.obs[list(OBS_COLUMNS)].astype(str), str(data.uns.get("split_by", "donor"))
+    if split_by != "sample":
+        refuse_leakage(obs, "donor", str(path))
+    symbols = data.var["symbol"].astype(str).tolist() if "symbol" in data.var else [""] * data.n_vars
+    return obs, data.var_names.tolist(), symbols, str(data.uns["units"]), split_by
+
+
+def _open(path: Path, *, backed: bool) -> anndata.AnnData:
+    if not path.is_file():
+        raise FileNotFoundError(f"The expression file {path} does not exist; make it with shards/build_expression.py.")
+    try:
+        return anndata.read_h5ad(path, backed="r" if backed else None)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None
+
+
+def _not_finite(path: Path | str) -> ValueError:
+    return ValueError(f"{path} holds values that are not finite; make it with shards/build_expression.py.")
+
+
+def check_same_splits(cohort: pd.DataFrame, expression: Expression, cohort_path: Path, expression_path: Path) -> None:
+    """Refuse an expression file made with another split than the cohort table's: held-out donors may be in training."""
+    both = cohort.drop_duplicates("sample").set_index("sample")["split"].reindex(expression.obs.index).dropna()
+    moved = both.index[both != expression.obs.loc[both.index, "split"]]
+    if len(moved):
+        raise ValueError(
+            f"{len(moved)} samples ({moved[0]} …) are in one split in {cohort_path} and in another in "
+            f"{expression_path}; build the expression file again from this cohort table, and train the VAE on it."
+        )

@@ -1,0 +1,112 @@
+"""Files that appear whole or not at all, and digests of what they hold."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it is renamed to `path` if the block succeeds.
+
+    Works for a file or a folder that the block creates. An existing folder at `path` is replaced.
+    A process that dies inside the block leaves at most a name starting with `.tmp-` behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=scratch_prefix(), dir=path.parent))
+    try:
+        temporary = scratch / path.name
+        yield temporary
+        assert temporary.exists(), f"nothing was written for {path}"  # before the old one is moved away
+        if path.is_dir():
+            os.replace(path, scratch / "replaced")
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def scratch_prefix() -> str:
+    """What this process's temporary names start with: `.tmp-HOST-PID-`."""
+    return f".tmp-{socket.gethostname()}-{os.getpid()}-"
+
+
+def remove_leftovers(folder: Path, untouched_seconds: float = 3600) -> None:
+    """Delete temporary names in `folder` that killed processes left.
+
+    Those are of this host's processes that are no more, and of any in which nothing has changed for so long.
+    """
+    for left in folder.glob(".tmp-*"):
+        with contextlib.suppress(OSError):  # another process may be at it
+            changed = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
+            if _is_of_the_dead(left.name) or time.time() - changed > untouched_seconds:
+                shutil.rmtree(left)
+
+
+def _is_of_the_dead(name: str) -> bool:
+    match = re.fullmatch(rf"\.tmp-{re.escape(socket.gethostname())}-(\d+)-[^-]*", name)
+    return match is not None and not psutil.pid_exists(int(match[1]))
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a UTF-8 text file by rename."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented JSON by rename. NaN and infinity are refused: they are not JSON."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file; a broken one raises `ValueError` with its name."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); delete it and run the step that makes it again."
+        ) from None
+
+
+def sha256_of_file(path: Path | str) -> str:
+    """Hex SHA-256 of a file's bytes, read in pieces."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist.")
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_of(value: Any) -> str:
+    """Hex SHA-256 of a JSON-able value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read a YAML mapping; anything else raises with the file's name."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"The config file {path} does not exist.")
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML ({error}).".replace("\n", " ")) from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold `name: value` lines.")
+    return value

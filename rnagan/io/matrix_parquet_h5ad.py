@@ -1,0 +1,135 @@
+"""Expression tables in Parquet and AnnData, as blocks of rows like those of tables of text."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from rnagan.io.matrix_text import SYMBOL_WORDS, orientation, read_layout, table_kind, text_samples, unreadable
+from rnagan.io.matrix_text_values import Block
+
+_VALUES = 16_000_000  # in a block
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """As a `Layout`: `names` across, with `symbols` where those are genes; `units` as the file says them, if it does.
+
+    `labels`: the names of the rows. `blocks` yields the rows.
+    """
+
+    rows_are: str
+    why: str
+    names: list[str]
+    symbols: list[str]
+    labels: list[str]
+    ignored: tuple[str, ...]
+    units: str | None
+    blocks: Callable[[], Iterator[Block]]
+
+
+def open_frame(path: Path, rows: str | None = None, sample_column: str = "sample") -> Frame:
+    """Open a .parquet or .h5ad without reading its values; raises `ValueError` with the file's name."""
+    return (_open_parquet if table_kind(path) == "parquet" else _open_h5ad)(path, rows, sample_column)
+
+
+def _open_parquet(path: Path, rows: str | None, sample_column: str) -> Frame:
+    """The first column of strings, or pandas' index, names the rows; other columns of strings annotate them."""
+    try:
+        schema = pyarrow.parquet.read_schema(path)
+        text = [field.name for field in schema if _is_text(field.type)]
+        index = [name for name in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]
+        known = [name for name in (sample_column, *index) if name in text]
+        label = (known or text or [None])[0]
+        if label is None:
+            raise ValueError(f"{path} has no column of names; keep sample or gene ids in a column of strings.")
+        names = [field.name for field in schema if field.name not in text and field.name not in index]
+        labels = [name.strip() for name in _strings(pyarrow.parquet.read_table(path, columns=[label])[label])]
+    except (pyarrow.ArrowException, OSError) as error:
+        raise unreadable(path, error) from None
+    first = "" if label.startswith("__index_level_") else label
+    rows_are, why = orientation(path, first, names, labels, rows, sample_column)
+    symbol = next((name for name in text if name != label and name.casefold() in SYMBOL_WORDS), None)
+    symbol = symbol if rows_are == "genes" else None
+    ignored = tuple(name for name in text if name not in (label, symbol))
+
+    def blocks() -> Iterator[Block]:
+        wanted = [*names, *([symbol] if symbol else [])]
+        place = itertools.count()
+        try:
+            file = pyarrow.parquet.ParquetFile(path)
+            for batch in file.iter_batches(max(1, _VALUES // max(len(names), 1)), columns=wanted, use_threads=False):
+                columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in names]
+                values = np.empty((batch.num_rows, len(names)), np.float32)
+                for i, column in enumerate(columns):
+                    values[:, i] = column
+                symbols = _strings(batch.column(symbol)) if symbol else [""] * batch.num_rows
+                yield Block([labels[next(place)] for _ in range(batch.num_rows)], symbols, values)
+        except (pyarrow.ArrowException, OSError, ValueError, TypeError) as error:
+            raise unreadable(path, error) from None
+
+    return Frame(rows_are, why, names, [""] * len(names), labels, ignored, None, blocks)
+
+
+def _open_h5ad(path: Path, rows: str | None, sample_column: str) -> Frame:
+    """obs are the rows, which usually are samples; X is read, dense or sparse."""
+    try:
+        data = anndata.read_h5ad(path, backed="r")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None
+    if data.X is None:
+        raise ValueError(f"{path} has no X; put the expression there.")
+    labels, names = data.obs_names.astype(str).tolist(), data.var_names.astype(str).tolist()
+    try:
+        rows_are, why = orientation(path, "", names, labels, rows, sample_column)
+    except ValueError:
+        rows_are, why = "samples", "AnnData's obs are samples"
+    of_rows, of_names = _symbols(data.obs), _symbols(data.var)
+    said = str(data.uns["units"]) if "units" in data.uns else None
+    size = max(1, _VALUES // max(len(names), 1))
+
+    def blocks() -> Iterator[Block]:
+        x = data.X
+        if getattr(x, "format", "") == "csc":  # rows of it can't be read alone
+            x = x.to_memory().tocsr()
+        for start in range(0, len(labels), size):
+            part = slice(start, start + size)
+            symbols = of_rows[part] if rows_are == "genes" else [""] * len(labels[part])
+            yield Block(labels[part], symbols, _dense(x[part]))
+
+    return Frame(rows_are, why, names, of_names, labels, (), said, blocks)
+
+
+def _symbols(annotation: Any) -> list[str]:
+    column = next((name for name in annotation.columns if str(name).casefold() in SYMBOL_WORDS), None)
+    return [""] * len(annotation) if column is None else annotation[column].astype(str).tolist()
+
+
+def _dense(x: Any) -> NDArray[np.float32]:
+    return np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float32)
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    if pyarrow.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
+
+
+def _strings(column: Any) -> list[str]:
+    return ["" if name is None else str(name) for name in column.to_pylist()]
+
+
+def table_samples(path: Path | str, rows: str | None = None, sample_column: str = "sample") -> list[str]:
+    """The samples of an expression table, without reading its values."""
+    path = Path(path)
+    if table_kind(path) in ("parquet", "h5ad"):
+        frame = open_frame(path, rows, sample_column)
+        return frame.labels if frame.rows_are == "samples" else frame.names
+    return text_samples(path, read_layout(path, rows, sample_column))

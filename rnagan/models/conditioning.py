@@ -1,0 +1,92 @@
+"""What the generator sees of a profile, and the noise beside it."""
+
+import torch
+from torch import Tensor, nn
+
+from rnagan.config.gan import GANConfig
+from rnagan.models.generators import spatial_noise_width
+from rnagan.runtime import rng
+
+
+class Bottleneck(nn.Module):
+    """Active latent units, standardised with fixed statistics of the training split.
+
+    Units that are not active are left out, never divided by a tiny SD (DESIGN.md, "Conditioning").
+    mu (n, latent) float in; c (n, width) out.
+    """
+
+    units: Tensor
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, units: Tensor, mean: Tensor, sd: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("units", units.long())
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("sd", sd.float())
+
+    @property
+    def width(self) -> int:
+        return self.units.numel()
+
+    def forward(self, mu: Tensor) -> Tensor:
+        return (mu[:, self.units] - self.mean) / self.sd
+
+
+def make_bottleneck(config: GANConfig, active: Tensor, mean: Tensor, sd: Tensor) -> Bottleneck:
+    """The condition of a config: `active` are latent units by falling KL; `mean`, `sd` (latent,) of the training split.
+
+    `latent_plus_noise` passes every unit as it is, as the paper does.
+    """
+    if config.condition == "latent_plus_noise":
+        return Bottleneck(torch.arange(mean.numel()), torch.zeros_like(mean), torch.ones_like(sd))
+    units = active[: config.condition_units]
+    if not units.numel():
+        raise ValueError("The VAE has no active latent unit, so there is nothing to condition on; lower its beta.")
+    return Bottleneck(units, mean[units], sd[units])
+
+
+def noise_width(config: GANConfig, condition_width: int) -> int:
+    """Width of the generator's noise: that of the latent where noise is added to it, else `noise_units`; the noise maps
+    of an up-sampling generator come behind."""
+    added = config.condition == "latent_plus_noise" and config.mode == "rnagan"
+    maps = spatial_noise_width(config.resolution) if config.generator == "upsample" else 0
+    return (condition_width if added else config.noise_units) + maps
+
+
+def input_width(config: GANConfig, condition_width: int) -> int:
+    """Width of the generator's input vector without noise maps."""
+    added = config.condition == "latent_plus_noise" and config.mode == "rnagan"
+    return condition_width + (0 if added else config.noise_units)
+
+
+def _noise_is_uniform(config: GANConfig) -> bool:
+    """Uniform in ±noise_range (added to a latent, or alone in `noise_only`), else standard normal."""
+    return config.mode == "noise_only" or (config.mode == "rnagan" and config.condition == "latent_plus_noise")
+
+
+def draw_noise(config: GANConfig, purpose: str, start: int, count: int, condition_width: int, seed: int) -> Tensor:
+    """The generator's noise for images start … start+count−1, (count, noise_width) float64, on the CPU."""
+    width = noise_width(config, condition_width)
+    if _noise_is_uniform(config):
+        return torch.from_numpy(config.noise_range * (2 * rng.uniform(seed, purpose, start, count, width) - 1))
+    return torch.from_numpy(rng.normal(seed, purpose, start, count, width))
+
+
+def generator_input(config: GANConfig, c: Tensor | None, noise: Tensor) -> Tensor:
+    """The generator's input, `input_width` and then its noise maps, from conditions (n, condition_width) and noise
+    (n, noise_width).
+
+    `batch_standardise` repeats the released code's fault for the contrast: with one profile a batch it removes the
+    profile exactly.
+    """
+    if config.mode != "rnagan":
+        return noise
+    assert c is not None, "mode rnagan needs conditions"
+    if config.condition == "bottleneck":
+        return torch.cat([c, noise], dim=1)
+    width = c.shape[1]
+    code, maps = c + noise[:, :width], noise[:, width:]
+    if config.batch_standardise and len(code) > 1:
+        code = (code - code.mean(dim=0)) / (code.std(dim=0) + 1e-8)
+    return torch.cat([code, maps], dim=1)

@@ -1,0 +1,135 @@
+"""A trained β-VAE as a folder: weights, expression transform, what the training split looks like in its latent."""
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+import rnagan
+from rnagan.config.base import load_config
+from rnagan.config.vae import VAEConfig
+from rnagan.expression.imputation import GeneImputer
+from rnagan.expression.transform import ExpressionTransform
+from rnagan.io.files import atomic_path, read_json, sha256_of_file, write_json
+from rnagan.io.weights import load_weights, save_weights
+from rnagan.models.latent_space import LatentSpace, residuals
+from rnagan.models.vae import BetaVAE
+
+MANY_GENES_MISSING = 0.05
+_BATCH = 64
+_BLOCK = 16 * _BATCH  # profiles that are encoded at a time: memory doesn't grow with them, but for the latents
+
+
+class Encoding(NamedTuple):
+    """Profiles in the latent, and how far to trust them."""
+
+    latents: NDArray[np.float32]  # (samples, latent), means
+    distance: NDArray[np.float32]  # (samples,) to the nearest tissue of the training split (LatentSpace.distance)
+    residual: NDArray[np.float32]  # (samples,) error of the reconstruction over the genes that a profile has, Z scores
+    missing: NDArray[np.float64]  # (samples,) share of the model's genes that a profile lacks
+    far: NDArray[np.bool_]  # (samples,) whether it is unlike the training split: well beyond held-out profiles
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEModel:
+    """A β-VAE ready to encode profiles. `record`: what model.json says."""
+
+    config: VAEConfig
+    transform: ExpressionTransform
+    imputer: GeneImputer
+    network: BetaVAE
+    space: LatentSpace
+    record: dict[str, Any]
+
+    def encode(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> Encoding:
+        """Latents of profiles (samples, genes) in `units`; NaN marks a gene that wasn't measured in a profile.
+
+        Warns when a profile lacks many of the model's genes or lies far from the training split.
+        """
+        starts = range(0, max(len(x), 1), _BLOCK)
+        parts = [self._encode_block(x[start : start + _BLOCK], genes, units) for start in starts]
+        encoding = Encoding(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
+        self._warn(encoding)
+        return encoding
+
+    def _encode_block(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> Encoding:
+        z_scores, measured = self.transform.apply(x, genes, units), self.transform.measured(x, genes)
+        if self.config.missing_genes == "impute" and not measured.all():
+            z_scores = self.imputer.fill(z_scores, measured)
+        latents = posterior(self.network, torch.from_numpy(z_scores))[0].numpy()
+        distance, residual = self.space.distance(latents), residuals(z_scores, self.decode(latents), measured)
+        missing = 1.0 - measured.mean(axis=1)
+        return Encoding(latents, distance, residual, missing, self.space.is_far(distance, residual))
+
+    @torch.no_grad()
+    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Z scores (samples, the model's genes) of latents (samples, latent)."""
+        padded = F.pad(torch.from_numpy(np.ascontiguousarray(latents)), (0, 0, 0, -len(latents) % _BATCH))
+        return torch.cat([self.network.eval().decode(part) for part in padded.split(_BATCH)])[: len(latents)].numpy()
+
+    def _warn(self, encoding: Encoding) -> None:
+        total, lacking = len(encoding.missing), int((encoding.missing > MANY_GENES_MISSING).sum())
+        if lacking:
+            warnings.warn(
+                f"{lacking:,} of {total:,} profiles lack up to {encoding.missing.max():.0%} of the model's "
+                f"{len(self.transform.genes):,} genes, which are filled in.",
+                stacklevel=3,
+            )
+        if encoding.far.any():
+            warnings.warn(
+                f"{encoding.far.sum():,} of {total:,} profiles are unlike the training profiles (distance up to "
+                f"{encoding.distance.max():.2f}, residual to {encoding.residual.max():.2f}; far is beyond "
+                f"{self.space.far_distance:.2f} or {self.space.far_residual:.2f}); don't trust what is made of them.",
+                stacklevel=3,
+            )
+
+
+@torch.no_grad()
+def posterior(network: BetaVAE, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """mu and logvar (samples, latent) of Z scores (samples, genes), on the network's device and in evaluation mode."""
+    network.eval()
+    # Always in batches of the same size: a matrix product of another shape may round a row otherwise, and a profile's
+    # latent would depend on those beside it.
+    padded = F.pad(x, (0, 0, 0, -len(x) % _BATCH))
+    parts = [network.encode(chunk) for chunk in padded.split(_BATCH)]
+    mu, logvar = (torch.cat(pieces)[: len(x)] for pieces in zip(*parts, strict=True))
+    return mu, logvar
+
+
+def save_vae(folder: Path, model: VAEModel) -> None:
+    """Write a model folder, which appears by rename; model.json holds `record`, versions and a digest of every file."""
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        model.config.save(temporary / "config.yaml")
+        model.transform.save(temporary)
+        model.imputer.save(temporary / "imputer.safetensors")
+        save_weights(temporary / "vae.safetensors", model.network)
+        model.space.save(temporary / "latents.safetensors")
+        files = {path.name: sha256_of_file(path) for path in sorted(temporary.iterdir())}
+        versions = {"rnagan": rnagan.__version__, "torch": torch.__version__, "numpy": np.__version__}
+        told = {"kind": "vae", "versions": versions} | model.record | {"tissues": list(model.space.tissues)}
+        write_json(temporary / "model.json", told | {"files": files})
+
+
+def load_vae(folder: Path | str) -> VAEModel:
+    """Read a model folder that `save_vae` wrote, on the CPU; changed or missing files are refused by name."""
+    folder = Path(folder)
+    record = read_json(folder / "model.json")
+    if record.get("kind") != "vae":
+        raise ValueError(f"{folder} holds no β-VAE; give the model folder that tools/train_vae.py wrote.")
+    for name, digest in record["files"].items():
+        if not (folder / name).is_file() or sha256_of_file(folder / name) != digest:
+            raise ValueError(f"{folder / name} is missing or was changed after training; copy the model folder again.")
+    config = load_config(VAEConfig, folder / "config.yaml")
+    transform = ExpressionTransform.load(folder)
+    imputer = GeneImputer.load(folder / "imputer.safetensors")
+    network = BetaVAE(len(transform.genes), config)
+    load_weights(folder / "vae.safetensors", network)
+    space = LatentSpace.load(folder / "latents.safetensors", record["tissues"])
+    return VAEModel(config, transform, imputer, network.eval(), space, record)

@@ -1,0 +1,86 @@
+"""An evaluation as a few lines on a terminal."""
+
+from typing import Any
+
+from rnagan.reports.pages import measure_rows, retrieval_rows
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """Tissue, measures and retrieval of what `evaluate` returned, as aligned tables."""
+    real = result["tissue_accuracy_real"]
+    told = "none were there" if real is None else f"{real:.1%}"
+    said = [f"Tissue called right on {result['tissue_accuracy']:.1%} of painted tiles; of real ones: {told}."]
+    said += result["notes"]
+    rows = measure_rows(result)
+    if rows:
+        against = "the truth" if "faithfulness" in result else "the donors' own real tiles"
+        said += ["", f"Painted tiles against {against}, over donors within a tissue:"]
+        said += aligned([_measure(row, result) for row in rows])
+    found = retrieval_rows(result)
+    if found:
+        said += ["", "Is the right donor found? Place among donors: 0 nearest, 0.5 chance, 1 farthest."]
+        said += aligned([_retrieval(row) for row in found])
+    return said
+
+
+def score_lines(result: dict[str, Any]) -> list[str]:
+    """Scores of what `compute_fid` returned, then their floor."""
+    said = aligned([_score(score) for score in result["scores"]])
+    floor = result["floor"]
+    if floor is not None:
+        said += [
+            "",
+            f"Fréchet distance between halves of the donors, {floor['tiles']:,} tiles each: real and real tiles "
+            f"{floor['floor']:.2f}, painted and real ones {floor['matched']:.2f}.",
+        ]
+    return said
+
+
+def _score(score: dict[str, Any]) -> dict[str, str]:
+    around = "" if score.get("low") is None else f"{score['low']:.4g} to {score['high']:.4g}"
+    sd = "" if "sd" not in score else f"{score['sd']:.2g}"
+    return {
+        "score": score["name"],
+        "of": score["part"],
+        "value": f"{score['value']:.4g}",
+        "95% over donors": around,
+        "SD": sd,
+    }
+
+
+def _measure(row: dict[str, Any], result: dict[str, Any]) -> dict[str, str]:
+    beside = {"null r": "null_r"} if "null" in result else {}
+    beside |= {"train r": "train_r"} if "train" in result else {}
+    return {
+        "tissue": row["tissue"],
+        "measure": row["measure"],
+        "r (95%)": f"{row['r']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})",
+        "slope": f"{row['slope']:+.2f}",
+        "ceiling": _signed(row["ceiling"]),
+        "p": f"{row['p']:.4f}",
+        "donors": str(row["donors"]),
+    } | {title: _signed(row[name]) for title, name in beside.items()}
+
+
+def _retrieval(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "tissue": row["tissue"],
+        "tiles": row["tiles"],
+        "among": row["among"],
+        "place (95%)": f"{row['rank']:.3f} ({row['rank_low']:.3f} to {row['rank_high']:.3f})",
+        "first (chance)": f"{row['top1']:.1%} ({row['chance1']:.1%})",
+        "first five": f"{row['top5']:.1%} ({row['chance5']:.1%})",
+        "p": f"{row['p']:.4f}",
+        "donors": str(row["donors"]),
+    }
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}"
+
+
+def aligned(rows: list[dict[str, str]]) -> list[str]:
+    """Rows of the same columns as lines, under their names."""
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    head = {name: name for name in rows[0]}
+    return ["  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip() for row in (head, *rows)]

@@ -1,0 +1,134 @@
+"""One self-contained HTML page, and the same figures as JSON, from an evaluation and the runs before it."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from rnagan.io.files import write_json, write_text
+from rnagan.reports.figures import curves
+from rnagan.reports.labels import MEASURES
+
+GAN_CURVES = {"wasserstein": "Wasserstein estimate", "penalty": "gradient penalty", "generator": "generator's loss"}
+VAE_CURVES = {"train_total": "training loss", "validation_total": "validation loss", "train_kl": "KL, nats"}
+
+
+def write_report(
+    out: Path,
+    title: str,
+    lead: str,
+    evaluation: dict[str, Any],
+    pictures: Path,
+    metrics: dict[str, list[dict[str, Any]]],
+    stages: list[dict[str, Any]],
+    peak_memory_gb: float,
+    mlflow: str,
+) -> None:
+    """Write `out/report.html` and `out/summary.json`.
+
+    `evaluation` is what `evaluate` returned and `pictures` the folder it wrote to; `metrics` holds the rows of
+    metrics.jsonl of the runs "vae" and "rnagan"; `stages` has name, command and seconds of each step; `mlflow` is the
+    command that opens MLflow.
+    """
+    charts = []
+    for name, columns, x_label in (("rnagan", GAN_CURVES, "real tiles shown"), ("vae", VAE_CURVES, "profiles shown")):
+        path = out / "curves" / f"{name}.png"
+        curves(path, {name: metrics[name]}, columns, x_label)
+        charts.append((path, f"Training of {name}."))
+    made = {"stages": stages, "peak_memory_gb": peak_memory_gb, "mlflow": mlflow, "curves": embedded(charts)}
+    write_template(
+        out / "report.html", "report.html", title=title, lead=lead, **made, **what_was_found(evaluation, pictures)
+    )
+    write_json(
+        out / "summary.json",
+        {
+            "faithfulness": evaluation.get("faithfulness", {}),
+            "retrieval": evaluation.get("retrieval", {}),
+            "tissue_accuracy": evaluation["tissue_accuracy"],
+            "tissue_accuracy_real": evaluation["tissue_accuracy_real"],
+            "profiles": evaluation["profiles"],
+            "tiles_per_profile": evaluation["tiles_per_profile"],
+            "model": evaluation["model"],
+            "seconds": {stage["name"]: round(stage["seconds"], 1) for stage in stages},
+            "peak_memory_gb": round(peak_memory_gb, 2),
+        },
+    )
+
+
+def write_page(path: Path, evaluation: dict[str, Any], pictures: Path) -> None:
+    """The page of one evaluation alone; arguments as in `write_report`."""
+    lead = (
+        f"Model {evaluation['model'][:12]}, {evaluation['profiles']:,} profiles of split {evaluation['split']}, "
+        f"{evaluation['tiles_per_profile']} painted tiles each."
+    )
+    found = what_was_found(evaluation, pictures)
+    write_template(path, "faithfulness.html", title="Does the tissue follow the RNA?", lead=lead, **found)
+
+
+def what_was_found(evaluation: dict[str, Any], pictures: Path) -> dict[str, Any]:
+    """What templates/evaluation.html shows of an evaluation."""
+    tiles = [
+        (pictures / name, f"{Path(name).stem}: one row a donor, real tiles at the left, painted ones at the right.")
+        for name in evaluation["pictures"]
+    ]
+    against = "truth" if "faithfulness" in evaluation else "own real tiles"
+    charts = [
+        (pictures / "measures.png", f"Each point is the profile of a held-out donor: tiles against the {against}."),
+        (
+            pictures / "retrieval.png",
+            "How near the right donor is: share of donors found at least as near as a place among those of their "
+            "tissue. Chance is the diagonal.",
+        ),
+    ]
+    return {
+        "found": evaluation,
+        "against": against,
+        "rows": measure_rows(evaluation),
+        "retrieval": retrieval_rows(evaluation),
+        "tiles": embedded(tiles),
+        "charts": embedded(charts),
+    }
+
+
+def measure_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a tissue and measure: what was found on held-out donors, and r of the null and on training donors."""
+    key = "faithfulness" if "faithfulness" in evaluation else "on_real_tiles"
+    beside = {f"{name}_r": evaluation.get(name, {}).get(key, {}) for name in ("null", "train")}
+    return [
+        {"tissue": tissue, "measure": name, "label": MEASURES[name]}
+        | found
+        | {column: other.get(tissue, {}).get(name, {}).get("r") for column, other in beside.items()}
+        for tissue, measures in evaluation.get(key, {}).items()
+        for name, found in measures.items()
+    ]
+
+
+def retrieval_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a tissue, kind of tiles and set of candidates: held-out donors, then the null, then training donors."""
+    rows = []
+    for which, label in (("", "{}"), ("null", "null"), ("train", "training donors, {}")):
+        told = (evaluation.get(which, {}) if which else evaluation).get("retrieval", {})
+        for tissue, kinds in told.items():
+            for kind, among in kinds.items():
+                if which == "null" and kind == "real":
+                    continue  # the same as beside the model
+                for name, found in among.items():
+                    candidates = "tissue" if name == "tissue" else "tissue and centre"
+                    rows.append({"tissue": tissue, "tiles": label.format(kind), "among": candidates} | found)
+    return sorted(rows, key=lambda row: row["tissue"])
+
+
+def write_template(path: Path, template: str, **values: Any) -> None:
+    """Write a page of templates/ by rename."""
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("rnagan.reports"), autoescape=True)
+    write_text(path, environment.get_template(template).render(**values))
+
+
+def embedded(pictures: list[tuple[Path, str]]) -> list[dict[str, str]]:
+    """PNGs as data URIs with captions; a picture that this kind of cohort doesn't have is left out."""
+    return [
+        {"data": "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii"), "caption": caption}
+        for path, caption in pictures
+        if path.is_file()
+    ]

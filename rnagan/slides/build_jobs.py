@@ -1,0 +1,214 @@
+"""Runs one job a slide over workers, skips what is done, keeps what succeeds, lists what fails."""
+
+import collections
+import csv
+import dataclasses
+import errno
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rnagan.data.manifest import INDEX, RECORD, TAR, read_records, write_digest, write_record
+from rnagan.data.shard_schema import name_kind
+from rnagan.io.files import remove_leftovers, sha256_of, write_text
+from rnagan.runtime import progress
+from rnagan.runtime.workers import WorkerDied, Workers, run_each
+from rnagan.slides.errors import SlideError
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One shard to make. `make` is picklable, commits the shard and returns its record.
+
+    `stamp` tells an unchanged source without opening it: each of its items must equal the record's `source`. Where it
+    doesn't, `renew` may still find, by looking closer, that the earlier record holds, and return it brought up to date.
+    """
+
+    slide: str
+    stamp: dict[str, Any]
+    make: Callable[[], dict[str, Any]]
+    renew: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda record: None
+    size: int = 0  # larger ones begin first, so that none is left alone at the end
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """How a build runs; nothing of it changes what is made.
+
+    `part` (i, n): only every n-th job, from the i-th (1 … n) on, by name: the i-th task of a job array.
+    """
+
+    workers: Workers = dataclasses.field(default_factory=Workers)
+    part: tuple[int, int] | None = None
+    max_failures: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.part and not 1 <= self.part[0] <= self.part[1]:
+            raise ValueError(f"part must be i/n with i from 1 to n, not {self.part[0]}/{self.part[1]}.")
+
+    @property
+    def part_name(self) -> str:
+        """`_part3of8`, for the names of files that a part writes for itself; empty for a whole build."""
+        return f"_part{self.part[0]}of{self.part[1]}" if self.part else ""
+
+
+class Failure(NamedTuple):
+    """Why a slide became no shard: a word or two to group by, and a sentence."""
+
+    reason: str
+    sentence: str
+
+
+@dataclasses.dataclass
+class Summary:
+    """What a build did. `left_out`: candidates that became no tile, by reason. `captions`: slide → its outcome."""
+
+    made: int = 0
+    up_to_date: int = 0
+    tiles: int = 0
+    without_tiles: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # by status
+    left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    failures: dict[str, Failure] = dataclasses.field(default_factory=dict)
+    captions: dict[str, str] = dataclasses.field(default_factory=dict)
+    not_begun: int = 0  # given up after too many failures
+
+    def count(self, record: dict[str, Any], made: bool) -> None:
+        self.made += made
+        self.up_to_date += not made
+        self.tiles += record["tiles"]
+        self.left_out.update({reason: count for reason, count in record["counts"].items() if count})
+        if not record["tiles"]:
+            self.without_tiles[record["status"]] += 1
+        status = record["status"].replace("_", " ")
+        self.captions[record["slide"]] = f"{record['tiles']:,} tiles" if record["tiles"] else status
+
+    def fail(self, slide: str, failure: Failure) -> None:
+        self.failures[slide] = failure
+        self.captions[slide] = f"failed: {failure.reason}"
+
+    def __str__(self) -> str:
+        done = self.made + self.up_to_date
+        nothing_to_do = not self.made and not self.failures
+        status = "up to date" if nothing_to_do else f"{self.made:,} made, {self.up_to_date:,} up to date"
+        empty = f" ({_listed(self.without_tiles)})" if self.without_tiles else ""
+        failed = f" ({_listed(collections.Counter(f.reason for f in self.failures.values()))})" if self.failures else ""
+        lines = (
+            f"{done:,} shards ({status}): {self.tiles:,} tiles, {self.without_tiles.total():,} without tiles{empty}; "
+            f"left out: {_listed(self.left_out) or 'nothing'}; {len(self.failures):,} failed{failed}"
+        )
+        return f"{lines}; {self.not_begun:,} not begun after so many failures." if self.not_begun else f"{lines}."
+
+
+def build_shards(
+    jobs: list[Job], folder: Path | str, options: dict[str, Any], how: BuildOptions | None = None
+) -> Summary:
+    """Make the shards that are missing, or whose source or options changed, and then the folder's digest.
+
+    A job that fails is listed, in `failures.csv` too, and the shard that its slide may have from before stays; the
+    others are finished and kept. After `max_failures` no more are begun. A full disk stops the build. A folder of
+    another tile_px or mpp is refused.
+    """
+    folder, how = Path(folder), how or BuildOptions()
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    records = {record["slide"]: record for record in read_records(folder)}
+    _refuse_other_kind(records, folder, options)
+    if how.part:
+        jobs = sorted(jobs, key=lambda job: job.slide)[how.part[0] - 1 :: how.part[1]]
+    digest, summary, todo = sha256_of(options), Summary(), []
+    for job in jobs:
+        record = records.get(job.slide)
+        if record and record["options_digest"] == digest and _is_whole(record, folder):
+            if job.stamp.items() <= record["source"].items():
+                summary.count(record, made=False)
+                continue
+        else:
+            record = None
+        todo.append((job, record))
+    todo.sort(key=lambda item: (-item[0].size, item[0].slide))
+    with progress.bar(len(jobs), "slide", "tiles", initial=summary.up_to_date) as bar:
+        outcomes = run_each(functools.partial(_attempt, folder), todo, how.workers)
+        for (job, _), outcome in outcomes:
+            if isinstance(outcome, Exception):
+                summary.fail(job.slide, _failure(outcome))
+            else:
+                summary.count(*outcome)
+            bar.set_postfix_str(f"{summary.tiles:,} tiles, {len(summary.failures):,} failed", refresh=False)
+            bar.update()
+            if how.max_failures and len(summary.failures) >= how.max_failures:
+                summary.not_begun = len(jobs) - summary.made - summary.up_to_date - len(summary.failures)
+                outcomes.close()
+                break
+    summary.failures = dict(sorted(summary.failures.items()))
+    _write_failures(folder, how, summary.failures)
+    if any(folder.glob("*" + RECORD)):
+        write_digest(folder)
+    else:
+        for name in ("dataset.json", "slides.parquet"):
+            (folder / name).unlink(missing_ok=True)
+    return summary
+
+
+def _attempt(folder: Path, item: tuple[Job, dict[str, Any] | None]) -> tuple[dict[str, Any], bool]:
+    """The record, and whether the shard was made anew. Runs in a worker."""
+    job, earlier = item
+    if earlier and (renewed := job.renew(earlier)):
+        write_record(folder, renewed)
+        return renewed, False
+    return job.make(), True
+
+
+def _failure(error: Exception) -> Failure:
+    """What an error means for its slide; a full disk is the whole build's and is raised."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        raise error
+    match error:
+        case SlideError():
+            return Failure(error.reason, str(error))
+        case WorkerDied():
+            return Failure("worker died", str(error))
+        case FileNotFoundError():
+            return Failure("missing", str(error))
+        case ValueError() | OSError():
+            return Failure("unreadable", str(error))
+    return Failure("unexpected", f"{type(error).__name__}: {error}; this should not happen, please report it.")
+
+
+def _is_whole(record: dict[str, Any], folder: Path) -> bool:
+    """Whether the files that a record vouches for are there, by size; check_shards.py reads them."""
+    if not record["tiles"]:
+        return True
+    tar = folder / (record["slide"] + TAR)
+    return tar.is_file() and tar.stat().st_size == record["bytes"] and (folder / (record["slide"] + INDEX)).is_file()
+
+
+def _write_failures(folder: Path, how: BuildOptions, failures: dict[str, Failure]) -> None:
+    """The list of failures of this run; no failures, no file. Lists of runs in other parts are out of date, and go."""
+    path = folder / f"failures{how.part_name}.csv"
+    for other in folder.glob("failures*.csv"):
+        if not how.part or not other.stem.endswith(f"of{how.part[1]}"):
+            other.unlink(missing_ok=True)
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["slide", *Failure._fields])
+    table.writerows([slide, *failure] for slide, failure in failures.items())
+    write_text(path, text.getvalue())
+
+
+def _listed(counts: collections.Counter[str]) -> str:
+    return ", ".join(f"{counts[reason]:,} {reason}" for reason in sorted(counts))
+
+
+def _refuse_other_kind(records: dict[str, dict], folder: Path, options: dict[str, Any]) -> None:
+    asked = name_kind(options["tile_px"], options["mpp"])
+    for slide, record in records.items():
+        present = name_kind(record["options"]["tile_px"], record["options"]["mpp"])
+        if present != asked:
+            raise ValueError(
+                f"{folder} already holds tiles of {present} ({slide}, …); choose another --out for {asked}."
+            )

@@ -1,0 +1,186 @@
+"""What a run's folder says of the run: settings, rows of metrics, how far it got, its model, what it was made from."""
+
+import dataclasses
+import json
+import math
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from rnagan.io.files import read_json, read_yaml, sha256_of, write_json
+from rnagan.io.tables import first_few
+
+RECORD = "run.json"  # who began it, when, its tags and its run in MLflow: rnagan/tracking/run_log.py
+EXPERIMENTS = {"gan": "rnagan", "vae": "rnagan-vae"}  # of MLflow, by kind of run
+KINDS = {"gan": "a GAN", "vae": "a β-VAE"}
+_SETTINGS = {"gan": {"mode", "resolution", "images"}, "vae": {"latent", "beta", "epochs"}}
+SEEN = {"gan": "images", "vae": "profiles"}  # what its clock counts
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """One run of tools/train_rnagan.py (`kind` gan) or tools/train_vae.py (vae), finished or not.
+
+    `settings`: its config.yaml. `rows`: complete rows of metrics.jsonl. `images` of `total` were shown; `total` is None
+    where nothing says it. `digest`, `best_digest`: of `model` and `model-best`. `record`: its run.json, {} for a run of
+    a version that wrote none.
+    """
+
+    folder: Path
+    kind: str
+    settings: dict[str, Any]
+    rows: list[dict[str, Any]]
+    images: int
+    total: int | None
+    finished: bool
+    digest: str | None
+    best_digest: str | None
+    made_from: dict[str, str]
+    record: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read a run folder. Raises `FileNotFoundError` where there is none."""
+        folder = Path(folder)
+        kind = _kind(folder)
+        if kind is None:
+            raise FileNotFoundError(
+                f"{folder} is no run folder (no config.yaml of a GAN or a β-VAE in it); give a folder that "
+                "tools/train_rnagan.py or tools/train_vae.py wrote."
+            )
+        settings, rows, record = read_yaml(folder / "config.yaml"), read_metrics(folder), read_record(folder)
+        newest = latest_checkpoint(folder)
+        state = {} if newest is None else read_json(newest / "state.json")
+        model = _told(folder / "model")
+        images = max(rows[-1]["images"] if rows else 0, 0 if newest is None else int(newest.name))
+        total = settings["images"] if kind == "gan" else record.get("total") or _profiles_in_all(settings, model)
+        finished = bool(model) if kind == "vae" else model.get("images", 0) >= settings["images"]
+        made_from = model.get("made_from") or state.get("made_from") or record.get("made_from", {})
+        best = model_digest(folder / "model-best")
+        digest = model_digest(folder / "model")
+        return cls(folder, kind, settings, rows, images, total, finished, digest, best, made_from, record)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in training and validation up to the last row."""
+        return float(self.rows[-1]["seconds"]) if self.rows else 0.0
+
+    @property
+    def state(self) -> str:
+        """How far it got, in words."""
+        if self.finished:
+            return "finished"
+        return f"{self.images:,} of {'?' if self.total is None else f'{self.total:,}'} {SEEN[self.kind]}"
+
+    @property
+    def status(self) -> str:
+        """MLflow's word for its state: FINISHED, RUNNING, FAILED or KILLED."""
+        if self.finished:
+            return "FINISHED"
+        told = self.record.get("status", "KILLED")
+        return "KILLED" if told == "RUNNING" and _is_dead(self.record) else told
+
+    def sample_grids(self) -> dict[int, Path]:
+        """The sample grids that it saved, by count of images, in order."""
+        return {int(path.stem): path for path in sorted((self.folder / "samples").glob("[0-9]*.png"))}
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """The run folders among `paths`, and those right in a folder that is no run itself, each once.
+
+    Raises `FileNotFoundError` with the first path that holds none.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        inside = sorted(below for below in path.iterdir() if _kind(below)) if path.is_dir() and not _kind(path) else []
+        if not inside:
+            RunFolder.open(path)
+        found += inside or [path]
+    return list({path.resolve(): path for path in found}.values())
+
+
+def check_one_kind(runs: Sequence[RunFolder]) -> None:
+    """Refuse a GAN's run beside a β-VAE's."""
+    of = {kind: [run.folder.name for run in runs if run.kind == kind] for kind in KINDS}
+    if all(of.values()):
+        told = " and ".join(f"{KINDS[kind]} ({first_few(names)})" for kind, names in of.items())
+        raise ValueError(f"Runs of {told} have nothing to compare; name runs of one kind.")
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """All complete rows of a run's `metrics.jsonl`, oldest first; none where it isn't there yet."""
+    path, rows = Path(run) / "metrics.jsonl", []
+    if not path.is_file():
+        return []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            break  # the power failed while it was written
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise ValueError(f"{path}, line {number}, is no row of metrics; delete that line.") from None
+    return rows
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """The run's run.json, {} where there is none."""
+    path = Path(run) / RECORD
+    return read_json(path) if path.is_file() else {}
+
+
+def write_record(run: Path, record: dict[str, Any]) -> None:
+    """Write the run's run.json."""
+    write_json(Path(run) / RECORD, record)
+
+
+def this_process() -> dict[str, Any]:
+    """What tells later whether the process that trains is still there."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "pid_since": psutil.Process().create_time()}
+
+
+def model_digest(folder: Path) -> str | None:
+    """Digest of a model folder as it says it itself (a β-VAE: of the list of its files), None where there is none."""
+    told = _told(folder)
+    return told.get("digest") or (sha256_of(told["files"]) if "files" in told else None)
+
+
+def _kind(folder: Path) -> str | None:
+    """Of which kind a run folder is, by settings that every version had; None for anything else, a model folder too."""
+    if not (folder / "config.yaml").is_file() or (folder / "model.json").is_file():
+        return None
+    names = read_yaml(folder / "config.yaml").keys()
+    return next((kind for kind, needed in _SETTINGS.items() if needed <= names), None)
+
+
+def _told(model: Path) -> dict[str, Any]:
+    return read_json(model / "model.json") if (model / "model.json").is_file() else {}
+
+
+def _profiles_in_all(settings: dict[str, Any], model: dict[str, Any]) -> int | None:
+    """As rnagan/training/vae/trainer.py counts them, where the model says how many profiles it was trained on."""
+    train = model.get("splits", {}).get("train")
+    return train and math.ceil(settings["epochs"] * train / settings["batch_size"]) * settings["batch_size"]
+
+
+def _is_dead(record: dict[str, Any]) -> bool:
+    """Whether the process that trained is known to be no more; another host's isn't known."""
+    if record.get("host") != socket.gethostname():
+        return False
+    try:
+        return abs(psutil.Process(record["pid"]).create_time() - record["pid_since"]) > 1  # another one since
+    except psutil.Error:
+        return True
+
+
+def checkpoint_path(run: Path, count: int) -> Path:
+    """Folder of the checkpoint after `count` images (or steps) of a run."""
+    return Path(run) / "checkpoints" / f"{count:012d}"
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """The newest complete checkpoint of a run, or None."""
+    return max((Path(run) / "checkpoints").glob("[0-9]*"), default=None)

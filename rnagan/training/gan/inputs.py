@@ -1,0 +1,186 @@
+"""What a GAN run is made from: paths, digests, latents joined with slides, and what is refused."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rnagan.api import model_folder
+from rnagan.cohort.leakage import seen_donors
+from rnagan.config.gan import GANConfig
+from rnagan.data.index import ShardSet
+from rnagan.data.selection import Selection, read_weights
+from rnagan.expression.h5ad import check_same_splits, read_expression
+from rnagan.io.files import sha256_of, sha256_of_file
+from rnagan.io.tables import first_few
+from rnagan.models.conditioning import Bottleneck, make_bottleneck
+from rnagan.models.trained_vae import VAEModel, load_vae
+from rnagan.runtime import rng
+from rnagan.training.gan.latents import LatentTable
+
+
+def shuffled_samples(table: pd.DataFrame, seed: int) -> list[str]:
+    """The sample whose profile each row of `table` (sample, donor, tissue) gets instead of its own.
+
+    Within a tissue the donors are put in a circle at random and each takes the profiles of the next, so each profile is
+    used by one donor, and nobody keeps an own one where a tissue has two donors or more. A donor's k-th sample goes to
+    the k-th of the next, beginning again where that one has fewer.
+    """
+    given: dict[tuple[str, str], str] = {}
+    for tissue, rows in table.groupby("tissue"):
+        samples = {donor: sorted(set(own)) for donor, own in rows.groupby("donor")["sample"]}
+        circle = rng.generator(seed, f"null profiles/{tissue}").permutation(sorted(samples)).tolist()
+        for donor, other in zip(circle, circle[1:] + circle[:1], strict=True):
+            for k, sample in enumerate(samples[donor]):
+                given[str(tissue), sample] = samples[other][k % len(samples[other])]
+    return [given[key] for key in zip(table["tissue"], table["sample"], strict=True)]
+
+
+def check_run(
+    config: GANConfig, shards: ShardSet, processes: int, on_gpus: bool = False, deepspeed: bool = False
+) -> None:
+    """Refuse a config that these shards or this number of processes can't serve."""
+    if shards.tile_px % config.resolution:
+        raise ValueError(
+            f"{shards.address} holds tiles of {shards.tile_px} px, which don't shrink evenly to resolution "
+            f"{config.resolution}; build shards with --tile-px {config.resolution}."
+        )
+    if config.batch_size % processes:
+        raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
+    if config.batch_size // processes % config.accumulate:
+        raise ValueError(
+            f"A process's {config.batch_size // processes} tiles a step can't be cut evenly in accumulate "
+            f"{config.accumulate} parts."
+        )
+    together = config.batch_size // processes // config.accumulate
+    if together % config.penalty_every:
+        raise ValueError(
+            f"penalty_every {config.penalty_every} must divide the {together} tiles that a process takes at a time."
+        )
+    if processes > 1 and config.penalty_step == "separate":
+        raise ValueError("penalty_step separate (preset released) runs on one process only.")
+    if processes > 1 and "batch" in (config.generator_norm, config.critic_norm) and (not on_gpus or deepspeed):
+        raise ValueError("BatchNorm (presets that follow the paper) differs between processes: run it on one.")
+    if wide := [name for name in config.batch_wide if processes > 1 and name != "generator_norm batch"]:
+        raise ValueError(f"{wide[0]} needs a batch whole: run it on one process.")  # the generator has SyncBatchNorm
+    if deepspeed and config.precision == "float64":
+        raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
+    if deepspeed and config.accumulate > 1:
+        raise ValueError("accumulate isn't for DeepSpeed: set it to 1, or start with another of launch_configs/.")
+
+
+FIXED_PROFILES = 8  # validation profiles painted in every sample grid
+
+
+@dataclasses.dataclass(frozen=True)
+class GANInputs:
+    """Paths of a run; `shards` may be a URL. `expression` and `vae` may be None in the modes without profiles.
+
+    `init_from`: an earlier run, whose networks and condition a new one starts from (fine_tuning.py).
+    """
+
+    shards: Path | str
+    cohort: Path
+    expression: Path | None = None
+    vae: Path | None = None
+    init_from: Path | None = None
+
+    def check(self, config: GANConfig) -> None:
+        """Refuse a config whose mode needs what isn't given, with `ValueError`."""
+        if config.mode == "rnagan" and (self.expression is None or self.vae is None):
+            raise ValueError("mode rnagan needs --expression and --vae; without profiles use --mode gan.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """Profiles of a run, encoded once; `bottleneck` makes conditions of latents."""
+
+    bottleneck: Bottleneck
+    latents: Tensor  # (slides, latent), of the selection's rows
+    fixed: Tensor  # (profiles, latent), of the validation donors painted in every sample grid
+
+
+def digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: Selection) -> dict[str, str]:
+    """Digests of everything that a run is made from; the settings are kept beside them."""
+    found = {"shards": shards.digest, "cohort": sha256_of_file(inputs.cohort)}
+    if config.tissue_weights not in ("natural", "balanced"):
+        found["tissue weights"] = sha256_of(read_weights(config.tissue_weights, selection))  # which a table may hold
+    if inputs.vae is not None and inputs.expression is not None:
+        found |= {
+            "vae": sha256_of_file(model_folder(inputs.vae) / "model.json"),
+            "expression": sha256_of_file(inputs.expression),
+        }
+    return found
+
+
+def join_profiles(
+    config: GANConfig,
+    inputs: GANInputs,
+    made_from: dict[str, str],
+    cohort: pd.DataFrame,
+    selection: Selection,
+    validation_samples: list[str],
+    keep: Callable[[str, Callable[[], LatentTable]], LatentTable],
+) -> tuple[Selection, Profiles, LatentTable]:
+    """The latent of every profile of the selection; slides whose profile isn't there are left out, by name.
+
+    The table also holds those of `validation_samples` that have a profile. `keep` returns a table that was made from
+    the same before, or else makes it.
+    """
+    assert inputs.expression is not None and inputs.vae is not None
+    vae = load_vae(model_folder(inputs.vae))
+    table = keep(
+        sha256_of([made_from, selection.table["sample"].tolist(), validation_samples]),
+        functools.partial(_encode, inputs, vae, cohort, selection, validation_samples),
+    )
+    known = selection.table["sample"].isin(table.samples).to_numpy()
+    without = selection.table.loc[~known, "slide"].tolist()
+    selection = Selection(
+        selection.table[known].reset_index(drop=True),
+        selection.counts[known],
+        selection.left_out | {"slides without a profile": without},
+    )
+    bottleneck = make_bottleneck(
+        config, *(torch.from_numpy(a) for a in (vae.space.active, vae.space.mean, vae.space.sd))
+    )
+    own = selection.table["sample"].tolist()
+    given = shuffled_samples(selection.table, config.seed) if config.shuffle_profiles else own
+    latents, shown = (torch.from_numpy(table.of(samples)) for samples in (given, table.shown))
+    return selection, Profiles(bottleneck, latents, shown), table
+
+
+def _encode(
+    inputs: GANInputs, vae: VAEModel, cohort: pd.DataFrame, selection: Selection, validation_samples: list[str]
+) -> LatentTable:
+    """Latents of the selection's profiles, of those painted in sample grids, and of the validation's."""
+    assert inputs.expression is not None
+    expression = read_expression(inputs.expression)
+    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
+    held_out = expression.obs.loc[expression.obs["split"] != "train", "donor"]
+    seen = seen_donors(held_out, vae.record["train_donors"])
+    if seen and expression.split_by == "donor":
+        raise ValueError(
+            f"{inputs.vae} was trained on donors that {inputs.expression} holds out ({first_few(seen)}); train a VAE "
+            "with these splits."
+        )
+    own = selection.table["sample"][selection.table["sample"].isin(expression.obs.index)].unique().tolist()
+    if not own:
+        raise ValueError(f"No slide of the training split has a profile in {inputs.expression}.")
+    validation = expression.obs.index[expression.obs["split"] == "validation"]
+    shown = _few_of_each_tissue(expression.obs.loc[validation, "tissue"], selection.table["tissue"].unique())
+    shown = shown or own[:FIXED_PROFILES]
+    validated = [sample for sample in validation_samples if sample in expression.obs.index]
+    samples = list(dict.fromkeys([*own, *shown, *validated]))
+    rows = expression.obs.index.get_indexer(samples)
+    encoding = vae.encode(expression.values[rows], expression.genes, expression.units)
+    return LatentTable(samples, encoding.latents, shown)
+
+
+def _few_of_each_tissue(tissue_of: pd.Series, tissues: np.ndarray) -> list[str]:
+    each = max(1, FIXED_PROFILES // len(tissues))
+    return [sample for tissue in sorted(tissues) for sample in tissue_of.index[tissue_of == tissue][:each]]

@@ -1,0 +1,196 @@
+"""One GAN run from paths: join tiles with profiles, train, and leave a model folder."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+
+from rnagan.api import model_folder, write_model
+from rnagan.cohort.leakage import donor_digest
+from rnagan.cohort.table import read_cohort
+from rnagan.config.base import load_config
+from rnagan.config.gan import GANConfig
+from rnagan.data.index import ShardSet, open_dataset
+from rnagan.data.sampler import Order
+from rnagan.data.selection import Selection, make_order, select
+from rnagan.io.files import read_json
+from rnagan.runtime import progress
+from rnagan.training.deepspeed import uses_deepspeed
+from rnagan.training.gan.inputs import GANInputs, Profiles, check_run, digests, join_profiles
+from rnagan.training.gan.latents import LatentTable, latent_table
+from rnagan.training.gan.trainer import GANTrainer
+from rnagan.training.gan.validation import GANValidation, candidates, choose_rows, what_is_missing
+from rnagan.training.launch import start
+from rnagan.training.resume import check_made_from
+from rnagan.training.warm_start import EarlierRun
+
+
+def train_gan(
+    config: GANConfig,
+    inputs: GANInputs,
+    out: Path,
+    dry_run: bool = False,
+    tags: Mapping[str, str] | None = None,
+) -> bool:
+    """Train into the run folder `out` and write `out/model`; False if a signal stopped it before its end.
+
+    A finished run is left as it is, a broken one goes on. `tags`: what MLflow shall say of the run beside its own tags;
+    `sweep` makes it a child of that sweep's run. Raises `ValueError` or `FileNotFoundError` with one sentence on inputs
+    that don't fit together.
+    """
+    inputs.check(config)
+    shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
+    selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
+    made_from = digests(config, inputs, shards, selection)
+    earlier = _earlier(config, inputs, made_from, shards, cohort, out)
+    if (images := _images_if_finished(config, made_from, out)) is not None:
+        progress.say(f"{out} is up to date ({images:,} images).")
+        return True
+    # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
+    accelerator = start(config.precision, config.seed, config.threads, two_networks=True)
+    on_gpus = accelerator.device.type == "cuda"
+    check_run(config, shards, accelerator.num_processes, on_gpus, uses_deepspeed(accelerator))
+    validates = config.validate_every > 0 and (config.validate_every <= config.images or earlier is not None)
+    profiles = table = None
+    if config.mode == "rnagan":
+
+        def keep(digest: str, encode: Callable[[], LatentTable]) -> LatentTable:
+            return encode() if dry_run else latent_table(Path(out), digest, encode, accelerator)
+
+        validation_samples = candidates(config, shards, cohort)[0]["sample"].tolist() if validates else []
+        selection, profiles, table = join_profiles(
+            config, inputs, made_from, cohort, selection, validation_samples, keep
+        )
+        if earlier is not None and earlier.bottleneck is not None:
+            profiles = dataclasses.replace(profiles, bottleneck=earlier.bottleneck)
+    order = make_order(selection, config)
+    config = config.counted_in_images(order.epoch_length)  # which tiles are in use is known only now
+    if accelerator.is_main_process:
+        _describe(config, selection, order, profiles, accelerator.num_processes)
+        if earlier is not None:
+            _describe_start(earlier, selection)
+    validation = None
+    if validates:
+        validation = _make_validation(config, shards, cohort, selection, profiles, table, out, accelerator)
+    if dry_run:
+        return True
+    trainer = GANTrainer(
+        config, accelerator, out, shards, selection, order, made_from, profiles, earlier, validation, tags
+    )
+
+    def write(folder: str) -> None:
+        told = {
+            "mpp": trainer.mpp,
+            "tissues": sorted(selection.table.loc[order.counts > 0, "tissue"].unique()),
+            "train_donors": _train_donors(cohort, earlier),
+            "images": trainer.images,
+            "made_from": made_from,
+        }
+        bottleneck = None if profiles is None else profiles.bottleneck
+        write_model(Path(out) / folder, config, trainer.average.module, bottleneck, inputs.vae, told)
+
+    trainer.on_best = functools.partial(write, "model-best")
+    finished, failed = False, True
+    try:
+        finished = trainer.train()
+        if accelerator.is_main_process:
+            write("model")
+            progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
+        failed = False
+    finally:
+        trainer.close(finished, failed)
+    return finished
+
+
+def _earlier(
+    config: GANConfig,
+    inputs: GANInputs,
+    made_from: dict[str, str],
+    shards: ShardSet,
+    cohort: pd.DataFrame,
+    out: Path,
+) -> EarlierRun | None:
+    """The run that a new one starts from, which is part of what it is made from."""
+    if inputs.init_from is None:
+        return None
+    if Path(inputs.init_from).resolve() == Path(out).resolve():
+        raise ValueError(f"{out} can't start from itself: choose another --out (without --init-from it goes on).")
+    earlier = EarlierRun.open(inputs.init_from)
+    earlier.check_fits(config, made_from.get("vae"), shards.mpp_at(config.resolution), cohort)
+    made_from["earlier run"] = earlier.digest()
+    return earlier
+
+
+def _describe_start(earlier: EarlierRun, selection: Selection) -> None:
+    progress.say(f"Starts from {earlier.folder} at {earlier.images:,} images ({', '.join(earlier.tissues)}).")
+    missing = sorted(set(earlier.tissues) - set(selection.table["tissue"]))
+    if missing:
+        progress.say(f"Without tiles of {', '.join(missing)}, which the earlier run learnt and this one will forget.")
+
+
+def _train_donors(cohort: pd.DataFrame, earlier: EarlierRun | None) -> list[str]:
+    """Digests of all donors that the networks have seen."""
+    own = set(map(donor_digest, cohort.loc[cohort["split"] == "train", "donor"].unique()))
+    return sorted(own | set(earlier.train_donors if earlier else ()))
+
+
+def _images_if_finished(config: GANConfig, made_from: dict[str, str], out: Path) -> int | None:
+    """The images of the whole run, if `out` holds it finished."""
+    try:
+        folder = model_folder(out)
+    except FileNotFoundError:
+        return None
+    told = read_json(folder / "model.json")
+    if told.get("format") != "rnagan-model":
+        raise ValueError(f"{out} holds a run of another kind; choose another --out.")
+    check_made_from(made_from, told["made_from"], out)
+    before = load_config(GANConfig, folder / "config.yaml")
+    if config.epochs and config.epochs == before.epochs:
+        config = config.replace(images=before.images)  # of the same inputs, so an epoch is as long
+    return config.images if told["images"] >= config.images and before == config else None
+
+
+def _make_validation(
+    config: GANConfig,
+    shards: ShardSet,
+    cohort: pd.DataFrame,
+    selection: Selection,
+    profiles: Profiles | None,
+    table: LatentTable | None,
+    out: Path,
+    accelerator: Accelerator,
+) -> GANValidation | None:
+    """What the run is validated on, or None where there is nothing."""
+    rows = choose_rows(config, shards, cohort, selection, None if table is None else table.samples)
+    missing = what_is_missing(config, rows, shards.mpp_at(config.resolution))
+    if missing and accelerator.is_main_process:
+        progress.say(missing)
+    if rows["tiles"].sum() < 2:
+        return None
+    conditions = None
+    if profiles is not None and table is not None:
+        conditions = profiles.bottleneck(torch.from_numpy(table.of(rows["sample"].tolist())))
+    return GANValidation(config, shards, rows, conditions, out, accelerator.device)
+
+
+def _describe(config: GANConfig, selection: Selection, order: Order, profiles: Profiles | None, processes: int) -> None:
+    used = selection.table[order.counts > 0]
+    tissues = ", ".join(f"{n} {tissue}" for tissue, n in used["tissue"].value_counts().items())
+    progress.say(f"{order.epoch_length:,} tiles of {len(used):,} training slides ({tissues}).")
+    for reason, names in selection.left_out.items():
+        if names:
+            progress.say(f"Left out {len(names):,} {reason}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")
+    if profiles is not None:
+        if config.shuffle_profiles:
+            progress.say("Each slide has the profile of another donor of its tissue: this model is the null.")
+        progress.say(f"Condition: {profiles.bottleneck.width} of {profiles.latents.shape[1]} latent units.")
+    steps = math.ceil(config.images / config.batch_size)
+    progress.say(
+        f"{config.images:,} images in {steps:,} critic steps of {config.batch_size} "
+        f"({processes} × {config.batch_size // processes}), {config.images / order.epoch_length:.1f} epochs."
+    )

@@ -1,0 +1,247 @@
+"""Validation of a GAN while it trains: Fréchet distance to, and faithfulness to, the validation donors' real tiles.
+
+There is no truth in training: morphology of painted tiles is correlated, within a tissue and over donors, with the same
+measure on the same donors' real tiles, which any cohort has. How high that can get is told by how reliable the real
+measure is (rnagan/evaluation/stats.py). Nothing here draws from a generator that training draws from.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import rnagan
+from rnagan.config.gan import GANConfig
+from rnagan.data.index import ShardSet
+from rnagan.data.selection import Selection, read_weights, select
+from rnagan.evaluation.features import FeatureExtractor, offline_extractor
+from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.evaluation.stats import FEWEST_DONORS, pearson, reliability
+from rnagan.evaluation.test_set import tiles_of_slides
+from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance, frechet_name
+from rnagan.io.files import sha256_of
+from rnagan.io.tables import first_few
+from rnagan.io.weights import read_arrays, write_arrays
+from rnagan.models.sampling import paint
+from rnagan.runtime import rng
+
+SLIDE_TILES = 8  # of a slide at least, where it has them: a donor's mean of fewer is mostly noise
+LEAST_RELIABLE = 0.5  # a measure whose differences between donors' real tiles are half chance is left out
+CONTROL = "site_stain"  # reported, but the profile shouldn't make it
+STORED = "validation.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What is known of tiles in the order of the rows: features (tiles, width) and measures (tiles, measures)."""
+
+    features: NDArray[np.float32]
+    measures: NDArray[np.float64]
+
+
+class GANValidation:
+    """Compares what a generator paints with real tiles of `rows` (slide, sample, donor, tissue, tiles).
+
+    `conditions` (rows, condition_width): those of the rows' profiles, None in the modes without profiles, where only
+    the Fréchet distance is measured. `out`: the run folder, where what is known of the real tiles is kept. `extractor`:
+    the offline one where None.
+    """
+
+    def __init__(
+        self,
+        config: GANConfig,
+        shards: ShardSet,
+        rows: pd.DataFrame,
+        conditions: Tensor | None,
+        out: Path,
+        device: str | torch.device = "cpu",
+        extractor: FeatureExtractor | None = None,
+    ) -> None:
+        self.config, self.shards, self.rows, self.conditions, self.out = config, shards, rows, conditions, Path(out)
+        self.mpp = shards.mpp_at(config.resolution)
+        counts = rows["tiles"].to_numpy()
+        self.tissues, self.donors = (np.repeat(rows[name].to_numpy(str), counts) for name in ("tissue", "donor"))
+        self.device, self._extractor = device, extractor
+        self._real: tuple[Described, dict[str, FeatureStatistics]] | None = None
+
+    def __call__(self, generator: nn.Module) -> dict[str, float]:
+        """Metrics of a generator; names hold the extractor and the count of tiles, which decide a distance's value."""
+        real, of_real = self._of_real()
+        painted = self._describe(self._painted(generator, k) for k in range(len(self.rows)))
+        of_painted = self._statistics(painted.features)
+        row = {
+            frechet_name(self._extract, of.count, metric_part(part)): frechet_distance(of, of_real[part])
+            for part, of in of_painted.items()
+        }
+        if self.conditions is not None and self.mpp is not None:
+            row |= faithfulness(painted.measures, real.measures, self.tissues, self.donors)
+        return row
+
+    def score(self, row: Mapping[str, float]) -> tuple[str, float] | None:
+        """The metric that `best_by` means and its value, lower being better; None where the row hasn't it."""
+        if self.config.best_by == "none":
+            return None
+        if self.config.best_by == "faithfulness":
+            return ("faithfulness/mean", -row["faithfulness/mean"]) if "faithfulness/mean" in row else None
+        name = frechet_name(self._extract, len(self.donors))
+        return name, row[name]
+
+    @property
+    def _extract(self) -> FeatureExtractor:
+        if self._extractor is None:
+            self._extractor = offline_extractor(self.device)
+        return self._extractor
+
+    def _statistics(self, features: NDArray[np.float32]) -> dict[str, FeatureStatistics]:
+        """Of all tiles and, where the generator is told the tissue, of each tissue with two tiles or more."""
+        parts = {"all": np.ones(len(features), bool)}
+        if self.conditions is not None:
+            parts |= {tissue: self.tissues == tissue for tissue in np.unique(self.tissues)}
+        return {part: FeatureStatistics.of(features[own]) for part, own in parts.items() if own.sum() > 1}
+
+    def _of_real(self) -> tuple[Described, dict[str, FeatureStatistics]]:
+        """Of the real tiles, read and described once a run."""
+        if self._real is None:
+            described = self._stored()
+            if described is None:
+                skip = self.config.on_corrupt == "skip"
+                described = self._describe(tiles_of_slides(self.shards, self.rows, self.config.resolution, skip))
+                write_arrays(self.out / STORED, dataclasses.asdict(described) | {"made_from": self._made_from()})
+            self._real = described, self._statistics(described.features)
+        return self._real
+
+    def _stored(self) -> Described | None:
+        try:
+            stored = read_arrays(self.out / STORED)
+        except (OSError, ValueError):
+            return None
+        made_from = stored.pop("made_from", np.empty(0))
+        return Described(**stored) if np.array_equal(made_from, self._made_from()) else None
+
+    def _made_from(self) -> NDArray[np.uint8]:
+        made_from = [self.shards.digest, self.rows[["slide", "tiles"]].values.tolist(), self.config.resolution]
+        made_from += [self._extract.name, self.mpp, rnagan.__version__]
+        return np.frombuffer(bytes.fromhex(sha256_of(made_from)), np.uint8).copy()
+
+    def _describe(self, tiles_of_rows: Iterable[NDArray[np.uint8]]) -> Described:
+        features, measures = [], []
+        for tiles in tiles_of_rows:
+            features.append(self._extract(tiles))
+            found = {} if self.mpp is None else measure(tiles, self.mpp)
+            measures.append(np.stack([found.get(name, np.full(len(tiles), np.nan)) for name in MEASURES], axis=1))
+        return Described(np.concatenate(features), np.concatenate(measures))
+
+    def _painted(self, generator: nn.Module, row: int) -> NDArray[np.uint8]:
+        """As many tiles, for the row's own profile; the noise is the same in every validation."""
+        slide, _, _, _, count = self.rows.iloc[row][["slide", "sample", "donor", "tissue", "tiles"]]
+        parameter = next(generator.parameters())
+        c = None if self.conditions is None else self.conditions[row : row + 1].to(parameter)
+        return paint(self.config, generator, c, count, self.config.seed, f"validation/{slide}")
+
+
+def faithfulness(
+    painted: NDArray[np.float64], real: NDArray[np.float64], tissues: NDArray, donors: NDArray
+) -> dict[str, float]:
+    """Correlation over donors of each measure's mean on painted with that on real tiles, by tissue; and their mean.
+
+    `painted`, `real` (tiles, measures) of the same rows. `faithfulness/TISSUE/MEASURE` is there where at least
+    FEWEST_DONORS donors differ in their real tiles by more than chance (LEAST_RELIABLE); `faithfulness/mean` is over
+    all of these but the site's stain. A measure that painted tiles don't vary in counts as 0.
+    """
+    row: dict[str, float] = {}
+    for tissue in np.unique(tissues):
+        own = tissues == tissue
+        names, code = np.unique(donors[own], return_inverse=True)
+        if len(names) < FEWEST_DONORS:
+            continue
+        for k, name in enumerate(MEASURES):
+            if not reliability(real[own, k], code) >= LEAST_RELIABLE:
+                continue
+            on_painted, on_real = (np.bincount(code, values[own, k]) / np.bincount(code) for values in (painted, real))
+            varies = np.ptp(on_painted) > 1e-9 * np.abs(on_painted).max()  # by more than rounding
+            r = float(pearson(on_painted, on_real)) if varies else 0.0
+            row[f"faithfulness/{metric_part(str(tissue))}/{name}"] = r
+    counted = [r for name, r in row.items() if not name.endswith(f"/{CONTROL}")]
+    return row | ({"faithfulness/mean": float(np.mean(counted))} if counted else {})
+
+
+def metric_part(name: str) -> str:
+    """A tissue's name as part of a metric's: MLflow takes letters, digits, `_`, `-`, `.` and spaces."""
+    return re.sub(r"[^A-Za-z0-9_\-. ]", "_", name).strip(". ") or "_"
+
+
+def choose_rows(
+    config: GANConfig, shards: ShardSet, cohort: pd.DataFrame, train: Selection, known: Iterable[str] | None
+) -> pd.DataFrame:
+    """The slides of validation donors to compare with: slide, sample, donor, tissue, tiles (about
+    validation_tiles in all).
+
+    `known`: samples with a profile, None in the modes without. With profiles every tissue has an equal share, so that
+    each can be judged; without, the share that it has in training, since the painted tiles come mixed as trained. Of a
+    tissue as many donors as give SLIDE_TILES each, one slide each before any has two. Empty where there are none.
+    """
+    shares = _shares(config, train)
+    if known is not None:
+        shares = {tissue: float(share > 0) for tissue, share in shares.items()}
+    table, counts = candidates(config, shards, cohort)
+    keep = table["tissue"].isin([tissue for tissue, share in shares.items() if share]).to_numpy()
+    if known is not None:
+        keep &= table["sample"].isin(set(known)).to_numpy()
+    table = table.assign(tiles=counts)[keep]
+    draw = rng.generator(config.seed, "validation/rows")
+    table = table.iloc[draw.permutation(len(table))]
+    table = table.iloc[np.argsort(table.groupby(["tissue", "donor"]).cumcount().to_numpy(), kind="stable")]
+    total = sum(shares[tissue] for tissue in table["tissue"].unique())
+    chosen = []
+    for tissue, own in table.groupby("tissue"):
+        quota = int(config.validation_tiles * shares[str(tissue)] / total)
+        enough = np.searchsorted(own["tiles"].clip(upper=SLIDE_TILES).cumsum(), quota) + 1
+        own = own.iloc[:enough]
+        chosen.append(own.assign(tiles=own["tiles"].clip(upper=max(1, math.ceil(quota / len(own))))))
+    columns = ["slide", "sample", "donor", "tissue", "tiles"]
+    return pd.concat(chosen)[columns].reset_index(drop=True) if chosen else pd.DataFrame(columns=columns)
+
+
+def candidates(config: GANConfig, shards: ShardSet, cohort: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """Rows of the cohort table, and tiles used of each, of the validation split's slides; none where there are none."""
+    if not ((cohort["split"] == "validation") & (cohort["slide"] != "")).any():
+        return cohort.iloc[:0], np.empty(0, np.int64)
+    try:
+        selection = select(shards, cohort, "validation", config.tiles_per_slide, config.where)
+    except ValueError:  # none that is wanted has tiles
+        return cohort.iloc[:0], np.empty(0, np.int64)
+    return selection.table, selection.counts
+
+
+def _shares(config: GANConfig, train: Selection) -> dict[str, float]:
+    """The share of training that each tissue has."""
+    weights = read_weights(config.tissue_weights, train)
+    if weights is None:
+        weights = pd.Series(train.counts).groupby(train.table["tissue"]).sum().to_dict()
+    total = math.fsum(weights.values())
+    return {tissue: weight / total for tissue, weight in weights.items()}
+
+
+def what_is_missing(config: GANConfig, rows: pd.DataFrame, mpp: float | None) -> str:
+    """One sentence on what can't be measured on these rows, empty where all can; refuses a `best_by` that can't be."""
+    what, why = "faithfulness in validation", ""
+    donors = rows.groupby("tissue")["donor"].nunique()
+    few = sorted(donors.index[donors < FEWEST_DONORS])
+    if rows["tiles"].sum() < 2:
+        what, why = "validation", "no slide of the validation split (with a profile) has tiles"
+    elif config.mode == "rnagan" and mpp is None:
+        why = "the shards don't say the µm per px of their tiles"
+    elif config.mode == "rnagan" and len(few) == len(donors):
+        why = f"no tissue has {FEWEST_DONORS} validation donors with a profile and tiles"
+    if why and config.best_by == "faithfulness":
+        raise ValueError(f"best_by faithfulness can't be measured: {why}.")
+    if not why and few and config.mode == "rnagan":
+        what, why = f"{what} of {first_few(few)}", f"fewer than {FEWEST_DONORS} validation donors"
+    return f"No {what}: {why}." if why else ""

@@ -1,0 +1,97 @@
+"""One SimCLR run from paths: choose tiles, train, and leave a backbone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnagan.cohort.leakage import donor_digest
+from rnagan.cohort.table import read_cohort
+from rnagan.config.simclr import SimCLRConfig
+from rnagan.data.index import ShardSet, open_dataset
+from rnagan.data.sampler import TileOrder
+from rnagan.data.selection import select
+from rnagan.io.files import read_json, sha256_of_file
+from rnagan.models.resnet import has_backbone, save_backbone
+from rnagan.runtime.progress import say
+from rnagan.training.deepspeed import asks_for_deepspeed
+from rnagan.training.launch import start
+from rnagan.training.simclr.trainer import SimCLRTrainer, check_same_run, total_steps
+
+
+def pretrain_simclr(
+    config: SimCLRConfig, address: Path | str, out: Path, cohort: Path | None = None, dry_run: bool = False
+) -> bool:
+    """Train into the run folder `out` and leave `backbone.safetensors` and `backbone.json` there; False if a signal
+    stopped it before its end.
+
+    `address`: shards of tiles, painted or real. With `cohort`, a cohort table, only slides of its training split count.
+    A finished run is left as it is, a broken one goes on; both refuse other settings or inputs.
+    """
+    shards = open_dataset(address)
+    slides, counts, donors = _choose(config, shards, cohort)
+    made_from = {"shards": shards.digest} | ({} if cohort is None else {"cohort": sha256_of_file(cohort)})
+    out = Path(out)
+    if has_backbone(out):
+        check_same_run(config, made_from, read_json(out / "backbone.json"), out)
+        say(f"{out / 'backbone.safetensors'} is up to date.")
+        return True
+    if asks_for_deepspeed():
+        raise ValueError("SimCLR isn't for DeepSpeed: its networks fit a GPU; choose another of launch_configs/.")
+    order = TileOrder(counts, config.seed, config.window_slides)
+    accelerator = start(config.precision, config.seed, config.threads)
+    processes = accelerator.num_processes
+    share = config.batch_size // processes
+    if config.batch_size % processes:
+        raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
+    if accelerator.is_main_process:
+        steps = total_steps(config, order.epoch_length)
+        say(
+            f"{order.epoch_length:,} tiles of {len(slides):,} slides, {shards.tile_px} px: {steps:,} steps of "
+            f"{config.batch_size} ({processes} × {share}), {config.epochs} epochs."
+        )
+        if config.norm == "batch" and processes > 1 and accelerator.device.type == "cpu":
+            say("BatchNorm takes its statistics of each process's tiles alone on CPUs; --norm group doesn't.")
+    if dry_run:
+        return True
+    trainer = SimCLRTrainer(config, accelerator, out, shards, slides, order, made_from)
+    finished, failed = False, True
+    try:
+        finished = trainer.train()
+        if accelerator.is_main_process and finished:
+            record: dict[str, Any] = {
+                "kind": "simclr",
+                "backbone": config.backbone,
+                "norm": config.norm,
+                "resolution": config.resolution or shards.tile_px,
+                "mpp": shards.mpp_at(config.resolution or shards.tile_px),
+                "images": trainer.images,
+                "tiles": order.epoch_length,
+                "slides": len(slides),
+                "donors": donors,
+                "processes": processes,
+                "made_from": made_from,
+                "config": config.to_dict(),
+            }
+            save_backbone(out, trainer.backbone, record)
+        if accelerator.is_main_process:
+            say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}")
+        failed = False
+    finally:
+        trainer.close(finished, failed)
+    return finished
+
+
+def _choose(config: SimCLRConfig, shards: ShardSet, cohort: Path | None) -> tuple[list[str], Any, list[str] | None]:
+    """Slides, tiles in use of each, and digests of their donors (None without a cohort table)."""
+    if cohort is not None:
+        selection = select(shards, read_cohort(cohort), "train", config.tiles_per_slide, config.where)
+        donors = sorted(set(map(donor_digest, selection.table["donor"])))
+        return selection.table["slide"].tolist(), selection.counts, donors
+    if config.where:
+        raise ValueError("where chooses rows of a cohort table; add --cohort.")
+    with_tiles = shards.slides[shards.slides["tiles"] > 0].sort_values("slide")
+    if with_tiles.empty:
+        raise ValueError(f"{shards.address} holds no tile.")
+    counts = with_tiles["tiles"].clip(upper=config.tiles_per_slide).to_numpy(np.int64)
+    return with_tiles["slide"].tolist(), counts, None

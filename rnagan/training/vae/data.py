@@ -1,0 +1,210 @@
+"""The profiles of a VAE run: from an .h5ad in memory, or streamed from profile shards, in one and the same order."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rnagan.cohort.filter import matching_rows
+from rnagan.cohort.table import read_cohort, split_by
+from rnagan.config.vae import VAEConfig
+from rnagan.data.profile_layout import PER_SHARD, Arrangement, ProfileSelection
+from rnagan.data.profiles import ProfileSet, all_profiles, open_profile_set, profile_batches
+from rnagan.expression.build_h5ad import profiles_of_cohort
+from rnagan.expression.h5ad import OBS_COLUMNS, open_expression
+from rnagan.expression.transform import ExpressionTransform
+from rnagan.io.files import sha256_of_file
+from rnagan.runtime import rng
+
+Values = NDArray[np.float32]
+T = TypeVar("T")
+BLOCK = PER_SHARD  # profiles that are read, fitted and encoded at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEInputs:
+    """`expression`: an .h5ad, or a folder or URL of profile shards, whose labels `cohort` has (None with an .h5ad)."""
+
+    expression: Path | str
+    cohort: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEData:
+    """Profiles of a run. `obs` by sample, with OBS_COLUMNS; `genes` and `units` of all values.
+
+    `split_by`: donor, or sample. `made_from`: digests of the inputs. `in_memory`: values of the profiles in `obs`, in
+    stored order, or None where they're streamed from `shards`.
+    """
+
+    obs: pd.DataFrame
+    genes: list[str]
+    units: str
+    split_by: str
+    made_from: dict[str, str]
+    arrangement: Arrangement
+    in_memory: Values | None = None
+    shards: ProfileSet | None = None
+
+    def split(self, name: str) -> ProfileSelection | None:
+        """The profiles of a split in stored order; None where it has none."""
+        samples = self.obs.index[self.obs["split"] == name]
+        return self.arrangement.select(samples.tolist()) if len(samples) else None
+
+    def tissues(self, selection: ProfileSelection) -> list[str]:
+        """Tissue of each selected profile, in stored order."""
+        return self.obs.loc[selection.samples, "tissue"].tolist()
+
+    def blocks(self, selection: ProfileSelection) -> Iterator[Values]:
+        """Values (up to BLOCK, genes) of all selected profiles, in stored order; the same blocks from either source."""
+        if self.in_memory is None:
+            assert self.shards is not None
+            yield from (batch.values.numpy() for batch in all_profiles(self.shards, selection, BLOCK))
+            return
+        places = np.searchsorted(self.arrangement.select(self.obs.index).all_rows, selection.all_rows)
+        for at in range(0, len(places), BLOCK):
+            yield self.in_memory[places[at : at + BLOCK]]
+
+
+class TrainingBatch(NamedTuple):
+    """What one process takes a step on, float64 or float32 on the CPU."""
+
+    x: Tensor  # (n, genes) Z scores
+    eps: Tensor  # (n, latent) standard normal
+    keep: Tensor | None  # (n, genes) factor of the encoder's input
+
+
+def open_vae_data(inputs: VAEInputs, where: str) -> VAEData:
+    """Open the profiles that `where` chooses. Raises `ValueError` where training or validation has none."""
+    address = str(inputs.expression)
+    return _open_file(Path(address), where) if _is_file(address) else _open_shards(address, inputs.cohort, where)
+
+
+def training_batches(
+    data: VAEData,
+    selection: ProfileSelection,
+    transform: ExpressionTransform,
+    config: VAEConfig,
+    first: int,
+    rank: int = 0,
+    processes: int = 1,
+) -> Generator[TrainingBatch]:
+    """Endless batches of this process from profile number `first` of the run on, made by a thread ahead of their use.
+
+    Batch b of the run holds profiles b·B … b·B + B − 1; each number addresses its profile, in the order of
+    `ProfileSelection.order`, and its noise. So all is the same on any number of processes, in memory or streamed.
+    """
+    make = functools.partial(_with_draws, config)
+    if data.in_memory is not None:
+        z = standardised(data, selection, transform)
+        scores = _scores_in_memory(z, selection, config, first, rank, processes)
+    else:
+        assert data.shards is not None
+        order = selection.order(config.seed)
+        stream = profile_batches(data.shards, selection, order, first, config.batch_size, rank, processes)
+        scores = ((batch.start, transform.apply(batch.values.numpy(), data.genes, data.units)) for batch in stream)
+    return _ahead(make(number, z) for number, z in scores)
+
+
+def standardised(data: VAEData, selection: ProfileSelection | None, transform: ExpressionTransform) -> Values:
+    """Z scores (profiles, the model's genes) of all selected profiles, in stored order, in memory."""
+    if selection is None:
+        return np.empty((0, len(transform.genes)), np.float32)
+    z = np.empty((int(selection.counts.sum()), len(transform.genes)), np.float32)
+    at = 0
+    for block in standardised_blocks(data, selection, transform):
+        z[at : at + len(block)] = block
+        at += len(block)
+    return z
+
+
+def standardised_blocks(data: VAEData, selection: ProfileSelection, transform: ExpressionTransform) -> Iterator[Values]:
+    """As `standardised`, up to BLOCK profiles at a time."""
+    return (transform.apply(block, data.genes, data.units) for block in data.blocks(selection))
+
+
+def _is_file(address: str) -> bool:
+    return address.lower().endswith(".h5ad") or Path(address).is_file()
+
+
+def _open_file(path: Path, where: str) -> VAEData:
+    with open_expression(path) as stored:
+        obs = _chosen(stored.obs, where, path)
+        arrangement = Arrangement.dealt(stored.obs.index.tolist())
+        values = stored.rows(stored.obs.index.get_indexer(arrangement.select(obs.index).samples))
+        about = stored.genes, stored.units, stored.split_by
+    return VAEData(obs, *about, {"expression": sha256_of_file(path)}, arrangement, values)
+
+
+def _open_shards(address: str, cohort: Path | None, where: str) -> VAEData:
+    shards = open_profile_set(address)
+    if cohort is None:
+        raise ValueError(f"{address} holds profile shards, which don't say donor, tissue or split: give --cohort too.")
+    table = read_cohort(cohort)
+    people = profiles_of_cohort(table, cohort)
+    known = [sample for sample in shards.samples if sample in people.index]
+    if not known:
+        raise ValueError(
+            f"No profile of {address} is in {cohort}: the shards hold {shards.samples[0]}, the cohort "
+            f"{people.index[0]}; use the same sample ids."
+        )
+    obs = _chosen(people.loc[known, list(OBS_COLUMNS)], where, address)
+    made_from = {"expression": shards.digest, "cohort": sha256_of_file(cohort)}
+    return VAEData(obs, shards.genes, shards.units, split_by(table), made_from, shards.arrangement, shards=shards)
+
+
+def _chosen(obs: pd.DataFrame, where: str, source: Path | str) -> pd.DataFrame:
+    """The profiles that `where` chooses; both training and validation must have some."""
+    chosen = obs[matching_rows(obs.astype(str), where)]
+    for name, word in (("train", "training"), ("validation", "validation")):
+        if not (chosen["split"] == name).any():
+            meant = f" that meet where {where!r}" if where else ""
+            raise ValueError(f"{source} holds no {word} profiles{meant}; check the splits of the cohort table.")
+    return chosen
+
+
+def _scores_in_memory(
+    z: Values, selection: ProfileSelection, config: VAEConfig, first: int, rank: int, processes: int
+) -> Iterator[tuple[int, Values]]:
+    order, share = selection.order(config.seed), config.batch_size // processes
+    while True:
+        number = first + rank * share
+        yield number, z[np.searchsorted(selection.all_rows, selection.rows(order.locate(number, share)))]
+        first += config.batch_size
+
+
+def _with_draws(config: VAEConfig, number: int, z: Values) -> TrainingBatch:
+    dtype = np.float64 if config.precision == "float64" else np.float32
+    count, genes = z.shape
+    eps = rng.normal(config.seed, "vae noise", number, count, config.latent)
+    keep: NDArray | None = None
+    if config.gene_dropout:
+        share = config.gene_dropout * rng.uniform(config.seed, "vae gene dropout share", number, count, 1)
+        draws = rng.byte_draws(config.seed, "vae gene dropout", number, count, genes)
+        keep = (draws >= np.rint(share * 256).astype(np.uint16)).astype(dtype)
+    if config.input_dropout:
+        kept = rng.uniform(config.seed, "vae dropout", number, count, genes) >= config.input_dropout
+        factor = (kept / (1 - config.input_dropout)).astype(dtype)
+        keep = factor if keep is None else keep * factor
+    x, noise = (torch.from_numpy(array.astype(dtype, copy=False)) for array in (z, eps))
+    return TrainingBatch(x, noise, None if keep is None else torch.from_numpy(keep))
+
+
+def _ahead(items: Iterator[T], depth: int = 2) -> Generator[T]:
+    """Endless items, made in a thread while those before are used: drawing noise takes as long as a step on a GPU."""
+    pending: collections.deque = collections.deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="profiles") as pool:
+        following: Callable[[], T] = functools.partial(next, items)
+        pending.extend(pool.submit(following) for _ in range(depth))
+        while True:
+            yield pending.popleft().result()
+            pending.append(pool.submit(following))

@@ -1,0 +1,57 @@
+"""One VAE run from paths: open the profiles, train, and leave a model folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from rnagan.config.vae import VAEConfig
+from rnagan.io.files import read_json
+from rnagan.runtime.cores import keep_freed_memory
+from rnagan.runtime.progress import say
+from rnagan.training.launch import start
+from rnagan.training.vae.data import VAEInputs, open_vae_data
+from rnagan.training.vae.trainer import VAETrainer, check_same_run, total_steps
+
+
+def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str, str] | None = None) -> bool:
+    """Train a β-VAE; `run`/model is the product. False if a signal stopped it before its end.
+
+    A finished run is left as it is, an interrupted one goes on from its last checkpoint; both refuse other settings or
+    inputs than they were started with. `tags`: what MLflow shall say of the run beside its own tags; `sweep` makes it a
+    child of that sweep's run.
+    """
+    data = open_vae_data(inputs, config.where)
+    told = run / "model" / "model.json"
+    if told.is_file():
+        check_same_run(config, data, read_json(told), run)
+        say(f"{run / 'model'} is up to date.")
+        return True
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+    trainer = VAETrainer(config, start(config.precision, config.seed, config.threads), data, run, tags)
+    finished, failed = False, True
+    try:
+        finished = trainer.train()
+        if finished:
+            trainer.finish()
+        else:
+            say(f"Stopped at step {trainer.step:,} of {trainer.total_steps:,}; start again to go on.")
+        failed = False
+    finally:
+        trainer.close(finished, failed)
+    return finished
+
+
+def describe(config: VAEConfig, inputs: VAEInputs) -> list[str]:
+    """What a run would do, line by line, without starting it."""
+    data = open_vae_data(inputs, config.where)
+    counts = data.obs["split"].value_counts()
+    steps = total_steps(config, int(counts["train"]))
+    return [
+        *(f"{name}: {value}" for name, value in config.to_dict().items()),
+        f"profiles: {', '.join(f'{count:,} {name}' for name, count in counts.items())}",
+        f"tissues: {', '.join(f'{count:,} {name}' for name, count in data.obs['tissue'].value_counts().items())}",
+        f"genes: {len(data.genes):,} in {data.units}",
+        f"steps: {steps:,} of {config.batch_size} profiles over all processes, {steps * config.batch_size:,} in all",
+    ]

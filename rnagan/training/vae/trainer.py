@@ -1,0 +1,373 @@
+"""Training of the β-VAE: set up, train, evaluate, save, close. Its data are in vae_data.py, its paths in vae_run.py."""
+
+import contextlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rnagan.cohort.leakage import donor_digest
+from rnagan.config.vae import VAEConfig
+from rnagan.expression.imputation import GeneImputer
+from rnagan.expression.transform import ExpressionTransform
+from rnagan.losses.beta_vae import VAELoss, kl_per_unit, vae_loss
+from rnagan.models.latent_space import LatentSpace, residuals
+from rnagan.models.trained_vae import VAEModel, posterior, save_vae
+from rnagan.models.vae import BetaVAE
+from rnagan.runtime import rng
+from rnagan.runtime.progress import bar, say
+from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint
+from rnagan.tracking.run_log import RunLog
+from rnagan.training import checkpoint, deepspeed
+from rnagan.training.launch import end_together
+from rnagan.training.resume import check_made_from, check_same_settings
+from rnagan.training.signals import StopSignal
+from rnagan.training.vae.data import TrainingBatch, VAEData, standardised, standardised_blocks, training_batches
+
+MAY_CHANGE_ON_RESUME = {"threads", "checkpoint_epochs"}
+_BATCH = 1024  # profiles that are evaluated at a time
+_IMPUTER_SEES = 2048  # training profiles, the first in stored order, which is random
+
+
+class VAETrainer:
+    """One run. `step` is the clock; the main process keeps the weights of the lowest validation loss beside it."""
+
+    def __init__(
+        self,
+        config: VAEConfig,
+        accelerator: Accelerator,
+        data: VAEData,
+        run: Path,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        self.config, self.accelerator, self.data, self.run = config, accelerator, data, run
+        self.tags = dict(tags or {})  # of MLflow, beside the run's own
+        check_processes(config, accelerator)
+        train = data.split("train")
+        assert train is not None, "open_vae_data refuses data without training profiles"
+        self.selection = train
+        self.transform = ExpressionTransform.fit_blocks(data.blocks(train), data.genes, data.units, config.logarithm)
+        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
+        self.x_validation = self._tensor(standardised(data, data.split("validation"), self.transform))
+        self.validation_eps = self._tensor(
+            rng.normal(config.seed, "vae validation noise", 0, len(self.x_validation), config.latent)
+        )
+        profiles = int(train.counts.sum())
+        self.steps_an_epoch = math.ceil(profiles / config.batch_size)
+        self.total_steps = total_steps(config, profiles)
+        self.step, self.best_step, self.best_loss = 0, 0, math.inf
+        self.best: dict[str, Tensor] = {}
+        self.sums = torch.zeros(3, device=accelerator.device, dtype=self.dtype)
+        self._set_up()
+
+    @property
+    def images(self) -> int:
+        """Profiles seen so far, over all processes."""
+        return self.step * self.config.batch_size
+
+    def train(self) -> bool:
+        """Train until the last step, or until validation has not improved for `patience_epochs`; False if a signal
+        stopped it before, with a checkpoint of where it was."""
+        accelerator = self.accelerator
+        batches = training_batches(
+            self.data,
+            self.selection,
+            self.transform,
+            self.config,
+            self.images,
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+        shown = bar(self.total_steps, "step", "β-VAE", initial=self.step)
+        shown.disable = shown.disable or not accelerator.is_main_process
+        with contextlib.closing(batches), StopSignal(accelerator) as stop, shown:
+            while not self._is_over():
+                if stop.is_set(self.step):
+                    self.save()
+                    return False
+                self.train_step(next(batches))
+                shown.update()
+                if self.step % self.steps_an_epoch == 0 or self.step == self.total_steps:
+                    self._evaluate()
+                if self.step % (self.steps_an_epoch * self.config.checkpoint_epochs) == 0:
+                    self.save()
+        return True
+
+    def save(self) -> None:
+        """Write a checkpoint and delete the one before."""
+        sums = self.accelerator.reduce(self.sums, "mean").tolist()
+        weights = deepspeed.whole_weights(self.network)
+        moments = deepspeed.whole_moments(self.network, self.optimizer)
+        if self.accelerator.is_main_process:
+            state = {
+                "kind": "vae",
+                "step": self.step,
+                "best_step": self.best_step,
+                "best_loss": self.best_loss if self.best else None,
+                "sums": sums,
+                "config": self.config.to_dict(),
+                "made_from": self.data.made_from,
+                "mlflow_run": self.log.run_id,
+            }
+            modules = {"vae": weights} | ({"best": self.best} if self.best else {})
+            folder = checkpoint_path(self.run, self.images)
+            checkpoint.save_checkpoint(folder, modules, {"adam": moments}, state)
+            checkpoint.keep(self.run, 1)
+        self.accelerator.wait_for_everyone()
+
+    def finish(self) -> None:
+        """Write the model folder with the best weights, and report what they reach."""
+        if self.accelerator.is_main_process:
+            model = self._product()
+            save_vae(self.run / "model", model)
+            metrics = model.record["metrics"]
+            self.log.metrics(self.images, metrics)
+            say(
+                f"{self.run / 'model'}: best after {self.best_step:,} of {self.step:,} steps; "
+                + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            )
+            if constant := self.transform.constant_genes:
+                say(f"{len(constant):,} genes don't vary in the training split and say nothing: {constant[0]} …")
+        self.accelerator.wait_for_everyone()
+
+    def close(self, finished: bool, failed: bool = False) -> None:
+        self.log.close(finished, failed)
+        end_together(self.accelerator, wait=finished)
+
+    def _set_up(self) -> None:
+        """Networks, optimiser and record, as they begin or as the newest checkpoint has them."""
+        config, accelerator = self.config, self.accelerator
+        torch.manual_seed(config.seed)
+        self.network = BetaVAE(len(self.transform.genes), config).to(accelerator.device, self.dtype)
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=True)
+        stored = self._read_checkpoint()
+        if stored is not None:
+            stored.load_module("vae", self.network)
+            if not deepspeed.uses_deepspeed(accelerator):
+                stored.load_optimizer("adam", optimizer)
+        network: nn.Module = self.network
+        if config.norm == "batch" and accelerator.num_processes > 1:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        deepspeed.expect_batches_of(accelerator, config.batch_size // accelerator.num_processes)
+        self.model, self.optimizer = accelerator.prepare(network, optimizer)
+        if stored is not None and deepspeed.uses_deepspeed(accelerator):
+            deepspeed.make_room([self.optimizer], self._backward_of_nothing)
+            deepspeed.put_moments(self.network, self.optimizer, stored.tensors("adam"))
+        self.log = RunLog(
+            self.run,
+            config,
+            "rnagan-vae",
+            main=accelerator.is_main_process,
+            total=self.total_steps * config.batch_size,
+            made_from=self.data.made_from,
+            tags={
+                "kind": "vae",
+                "latent": str(config.latent),
+                "tissues": ", ".join(sorted(set(self.data.tissues(self.selection)))),
+                "processes": str(accelerator.num_processes),
+                "dataset_digest": self.data.made_from["expression"],
+            }
+            | self.tags,
+            resumed_at=None if stored is None else self.images,
+            run_id=None if stored is None else stored.state["mlflow_run"],
+        )
+
+    def _read_checkpoint(self) -> checkpoint.Checkpoint | None:
+        newest = latest_checkpoint(self.run)
+        if newest is None:
+            return None
+        stored = checkpoint.load_checkpoint(newest)
+        state = stored.state
+        check_same_run(self.config, self.data, state, self.run)
+        self.step, self.best_step = state["step"], state["best_step"]
+        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
+        self.sums += torch.tensor(state["sums"], device=self.sums.device, dtype=self.dtype)
+        if self.accelerator.is_main_process:
+            self.best = {} if state["best_loss"] is None else stored.tensors("best")
+            say(f"{self.run} goes on from step {self.step:,} of {self.total_steps:,}.")
+        return stored
+
+    def _is_over(self) -> bool:
+        patience_steps = self.config.patience_epochs * self.steps_an_epoch
+        return self.step >= self.total_steps or self.step - self.best_step >= patience_steps
+
+    def train_step(self, batch: TrainingBatch) -> None:
+        """One step on a batch."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.step, self.total_steps)
+        self.optimizer.zero_grad()
+        self.sums += self.descend(batch)
+        self.optimizer.step()
+        self.step += 1
+
+    def descend(self, batch: TrainingBatch) -> Tensor:
+        """Forward and backward; returns total, reconstruction and KL (3,)."""
+        self.model.train()
+        x, eps = self._to_device(batch.x), self._to_device(batch.eps)
+        keep = None if batch.keep is None else self._to_device(batch.keep)
+        out = self._forward(self.model, x, eps, keep)
+        loss = vae_loss(
+            x,
+            out.x_recon,
+            out.mu,
+            out.logvar,
+            beta_of_step(self.config, self.step, self.total_steps),
+            self.config.free_bits,
+            self._kl_of_batch(out.mu, out.logvar) if self.config.free_bits else None,
+        )
+        self.accelerator.backward(loss.total)
+        return torch.stack(loss).detach()
+
+    def _backward_of_nothing(self) -> None:
+        count = self.config.batch_size // self.accelerator.num_processes
+        x, eps = (torch.zeros(count, width) for width in (len(self.transform.genes), self.config.latent))
+        self.descend(TrainingBatch(x, eps, None))
+
+    def _forward(self, model: nn.Module, x: Tensor, eps: Tensor, keep: Tensor | None = None) -> Any:
+        if deepspeed.uses_deepspeed(self.accelerator):  # it keeps weights in bf16, and casts no input
+            dtype = next(self.network.parameters()).dtype
+            x, eps, keep = x.to(dtype), eps.to(dtype), None if keep is None else keep.to(dtype)
+        return model(x, eps, keep)
+
+    def _kl_of_batch(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        return self.accelerator.reduce(kl_per_unit(mu, logvar).detach(), "mean")
+
+    def _evaluate(self) -> None:
+        steps = (self.step - 1) % self.steps_an_epoch + 1
+        training = VAELoss(*(self.accelerator.reduce(self.sums, "mean") / steps))
+        self.sums.zero_()
+        # Every process evaluates all of the few validation profiles; the main one's result decides for all.
+        validation = VAELoss(*broadcast(torch.stack(self._validate())))
+        if not math.isfinite(training.total) or not math.isfinite(validation.total):
+            raise ValueError(f"The loss is not finite at step {self.step:,}; lower lr. The last checkpoint is kept.")
+        if validation.total < self.best_loss:
+            self.best_loss, self.best_step = float(validation.total), self.step
+            weights = deepspeed.whole_weights(self.network)
+            if self.accelerator.is_main_process:
+                self.best = {name: tensor.clone() for name, tensor in weights.items()}
+        row = {f"train_{name}": float(value) for name, value in training._asdict().items()}
+        row |= {f"validation_{name}": float(value) for name, value in validation._asdict().items()}
+        self.log.metrics(self.images, row | {"lr": learning_rate(self.config, self.step - 1, self.total_steps)})
+
+    @torch.no_grad()
+    def _validate(self) -> VAELoss:
+        model = self.model if deepspeed.uses_deepspeed(self.accelerator) else self.network
+        model.eval()
+        total = torch.zeros(3, device=self.accelerator.device, dtype=self.dtype)
+        for x, eps in zip(self.x_validation.split(_BATCH), self.validation_eps.split(_BATCH), strict=True):
+            out = self._forward(model, x, eps)
+            total += torch.stack(vae_loss(x, out.x_recon, out.mu, out.logvar, self.config.beta)) * len(x)
+        return VAELoss(*(total / len(self.x_validation)))
+
+    def _product(self) -> VAEModel:
+        network = BetaVAE(len(self.transform.genes), self.config).to(self.accelerator.device, self.dtype)
+        network.load_state_dict(self.best)
+        mu, kl = self._training_latents(network)
+        tissues = self.data.tissues(self.selection)
+        space = LatentSpace.fit(mu, kl, tissues, *self._held_out(network))
+        x_test = self._tensor(standardised(self.data, self.data.split("test"), self.transform))
+        splits = {"validation": self.x_validation, "test": x_test}
+        metrics = {f"{name}_rmse": _rmse(network, x) for name, x in splits.items() if len(x)}
+        metrics |= {"validation_total": self.best_loss, "active_units": len(space.active)}
+        donors = self.data.obs["donor"][self.data.obs["split"] == "train"].unique()
+        record: dict[str, Any] = {
+            "config": self.config.to_dict(),
+            "made_from": self.data.made_from,
+            "units": self.data.units,
+            "split_by": self.data.split_by,
+            "splits": self.data.obs["split"].value_counts().to_dict(),
+            "train_donors": sorted(map(donor_digest, donors)),
+            "processes": self.accelerator.num_processes,
+            "steps": self.step,
+            "best_step": self.best_step,
+            "metrics": metrics,
+        }
+        return VAEModel(self.config, self.transform, self._imputer(), network.float().cpu(), space, record)
+
+    @torch.no_grad()
+    def _held_out(self, network: BetaVAE) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Latent means (profiles, latent) and residuals (profiles,) of the validation split."""
+        mu = posterior(network, self.x_validation)[0]
+        x, x_recon = (_float32(tensor) for tensor in (self.x_validation, network.decode(mu)))
+        return _float32(mu), residuals(x, x_recon, np.ones_like(x, dtype=bool))
+
+    def _training_latents(self, network: BetaVAE) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Means (profiles, latent) of the training split in stored order, and the mean KL of each unit (latent,)."""
+        parts, kl = [], torch.zeros(self.config.latent, dtype=torch.float64)
+        for block in standardised_blocks(self.data, self.selection, self.transform):
+            x = self._tensor(block)
+            mu, logvar = posterior(network, x)
+            parts.append(_float32(mu))
+            kl += kl_per_unit(mu, logvar).double().cpu() * len(x)
+        means = np.concatenate(parts)
+        return means, (kl / len(means)).float().numpy()
+
+    def _imputer(self) -> GeneImputer:
+        seen: list[NDArray[np.float32]] = []
+        for block in standardised_blocks(self.data, self.selection, self.transform):
+            seen.append(block)
+            if sum(map(len, seen)) >= _IMPUTER_SEES:
+                break
+        return GeneImputer.fit(np.concatenate(seen)[:_IMPUTER_SEES], _float32(self.x_validation))
+
+    def _tensor(self, values: NDArray[np.floating]) -> Tensor:
+        return torch.from_numpy(values).to(self.accelerator.device, self.dtype)
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.accelerator.device, non_blocking=True)
+
+
+def check_same_run(config: VAEConfig, data: VAEData, told: dict[str, Any], run: Path) -> None:
+    """Refuse to go on with a run of other settings or inputs; `told` is what its checkpoint or model says."""
+    if told.get("kind") != "vae":
+        raise ValueError(f"{run} holds a run of another kind; choose another --out.")
+    check_same_settings(config.to_dict(), told["config"], run, MAY_CHANGE_ON_RESUME)
+    check_made_from(data.made_from, told["made_from"], run)
+
+
+def check_processes(config: VAEConfig, accelerator: Accelerator) -> None:
+    """Refuse a config that this number of processes, or DeepSpeed, can't serve."""
+    processes = accelerator.num_processes
+    if config.batch_size % processes:
+        raise ValueError(f"batch_size {config.batch_size} is no multiple of {processes} processes.")
+    if config.norm == "batch" and processes > 1 and accelerator.device.type == "cpu":
+        raise ValueError("norm batch can't share its statistics on CPUs; start one process, or choose norm layer.")
+    if config.precision == "float64" and deepspeed.uses_deepspeed(accelerator):
+        raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
+
+
+def total_steps(config: VAEConfig, profiles: int) -> int:
+    """Steps that show every training profile `epochs` times, the last batch filled."""
+    return math.ceil(config.epochs * profiles / config.batch_size)
+
+
+def learning_rate(config: VAEConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine to 0."""
+    warmup = round(config.warmup_share * steps)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def beta_of_step(config: VAEConfig, step: int, steps: int) -> float:
+    """β, which rises linearly from 0 during the KL warm-up."""
+    return config.beta * min(1.0, (step + 1) / max(1.0, config.kl_warmup_share * steps))
+
+
+@torch.no_grad()
+def _rmse(network: BetaVAE, x: Tensor) -> float:
+    """Root mean squared error over genes and samples in Z scores, reconstructed from mu."""
+    network.eval()
+    squares = sum(((network.decode(network.encode(part)[0]) - part) ** 2).sum() for part in x.split(_BATCH))
+    return float(torch.as_tensor(squares / x.numel()).sqrt())
+
+
+def _float32(tensor: Tensor) -> NDArray[np.float32]:
+    return tensor.float().cpu().numpy()

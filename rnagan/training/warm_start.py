@@ -1,0 +1,111 @@
+"""Going on from an earlier run with other tiles: its networks and its condition, everything else new."""
+
+import dataclasses
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+from torch import nn
+
+from rnagan.api import model_folder
+from rnagan.cohort.leakage import seen_donors
+from rnagan.config.base import load_config
+from rnagan.config.gan import GANConfig
+from rnagan.data.shard_schema import MPP_TOLERANCE
+from rnagan.io.files import read_json, sha256_of, sha256_of_file
+from rnagan.io.tables import first_few
+from rnagan.io.weights import read_tensors
+from rnagan.models.conditioning import Bottleneck
+from rnagan.tracking.run_folder import latest_checkpoint
+from rnagan.training.checkpoint import Checkpoint, load_checkpoint
+
+MODULES = ("generator", "critic", "average")
+# Settings that decide what the networks are and what their inputs mean.
+ARCHITECTURE = (
+    "mode",
+    "resolution",
+    "condition",
+    "condition_units",
+    "noise_units",
+    "noise_range",
+    "batch_standardise",
+    "generator",
+    "generator_width",
+    "generator_norm",
+    "critic",
+    "critic_width",
+    "critic_norm",
+    "critic_layout",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlierRun:
+    """The state of a run that another one starts from: its newest checkpoint, and what its model folder tells."""
+
+    folder: Path
+    checkpoint: Checkpoint
+    config: GANConfig
+    bottleneck: Bottleneck | None
+    vae: str | None  # digest of its β-VAE, as in `made_from`
+    tissues: list[str]
+    train_donors: list[str]  # as `donor_digest`s
+    mpp: float | None
+
+    @classmethod
+    def open(cls, run: Path) -> Self:
+        """Open a run folder of tools/train_rnagan.py. Raises `FileNotFoundError` where there is none."""
+        folder, newest = model_folder(run), latest_checkpoint(run)
+        told = read_json(folder / "model.json")
+        if newest is None or told.get("format") != "rnagan-model":
+            raise FileNotFoundError(
+                f"{run} holds no checkpoint of a GAN to start from; give a run folder of tools/train_rnagan.py."
+            )
+        condition = folder / "condition.safetensors"
+        return cls(
+            Path(run),
+            load_checkpoint(newest),
+            load_config(GANConfig, folder / "config.yaml"),
+            Bottleneck(**read_tensors(condition)) if condition.is_file() else None,
+            told["made_from"].get("vae"),
+            told["tissues"],
+            told["train_donors"],
+            told["mpp"],
+        )
+
+    @property
+    def images(self) -> int:
+        """Images that its networks have seen."""
+        return self.checkpoint.state["images"]
+
+    def digest(self) -> str:
+        """Hex digest of the weights that are taken over."""
+        return sha256_of({name: sha256_of_file(self.checkpoint.path / f"{name}.safetensors") for name in MODULES})
+
+    def check_fits(self, config: GANConfig, vae: str | None, mpp: float | None, cohort: pd.DataFrame) -> None:
+        """Refuse, in one sentence, a run that can't go on from this one: its networks or their inputs would differ."""
+        before, now = self.config.to_dict(), config.to_dict()
+        differs = [f"{name} {before[name]} → {now[name]}" for name in ARCHITECTURE if before[name] != now[name]]
+        if self.mpp and mpp and abs(mpp / self.mpp - 1) > MPP_TOLERANCE:
+            differs.append(f"µm per px {self.mpp:g} → {mpp:g}")
+        if differs:
+            raise ValueError(
+                f"A run can't start from {self.folder} with other settings ({', '.join(differs)}); choose its settings."
+            )
+        if vae != self.vae:
+            raise ValueError(
+                f"{self.folder} was trained with another VAE, so its condition means something else; give the same "
+                "--vae."
+            )
+        one_split_each = cohort.groupby("donor")["split"].nunique().max() == 1
+        seen = seen_donors(cohort.loc[cohort["split"] != "train", "donor"], self.train_donors)
+        if seen and one_split_each:
+            raise ValueError(
+                f"{self.folder} was trained on donors that the cohort table holds out ({first_few(seen)}); extend its "
+                "own cohort table (shards/build_cohort.py), which moves nobody."
+            )
+
+    def load_into(self, modules: dict[str, nn.Module]) -> None:
+        """Copy the weights into networks of the same architecture, by MODULES' names."""
+        for name in MODULES:
+            self.checkpoint.load_module(name, modules[name])

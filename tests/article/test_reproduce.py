@@ -1,0 +1,81 @@
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import pytest
+from click.testing import CliRunner
+
+from rnagan.article.cost import items_a_second
+from rnagan.article.experiments import Cohort, experiments
+from rnagan.config.reproduction import Settings
+from rnagan.training.gan.inputs import GANInputs
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def external(inputs: GANInputs, tmp_path: Path) -> Path:
+    """Test profiles under other names, as of another cohort."""
+    profiles = anndata.read_h5ad(inputs.expression)
+    profiles = profiles[profiles.obs["split"] == "test"].copy()
+    profiles.obs_names = [f"EXT{k}" for k in range(profiles.n_obs)]
+    profiles.obs["donor"] = profiles.obs_names.to_list()
+    profiles.write_h5ad(tmp_path / "external.h5ad")
+    return tmp_path / "external.h5ad"
+
+
+def options(inputs: GANInputs, out: Path) -> list[str]:
+    paths = {"shards": inputs.shards, "cohort": inputs.cohort, "expression": inputs.expression}
+    return [*(f"--{name}={path}" for name, path in paths.items()), f"--out={out}", "--preset=toy"]
+
+
+def test_every_experiment_leaves_something_of_its_own(inputs: GANInputs, tmp_path: Path) -> None:
+    cohort = Cohort(str(inputs.shards), inputs.cohort, inputs.expression)
+    stages = experiments(cohort, Settings.read("toy"), tmp_path, 3)
+    with_external = experiments(Cohort(**vars(cohort) | {"external": tmp_path}), Settings.read("toy"), tmp_path, 3)
+    assert {stage.name for stage in with_external} - {stage.name for stage in stages} == {"external"}
+    assert len({stage.product for stage in with_external}) == len(with_external)
+    for stage in with_external:
+        assert (ROOT / re.search(r"tools/\w+\.py", stage.command)[0]).is_file()  # type: ignore[index]
+
+
+def test_a_rate_is_of_what_went_through() -> None:
+    rate = items_a_second(lambda: sum(1 for _ in range(10_000)), seconds=0.2)
+    assert 1e5 < rate < 1e10
+
+
+def test_inputs_that_are_missing_are_named(inputs: GANInputs, tmp_path: Path) -> None:
+    main = runpy.run_path(str(ROOT / "tools/reproduce.py"))["main"]
+    done = CliRunner().invoke(main, [*options(inputs, tmp_path / "out"), "--external=gone.h5ad"])
+    assert done.exit_code == 1 and "gone.h5ad does not exist." in done.output and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_whole_reproduction_at_toy_size(inputs: GANInputs, external: Path, truth: Path, tmp_path: Path) -> None:
+    out = tmp_path / "reproduction"
+    command = [sys.executable, "tools/reproduce.py", *options(inputs, out), f"--external={external}"]
+    command += [f"--truth={truth}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def run(*more: str) -> str:
+        done = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    told = run("--dry-run")
+    assert not out.exists() and "In all" in told and re.search(r"^modes +192 +images +24 ", told, re.MULTILINE)
+    run()
+    numbers = json.loads((out / "reproduction.json").read_text())["numbers"]
+    by_what = {row["what"]: row for row in numbers}
+    assert any(what.startswith("gan: frechet_efficientnet_lite0_60") for what in by_what)
+    assert by_what["accuracy, scratch"]["article"] == "76.71% ± 4.51%"
+    assert any(row["where"] == "figure 4D" for row in numbers)
+    page = (out / "report.html").read_text()
+    assert "Figure 5" in page and "Figure S4" in page and "Figure 4D:" in page and page.count("<img") >= 12
+    assert run().count("is done.") == 13

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rnagan import RNAGAN
+from rnagan.data.index import open_dataset
+from rnagan.evaluation import donor_evaluation, test_set
+from rnagan.evaluation.morphology import MEASURES
+from rnagan.expression.h5ad import read_expression
+from rnagan.training.gan.inputs import GANInputs
+
+DONORS = 12
+
+
+def truth_table() -> pd.DataFrame:
+    """Two tissues of twelve donors from two centres; cortex has no air."""
+    draw = np.random.default_rng(3)
+    table = pd.DataFrame(
+        draw.normal(size=(2 * DONORS, len(MEASURES))),
+        columns=list(MEASURES),
+        index=[f"{tissue}{k}" for tissue in ("cortex", "lung") for k in range(DONORS)],
+    )
+    table["tissue"] = np.repeat(["cortex", "lung"], DONORS)
+    table["donor"] = [f"D{k}" for k in range(DONORS)] * 2
+    table["site"] = np.tile(["a", "b"], DONORS)
+    table.loc[table["tissue"] == "cortex", "air_fraction"] = np.nan
+    return table
+
+
+def test_correlation_is_within_tissue_signed_and_has_its_slope() -> None:
+    truth = truth_table()
+    painted = truth[list(MEASURES)].fillna(0.0)
+    painted["nuclear_density"] = 5 - 2 * painted["nuclear_density"] + 100 * (truth["tissue"] == "lung")
+    real = painted.iloc[[0, 3, 5, 7, 13, 17, 19]] * -1
+    result = donor_evaluation.faithfulness(truth, painted, real)
+    assert set(result["cortex"]) == set(MEASURES) - {"air_fraction"} and set(result["lung"]) == set(MEASURES)
+    for tissue, pictured in (("cortex", 4), ("lung", 3)):
+        found = result[tissue]["nuclear_density"]
+        assert found["r"] == pytest.approx(-1) and found["slope"] == pytest.approx(-2)
+        assert found["ceiling"] == pytest.approx(1) and found["ceiling_donors"] == pictured
+        assert found["donors"] == DONORS and found["p"] < 0.01
+        assert set(found) == {"r", "slope", "low", "high", "p", "donors", "ceiling", "ceiling_donors"}
+
+
+def test_donors_count_once_and_few_are_left_out() -> None:
+    truth = truth_table()
+    painted = truth[list(MEASURES)].fillna(0.0)
+    twice = pd.concat([truth, truth[truth["tissue"] == "lung"].rename(lambda name: name + "b")])
+    painted_twice = painted.reindex([name.removesuffix("b") for name in twice.index]).set_axis(twice.index)
+    once = donor_evaluation.faithfulness(truth, painted, painted)
+    assert donor_evaluation.faithfulness(twice, painted_twice, painted_twice) == once
+    few = painted.iloc[: DONORS + 2]
+    assert set(donor_evaluation.faithfulness(truth, few, few)) == {"cortex"}
+
+
+def test_ceiling_without_variation_is_zero() -> None:
+    truth = truth_table()
+    painted = truth[list(MEASURES)].fillna(0.0)
+    found = donor_evaluation.faithfulness(truth, painted, painted.assign(site_stain=1.0))
+    assert found["lung"]["site_stain"]["ceiling"] == 0.0
+
+
+def test_a_mere_difference_between_tissues_or_centres_is_nothing() -> None:
+    truth = truth_table()
+    noise = pd.DataFrame(np.random.default_rng(4).normal(size=(2 * DONORS, len(MEASURES))), truth.index, list(MEASURES))
+    common = 10 * (truth["tissue"] == "lung") + 5 * (truth["site"] == "b")
+    truth["nuclear_density"] = common + noise["air_fraction"] / 9
+    noise["nuclear_density"] = common + noise["site_stain"] / 9
+    pooled = np.corrcoef(truth["nuclear_density"], noise["nuclear_density"])[0, 1]
+    found = donor_evaluation.faithfulness(truth, noise, noise)["lung"]["nuclear_density"]
+    assert pooled > 0.99 and found["r"] > 0.99  # the centre alone makes it
+    assert found["p"] > 0.1  # and the test within centres sees through it
+
+
+def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -> None:
+    shards = open_dataset(inputs.shards)
+    rows = pd.DataFrame({"sample": ["s", "s", "t"], "slide": ["D0-cortex-slide", "D0-lung-slide", "D1-cortex-slide"]})
+    tiles = dict(donor_evaluation.real_tiles(shards, rows, 3, 32))
+    assert {name: own.shape for name, own in tiles.items()} == {"s": (3, 32, 32, 3), "t": (3, 32, 32, 3)}
+    own = donor_evaluation.read_tiles(shards, ["D0-cortex-slide", "D0-lung-slide"], 2, 32)
+    np.testing.assert_array_equal(tiles["s"], np.concatenate(own)[:3])
+    assert donor_evaluation.read_tiles(shards, ["D0-lung-slide"], 99, 16)[0].shape == (4, 16, 16, 3)  # all it has
+
+
+def test_shrinking_averages_blocks() -> None:
+    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    assert test_set.shrink(image, 2)[0, 1].tolist() == image[:2, 2:].mean(axis=(0, 1)).round().tolist()
+    assert test_set.shrink(image, 4) is image
+
+
+def test_painted_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:
+    model, expression = RNAGAN.from_pretrained(trained), read_expression(inputs.expression)
+    painted = dict(donor_evaluation.painted_tiles(model, expression, ["D9-lung", "D0-cortex"], 2, seed=4))
+    row = expression.obs.index.get_loc("D9-lung")
+    latent = model.latents(expression.values[row : row + 1], expression.genes, "tpm")[0]
+    np.testing.assert_array_equal(painted["D9-lung"], model.paint(latent, 2, 4, "D9-lung"))
+    assert list(painted) == ["D9-lung", "D0-cortex"]
+
+
+def test_against_real_tiles_the_ceiling_is_how_well_these_agree() -> None:
+    """Tiles are the donor's mean and noise of the same variance; of k tiles the reliability is k / (k + 1)."""
+    draw, donors, k = np.random.default_rng(0), 4000, 6
+    about = pd.DataFrame({"donor": np.arange(donors).astype(str), "tissue": "lung", "site": "a"})
+    own = draw.normal(size=(donors, 1, len(MEASURES)))
+    tiles = own + draw.normal(size=(donors, k, len(MEASURES)))
+    real, even, odd, painted = (
+        pd.DataFrame(values, columns=list(MEASURES))
+        for values in (tiles.mean(axis=1), tiles[:, ::2].mean(axis=1), tiles[:, 1::2].mean(axis=1), own[:, 0] * 2)
+    )
+    found = donor_evaluation.on_real_tiles(about, painted, real, (even, odd))["lung"]["nuclear_density"]
+    assert found["ceiling"] == pytest.approx((k / (k + 1)) ** 0.5, abs=0.01) and found["ceiling_donors"] == donors
+    assert found["r"] == pytest.approx(found["ceiling"], abs=0.02)  # the painted tiles know each donor's mean
+    assert found["slope"] == pytest.approx(2 * k / (k + 1), rel=0.03)  # measured on real tiles, which are noisy
+    # known wrong: the correlation of halves, which is that of half as many tiles
+    assert np.corrcoef(even["air_fraction"], odd["air_fraction"])[0, 1] < found["ceiling"] - 0.1
+    single = donor_evaluation.on_real_tiles(about, painted, real, (real, real * np.nan))["lung"]["nuclear_density"]
+    assert single["ceiling"] is None

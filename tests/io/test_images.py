@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from rnagan.io.images import grid, save_png, synthetic_texts, to_uint8
+
+
+def test_to_uint8_rounds_and_clips():
+    values = np.array([-1.7, -1.0, -0.999, 0.0039, 0.9, 1.0, 1.2])
+    x = np.broadcast_to(values[:, None, None, None], (7, 3, 2, 5))
+    assert to_uint8(x).shape == (7, 2, 5, 3) and to_uint8(x).dtype == np.uint8
+    # 127.5 (v + 1): −0.999 → 0.13, 0.0039 → 127.997 (truncating would give 127), 0.9 → 242.25
+    assert to_uint8(x)[:, 0, 0, 0].tolist() == [0, 0, 0, 128, 242, 255, 255]
+
+
+def test_to_uint8_undoes_the_trainers_scaling():
+    tile = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, axis=1)
+    for dtype in (np.float32, np.float64):
+        np.testing.assert_array_equal(to_uint8(tile.astype(dtype) / dtype(127.5) - 1), tile.transpose(0, 2, 3, 1))
+
+
+def test_to_uint8_keeps_channels_and_axes():
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4, 6))
+    for n, c, row, column in ((0, 0, 1, 5), (1, 2, 3, 0)):
+        assert to_uint8(x)[n, row, column, c] == round((x[n, c, row, column] + 1) * 127.5)
+
+
+def test_grid_geometry():
+    tiles = np.random.default_rng(0).integers(0, 250, (2, 3, 4, 6, 3)).astype(np.uint8)  # 2 rows, 3 columns, 4 × 6 px
+    picture = grid(tiles, gap=2)
+    assert picture.shape == (2 * 4 + 2, 3 * 6 + 2 * 2, 3) and picture.dtype == np.uint8
+    expected = np.full_like(picture, 255)
+    for i, top in enumerate((0, 6)):
+        for j, left in enumerate((0, 8, 16)):
+            expected[top : top + 4, left : left + 6] = tiles[i, j]
+    np.testing.assert_array_equal(picture, expected)
+    np.testing.assert_array_equal(grid(tiles[:1, :1]), tiles[0, 0])
+
+
+@pytest.mark.parametrize(("mpp", "told"), [(None, "unknown"), (0.5, "0.5"), (0.25030000000000002, "0.2503")])
+def test_a_png_says_that_it_is_synthetic(tmp_path, mpp, told):
+    tile = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    save_png(tmp_path / "new" / "tile.png", tile, synthetic_texts("abc123", "GTEX-1-α", 7, mpp))
+    with Image.open(tmp_path / "new" / "tile.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), tile)
+        assert (image.format, image.size, image.mode) == ("PNG", (7, 5), "RGB")
+        texts = dict(image.text)
+    assert texts["Synthetic"] == "true" and texts["Software"] == "rnagan"
+    assert texts["Description"].startswith("Synthetic tissue") and "not a photograph" in texts["Description"]
+    assert [texts[f"rnagan:{key}"] for key in ("model", "profile", "seed", "mpp")] == ["abc123", "GTEX-1-α", "7", told]
+
+
+def test_png_without_texts(tmp_path):
+    save_png(tmp_path / "a.png", np.zeros((2, 3, 3), np.uint8))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.text == {}

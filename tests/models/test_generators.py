@@ -1,0 +1,115 @@
+import pytest
+import torch
+from torch import nn
+
+from rnagan.config.base import read_preset, resolve
+from rnagan.config.gan import GANConfig
+from rnagan.models.conditioning import input_width, noise_width
+from rnagan.models.generators import noise_maps, spatial_noise_width
+from rnagan.models.networks import build_generator
+
+
+def small(preset="faithful", **changes):
+    return resolve(GANConfig, read_preset(GANConfig, preset), {"generator_width": 4, "noise_units": 5} | changes)
+
+
+def codes(config, condition_width, n=3):
+    maps = noise_width(config, condition_width) - noise_width(config.replace(generator="dcgan"), condition_width)
+    return torch.randn(n, input_width(config, condition_width) + maps)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 128])
+@pytest.mark.parametrize("preset", ["faithful", "released"])
+def test_shape_and_range(preset, resolution):
+    config = small(preset, resolution=resolution)
+    tiles = build_generator(config, 6)(3 * codes(config, 6))
+    assert tiles.shape == (3, 3, resolution, resolution)
+    assert tiles.min() >= -1 and tiles.max() <= 1 and tiles.std() > 0.01
+
+
+@pytest.mark.parametrize("preset", ["faithful", "released"])
+@pytest.mark.parametrize("mode", ["gan", "noise_only"])
+def test_modes_without_profiles_take_noise_alone(preset, mode):
+    config = small(preset, mode=mode, resolution=32)
+    assert input_width(config, 0) == 5
+    assert build_generator(config, 0)(codes(config, 0)).shape == (3, 3, 32, 32)
+
+
+def test_noise_maps_and_their_widths():
+    assert [noise_maps(resolution) for resolution in (32, 64, 128, 512)] == [
+        [8, 16],
+        [8, 16, 32],
+        [8, 16, 32, 64],
+        [8, 16, 32, 64],
+    ]
+    assert spatial_noise_width(64) == 8**2 + 16**2 + 32**2
+
+
+def test_norms_of_the_presets():
+    def norms(preset):
+        return {type(module) for module in build_generator(small(preset), 6).modules() if hasattr(module, "eps")}
+
+    assert norms("faithful") == {nn.GroupNorm}
+    assert norms("released") == {nn.BatchNorm2d}
+
+
+def test_faithful_tiles_do_not_depend_on_the_tiles_beside_them():
+    config = small(resolution=32)
+    generator, code = build_generator(config, 6).double(), codes(config, 6).double()
+    torch.testing.assert_close(generator(code)[1:2], generator(code[1:2]))
+    released = small("released", resolution=32)
+    generator, code = build_generator(released, 6).double(), codes(released, 6).double()
+    assert not torch.allclose(generator(code)[1:2], generator(code[1:2] + 0 * code[:1]).detach(), atol=1e-4)
+
+
+def test_a_noise_map_changes_the_tile_where_it_lies():
+    config = small(generator_norm="none", resolution=64)
+    generator, code = build_generator(config, 6), codes(config, 6, n=1)
+    changed, row, column = code.clone(), 5, 11
+    changed[0, input_width(config, 6) + 8 * 8 + row * 16 + column] += 1  # of the map of 16 px: 4 px of the tile
+    difference = (generator(changed) - generator(code)).abs().amax(dim=(0, 1))
+    rows, columns = (difference > 0).nonzero().T
+    for places, first in ((rows, 4 * row), (columns, 4 * column)):  # and what convolutions carry on, some px more
+        assert first - 8 <= places.min() <= first and first + 3 <= places.max() < first + 12
+
+
+def test_the_code_changes_the_tile_everywhere():
+    config = small()
+    generator, code = build_generator(config, 6), codes(config, 6, n=1)
+    changed = code.clone()
+    changed[0, 2] += 1
+    assert ((generator(changed) - generator(code)).abs().amax(dim=(0, 1)) > 0).all()
+
+
+def test_film_scales_and_shifts():
+    """norm(x) · (1 + scale) + shift with (scale, shift) = film(code), by hand for one block."""
+    block = build_generator(small(generator_norm="none"), 6).blocks[0]
+    x, code = torch.randn(2, block.convolution.in_channels, 1, 1), torch.randn(2, block.film.in_features)
+    noise = torch.randn(2, 1, 8, 8)
+    h = block.convolution(x.expand(-1, -1, 8, 8)) + block.noise_strength * noise
+    scale, shift = (code @ block.film.weight.T + block.film.bias).split(block.convolution.out_channels, dim=1)
+    expected = h * (1 + scale)[:, :, None, None] + shift[:, :, None, None]
+    expected = torch.where(expected > 0, expected, 0.2 * expected)
+    torch.testing.assert_close(block(x.expand(-1, -1, 4, 4), code, noise), expected)
+
+
+def test_channels_double_towards_4_px_up_to_256():
+    config = small(generator_width=32, resolution=256)
+    channels = [block.convolution.out_channels for block in build_generator(config, 6).blocks]
+    assert channels == [256, 256, 256, 128, 64, 32]
+    dcgan = build_generator(small("released", generator_width=4, resolution=64), 6).layers
+    assert [layer.in_channels for layer in dcgan if isinstance(layer, nn.ConvTranspose2d)] == [6, 32, 16, 8, 4]
+
+
+def test_every_parameter_learns():
+    for preset in ("faithful", "released"):
+        config = small(preset, resolution=32)
+        generator = build_generator(config, 6)
+        (generator(codes(config, 6)) ** 2).sum().backward()
+        for name, parameter in generator.named_parameters():  # one without a gradient would stop DDP
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name

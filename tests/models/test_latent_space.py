@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rnagan.models.latent_space import LatentSpace, active_units, residuals
+
+KL = np.array([0.5, 0.001, 0.02, 1.5, 0.0], np.float32)  # active: 3, 0, 2
+CENTRES = {"liver": (4.0, -2.0, 1.0), "lung": (-3.0, 2.0, 0.5)}
+SCATTER = np.array([[1.0, 0.6, 0.0], [0.0, 0.8, 0.1], [0.0, 0.0, 0.3]])
+
+
+def latents(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
+    """Latent means of two tissues, of the same correlated scatter in units 3, 0 and 2; the others are noise."""
+    draw = np.random.default_rng(seed)
+    tissues = ["liver", "lung"] * (count // 2)
+    mu = draw.normal(scale=0.01, size=(count, 5))
+    mu[:, [3, 0, 2]] = [CENTRES[tissue] for tissue in tissues] + draw.normal(size=(count, 3)) @ SCATTER
+    return mu.astype(np.float32), tissues
+
+
+@pytest.fixture(scope="module")
+def space() -> LatentSpace:
+    mu, tissues = latents(2000, 1)
+    held_out, _ = latents(400, 2)
+    return LatentSpace.fit(mu, KL, tissues, held_out, np.linspace(0, 1, 101, dtype=np.float32))
+
+
+def test_active_units_come_by_falling_kl() -> None:
+    assert active_units(KL).tolist() == [3, 0, 2]
+    assert active_units(np.zeros(4, np.float32)).tolist() == []
+
+
+def test_statistics_and_centroids(space: LatentSpace) -> None:
+    mu, _ = latents(2000, 1)
+    np.testing.assert_allclose(space.mean, mu.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(space.standardised(mu).std(axis=0), 1, rtol=1e-4)
+    assert space.tissues == ("liver", "lung")
+    np.testing.assert_allclose(space.centroid("lung"), mu[1::2].mean(axis=0), atol=1e-5)
+    with pytest.raises(ValueError, match="wasn't trained on 'Lung'; it knows liver, lung"):
+        space.centroid("Lung")
+
+
+def test_distance_is_mahalanobis_to_the_nearest_centroid(space: LatentSpace) -> None:
+    """Oracle: the covariance that the latents were drawn with."""
+    mu, _ = latents(50, 3)
+    precision = np.linalg.inv(SCATTER.T @ SCATTER)
+    offsets = [mu[:, [3, 0, 2]] - np.array(centre) for centre in CENTRES.values()]
+    expected = np.sqrt(np.min([np.einsum("ni,ij,nj->n", o, precision, o) for o in offsets], axis=0) / 3)
+    np.testing.assert_allclose(space.distance(mu), expected, rtol=0.1)
+    euclidean = np.min([np.linalg.norm(o, axis=1) for o in offsets], axis=0)  # known wrong
+    assert np.corrcoef(euclidean, expected)[0, 1] < 0.9
+    assert 0.7 < np.sqrt(np.square(space.distance(latents(2000, 4)[0])).mean()) < 1.1
+
+
+def test_far_is_well_beyond_the_held_out(space: LatentSpace) -> None:
+    mu, _ = latents(1000, 5)
+    near, some = space.distance(mu), np.full(1000, 0.5, np.float32)
+    assert space.is_far(near, some).mean() < 0.005
+    away = mu + np.float32([6, 0, 6, 0, 0])
+    assert space.is_far(space.distance(away), some).mean() > 0.9
+    np.testing.assert_allclose(space.far_residual, 1.25 * 0.99, rtol=1e-6)
+    assert space.is_far(near, np.full(1000, 1.24, np.float32)).all()
+
+
+def test_ends_of_the_range() -> None:
+    mu, tissues = latents(8, 6)
+    nothing = LatentSpace.fit(mu, np.zeros(5, np.float32), tissues, mu, np.ones(8, np.float32))
+    assert nothing.distance(mu).tolist() == [0] * 8 and nothing.standardised(mu).shape == (8, 0)
+    alone = LatentSpace.fit(mu[:2], KL, tissues[:2], mu, np.ones(8, np.float32))  # one profile a tissue: no scatter
+    assert np.isfinite(alone.distance(mu)).all() and alone.distance(mu[:2]).max() < 1e-3
+
+
+def test_round_trip(space: LatentSpace, tmp_path: Path) -> None:
+    space.save(tmp_path / "latents.safetensors")
+    again = LatentSpace.load(tmp_path / "latents.safetensors", list(space.tissues))
+    mu, _ = latents(20, 7)
+    np.testing.assert_array_equal(again.distance(mu), space.distance(mu))
+    assert (again.far_distance, again.far_residual) == (space.far_distance, space.far_residual)
+
+
+def test_residuals_are_of_measured_genes() -> None:
+    z, z_recon = np.float32([[1, 2, 3], [0, 0, 0]]), np.float32([[0, 2, 5], [1, 1, 1]])
+    measured = np.array([[True, True, False], [False, False, False]])
+    np.testing.assert_allclose(residuals(z, z_recon, measured), [np.sqrt(0.5), 0])

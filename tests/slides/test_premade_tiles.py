@@ -1,0 +1,132 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import webdataset as wds
+from PIL import Image
+
+from rnagan.config.tiling import TilingConfig
+from rnagan.data.index import open_dataset
+from rnagan.runtime.workers import Workers
+from rnagan.slides.build_jobs import BuildOptions
+from rnagan.slides.premade_tiles import load_tile, pack_tiles
+
+CONFIG = TilingConfig(tile_px=32)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Three donors; image k of the folder has the grey value 20·k, and is 96 × 64 px."""
+    rows = []
+    for number, donor in enumerate(["d.1"] * 4 + ["d2"] * 3 + ["d3"]):
+        path = tmp_path / "tiles" / donor / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (96, 64), (20 * number,) * 3).save(path)
+        rows.append({"path": f"{donor}/{number}.png", "tissue": "lung", "source": donor})
+    pd.DataFrame(rows).to_csv(tmp_path / "tiles" / "tiles.csv", index=False)
+    return tmp_path / "tiles" / "tiles.csv"
+
+
+def pack(table, out, **options):
+    return pack_tiles(table, out, CONFIG, donor_column="source", **options)
+
+
+def test_one_shard_a_donor_with_its_images(table, tmp_path):
+    summary = pack(table, tmp_path / "out")
+    assert (summary.made, summary.tiles, summary.failures) == (3, 8, {})
+    shards = open_dataset(tmp_path / "out")
+    assert (shards.tile_px, shards.mpp) == (32, None)
+    assert dict(zip(shards.slides["slide"], shards.slides["tiles"], strict=True)) == {"d2": 3, "d3": 1, "d_1": 4}
+    seen = {}
+    for sample in wds.WebDataset(f"file:{tmp_path}/out/d_1.tar", shardshuffle=False).decode("rgb8"):
+        assert sample["jpg"].shape == (32, 32, 3)
+        assert (sample["json"]["slide"], sample["json"]["mpp"], sample["json"]["x"]) == ("d_1", None, None)
+        seen[sample["json"]["source"]] = int(sample["jpg"].mean().round())
+    assert seen == {f"d.1/{n}.png": pytest.approx(20 * n, abs=1) for n in range(4)}
+    assert shards.index("d_1")["x"].eq(-1).all()
+    assert sorted(path.suffix for path in table.parent.rglob("*.*") if path.is_file()) == [".csv"] + [".png"] * 8
+
+
+def test_done_donors_are_kept_and_changed_ones_made_again(table, tmp_path):
+    pack(table, tmp_path / "out")
+    assert pack(table, tmp_path / "out").made == 0
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(table.parent / "d2" / "5.png")
+    assert pack(table, tmp_path / "out").made == 1
+    other = pack(table, tmp_path / "two", how=BuildOptions(Workers(2)))
+    assert other.made == 3
+    assert open_dataset(tmp_path / "out").digest == open_dataset(tmp_path / "two").digest
+    with pytest.raises(ValueError, match="already holds tiles of 32 px at unknown µm .d2, ….; choose another --out"):
+        pack(table, tmp_path / "out", mpp=0.5)
+
+
+@pytest.mark.parametrize(("flags", "mpp"), [([], 2.0), (["--mpp", "1"], 1.0)])
+def test_script_takes_mpp_from_config_and_flags(table, tmp_path, flags, mpp):
+    config = tmp_path / "tiles.yaml"
+    config.write_text("tile_px: 32\nmpp: 2\n")
+    script = Path(__file__).parents[2] / "shards" / "build_tiles.py"
+    command = [script, "--tiles", table, "--donor-column", "source", "--out", tmp_path / "out", "--config", config]
+    subprocess.run([sys.executable, *command, *flags], check=True)
+    assert open_dataset(tmp_path / "out").mpp == mpp
+
+
+def test_unreadable_images_are_named_and_their_donor_fails(table, tmp_path):
+    (table.parent / "d2" / "4.png").write_bytes(b"no image")
+    whole = (table.parent / "d2" / "5.png").read_bytes()
+    (table.parent / "d2" / "5.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (20, 90)).save(table.parent / "d3" / "7.png")
+    script = Path(__file__).parents[2] / "shards" / "build_tiles.py"
+    result = subprocess.run(
+        [
+            sys.executable,
+            script,
+            "--tiles",
+            table,
+            "--donor-column",
+            "source",
+            "--tile-px",
+            "32",
+            "--out",
+            tmp_path / "out",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "d2 failed: 2 of 3 images can't be used" in result.stderr
+    assert "4.png is no readable image" in result.stderr and "5.png is no readable image" in result.stderr
+    assert "7.png is 20×90 px, smaller than the 32 px asked for" in result.stderr
+    assert open_dataset(tmp_path / "out").slides["slide"].tolist() == ["d_1"]
+
+
+def test_reduction_is_antialiased_and_centred(tmp_path):
+    stripes = np.zeros((128, 192, 3), np.uint8)
+    stripes[:, 32:160:2] = 255  # inside the centred square: white and black by turns
+    stripes[:, :32] = (255, 0, 0)
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    tile = load_tile(tmp_path / "a.png", 32)
+    assert np.abs(tile[:, 4:28].astype(int) - 127).max() < 12  # picking pixels would give 0 or 255
+    assert np.ptp(tile[:, 4:28].mean(axis=2)) < 20
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda t: t.replace({"path": {"d2/4.png": "../outside.png"}}), "line 6: path '../outside.png' leads out"),
+        (lambda t: t.replace({"path": {"d2/4.png": "/etc/passwd"}}), "line 6: path '/etc/passwd' leads out"),
+        (lambda t: t.drop(columns="source"), "has no column source; it has path, tissue"),
+        (lambda t: t.assign(path="d2/4.png"), "names images twice"),
+        (lambda t: t.assign(tissue=["lung", "colon"] * 4), "donors with tiles of several tissues"),
+        (lambda t: t.replace({"source": {"d2": "d_1"}}), "would both become shard d_1"),
+        (lambda t: t.replace({"source": {"d2": "../d2"}}), "can't name a shard"),
+        (lambda t: t[:0], "names no image"),
+    ],
+)
+def test_bad_tables(table, tmp_path, change, sentence):
+    change(pd.read_csv(table)).to_csv(table, index=False)
+    with pytest.raises(ValueError, match=sentence):
+        pack(table, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

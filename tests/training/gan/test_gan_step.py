@@ -1,0 +1,224 @@
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from rnagan.config.base import read_preset, resolve
+from rnagan.config.gan import GANConfig
+from rnagan.losses.wgan_gp import gradient_penalty
+from rnagan.models.networks import build_critic, build_generator
+from rnagan.runtime import rng
+from rnagan.training.gan.step import GANStep
+
+WIDTH, N = 3, 4
+CONFIG = GANConfig(
+    resolution=32, batch_size=8, generator_width=4, critic_width=4, noise_units=5, precision="float32", penalty_every=1
+)
+FROZEN = {"generator_lr": 0.0, "critic_lr": 0.0}
+
+
+def make_step(config: GANConfig, precision: str = "no", dtype: torch.dtype = torch.float32) -> GANStep:
+    accelerator = Accelerator(cpu=True, mixed_precision=precision)
+    torch.manual_seed(1)
+    generator, critic = (build(config, WIDTH).to(dtype) for build in (build_generator, build_critic))
+    prepared = accelerator.prepare(
+        generator,
+        critic,
+        torch.optim.Adam(generator.parameters(), config.generator_lr),
+        torch.optim.Adam(critic.parameters(), config.critic_lr),
+    )
+    return GANStep(config, accelerator, *prepared, WIDTH)
+
+
+def batch(count: int = N) -> tuple[Tensor, Tensor]:
+    """Tiles and their conditions."""
+    draw = torch.Generator().manual_seed(2)
+    return (
+        torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=draw),
+        torch.randn(count, WIDTH, generator=draw),
+    )
+
+
+class Spy:
+    """What the networks and the penalty were called with."""
+
+    def __init__(self, step: GANStep, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.codes: list[Tensor] = []
+        self.judged: list[tuple[Tensor, Tensor | None]] = []
+        self.penalised: list[tuple[Tensor, Tensor | None]] = []
+        self.dtypes: set[torch.dtype] = set()
+        step.raw_generator.register_forward_pre_hook(lambda _, given: self.codes.append(given[0]))
+        step.raw_critic.register_forward_pre_hook(lambda _, given: self.judged.append(given))
+
+        def penalty(score: Callable, x_hat: Tensor, c: Tensor | None, norm: str) -> Tensor:
+            self.penalised.append((x_hat, c))
+            hook = step.raw_critic.features[0].register_forward_hook(lambda _, __, out: self.dtypes.add(out.dtype))
+            value = gradient_penalty(score, x_hat, c, norm)
+            hook.remove()
+            self.dtypes |= {x_hat.dtype, value.dtype}
+            return value
+
+        monkeypatch.setattr(step, "gradient_penalty", penalty)
+
+
+def test_penalty_is_float32_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = make_step(CONFIG, "bf16")
+    spy, features = Spy(step, monkeypatch), set()
+    step.raw_critic.features[0].register_forward_hook(lambda _, __, out: features.add(out.dtype))
+    record = step(0, *batch(), True)
+    assert spy.dtypes == {torch.float32}
+    assert features == {torch.float32, torch.bfloat16}  # the scores, in the same step, are not
+    assert record.penalty.dtype == torch.float32 and all(map(torch.isfinite, record))
+
+
+def test_naive_penalty_would_not_be_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wrong variant: through the critic that Accelerate wrapped."""
+    step = make_step(CONFIG, "bf16")
+    spy = Spy(step, monkeypatch)
+    step._penalty = lambda x_hat, c: step.gradient_penalty(step.raw_critic, x_hat, c, "per_sample")
+    step(0, *batch(), False)
+    assert torch.bfloat16 in spy.dtypes
+
+
+def test_generator_step_leaves_the_critic_alone() -> None:
+    gradients, weights = [], []
+    for update_generator in (False, True):
+        step = make_step(CONFIG)
+        before = copy.deepcopy(step.raw_generator.state_dict())
+        record = step(0, *batch(), update_generator)
+        gradients.append([p.grad.clone() for p in step.raw_critic.parameters()])
+        weights.append(step.raw_critic.state_dict())
+        moved = any(not torch.equal(before[name], tensor) for name, tensor in step.raw_generator.state_dict().items())
+        assert moved == update_generator == (record.generator is not None)
+    assert all(map(torch.equal, *gradients))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    step(N, *batch(), False)  # and it learns on
+    assert not torch.equal(weights[1]["score.weight"], make_step(CONFIG).raw_critic.state_dict()["score.weight"])
+
+
+def test_real_painted_and_interpolated_tiles_carry_the_same_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = make_step(CONFIG)
+    spy, (tiles, c) = Spy(step, monkeypatch), batch()
+    step(8, tiles, c, True)
+    own = c + CONFIG.condition_noise * torch.from_numpy(rng.normal(0, "condition", 8, N, WIDTH)).float()
+    assert torch.equal(spy.codes[0][:, :WIDTH], own)
+    (both, shown), (_, shown_to_generator) = spy.judged
+    assert both.shape[0] == 2 * N and torch.equal(shown, torch.cat([own, own]))
+    assert torch.equal(spy.penalised[0][1], own) and torch.equal(shown_to_generator, own)
+
+
+def test_one_epsilon_a_tile_between_real_and_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = make_step(CONFIG)
+    spy = Spy(step, monkeypatch)
+    step(8, *batch(), False)
+    real, fake = spy.judged[0][0].chunk(2)
+    epsilon = torch.from_numpy(rng.uniform(0, "epsilon", 8, N, 1)).float()[:, :, None, None]
+    torch.testing.assert_close(spy.penalised[0][0], epsilon * real + (1 - epsilon) * fake)
+
+
+def test_one_tile_in_so_many_pays_the_penalty_by_image_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the batches: the same images pay, with the epsilon and the profile that they would have had."""
+    tiles, c = batch(8)
+    paid, penalties = {}, []
+    for every in (1, 2):
+        step = make_step(CONFIG.replace(**FROZEN, penalty_every=every))
+        spy = Spy(step, monkeypatch)
+        penalties.append(step(16, tiles, c, False).penalty)
+        step(17, tiles[1:], c[1:], False)
+        paid[every] = spy.penalised
+    for number, first in enumerate((0, 1)):
+        for part in (0, 1):
+            torch.testing.assert_close(paid[2][number][part], paid[1][number][part][first::2])
+    step = make_step(CONFIG)
+    by_tile = [gradient_penalty(step.raw_critic, x[None], one[None]) for x, one in zip(*paid[1][0], strict=True)]
+    torch.testing.assert_close(penalties[0], torch.stack(by_tile).mean())
+    torch.testing.assert_close(penalties[1], torch.stack(by_tile[::2]).mean())
+
+
+def test_draws_belong_to_image_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes, or two halves of a batch, see the same noise, augmentation and epsilon as one."""
+    config = CONFIG.replace(**FROZEN, colour_jitter=0.1)
+    step = make_step(config)
+    spy, (tiles, c) = Spy(step, monkeypatch), batch()
+    step(16, tiles, c, True)
+    step(16, tiles[:2], c[:2], True)
+    step(18, tiles[2:], c[2:], True)
+    torch.testing.assert_close(torch.cat(spy.codes[1:]), spy.codes[0])
+    torch.testing.assert_close(torch.cat([x for x, _ in spy.penalised[1:]]), spy.penalised[0][0])
+    whole, first, second = (spy.judged[k][0].chunk(2) for k in (0, 2, 4))
+    for part in (0, 1):
+        torch.testing.assert_close(torch.cat([first[part], second[part]]), whole[part])
+    step(24, tiles, c, True)
+    assert not torch.equal(spy.codes[-1], spy.codes[0])
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped = []
+    for accumulate in (1, 4, 1):
+        config = CONFIG.replace(accumulate=accumulate, precision="float64")
+        step = make_step(config, dtype=torch.float64)
+        spy, (tiles, c) = Spy(step, monkeypatch), batch(8)
+        if len(stepped) == 2:  # what the mean of two halves of other sizes would be
+            tiles, c = torch.cat([tiles, tiles[:4]]), torch.cat([c, c[:4]])
+        records = [step(8 * k, tiles, c.double(), k == 1) for k in range(2)]
+        gradients = [p.grad for net in (step.raw_generator, step.raw_critic) for p in net.parameters()]
+        stepped.append((gradients, torch.stack([*records[0][:2], *records[1]])))
+        assert max(len(x) for x, _ in spy.penalised) == len(tiles) // accumulate
+    (whole, told), (parts, told_of_parts), (other, _) = stepped
+    torch.testing.assert_close(parts, whole, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(told_of_parts, told, rtol=1e-6, atol=1e-7)  # scores are averaged in float32
+    assert max((a - b).abs().max() for a, b in zip(whole, other, strict=True)) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"penalty_norm": "whole_batch"},
+        {"penalty_step": "separate"},
+        {"critic_norm": "batch"},
+        {"generator_norm": "batch"},
+    ],
+)
+def test_what_needs_a_batch_whole_is_not_accumulated(change: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="accumulate cuts a batch, and .* needs it whole; set accumulate 1"):
+        CONFIG.replace(accumulate=2, **change)
+
+
+@pytest.mark.slow  # compiling takes a minute
+def test_compiled_networks_learn_the_same() -> None:
+    stepped = []
+    for compiled in (False, True):
+        step = make_step(CONFIG)
+        if compiled:
+            step.raw_generator.compile()
+            step.raw_critic.compile()
+        for k in range(4):
+            step(8 * k, *batch(), k % 2 == 1)
+        stepped.append([p.grad for net in (step.raw_generator, step.raw_critic) for p in net.parameters()])
+    torch.testing.assert_close(*stepped, rtol=1e-3, atol=1e-4)
+    assert step.raw_critic._compiled_call_impl is not None
+
+
+def test_released_preset_steps_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"resolution": 32, "generator_width": 4, "critic_width": 4}
+    config = resolve(GANConfig, read_preset(GANConfig, "released"), small)
+    step = make_step(config)
+    descents = []
+    descend = step._descend
+    step._descend = lambda loss, optimizer, *part: (descents.append(optimizer), descend(loss, optimizer, *part))
+    spy = Spy(step, monkeypatch)
+    step(0, *batch(), True)
+    assert descents == [step.critic_optimizer, step.critic_optimizer, step.generator_optimizer]
+    assert [c for _, c in spy.penalised] == [None] and len(spy.judged) == 3  # real, painted, generator's
+    torch.testing.assert_close(spy.codes[0].mean(dim=0), torch.zeros(WIDTH), atol=1e-6, rtol=0)
+
+
+def test_critic_learns_on_real_against_painted() -> None:
+    step = make_step(CONFIG.replace(critic_lr=1e-3))
+    tiles, c = batch()
+    records = [step(k * N, torch.full_like(tiles, 200), c, False) for k in range(40)]
+    first, last = (sum(float(r.wasserstein) for r in part) for part in (records[:5], records[-5:]))
+    assert last > first + 0.5

@@ -1,0 +1,168 @@
+"""Modes and presets: each says what it should, and every combination trains and paints."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from rnagan import RNAGAN
+from rnagan.cohort.table import read_cohort
+from rnagan.commands.options import read_config
+from rnagan.config.base import load_config, preset_names, read_preset, resolve
+from rnagan.config.gan import GANConfig
+from rnagan.data.index import open_dataset
+from rnagan.data.selection import make_order, select
+from rnagan.expression.h5ad import open_profiles
+from rnagan.io.files import read_json
+from rnagan.models.conditioning import draw_noise, noise_width
+from rnagan.models.networks import build_critic, build_generator
+from rnagan.models.sampling import paint
+from rnagan.tracking.run_folder import latest_checkpoint
+from rnagan.tracking.run_log import read_metrics
+from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.gan.step import GANStep
+from rnagan.training.gan.train import train_gan
+
+pytestmark = pytest.mark.usefixtures("no_mlflow")
+FAMILIES = ("faithful", "paper", "released")
+MODES = ("rnagan", "gan", "noise_only")
+TINY = {
+    "resolution": 32,
+    "images": 16,
+    "batch_size": 8,
+    "generator_width": 4,
+    "critic_width": 4,
+    "precision": "float32",
+    "threads": 1,
+}
+EPOCHS = {("cortex", "gan"): 39, ("lung", "gan"): 91, ("cortex", "rnagan"): 24, ("lung", "rnagan"): 11}
+
+
+def preset(name: str, **changes: object) -> GANConfig:
+    return resolve(GANConfig, read_preset(GANConfig, name), changes)
+
+
+def test_the_article_s_text() -> None:
+    """STAR Methods, "DCGAN" and "RNA-GAN", read again: not what the code does."""
+    config = preset("paper")
+    assert (config.generator_lr, config.critic_lr, config.beta1, config.beta2) == (1e-3, 4e-3, 0.5, 0.999)
+    assert (config.resolution, config.tiles_per_slide, config.noise_units, config.noise_range) == (256, 600, 2048, 0.3)
+    assert (config.generator, config.critic, config.condition) == ("dcgan", "image_only", "latent_plus_noise")
+    assert config.flips and config.colour_jitter > 0 and not config.batch_standardise
+    assert (config.penalty_norm, config.penalty_step) == ("per_sample", "joint")
+
+
+def test_what_the_released_code_does_differently() -> None:
+    paper, released = preset("paper").to_dict(), preset("released").to_dict()
+    assert {name: value for name, value in released.items() if paper[name] != value} == {
+        "batch_standardise": True,
+        "tile_order": "by_slide",
+        "critic_norm": "batch",
+        "penalty_norm": "whole_batch",
+        "penalty_step": "separate",
+        "generator_lr": 1e-4,
+        "critic_lr": 4e-4,
+        "flips": False,
+        "colour_jitter": 0.0,
+    }
+
+
+def test_a_preset_leaves_nothing_of_a_model_to_the_defaults() -> None:
+    """Settings of what is learnt, from the class's first such field to its last; the others are the user's."""
+    names = [field.name for field in dataclasses.fields(GANConfig)]
+    learnt = set(names[names.index("condition") : names.index("diffaugment") + 1])
+    for family in FAMILIES:
+        told = set(read_preset(GANConfig, family))
+        assert learnt <= told, learnt - told
+        assert told - learnt == {"resolution", "batch_size", "tiles_per_slide", "window_slides", "tissue_weights"}
+
+
+@pytest.mark.parametrize(("tissue", "mode"), EPOCHS)
+def test_the_article_s_models(tissue: str, mode: str) -> None:
+    own, paper = read_preset(GANConfig, f"paper_{tissue}_{mode}"), read_preset(GANConfig, "paper")
+    where = {"cortex": "tissue=Brain - Cortex", "lung": "tissue=Lung"}[tissue]
+    assert own == paper | {"mode": mode, "where": where, "epochs": EPOCHS[tissue, mode]}
+    assert set(preset_names(GANConfig)) == {*FAMILIES, *(f"paper_{'_'.join(key)}" for key in EPOCHS)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_of_every_preset_trains_and_paints(
+    inputs: GANInputs, tmp_path: Path, family: str, mode: str
+) -> None:
+    config = preset(family, mode=mode, **TINY)
+    given = inputs if mode == "rnagan" else GANInputs(inputs.shards, inputs.cohort)
+    assert train_gan(config, given, tmp_path)
+    row = read_metrics(tmp_path)[-1]
+    assert row["images"] == 16 and all(np.isfinite(row[name]) for name in ("wasserstein", "penalty", "generator"))
+    model = RNAGAN.from_pretrained(tmp_path)
+    assert model.config == config
+    latent = None
+    if mode == "rnagan":
+        latent = model.encode(open_profiles(inputs.expression)[:1].copy()).obsm["X_rnagan"][0]
+    tiles = model.paint(latent, 4, 0, "any")
+    assert tiles.shape == (4, 32, 32, 3) and tiles.std() > 0 and (tiles[0] != tiles[1]).any()
+
+
+def test_noise_of_the_modes() -> None:
+    """N(0, 1) without profiles; in ±0.3 for figure 4C, and beside a latent in the article's way."""
+    for family in FAMILIES:
+        for mode in MODES:
+            config = preset(family, mode=mode)
+            noise = draw_noise(config, "noise", 0, 16, 2048 if mode == "rnagan" else 0, seed=0)
+            narrow = mode == "noise_only" or (mode == "rnagan" and family != "faithful")
+            assert noise.shape[1] == noise_width(config, 2048 if mode == "rnagan" else 0)
+            assert float(noise.abs().max()) <= 0.3 if narrow else float(noise.std()) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 128, 256, 512])
+def test_every_resolution_builds_steps_and_paints(resolution: int) -> None:
+    config = preset("faithful", resolution=resolution, generator_width=4, critic_width=4, noise_units=4)
+    generator, critic = build_generator(config, 3), build_critic(config, 3)
+    accelerator = Accelerator(cpu=True)
+    adams = [torch.optim.Adam(module.parameters(), lr=1e-4) for module in (generator, critic)]
+    step = GANStep(config, accelerator, generator, critic, *adams, 3)
+    tiles = torch.randint(0, 256, (2, 3, resolution, resolution), dtype=torch.uint8)
+    before = [next(module.parameters()).clone() for module in (generator, critic)]
+    record = step(0, tiles, torch.randn(2, 3), True)
+    assert all(bool(torch.isfinite(scalar)) for scalar in record)
+    assert all(not torch.equal(next(m.parameters()), old) for m, old in zip((generator, critic), before, strict=True))
+    assert paint(config, generator.eval(), torch.randn(1, 3), 1, 0, "p").shape == (1, resolution, resolution, 3)
+
+
+def test_epochs_become_images_once_the_tiles_are_known(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    config = small.replace(epochs=2, where="tissue=lung", checkpoint_every=1000, sample_every=1000)
+    selection = select(open_dataset(inputs.shards), read_cohort(inputs.cohort), "train", 600, "tissue=lung")
+    images = 2 * int(selection.counts.sum())
+    assert make_order(selection, config).epoch_length * 2 == images and images % 8
+    train_gan(config, inputs, tmp_path)
+    steps = -(-images // 8)
+    assert f"{images:,} images in {steps} critic steps of 8 (1 × 8), 2.0 epochs." in capsys.readouterr().out
+    saved = load_config(GANConfig, tmp_path / "model/config.yaml")
+    assert (saved.images, saved.epochs) == (images, 2)
+    assert read_json(tmp_path / "model/model.json")["images"] == 8 * steps
+    train_gan(config, inputs, tmp_path)
+    assert capsys.readouterr().out.endswith(f"is up to date ({images:,} images).\n")
+    train_gan(config.replace(epochs=3), inputs, tmp_path)  # longer: goes on
+    told = capsys.readouterr().out
+    assert re.search(rf"Finished at {8 * -(-images * 3 // 2 // 8)} images", told)
+    assert latest_checkpoint(tmp_path).name == f"{8 * -(-images * 3 // 2 // 8):012d}"
+
+
+def test_images_asked_for_win_over_the_epochs_of_a_preset(tmp_path: Path) -> None:
+    assert read_config(GANConfig, None, {}, "paper_lung_gan").epochs == 91
+    short = read_config(GANConfig, None, {"images": 1000}, "paper_lung_gan")
+    assert (short.images, short.epochs) == (1000, 0) and short.counted_in_images(50) == short
+    both = read_config(GANConfig, None, {"images": 1000, "epochs": 2}, "paper_lung_gan")
+    assert both.counted_in_images(50).images == 100
+    both.save(tmp_path / "config.yaml")
+    assert read_config(GANConfig, str(tmp_path / "config.yaml"), {}) == both
+    (tmp_path / "short.yaml").write_text("images: 500\n")
+    assert read_config(GANConfig, str(tmp_path / "short.yaml"), {}, "paper_lung_gan").epochs == 0
+    assert read_config(GANConfig, str(tmp_path / "short.yaml"), {"epochs": 3}, "paper_lung_gan").epochs == 3

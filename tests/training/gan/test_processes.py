@@ -1,0 +1,349 @@
+"""Training on several real processes: equal weights, and after kill -9 the tiles that would have come."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rnagan.config.gan import GANConfig
+from rnagan.io.files import sha256_of_file
+from rnagan.tracking.run_folder import latest_checkpoint
+from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.gan.train import train_gan
+from rnagan.training.gan.trainer import trainer
+
+ROOT = Path(__file__).parents[3]
+CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
+pytestmark = pytest.mark.distributed
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+
+
+EQUAL = {"images": 160, "batch_size": 8, "precision": "float64", "sample_every": 1000, "checkpoint_every": 1000}
+ENVIRONMENT = os.environ | {
+    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT),
+}
+WITHOUT_SYNC = """
+import runpy, sys
+from rnagan.training.gan.step import GANStep
+before = GANStep._scores
+def scores(self, *arguments):
+    self.critic = self.raw_critic  # past DistributedDataParallel, which would have averaged the gradients
+    return before(self, *arguments)
+GANStep._scores = scores
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def one_process(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Weights after ten generator and twenty critic steps of one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer.RunLog, "_start_mlflow", lambda *_: None)
+        run = tmp_path_factory.mktemp("one")
+        train_gan(small.replace(**EQUAL), inputs, run)
+    return all_weights(run)
+
+
+def all_weights(run: Path) -> dict[str, torch.Tensor]:
+    newest = latest_checkpoint(run)
+    return {
+        f"{name}.{key}": tensor
+        for name in ("generator", "critic", "average")
+        for key, tensor in load_file(newest / f"{name}.safetensors").items()
+    }
+
+
+def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == two.keys()
+    return max((one[name] - two[name]).abs().max().item() for name in one)
+
+
+def test_two_processes_equal_one(
+    small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+) -> None:
+    launch = [
+        str(Path(sys.executable).parent / "accelerate"),
+        "launch",
+        "--config_file",
+        str(ROOT / "launch_configs/cpu_two_processes.yaml"),
+        str(ROOT / "tools/train_rnagan.py"),
+    ]
+    run = subprocess.run(
+        [*launch, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
+        env=ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "160 images in 20 critic steps of 8 (2 × 4)" in run.stdout
+    two = all_weights(tmp_path / "two")
+    assert {weight.dtype for weight in two.values()} == {torch.float64}
+    assert largest_difference(one_process, two) < 1e-6
+
+
+def test_two_processes_without_a_common_critic_gradient_differ(
+    small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "wrong.py").write_text(WITHOUT_SYNC)
+    script = [str(tmp_path / "wrong.py"), str(ROOT / "tools/train_rnagan.py")]
+    run = subprocess.run(
+        [*TORCHRUN, "--nproc_per_node=2", *script, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert largest_difference(one_process, all_weights(tmp_path / "two")) > 1e-4
+
+
+# What float32 rounds otherwise is not the difference looked for, but Adam makes steps of it: of a gradient that is
+# 0 but for rounding, and of a LeakyReLU that bends at 0. So this test's Adam has a larger eps, and nothing bends.
+SMOOTH = """
+import runpy, sys
+import torch
+from torch import nn
+from rnagan.training import gan
+
+def smooth(x, slope=0.2):
+    return slope * x + (1 - slope) * nn.functional.softplus(x, beta=4)
+
+class Smooth(nn.Module):
+    def __init__(self, slope=0.01):
+        super().__init__()
+        self.slope = slope
+    def forward(self, x):
+        return smooth(x, self.slope)
+
+nn.LeakyReLU, nn.functional.leaky_relu = Smooth, smooth
+adam = gan._adam
+def with_large_eps(module, lr, config):
+    optimizer = adam(module, lr, config)
+    for group in optimizer.param_groups:
+        group["eps"] = 1e-3
+    return optimizer
+gan._adam = with_large_eps
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+DEEPSPEED = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
+
+
+def deepspeed_settings(stage: int, folder: Path) -> str:
+    if stage:
+        return str(ROOT / f"launch_configs/deepspeed_zero{stage}.yaml")
+    text = (ROOT / "launch_configs/deepspeed_zero1.yaml").read_text()
+    (folder / "zero0.yaml").write_text(text.replace("zero_stage: 1", "zero_stage: 0"))
+    return str(folder / "zero0.yaml")
+
+
+@pytest.mark.slow  # DeepSpeed compiles at its first start
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_two_deepspeed_engines_equal_one_process(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine, stage: int
+) -> None:
+    """Ten generator steps with two critic steps each, also where half-way a run goes over from one process to
+    DeepSpeed or back. DeepSpeed knows no float64."""
+    (tmp_path / "smooth.py").write_text(SMOOTH)
+    launches = {
+        "one": [sys.executable],
+        "zero": [*DEEPSPEED, deepspeed_settings(stage, tmp_path)],
+    }
+
+    def run(launch: str, name: str, images: int = 160, precision: str = "float32") -> dict[str, torch.Tensor]:
+        config = small.replace(**EQUAL | {"precision": precision, "images": images})
+        words = [str(tmp_path / "smooth.py"), str(ROOT / "tools/train_rnagan.py")]
+        done = subprocess.run(
+            [*launches[launch], *words, *command_line(config, inputs, tmp_path / name)],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "(2 × 4)" in done.stdout or launch == "one"
+        return all_weights(tmp_path / name)
+
+    truth = run("one", "truth", precision="float64")
+    assert largest_difference(truth, run("zero", "zero")) < 1e-5
+    for name, first, second in (("over", "one", "zero"), ("back", "zero", "one")):
+        run(first, name, images=80)
+        assert largest_difference(truth, run(second, name)) < 1e-5, name
+
+
+# Note which tiles each step sees, and be killed right before a given step.
+TRACED = """
+import json, os, runpy, signal, sys
+from rnagan.training.gan.trainer import GANTrainer
+
+out, killed_at = sys.argv[1], int(sys.argv[2])
+before = GANTrainer._one_step
+def one_step(self, batch):
+    if self.steps == killed_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open(f"{out}.{os.getpid()}", "a") as file:
+        sums = batch.images.sum(dim=(1, 2, 3)).tolist()
+        for at, tile in enumerate(zip(batch.slides.tolist(), batch.tiles.tolist(), sums)):
+            file.write(json.dumps([batch.start + at, *tile]) + "\\n")
+    return before(self, batch)
+GANTrainer._one_step = one_step
+sys.argv = sys.argv[3:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_killed_on_two_resumed_on_one_killed_and_resumed_on_two_sees_the_same_tiles(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "traced.py").write_text(TRACED)
+    config = small.replace(tissue_weights="lung=3,cortex=1", images=120)
+
+    def trace(name: str, run: str, processes: int, killed_at: int = -1) -> list[list[int]]:
+        done = subprocess.run(
+            [
+                *TORCHRUN,
+                f"--nproc_per_node={processes}",
+                *(str(tmp_path / "traced.py"), str(tmp_path / name), str(killed_at)),
+                *(str(ROOT / "tools/train_rnagan.py"), *command_line(config, inputs, tmp_path / run)),
+            ],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=150,
+        )
+        assert (done.returncode == 0) == (killed_at < 0), done.stderr[-3000:]
+        lines = [line for path in tmp_path.glob(f"{name}.*") for line in path.read_text().splitlines()]
+        return sorted(map(json.loads, lines))
+
+    whole = trace("whole", "whole", 1)
+    assert [row[0] for row in whole] == list(range(120)) and len(
+        {tuple(row[1:3]) for row in whole}
+    ) < 60  # epochs of 39
+    stages = [trace("first", "run", 2, killed_at=7), trace("second", "run", 1, killed_at=12), trace("third", "run", 2)]
+    # checkpoints follow images 40, 80, …: what came after the last one comes again
+    for stage, (first, end) in zip(stages, [(0, 56), (40, 96), (80, 120)], strict=True):
+        assert stage == whole[first:end]
+    for name in ("first", "third"):
+        assert len(list(tmp_path.glob(f"{name}.*"))) == 2
+
+
+# One process is killed right before a given step; torchrun ends the others.
+KILLED = """
+import os, runpy, signal, sys
+from rnagan.training.gan.trainer import GANTrainer
+
+killed_at = int(sys.argv[1])
+before = GANTrainer._one_step
+def one_step(self, batch):
+    if self.steps == killed_at and self.accelerator.process_index == killed_at % self.accelerator.num_processes:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before(self, batch)
+GANTrainer._one_step = one_step
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
+    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, command_line: CommandLine, processes: int
+) -> None:
+    (tmp_path / "killed.py").write_text(KILLED)
+    # Goes on with another number of processes too, which rounds otherwise: Adam makes steps of that in float32.
+    config = small.replace(
+        checkpoint_every=16, keep_checkpoints=9, precision="float32" if processes == 1 else "float64"
+    )
+    launch = [sys.executable] if processes == 1 else [*TORCHRUN, f"--nproc_per_node={processes}"]
+
+    def run(name: str, killed_at: int = -1, launch: list[str] = launch) -> None:
+        done = subprocess.run(
+            [
+                *(*launch, str(tmp_path / "killed.py"), str(killed_at)),
+                *(str(ROOT / "tools/train_rnagan.py"), *command_line(config, inputs, tmp_path / name)),
+            ],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert (done.returncode == 0) == (killed_at < 0), done.stderr[-3000:]
+
+    # Epochs have 39 tiles, or nearly 5 steps: both fall into the second, each after a checkpoint of its own.
+    first, second = random.Random(0).sample([6, 7], 1) + random.Random(1).sample([8, 9], 1)
+    for killed_at in (first, second):
+        run("cut", killed_at)
+        assert latest_checkpoint(tmp_path / "cut").name == f"{killed_at // 2 * 16:012d}"
+    if processes == 2:
+        shutil.copytree(tmp_path / "cut", tmp_path / "on_one")
+    run("cut")
+    whole = trained
+    if processes == 2:
+        run("whole")
+        whole = tmp_path / "whole"
+    names = [path.name for path in latest_checkpoint(whole).iterdir()]
+    assert {"generator.safetensors", "critic_optimizer.safetensors", "average.safetensors", "state.json"} < set(names)
+    for name in names:
+        one, other = (latest_checkpoint(run) / name for run in (whole, tmp_path / "cut"))
+        assert sha256_of_file(one) == sha256_of_file(other), name
+    if processes == 2:  # the rest on one process: the same samples and noise, sums in another order
+        run("on_one", launch=[sys.executable])
+        assert 0 < largest_difference(all_weights(whole), all_weights(tmp_path / "on_one")) < 1e-6
+
+
+ACCUMULATED = """
+import runpy, sys
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from rnagan.training.gan.trainer import GANTrainer
+
+messages = 0
+def counted(_, bucket):
+    global messages
+    messages += bucket.is_last()
+    whole = torch.distributed.all_reduce(bucket.buffer().div_(2), async_op=True).get_future()
+    return whole.then(lambda future: future.value()[0])
+before = GANTrainer.train
+def train(self):
+    for network in (self.step.generator, self.step.critic):
+        assert isinstance(network, DistributedDataParallel)
+        network.register_comm_hook(None, counted)
+    finished = before(self)
+    print(f"{messages} messages in {self.steps} steps", flush=True)
+    return finished
+GANTrainer.train = train
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch_in_one_message(
+    small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "accumulated.py").write_text(ACCUMULATED)
+    config = small.replace(**EQUAL, accumulate=2)
+    words = [str(tmp_path / "accumulated.py"), str(ROOT / "tools/train_rnagan.py")]
+    run = subprocess.run(
+        [*TORCHRUN, "--nproc_per_node=2", *words, *command_line(config, inputs, tmp_path / "two")],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.count("30 messages in 20 steps") == 2  # twenty of the critic, ten of the generator
+    assert largest_difference(one_process, all_weights(tmp_path / "two")) < 1e-6
