@@ -13,7 +13,7 @@ VERSION = next(
 setup(
     name="rnagan",
     version=VERSION,
-    description="Paint H&E tissue tiles from gene expression, train on many GPUs, and prove what is claimed.",
+    description="Generate H&E tissue tiles from gene expression, train on many GPUs, and prove what is claimed.",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -163,10 +163,10 @@ def _second_evaluation(given: dict[str, Any], cores: list[int], scratch: Path, r
     with Contender(WORKERS / "run_rnagan.py", sys.executable, cores, scratch / "evaluations") as contender:
         contender.ask(given | {"do": "extract", "images": BATCH})
         answers = [contender.ask(given | {"do": "evaluations"}) for _ in range(rounds)]
-    both = [(answer["first"], answer["second"], *answer["painting"]) for answer in answers]
+    both = [(answer["first"], answer["second"], *answer["generating"]) for answer in answers]
     return {
         "second_over_first": rounded(statistics.median(second / first for first, second, *_ in both)),
-        "second_over_first_with_painting": rounded(statistics.median((b + q) / (a + p) for a, b, p, q in both)),
+        "second_over_first_with_generating": rounded(statistics.median((b + q) / (a + p) for a, b, p, q in both)),
         "evaluation_seconds": [[round(value, 2) for value in each] for each in both],
     }
 

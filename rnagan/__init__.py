@@ -1,4 +1,4 @@
-"""rnagan paints H&E tissue tiles from gene expression profiles (Carrillo-Perez et al. 2023, and past it)."""
+"""rnagan generates H&E tissue tiles from gene expression profiles (Carrillo-Perez et al. 2023, and past it)."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""A trained model: encode profiles and paint tiles from them.
+"""A trained model: encode profiles and generate tiles from them.
 
 A model folder holds `config.yaml`, `generator.safetensors` (the averaged weights), `condition.safetensors`, the VAE in
 `vae/`, and `model.json`. Nothing in it can run code.
@@ -24,7 +24,7 @@ from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, w
 from rnagan.io.weights import load_weights, read_tensors, save_weights
 from rnagan.models.conditioning import Bottleneck, draw_noise
 from rnagan.models.networks import build_generator
-from rnagan.models.sampling import check_truncation, paint, paint_batch
+from rnagan.models.sampling import check_truncation, generate, generate_batch
 from rnagan.models.trained_vae import VAEModel, load_vae
 
 
@@ -84,15 +84,15 @@ class RNAGAN:
         return adata
 
     def generate(self, adata: anndata.AnnData, n: int, seed: int = 0, truncation: float = 1.0) -> NDArray[np.uint8]:
-        """Paint `n` tiles of every profile: uint8 (profiles, n, resolution, resolution, 3).
+        """Generate `n` tiles of every profile: uint8 (profiles, n, resolution, resolution, 3).
 
         A tile depends on the model, the profile and its name in `adata.obs_names`, its number below n and `seed` alone.
-        `truncation` below 1 gives more typical and less varied tiles (`painting.paint`).
+        `truncation` below 1 gives more typical and less varied tiles (`sampling.generate`).
         """
         latents = self.encode(adata).obsm["X_rnagan"]
         return np.stack(
             [
-                self.paint(latent, n, seed, name, truncation)
+                self.generate_tiles(latent, n, seed, name, truncation)
                 for latent, name in zip(latents, adata.obs_names, strict=True)
             ]
         )
@@ -107,14 +107,15 @@ class RNAGAN:
             raise ValueError(f"This model was trained in mode {self.config.mode}: it takes no profiles.")
         return self.vae
 
-    def paint(
+    def generate_tiles(
         self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str, truncation: float = 1.0
     ) -> NDArray[np.uint8]:
-        """Paint `n` tiles of one latent (None in the modes without profiles): uint8 (n, resolution, resolution, 3)."""
+        """Generate `n` tiles of one latent (None in the modes without profiles): uint8 (n, resolution, resolution,
+        3)."""
         c = self._conditions(None if latent is None else latent[None])
-        return paint(self.config, self.generator, c, n, seed, f"generate/{name}", truncation=truncation)
+        return generate(self.config, self.generator, c, n, seed, f"generate/{name}", truncation=truncation)
 
-    def paint_numbered(
+    def generate_numbered(
         self,
         latents: NDArray[np.float32] | None,
         names: Sequence[str],
@@ -122,8 +123,8 @@ class RNAGAN:
         seed: int,
         truncation: float = 1.0,
     ) -> NDArray[np.uint8]:
-        """Paint one tile a row of `latents` (n, latent), in one batch: of the profile called `names[i]` tile
-        `numbers[i]`, which is `paint(...)[numbers[i]]` of that profile up to rounding; uint8 (n, H, W, 3)."""
+        """Generate one tile a row of `latents` (n, latent), in one batch: of the profile called `names[i]` tile
+        `numbers[i]`, which is `generate_tiles(...)[numbers[i]]` of that profile up to rounding; uint8 (n, H, W, 3)."""
         check_truncation(truncation)
         c = self._conditions(latents)
         width = 0 if c is None else c.shape[1]
@@ -137,7 +138,7 @@ class RNAGAN:
             parts = [slice(first, last) for first, last in zip([0, *ends], ends, strict=False)]
         drawn = torch.cat(noise)
         tiles = [
-            paint_batch(self.config, self.generator, None if c is None else c[part], drawn[part], truncation)
+            generate_batch(self.config, self.generator, None if c is None else c[part], drawn[part], truncation)
             for part in parts
         ]
         return np.concatenate(tiles)

@@ -39,15 +39,15 @@ def generate_tiles(
     samples: list[str],
     truncation: float = 1.0,
 ) -> list[str]:
-    """Paint `n` tiles for each profile of an .h5ad into `out`, and return what to tell the user, line by line.
+    """Generate `n` tiles for each profile of an .h5ad into `out`, and return what to tell the user, line by line.
 
     `form` "png": `out/SAMPLE/SAMPLE_0000.png` … and `out/grid.png` with a row for each of up to GRID_ROWS profiles,
     each PNG saying that it is synthetic; "shards": one tar a profile, as shards/build_tiles.py makes them. `split` and
     `samples` choose profiles (all where empty); without `samples`, tissues that the model has not seen are left out.
-    `truncation` below 1 gives more typical and less varied tiles (`painting.paint`), and is told of every tile.
-    A model without profiles takes none (`profiles` None) and paints `n` tiles named `noise`.
+    `truncation` below 1 gives more typical and less varied tiles (`sampling.generate`), and is told of every tile.
+    A model without profiles takes none (`profiles` None) and generates `n` tiles named `noise`.
     `out/generated.json` tells what is made of what: the same request is up to date (or, where it was interrupted,
-    painted anew), another one replaces the tiles of the last, and a folder of anything else is refused.
+    generated anew), another one replaces the tiles of the last, and a folder of anything else is refused.
     """
     if profiles is not None and not profiles.is_file():
         raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with shards/build_expression.py.")
@@ -64,7 +64,7 @@ def generate_tiles(
             "split": split,
             "samples": samples,
         }
-        | _told_truncation(truncation)
+        | _truncation_note(truncation)
     )
     if _is_done(out, asked):
         return [f"{out} is up to date."]
@@ -83,17 +83,17 @@ def generate_tiles(
     write_json(out / TOLD, told)
     shown = set(np.linspace(0, len(names) - 1, min(GRID_ROWS, len(names))).astype(int))
     rows: list[NDArray[np.uint8]] = []
-    with progress.bar(len(names) * n, "tile", "Painting") as bar:
+    with progress.bar(len(names) * n, "tile", "Generating") as bar:
         for k, (sample, name) in enumerate(names.items()):
-            tiles = model.paint(latents[sample], n, seed, sample, truncation)
+            tiles = model.generate_tiles(latents[sample], n, seed, sample, truncation)
             write = _write_pngs if form == "png" else _write_shard
-            write(out, name, sample, tiles, model, seed, trust.get(sample, {}) | _told_truncation(truncation))
+            write(out, name, sample, tiles, model, seed, trust.get(sample, {}) | _truncation_note(truncation))
             if k in shown:
                 rows.append(tiles[:GRID_COLUMNS])
             bar.update(n)
     if form == "png":
         texts = synthetic_texts(model.digest, f"{len(rows)} profiles", seed, model.mpp)
-        texts |= {f"rnagan:{key}": str(value) for key, value in _told_truncation(truncation).items()}
+        texts |= {f"rnagan:{key}": str(value) for key, value in _truncation_note(truncation).items()}
         save_png(out / "grid.png", grid(np.stack(rows)), texts)
     else:
         write_digest(out)
@@ -109,13 +109,13 @@ def generate_tiles(
 
 def _check_mode(model: RNAGAN, folder: Path, profiles: Path | None) -> None:
     if profiles is None and model.vae is not None:
-        raise ValueError(f"{folder} paints from profiles; give --profiles.")
+        raise ValueError(f"{folder} generates from profiles; give --profiles.")
     if profiles is not None and model.vae is None:
         raise ValueError(f"{folder} was trained in mode {model.config.mode} and takes no profiles; leave them out.")
 
 
-def _told_truncation(truncation: float) -> dict[str, Any]:
-    """Nothing at 1: tiles painted without it are the same files as ever."""
+def _truncation_note(truncation: float) -> dict[str, Any]:
+    """Nothing at 1: tiles generated without it are the same files as ever."""
     return {} if truncation == 1 else {"truncation": truncation}
 
 

@@ -10,7 +10,9 @@ from rnagan.config.simulation import SimulationConfig
 
 @click.command(help=__doc__)
 @click.option("--out", type=Path, required=True, help="Folder of the cohort.")
-@click.option("--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Slides painted at a time.")
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Slides generated at a time."
+)
 @config_options(SimulationConfig)
 @plain_errors
 def main(out: Path, processes: int, settings: dict) -> None:

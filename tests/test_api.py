@@ -90,7 +90,7 @@ def test_a_tile_depends_on_profile_number_and_seed_alone(model: RNAGAN, profiles
     assert (model.generate(profiles[:3].copy(), 4, seed=2) != tiles).any(axis=(2, 3, 4)).all()
     flat = tiles.reshape(12, -1)
     assert len(np.unique(flat, axis=0)) == 12
-    many = model.generate(profiles[:1].copy(), 70, seed=1)  # more than are painted at a time
+    many = model.generate(profiles[:1].copy(), 70, seed=1)  # more than are generated at a time
     np.testing.assert_array_equal(many[:, :4], tiles[:1])
 
 
@@ -161,7 +161,7 @@ def test_folders_without_a_generator(tmp_path: Path, inputs: GANInputs) -> None:
 def test_model_without_profiles(small: GANConfig, inputs: GANInputs, tmp_path: Path, profiles: anndata.AnnData) -> None:
     train_gan(small.replace(mode="gan", images=8), GANInputs(inputs.shards, inputs.cohort), tmp_path)
     model = RNAGAN.from_pretrained(tmp_path)
-    assert model.paint(None, 2, seed=0, name="any").shape == (2, 32, 32, 3)
+    assert model.generate_tiles(None, 2, seed=0, name="any").shape == (2, 32, 32, 3)
     with pytest.raises(ValueError, match="was trained in mode gan: it takes no profiles"):
         model.generate(profiles, 2)
 
@@ -188,7 +188,7 @@ def test_profile_cancels_out_in_the_released_preset_and_not_in_faithful(
     latents = model.encode(profiles).obsm["X_rnagan"]
     differences = {}
     for name, own in (("released", RNAGAN.from_pretrained(tmp_path)), ("faithful", model)):
-        one, two = (own.paint(latent, 8, seed=0, name="the same noise").astype(int) for latent in latents[:2])
+        one, two = (own.generate_tiles(latent, 8, seed=0, name="the same noise").astype(int) for latent in latents[:2])
         assert one.std() > 0
         differences[name] = np.abs(one - two).max()
     assert differences["released"] <= 1 < 3 < differences["faithful"]  # a grey level of rounding

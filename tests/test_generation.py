@@ -77,7 +77,7 @@ def test_truncated_tiles_say_so_and_others_stay_as_they_were(trained: Path, inpu
     assert not (tmp_path / "none").exists()
 
 
-def test_second_run_paints_nothing(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_second_run_generates_nothing(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
     options = {"samples": ["D0-lung", "D3-cortex"], "n": 1}
     generate(trained, inputs.expression, tmp_path, **options)
     tile = tmp_path / "D3-cortex/D3-cortex_0000.png"
@@ -94,7 +94,7 @@ def test_interrupted_request_goes_on_and_another_one_leaves_nothing_of_the_last(
     out = tmp_path / "out"
     generate(trained, inputs.expression, out, samples=["D0-lung", "D3-cortex"])
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(RNAGAN, "paint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(RNAGAN, "generate_tiles", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         generate(trained, inputs.expression, out, samples=["D0-lung"], n=2)
     assert "6 tiles of 2" in generate(trained, inputs.expression, out, samples=["D0-lung", "D3-cortex"])
     assert "2 tiles of 1" in generate(trained, inputs.expression, out, samples=["D0-lung"], n=2)
@@ -123,7 +123,7 @@ def test_profiles_of_other_tissues_are_left_out_and_counted(trained: Path, input
     assert lines[1].endswith("2 tiles of 2 profiles.")
 
 
-def test_model_without_profiles_paints_from_noise(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
+def test_model_without_profiles_generates_from_noise(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_gan(small.replace(mode="gan", images=16), dataclasses.replace(inputs, expression=None, vae=None), run)
     options = {"n": 2, "seed": 0, "form": "png", "split": None, "samples": []}
@@ -134,7 +134,7 @@ def test_model_without_profiles_paints_from_noise(small: GANConfig, inputs: GANI
 
 
 def test_model_with_profiles_needs_them(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="paints from profiles; give --profiles"):
+    with pytest.raises(ValueError, match="generates from profiles; give --profiles"):
         generate_tiles(trained, None, tmp_path, n=1, seed=0, form="png", split=None, samples=[])
 
 

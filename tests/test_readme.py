@@ -94,7 +94,7 @@ def test_commands_and_python_of_the_readme_run(workplace: Path) -> None:
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)):
         (workplace / f"block_{number}.py").write_text(block)
         run([sys.executable, f"block_{number}.py"], workplace)
-    assert len(list((workplace / "runs/demo/painted").glob("*/*.png"))) > 0
+    assert len(list((workplace / "runs/demo/generated").glob("*/*.png"))) > 0
     assert (workplace / "runs/demo/mlflow.db").is_file()
 
 

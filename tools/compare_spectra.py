@@ -1,4 +1,4 @@
-"""Compare the spectra of painted and real tiles: is there a checkerboard of transposed convolutions?"""
+"""Compare the spectra of generated and real tiles: is there a checkerboard of transposed convolutions?"""
 
 from pathlib import Path
 

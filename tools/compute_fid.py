@@ -1,4 +1,4 @@
-"""FID-60k of a trained model and its kin (KID, precision and recall, Inception Score): tiles painted for a split's
+"""FID-60k of a trained model and its kin (KID, precision and recall, Inception Score): tiles generated for a split's
 profiles against the split's real tiles, with the floor of real against real and an interval over donors."""
 
 import os
@@ -22,7 +22,7 @@ from rnagan.commands.options import plain_errors
     type=click.IntRange(min=2),
     default=60_000,
     show_default=True,
-    help="Painted tiles; real ones: as many, or all of the split.",
+    help="Generated tiles; real ones: as many, or all of the split.",
 )
 @click.option(
     "--extractor",

@@ -1,4 +1,4 @@
-"""Tiles painted from an external cohort's profiles: does a classifier of real tiles know their tissue (figure 4D)?"""
+"""Tiles generated from an external cohort's profiles: does a classifier of real tiles know their tissue (figure 4D)?"""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ SHOWN += ("patience_epochs", "seed", "precision", "threads")
 @click.option("--shards", required=True, help="Folder of real tile shards, or its URL.")
 @click.option("--cohort", type=Path, required=True, help="Cohort table of the model's training.")
 @click.option("--out", type=Path, required=True, help="Folder for result.json, report.html and pictures.")
-@click.option("--n", type=click.IntRange(min=2), default=100, show_default=True, help="Painted tiles a tissue.")
+@click.option("--n", type=click.IntRange(min=2), default=100, show_default=True, help="Generated tiles a tissue.")
 @click.option(
     "--tissue-map",
     multiple=True,

@@ -1,4 +1,4 @@
-"""Do tiles painted for held-out donors follow their profiles? Against the truth of a simulated cohort, or against the
+"""Do tiles generated for held-out donors follow their profiles? Against the truth of a simulated cohort, or against the
 donors' real tiles; is the right donor found; beside a null model and training donors."""
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from rnagan.commands.options import plain_errors
     type=click.IntRange(min=0),
     default=200,
     show_default=True,
-    help="Training donors a tissue that are judged too, at most: learning by heart shows as a gap. 0: none.",
+    help="Training donors a tissue that are evaluated too, at most: learning by heart shows as a gap. 0: none.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @plain_errors

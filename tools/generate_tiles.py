@@ -1,4 +1,4 @@
-"""Paint tiles from expression profiles with a trained RNA-GAN."""
+"""Generate tiles from expression profiles with a trained RNA-GAN."""
 
 from pathlib import Path
 

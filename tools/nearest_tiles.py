@@ -1,4 +1,4 @@
-"""Are painted tiles copies? Their nearest real training tiles, beside those of real tiles that weren't trained on."""
+"""Are generated tiles copies? Their nearest real training tiles, beside those of real tiles that weren't trained on."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from rnagan.commands.options import plain_errors
 @click.option("--expression", type=Path, help="Expression .h5ad; not for modes gan and noise_only.")
 @click.option("--out", type=Path, required=True, help="Folder for nearest.json and nearest.png.")
 @click.option("--split", type=click.Choice(["validation", "test"]), default="test", show_default=True)
-@click.option("--tiles", type=click.IntRange(min=3), default=400, show_default=True, help="Painted tiles, about.")
+@click.option("--tiles", type=click.IntRange(min=3), default=400, show_default=True, help="Generated tiles, about.")
 @click.option(
     "--training-tiles", type=click.IntRange(min=1), default=20_000, show_default=True, help="To compare with, at most."
 )
@@ -37,14 +37,16 @@ def main(
     inputs = TileInputs(shards, cohort, expression)
     found = nearest_tiles(model, inputs, out, split, tiles, training_tiles, seed)
     click.echo(
-        f"{found['share']:.1%} of {found['painted']:,} painted tiles are nearer to one of {found['training_tiles']:,} "
-        f"training tiles than 99% of real tiles of split {split} are (1% expected); "
+        f"{found['share']:.1%} of {found['generated']:,} generated tiles are nearer to one of "
+        f"{found['training_tiles']:,} training tiles than 99% of real tiles of split {split} are (1% expected); "
         f"median distance {found['ratio']:.2f} times theirs."
     )
     copies = found["copies"]
     click.echo(f"{len(copies):,} of them are called copies.")
     for copy in copies[:10]:
-        click.echo(f"  {copy['painted']} of {copy['training']} (closeness {copy['closeness']:.2f}, p {copy['p']:.1e})")
+        click.echo(
+            f"  {copy['generated']} of {copy['training']} (closeness {copy['closeness']:.2f}, p {copy['p']:.1e})"
+        )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Move a gene or a programme of genes up and down, and see what happens to the tissue: strips of tiles painted with the
-same noise, and the curve of each morphology measure."""
+"""Move a gene or a programme of genes up and down, and see what happens to the tissue: strips of tiles generated with
+the same noise, and the curve of each morphology measure."""
 
 from pathlib import Path
 

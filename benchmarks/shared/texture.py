@@ -15,7 +15,7 @@ OUTLINE_SMOOTHNESS = 18  # in cells of that grid
 PATCHES = 400  # of each tissue at most
 
 
-def paint(width_px: int, height_px: int, glass_share: float, data: Path, random: np.random.Generator) -> NDArray:
+def generate(width_px: int, height_px: int, glass_share: float, data: Path, random: np.random.Generator) -> NDArray:
     """Tissue with `glass_share` of glass around it: (height_px, width_px, 3) uint8 RGB."""
     image = _mosaic(width_px, height_px, patches(data), random)
     on_tissue = tissue_outline(height_px // OUTLINE_PX + 1, width_px // OUTLINE_PX + 1, glass_share, random)
@@ -64,9 +64,9 @@ def _mosaic(width_px: int, height_px: int, pictures: list[NDArray], random: np.r
 
 
 def _simulated(seed: int) -> NDArray[np.uint8]:
-    from rnagan.simulation.rendering import Layout, Morphology, paint_slide
+    from rnagan.simulation.rendering import Layout, Morphology, render_slide
     from rnagan.simulation.tissues import TISSUES
 
     layout = Layout(tile=256, across=4, down=4)
     morphology = Morphology(3200, 3.2, 0.35, 0.4, float("nan"))
-    return paint_slide(TISSUES["cortex"], morphology, layout, np.random.default_rng(seed))[layout.inside]
+    return render_slide(TISSUES["cortex"], morphology, layout, np.random.default_rng(seed))[layout.inside]

@@ -17,16 +17,16 @@ PICTURES = (
     ("vae-evaluation/umap_generated.png", "Figure 2C: real and generated profiles."),
     ("vae-evaluation/rmse_per_tissue.png", "Figure S3: error of reconstruction by tissue."),
     ("fid-gan/features.png", "Figures 3B and 3C: features of real tiles, and of tiles of the GAN."),
-    ("painted/grid.png", "Figure 4A: tiles that RNA-GAN paints from held-out profiles, a row each."),
+    ("generated/grid.png", "Figure 4A: tiles that RNA-GAN generates from held-out profiles, a row each."),
     ("fid-rnagan/features.png", "Figure 4B: features of real tiles, and of tiles of RNA-GAN."),
     ("modes/figure4c.png", "Figure 4C: noise alone, and RNA-GAN."),
-    ("external/painted.png", "Figure 4D: tiles painted from profiles of an external cohort."),
+    ("external/generated.png", "Figure 4D: tiles generated from profiles of an external cohort."),
     ("modes/figure5.png", "Figure 5: GAN and RNA-GAN after as many images."),
     ("modes/losses.png", "Losses of the three modes."),
     ("classifier/confusion.png", "Figure S4: confusion matrices of the classifiers."),
     ("classifier/folds.png", "The classifiers' folds."),
-    ("nearest/nearest.png", "Painted tiles with their nearest training tiles (not in the article)."),
-    ("faithfulness/measures.png", "Painted tiles' morphology, donor by donor (not in the article)."),
+    ("nearest/nearest.png", "Generated tiles with their nearest training tiles (not in the article)."),
+    ("faithfulness/measures.png", "Generated tiles' morphology, donor by donor (not in the article)."),
     ("confounders/confounders.png", "Morphology against covariates and programmes (not in the article)."),
 )
 
@@ -79,7 +79,7 @@ def _scores(out: Path) -> Iterator[Row]:
             note = ""
             if is_distance and told["floor"]:
                 floor = told["floor"]
-                note = f"halves of the donors: real {floor['floor']:.4g}, painted {floor['matched']:.4g}"
+                note = f"halves of the donors: real {floor['floor']:.4g}, generated {floor['matched']:.4g}"
             if is_distance and score["name"] != "fid_60k":
                 note += "; not FID-60k, so not to be compared with the article's"
             article = f"{theirs} (FID-60k)" if is_distance else "–"
@@ -89,12 +89,12 @@ def _scores(out: Path) -> Iterator[Row]:
 def _followed(out: Path) -> Iterator[Row]:
     """What the article doesn't measure."""
     told = read_json(out / "faithfulness" / "evaluation.json")
-    yield Row("–", "tissue of painted tiles called right", "–", f"{told['tissue_accuracy']:.1%}", "")
+    yield Row("–", "tissue of generated tiles called right", "–", f"{told['tissue_accuracy']:.1%}", "")
     for row in measure_rows(told):
         around = f"{row['low']:+.2f} to {row['high']:+.2f}"
         yield Row("–", f"r of {row['label']}, {row['tissue']}", "–", f"{row['r']:+.2f}", around, f"p {row['p']:.2g}")
     copies = read_json(out / "nearest" / "nearest.json")
-    yield Row("–", f"copies among {copies['painted']:,} painted tiles", "–", f"{len(copies['copies'])}", "")
+    yield Row("–", f"copies among {copies['generated']:,} generated tiles", "–", f"{len(copies['copies'])}", "")
 
 
 def _external(out: Path) -> Iterator[Row]:
@@ -104,7 +104,7 @@ def _external(out: Path) -> Iterator[Row]:
     told = read_json(path)
     for score in told["scores"]:
         measure = score["name"].partition(",")[0]
-        theirs = told["article"].get(measure) if "painted" in score["name"] else None
+        theirs = told["article"].get(measure) if "generated" in score["name"] else None
         yield Row("figure 4D", score["name"], "–" if theirs is None else f"{theirs}", *_valued(score))
 
 

@@ -38,7 +38,7 @@ def experiments(cohort: Cohort, settings: Settings, out: Path, pretraining_each:
     truth: Words = ("--truth", cohort.truth) if cohort.truth else ()
     modes = out / "modes"
     model: Words = ("--model", modes / "rnagan")
-    judged: Words = (*model, *pairs, *truth, "--n", sizes.judged_tiles)
+    evaluated: Words = (*model, *pairs, *truth, "--n", sizes.measured_tiles)
 
     def stage(name: str, product: str, *words: object) -> Stage:
         """A command that leaves `product` in the folder `name`."""
@@ -55,9 +55,9 @@ def experiments(cohort: Cohort, settings: Settings, out: Path, pretraining_each:
     told += ("--external", cohort.external, *names) if cohort.external else ()
     trained: Words = ("tools/compare_modes.py", *pairs, "--vae", out / "vae", "--config", config / "gan.yaml")
     trained += ("--launch", cohort.launch) if cohort.launch else ()
-    painted: Words = ("tools/generate_tiles.py", *model, "--profiles", cohort.expression)
-    shown: Words = (*painted, "--split", "test", "--n", sizes.shown_tiles)
-    learnt: Words = (*painted, "--split", "train", "--format", "shards", "--n", pretraining_each)
+    generated: Words = ("tools/generate_tiles.py", *model, "--profiles", cohort.expression)
+    shown: Words = (*generated, "--split", "test", "--n", sizes.shown_tiles)
+    learnt: Words = (*generated, "--split", "train", "--format", "shards", "--n", pretraining_each)
     nearest: Words = ("tools/nearest_tiles.py", *model, *pairs, "--tiles", sizes.nearest_tiles)
     simclr: Words = ("tools/pretrain_simclr.py", "--shards", out / "pretraining", "--config", config / "simclr.yaml")
     tested: Words = ("tools/finetune_classifier.py", *tiles, "--pretrained", out / "simclr")
@@ -70,12 +70,12 @@ def experiments(cohort: Cohort, settings: Settings, out: Path, pretraining_each:
         stage("vae", "model/model.json", *launched, *vae),
         stage("vae-evaluation", "summary.json", "python", *told),
         stage("modes", "modes.json", "python", *trained),
-        stage("painted", "grid.png", "python", *shown),
+        stage("generated", "grid.png", "python", *shown),
         scored("gan", tiles),
         scored("rnagan", pairs),
         stage("nearest", "nearest.json", "python", *nearest),
-        stage("faithfulness", "evaluation.json", "python", "tools/evaluate_faithfulness.py", *judged),
-        stage("confounders", "confounders.json", "python", "tools/confounder_report.py", *judged),
+        stage("faithfulness", "evaluation.json", "python", "tools/evaluate_faithfulness.py", *evaluated),
+        stage("confounders", "confounders.json", "python", "tools/confounder_report.py", *evaluated),
         *external,
         stage("pretraining", "dataset.json", "python", *learnt),
         stage("simclr", "backbone.json", *launched, *simclr),

@@ -32,7 +32,7 @@ from rnagan.reports.pages import embedded, write_template
 from rnagan.runtime import progress, rng
 
 
-class Painted(NamedTuple):
+class Generated(NamedTuple):
     """Tiles (n, H, W, 3) uint8, and of each its `tissue` (ours), `profile`, and the profile's `far` and `missing`."""
 
     tiles: NDArray[np.uint8]
@@ -42,7 +42,7 @@ class Painted(NamedTuple):
 def choose_external(
     path: Path, model: RNAGAN, ours: list[str], tissue_map: Path | dict[str, str] | None, n: int, seed: int
 ) -> tuple[anndata.AnnData, pd.DataFrame]:
-    """The profiles that `n` tiles a tissue are painted from, and `profile`, `tissue` (ours), `external` and `tiles`.
+    """The profiles that `n` tiles a tissue are generated from, and `profile`, `tissue` (ours), `external` and `tiles`.
 
     Profiles are drawn without replacement first, one tile each; where a tissue has fewer than n, each gives as many as
     any other, or one more. Raises `ValueError` where a column is missing or no two tissues are shared.
@@ -75,31 +75,31 @@ def choose_external(
     return adata[rows["profile"].tolist()].copy(), rows
 
 
-def paint_external(model: RNAGAN, adata: anndata.AnnData, rows: pd.DataFrame, seed: int) -> Painted:
-    """Encode the chosen profiles and paint their tiles."""
+def generate_external(model: RNAGAN, adata: anndata.AnnData, rows: pd.DataFrame, seed: int) -> Generated:
+    """Encode the chosen profiles and generate their tiles."""
     with warnings.catch_warnings():  # told as numbers
         warnings.simplefilter("ignore", UserWarning)
         model.encode(adata)
     tiles = []
-    with progress.bar(int(rows["tiles"].sum()), "tile", "Painting") as bar:
+    with progress.bar(int(rows["tiles"].sum()), "tile", "Generating") as bar:
         for latent, profile, count in zip(adata.obsm["X_rnagan"], rows["profile"], rows["tiles"], strict=True):
-            tiles.append(model.paint(latent, int(count), seed, f"external/{profile}"))
+            tiles.append(model.generate_tiles(latent, int(count), seed, f"external/{profile}"))
             bar.update(int(count))
     told = {"far": "rnagan_far", "missing": "rnagan_missing_genes", "distance": "rnagan_distance"}
     about = rows.assign(**{name: adata.obs[column].to_numpy() for name, column in told.items()})
-    return Painted(np.concatenate(tiles), about.loc[about.index.repeat(about["tiles"])].reset_index(drop=True))
+    return Generated(np.concatenate(tiles), about.loc[about.index.repeat(about["tiles"])].reset_index(drop=True))
 
 
 ARTICLE = {"accuracy": 0.805, "f1": 0.797, "auc": 0.805}  # brain cortex and lung of GSE120795
-SETS = {"real": "held-out real tiles", "painted": "tiles painted from the external cohort"}
+SETS = {"real": "held-out real tiles", "generated": "tiles generated from the external cohort"}
 _GRID_ROWS, _GRID_COLUMNS = 5, 20
 
 
 def about_run(
-    model: RNAGAN, chosen: dict[str, pd.DataFrame], painted: Painted, trained: Trained, config: ClassifierConfig
+    model: RNAGAN, chosen: dict[str, pd.DataFrame], generated: Generated, trained: Trained, config: ClassifierConfig
 ) -> dict[str, Any]:
     """Profiles and how far to trust them, real tiles and donors, and how training went."""
-    profiles = painted.about.drop_duplicates("profile")
+    profiles = generated.about.drop_duplicates("profile")
     trust = {
         tissue: {
             "profiles": len(own),
@@ -123,17 +123,17 @@ def about_run(
     }
 
 
-def draw(out: Path, result: dict[str, Any], painted: Painted, model: RNAGAN, config: ClassifierConfig) -> None:
-    """Write the grid of painted tiles, the confusion matrices and the page."""
-    about = painted.about
+def draw(out: Path, result: dict[str, Any], generated: Generated, model: RNAGAN, config: ClassifierConfig) -> None:
+    """Write the grid of generated tiles, the confusion matrices and the page."""
+    about = generated.about
     columns = min(_GRID_COLUMNS, int(about["tissue"].value_counts().min()))
     rows = []
     for tissue in result["classes"]:
         own = np.flatnonzero(about["tissue"] == tissue)
         own = own[: columns * min(_GRID_ROWS, len(own) // columns)]
-        rows.append(painted.tiles[own].reshape(-1, columns, *painted.tiles.shape[1:]))
+        rows.append(generated.tiles[own].reshape(-1, columns, *generated.tiles.shape[1:]))
     texts = synthetic_texts(model.digest, f"{about['profile'].nunique()} external profiles", config.seed, model.mpp)
-    save_png(out / "painted.png", grid(np.concatenate(rows)), texts)
+    save_png(out / "generated.png", grid(np.concatenate(rows)), texts)
     confusion_figure(
         out / "confusion.png",
         {SETS[name]: np.array(found["confusion"]) for name, found in result["found"].items()},
@@ -144,7 +144,7 @@ def draw(out: Path, result: dict[str, Any], painted: Painted, model: RNAGAN, con
         for tissue, part in zip(result["classes"], rows, strict=True)
     )
     pictures = [
-        (out / "painted.png", f"Painted from the external cohort's profiles: {shown} (article: figure 4D)."),
+        (out / "generated.png", f"Generated from the external cohort's profiles: {shown} (article: figure 4D)."),
         (out / "confusion.png", "Confusion matrices of both sets."),
     ]
     write_template(out / "report.html", "external.html", pictures=embedded(pictures), result=result)
@@ -176,9 +176,9 @@ class ExternalInputs:
 
 
 def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Path, n: int = 100) -> list[str]:
-    """Paint `n` tiles a tissue, train on real tiles of the model's training donors, test on held-out real tiles and on
-    the painted ones; writes `out/painted.png`, `confusion.png`, `report.html` and, last, `result.json`, and returns
-    what to tell the user. The same request is up to date.
+    """Generate `n` tiles a tissue, train on real tiles of the model's training donors, test on held-out real tiles and
+    on the generated ones; writes `out/generated.png`, `confusion.png`, `report.html` and, last, `result.json`, and
+    returns what to tell the user. The same request is up to date.
     """
     given = told_tissues(inputs.tissue_map)
     if config.label != "tissue":
@@ -215,14 +215,14 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
         torch.set_num_threads(config.threads)
     resolution = config.resolution or model.config.resolution
     real = {name: read_tiles(shards, part, classes, resolution) for name, part in chosen.items()}
-    painted = paint_external(model, adata, rows, config.seed)
-    if painted.tiles.shape[1] != resolution:
-        raise ValueError(f"The model paints {painted.tiles.shape[1]} px; leave resolution out, or set it to that.")
+    generated = generate_external(model, adata, rows, config.seed)
+    if generated.tiles.shape[1] != resolution:
+        raise ValueError(f"The model generates {generated.tiles.shape[1]} px; leave resolution out, or set it to that.")
     trained = _train(config, real["train"], classes)
     result = {"asked": asked, "classes": classes, "n": n, "article": ARTICLE, "sets": SETS}
-    result |= _scores(config, trained, real["test"], painted, classes)
-    result |= about_run(model, chosen, painted, trained, config)
-    draw(out, result, painted, model, config)
+    result |= _scores(config, trained, real["test"], generated, classes)
+    result |= about_run(model, chosen, generated, trained, config)
+    draw(out, result, generated, model, config)
     write_json(out / "result.json", result)
     return told(result, out)
 
@@ -238,13 +238,13 @@ def _train(config: ClassifierConfig, data: Labelled, classes: list[str]) -> Trai
 
 
 def _scores(
-    config: ClassifierConfig, trained: Trained, test: Labelled, painted: Painted, classes: list[str]
+    config: ClassifierConfig, trained: Trained, test: Labelled, generated: Generated, classes: list[str]
 ) -> dict[str, Any]:
-    """Scores with intervals of both sets: resampled are donors of real tiles, and profiles of painted ones."""
-    labels = np.array([classes.index(tissue) for tissue in painted.about["tissue"]])
+    """Scores with intervals of both sets: resampled are donors of real tiles, and profiles of generated ones."""
+    labels = np.array([classes.index(tissue) for tissue in generated.about["tissue"]])
     sets = {
         "real": (test.tiles, test.labels, test.donors),
-        "painted": (painted.tiles, labels, painted.about["profile"].to_numpy(str)),
+        "generated": (generated.tiles, labels, generated.about["profile"].to_numpy(str)),
     }
     found: dict[str, Any] = {}
     listed = []

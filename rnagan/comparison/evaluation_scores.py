@@ -101,7 +101,7 @@ def _of_evaluation(told: dict[str, Any]) -> list[Score]:
         scores += [_named(f"r, {of}", row["r"], row["low"], row["high"]), _named(f"slope, {of}", row["slope"])]
     scores.append(_named("tissue called right", told["tissue_accuracy"]))
     for row in retrieval_rows(told):
-        if row["tiles"] == "painted":
+        if row["tiles"] == "generated":
             name = f"place of the right donor, {row['tissue']}, among its {row['among']}"
             scores.append(_named(name, row["rank"], row["rank_low"], row["rank_high"]))
     return scores

@@ -17,7 +17,7 @@ class GANConfig(Config):
         "what the generator sees: a profile and noise; normal noise; uniform noise in ±noise_range (article, 4C)",
         choices=("rnagan", "gan", "noise_only"),
     )
-    resolution: int = setting(256, "side of a painted tile, px; a power of two (article: 256)", low=32, high=512)
+    resolution: int = setting(256, "side of a generated tile, px; a power of two (article: 256)", low=32, high=512)
     images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1)
     epochs: int = setting(0, "instead of images: passes of the tiles in use; 0: as many images as images says", low=0)
     batch_size: int = setting(64, "real tiles a critic step, over all processes", low=2)
@@ -90,7 +90,7 @@ class GANConfig(Config):
     )
     diffaugment: str = setting(
         "translation,cutout",
-        "what the critic's real and painted tiles both go through, or none",
+        "what the critic's real and generated tiles both go through, or none",
         choices=("translation,cutout", "none"),
     )
 
@@ -129,7 +129,7 @@ class GANConfig(Config):
     keep_checkpoints: int = setting(2, "newest checkpoints that are kept", low=1)
     validate_every: int = setting(200_000, "images between validations on the validation donors; 0: never", low=0)
     validation_tiles: int = setting(
-        2_000, "real tiles, and as many painted ones, in a validation; its names tell the count", low=16
+        2_000, "real tiles, and as many generated ones, in a validation; its names tell the count", low=16
     )
     best_by: str = setting(
         "frechet",

@@ -22,13 +22,13 @@ class ReproductionConfig(Config):
 
     extractor: str = setting("inception_v3", "feature extractor of the scores (article: Inception-v3)")
     weights: str = setting("", "its weights: Inception's file, or DINOv2's folder")
-    fid_tiles: int = setting(60_000, "painted tiles of a score (article: FID-60k)", low=2)
+    fid_tiles: int = setting(60_000, "generated tiles of a score (article: FID-60k)", low=2)
     map_tiles: int = setting(2000, "tiles of either kind on the UMAP of features; 0: none", low=0)
-    shown_tiles: int = setting(8, "tiles a profile of the figure of painted tiles", low=1)
-    judged_tiles: int = setting(12, "painted tiles a profile whose morphology is measured", low=1)
-    nearest_tiles: int = setting(400, "painted tiles that are looked at for copies", low=3)
-    external_tiles: int = setting(100, "tiles a tissue painted from an external cohort (article: 100)", low=2)
-    pretraining_tiles: int = setting(10_000, "tiles painted for SimCLR, over all tissues (article: 10,000)", low=4)
+    shown_tiles: int = setting(8, "tiles a profile of the figure of generated tiles", low=1)
+    measured_tiles: int = setting(12, "generated tiles a profile whose morphology is measured", low=1)
+    nearest_tiles: int = setting(400, "generated tiles that are looked at for copies", low=3)
+    external_tiles: int = setting(100, "tiles a tissue generated from an external cohort (article: 100)", low=2)
+    pretraining_tiles: int = setting(10_000, "tiles generated for SimCLR, over all tissues (article: 10,000)", low=4)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,7 +48,7 @@ def _hue_matrices(angle: Tensor) -> Tensor:
 
 
 class DiffAugment(NamedTuple):
-    """Draws of one differentiable augmentation, to be applied to real and painted tiles (Zhao et al. 2020)."""
+    """Draws of one differentiable augmentation, to be applied to real and generated tiles (Zhao et al. 2020)."""
 
     shift: np.ndarray  # (n, 2) px
     corner: np.ndarray  # (n, 2) px, first row and column of the cut-out square; may lie outside

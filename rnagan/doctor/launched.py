@@ -50,7 +50,7 @@ def read_launch_config(path: Path) -> LaunchConfig:
 
 
 def check_launch(section: Section, config: LaunchConfig, timeout: float) -> None:
-    """Start it, and judge what came up; what isn't done after `timeout` seconds is killed."""
+    """Start it, and evaluate what came up; what isn't done after `timeout` seconds is killed."""
     section.figures |= {"file": str(config.path), "asked": config.processes}
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.machines > 1:
@@ -65,7 +65,7 @@ def check_launch(section: Section, config: LaunchConfig, timeout: float) -> None
     else:
         processes, complaint = run_probe(config, timeout)
         section.figures["processes"] = processes
-        judge_launch(section, config, processes, complaint)
+        check_launched(section, config, processes, complaint)
 
 
 def run_probe(config: LaunchConfig, timeout: float) -> tuple[list[dict[str, Any]], str]:
@@ -89,7 +89,7 @@ def run_probe(config: LaunchConfig, timeout: float) -> tuple[list[dict[str, Any]
     return said, complaint
 
 
-def judge_launch(section: Section, config: LaunchConfig, processes: list[dict[str, Any]], complaint: str) -> None:
+def check_launched(section: Section, config: LaunchConfig, processes: list[dict[str, Any]], complaint: str) -> None:
     """Whether as many processes came up as were asked for, and on which devices; how fast they talk."""
     asked, came = config.processes, len(processes)
     errors = list(dict.fromkeys(one["error"] for one in processes if one["error"]))
@@ -112,10 +112,10 @@ def judge_launch(section: Section, config: LaunchConfig, processes: list[dict[st
     else:
         section.ok(f"{came} of {asked} process{'es' * (asked > 1)} came up, on {_devices(processes)}.")
         if asked > 1:
-            _judge_messages(section, processes)
+            _check_messages(section, processes)
 
 
-def _judge_messages(section: Section, processes: list[dict[str, Any]]) -> None:
+def _check_messages(section: Section, processes: list[dict[str, Any]]) -> None:
     n, backend = len(processes), processes[0]["backend"]
     reduce, latency = (max(one[name] for one in processes) for name in ("reduce_seconds", "latency_seconds"))
     bandwidth = REDUCED_BYTES * 2 * (n - 1) / n / reduce

@@ -52,14 +52,14 @@ class Machine:
 
 
 def check_machine(section: Section) -> None:
-    """Find out about processors and backends, and judge them."""
+    """Find out about processors and backends, and evaluate them."""
     others = _busy_share()  # before anything here computes
     machine = find_machine()
     precision = resolve_precision("auto")
     section.figures |= dataclasses.asdict(machine) | {"auto_precision": precision, "busy_share": others}
-    judge_gpus(section, machine)
-    judge_cpu(section, machine)
-    judge_backends(section, machine)
+    assess_gpus(section, machine)
+    assess_cpu(section, machine)
+    assess_backends(section, machine)
     section.ok(f"Precision auto computes in {precision} here.")
     if others > BUSY:
         section.warn(
@@ -93,7 +93,7 @@ def find_machine() -> Machine:
     )
 
 
-def judge_gpus(section: Section, machine: Machine) -> None:
+def assess_gpus(section: Section, machine: Machine) -> None:
     """A line a kind of GPU, or why there is none."""
     for number, gpu in enumerate(machine.gpus):
         if gpu.error:
@@ -132,7 +132,7 @@ def judge_gpus(section: Section, machine: Machine) -> None:
         section.note(f"No GPU: training runs on the CPU, for trials at small size (PyTorch was built with {cuda}).")
 
 
-def judge_cpu(section: Section, machine: Machine) -> None:
+def assess_cpu(section: Section, machine: Machine) -> None:
     """Cores that may be used, and what they compute in."""
     bf16 = "computes in bf16" if machine.cpu_bf16 else "has no bf16 instructions"
     section.ok(f"{machine.cores} of {machine.cores_of_machine} CPU cores may be used ({machine.cpu}, {bf16}).")
@@ -145,7 +145,7 @@ def judge_cpu(section: Section, machine: Machine) -> None:
         )
 
 
-def judge_backends(section: Section, machine: Machine) -> None:
+def assess_backends(section: Section, machine: Machine) -> None:
     """What processes can talk through."""
     there = [name for name, available in machine.backends.items() if available]
     if "gloo" not in there:

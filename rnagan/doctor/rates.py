@@ -29,7 +29,7 @@ class Rates(NamedTuple):
 
 
 def check_outlook(section: Section, config: GANConfig, rates: Rates) -> None:
-    """Judge a run of one process, and one of all GPUs.
+    """DonorEvaluation a run of one process, and one of all GPUs.
 
     On a CPU step and loader want the same cores, so an image takes the time of both; a GPU computes while the loader
     reads.
@@ -47,7 +47,7 @@ def check_outlook(section: Section, config: GANConfig, rates: Rates) -> None:
     else:
         section.ok(told)
     if rates.gpus > 1:
-        _judge_all_gpus(section, rates)
+        _assess_all_gpus(section, rates)
 
 
 def _name_bottleneck(section: Section, step: float, loader: float, on_cpu: bool) -> None:
@@ -65,7 +65,7 @@ def _name_bottleneck(section: Section, step: float, loader: float, on_cpu: bool)
         )
 
 
-def _judge_all_gpus(section: Section, rates: Rates) -> None:
+def _assess_all_gpus(section: Section, rates: Rates) -> None:
     """Each GPU's process has its share of the cores, so together they get at most what all cores decode."""
     wanted = rates.gpus * rates.step
     section.figures["all_gpus_step_images_per_second"] = wanted

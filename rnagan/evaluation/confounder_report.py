@@ -14,7 +14,7 @@ from rnagan.cohort.table import read_cohort
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.confounders import Tables, separate
 from rnagan.evaluation.covariates import read_covariates
-from rnagan.evaluation.donor_evaluation import painted_tiles, real_tiles
+from rnagan.evaluation.donor_evaluation import generated_tiles, real_tiles
 from rnagan.evaluation.faithfulness import EvaluationInputs, check_fit, read_truth
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.evaluation.programmes import genes_of_model, read_programmes
@@ -47,7 +47,7 @@ class Asked:
 
 
 def confounder_report(inputs: EvaluationInputs, asked: Asked, out: Path) -> list[str]:
-    """Paint for the donors of a split, measure, and tell covariates from programmes; returns what to tell the user.
+    """Generate for the donors of a split, measure, and tell covariates from programmes; returns what to tell the user.
 
     Writes `confounders.png`, `confounders.csv` (one row a figure), `confounders.html` and, last, `confounders.json`.
     """
@@ -81,7 +81,7 @@ def confounder_report(inputs: EvaluationInputs, asked: Asked, out: Path) -> list
         pictured = pictured.iloc[:0]
         notes.append(NOT_OWN)
     progress.say(f"{len(samples):,} profiles of split {asked.split}, {pictured['sample'].nunique():,} with real tiles.")
-    tiles = painted_tiles(model, expression, samples.tolist(), asked.n, asked.seed)
+    tiles = generated_tiles(model, expression, samples.tolist(), asked.n, asked.seed)
     measures = {"generated": measure_samples(tiles, model.mpp)}
     if len(pictured):
         of_real = real_tiles(shards, pictured, asked.n, model.config.resolution)

@@ -13,7 +13,7 @@ from scipy.stats import false_discovery_control
 
 from rnagan.evaluation.covariates import OfTissue, of_donors
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.evaluation.probe import read_out
+from rnagan.evaluation.probe import linear_probe
 from rnagan.evaluation.stats import (
     FEWEST_DONORS,
     Interval,
@@ -32,8 +32,8 @@ from rnagan.runtime import progress
 @dataclasses.dataclass(frozen=True)
 class Tables:
     """All by sample. `about`: donor and tissue of every profile; `tiles`: measures by kind of tiles, `generated` for
-    the samples that are judged and `real` where there are any; `reference`: what generated tiles ought to measure, real
-    tiles or a truth (NaN where a tissue has no such thing); `covariates`: numbers or labels; `programmes`: scores;
+    the samples that are evaluated and `real` where there are any; `reference`: what generated tiles ought to measure,
+    real tiles or a truth (NaN where a tissue has no such thing); `covariates`: numbers or labels; `programmes`: scores;
     `condition`: what the generator sees of every profile."""
 
     about: pd.DataFrame
@@ -45,14 +45,14 @@ class Tables:
 
 
 def separate(tables: Tables, seed: int = 0, draws: int = 1999) -> dict[str, Any]:
-    """By tissue: donors, covariates, notes and lists of `associations`, `partition`, `agreement` and `readout`.
+    """By tissue: donors, covariates, notes and lists of `associations`, `partition`, `agreement` and `probe`.
 
     Associations have `q`, the false discovery rate over all of them, of all tissues (Benjamini & Hochberg 1995).
     """
     result: dict[str, Any] = {}
-    judged = tables.about.loc[tables.tiles["generated"].index]
-    with progress.bar(judged["tissue"].nunique(), "tissue", "Statistics") as bar:
-        for tissue, rows in judged.groupby("tissue"):
+    evaluated = tables.about.loc[tables.tiles["generated"].index]
+    with progress.bar(evaluated["tissue"].nunique(), "tissue", "Statistics") as bar:
+        for tissue, rows in evaluated.groupby("tissue"):
             result[str(tissue)] = _of_tissue(tables, str(tissue), rows, seed, draws)
             bar.update()
     tested = [row for told in result.values() for row in told["associations"]]
@@ -65,7 +65,7 @@ def separate(tables: Tables, seed: int = 0, draws: int = 1999) -> dict[str, Any]
 def _of_tissue(tables: Tables, tissue: str, rows: pd.DataFrame, seed: int, draws: int) -> dict[str, Any]:
     donors = rows["donor"].nunique()
     told: dict[str, Any] = {"donors": donors, "covariates": [], "regressed_out": [], "notes": []}
-    told |= {name: [] for name in ("associations", "partition", "agreement", "readout")}
+    told |= {name: [] for name in ("associations", "partition", "agreement", "probe")}
     if donors < FEWEST_DONORS:
         told["notes"].append(f"{tissue} has {donors} donors, and at least {FEWEST_DONORS} are needed: left out.")
         return told
@@ -96,7 +96,7 @@ def _of_tissue(tables: Tables, tissue: str, rows: pd.DataFrame, seed: int, draws
                 at | row for row in _partition(measures[name], known, programmes, told, at, seed, draws)
             ]
     told["agreement"] = _agreement(tables, tissue, rows, known, told["notes"], seed, draws)
-    told["readout"] = _readout(tables, tissue, rows, known, told["notes"], seed, draws)
+    told["probe"] = _probe(tables, tissue, rows, known, told["notes"], seed, draws)
     return told
 
 
@@ -194,7 +194,7 @@ def _agreement(
     return found
 
 
-def _readout(
+def _probe(
     tables: Tables, tissue: str, rows: pd.DataFrame, known: OfTissue, notes: list[str], seed: int, draws: int
 ) -> list[dict[str, Any]]:
     """How well the condition tells each covariate, learnt from all donors of the tissue, told for those of `rows`."""
@@ -206,7 +206,11 @@ def _readout(
     for name in known.values:
         values = of_all[name].reindex(c.index).dropna() if name in of_all else pd.Series(dtype=float)
         scored = values.index.isin(rows["donor"])
-        told = read_out(c.loc[values.index].to_numpy(), values.to_numpy(), scored, seed, draws) if len(values) else None
+        told = (
+            linear_probe(c.loc[values.index].to_numpy(), values.to_numpy(), scored, seed, draws)
+            if len(values)
+            else None
+        )
         if told is None:
             notes.append(f"{tissue}: too few donors to say how well RNA tells {label(name)}.")
             continue

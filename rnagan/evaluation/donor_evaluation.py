@@ -14,21 +14,21 @@ from rnagan.evaluation.morphology import MEASURES
 from rnagan.evaluation.retrieval import FEWEST_TO_FIT, ReadingModel, distances, fit_reading, retrieval
 from rnagan.evaluation.stats import FEWEST_DONORS, correlate, pearson
 from rnagan.evaluation.test_set import tiles_of_slides
-from rnagan.evaluation.tile_measurements import Observed, Observer, train_classifier, train_reader
+from rnagan.evaluation.tile_measurements import TileMeasurements, TileMeasurer, train_classifier, train_regressor
 from rnagan.evaluation.tile_networks import within_tissue
 from rnagan.expression.h5ad import Expression
 from rnagan.runtime import progress
 
 
-def painted_tiles(
+def generated_tiles(
     model: RNAGAN, expression: Expression, samples: Sequence[str], n: int, seed: int
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Paint `n` tiles for each sample: its name and (n, H, W, 3) uint8, one after the other."""
+    """Generate `n` tiles for each sample: its name and (n, H, W, 3) uint8, one after the other."""
     rows = expression.obs.index.get_indexer(samples)
     latents = model.latents(expression.values[rows], expression.genes, expression.units)
-    with progress.bar(len(samples), "profile", "Painting") as bar:
+    with progress.bar(len(samples), "profile", "Generating") as bar:
         for latent, sample in zip(latents, samples, strict=True):
-            yield sample, model.paint(latent, n, seed, sample)
+            yield sample, model.generate_tiles(latent, n, seed, sample)
             bar.update()
 
 
@@ -47,17 +47,17 @@ def real_tiles(
         yield str(sample), np.concatenate(read_tiles(shards, own["slide"].tolist(), each, resolution))[:n]
 
 
-def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
+def faithfulness(truth: pd.DataFrame, generated: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
     """Correlations by tissue and measure, over donors; a donor's profiles of a tissue are averaged first.
 
     `truth`: index sample; columns donor, tissue, site and the expected measures (empty where a tissue has no such
-    thing). `painted`, `real`: index sample, the measures; real tiles exist for some donors only. The permutation test
+    thing). `generated`, `real`: index sample, the measures; real tiles exist for some donors only. The permutation test
     shuffles within centres, except for the site's own stain, which is constant within a centre. `ceiling` is None where
     fewer than FEWEST_DONORS have real tiles; a tissue with fewer held-out donors is left out, by name.
     """
     result: dict[str, Any] = {}
-    for tissue, rows in truth.loc[painted.index].groupby("tissue"):
-        expected, measured = _by_donor(truth[list(MEASURES)], rows), _by_donor(painted[list(MEASURES)], rows)
+    for tissue, rows in truth.loc[generated.index].groupby("tissue"):
+        expected, measured = _by_donor(truth[list(MEASURES)], rows), _by_donor(generated[list(MEASURES)], rows)
         if len(expected) < FEWEST_DONORS:
             progress.say(f"{tissue} has {len(expected)} held-out donors, too few for a correlation: left out.")
             continue
@@ -83,7 +83,7 @@ def faithfulness(truth: pd.DataFrame, painted: pd.DataFrame, real: pd.DataFrame,
 
 def on_real_tiles(
     about: pd.DataFrame,
-    painted: pd.DataFrame,
+    generated: pd.DataFrame,
     real: pd.DataFrame,
     halves: tuple[pd.DataFrame, pd.DataFrame],
     seed: int = 0,
@@ -94,8 +94,8 @@ def on_real_tiles(
     The ceiling is what a model that knew each donor's true mean would reach: the root of the reliability of the real
     tiles' mean, from the correlation r of its halves (Spearman and Brown 1910: 2r / (1 + r)).
     """
-    samples = painted.index.intersection(real.index)
-    result = faithfulness(about.join(real, how="inner"), painted.loc[samples], real.iloc[:0], seed)
+    samples = generated.index.intersection(real.index)
+    result = faithfulness(about.join(real, how="inner"), generated.loc[samples], real.iloc[:0], seed)
     for tissue, measures in result.items():
         rows = about.loc[samples][about.loc[samples, "tissue"] == tissue]
         first, second = (_by_donor(half[list(MEASURES)], rows).to_numpy() for half in halves)
@@ -117,7 +117,7 @@ NOT_OWN = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
+class DonorEvaluation:
     """`about`: donor, tissue, site and split of every profile, by sample; `pictured`: rows of the cohort table with
     tiles; `targets`: conditions around their tissue's mean, by sample, and `reading`, by tissue, what tiles tell of
     them (None and empty without retrieval); `own_people`: tiles are of the profiles' own donors. `notes`: what is left
@@ -128,7 +128,7 @@ class Judge:
     expression: Expression
     about: pd.DataFrame
     truth: pd.DataFrame | None
-    observer: Observer
+    measurer: TileMeasurer
     targets: pd.DataFrame | None
     reading: dict[str, ReadingModel]
     own_people: bool
@@ -136,30 +136,34 @@ class Judge:
     n: int
     seed: int
 
-    def real(self, samples: pd.Index, resolution: int, keep: Iterable[str] = ()) -> Observed:
+    def real(self, samples: pd.Index, resolution: int, keep: Iterable[str] = ()) -> TileMeasurements:
         """Up to n real tiles of each sample that has any."""
         rows = self.pictured[self.pictured["sample"].isin(samples)]
-        return self.observer.observe(real_tiles(self.shards, rows, self.n, resolution), self.about["tissue"], keep)
+        return self.measurer.measure(real_tiles(self.shards, rows, self.n, resolution), self.about["tissue"], keep)
 
-    def painted(self, model: RNAGAN, samples: pd.Index, keep: Iterable[str] = ()) -> Observed:
-        """n tiles painted for each sample."""
-        tiles = painted_tiles(model, self.expression, samples.tolist(), self.n, self.seed)
-        return self.observer.observe(tiles, self.about["tissue"], keep)
+    def generated(self, model: RNAGAN, samples: pd.Index, keep: Iterable[str] = ()) -> TileMeasurements:
+        """n tiles generated for each sample."""
+        tiles = generated_tiles(model, self.expression, samples.tolist(), self.n, self.seed)
+        return self.measurer.measure(tiles, self.about["tissue"], keep)
 
-    def judge(self, samples: pd.Index, real: Observed, painted: Observed) -> tuple[dict[str, Any], pd.DataFrame]:
+    def compare(
+        self, samples: pd.Index, real: TileMeasurements, generated: TileMeasurements
+    ) -> tuple[dict[str, Any], pd.DataFrame]:
         """Correlations (`faithfulness`, or `on_real_tiles` where no truth is known) and `retrieval` by tissue, as far
         as they can be had; and the place of every donor that was looked for: tissue, donor, tiles, place."""
         found: dict[str, Any] = {}
         places = pd.DataFrame(columns=["tissue", "tiles", "donor", "place"])
         if self.truth is not None:
-            found["faithfulness"] = faithfulness(self.truth, painted.measures, real.measures, self.seed)
+            found["faithfulness"] = faithfulness(self.truth, generated.measures, real.measures, self.seed)
         elif self.own_people and len(real.measures):
-            found["on_real_tiles"] = on_real_tiles(self.about, painted.measures, real.measures, real.halves, self.seed)
+            found["on_real_tiles"] = on_real_tiles(
+                self.about, generated.measures, real.measures, real.halves, self.seed
+            )
         if self.targets is not None:
-            found["retrieval"], places = self._retrieval(samples, {"real": real, "painted": painted})
+            found["retrieval"], places = self._retrieval(samples, {"real": real, "generated": generated})
         return found, places
 
-    def _retrieval(self, samples: pd.Index, seen: dict[str, Observed]) -> tuple[dict[str, Any], pd.DataFrame]:
+    def _retrieval(self, samples: pd.Index, seen: dict[str, TileMeasurements]) -> tuple[dict[str, Any], pd.DataFrame]:
         """By tissue, tiles and whom the donor is found among: `tissue`, or `centre`, donors of tissue and centre."""
         assert self.targets is not None
         result: dict[str, Any] = {}
@@ -187,7 +191,7 @@ class Judge:
         return result, pd.concat(places) if places else pd.DataFrame(columns=["tissue", "tiles", "donor", "place"])
 
 
-def make_judge(
+def make_donor_evaluation(
     shards: ShardSet,
     train: pd.DataFrame,
     pictured: pd.DataFrame,
@@ -200,36 +204,38 @@ def make_judge(
     own_people: bool,
     n: int,
     seed: int,
-) -> Judge:
+) -> DonorEvaluation:
     """Train what looks at tiles. `train`: rows of the cohort table that the classifier learns from; `compared`:
     training samples that the reader of profiles mustn't see."""
     resolution = model.config.resolution
     classifier = train_classifier(shards, train, resolution, seed)
     known = pictured[pictured["tissue"].isin(model.tissues)]
     hidden = set(about.loc[compared, "donor"])
-    taught = known[(known["split"] == "train") & ~known["donor"].isin(hidden)]
-    watched = known[known["split"] == "validation"]
+    train_rows = known[(known["split"] == "train") & ~known["donor"].isin(hidden)]
+    validation_rows = known[known["split"] == "validation"]
     notes: list[str] = []
     reading: dict[str, ReadingModel] = {}
     reader = targets = None
-    enough = watched.drop_duplicates(["donor", "tissue"])["tissue"].value_counts() >= FEWEST_TO_FIT
+    enough = validation_rows.drop_duplicates(["donor", "tissue"])["tissue"].value_counts() >= FEWEST_TO_FIT
     if not own_people:
         notes.append(NOT_OWN)
     elif split != "test":
         notes.append(f"Retrieval is left out: it learns from the other splits, and this is split {split}.")
-    elif not enough.any() or len(taught) < FEWEST_TO_FIT:
+    elif not enough.any() or len(train_rows) < FEWEST_TO_FIT:
         notes.append(
             f"Retrieval is left out: it learns from {FEWEST_TO_FIT} validation donors with tiles of a tissue, and from "
             "training donors, and there are fewer."
         )
     else:
         targets = _targets(model, expression, about)
-        reader = train_reader(shards, taught, watched, targets, resolution, seed)
-    observer = Observer(classifier, reader, model.mpp)
-    judge = Judge(shards, pictured, expression, about, truth, observer, targets, reading, own_people, notes, n, seed)
+        reader = train_regressor(shards, train_rows, validation_rows, targets, resolution, seed)
+    measurer = TileMeasurer(classifier, reader, model.mpp)
+    evaluation = DonorEvaluation(
+        shards, pictured, expression, about, truth, measurer, targets, reading, own_people, notes, n, seed
+    )
     if targets is not None:
-        samples = pd.Index(watched["sample"].unique())
-        read = judge.real(samples, resolution).read
+        samples = pd.Index(validation_rows["sample"].unique())
+        read = evaluation.real(samples, resolution).read
         assert read is not None
         for tissue, rows in about.loc[samples].groupby("tissue"):
             if enough[str(tissue)]:
@@ -237,7 +243,7 @@ def make_judge(
                 reading[str(tissue)] = fit_reading(c.to_numpy(), _by_donor(read, rows).loc[c.index].to_numpy())
             else:
                 notes.append(f"{tissue} has too few validation donors with tiles: retrieval is left out.")
-    return judge
+    return evaluation
 
 
 def _targets(model: RNAGAN, expression: Expression, about: pd.DataFrame) -> pd.DataFrame:

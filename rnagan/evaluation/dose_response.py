@@ -59,7 +59,7 @@ def expected_slopes(truth: pd.DataFrame, programme: str) -> dict[str, float]:
 def against_truth(
     steps: Values, values: dict[str, Values], truth: pd.DataFrame, own: Values, programme: str, seed: int = 0
 ) -> dict[str, Any]:
-    """By measure, the slope of painted tiles over donors beside the truth's.
+    """By measure, the slope of generated tiles over donors beside the truth's.
 
     `values`: (donors, steps) by measure; `truth`: rows of the donors' tissue; `own`: the donors' value of `programme`,
     (donors,). Only steps that leave a donor within the values that the truth holds count: beyond, nobody was trained.

@@ -1,4 +1,4 @@
-"""Evaluate a trained model on donors that it has not seen: does what it paints follow the profile?
+"""Evaluate a trained model on donors that it has not seen: does what it generates follow the profile?
 
 Morphology against the truth or against the donors' real tiles, retrieval of the right donor, tissue; beside the null (a
 model trained on shuffled profiles), and beside training donors (what was learned by heart shows as a gap).
@@ -20,19 +20,19 @@ from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import select
 from rnagan.data.shard_schema import MPP_TOLERANCE
-from rnagan.evaluation.donor_evaluation import Judge, make_judge
+from rnagan.evaluation.donor_evaluation import DonorEvaluation, make_donor_evaluation
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.evaluation.tile_measurements import Observed
+from rnagan.evaluation.tile_measurements import TileMeasurements
 from rnagan.expression.h5ad import check_same_splits, read_expression
 from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.io.tables import need_columns, read_table
-from rnagan.reports.figures import measured_on_expected, places_of_donors, real_beside_painted
+from rnagan.reports.figures import measured_on_expected, places_of_donors, real_beside_generated
 from rnagan.reports.pages import write_page
 from rnagan.runtime import progress, rng
 
 DONORS_SHOWN = 6  # rows of a picture, a tissue
-TILES_SHOWN = 8  # columns, of real and of painted tiles each
+TILES_SHOWN = 8  # columns, of real and of generated tiles each
 TRAIN_DONORS = 200  # a tissue at most, compared with the held-out ones
 PAGE = "faithfulness.html"
 PRODUCTS = (
@@ -67,11 +67,11 @@ def evaluate(
     seed: int = 0,
     train_donors: int = TRAIN_DONORS,
 ) -> dict[str, Any]:
-    """Paint `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
+    """Generate `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
 
-    Also written: `faithfulness.html`; `TISSUE.png`, real beside painted; `measures.csv`, one row a sample, and
+    Also written: `faithfulness.html`; `TISSUE.png`, real beside generated; `measures.csv`, one row a sample, and
     `measures.png`, measured on expected; `retrieval.csv`, one row a donor that was looked for, and `retrieval.png`.
-    Up to `train_donors` training donors a tissue are judged likewise (0: none).
+    Up to `train_donors` training donors a tissue are evaluated likewise (0: none).
     """
     model, shards = RNAGAN.from_pretrained(inputs.model), open_dataset(inputs.shards)
     null = None if inputs.null is None else RNAGAN.from_pretrained(inputs.null)
@@ -114,10 +114,15 @@ def evaluate(
 
     own_people = "image_donor" not in cohort or not (cohort["image_donor"] != "").any()
     train, fixed = select(shards, cohort, "train", n).table, (own_people, n, seed)
-    judge = make_judge(shards, train, pictured, expression, about, truth, model, split, compared, *fixed)
+    evaluation = make_donor_evaluation(
+        shards, train, pictured, expression, about, truth, model, split, compared, *fixed
+    )
     shown = _few_of_each(about.loc[sorted(set(pictured["sample"]) & set(held_out))])
-    real, painted = judge.real(held_out, model.config.resolution, shown), judge.painted(model, held_out, shown)
-    judged, found = judge.judge(held_out, real, painted)
+    real, generated = (
+        evaluation.real(held_out, model.config.resolution, shown),
+        evaluation.generated(model, held_out, shown),
+    )
+    evaluated, found = evaluation.compare(held_out, real, generated)
     places = [found]
     of_real = {"real": real.called_right(about["tissue"])} if len(real.right) else {}
     result: dict[str, Any] = {
@@ -126,30 +131,33 @@ def evaluate(
         "split": split,
         "profiles": len(held_out),
         "tiles_per_profile": n,
-        "notes": judge.notes,
-        "tissue_accuracy": float(painted.right.mean()),
+        "notes": evaluation.notes,
+        "tissue_accuracy": float(generated.right.mean()),
         "tissue_accuracy_real": float(real.right.mean()) if len(real.right) else None,
-        "tissue_accuracy_of": {"painted": painted.called_right(about["tissue"])} | of_real,
-        "pictures": _side_by_side(out, model, seed, real.shown, painted.shown, about["tissue"]),
-        **judged,
+        "tissue_accuracy_of": {"generated": generated.called_right(about["tissue"])} | of_real,
+        "pictures": _side_by_side(out, model, seed, real.shown, generated.shown, about["tissue"]),
+        **evaluated,
     }
-    _write_measures(out / "measures.csv", judge, painted, real)
+    _write_measures(out / "measures.csv", evaluation, generated, real)
     if null is not None:
         progress.say("The null: a model trained on profiles shuffled within tissue.")
-        of_null = judge.painted(null, held_out)
-        judged, found = judge.judge(held_out, real, of_null)
-        result["null"] = {"model": null.digest, "tissue_accuracy": float(of_null.right.mean())} | judged
-        places.append(found[found["tiles"] == "painted"].assign(tiles="null"))
+        of_null = evaluation.generated(null, held_out)
+        evaluated, found = evaluation.compare(held_out, real, of_null)
+        result["null"] = {"model": null.digest, "tissue_accuracy": float(of_null.right.mean())} | evaluated
+        places.append(found[found["tiles"] == "generated"].assign(tiles="null"))
     if len(compared):
         donors = {str(name): len(set(rows)) for name, rows in about.loc[compared].groupby("tissue")["donor"]}
         progress.say(f"The same on training donors: {', '.join(f'{k} of {name}' for name, k in donors.items())}.")
-        real_train, painted_train = judge.real(compared, model.config.resolution), judge.painted(model, compared)
-        judged, found = judge.judge(compared, real_train, painted_train)
-        result["train"] = {"donors": donors, "tissue_accuracy": float(painted_train.right.mean())} | judged
+        real_train, generated_train = (
+            evaluation.real(compared, model.config.resolution),
+            evaluation.generated(model, compared),
+        )
+        evaluated, found = evaluation.compare(compared, real_train, generated_train)
+        result["train"] = {"donors": donors, "tissue_accuracy": float(generated_train.right.mean())} | evaluated
         places.append(found.assign(tiles="training donors, " + found["tiles"].astype(str)))
-        _write_measures(out / "measures_train.csv", judge, painted_train, real_train)
+        _write_measures(out / "measures_train.csv", evaluation, generated_train, real_train)
     places = [table for table in places if len(table)]
-    _draw(out, judge, result, painted, real, pd.concat(places) if places else None)
+    _draw(out, evaluation, result, generated, real, pd.concat(places) if places else None)
     write_page(out / PAGE, result, out)
     write_json(out / "evaluation.json", result)
     return result
@@ -176,25 +184,34 @@ def _training_samples(
     return pd.Index(chosen, name="sample", dtype=object)
 
 
-def _write_measures(path: Path, judge: Judge, painted: Observed, real: Observed) -> None:
-    """One row a sample: measures on painted tiles, on real ones, and expected, as far as they are known."""
-    if painted.measures.empty:
+def _write_measures(
+    path: Path, evaluation: DonorEvaluation, generated: TileMeasurements, real: TileMeasurements
+) -> None:
+    """One row a sample: measures on generated tiles, on real ones, and expected, as far as they are known."""
+    if generated.measures.empty:
         return
-    table = painted.measures.join(real.measures, rsuffix="_real")
-    table = table.join(judge.about if judge.truth is None else judge.truth, rsuffix="_expected")
+    table = generated.measures.join(real.measures, rsuffix="_real")
+    table = table.join(evaluation.about if evaluation.truth is None else evaluation.truth, rsuffix="_expected")
     with atomic_path(path) as temporary:
         table.to_csv(temporary)
 
 
 def _draw(
-    out: Path, judge: Judge, result: dict[str, Any], painted: Observed, real: Observed, places: pd.DataFrame | None
+    out: Path,
+    evaluation: DonorEvaluation,
+    result: dict[str, Any],
+    generated: TileMeasurements,
+    real: TileMeasurements,
+    places: pd.DataFrame | None,
 ) -> None:
     """The charts, and the table of places, where there are any."""
     if result.get("faithfulness"):
-        assert judge.truth is not None
-        measured_on_expected(out / "measures.png", result["faithfulness"], judge.truth, painted.measures, real.measures)
+        assert evaluation.truth is not None
+        measured_on_expected(
+            out / "measures.png", result["faithfulness"], evaluation.truth, generated.measures, real.measures
+        )
     elif result.get("on_real_tiles"):
-        expected, both = judge.about.join(real.measures), painted.measures.loc[real.measures.index]
+        expected, both = evaluation.about.join(real.measures), generated.measures.loc[real.measures.index]
         nothing = real.measures.iloc[:0]
         measured_on_expected(out / "measures.png", result["on_real_tiles"], expected, both, nothing, "on real tiles:")
     if places is not None:
@@ -215,22 +232,22 @@ def _check_null(null: RNAGAN, model: RNAGAN, path: Path | None) -> None:
         sorted(model.tissues),
     )
     if not same:
-        raise ValueError(f"{path} paints tiles of another kind or other tissues than the model; train it alike.")
+        raise ValueError(f"{path} generates tiles of another kind or other tissues than the model; train it alike.")
 
 
 def check_fit(model: RNAGAN, shards: ShardSet) -> None:
-    """Refuse real tiles of another size or resolution than the painted ones."""
+    """Refuse real tiles of another size or resolution than the generated ones."""
     resolution, real_mpp = model.config.resolution, shards.mpp_at(model.config.resolution)
     other_mpp = model.mpp and real_mpp and abs(real_mpp / model.mpp - 1) > MPP_TOLERANCE
     if shards.tile_px % resolution or other_mpp:
         raise ValueError(
-            f"{shards.address} holds tiles of {shards.tile_px} px at {shards.mpp} µm per px, and the model paints "
+            f"{shards.address} holds tiles of {shards.tile_px} px at {shards.mpp} µm per px, and the model generates "
             f"{resolution} px at {model.mpp}; give shards of the kind that it was trained on."
         )
 
 
 def read_truth(inputs: EvaluationInputs, model: RNAGAN, shards: ShardSet, samples: pd.Index) -> pd.DataFrame:
-    """The truth table by sample, checked before anything is painted."""
+    """The truth table by sample, checked before anything is generated."""
     assert inputs.truth is not None
     if model.mpp is None or shards.mpp is None:
         unknown_of = inputs.shards if shards.mpp is None else inputs.model
@@ -253,15 +270,15 @@ def _side_by_side(
     model: RNAGAN,
     seed: int,
     real: dict[str, NDArray[np.uint8]],
-    painted: dict[str, NDArray[np.uint8]],
+    generated: dict[str, NDArray[np.uint8]],
     tissue_of: pd.Series,
 ) -> list[str]:
-    """A picture for each tissue of a few held-out donors, real beside painted; returns the file names."""
+    """A picture for each tissue of a few held-out donors, real beside generated; returns the file names."""
     names: list[str] = []
     told = synthetic_texts(model.digest, "those named beside the rows", seed, model.mpp)
     for tissue, samples in tissue_of[sorted(real)].groupby(tissue_of):
         shown = samples.index.tolist()
         names.append(f"{shard_name(str(tissue).replace('/', '_'))}.png")
-        tiles = np.stack([painted[sample][:TILES_SHOWN] for sample in shown])
-        real_beside_painted(out / names[-1], [real[sample] for sample in shown], tiles, shown, told)
+        tiles = np.stack([generated[sample][:TILES_SHOWN] for sample in shown])
+        real_beside_generated(out / names[-1], [real[sample] for sample in shown], tiles, shown, told)
     return names

@@ -37,16 +37,16 @@ def umap_embedding(z: NDArray[np.floating], seed: int = 0) -> NDArray[np.float32
 matplotlib.use("Agg")
 
 
-TITLES = ("painted", "real")
+TITLES = ("generated", "real")
 
 
 def feature_map(
     path: Path, features: Sequence[NDArray], tissues: Sequence[NDArray], tiles: int, extractor: str, seed: int
 ) -> None:
-    """A PNG with two panels, real and painted tiles, placed by one UMAP of both and coloured by tissue.
+    """A PNG with two panels, real and generated tiles, placed by one UMAP of both and coloured by tissue.
 
-    `features` (n, width) and `tissues` (n,) of painted, then of real tiles; of either at most `tiles`, drawn at random.
-    Nothing is drawn of fewer tiles than a UMAP needs.
+    `features` (n, width) and `tissues` (n,) of generated, then of real tiles; of either at most `tiles`, drawn at
+    random. Nothing is drawn of fewer tiles than a UMAP needs.
     """
     random = rng.generator(seed, "features/map")
     rows = [np.sort(random.permutation(len(own))[:tiles]) for own in features]

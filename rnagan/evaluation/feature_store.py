@@ -18,7 +18,7 @@ from rnagan.runtime import progress
 from rnagan.runtime.distributed import Processes
 
 BATCH = 32
-AHEAD = 2  # batches that are read, or painted, while the extractor is at work
+AHEAD = 2  # batches that are read, or generated, while the extractor is at work
 
 MakeTiles = Callable[[range], NDArray[np.uint8]]
 Features = NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""FID-60k and its kin of a trained model: tiles painted for the profiles of a split against the split's real tiles.
+"""FID-60k and its kin of a trained model: tiles generated for the profiles of a split against the split's real tiles.
 
 Published figures can't be compared where the count, the extractor, the resizing or the choice of tiles differ, so all
 of that is kept with a score (article: 60,000 tiles, 87.85 for the GAN and 83.89 for RNA-GAN).
@@ -21,7 +21,7 @@ from rnagan.data.manifest import VERSION as SHARD_VERSION
 from rnagan.evaluation.feature_map import feature_map
 from rnagan.evaluation.feature_store import Features, cached_features
 from rnagan.evaluation.features import FeatureExtractor
-from rnagan.evaluation.test_set import HeldOut, NumberedTiles, TileInputs, painted_as
+from rnagan.evaluation.test_set import EvaluationSet, NumberedTiles, TileInputs, noise_name
 from rnagan.evaluation.tile_scores import (
     CLASS_SCORE_PARTS,
     Tiles,
@@ -43,23 +43,24 @@ ALL, NO_PROFILE = "all", "no profile"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How many tiles of each slide (rows,) are taken: real ones, and painted ones from its profile."""
+    """How many tiles of each slide (rows,) are taken: real ones, and generated ones from its profile."""
 
     real: NDArray[np.int64]
-    painted: NDArray[np.int64]
+    generated: NDArray[np.int64]
 
 
 class Sides(NamedTuple):
     """What is compared."""
 
-    painted: Tiles
+    generated: Tiles
     real: Tiles
 
 
 def make_plan(stored: NDArray[np.int64], count: int) -> Plan:
-    """`count` painted tiles in the proportions of the real ones (slides,), and as many real ones, or all there are."""
-    painted = proportional(stored, count)
-    return Plan(stored if stored.sum() <= count else painted, painted)
+    """`count` generated tiles in the proportions of the real ones (slides,), and as many real ones, or all there
+    are."""
+    generated = proportional(stored, count)
+    return Plan(stored if stored.sum() <= count else generated, generated)
 
 
 def proportional(weights: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -88,28 +89,30 @@ def compute_fid(
 ) -> dict[str, Any]:
     """Score a model; the main process writes `out/features.png`, then `out/fid.json`, and returns it (others: {}).
 
-    `cache`: folder of the real tiles' features, for every later evaluation on the same tiles. Those of painted tiles
-    are kept in `out/painted`. `map_tiles`: tiles of either kind in the picture, a UMAP of their features; 0 for none.
+    `cache`: folder of the real tiles' features, for every later evaluation on the same tiles. Those of generated tiles
+    are kept in `out/generated`. `map_tiles`: tiles of either kind in the picture, a UMAP of their features; 0 for none.
     """
     if torch.device(device).type == "cpu":
         keep_freed_memory()  # an extractor's maps are large: a quarter of its time
     model = RNAGAN.from_pretrained(model_folder, device)
-    held_out = HeldOut([model], inputs, split, 1_000_000)
+    held_out = EvaluationSet([model], inputs, split, 1_000_000)
     rows = held_out.rows
     plan = make_plan(rows["tiles"].to_numpy(np.int64), count)
     real, real_digest = _real_features(held_out, plan.real, extractor, cache, here)
-    painted = _painted_features(model, held_out, plan.painted, extractor, out / "painted", here, seed, truncation)
+    generated = _generated_features(
+        model, held_out, plan.generated, extractor, out / "generated", here, seed, truncation
+    )
     if not here.is_main:
         return {}
     donor_of_row = rows["donor"].rank(method="dense").to_numpy(np.int64) - 1
     tissue_of_row = rows["tissue"].to_numpy(str)
     sides = Sides(
-        Tiles(painted, np.repeat(donor_of_row, plan.painted)), Tiles(real, np.repeat(donor_of_row, plan.real))
+        Tiles(generated, np.repeat(donor_of_row, plan.generated)), Tiles(real, np.repeat(donor_of_row, plan.real))
     )
-    tissues = [np.repeat(tissue_of_row, counts) for counts in (plan.painted, plan.real)]
+    tissues = [np.repeat(tissue_of_row, counts) for counts in (plan.generated, plan.real)]
     if model.vae is None:
-        tissues[0] = np.full(len(painted), NO_PROFILE)  # whose tissue nobody has asked for
-    progress.say(f"{len(painted):,} painted and {len(real):,} real tiles: scores, with a jackknife over donors.")
+        tissues[0] = np.full(len(generated), NO_PROFILE)  # whose tissue nobody has asked for
+    progress.say(f"{len(generated):,} generated and {len(real):,} real tiles: scores, with a jackknife over donors.")
     result: dict[str, Any] = {
         "scores": list(_scores(sides, tissues, extractor, seed)),
         "floor": _floor(sides, donor_of_row, tissue_of_row, seed),
@@ -122,12 +125,12 @@ def compute_fid(
             "donors": int(rows["donor"].nunique()),
             "slides": len(rows),
             "tissues": {str(name): int(own) for name, own in rows.groupby("tissue")["slide"].size().items()},
-            "painted_tiles": len(painted),
+            "generated_tiles": len(generated),
             "real_tiles": len(real),
             "real_tiles_stored": int(rows["tiles"].sum()),
             "real_digest": real_digest,
             **_made_how(extractor, held_out.resolution),
-            "painted_codec": "none: the generator's own uint8",
+            "generated_codec": "none: the generator's own uint8",
             "versions": _versions(),
         },
     }
@@ -138,7 +141,7 @@ def compute_fid(
 
 
 def _real_features(
-    held_out: HeldOut, counts: NDArray[np.int64], extractor: FeatureExtractor, cache: Path, here: Processes
+    held_out: EvaluationSet, counts: NDArray[np.int64], extractor: FeatureExtractor, cache: Path, here: Processes
 ) -> tuple[Features, str]:
     slides = held_out.rows["slide"].tolist()
     sums = held_out.shards.slides.set_index("slide")["sha256"]
@@ -153,9 +156,9 @@ def _real_features(
     return cached_features(cache, made_from, make, int(counts.sum()), extractor, here, "Real tiles")
 
 
-def _painted_features(
+def _generated_features(
     model: RNAGAN,
-    held_out: HeldOut,
+    held_out: EvaluationSet,
     counts: NDArray[np.int64],
     extractor: FeatureExtractor,
     folder: Path,
@@ -164,7 +167,7 @@ def _painted_features(
     truncation: float,
 ) -> Features:
     latents = held_out.latents(model)
-    names = [painted_as(slide) for slide in held_out.rows["slide"]]
+    names = [noise_name(slide) for slide in held_out.rows["slide"]]
     row_of = np.repeat(np.arange(len(counts)), counts)
     number_of = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)
 
@@ -172,10 +175,10 @@ def _painted_features(
         rows = row_of[numbers.start : numbers.stop]
         own = None if latents is None else latents[rows]
         within = number_of[numbers.start : numbers.stop].tolist()
-        return model.paint_numbered(own, [names[row] for row in rows], within, seed, truncation)
+        return model.generate_numbered(own, [names[row] for row in rows], within, seed, truncation)
 
     made_from = {
-        "tiles": "painted",
+        "tiles": "generated",
         "model": model.digest,
         "latents": None if latents is None else sha256_of(latents.tolist()),
         "slides": [[name, int(count)] for name, count in zip(names, counts, strict=True)],
@@ -184,39 +187,39 @@ def _painted_features(
         "versions": _versions(),
         **_made_how(extractor, held_out.resolution),
     }
-    return cached_features(folder, made_from, make, len(row_of), extractor, here, "Painted tiles")[0]
+    return cached_features(folder, made_from, make, len(row_of), extractor, here, "Generated tiles")[0]
 
 
 def _scores(sides: Sides, tissues: list[NDArray], extractor: FeatureExtractor, seed: int) -> Iterator[dict[str, Any]]:
-    """Of all tiles, then of each tissue where there is more than one and tiles are painted for it: name, value, where
+    """Of all tiles, then of each tissue where there is more than one and tiles are generated for it: name, value, where
     there are any low and high (a 95% interval over donors) and sd (over subsets of the formula), part and counts."""
     names = np.unique(tissues[1])
     for part in [ALL, *(names if len(names) > 1 else [])]:
         chosen = [np.ones(len(own), bool) if part == ALL else own == part for own in tissues]
-        painted, real = (side if part == ALL else side.of(rows) for side, rows in zip(sides, chosen, strict=True))
-        counts = len(painted.donors), len(real.donors)
+        generated, real = (side if part == ALL else side.of(rows) for side, rows in zip(sides, chosen, strict=True))
+        counts = len(generated.donors), len(real.donors)
         if min(counts) < 2:
             continue
         found: dict[str, dict[str, float | None]] = {}
-        value, low, high = frechet_with_interval(painted, real, seed)
+        value, low, high = frechet_with_interval(generated, real, seed)
         found["frechet"] = {"value": value, "low": low, "high": high}
-        value, sd = kernel_distance(painted.features, real.features)
+        value, sd = kernel_distance(generated.features, real.features)
         found["kernel"] = {"value": value, "sd": sd}
-        precision, recall = precision_recall(painted.features, real.features)
+        precision, recall = precision_recall(generated.features, real.features)
         found |= {"precision": {"value": precision}, "recall": {"value": recall}}
-        logits = extractor.logits(painted.features) if part == ALL and counts[0] >= CLASS_SCORE_PARTS else None
+        logits = extractor.logits(generated.features) if part == ALL and counts[0] >= CLASS_SCORE_PARTS else None
         if logits is not None:
             value, sd = class_score(logits)
             found["class_score"] = {"value": value, "sd": sd}
         for metric, told in found.items():
-            place = {"part": str(part), "painted": counts[0], "real": counts[1]}
+            place = {"part": str(part), "generated": counts[0], "real": counts[1]}
             yield {"name": score_name(metric, extractor.name, *counts), **told, **place}
 
 
 def _floor(sides: Sides, donor_of_row: NDArray, tissue_of_row: NDArray, seed: int) -> dict[str, Any] | None:
     tissue_of_donor = np.empty(donor_of_row.max() + 1, tissue_of_row.dtype)
     tissue_of_donor[donor_of_row] = tissue_of_row  # a donor of several tissues counts as of one of them
-    found = floor(sides.painted, sides.real, tissue_of_donor, seed)
+    found = floor(sides.generated, sides.real, tissue_of_donor, seed)
     return None if found is None else found._asdict()
 
 

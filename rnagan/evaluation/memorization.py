@@ -12,7 +12,7 @@ from rnagan.api import RNAGAN
 from rnagan.cohort.table import read_cohort
 from rnagan.data.selection import select
 from rnagan.evaluation.features import FeatureExtractor, offline_extractor
-from rnagan.evaluation.test_set import HeldOut, NumberedTiles, TileInputs, tiles_of_slides
+from rnagan.evaluation.test_set import EvaluationSet, NumberedTiles, TileInputs, tiles_of_slides
 from rnagan.io.files import write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.reports.figures import nearest_figure
@@ -20,7 +20,7 @@ from rnagan.runtime import progress, rng
 
 SYMMETRIES = 8
 PERCENTILE = 1.0  # of held-out real tiles' distances, which as many of them lie below
-COPY_LEVEL = 0.01  # chance that even one of all painted tiles is called a copy where none is
+COPY_LEVEL = 0.01  # chance that even one of all generated tiles is called a copy where none is
 _AT_A_TIME = 256  # rows of distances
 
 
@@ -66,28 +66,29 @@ def _distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[
 
 
 class CopyTest(NamedTuple):
-    """`share`: of painted tiles nearer to a training tile than `threshold`, the 1st percentile of held-out real tiles'
-    distances; `expected` (0.01) where painted tiles are as new as those. `ratio`: painted over held-out median."""
+    """`share`: of generated tiles nearer to a training tile than `threshold`, the 1st percentile of held-out real
+    tiles' distances; `expected` (0.01) where generated tiles are as new as those. `ratio`: generated over held-out
+    median."""
 
     share: float
     expected: float
     threshold: float
     ratio: float
-    painted: int
+    generated: int
     held_out: int
 
 
-def copy_test(painted: NDArray[np.float64], held_out: NDArray[np.float64]) -> CopyTest:
-    """From each tile's distance to its nearest training tile: (n,) of painted, (m,) of held-out real tiles.
+def copy_test(generated: NDArray[np.float64], held_out: NDArray[np.float64]) -> CopyTest:
+    """From each tile's distance to its nearest training tile: (n,) of generated, (m,) of held-out real tiles.
 
     A share well above the expected one says that tiles lie nearer to training tiles than new tissue does: look at the
     picture, since smooth, average-looking tiles come near to many without being copies. With fewer than 100 held-out
     tiles the percentile is the least of them, roughly.
     """
     threshold = float(np.percentile(held_out, PERCENTILE))
-    share = float(np.mean(painted < threshold))
-    ratio = float(np.median(painted) / max(np.median(held_out), 1e-12))
-    return CopyTest(share, PERCENTILE / 100, threshold, ratio, len(painted), len(held_out))
+    share = float(np.mean(generated < threshold))
+    ratio = float(np.median(generated) / max(np.median(held_out), 1e-12))
+    return CopyTest(share, PERCENTILE / 100, threshold, ratio, len(generated), len(held_out))
 
 
 def closeness(found: Neighbours, training: NDArray[np.float32], donors: NDArray) -> NDArray[np.float64]:
@@ -108,31 +109,31 @@ def closeness(found: Neighbours, training: NDArray[np.float32], donors: NDArray)
 
 
 class Copies(NamedTuple):
-    """`rows`: of painted tiles called copies, nearest first; `p`: of every painted tile; `below`: closeness below which
-    a tile is called a copy."""
+    """`rows`: of generated tiles called copies, nearest first; `p`: of every generated tile; `below`: closeness below
+    which a tile is called a copy."""
 
     rows: NDArray[np.int64]
     p: NDArray[np.float64]
     below: float
 
 
-def find_copies(painted: NDArray[np.float64], held_out: NDArray[np.float64]) -> Copies:
-    """Painted tiles whose `closeness` (n,) to training tiles no new tissue would have, judged by that of held-out real
-    tiles (m,). Raises `ValueError` where these are fewer than 3.
+def find_copies(generated: NDArray[np.float64], held_out: NDArray[np.float64]) -> Copies:
+    """Generated tiles whose `closeness` (n,) to training tiles no new tissue would have, evaluated by that of held-out
+    real tiles (m,). Raises `ValueError` where these are fewer than 3.
 
-    Logarithms of the latter are taken as normal, and a painted tile is called a copy where it lies so far below that
+    Logarithms of the latter are taken as normal, and a generated tile is called a copy where it lies so far below that
     COPY_LEVEL / n of them would (Bonferroni), and below all of them: far out a normal tail is only a guess.
     """
     if len(held_out) < 3:
         raise ValueError(f"Copies can't be told by {len(held_out)} held-out tiles; 3 at least are needed.")
-    logs, own = (np.log(np.maximum(values, 1e-12)) for values in (held_out, painted))
+    logs, own = (np.log(np.maximum(values, 1e-12)) for values in (held_out, generated))
     mean, sd = logs.mean(), max(logs.std(ddof=1), 1e-3)
     below = min(mean + sd * stats.norm.ppf(COPY_LEVEL / len(own)), logs.min())
     rows = np.flatnonzero(own < below)
     return Copies(rows[np.argsort(own[rows], kind="stable")], stats.norm.cdf((own - mean) / sd), float(np.exp(below)))
 
 
-SHOWN = 12  # painted tiles of the picture: the nearest half, and others evenly down to the farthest
+SHOWN = 12  # generated tiles of the picture: the nearest half, and others evenly down to the farthest
 NEIGHBOURS = 4
 
 
@@ -146,29 +147,29 @@ def nearest_tiles(
     seed: int = 0,
     extractor: FeatureExtractor | None = None,
 ) -> dict[str, Any]:
-    """Test `tiles` tiles painted from profiles of `split`, beside as many real tiles of the same slides, against up to
-    `training_tiles` tiles that the model was trained on; writes `out/nearest.png`, then `out/nearest.json`, whose
-    `copies` lists each painted tile that is called a copy (`find_copies`), with the training tile, as SLIDE/NUMBER.
+    """Test `tiles` tiles generated from profiles of `split`, beside as many real tiles of the same slides, against up
+    to `training_tiles` tiles that the model was trained on; writes `out/nearest.png`, then `out/nearest.json`, whose
+    `copies` lists each generated tile that is called a copy (`find_copies`), with the training tile, as SLIDE/NUMBER.
 
     Where training used more tiles, a copy of one that isn't looked at isn't found; `training_tiles` of the result and
     `of_training_tiles` say how many were.
     """
     model, extractor = RNAGAN.from_pretrained(folder), extractor or offline_extractor()
-    held_out = HeldOut([model], inputs, split, 1_000_000)
+    held_out = EvaluationSet([model], inputs, split, 1_000_000)
     held_out.rows = _fewer(held_out.rows, tiles, seed)
     rows = select(held_out.shards, read_cohort(inputs.cohort), "train", model.config.tiles_per_slide).table
     used = held_out.shards.slides.set_index("slide")["tiles"].clip(upper=model.config.tiles_per_slide)
     rows = rows[rows["tissue"].isin(model.tissues)].assign(tiles=lambda table: table["slide"].map(used))
     seen = _fewer(rows, training_tiles, seed)
     training = _features(held_out, seen, extractor)
-    painted = np.concatenate(list(held_out.painted(model, seed)))
+    generated = np.concatenate(list(held_out.generated(model, seed)))
     real = np.concatenate(list(held_out.real()))
-    found, of_real = (nearest(own, training, extractor, NEIGHBOURS) for own in (painted, real))
+    found, of_real = (nearest(own, training, extractor, NEIGHBOURS) for own in (generated, real))
     test = copy_test(found.distances[:, 0], of_real.distances[:, 0])
     donors = np.repeat(seen["donor"].to_numpy(), seen["tiles"])
     close, close_real = (closeness(each, training, donors) for each in (found, of_real))
     copies = find_copies(close, close_real)
-    painted_names, training_names = _names(held_out.rows), _names(seen)
+    generated_names, training_names = _names(held_out.rows), _names(seen)
     result = {
         "model": model.digest,
         "extractor": extractor.name,
@@ -177,11 +178,11 @@ def nearest_tiles(
         "training_tiles": len(training),
         "of_training_tiles": int(rows["tiles"].sum()),
         **test._asdict(),
-        "closeness": {"painted_median": float(np.median(close)), "held_out_median": float(np.median(close_real))},
+        "closeness": {"generated_median": float(np.median(close)), "held_out_median": float(np.median(close_real))},
         "copy_below": copies.below,
         "copies": [
             {
-                "painted": painted_names[k],
+                "generated": generated_names[k],
                 "training": training_names[found.rows[k, 0]],
                 "closeness": float(close[k]),
                 "p": float(copies.p[k]),
@@ -202,13 +203,15 @@ def nearest_tiles(
         for k in shown
     ]
     texts = synthetic_texts(model.digest, f"profiles of split {split}", seed, model.mpp)
-    nearest_figure(Path(out) / "nearest.png", painted[shown], neighbours, found.distances[shown], test.threshold, texts)
+    nearest_figure(
+        Path(out) / "nearest.png", generated[shown], neighbours, found.distances[shown], test.threshold, texts
+    )
     write_json(Path(out) / "nearest.json", result)
     return result
 
 
 def _names(rows: pd.DataFrame) -> list[str]:
-    """SLIDE/NUMBER of the rows' tiles, or of those painted for them, in order."""
+    """SLIDE/NUMBER of the rows' tiles, or of those generated for them, in order."""
     return [f"{slide}/{k}" for slide, tiles in zip(rows["slide"], rows["tiles"], strict=True) for k in range(tiles)]
 
 
@@ -220,7 +223,7 @@ def _fewer(rows: pd.DataFrame, tiles: int, seed: int) -> pd.DataFrame:
     return rows.assign(tiles=rows["tiles"].clip(upper=each)).reset_index(drop=True)
 
 
-def _features(held_out: HeldOut, rows: pd.DataFrame, extractor: FeatureExtractor) -> NDArray[np.float32]:
+def _features(held_out: EvaluationSet, rows: pd.DataFrame, extractor: FeatureExtractor) -> NDArray[np.float32]:
     """Features of the rows' tiles, in order."""
     features = []
     with progress.bar(int(rows["tiles"].sum()), "tile", "Training tiles") as bar:

@@ -1,4 +1,4 @@
-"""Measures of morphology on H&E tiles, made for the simulated cohort and for what a generator paints after it.
+"""Measures of morphology on H&E tiles, made for the simulated cohort and for what a generator generates after it.
 
 All work on optical density against glass and weigh pixels softly, so that blur and noise of a generator cost little.
 """

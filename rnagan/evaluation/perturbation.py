@@ -1,6 +1,6 @@
 """A gene or a programme of genes up and down: the strip of tiles, and what happens to their morphology.
 
-The article paints from profiles as they are; this asks the model what a change of expression would look like.
+The article generates from profiles as they are; this asks the model what a change of expression would look like.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ class Request:
 
 
 def perturb_tiles(model_folder: Path, request: Request, out: Path) -> list[str]:
-    """Move, paint with the same noise, measure; returns what to tell the user, line by line.
+    """Move, generate with the same noise, measure; returns what to tell the user, line by line.
 
     Writes `strip_TISSUE.png`, `curves.png`, `curves.csv` (tissue, measure, step, mean, low, high, donors) and, last,
     `perturbation.json`, which with a truth table has what it expects beside.
@@ -102,7 +102,7 @@ def perturb_tiles(model_folder: Path, request: Request, out: Path) -> list[str]:
     shown = {
         sample for _, own in chosen.obs.groupby("tissue") for sample in own.drop_duplicates("donor").index[:ROWS_SHOWN]
     }
-    measures, strips, far = _paint(model, chosen, move, steps, request, shown)
+    measures, strips, far = _generate(model, chosen, move, steps, request, shown)
     result: dict[str, Any] = {
         "model": model.digest,
         "profiles": sha256_of_file(request.profiles),
@@ -224,7 +224,7 @@ def _few(profiles: Profiles, donors: int, tissues: list[str]) -> Profiles:
     return dataclasses.replace(profiles, values=profiles.values[kept], obs=obs[kept])
 
 
-def _paint(
+def _generate(
     model: RNAGAN, chosen: Profiles, move: Move, steps: NDArray[np.float64], request: Request, shown: set[str]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.uint8]], NDArray[np.float64]]:
     """Mean measures (samples, steps) by name; tiles (noises, steps, H, W, 3) of the samples shown; the share of
@@ -235,16 +235,16 @@ def _paint(
     measures = {name: np.empty((len(samples), len(steps))) for name in MEASURES}
     tiles: dict[str, list[NDArray[np.uint8]]] = {sample: [] for sample in shown}
     far = np.empty(len(steps))
-    with progress.bar(len(steps) * len(samples), "profile", "Painting") as bar:
+    with progress.bar(len(steps) * len(samples), "profile", "Generating") as bar:
         for k, step in enumerate(steps):
             encoding = vae.encode(move.apply(vae, chosen.values, float(step)), genes, units)
             far[k] = encoding.far.mean()
             for row, (latent, sample) in enumerate(zip(encoding.latents, samples, strict=True)):
-                painted = model.paint(latent, request.n, request.seed, sample)  # named alike: the same noise
-                for name, values in measure(painted, model.mpp).items():
+                generated = model.generate_tiles(latent, request.n, request.seed, sample)  # named alike: the same noise
+                for name, values in measure(generated, model.mpp).items():
                     measures[name][row, k] = values.mean()
                 if sample in shown:
-                    tiles[sample].append(painted[:NOISES_SHOWN])
+                    tiles[sample].append(generated[:NOISES_SHOWN])
                 bar.update()
     return measures, {sample: np.stack(own, axis=1) for sample, own in tiles.items()}, far
 

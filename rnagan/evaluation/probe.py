@@ -1,4 +1,4 @@
-"""How well RNA itself tells a covariate: what a model that paints from RNA could know of it."""
+"""How well RNA itself tells a covariate: what a model that generates from RNA could know of it."""
 
 import warnings
 from typing import Any
@@ -13,7 +13,7 @@ _PENALTIES = np.logspace(-2, 5, 15)
 _FOLDS = 5
 
 
-def read_out(
+def linear_probe(
     c: Values, values: NDArray, scored: NDArray[np.bool_], seed: int = 0, draws: int = 1999
 ) -> dict[str, Any] | None:
     """Predict a covariate `values` (donors,) from conditions `c` (donors, units) of one tissue, each donor by a model

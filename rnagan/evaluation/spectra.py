@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN
 from rnagan.evaluation.features import check_tiles
-from rnagan.evaluation.test_set import HeldOut, TileInputs, Tiles
+from rnagan.evaluation.test_set import EvaluationSet, TileInputs, Tiles
 from rnagan.io.files import write_json
 from rnagan.reports.figures import spectra_figure
 from rnagan.runtime import progress
@@ -92,18 +92,18 @@ def radial(spectrum: Spectrum) -> tuple[NDArray[np.float64], NDArray[np.float64]
     return rings / side, power[rings]
 
 
-def compare(painted: dict[int, Checkerboard], real: dict[int, Checkerboard]) -> dict[str, dict[str, float]]:
-    """Painted over real by period: `prominence` (1.1: a tenth more stands out) and plain `energy`."""
+def compare(generated: dict[int, Checkerboard], real: dict[int, Checkerboard]) -> dict[str, dict[str, float]]:
+    """Generated over real by period: `prominence` (1.1: a tenth more stands out) and plain `energy`."""
     return {
         str(period): {
-            "prominence": painted[period].prominence / real[period].prominence,
-            "energy": painted[period].energy / max(real[period].energy, 1e-12),
+            "prominence": generated[period].prominence / real[period].prominence,
+            "energy": generated[period].energy / max(real[period].energy, 1e-12),
         }
         for period in real
     }
 
 
-TOLERANCE = 0.1  # by which painted tiles may stand out more, or less, than real ones
+TOLERANCE = 0.1  # by which generated tiles may stand out more, or less, than real ones
 
 
 def compare_spectra(
@@ -112,13 +112,13 @@ def compare_spectra(
     """Compare each model with the first `n` real tiles of every slide of `split`; writes `out/spectra.png`, then
     `out/spectra.json`, and returns it.
 
-    Painted tiles are as many, from the profiles of the same slides. `over_real`: by period, how much more stands out at
-    the checkerboard's frequencies, and plain energy there; `worst` is the period that is furthest from 1, and
+    Generated tiles are as many, from the profiles of the same slides. `over_real`: by period, how much more stands out
+    at the checkerboard's frequencies, and plain energy there; `worst` is the period that is furthest from 1, and
     `within_tolerance` says whether that is within TOLERANCE. `real_halves`: the same between two halves of the donors,
     so how far apart these figures come by chance.
     """
     models = dict(zip(_names(folders), map(RNAGAN.from_pretrained, folders), strict=True))
-    held_out = HeldOut(list(models.values()), inputs, split, n)
+    held_out = EvaluationSet(list(models.values()), inputs, split, n)
     rows = held_out.rows
     donors = rows["donor"].rank(method="dense").to_numpy().astype(int)
     of_rows = [power_spectrum(tiles) for tiles in held_out.real()]
@@ -127,7 +127,7 @@ def compare_spectra(
     real = _mean(of_rows, counts)
     spectra, told = {"real tiles": real}, {}
     for name, model in models.items():
-        spectra[name] = _of(held_out.painted(model, seed), counts, name)
+        spectra[name] = _of(held_out.generated(model, seed), counts, name)
         told[name] = {"model": model.digest} | _verdict(checkerboards(spectra[name]), checkerboards(real))
     result = {
         "split": split,
@@ -145,11 +145,11 @@ def compare_spectra(
     return result
 
 
-def _verdict(painted: dict[int, Checkerboard], real: dict[int, Checkerboard]) -> dict[str, Any]:
-    over_real = compare(painted, real)
+def _verdict(generated: dict[int, Checkerboard], real: dict[int, Checkerboard]) -> dict[str, Any]:
+    over_real = compare(generated, real)
     worst = max(over_real, key=lambda period: abs(np.log(over_real[period]["prominence"])))
     within = abs(over_real[worst]["prominence"] - 1) <= TOLERANCE
-    return {"painted": _plain(painted), "over_real": over_real, "worst": worst, "within_tolerance": bool(within)}
+    return {"generated": _plain(generated), "over_real": over_real, "worst": worst, "within_tolerance": bool(within)}
 
 
 def _plain(found: dict[int, Checkerboard]) -> dict[str, dict[str, float]]:
@@ -158,7 +158,7 @@ def _plain(found: dict[int, Checkerboard]) -> dict[str, dict[str, float]]:
 
 def _of(tiles_of_rows: Iterable[Tiles], counts: np.ndarray, name: str) -> Spectrum:
     spectra = []
-    with progress.bar(int(counts.sum()), "tile", f"Painting {name}") as bar:
+    with progress.bar(int(counts.sum()), "tile", f"Generating {name}") as bar:
         for tiles in tiles_of_rows:
             spectra.append(power_spectrum(tiles))
             bar.update(len(tiles))

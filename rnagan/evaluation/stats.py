@@ -71,7 +71,7 @@ def permutations(random: np.random.Generator, strata: NDArray | None, draws: int
 
 
 _RIDGE = 1e-9  # for each donor, so that a category that a resample lacks has a weight of 0
-DONORS_A_COLUMN = 10  # so many let a model be judged on donors left out
+DONORS_A_COLUMN = 10  # so many let a model be evaluated on donors left out
 _AT_ONCE = 100  # resamples in memory
 _LEAST_SHARE = 1e-10  # of a variable's variance beyond the covariates; less is rounding, and nothing is left
 

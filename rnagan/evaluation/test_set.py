@@ -75,9 +75,9 @@ class TileInputs:
     expression: Path | None = None
 
 
-class HeldOut:
+class EvaluationSet:
     """The slides of a split that have tiles and, where a model takes profiles, a profile: `rows` (slide, sample, donor,
-    tissue, tiles), the first `n` tiles of each. All models must paint the same size, of which real tiles are made.
+    tissue, tiles), the first `n` tiles of each. All models must generate the same size, of which real tiles are made.
     """
 
     def __init__(self, models: list[RNAGAN], inputs: TileInputs, split: str, n: int) -> None:
@@ -102,11 +102,11 @@ class HeldOut:
         """Real tiles (tiles, H, W, 3) of each row."""
         return tiles_of_slides(self.shards, self.rows, self.resolution)
 
-    def painted(self, model: RNAGAN, seed: int) -> Iterator[Tiles]:
-        """As many painted ones of each row, from its own profile."""
+    def generated(self, model: RNAGAN, seed: int) -> Iterator[Tiles]:
+        """As many generated ones of each row, from its own profile."""
         latents = self.latents(model)
         for k, (slide, count) in enumerate(zip(self.rows["slide"], self.rows["tiles"], strict=True)):
-            yield model.paint(None if latents is None else latents[k], int(count), seed, painted_as(slide))
+            yield model.generate_tiles(None if latents is None else latents[k], int(count), seed, noise_name(slide))
 
     def latents(self, model: RNAGAN) -> NDArray[np.float32] | None:
         """The latent of each row's profile (rows, latent), or None where the model takes none."""
@@ -117,24 +117,24 @@ class HeldOut:
         return model.latents(self.expression.values[places], self.expression.genes, self.expression.units)
 
 
-def painted_as(slide: str) -> str:
-    """The name by which the noise of a slide's painted tiles is drawn."""
+def noise_name(slide: str) -> str:
+    """The name by which the noise of a slide's generated tiles is drawn."""
     return f"held-out/{slide}"
 
 
 def _check_sizes(models: list[RNAGAN], shards: ShardSet) -> None:
     sizes = sorted({model.config.resolution for model in models})
     if len(sizes) > 1:
-        raise ValueError(f"The models paint tiles of {' and '.join(map(str, sizes))} px; compare those of one size.")
+        raise ValueError(f"The models generate tiles of {' and '.join(map(str, sizes))} px; compare those of one size.")
     if shards.tile_px % sizes[0]:
-        raise ValueError(f"{shards.address} holds tiles of {shards.tile_px} px, the models paint {sizes[0]} px.")
+        raise ValueError(f"{shards.address} holds tiles of {shards.tile_px} px, the models generate {sizes[0]} px.")
 
 
 def _read_profiles(models: list[RNAGAN], inputs: TileInputs, cohort: pd.DataFrame) -> Expression | None:
     if all(model.vae is None for model in models):
         return None
     if inputs.expression is None:
-        raise ValueError("A model paints from profiles; give --expression.")
+        raise ValueError("A model generates from profiles; give --expression.")
     expression = read_expression(inputs.expression)
     check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
     return expression

@@ -1,4 +1,4 @@
-"""What an evaluation looks at in tiles, real or painted: morphology, tissue, and which profile they belong to.
+"""What an evaluation looks at in tiles, real or generated: morphology, tissue, and which profile they belong to.
 
 Tiles are looked at sample by sample and let go, so memory doesn't grow with donors.
 """
@@ -15,9 +15,9 @@ from rnagan.evaluation.donor_evaluation import read_tiles, real_tiles
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.test_set import shrink
 from rnagan.evaluation.tile_networks import (
-    ConditionReader,
+    ConditionRegressor,
     TissueClassifier,
-    train_condition_reader,
+    train_condition_regressor,
     train_tissue_classifier,
 )
 from rnagan.runtime import progress
@@ -28,7 +28,7 @@ READER_PX = 128  # larger tiles are averaged to this
 
 
 @dataclasses.dataclass(frozen=True)
-class Observed:
+class TileMeasurements:
     """Index sample everywhere. `measures` and those of the two `halves` of a sample's tiles (empty where µm per px
     isn't known); `right`: share of tiles whose tissue is called right; `read`: one column a unit of the condition,
     None without a reader; `shown`: tiles that were asked to be kept."""
@@ -45,20 +45,20 @@ class Observed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Observer:
+class TileMeasurer:
     """The classifier, the reader (None where nothing can be read) and µm per px (None where unknown) of tiles."""
 
     classifier: TissueClassifier
-    reader: ConditionReader | None
+    reader: ConditionRegressor | None
     mpp: float | None
 
-    def observe(
+    def measure(
         self,
         tiles: Iterable[tuple[str, NDArray[np.uint8]]],
         tissue_of: pd.Series,
         keep: Iterable[str] = (),
         keep_tiles: int = 8,
-    ) -> Observed:
+    ) -> TileMeasurements:
         """Look at the tiles (n, H, W, 3) uint8 of each sample; `tissue_of` says its tissue, by sample."""
         kept, samples, right, read, shown = set(keep), [], [], [], {}
         measures: list[list[dict[str, float]]] = [[], [], []]
@@ -76,7 +76,7 @@ class Observer:
         index = pd.Index(samples, name="sample", dtype=object)
         whole, even, odd = (_table(rows, index) for rows in measures)
         readings = None if self.reader is None else pd.DataFrame(np.array(read).reshape(len(index), -1), index)
-        return Observed(whole, (even, odd), pd.Series(right, index, dtype=float), readings, shown)
+        return TileMeasurements(whole, (even, odd), pd.Series(right, index, dtype=float), readings, shown)
 
 
 def measure_samples(tiles: Iterable[tuple[str, NDArray[np.uint8]]], mpp: float) -> pd.DataFrame:
@@ -96,9 +96,9 @@ def train_classifier(shards: ShardSet, train: pd.DataFrame, resolution: int, see
     return train_tissue_classifier(np.concatenate(own), right, seed=seed)
 
 
-def train_reader(
+def train_regressor(
     shards: ShardSet, train: pd.DataFrame, validation: pd.DataFrame, targets: pd.DataFrame, resolution: int, seed: int
-) -> ConditionReader:
+) -> ConditionRegressor:
     """A reader of real training tiles, stopped on validation donors.
 
     `train`, `validation`: rows of the cohort table with slide and sample; `targets`: by sample, one column a unit.
@@ -114,7 +114,7 @@ def train_reader(
             tiles.append(_for_reader(own))
         return tiles, targets.loc[samples].to_numpy(np.float32)
 
-    return train_condition_reader(*tiles_and_targets(train), *tiles_and_targets(validation), seed=seed)
+    return train_condition_regressor(*tiles_and_targets(train), *tiles_and_targets(validation), seed=seed)
 
 
 def _for_reader(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -89,7 +89,7 @@ _LEAST_SD = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
-class ConditionReader:
+class ConditionRegressor:
     """Tiles (n, H, W, 3) uint8 in, readings float32 (units,) of their mean out.
 
     `error`: mean squared error of the validation donors' readings, of targets with SD 1: at 1 it reads nothing.
@@ -118,7 +118,7 @@ def within_tissue(
     return (around / sd).astype(np.float32), sd.astype(np.float32)
 
 
-def train_condition_reader(
+def train_condition_regressor(
     tiles: Sequence[NDArray[np.uint8]],
     targets: NDArray[np.float32],
     held_out_tiles: Sequence[NDArray[np.uint8]],
@@ -126,7 +126,7 @@ def train_condition_reader(
     seed: int = 0,
     steps: int = STEPS,
     lr: float = 2e-3,
-) -> ConditionReader:
+) -> ConditionRegressor:
     """Train on real tiles, one (k, H, W, 3) a profile, with the `targets` (profiles, units) of their profiles.
 
     Least squares over tiles. Of CHECKS states on the way that with the least error on the held-out (validation)
@@ -136,7 +136,7 @@ def train_condition_reader(
     network = tile_network(targets.shape[1], seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    best = ConditionReader(network, np.inf)
+    best = ConditionRegressor(network, np.inf)
     for step in range(steps):
         random = rng.generator(seed, "condition reader", step)
         rows = random.integers(0, len(pool), BATCH)
@@ -147,10 +147,10 @@ def train_condition_reader(
         optimizer.step()
         schedule.step()
         if (step + 1) % max(1, steps // CHECKS) == 0 or step + 1 == steps:
-            reader = ConditionReader(network, 0.0)
+            reader = ConditionRegressor(network, 0.0)
             read = np.stack([reader.read(own) for own in held_out_tiles])
             network.train()
             error = float(np.square(read - held_out_targets).mean())
             if error < best.error:
-                best = ConditionReader(copy.deepcopy(network).eval(), error)
+                best = ConditionRegressor(copy.deepcopy(network).eval(), error)
     return best

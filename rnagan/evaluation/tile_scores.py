@@ -68,7 +68,7 @@ def frechet_distance(one: FeatureStatistics, other: FeatureStatistics) -> float:
 
 
 def frechet_name(extractor: FeatureExtractor, count: int, part: str = "all") -> str:
-    """Name of the distance between `count` painted and as many real tiles of a part of the data, a tissue say."""
+    """Name of the distance between `count` generated and as many real tiles of a part of the data, a tissue say."""
     return f"frechet_{extractor.name}/{part}_{count}"
 
 
@@ -93,7 +93,7 @@ class Tiles(NamedTuple):
 
 class Floor(NamedTuple):
     """Fréchet distances between halves that share no donor, means over HALVINGS: real and real tiles (`floor`), and
-    painted tiles of one half's profiles and real ones of the other, as many (`matched`): what compares with it.
+    generated tiles of one half's profiles and real ones of the other, as many (`matched`): what compares with it.
     `tiles`: of a half, on average."""
 
     floor: float
@@ -102,26 +102,26 @@ class Floor(NamedTuple):
     halvings: int
 
 
-def score_name(metric: str, extractor: str, painted: int, real: int) -> str:
+def score_name(metric: str, extractor: str, generated: int, real: int) -> str:
     """`fid_60k` for (frechet, inception_v3, 60000, 60000); `frechet_efficientnet_lite0_500_vs_400_real`."""
     own = {"frechet": "fid", "kernel": "kid", "class_score": "inception_score"}
     stem = own[metric] if extractor == INCEPTION and metric in own else f"{metric}_{extractor}"
-    return f"{stem}_{_count(painted)}" + ("" if real == painted else f"_vs_{_count(real)}_real")
+    return f"{stem}_{_count(generated)}" + ("" if real == generated else f"_vs_{_count(real)}_real")
 
 
 def _count(tiles: int) -> str:
     return f"{tiles // 1000}k" if tiles >= 1000 and tiles % 1000 == 0 else str(tiles)
 
 
-def frechet_with_interval(painted: Tiles, real: Tiles, seed: int = 0) -> tuple[float, float | None, float | None]:
+def frechet_with_interval(generated: Tiles, real: Tiles, seed: int = 0) -> tuple[float, float | None, float | None]:
     """The distance, and its interval by a jackknife over donors, None where there are fewer than three.
 
     Donors are dealt into at most JACKKNIFE_GROUPS groups (the delete-a-group jackknife, Kott 2001); one group after
-    another is left out, its real and its painted tiles. The interval is the value ± t · standard error.
+    another is left out, its real and its generated tiles. The interval is the value ± t · standard error.
     """
-    whole = FeatureStatistics.of(painted.features), FeatureStatistics.of(real.features)
+    whole = FeatureStatistics.of(generated.features), FeatureStatistics.of(real.features)
     value = frechet_distance(*whole)
-    donors = np.unique(np.concatenate([painted.donors, real.donors]))
+    donors = np.unique(np.concatenate([generated.donors, real.donors]))
     count = min(JACKKNIFE_GROUPS, len(donors))
     if count < 3:
         return value, None, None
@@ -130,7 +130,7 @@ def frechet_with_interval(painted: Tiles, real: Tiles, seed: int = 0) -> tuple[f
     without = []
     for k in range(count):
         sides = []
-        for tiles, all_of_them in zip((painted, real), whole, strict=True):
+        for tiles, all_of_them in zip((generated, real), whole, strict=True):
             own = group[tiles.donors] == k
             left = all_of_them.count - own.sum()
             if left < 2:
@@ -143,10 +143,10 @@ def frechet_with_interval(painted: Tiles, real: Tiles, seed: int = 0) -> tuple[f
     return value, value - reach, value + reach
 
 
-def floor(painted: Tiles, real: Tiles, tissue_of_donor: NDArray, seed: int = 0) -> Floor | None:
+def floor(generated: Tiles, real: Tiles, tissue_of_donor: NDArray, seed: int = 0) -> Floor | None:
     """What real tiles of other donors reach. `tissue_of_donor`: by a donor's number; halves take as many of each.
 
-    Of painted tiles a half takes as many as it has real ones. None where a half would have fewer than two tiles.
+    Of generated tiles a half takes as many as it has real ones. None where a half would have fewer than two tiles.
     """
     floors, matched, sizes = [], [], []
     for halving in range(HALVINGS):
@@ -158,11 +158,11 @@ def floor(painted: Tiles, real: Tiles, tissue_of_donor: NDArray, seed: int = 0) 
         of_real = [FeatureStatistics.of(side.features) for side in sides]
         floors.append(frechet_distance(*of_real))
         for k, side in enumerate(sides):
-            rows = np.flatnonzero(half[painted.donors] == k)
+            rows = np.flatnonzero(half[generated.donors] == k)
             rows = np.sort(random.permutation(rows)[: len(side.donors)])
             if len(rows) < 2:
                 return None
-            matched.append(frechet_distance(FeatureStatistics.of(painted.features[rows]), of_real[1 - k]))
+            matched.append(frechet_distance(FeatureStatistics.of(generated.features[rows]), of_real[1 - k]))
             sizes.append(len(side.donors))
     return Floor(float(np.mean(floors)), float(np.mean(matched)), round(float(np.mean(sizes))), HALVINGS)
 
@@ -177,23 +177,23 @@ def _halves(donors: NDArray[np.int64], tissue_of_donor: NDArray, random: np.rand
     return half
 
 
-def kernel_distance(painted: NDArray, real: NDArray) -> tuple[float, float]:
+def kernel_distance(generated: NDArray, real: NDArray) -> tuple[float, float]:
     """KID with its SD over subsets, of at most KID_SUBSET tiles (fewer where there aren't as many)."""
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
-    size = min(KID_SUBSET, len(painted), len(real))
+    size = min(KID_SUBSET, len(generated), len(real))
     told = kid_features_to_metric(
-        *map(_tensor, (painted, real)), kid_subsets=KID_SUBSETS, kid_subset_size=size, verbose=False
+        *map(_tensor, (generated, real)), kid_subsets=KID_SUBSETS, kid_subset_size=size, verbose=False
     )
     return told[KEY_METRIC_KID_MEAN], told[KEY_METRIC_KID_STD]
 
 
-def precision_recall(painted: NDArray, real: NDArray) -> tuple[float, float]:
-    """Share of painted tiles among real ones, and of real tiles among painted ones, by the 3 nearest neighbours."""
+def precision_recall(generated: NDArray, real: NDArray) -> tuple[float, float]:
+    """Share of generated tiles among real ones, and of real tiles among generated ones, by the 3 nearest neighbours."""
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
     told = prc_features_to_metric(
-        *map(_tensor, (painted, real)),
+        *map(_tensor, (generated, real)),
         prc_neighborhood=NEIGHBOURHOOD,
         prc_batch_size=_PRC_BATCH,
         save_cpu_ram=True,

@@ -195,8 +195,8 @@ def _encoded(model: VAEModel, expression: Expression, split: str, path: Path) ->
     lacking = int(np.isnan(x).any(axis=0).sum())
     if lacking:
         raise ValueError(
-            f"{path} lacks {lacking:,} of the model's {x.shape[1]:,} genes, so their reconstruction can't be judged; "
-            "give it as --external, and the file that the model was trained on as --expression."
+            f"{path} lacks {lacking:,} of the model's {x.shape[1]:,} genes, so their reconstruction can't be "
+            "evaluated; give it as --external, and the file that the model was trained on as --expression."
         )
     z = model.transform.apply(x, model.transform.genes, model.transform.units)
     encoding = model.encode(x, model.transform.genes, model.transform.units)

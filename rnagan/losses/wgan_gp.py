@@ -29,7 +29,7 @@ def generator_loss(score_fake: Tensor) -> Tensor:
 
 
 def interpolate(x_real: Tensor, x_fake: Tensor, epsilon: Tensor) -> Tensor:
-    """Points between real and painted tiles, with one epsilon in (0, 1) a sample, shape (n,)."""
+    """Points between real and generated tiles, with one epsilon in (0, 1) a sample, shape (n,)."""
     epsilon = epsilon.view(-1, 1, 1, 1)
     return epsilon * x_real + (1 - epsilon) * x_fake
 

@@ -1,4 +1,4 @@
-"""Painting tiles with a generator: conditions and addressed noise in, uint8 tiles out."""
+"""Generating tiles with a generator: conditions and addressed noise in, uint8 tiles out."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from rnagan.io.images import to_uint8
 from rnagan.models.conditioning import draw_noise, generator_input
 
 
-def paint(
+def generate(
     config: GANConfig,
     generator: nn.Module,
     c: Tensor | None,
@@ -20,7 +20,7 @@ def paint(
     batch_size: int = 64,
     truncation: float = 1.0,
 ) -> NDArray[np.uint8]:
-    """Paint `count` tiles of one condition c (1, condition_width): uint8 (count, H, W, 3).
+    """Generate `count` tiles of one condition c (1, condition_width): uint8 (count, H, W, 3).
 
     `truncation`, 0 < ψ ≤ 1, trades diversity for typical tiles: all noise is multiplied by ψ and the condition is left
     alone. Brock et al. 2019 (BigGAN, section 3.1) redraw noise beyond a bound; scaling it instead keeps a tile's noise
@@ -35,15 +35,16 @@ def paint(
     for first in range(0, count, batch_size):
         n = min(batch_size, count - first)
         noise = draw_noise(config, purpose, first, n, width, seed)
-        pieces.append(paint_batch(config, generator, None if c is None else c.expand(n, -1), noise, truncation))
+        pieces.append(generate_batch(config, generator, None if c is None else c.expand(n, -1), noise, truncation))
     return np.concatenate(pieces)
 
 
 @torch.no_grad()
-def paint_batch(
+def generate_batch(
     config: GANConfig, generator: nn.Module, c: Tensor | None, noise: Tensor, truncation: float = 1.0
 ) -> NDArray[np.uint8]:
-    """Paint one tile of each condition c (n, condition_width) with its noise (n, noise_width): uint8 (n, H, W, 3)."""
+    """Generate one tile of each condition c (n, condition_width) with its noise (n, noise_width): uint8 (n, H, W,
+    3)."""
     noise = noise.to(next(generator.parameters())) * truncation
     return to_uint8(generator(generator_input(config, c, noise)).float().cpu().numpy())
 

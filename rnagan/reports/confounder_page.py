@@ -35,7 +35,7 @@ def scores(tissues: dict[str, Any]) -> list[dict[str, Any]]:
                 found.append(_score(f"{head}/share of agreement along covariates", row, "along"))
         for row in told["partition"]:
             found.append(_score(f"{tissue}/{row['measure']}/{row['tiles']}/variance of {row['part']}", row, "share"))
-        found += [_score(f"{tissue}/RNA tells {row['covariate']}", row, "score") for row in told["readout"]]
+        found += [_score(f"{tissue}/RNA tells {row['covariate']}", row, "score") for row in told["probe"]]
     return found
 
 
@@ -55,7 +55,7 @@ def long_form(tissues: dict[str, Any]) -> pd.DataFrame:
             for figure in ("r", "partial", "along"):
                 own = at | _score("", row, figure) | {"figure": figure}
                 rows.append(own | ({} if figure == "partial" else {"p": None}))
-        for row in told["readout"]:
+        for row in told["probe"]:
             rows.append(
                 row
                 | _score("", row, "score")
@@ -105,7 +105,7 @@ def _score(name: str, row: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _sentence(tissue: str, told: dict[str, Any], reference: str) -> str:
-    found = [*_along(told), *_associated(told), *_readout(told)]
+    found = [*_along(told), *_associated(told), *_probe(told)]
     said = [*_agreement(told, reference), *found]
     if not (found or told["agreement"]):
         return f"{tissue}: too little is known of its {told['donors']} donors to conclude anything."
@@ -171,9 +171,9 @@ def _associated(told: dict[str, Any]) -> list[str]:
     return [f"on generated tiles {_listed(said)}{more} go together"]
 
 
-def _readout(told: dict[str, Any]) -> list[str]:
+def _probe(told: dict[str, Any]) -> list[str]:
     knows, not_known = [], []
-    for row in told["readout"]:
+    for row in told["probe"]:
         name = label(row["covariate"])
         if row["score_low"] is not None and row["score_low"] > row["chance"]:
             knows.append(f"{name} ({row['what']} {row['score']:.2f}, chance {row['chance']:.2g})")

@@ -9,12 +9,12 @@ def lines(result: dict[str, Any]) -> list[str]:
     """Tissue, measures and retrieval of what `evaluate` returned, as aligned tables."""
     real = result["tissue_accuracy_real"]
     told = "none were there" if real is None else f"{real:.1%}"
-    said = [f"Tissue called right on {result['tissue_accuracy']:.1%} of painted tiles; of real ones: {told}."]
+    said = [f"Tissue called right on {result['tissue_accuracy']:.1%} of generated tiles; of real ones: {told}."]
     said += result["notes"]
     rows = measure_rows(result)
     if rows:
         against = "the truth" if "faithfulness" in result else "the donors' own real tiles"
-        said += ["", f"Painted tiles against {against}, over donors within a tissue:"]
+        said += ["", f"Generated tiles against {against}, over donors within a tissue:"]
         said += aligned([_measure(row, result) for row in rows])
     found = retrieval_rows(result)
     if found:
@@ -31,7 +31,7 @@ def score_lines(result: dict[str, Any]) -> list[str]:
         said += [
             "",
             f"Fréchet distance between halves of the donors, {floor['tiles']:,} tiles each: real and real tiles "
-            f"{floor['floor']:.2f}, painted and real ones {floor['matched']:.2f}.",
+            f"{floor['floor']:.2f}, generated and real ones {floor['matched']:.2f}.",
         ]
     return said
 

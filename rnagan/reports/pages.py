@@ -60,7 +60,7 @@ def write_page(path: Path, evaluation: dict[str, Any], pictures: Path) -> None:
     """The page of one evaluation alone; arguments as in `write_report`."""
     lead = (
         f"Model {evaluation['model'][:12]}, {evaluation['profiles']:,} profiles of split {evaluation['split']}, "
-        f"{evaluation['tiles_per_profile']} painted tiles each."
+        f"{evaluation['tiles_per_profile']} generated tiles each."
     )
     found = what_was_found(evaluation, pictures)
     write_template(path, "faithfulness.html", title="Does the tissue follow the RNA?", lead=lead, **found)
@@ -69,7 +69,7 @@ def write_page(path: Path, evaluation: dict[str, Any], pictures: Path) -> None:
 def what_was_found(evaluation: dict[str, Any], pictures: Path) -> dict[str, Any]:
     """What templates/evaluation.html shows of an evaluation."""
     tiles = [
-        (pictures / name, f"{Path(name).stem}: one row a donor, real tiles at the left, painted ones at the right.")
+        (pictures / name, f"{Path(name).stem}: one row a donor, real tiles at the left, generated ones at the right.")
         for name in evaluation["pictures"]
     ]
     against = "truth" if "faithfulness" in evaluation else "own real tiles"

@@ -22,7 +22,7 @@ from rnagan.simulation.expression import (
     write_gct,
     write_subjects,
 )
-from rnagan.simulation.rendering import SLIDE_MPP, Layout, Morphology, paint_slide
+from rnagan.simulation.rendering import SLIDE_MPP, Layout, Morphology, render_slide
 from rnagan.simulation.svs import write_svs
 from rnagan.simulation.tissues import TISSUES
 
@@ -41,9 +41,9 @@ def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> 
     truth = draw_cohort(config)
     pictured = truth[truth["has_slide"]]
     missing = [row for row in pictured.to_dict("records") if not _slide_path(out, row).is_file()]
-    paint = functools.partial(write_slide, config, out)
-    with progress.bar(len(missing), "slide", "Painting slides") as bar:
-        for _, outcome in run_each(paint, missing, Workers(processes)):
+    render = functools.partial(write_slide, config, out)
+    with progress.bar(len(missing), "slide", "Rendering slides") as bar:
+        for _, outcome in run_each(render, missing, Workers(processes)):
             if isinstance(outcome, Exception):
                 raise outcome
             bar.update()
@@ -61,11 +61,11 @@ def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> 
 
 
 def write_slide(config: SimulationConfig, out: Path, row: dict[str, Any]) -> None:
-    """Paint and write one slide of the truth table."""
+    """Render and write one slide of the truth table."""
     layout = Layout(round(config.tile_um / SLIDE_MPP), config.tiles_across, config.tiles_down)
     morphology = Morphology(**{field.name: row[field.name] for field in dataclasses.fields(Morphology)})
     random = rng.generator(config.seed, f"simulation/slide/{row['slide']}")
-    write_svs(_slide_path(out, row), paint_slide(TISSUES[row["tissue"]], morphology, layout, random), SLIDE_MPP)
+    write_svs(_slide_path(out, row), render_slide(TISSUES[row["tissue"]], morphology, layout, random), SLIDE_MPP)
 
 
 def _settings_of(out: Path) -> SimulationConfig | None:

@@ -1,4 +1,4 @@
-"""Paints H&E tissue as the programmes say: pure functions from numbers and a generator to RGB arrays.
+"""Renders H&E tissue as the programmes say: pure functions from numbers and a generator to RGB arrays.
 
 Colour is built in optical density. Matrix M and haematoxylin H absorb
     red: matrix_colour · M + 0.93 · H,  green: M + H,  blue: site_stain · (M + H)
@@ -29,7 +29,7 @@ Points = NDArray[np.float64]  # (n, 2): y, x in px
 
 @dataclasses.dataclass(frozen=True)
 class Morphology:
-    """What is painted: nuclei per mm², nuclear radius in µm, the colours of matrix and site, and air or NaN."""
+    """What is rendered: nuclei per mm², nuclear radius in µm, the colours of matrix and site, and air or NaN."""
 
     nuclear_density: float
     nuclear_radius_um: float
@@ -57,7 +57,7 @@ class Layout:
         return slice(self.tile, -self.tile), slice(self.tile, -self.tile)
 
 
-def paint_slide(
+def render_slide(
     tissue: Tissue, morphology: Morphology, layout: Layout, random: np.random.Generator
 ) -> NDArray[np.uint8]:
     """A slide at 0.5 µm per px, uint8 RGB of `layout.shape`: whole tiles of tissue, ragged beyond them, then glass.

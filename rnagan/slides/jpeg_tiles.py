@@ -1,6 +1,6 @@
 """JPEG tiles of a TIFF as the file holds them, each decoded once: the fast way to a slide's pixels.
 
-OpenSlide stays the judge: `NativeLevel.difference` says how far these pixels are from its own.
+OpenSlide stays the evaluate: `NativeLevel.difference` says how far these pixels are from its own.
 """
 
 import functools

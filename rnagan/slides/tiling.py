@@ -122,7 +122,7 @@ def _add_tiles(shard: ShardWriter, slide: Slide, candidates: Candidates, config:
             for n in batch[reading_order(positions[batch], strip_px)].tolist():
                 x, y = positions[n].tolist()
                 tile = slide.read(x, y, config.tile_px, config.mpp)
-                outcomes[n] = _judge(tile, config)
+                outcomes[n] = _evaluate(tile, config)
                 if outcomes[n] == KEPT:
                     stored = slide.stored_jpeg(x, y, config.tile_px, config.mpp) if config.keep_jpeg else None
                     pile.put(n, stored or encode(tile, config.jpeg_quality))
@@ -139,7 +139,7 @@ def encode(tile: NDArray[np.uint8], quality: int) -> bytes:
     return simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality, "RGB", "444")
 
 
-def _judge(tile: NDArray[np.uint8], config: TilingConfig) -> str:
+def _evaluate(tile: NDArray[np.uint8], config: TilingConfig) -> str:
     contrast, sharpness = tile_quality(tile)
     if contrast < config.min_contrast:
         return "low_contrast"

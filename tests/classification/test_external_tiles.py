@@ -1,4 +1,4 @@
-"""Figure 4D end to end: another cohort's profiles, the tiles painted from them, and who learnt from whom."""
+"""Figure 4D end to end: another cohort's profiles, the tiles generated from them, and who learnt from whom."""
 
 import dataclasses
 from pathlib import Path
@@ -82,21 +82,21 @@ def test_the_classifier_learns_from_training_donors_and_is_tested_on_others(
     assert set(validation.donors) and not set(train.donors) & set(validation.donors)
     result = read_json(tmp_path / "result.json")
     assert result["real"]["train"]["donors"] == 5 and result["real"]["test"]["donors"] == 5
-    assert result["found"]["painted"]["tiles"] == 12 and result["found"]["real"]["people"] == 5
+    assert result["found"]["generated"]["tiles"] == 12 and result["found"]["real"]["people"] == 5
     assert result["profiles"]["all"]["missing_genes"] == pytest.approx(0.1)
     assert {score["name"] for score in result["scores"]} == {
         f"{measure}, {of}" for measure in ("accuracy", "f1", "auc") for of in external_tiles.SETS.values()
     }
     for score in result["scores"]:
         assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
-    confusion = np.array(result["found"]["painted"]["confusion"])
+    confusion = np.array(result["found"]["generated"]["confusion"])
     assert confusion.sum(axis=1).tolist() == [6, 6]
-    assert result["found"]["painted"]["accuracy"]["value"] == pytest.approx(np.trace(confusion) / 12)
-    with Image.open(tmp_path / "painted.png") as picture:
+    assert result["found"]["generated"]["accuracy"]["value"] == pytest.approx(np.trace(confusion) / 12)
+    with Image.open(tmp_path / "generated.png") as picture:
         assert picture.info["Synthetic"] == "true" and picture.size == (6 * 34 - 2, 2 * 34 - 2)
     page = (tmp_path / "report.html").read_text()
     assert "cerebral cortex" in page and "0.797" in page and page.count("data:image/png") == 2
-    assert "Painted from the external cohort" in page and "the article" in lines[-2]
+    assert "Generated from the external cohort" in page and "the article" in lines[-2]
 
     assert evaluate_external(CONFIG, asked, tmp_path, n=6) == lines and len(taught) == 1  # up to date
 

@@ -18,7 +18,7 @@ from rnagan.models.resnet import build_backbone, save_backbone
 from rnagan.training.gan.inputs import GANInputs
 
 CONFIG = ClassifierConfig(backbone="resnet18", per_class=12, folds=2, epochs=1, threads=1, lr=1e-3)
-RECORD = {"backbone": "resnet18", "norm": "batch", "donors": None, "made_from": {"shards": "painted"}}
+RECORD = {"backbone": "resnet18", "norm": "batch", "donors": None, "made_from": {"shards": "generated"}}
 
 
 @pytest.fixture(scope="module")

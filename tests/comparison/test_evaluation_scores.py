@@ -13,7 +13,7 @@ EVALUATION = {
     "tiles_per_profile": 4,
     "tissue_accuracy": 0.98,
     "faithfulness": {"lung": {"air_fraction": FOUND}},
-    "retrieval": {"lung": {"painted": {"tissue": {"rank": 0.1, "rank_low": 0.05, "rank_high": 0.2}}}},
+    "retrieval": {"lung": {"generated": {"tissue": {"rank": 0.1, "rank_low": 0.05, "rank_high": 0.2}}}},
 }
 
 

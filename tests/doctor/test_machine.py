@@ -11,11 +11,11 @@ from rnagan.doctor.machine import (
     GPU,
     Machine,
     _cpu_quota,
+    assess_backends,
+    assess_cpu,
+    assess_gpus,
     check_machine,
     find_machine,
-    judge_backends,
-    judge_cpu,
-    judge_gpus,
 )
 from rnagan.training.launch import resolve_precision
 
@@ -23,9 +23,9 @@ H100 = GPU("NVIDIA H100", 85.0, 84.0, "9.0", True)
 NODE = Machine("EPYC", 8, 16, None, True, "13.0", "", True, (H100, H100), {"gloo": True, "nccl": True, "mpi": False})
 
 
-def judged(judge, machine: Machine) -> list[tuple[Verdict, str]]:
+def evaluated(evaluate, machine: Machine) -> list[tuple[Verdict, str]]:
     section = Section("Processors")
-    judge(section, machine)
+    evaluate(section, machine)
     return [(line.verdict, line.text) for line in section.lines]
 
 
@@ -42,12 +42,12 @@ def test_this_machine() -> None:
 
 
 def test_gpus_of_a_kind_are_one_line() -> None:
-    ((verdict, text),) = judged(judge_gpus, NODE)
+    ((verdict, text),) = evaluated(assess_gpus, NODE)
     assert verdict == Verdict.OK and text.startswith("2 × NVIDIA H100, 85 GB, compute capability 9.0, bf16")
-    used = judged(judge_gpus, replace(NODE, gpus=(H100, replace(H100, free_gb=20.0))))
+    used = evaluated(assess_gpus, replace(NODE, gpus=(H100, replace(H100, free_gb=20.0))))
     assert used[0] == (Verdict.WARNING, "GPU 1, NVIDIA H100: 20 of 85 GB are free.") and used[1][1] == text
     broken = replace(NODE, gpus=(H100, replace(H100, name="Old", error="no kernel image")))
-    assert [verdict for verdict, _ in judged(judge_gpus, broken)] == [Verdict.PROBLEM, Verdict.OK]
+    assert [verdict for verdict, _ in evaluated(assess_gpus, broken)] == [Verdict.PROBLEM, Verdict.OK]
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_gpus_of_a_kind_are_one_line() -> None:
     ],
 )
 def test_why_there_is_no_gpu(machine: Machine, verdict: Verdict, named: str) -> None:
-    ((found, text),) = judged(judge_gpus, machine)
+    ((found, text),) = evaluated(assess_gpus, machine)
     assert found == verdict and named in text
 
 
 def test_a_container_that_may_use_less_than_its_cores(tmp_path: Path) -> None:
-    assert [verdict for verdict, _ in judged(judge_cpu, NODE)] == [Verdict.OK]
-    assert judged(judge_cpu, replace(NODE, cpu_quota=2.0))[1][0] == Verdict.WARNING
+    assert [verdict for verdict, _ in evaluated(assess_cpu, NODE)] == [Verdict.OK]
+    assert evaluated(assess_cpu, replace(NODE, cpu_quota=2.0))[1][0] == Verdict.WARNING
     (tmp_path / "cpu.max").write_text("250000 100000\n")
     assert _cpu_quota(tmp_path / "cpu.max") == 2.5
     (tmp_path / "cpu.max").write_text("max 100000\n")
@@ -73,7 +73,7 @@ def test_a_container_that_may_use_less_than_its_cores(tmp_path: Path) -> None:
 
 
 def test_backends() -> None:
-    assert [verdict for verdict, _ in judged(judge_backends, NODE)] == [Verdict.OK]
+    assert [verdict for verdict, _ in evaluated(assess_backends, NODE)] == [Verdict.OK]
     without = replace(NODE, backends={"gloo": True, "nccl": False, "mpi": False})
-    assert judged(judge_backends, without)[0][0] == Verdict.PROBLEM
-    assert judged(judge_backends, replace(without, gpus=()))[0][0] == Verdict.OK
+    assert evaluated(assess_backends, without)[0][0] == Verdict.PROBLEM
+    assert evaluated(assess_backends, replace(without, gpus=()))[0][0] == Verdict.OK

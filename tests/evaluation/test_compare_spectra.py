@@ -12,7 +12,7 @@ from PIL import Image
 from rnagan import RNAGAN
 from rnagan.cohort.leakage import donor_digest
 from rnagan.evaluation.spectra import compare_spectra
-from rnagan.evaluation.test_set import HeldOut, TileInputs
+from rnagan.evaluation.test_set import EvaluationSet, TileInputs
 from rnagan.training.gan.inputs import GANInputs
 
 TOOL = Path(__file__).parents[2] / "tools/compare_spectra.py"
@@ -23,17 +23,19 @@ def paths(inputs: GANInputs) -> TileInputs:
     return TileInputs(inputs.shards, inputs.cohort, inputs.expression)
 
 
-def test_real_and_painted_tiles_are_of_the_same_slides(trained: Path, paths: TileInputs) -> None:
+def test_real_and_generated_tiles_are_of_the_same_slides(trained: Path, paths: TileInputs) -> None:
     model = RNAGAN.from_pretrained(trained)
-    held_out = HeldOut([model], paths, "test", 4)
-    real, painted = list(held_out.real()), list(held_out.painted(model, 3))
-    assert [len(tiles) for tiles in real] == [len(tiles) for tiles in painted] == held_out.rows["tiles"].tolist()
+    held_out = EvaluationSet([model], paths, "test", 4)
+    real, generated = list(held_out.real()), list(held_out.generated(model, 3))
+    assert [len(tiles) for tiles in real] == [len(tiles) for tiles in generated] == held_out.rows["tiles"].tolist()
     assert set(held_out.rows["donor"]) == {f"D{k}" for k in range(7, 12)} and held_out.rows["tiles"].max() == 4
     row = held_out.rows.index[held_out.rows["slide"] == "D9-lung-slide"][0]
     assert held_out.expression is not None
     place = held_out.expression.obs.index.get_loc("D9-lung")
     latent = model.latents(held_out.expression.values[[place]], held_out.expression.genes, "tpm")[0]
-    np.testing.assert_array_equal(painted[row], model.paint(latent, len(painted[row]), 3, "held-out/D9-lung-slide"))
+    np.testing.assert_array_equal(
+        generated[row], model.generate_tiles(latent, len(generated[row]), 3, "held-out/D9-lung-slide")
+    )
     assert real[row].shape[1:] == (32, 32, 3)
     assert abs(real[row][..., 0].mean() - real[(row + 2) % len(real)][..., 0].mean()) > 0.5
 
@@ -51,13 +53,13 @@ def test_comparison_is_written_and_a_checkerboard_is_told(
     def real_with(amplitude: float) -> Callable:
         board = amplitude * (-1) ** np.add.outer(range(32), range(32))[None, :, :, None]
 
-        def painted(held_out: HeldOut, *_: object) -> Iterator:
+        def generated(held_out: EvaluationSet, *_: object) -> Iterator:
             return (np.clip(tiles + board, 0, 255).astype(np.uint8) for tiles in held_out.real())
 
-        return painted
+        return generated
 
     for amplitude, within in ((0, True), (8, False)):
-        monkeypatch.setattr(HeldOut, "painted", real_with(amplitude))
+        monkeypatch.setattr(EvaluationSet, "generated", real_with(amplitude))
         (told,) = compare_spectra([trained], paths, tmp_path / "planted")["models"].values()
         assert told["within_tolerance"] is within
         assert told["over_real"]["4"]["prominence"] == pytest.approx(1, abs=0.05)
@@ -68,19 +70,19 @@ def test_comparison_is_written_and_a_checkerboard_is_told(
 def test_what_cannot_be_compared_is_refused(
     trained: Path, paths: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match="A model paints from profiles; give --expression"):
+    with pytest.raises(ValueError, match="A model generates from profiles; give --expression"):
         compare_spectra([trained], dataclasses.replace(paths, expression=None), tmp_path)
     model = RNAGAN.from_pretrained(trained)
     larger = dataclasses.replace(model, config=model.config.replace(resolution=64))
-    with pytest.raises(ValueError, match="paint tiles of 32 and 64 px"):
-        HeldOut([model, larger], paths, "test", 1)
-    with pytest.raises(ValueError, match="holds tiles of 32 px, the models paint 64 px"):
-        HeldOut([larger], paths, "test", 1)
+    with pytest.raises(ValueError, match="generate tiles of 32 and 64 px"):
+        EvaluationSet([model, larger], paths, "test", 1)
+    with pytest.raises(ValueError, match="holds tiles of 32 px, the models generate 64 px"):
+        EvaluationSet([larger], paths, "test", 1)
     with pytest.raises(ValueError, match="No slide of split test has tiles of a tissue"):
-        HeldOut([dataclasses.replace(model, tissues=["heart"])], paths, "test", 1)
+        EvaluationSet([dataclasses.replace(model, tissues=["heart"])], paths, "test", 1)
     everybody = frozenset(model.train_donors | {donor_digest("D7")})
     with pytest.raises(ValueError, match=r"1 donors of split test \(D7\) were in the training split of a model"):
-        HeldOut([dataclasses.replace(model, train_donors=everybody)], paths, "test", 1)
+        EvaluationSet([dataclasses.replace(model, train_donors=everybody)], paths, "test", 1)
 
 
 def test_script(trained: Path, paths: TileInputs, tmp_path: Path) -> None:

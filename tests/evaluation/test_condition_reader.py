@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from rnagan.evaluation.tile_networks import train_condition_reader, within_tissue
+from rnagan.evaluation.tile_networks import train_condition_regressor, within_tissue
 
 
 def coloured(count: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -19,7 +19,7 @@ def coloured(count: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
 def test_reads_what_is_in_the_tiles_and_nothing_else() -> None:
     tiles, targets = coloured(60, 0)
     held_out, true = coloured(40, 1)
-    reader = train_condition_reader(tiles, targets, *coloured(20, 2), seed=3, steps=60)
+    reader = train_condition_regressor(tiles, targets, *coloured(20, 2), seed=3, steps=60)
     read = np.stack([reader.read(own) for own in held_out])
     assert read.shape == (40, 2) and read.dtype == np.float32
     assert np.corrcoef(read[:, 0], true[:, 0])[0, 1] > 0.9
@@ -27,7 +27,7 @@ def test_reads_what_is_in_the_tiles_and_nothing_else() -> None:
 
 
 def test_equal_seeds_learn_equal_readers() -> None:
-    readers = [train_condition_reader(*coloured(6, 0), *coloured(3, 1), seed=seed, steps=3) for seed in (1, 1, 2)]
+    readers = [train_condition_regressor(*coloured(6, 0), *coloured(3, 1), seed=seed, steps=3) for seed in (1, 1, 2)]
     one, again, other = (reader.read(coloured(1, 2)[0][0]) for reader in readers)
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
@@ -38,7 +38,7 @@ def test_the_state_with_the_least_error_on_held_out_profiles_is_kept() -> None:
     tiles, targets = coloured(4, 0)
     held_out, true = coloured(30, 1)
     reader, last = (
-        train_condition_reader(tiles, targets, *watched, seed=0, steps=64, lr=1e-2)
+        train_condition_regressor(tiles, targets, *watched, seed=0, steps=64, lr=1e-2)
         for watched in ((held_out, true), (tiles, targets))
     )
     kept, by_heart = (np.stack([one.read(own) for own in held_out]) for one in (reader, last))
@@ -67,5 +67,5 @@ def test_training_leaves_torchs_own_randomness_alone() -> None:
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    train_condition_reader(*coloured(4, 0), *coloured(3, 1), steps=2)
+    train_condition_regressor(*coloured(4, 0), *coloured(3, 1), steps=2)
     assert torch.equal(torch.rand(1), expected)

@@ -73,7 +73,7 @@ def test_a_planted_confounder_is_found_and_its_part_is_told(confounded: dict) ->
     assert colour["along_low"] > 0.3 and colour["along_high"] < 0.7 and colour["partial_low"] > 0.8
     single = {row["given"]: row["along"] for row in told["agreement"] if row["measure"] == "matrix_colour"}
     assert single["ischaemic_min"] > 0.35 and max(single["age"], single["sex"], single["site"]) < 0.15
-    knows = {row["covariate"]: row for row in told["readout"]}
+    knows = {row["covariate"]: row for row in told["probe"]}
     assert knows["ischaemic_min"]["score_low"] > 0.9
     assert all(knows[name]["score_low"] <= knows[name]["chance"] for name in ("age", "sex", "site"))
     sentence = sentences(confounded, "real tiles")["lung"]
@@ -88,7 +88,7 @@ def test_where_none_is_planted_none_is_found(unconfounded: dict) -> None:
     colour = row_of(told["agreement"], measure="matrix_colour", given=ALL)
     assert colour["along_low"] <= 0 < 0.9 < colour["partial_low"]
     assert row_of(told["agreement"], measure="air_fraction", given=ALL)["along"] is None
-    assert all(row["score_low"] <= row["chance"] for row in told["readout"])
+    assert all(row["score_low"] <= row["chance"] for row in told["probe"])
     stain = row_of(told["associations"], tiles="real", measure="site_stain", **{"with": "site"})
     assert stain["figure"] == "eta²" and stain["value_low"] > 0.9 and stain["q"] < 0.05
     assert (
@@ -148,7 +148,7 @@ def test_unknown_values_leave_out_their_donors_alone() -> None:
 def test_scores_and_the_long_table_hold_every_figure(confounded: dict) -> None:
     told = confounded["lung"]
     table = long_form(confounded)
-    lengths = [len(told[name]) for name in ("associations", "partition", "agreement", "readout")]
+    lengths = [len(told[name]) for name in ("associations", "partition", "agreement", "probe")]
     assert len(table) == lengths[0] + lengths[1] + 3 * lengths[2] + lengths[3]
     assert table["value"].notna().sum() >= len(table) - 10
     listed = {row["name"]: row for row in scores(confounded)}

@@ -31,10 +31,10 @@ def truth_table() -> pd.DataFrame:
 
 def test_correlation_is_within_tissue_signed_and_has_its_slope() -> None:
     truth = truth_table()
-    painted = truth[list(MEASURES)].fillna(0.0)
-    painted["nuclear_density"] = 5 - 2 * painted["nuclear_density"] + 100 * (truth["tissue"] == "lung")
-    real = painted.iloc[[0, 3, 5, 7, 13, 17, 19]] * -1
-    result = donor_evaluation.faithfulness(truth, painted, real)
+    generated = truth[list(MEASURES)].fillna(0.0)
+    generated["nuclear_density"] = 5 - 2 * generated["nuclear_density"] + 100 * (truth["tissue"] == "lung")
+    real = generated.iloc[[0, 3, 5, 7, 13, 17, 19]] * -1
+    result = donor_evaluation.faithfulness(truth, generated, real)
     assert set(result["cortex"]) == set(MEASURES) - {"air_fraction"} and set(result["lung"]) == set(MEASURES)
     for tissue, pictured in (("cortex", 4), ("lung", 3)):
         found = result[tissue]["nuclear_density"]
@@ -46,19 +46,19 @@ def test_correlation_is_within_tissue_signed_and_has_its_slope() -> None:
 
 def test_donors_count_once_and_few_are_left_out() -> None:
     truth = truth_table()
-    painted = truth[list(MEASURES)].fillna(0.0)
+    generated = truth[list(MEASURES)].fillna(0.0)
     twice = pd.concat([truth, truth[truth["tissue"] == "lung"].rename(lambda name: name + "b")])
-    painted_twice = painted.reindex([name.removesuffix("b") for name in twice.index]).set_axis(twice.index)
-    once = donor_evaluation.faithfulness(truth, painted, painted)
-    assert donor_evaluation.faithfulness(twice, painted_twice, painted_twice) == once
-    few = painted.iloc[: DONORS + 2]
+    generated_twice = generated.reindex([name.removesuffix("b") for name in twice.index]).set_axis(twice.index)
+    once = donor_evaluation.faithfulness(truth, generated, generated)
+    assert donor_evaluation.faithfulness(twice, generated_twice, generated_twice) == once
+    few = generated.iloc[: DONORS + 2]
     assert set(donor_evaluation.faithfulness(truth, few, few)) == {"cortex"}
 
 
 def test_ceiling_without_variation_is_zero() -> None:
     truth = truth_table()
-    painted = truth[list(MEASURES)].fillna(0.0)
-    found = donor_evaluation.faithfulness(truth, painted, painted.assign(site_stain=1.0))
+    generated = truth[list(MEASURES)].fillna(0.0)
+    found = donor_evaluation.faithfulness(truth, generated, generated.assign(site_stain=1.0))
     assert found["lung"]["site_stain"]["ceiling"] == 0.0
 
 
@@ -90,13 +90,13 @@ def test_shrinking_averages_blocks() -> None:
     assert test_set.shrink(image, 4) is image
 
 
-def test_painted_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:
+def test_generated_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:
     model, expression = RNAGAN.from_pretrained(trained), read_expression(inputs.expression)
-    painted = dict(donor_evaluation.painted_tiles(model, expression, ["D9-lung", "D0-cortex"], 2, seed=4))
+    generated = dict(donor_evaluation.generated_tiles(model, expression, ["D9-lung", "D0-cortex"], 2, seed=4))
     row = expression.obs.index.get_loc("D9-lung")
     latent = model.latents(expression.values[row : row + 1], expression.genes, "tpm")[0]
-    np.testing.assert_array_equal(painted["D9-lung"], model.paint(latent, 2, 4, "D9-lung"))
-    assert list(painted) == ["D9-lung", "D0-cortex"]
+    np.testing.assert_array_equal(generated["D9-lung"], model.generate_tiles(latent, 2, 4, "D9-lung"))
+    assert list(generated) == ["D9-lung", "D0-cortex"]
 
 
 def test_against_real_tiles_the_ceiling_is_how_well_these_agree() -> None:
@@ -105,15 +105,15 @@ def test_against_real_tiles_the_ceiling_is_how_well_these_agree() -> None:
     about = pd.DataFrame({"donor": np.arange(donors).astype(str), "tissue": "lung", "site": "a"})
     own = draw.normal(size=(donors, 1, len(MEASURES)))
     tiles = own + draw.normal(size=(donors, k, len(MEASURES)))
-    real, even, odd, painted = (
+    real, even, odd, generated = (
         pd.DataFrame(values, columns=list(MEASURES))
         for values in (tiles.mean(axis=1), tiles[:, ::2].mean(axis=1), tiles[:, 1::2].mean(axis=1), own[:, 0] * 2)
     )
-    found = donor_evaluation.on_real_tiles(about, painted, real, (even, odd))["lung"]["nuclear_density"]
+    found = donor_evaluation.on_real_tiles(about, generated, real, (even, odd))["lung"]["nuclear_density"]
     assert found["ceiling"] == pytest.approx((k / (k + 1)) ** 0.5, abs=0.01) and found["ceiling_donors"] == donors
-    assert found["r"] == pytest.approx(found["ceiling"], abs=0.02)  # the painted tiles know each donor's mean
+    assert found["r"] == pytest.approx(found["ceiling"], abs=0.02)  # the generated tiles know each donor's mean
     assert found["slope"] == pytest.approx(2 * k / (k + 1), rel=0.03)  # measured on real tiles, which are noisy
     # known wrong: the correlation of halves, which is that of half as many tiles
     assert np.corrcoef(even["air_fraction"], odd["air_fraction"])[0, 1] < found["ceiling"] - 0.1
-    single = donor_evaluation.on_real_tiles(about, painted, real, (real, real * np.nan))["lung"]["nuclear_density"]
+    single = donor_evaluation.on_real_tiles(about, generated, real, (real, real * np.nan))["lung"]["nuclear_density"]
     assert single["ceiling"] is None

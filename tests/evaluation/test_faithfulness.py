@@ -19,7 +19,7 @@ from rnagan.evaluation import donor_evaluation, tile_measurements
 from rnagan.evaluation import faithfulness as module
 from rnagan.evaluation.faithfulness import EvaluationInputs, evaluate
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.evaluation.tile_networks import train_condition_reader, train_tissue_classifier
+from rnagan.evaluation.tile_networks import train_condition_regressor, train_tissue_classifier
 from rnagan.expression.h5ad import read_expression, write_expression
 from rnagan.io.files import read_json, write_json
 from rnagan.reports.console import lines
@@ -35,7 +35,9 @@ def _quick_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         tile_measurements, "train_tissue_classifier", functools.partial(train_tissue_classifier, steps=20)
     )
-    monkeypatch.setattr(tile_measurements, "train_condition_reader", functools.partial(train_condition_reader, steps=6))
+    monkeypatch.setattr(
+        tile_measurements, "train_condition_regressor", functools.partial(train_condition_regressor, steps=6)
+    )
 
 
 @pytest.fixture
@@ -64,13 +66,13 @@ def test_with_truth(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> Non
             assert np.asarray(picture).std() > 0
 
 
-def test_second_run_paints_nothing_and_other_settings_paint_again(
+def test_second_run_generates_nothing_and_other_settings_generate_again(
     paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluate(paths, tmp_path, n=2)
     assert "faithfulness" not in first
     with monkeypatch.context() as patched:
-        patched.setattr(donor_evaluation, "painted_tiles", None)
+        patched.setattr(donor_evaluation, "generated_tiles", None)
         assert evaluate(paths, tmp_path, n=2) == first
         with pytest.raises(TypeError):
             evaluate(paths, tmp_path, n=2, seed=1)
@@ -128,10 +130,10 @@ def test_real_tiles_of_another_kind_are_refused(
         evaluate(paths, tmp_path / "out", n=1)
 
 
-def test_truth_is_checked_before_painting(
+def test_truth_is_checked_before_generating(
     paths: EvaluationInputs, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(donor_evaluation, "painted_tiles", None)
+    monkeypatch.setattr(donor_evaluation, "generated_tiles", None)
     table = pd.read_csv(truth)
     for broken, told in (
         (table.drop(columns="site_stain"), "has no column site_stain"),
@@ -185,8 +187,8 @@ def test_training_donors_are_judged_and_hidden_from_the_reader(
     """Retrieval, with as many validation donors as the toy has, on held-out and on training donors."""
     monkeypatch.setattr(donor_evaluation, "FEWEST_TO_FIT", 2)
     taught: list[pd.DataFrame] = []
-    train = donor_evaluation.train_reader
-    monkeypatch.setattr(donor_evaluation, "train_reader", lambda *given: taught.append(given[1]) or train(*given))
+    train = donor_evaluation.train_regressor
+    monkeypatch.setattr(donor_evaluation, "train_regressor", lambda *given: taught.append(given[1]) or train(*given))
     swapped = splits_swapped(paths, tmp_path)
     found = evaluate(dataclasses.replace(swapped, truth=truth), tmp_path / "out", n=3)
     compared = set(pd.read_csv(tmp_path / "out/measures_train.csv")["donor"])
@@ -194,10 +196,10 @@ def test_training_donors_are_judged_and_hidden_from_the_reader(
     assert compared.isdisjoint(taught[0]["donor"]) and compared | set(taught[0]["donor"]) == set(TRAINING)
     for tissue in ("cortex", "lung"):
         kinds = found["retrieval"][tissue]
-        assert set(kinds) == {"real", "painted"} and kinds["painted"]["tissue"]["candidates"] == 3
+        assert set(kinds) == {"real", "generated"} and kinds["generated"]["tissue"]["candidates"] == 3
         assert all(0 <= told["rank_low"] <= told["rank"] <= told["rank_high"] <= 1 for told in kinds["real"].values())
     places = pd.read_csv(tmp_path / "out/retrieval.csv")
-    assert set(places["tiles"]) == {"real", "painted"} and len(places) == 2 * 2 * 3  # of two nobody is found among
+    assert set(places["tiles"]) == {"real", "generated"} and len(places) == 2 * 2 * 3  # of two nobody is found among
     assert "Is the right donor found?" in (tmp_path / "out/faithfulness.html").read_text()
 
 
@@ -260,7 +262,7 @@ def test_script(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(main, [*options, f"--truth={truth}"])
     assert done.exit_code == 0, done.output
-    assert "of painted tiles; of real ones: " in done.output
+    assert "of generated tiles; of real ones: " in done.output
     rows = [line.split() for line in done.output.splitlines() if line.split()[1:2] and line.split()[1] in MEASURES]
     assert len(rows) == 7 and all(len(row) == 11 for row in rows)  # r and its interval are four words
     page = (tmp_path / "out/faithfulness.html").read_text()

@@ -17,7 +17,7 @@ from rnagan.api import RNAGAN
 from rnagan.config.gan import GANConfig
 from rnagan.evaluation import feature_store
 from rnagan.evaluation.fid import PICTURE, RESULT, compute_fid, make_plan, proportional
-from rnagan.evaluation.test_set import HeldOut, TileInputs
+from rnagan.evaluation.test_set import EvaluationSet, TileInputs
 from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance
 from rnagan.runtime.distributed import Processes
 from rnagan.training.gan.inputs import GANInputs
@@ -29,16 +29,16 @@ PIXELS = "tests.evaluation.pixels:make"
 HERE = Processes(0, 1)
 
 
-def test_painted_tiles_are_in_the_proportions_of_real_ones() -> None:
+def test_generated_tiles_are_in_the_proportions_of_real_ones() -> None:
     stored = np.array([10, 30, 60])
     np.testing.assert_array_equal(proportional(stored, 10), [1, 3, 6])
     for count in (1, 7, 99, 60_000):
         parts = proportional(stored, count)
         assert parts.sum() == count and np.abs(parts - stored * count / 100).max() < 1
     few, many = make_plan(stored, 50), make_plan(stored, 1000)
-    np.testing.assert_array_equal(few.real, few.painted)
+    np.testing.assert_array_equal(few.real, few.generated)
     np.testing.assert_array_equal(many.real, stored)  # all there are
-    assert many.painted.sum() == 1000
+    assert many.generated.sum() == 1000
 
 
 def test_processes_share_every_batch_once() -> None:
@@ -65,13 +65,13 @@ def test_a_model_is_scored(trained: Path, told: TileInputs, tmp_path: Path) -> N
     real_count = result["protocol"]["real_tiles"]
     whole = by_name[f"frechet_pixels_60_vs_{real_count}_real", "all"]
     model = RNAGAN.from_pretrained(trained)
-    held_out = HeldOut([model], told, "test", 1_000_000)
+    held_out = EvaluationSet([model], told, "test", 1_000_000)
     counts = proportional(held_out.rows["tiles"].to_numpy(), 60)
     real = np.concatenate(list(held_out.real()))
     held_out.rows = held_out.rows.assign(tiles=counts)
-    painted = np.concatenate(list(held_out.painted(model, 0)))
-    assert len(real) == real_count < 60 == len(painted)
-    expected = frechet_distance(*(FeatureStatistics.of(Pixels()(own)) for own in (painted, real)))
+    generated = np.concatenate(list(held_out.generated(model, 0)))
+    assert len(real) == real_count < 60 == len(generated)
+    expected = frechet_distance(*(FeatureStatistics.of(Pixels()(own)) for own in (generated, real)))
     assert whole["value"] == pytest.approx(expected, rel=1e-5)
     assert whole["low"] < whole["value"] < whole["high"]
     assert {part for _, part in by_name} == {"all", "cortex", "lung"}
@@ -109,15 +109,15 @@ def test_real_features_are_kept_until_what_decides_them_changes(
 
     monkeypatch.setattr(feature_store, "write_features", noted)
     first = score(trained, told, tmp_path / "a", tmp_path / "cache")
-    assert made == ["Real tiles", "Painted tiles"]
+    assert made == ["Real tiles", "Generated tiles"]
     assert score(trained, told, tmp_path / "b", tmp_path / "cache") == first
-    assert made[2:] == ["Painted tiles"]
+    assert made[2:] == ["Generated tiles"]
     assert score(trained, told, tmp_path / "b", tmp_path / "cache") == first and len(made) == 3
     other = score(trained, told, tmp_path / "b", tmp_path / "cache", seed=1)
-    assert made[3:] == ["Painted tiles"] and other["scores"] != first["scores"]
+    assert made[3:] == ["Generated tiles"] and other["scores"] != first["scores"]
     monkeypatch.setattr(Pixels, "weights", "others")
     score(trained, told, tmp_path / "b", tmp_path / "cache")
-    assert made[4:] == ["Real tiles", "Painted tiles"]
+    assert made[4:] == ["Real tiles", "Generated tiles"]
 
 
 def test_batch_size_decides_nothing(
@@ -169,7 +169,7 @@ def test_mistakes_are_told(trained: Path, told: TileInputs, tmp_path: Path) -> N
         "tests.evaluation.pixels:make",
     ]
     for more, said in (
-        (["--cohort", told.cohort], "A model paints from profiles; give --expression."),
+        (["--cohort", told.cohort], "A model generates from profiles; give --expression."),
         (["--cohort", tmp_path / "cohort.csv", "--expression", told.expression], "split"),
     ):
         result = CliRunner().invoke(main, list(map(str, options + more)))

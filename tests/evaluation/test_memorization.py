@@ -20,7 +20,7 @@ from rnagan.evaluation.memorization import (
     symmetry,
     undone,
 )
-from rnagan.evaluation.test_set import HeldOut, TileInputs
+from rnagan.evaluation.test_set import EvaluationSet, TileInputs
 from rnagan.training.gan.inputs import GANInputs
 from tests.evaluation.pixels import Pixels
 
@@ -72,7 +72,7 @@ def test_nothing_is_found_where_nothing_is_copied(extractor: FeatureExtractor) -
     new, held_out = (nearest(tissue(300, seed), features, extractor).distances[:, 0] for seed in (3, 1))
     test = copy_test(new, held_out)
     assert test.share <= 0.05 and test.ratio == pytest.approx(1, abs=0.2)
-    assert (test.painted, test.held_out, test.expected) == (300, 300, 0.01)
+    assert (test.generated, test.held_out, test.expected) == (300, 300, 0.01)
 
 
 def test_copies_are_named_and_near_tissue_is_not(extractor: FeatureExtractor) -> None:
@@ -134,7 +134,7 @@ def test_script_on_a_model_and_on_one_that_copies(
     options += [f"--expression={inputs.expression}", "--tiles=4", f"--out={tmp_path}"]
     done = CliRunner().invoke(main, options)
     assert done.exit_code == 0, done.output
-    assert "of 4 painted tiles are nearer to one of 39 training tiles than 99% of real tiles" in done.output
+    assert "of 4 generated tiles are nearer to one of 39 training tiles than 99% of real tiles" in done.output
     told = json.loads((tmp_path / "nearest.json").read_text())
     assert told["copies"] == [] and "0 of them are called copies." in done.output
     assert told["of_training_tiles"] == 39 and told["held_out"] == 4 and told["extractor"] == "efficientnet_lite0"
@@ -142,16 +142,16 @@ def test_script_on_a_model_and_on_one_that_copies(
         assert picture.text["Synthetic"] == "true" and np.asarray(picture).std() > 0
 
     paths = TileInputs(inputs.shards, inputs.cohort, inputs.expression)
-    real = HeldOut.real
+    real = EvaluationSet.real
 
-    def copies(held_out: HeldOut, *_: object) -> Iterator:
+    def copies(held_out: EvaluationSet, *_: object) -> Iterator:
         train = held_out.rows.assign(slide=[f"D{k % 5}-lung-slide" for k in range(len(held_out.rows))])
         held_out.rows, own = train, held_out.rows
         copied = [tiles[:, ::-1] for tiles in real(held_out)]
         held_out.rows = own
         return iter(copied)
 
-    monkeypatch.setattr(HeldOut, "painted", copies)
+    monkeypatch.setattr(EvaluationSet, "generated", copies)
     found = nearest_tiles(trained, paths, tmp_path / "copies", tiles=10, extractor=Pixels())
-    assert found["share"] == 1 and len(found["copies"]) == found["painted"]
+    assert found["share"] == 1 and len(found["copies"]) == found["generated"]
     assert found["copies"][0]["training"].split("-lung-slide/")[0] in {f"D{k}" for k in range(5)}

@@ -75,13 +75,13 @@ def test_tiles_differ_by_the_profile_alone(
     perturb_tiles(trained, request, tmp_path)
     row = data.obs.index.get_loc("D9-lung")
     x = data.values[row : row + 1]
-    tiles = model.paint(model.latents(x, data.genes, "tpm")[0], 3, 4, "D9-lung")
+    tiles = model.generate_tiles(model.latents(x, data.genes, "tpm")[0], 3, 4, "D9-lung")
     strip = kept["strip_lung"]
     assert strip.shape[:2] == (2, 3) and kept["names"] == ["D9-lung"]
     assert np.abs(strip[:, 1].astype(int) - tiles[:2]).max() <= 1  # through Z scores and back
     z = model.vae.transform.apply(x, data.genes, "tpm")
     z[:, 0] += 3
-    moved = model.paint(model.latents(model.vae.transform.invert(z), data.genes, "tpm")[0], 3, 4, "D9-lung")
+    moved = model.generate_tiles(model.latents(model.vae.transform.invert(z), data.genes, "tpm")[0], 3, 4, "D9-lung")
     assert np.abs(strip[:, 2].astype(int) - moved[:2]).max() <= 1
     curves = pd.read_csv(tmp_path / "curves.csv").set_index(["measure", "step"])
     assert curves.loc[("site_stain", 3.0), "mean"] == pytest.approx(measure(moved, 1.0)["site_stain"].mean(), abs=0.02)

@@ -5,26 +5,26 @@ import pytest
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
-from rnagan.evaluation.probe import read_out
+from rnagan.evaluation.probe import linear_probe
 
 
 def test_what_rna_tells_is_told_for_donors_that_were_left_out() -> None:
     draw = np.random.default_rng(3)
     c = draw.standard_normal((200, 6))
     y, scored = c[:, 0] + draw.standard_normal(200), np.arange(200) % 2 == 0
-    told = read_out(c, y, scored)
+    told = linear_probe(c, y, scored)
     assert (
         told and told["donors"] == 100 and told["learnt_from"] == 200 and told["score_low"] < 0.5 < told["score_high"]
     )
-    nothing = [read_out(draw.standard_normal((40, 20)), y[:40], scored[:40], seed, 199) for seed in range(10)]
+    nothing = [linear_probe(draw.standard_normal((40, 20)), y[:40], scored[:40], seed, 199) for seed in range(10)]
     assert np.mean([found["score_low"] <= 0 for found in nothing if found]) >= 0.9
     labels = np.where(c[:, 1] > 0, "male", "female").astype(object)
-    found = read_out(c, labels, scored)
+    found = linear_probe(c, labels, scored)
     assert found and found["what"] == "balanced accuracy" and found["chance"] == 0.5 and found["score_low"] > 0.8
     rare = np.where(np.arange(200) < 180, "a", "b").astype(object)  # calling everybody "a" is right in 90%
-    unknown = read_out(draw.standard_normal((200, 6)), rare, np.ones(200, bool))
+    unknown = linear_probe(draw.standard_normal((200, 6)), rare, np.ones(200, bool))
     assert unknown and unknown["score_low"] < 0.5 < 0.75 > unknown["score"]
-    assert read_out(c[:8], y[:8], scored[:8]) is None and read_out(c, np.full(200, "a", object), scored) is None
+    assert linear_probe(c[:8], y[:8], scored[:8]) is None and linear_probe(c, np.full(200, "a", object), scored) is None
 
 
 def test_r2_is_against_the_mean_of_those_learnt_from() -> None:
@@ -36,6 +36,6 @@ def test_r2_is_against_the_mean_of_those_learnt_from() -> None:
     for learn, told in KFold(5, shuffle=True, random_state=7).split(c):
         model = RidgeCV(np.logspace(-2, 5, 15)).fit(c[learn], y[learn])
         errors[:, told] = (y[told] - model.predict(c[told])) ** 2, (y[told] - y[learn].mean()) ** 2
-    found = read_out(c, y, np.ones(60, bool), seed=7, draws=99)
+    found = linear_probe(c, y, np.ones(60, bool), seed=7, draws=99)
     assert found and found["score"] == pytest.approx(1 - errors[0].sum() / errors[1].sum())
     assert RidgeCV(np.logspace(-2, 5, 15)).fit(c, y).score(c, y) > found["score"] + 0.1

@@ -68,7 +68,7 @@ def test_scores_are_torch_fidelitys_of_the_same_tiles(counts: tuple[int, int]) -
             return False
 
     draw = np.random.default_rng(0)
-    painted, real = (
+    generated, real = (
         np.clip(draw.normal(120 + 30 * k, 40 + 10 * k, (count, 32, 32, 3)), 0, 255).astype(np.uint8)
         for k, count in enumerate(counts)
     )
@@ -85,7 +85,7 @@ def test_scores_are_torch_fidelitys_of_the_same_tiles(counts: tuple[int, int]) -
 
     FEATURE_EXTRACTORS_REGISTRY["pixels"] = Registered
     told = torch_fidelity.calculate_metrics(
-        input1=Images(painted),
+        input1=Images(generated),
         input2=Images(real),
         cuda=False,
         batch_size=7,
@@ -98,7 +98,7 @@ def test_scores_are_torch_fidelitys_of_the_same_tiles(counts: tuple[int, int]) -
         verbose=False,
         cache=False,
     )
-    features = pixels(painted), pixels(real)
+    features = pixels(generated), pixels(real)
     value, _, _ = frechet_with_interval(*(Tiles(own, np.arange(len(own))) for own in features))
     assert value == pytest.approx(told["frechet_inception_distance"], rel=1e-6)
     mean, sd = kernel_distance(*features)
@@ -112,7 +112,7 @@ def test_scores_are_torch_fidelitys_of_the_same_tiles(counts: tuple[int, int]) -
         assert abs(frechet_distance(a, b) / value - 1) > 1e-4
 
 
-def test_precision_is_of_painted_and_recall_of_real_tiles() -> None:
+def test_precision_is_of_generated_and_recall_of_real_tiles() -> None:
     real = drawn(200, 0)
     typical, wide = 0.2 * drawn(200, 1), 3 * drawn(200, 2)
     assert precision_recall(typical, real)[0] > 0.9 > 0.5 > precision_recall(typical, real)[1]
@@ -120,18 +120,18 @@ def test_precision_is_of_painted_and_recall_of_real_tiles() -> None:
 
 
 def test_jackknife_leaves_out_one_donor_after_another() -> None:
-    painted, real = of_donors(60, 6, 0), of_donors(48, 6, 1, spread=3.0)
-    value, low, high = frechet_with_interval(painted, real)
+    generated, real = of_donors(60, 6, 0), of_donors(48, 6, 1, spread=3.0)
+    value, low, high = frechet_with_interval(generated, real)
     without = np.array(
         [
-            frechet_distance(*(FeatureStatistics.of(side.features[side.donors != donor]) for side in (painted, real)))
+            frechet_distance(*(FeatureStatistics.of(side.features[side.donors != donor]) for side in (generated, real)))
             for donor in range(6)
         ]
     )
     error = np.sqrt(5 / 6 * np.sum((without - without.mean()) ** 2))
     reach = stats.t.ppf(0.975, 5) * error
     assert (low, high) == pytest.approx((value - reach, value + reach), rel=1e-6)
-    tiles = Tiles(painted.features, np.arange(60)), Tiles(real.features, np.arange(48))  # wrong: over tiles
+    tiles = Tiles(generated.features, np.arange(60)), Tiles(real.features, np.arange(48))  # wrong: over tiles
     alone = frechet_with_interval(*tiles)
     assert alone[2] is not None and high is not None and low is not None and alone[1] is not None
     assert (high - low) > 1.5 * (alone[2] - alone[1])
@@ -140,15 +140,15 @@ def test_jackknife_leaves_out_one_donor_after_another() -> None:
 
 def test_floor_is_of_donors_that_the_other_half_has_not() -> None:
     """Where donors differ, halves of tiles that share donors (the wrong variant) lie much nearer to one another."""
-    real, painted = of_donors(400, 10, 0, 2.0), of_donors(600, 10, 1, 2.0)
+    real, generated = of_donors(400, 10, 0, 2.0), of_donors(600, 10, 1, 2.0)
     tissue = np.array(["a", "b"] * 5)
-    found = floor(painted, real, tissue)
+    found = floor(generated, real, tissue)
     assert found is not None and found.tiles == pytest.approx(200, abs=41) and found.halvings == 4
     sharing = frechet_distance(FeatureStatistics.of(real.features[:200]), FeatureStatistics.of(real.features[200:]))
     assert found.floor > 5 * sharing
-    assert found.matched == pytest.approx(found.floor, rel=0.3)  # painted tiles are drawn as real ones are
-    assert floor(painted, real, tissue) == found
-    further = floor(Tiles(painted.features + 3, painted.donors), real, tissue)
+    assert found.matched == pytest.approx(found.floor, rel=0.3)  # generated tiles are drawn as real ones are
+    assert floor(generated, real, tissue) == found
+    further = floor(Tiles(generated.features + 3, generated.donors), real, tissue)
     assert further is not None and further.matched > found.matched + 10
 
 

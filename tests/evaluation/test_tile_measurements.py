@@ -7,7 +7,7 @@ from rnagan.data.index import open_dataset
 from rnagan.evaluation import tile_measurements
 from rnagan.evaluation.donor_evaluation import real_tiles
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.evaluation.tile_networks import train_condition_reader
+from rnagan.evaluation.tile_networks import train_condition_regressor
 from rnagan.training.gan.inputs import GANInputs
 
 
@@ -18,9 +18,9 @@ def test_tissue_is_known_and_so_is_its_confusion(inputs: GANInputs) -> None:
     tissue_of = cohort.set_index("sample")["tissue"]
     swapped = {name: real[name.replace("lung", "x").replace("cortex", "lung").replace("x", "cortex")] for name in real}
     classifier = tile_measurements.train_classifier(shards, pictured[pictured["split"] == "train"], 32, 0)
-    eyes = tile_measurements.Observer(classifier, None, None)
+    eyes = tile_measurements.TileMeasurer(classifier, None, None)
     for tiles, share in ((real, 1.0), (swapped, 0.0)):
-        seen = eyes.observe(tiles.items(), tissue_of)
+        seen = eyes.measure(tiles.items(), tissue_of)
         assert seen.right.index.tolist() == list(real) and (seen.right == share).all()
         assert seen.called_right(tissue_of) == {"cortex": share, "lung": share}
         assert seen.measures.empty and seen.read is None and seen.shown == {}
@@ -31,11 +31,11 @@ def test_measures_halves_and_readings_are_means_over_a_samples_tiles(inputs: GAN
     classifier = tile_measurements.train_classifier(shards, cohort[cohort["split"] == "train"], 32, 0)
     draw = np.random.default_rng(0)
     tiles = {"a": draw.integers(60, 255, (5, 32, 32, 3), np.uint8), "b": draw.integers(0, 99, (1, 32, 32, 3), np.uint8)}
-    network = train_condition_reader(
+    network = train_condition_regressor(
         list(tiles.values()), np.eye(2, 3, dtype=np.float32), [tiles["a"]], np.zeros((1, 3)), steps=1
     )
-    eyes = tile_measurements.Observer(classifier, network, 1.0)
-    seen = eyes.observe(tiles.items(), pd.Series({"a": "lung", "b": "lung"}), keep=["b"])
+    eyes = tile_measurements.TileMeasurer(classifier, network, 1.0)
+    seen = eyes.measure(tiles.items(), pd.Series({"a": "lung", "b": "lung"}), keep=["b"])
     for name in MEASURES:
         each = measure(tiles["a"], 1.0)[name]
         assert seen.measures.loc["a", name] == pytest.approx(each.mean())

@@ -118,7 +118,7 @@ def test_perturbed_genes_move_and_the_changes_of_all_are_told(edit, toy_profiles
 
 
 @pytest.mark.filterwarnings("ignore:.*profiles:UserWarning")
-def test_tiles_are_painted_from_what_an_rna_gans_own_vae_made(main, trained: Path, tmp_path: Path) -> None:
+def test_tiles_are_generated_from_what_an_rna_gans_own_vae_made(main, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "generated.h5ad"
     done = CliRunner().invoke(main, ["sample", "--vae", str(trained), "--n", "1", "--out", str(out)])
     assert done.exit_code == 0, done.output

@@ -105,7 +105,7 @@ def test_generator_loss_and_its_sign():
     fake = torch.tensor([1.0, 0.0, -4.0]).requires_grad_(True)
     loss = generator_loss(fake)
     loss.backward()
-    assert loss.item() == 1.0 and (fake.grad < 0).all()  # descending raises the score of painted tiles
+    assert loss.item() == 1.0 and (fake.grad < 0).all()  # descending raises the score of generated tiles
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

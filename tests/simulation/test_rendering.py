@@ -1,4 +1,4 @@
-"""What is painted is where and what was asked for."""
+"""What is rendered is where and what was asked for."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from rnagan.evaluation.tile_networks import train_tissue_classifier
 from rnagan.io.images import shrink
 from rnagan.runtime import rng
 from rnagan.simulation.donors import draw_cohort
-from rnagan.simulation.rendering import GLASS, Layout, Morphology, paint_slide
+from rnagan.simulation.rendering import GLASS, Layout, Morphology, render_slide
 from rnagan.simulation.tissues import TISSUES
 
 LAYOUT = Layout(tile=128, across=4, down=2)
@@ -23,13 +23,13 @@ LIVER = dataclasses.replace(CORTEX, air_fraction=0.15)
 ALL = [("cortex", CORTEX), ("lung", LUNG), ("liver", LIVER), ("muscle", CORTEX)]
 
 
-def paint(tissue: str, morphology: Morphology, number: int = 0) -> np.ndarray:
-    return paint_slide(TISSUES[tissue], morphology, LAYOUT, rng.generator(0, "test", number))
+def render(tissue: str, morphology: Morphology, number: int = 0) -> np.ndarray:
+    return render_slide(TISSUES[tissue], morphology, LAYOUT, rng.generator(0, "test", number))
 
 
 @pytest.mark.parametrize("tissue, morphology", ALL)
 def test_tissue_lies_in_a_frame_of_glass(tissue: str, morphology: Morphology) -> None:
-    slide = paint(tissue, morphology)
+    slide = render(tissue, morphology)
     assert slide.shape == (4 * 128, 6 * 128, 3) and slide.dtype == np.uint8
     border = np.concatenate([slide[:64].reshape(-1, 3), slide[:, :64].reshape(-1, 3), slide[:, -64:].reshape(-1, 3)])
     assert np.abs(border.astype(float) - GLASS).mean() < 2
@@ -40,9 +40,9 @@ def test_tissue_lies_in_a_frame_of_glass(tissue: str, morphology: Morphology) ->
         assert (green > GLASS - 15).mean() == pytest.approx(morphology.air_fraction, abs=0.04)
 
 
-def test_the_same_generator_paints_the_same_slide_and_another_one_another() -> None:
-    assert np.array_equal(paint("lung", LUNG), paint("lung", LUNG))
-    assert not np.array_equal(paint("lung", LUNG), paint("lung", LUNG, number=1))
+def test_the_same_generator_renders_the_same_slide_and_another_one_another() -> None:
+    assert np.array_equal(render("lung", LUNG), render("lung", LUNG))
+    assert not np.array_equal(render("lung", LUNG), render("lung", LUNG, number=1))
 
 
 @pytest.mark.parametrize("tissue, morphology", ALL)
@@ -52,7 +52,7 @@ def test_nuclei_are_as_many_and_as_large_as_asked(tissue: str, morphology: Morph
     for number in range(4):
         for radius, found in ((2.6, small), (3.6, large)):
             few = dataclasses.replace(morphology, nuclear_density=1200, nuclear_radius_um=radius)
-            red = paint(tissue, few, number)[LAYOUT.inside][..., 0]
+            red = render(tissue, few, number)[LAYOUT.inside][..., 0]
             dark = ndimage.binary_opening(red < GLASS * np.exp(-0.42), iterations=2)
             found.append((ndimage.label(dark)[1], dark.sum()))
     area_mm2 = 8 * (128 * 0.5e-3) ** 2 * 4
@@ -78,7 +78,7 @@ def axes(pixels: np.ndarray) -> tuple[float, float]:
 
 def nuclei(tissue: str, morphology: Morphology) -> list[np.ndarray]:
     few = dataclasses.replace(morphology, nuclear_density=1200)
-    red = paint(tissue, few)[LAYOUT.inside][..., 0]
+    red = render(tissue, few)[LAYOUT.inside][..., 0]
     return blobs(ndimage.binary_opening(red < GLASS * np.exp(-0.42), iterations=2))
 
 
@@ -93,14 +93,14 @@ def test_nuclei_lie_along_the_fibres_of_muscle_and_are_round_in_liver() -> None:
             assert np.median(ratios) < 1.15
     assert abs(aligned["muscle"]) > 0.95 and all(abs(aligned[name]) < 0.4 for name in ("cortex", "lung", "liver"))
 
-    green = ndimage.gaussian_filter(paint("muscle", CORTEX)[LAYOUT.inside][..., 1].astype(float), 1)
+    green = ndimage.gaussian_filter(render("muscle", CORTEX)[LAYOUT.inside][..., 1].astype(float), 1)
     down, across = np.gradient(green)
     tensor = np.array([[(across**2).mean(), (across * down).mean()], [(across * down).mean(), (down**2).mean()]])
     strength, directions = np.linalg.eigh(tensor)  # grain changes least along the fibres
     assert strength[1] > 3 * strength[0]
     along = np.arctan2(directions[1, 0], directions[0, 0])
     assert abs(np.angle(np.exp(2j * along) * aligned["muscle"].conj())) < 0.3
-    other = [axes(pixels)[1] for pixels in blobs(paint("muscle", CORTEX, 1)[LAYOUT.inside][..., 0] < GLASS / 2)]
+    other = [axes(pixels)[1] for pixels in blobs(render("muscle", CORTEX, 1)[LAYOUT.inside][..., 0] < GLASS / 2)]
     assert abs(np.exp(2j * np.array(other)).mean() - aligned["muscle"]) > 0.2  # another slide, another direction
 
 
@@ -109,7 +109,7 @@ def test_fat_lies_in_round_droplets_and_air_in_ragged_alveoli() -> None:
     roundness, area = {}, {}
     for tissue, morphology in (("lung", LUNG), ("liver", dataclasses.replace(LIVER, air_fraction=0.06))):
         few = dataclasses.replace(morphology, nuclear_density=200)
-        white = blobs(paint(tissue, few)[LAYOUT.inside][..., 1] > GLASS - 60)
+        white = blobs(render(tissue, few)[LAYOUT.inside][..., 1] > GLASS - 60)
         far = [np.linalg.norm(pixels - pixels.mean(axis=0), axis=1).max() + 0.5 for pixels in white]
         roundness[tissue] = np.median([len(p) / (np.pi * r**2) for p, r in zip(white, far, strict=True)])
         area[tissue] = np.median([len(p) for p in white])
@@ -124,7 +124,7 @@ def test_a_classifier_tells_the_tissues_apart_whatever_their_programmes_and_stai
     tiles, tissues = [], []
     for row in truth.sort_values("donor").to_dict("records"):
         morphology = Morphology(**{field.name: row[field.name] for field in dataclasses.fields(Morphology)})
-        slide = paint_slide(TISSUES[row["tissue"]], morphology, LAYOUT, rng.generator(0, row["slide"]))
+        slide = render_slide(TISSUES[row["tissue"]], morphology, LAYOUT, rng.generator(0, row["slide"]))
         inside = shrink(slide[LAYOUT.inside], 2)
         tiles += [inside[y : y + 64, x : x + 64] for y in (0, 64) for x in (0, 64, 128, 192)]
         tissues += [row["tissue"]] * 8
@@ -135,9 +135,9 @@ def test_a_classifier_tells_the_tissues_apart_whatever_their_programmes_and_stai
 
 
 def test_matrix_changes_red_alone_and_the_site_blue_alone() -> None:
-    plain = paint("cortex", CORTEX).astype(float)
-    matrix = paint("cortex", dataclasses.replace(CORTEX, matrix_colour=0.5)).astype(float)
-    site = paint("cortex", dataclasses.replace(CORTEX, site_stain=0.5)).astype(float)
+    plain = render("cortex", CORTEX).astype(float)
+    matrix = render("cortex", dataclasses.replace(CORTEX, matrix_colour=0.5)).astype(float)
+    site = render("cortex", dataclasses.replace(CORTEX, site_stain=0.5)).astype(float)
     change = [np.abs(other - plain)[LAYOUT.inside].mean(axis=(0, 1)) for other in (matrix, site)]
     assert change[0][0] > 5 and change[0][1] == change[0][2] == 0
     assert change[1][2] > 5 and change[1][0] == change[1][1] == 0

@@ -67,35 +67,39 @@ def _prepare(extractor: Any, tiles: torch.Tensor) -> tuple[torch.Tensor, Any]:
 
 
 def _evaluations(request: dict[str, Any]) -> dict[str, Any]:
-    """Features of as many real as painted tiles, for two models in turn; real ones are made for the first alone.
+    """Features of as many real as generated tiles, for two models in turn; real ones are made for the first alone.
 
-    Tiles are painted before, since only extraction is compared, and painting told beside it.
+    Tiles are generated before, since only extraction is compared, and generating told beside it.
     """
     extractor, count, out = _RUN["extractor"], request["images"], Path(request["out"])
-    seconds, painting = [], []
+    seconds, generating = [], []
     for seed in range(2):
         began = time.perf_counter()
-        painted = _paint(count, seed)
-        painting.append(time.perf_counter() - began)
+        generated = _generate(count, seed)
+        generating.append(time.perf_counter() - began)
         sources = (
             ("real", out / "cache", open_tiles(request)),
-            ("painted", out / f"painted-{seed}", lambda numbers, tiles=painted: tiles[numbers.start : numbers.stop]),
+            (
+                "generated",
+                out / f"generated-{seed}",
+                lambda numbers, tiles=generated: tiles[numbers.start : numbers.stop],
+            ),
         )
         began = time.perf_counter()
         for kind, folder, tiles in sources:
             told = {"tiles": kind, "extractor": extractor.name, "weights": extractor.weights}
             cached_features(folder, told, tiles, count, extractor, processes(), kind)
         seconds.append(time.perf_counter() - began)
-    return {"tiles": 3 * count, "first": seconds[0], "second": seconds[1], "painting": painting}
+    return {"tiles": 3 * count, "first": seconds[0], "second": seconds[1], "generating": generating}
 
 
-def _paint(count: int, seed: int) -> np.ndarray:
+def _generate(count: int, seed: int) -> np.ndarray:
     """By a model of the article's size, in the mode that takes no profiles; its weights are random."""
     torch.manual_seed(seed)
     config = GANConfig(mode="gan")
     model = RNAGAN(config, build_generator(config, 0).eval(), None, ["lung"], "random", frozenset())
     batches = [range(first, first + BATCH) for first in range(0, count, BATCH)]
-    return np.concatenate([model.paint_numbered(None, ["slide"] * BATCH, list(numbers), 0) for numbers in batches])
+    return np.concatenate([model.generate_numbered(None, ["slide"] * BATCH, list(numbers), 0) for numbers in batches])
 
 
 def _memory(request: dict[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def check_run(
         raise ValueError("accumulate isn't for DeepSpeed: set it to 1, or start with another of launch_configs/.")
 
 
-FIXED_PROFILES = 8  # validation profiles painted in every sample grid
+FIXED_PROFILES = 8  # validation profiles generated in every sample grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Profiles:
 
     bottleneck: Bottleneck
     latents: Tensor  # (slides, latent), of the selection's rows
-    fixed: Tensor  # (profiles, latent), of the validation donors painted in every sample grid
+    fixed: Tensor  # (profiles, latent), of the validation donors generated in every sample grid
 
 
 def digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: Selection) -> dict[str, str]:
@@ -157,7 +157,7 @@ def join_profiles(
 def _encode(
     inputs: GANInputs, vae: VAEModel, cohort: pd.DataFrame, selection: Selection, validation_samples: list[str]
 ) -> LatentTable:
-    """Latents of the selection's profiles, of those painted in sample grids, and of the validation's."""
+    """Latents of the selection's profiles, of those generated in sample grids, and of the validation's."""
     assert inputs.expression is not None
     expression = read_expression(inputs.expression)
     check_same_splits(cohort, expression, inputs.cohort, inputs.expression)

@@ -19,7 +19,7 @@ _NAME, _TOLD = "latents.parquet", b"rnagan"
 
 @dataclasses.dataclass(frozen=True)
 class LatentTable:
-    """`values` (samples, latent) float32 of `samples`; `shown`: those painted in every sample grid."""
+    """`values` (samples, latent) float32 of `samples`; `shown`: those generated in every sample grid."""
 
     samples: list[str]
     values: NDArray[np.float32]
@@ -47,7 +47,7 @@ def latent_table(run: Path, made_from: str, encode: Callable[[], LatentTable], a
 
 
 def shown_samples(run: Path) -> list[str]:
-    """The samples painted in a run's sample grids, a row each."""
+    """The samples generated in a run's sample grids, a row each."""
     try:
         with pq.ParquetFile(run / _NAME, pre_buffer=False) as file:
             return json.loads((file.schema_arrow.metadata or {})[_TOLD])["shown"]

@@ -103,11 +103,11 @@ class GANStep:
         of_critic, of_generator = [], []
         for part in parts:
             with self._held_back(self.critic, part):
-                x_fake = self._painted(part, with_graph=update_generator and alone)
+                x_fake = self._generated(part, with_graph=update_generator and alone)
                 of_critic.append(torch.stack(self._update_critic(part, x_fake.detach())))
         for part in parts if update_generator else ():
             with self._held_back(self.generator, part):
-                of_generator.append(self._update_generator(part, x_fake if alone else self._painted(part, True)))
+                of_generator.append(self._update_generator(part, x_fake if alone else self._generated(part, True)))
         wasserstein, penalty = torch.stack(of_critic).mean(dim=0)
         return StepRecord(wasserstein, penalty, torch.stack(of_generator).mean() if update_generator else None)
 
@@ -128,7 +128,7 @@ class GANStep:
         """Processes tell one another their gradients once a step, with the last micro-batch."""
         return contextlib.nullcontext() if part.last else self.accelerator.no_sync(network)
 
-    def _painted(self, part: MicroBatch, with_graph: bool) -> Tensor:
+    def _generated(self, part: MicroBatch, with_graph: bool) -> Tensor:
         # DDP's messages are for the backward alone; DeepSpeed's engine may have to fetch weights for the forward.
         network = self.generator if with_graph or uses_deepspeed(self.accelerator) else self.raw_generator
         with torch.set_grad_enabled(with_graph):
@@ -176,7 +176,7 @@ class GANStep:
         return loss.wasserstein, loss.penalty
 
     def _scores(self, x_real: Tensor, x_fake: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self.config.critic_norm == "batch":  # statistics of real and painted tiles stay apart, as released
+        if self.config.critic_norm == "batch":  # statistics of real and generated tiles stay apart, as released
             return self.critic(x_real, c), self.critic(x_fake, c)
         both = None if c is None else torch.cat([c, c])
         real, fake = self.critic(torch.cat([x_real, x_fake]), both).chunk(2)

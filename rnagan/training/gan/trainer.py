@@ -21,7 +21,7 @@ from rnagan.data.selection import Selection
 from rnagan.io.images import grid, save_png, synthetic_texts
 from rnagan.models.ema import ExponentialAverage
 from rnagan.models.networks import build_critic, build_generator
-from rnagan.models.sampling import paint
+from rnagan.models.sampling import generate
 from rnagan.runtime import progress
 from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint, read_metrics
 from rnagan.tracking.run_log import RunLog, Unwritten
@@ -288,7 +288,7 @@ class GANTrainer:
         rows = 8 if self.fixed is None else len(self.fixed)
         tiles = np.stack(
             [
-                paint(
+                generate(
                     self.config,
                     self.average.module,
                     None if self.fixed is None else self.fixed[k : k + 1],

@@ -1,8 +1,8 @@
 """Validation of a GAN while it trains: Fréchet distance to, and faithfulness to, the validation donors' real tiles.
 
-There is no truth in training: morphology of painted tiles is correlated, within a tissue and over donors, with the same
-measure on the same donors' real tiles, which any cohort has. How high that can get is told by how reliable the real
-measure is (rnagan/evaluation/stats.py). Nothing here draws from a generator that training draws from.
+There is no truth in training: morphology of generated tiles is correlated, within a tissue and over donors, with the
+same measure on the same donors' real tiles, which any cohort has. How high that can get is told by how reliable the
+real measure is (rnagan/evaluation/stats.py). Nothing here draws from a generator that training draws from.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance, f
 from rnagan.io.files import sha256_of
 from rnagan.io.tables import first_few
 from rnagan.io.weights import read_arrays, write_arrays
-from rnagan.models.sampling import paint
+from rnagan.models.sampling import generate
 from rnagan.runtime import rng
 
 SLIDE_TILES = 8  # of a slide at least, where it has them: a donor's mean of fewer is mostly noise
@@ -47,7 +47,7 @@ class Described:
 
 
 class GANValidation:
-    """Compares what a generator paints with real tiles of `rows` (slide, sample, donor, tissue, tiles).
+    """Compares what a generator generates with real tiles of `rows` (slide, sample, donor, tissue, tiles).
 
     `conditions` (rows, condition_width): those of the rows' profiles, None in the modes without profiles, where only
     the Fréchet distance is measured. `out`: the run folder, where what is known of the real tiles is kept. `extractor`:
@@ -74,14 +74,14 @@ class GANValidation:
     def __call__(self, generator: nn.Module) -> dict[str, float]:
         """Metrics of a generator; names hold the extractor and the count of tiles, which decide a distance's value."""
         real, of_real = self._of_real()
-        painted = self._describe(self._painted(generator, k) for k in range(len(self.rows)))
-        of_painted = self._statistics(painted.features)
+        generated = self._describe(self._generated(generator, k) for k in range(len(self.rows)))
+        of_generated = self._statistics(generated.features)
         row = {
             frechet_name(self._extract, of.count, metric_part(part)): frechet_distance(of, of_real[part])
-            for part, of in of_painted.items()
+            for part, of in of_generated.items()
         }
         if self.conditions is not None and self.mpp is not None:
-            row |= faithfulness(painted.measures, real.measures, self.tissues, self.donors)
+            row |= faithfulness(generated.measures, real.measures, self.tissues, self.donors)
         return row
 
     def score(self, row: Mapping[str, float]) -> tuple[str, float] | None:
@@ -138,22 +138,22 @@ class GANValidation:
             measures.append(np.stack([found.get(name, np.full(len(tiles), np.nan)) for name in MEASURES], axis=1))
         return Described(np.concatenate(features), np.concatenate(measures))
 
-    def _painted(self, generator: nn.Module, row: int) -> NDArray[np.uint8]:
+    def _generated(self, generator: nn.Module, row: int) -> NDArray[np.uint8]:
         """As many tiles, for the row's own profile; the noise is the same in every validation."""
         slide, _, _, _, count = self.rows.iloc[row][["slide", "sample", "donor", "tissue", "tiles"]]
         parameter = next(generator.parameters())
         c = None if self.conditions is None else self.conditions[row : row + 1].to(parameter)
-        return paint(self.config, generator, c, count, self.config.seed, f"validation/{slide}")
+        return generate(self.config, generator, c, count, self.config.seed, f"validation/{slide}")
 
 
 def faithfulness(
-    painted: NDArray[np.float64], real: NDArray[np.float64], tissues: NDArray, donors: NDArray
+    generated: NDArray[np.float64], real: NDArray[np.float64], tissues: NDArray, donors: NDArray
 ) -> dict[str, float]:
-    """Correlation over donors of each measure's mean on painted with that on real tiles, by tissue; and their mean.
+    """Correlation over donors of each measure's mean on generated with that on real tiles, by tissue; and their mean.
 
-    `painted`, `real` (tiles, measures) of the same rows. `faithfulness/TISSUE/MEASURE` is there where at least
+    `generated`, `real` (tiles, measures) of the same rows. `faithfulness/TISSUE/MEASURE` is there where at least
     FEWEST_DONORS donors differ in their real tiles by more than chance (LEAST_RELIABLE); `faithfulness/mean` is over
-    all of these but the site's stain. A measure that painted tiles don't vary in counts as 0.
+    all of these but the site's stain. A measure that generated tiles don't vary in counts as 0.
     """
     row: dict[str, float] = {}
     for tissue in np.unique(tissues):
@@ -164,9 +164,11 @@ def faithfulness(
         for k, name in enumerate(MEASURES):
             if not reliability(real[own, k], code) >= LEAST_RELIABLE:
                 continue
-            on_painted, on_real = (np.bincount(code, values[own, k]) / np.bincount(code) for values in (painted, real))
-            varies = np.ptp(on_painted) > 1e-9 * np.abs(on_painted).max()  # by more than rounding
-            r = float(pearson(on_painted, on_real)) if varies else 0.0
+            on_generated, on_real = (
+                np.bincount(code, values[own, k]) / np.bincount(code) for values in (generated, real)
+            )
+            varies = np.ptp(on_generated) > 1e-9 * np.abs(on_generated).max()  # by more than rounding
+            r = float(pearson(on_generated, on_real)) if varies else 0.0
             row[f"faithfulness/{metric_part(str(tissue))}/{name}"] = r
     counted = [r for name, r in row.items() if not name.endswith(f"/{CONTROL}")]
     return row | ({"faithfulness/mean": float(np.mean(counted))} if counted else {})
@@ -184,8 +186,8 @@ def choose_rows(
     validation_tiles in all).
 
     `known`: samples with a profile, None in the modes without. With profiles every tissue has an equal share, so that
-    each can be judged; without, the share that it has in training, since the painted tiles come mixed as trained. Of a
-    tissue as many donors as give SLIDE_TILES each, one slide each before any has two. Empty where there are none.
+    each can be evaluated; without, the share that it has in training, since the generated tiles come mixed as trained.
+    Of a tissue as many donors as give SLIDE_TILES each, one slide each before any has two. Empty where there are none.
     """
     shares = _shares(config, train)
     if known is not None:

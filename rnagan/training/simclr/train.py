@@ -25,8 +25,8 @@ def pretrain_simclr(
     """Train into the run folder `out` and leave `backbone.safetensors` and `backbone.json` there; False if a signal
     stopped it before its end.
 
-    `address`: shards of tiles, painted or real. With `cohort`, a cohort table, only slides of its training split count.
-    A finished run is left as it is, a broken one goes on; both refuse other settings or inputs.
+    `address`: shards of tiles, generated or real. With `cohort`, a cohort table, only slides of its training split
+    count. A finished run is left as it is, a broken one goes on; both refuse other settings or inputs.
     """
     shards = open_dataset(address)
     slides, counts, donors = _choose(config, shards, cohort)

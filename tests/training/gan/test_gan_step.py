@@ -47,11 +47,11 @@ class Spy:
 
     def __init__(self, step: GANStep, monkeypatch: pytest.MonkeyPatch) -> None:
         self.codes: list[Tensor] = []
-        self.judged: list[tuple[Tensor, Tensor | None]] = []
+        self.evaluated: list[tuple[Tensor, Tensor | None]] = []
         self.penalised: list[tuple[Tensor, Tensor | None]] = []
         self.dtypes: set[torch.dtype] = set()
         step.raw_generator.register_forward_pre_hook(lambda _, given: self.codes.append(given[0]))
-        step.raw_critic.register_forward_pre_hook(lambda _, given: self.judged.append(given))
+        step.raw_critic.register_forward_pre_hook(lambda _, given: self.evaluated.append(given))
 
         def penalty(score: Callable, x_hat: Tensor, c: Tensor | None, norm: str) -> Tensor:
             self.penalised.append((x_hat, c))
@@ -99,22 +99,22 @@ def test_generator_step_leaves_the_critic_alone() -> None:
     assert not torch.equal(weights[1]["score.weight"], make_step(CONFIG).raw_critic.state_dict()["score.weight"])
 
 
-def test_real_painted_and_interpolated_tiles_carry_the_same_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_generated_and_interpolated_tiles_carry_the_same_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     step = make_step(CONFIG)
     spy, (tiles, c) = Spy(step, monkeypatch), batch()
     step(8, tiles, c, True)
     own = c + CONFIG.condition_noise * torch.from_numpy(rng.normal(0, "condition", 8, N, WIDTH)).float()
     assert torch.equal(spy.codes[0][:, :WIDTH], own)
-    (both, shown), (_, shown_to_generator) = spy.judged
+    (both, shown), (_, shown_to_generator) = spy.evaluated
     assert both.shape[0] == 2 * N and torch.equal(shown, torch.cat([own, own]))
     assert torch.equal(spy.penalised[0][1], own) and torch.equal(shown_to_generator, own)
 
 
-def test_one_epsilon_a_tile_between_real_and_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_epsilon_a_tile_between_real_and_generated(monkeypatch: pytest.MonkeyPatch) -> None:
     step = make_step(CONFIG)
     spy = Spy(step, monkeypatch)
     step(8, *batch(), False)
-    real, fake = spy.judged[0][0].chunk(2)
+    real, fake = spy.evaluated[0][0].chunk(2)
     epsilon = torch.from_numpy(rng.uniform(0, "epsilon", 8, N, 1)).float()[:, :, None, None]
     torch.testing.assert_close(spy.penalised[0][0], epsilon * real + (1 - epsilon) * fake)
 
@@ -148,7 +148,7 @@ def test_draws_belong_to_image_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     step(18, tiles[2:], c[2:], True)
     torch.testing.assert_close(torch.cat(spy.codes[1:]), spy.codes[0])
     torch.testing.assert_close(torch.cat([x for x, _ in spy.penalised[1:]]), spy.penalised[0][0])
-    whole, first, second = (spy.judged[k][0].chunk(2) for k in (0, 2, 4))
+    whole, first, second = (spy.evaluated[k][0].chunk(2) for k in (0, 2, 4))
     for part in (0, 1):
         torch.testing.assert_close(torch.cat([first[part], second[part]]), whole[part])
     step(24, tiles, c, True)
@@ -212,11 +212,11 @@ def test_released_preset_steps_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(step, monkeypatch)
     step(0, *batch(), True)
     assert descents == [step.critic_optimizer, step.critic_optimizer, step.generator_optimizer]
-    assert [c for _, c in spy.penalised] == [None] and len(spy.judged) == 3  # real, painted, generator's
+    assert [c for _, c in spy.penalised] == [None] and len(spy.evaluated) == 3  # real, generated, generator's
     torch.testing.assert_close(spy.codes[0].mean(dim=0), torch.zeros(WIDTH), atol=1e-6, rtol=0)
 
 
-def test_critic_learns_on_real_against_painted() -> None:
+def test_critic_learns_on_real_against_generated() -> None:
     step = make_step(CONFIG.replace(critic_lr=1e-3))
     tiles, c = batch()
     records = [step(k * N, torch.full_like(tiles, 200), c, False) for k in range(40)]

@@ -1,4 +1,4 @@
-"""Modes and presets: each says what it should, and every combination trains and paints."""
+"""Modes and presets: each says what it should, and every combination trains and generates."""
 
 import dataclasses
 import re
@@ -20,7 +20,7 @@ from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json
 from rnagan.models.conditioning import draw_noise, noise_width
 from rnagan.models.networks import build_critic, build_generator
-from rnagan.models.sampling import paint
+from rnagan.models.sampling import generate
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
 from rnagan.training.gan.inputs import GANInputs
@@ -91,7 +91,7 @@ def test_the_article_s_models(tissue: str, mode: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_of_every_preset_trains_and_paints(
+def test_every_mode_of_every_preset_trains_and_generates(
     inputs: GANInputs, tmp_path: Path, family: str, mode: str
 ) -> None:
     config = preset(family, mode=mode, **TINY)
@@ -104,7 +104,7 @@ def test_every_mode_of_every_preset_trains_and_paints(
     latent = None
     if mode == "rnagan":
         latent = model.encode(open_profiles(inputs.expression)[:1].copy()).obsm["X_rnagan"][0]
-    tiles = model.paint(latent, 4, 0, "any")
+    tiles = model.generate_tiles(latent, 4, 0, "any")
     assert tiles.shape == (4, 32, 32, 3) and tiles.std() > 0 and (tiles[0] != tiles[1]).any()
 
 
@@ -120,7 +120,7 @@ def test_noise_of_the_modes() -> None:
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 128, 256, 512])
-def test_every_resolution_builds_steps_and_paints(resolution: int) -> None:
+def test_every_resolution_builds_steps_and_generates(resolution: int) -> None:
     config = preset("faithful", resolution=resolution, generator_width=4, critic_width=4, noise_units=4)
     generator, critic = build_generator(config, 3), build_critic(config, 3)
     accelerator = Accelerator(cpu=True)
@@ -131,7 +131,7 @@ def test_every_resolution_builds_steps_and_paints(resolution: int) -> None:
     record = step(0, tiles, torch.randn(2, 3), True)
     assert all(bool(torch.isfinite(scalar)) for scalar in record)
     assert all(not torch.equal(next(m.parameters()), old) for m, old in zip((generator, critic), before, strict=True))
-    assert paint(config, generator.eval(), torch.randn(1, 3), 1, 0, "p").shape == (1, resolution, resolution, 3)
+    assert generate(config, generator.eval(), torch.randn(1, 3), 1, 0, "p").shape == (1, resolution, resolution, 3)
 
 
 def test_epochs_become_images_once_the_tiles_are_known(
@@ -143,14 +143,14 @@ def test_epochs_become_images_once_the_tiles_are_known(
     assert make_order(selection, config).epoch_length * 2 == images and images % 8
     train_gan(config, inputs, tmp_path)
     steps = -(-images // 8)
-    assert f"{images:,} images in {steps} critic steps of 8 (1 × 8), 2.0 epochs." in capsys.readouterr().out
+    assert f"{images:,} images in {steps} critic steps of 8 (1 × 8), 2.0 epochs." in capsys.probeerr().out
     saved = load_config(GANConfig, tmp_path / "model/config.yaml")
     assert (saved.images, saved.epochs) == (images, 2)
     assert read_json(tmp_path / "model/model.json")["images"] == 8 * steps
     train_gan(config, inputs, tmp_path)
-    assert capsys.readouterr().out.endswith(f"is up to date ({images:,} images).\n")
+    assert capsys.probeerr().out.endswith(f"is up to date ({images:,} images).\n")
     train_gan(config.replace(epochs=3), inputs, tmp_path)  # longer: goes on
-    told = capsys.readouterr().out
+    told = capsys.probeerr().out
     assert re.search(rf"Finished at {8 * -(-images * 3 // 2 // 8)} images", told)
     assert latest_checkpoint(tmp_path).name == f"{8 * -(-images * 3 // 2 // 8):012d}"
 

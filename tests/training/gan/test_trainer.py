@@ -128,7 +128,7 @@ def test_finished_run_is_up_to_date_and_refuses_other_settings(
 ) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     train_gan(small, inputs, run)
-    assert capsys.readouterr().out == f"{run} is up to date (96 images).\n"
+    assert capsys.probeerr().out == f"{run} is up to date (96 images).\n"
     for change, told in (({"generator_width": 8}, "generator_width 4 → 8"), ({"seed": 1}, "seed 0 → 1")):
         with pytest.raises(ValueError, match=rf"holds a run with other settings \({told}\); choose another --out"):
             train_gan(small.replace(**change), inputs, run)
@@ -201,11 +201,11 @@ def test_sigterm_saves_and_a_new_start_goes_on(
     with monkeypatch.context() as patched:
         call_at(patched, 6, lambda _: os.kill(os.getpid(), signal.SIGTERM))
         train_gan(small, inputs, tmp_path)
-    assert "Stopped at 56 images" in capsys.readouterr().out
+    assert "Stopped at 56 images" in capsys.probeerr().out
     assert latest_checkpoint(tmp_path).name == "000000000056"
     assert signal.getsignal(signal.SIGTERM) is handler
     train_gan(small, inputs, tmp_path)
-    assert "Finished at 96 images" in capsys.readouterr().out
+    assert "Finished at 96 images" in capsys.probeerr().out
     assert digests(latest_checkpoint(tmp_path)) == digests(latest_checkpoint(trained))
 
 

@@ -196,8 +196,8 @@ def test_other_tiles_are_described_anew(config: GANConfig, five: GANInputs, tmp_
         assert GANValidation(config, shards, changed, conditions, tmp_path, extractor=Colours())._stored() is None
 
 
-class Painter(nn.Module):
-    """Paints what a condition's first number says, in the colours of the toy cohort."""
+class Generator(nn.Module):
+    """Generates what a condition's first number says, in the colours of the toy cohort."""
 
     def __init__(self, sign: float = 1.0) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ def test_a_generator_that_follows_the_profile_is_told_from_one_that_does_not(
     programme = cohort.set_index("sample")["programme"].astype(float)[rows["sample"]].to_numpy()
     conditions = torch.from_numpy(programme)[:, None].float()
     validation = GANValidation(config, open_dataset(five.shards), rows, conditions, tmp_path, extractor=Colours())
-    row = validation(Painter(sign))
+    row = validation(Generator(sign))
     r = row["faithfulness/cortex/matrix_colour"]
     assert r * sign > 0.9 or r == sign == 0
     assert row["faithfulness/mean"] * sign > 0.5 or sign == 0
@@ -233,18 +233,18 @@ def test_correlation_is_over_donors_within_tissue_and_only_where_donors_differ()
     tissues = np.repeat(["a", "b (left)"], 48)
     truth = draw.normal(size=(12,)).repeat(8)
     real = np.stack([truth, 0 * truth, truth, truth], axis=1) + 0.1 * draw.normal(size=(96, 4))
-    painted = np.stack([2 * truth, truth, -truth, truth], axis=1) + 10 * (tissues == "a")[:, None]
-    row = faithfulness(painted, real, tissues, donors)
+    generated = np.stack([2 * truth, truth, -truth, truth], axis=1) + 10 * (tissues == "a")[:, None]
+    row = faithfulness(generated, real, tissues, donors)
     names = ("nuclear_density", "matrix_colour", "site_stain")  # the second differs by chance alone
     assert set(row) == {"faithfulness/mean"} | {f"faithfulness/{t}/{name}" for t in ("a", "b _left_") for name in names}
     assert row["faithfulness/a/nuclear_density"] > 0.99 > -0.99 > row["faithfulness/a/matrix_colour"]
     assert row["faithfulness/mean"] == pytest.approx(0, abs=0.01)  # the site's stain isn't counted
     for tissue in ("a", "b (left)"):
         own = tissues == tissue
-        means = [[values[own & (donors == d), 0].mean() for d in np.unique(donors)] for values in (painted, real)]
+        means = [[values[own & (donors == d), 0].mean() for d in np.unique(donors)] for values in (generated, real)]
         assert row[f"faithfulness/{metric_part(tissue)}/nuclear_density"] == pytest.approx(np.corrcoef(*means)[0, 1])
     few = np.isin(donors, ["D0", "D1"])
-    assert faithfulness(painted[few], real[few], tissues[few], donors[few]) == {}
+    assert faithfulness(generated[few], real[few], tissues[few], donors[few]) == {}
 
 
 def test_rows_are_of_validation_donors_with_an_equal_share_a_tissue(config: GANConfig, five: GANInputs) -> None:
@@ -301,7 +301,7 @@ def test_run_without_validation_donors_goes_on(
     train_gan(
         config.replace(mode="gan", images=32), GANInputs(inputs.shards, tmp_path / "cohort.csv"), tmp_path / "run"
     )
-    assert "No validation: no slide of the validation split" in capsys.readouterr().out
+    assert "No validation: no slide of the validation split" in capsys.probeerr().out
     assert validations(tmp_path / "run") == []
 
 

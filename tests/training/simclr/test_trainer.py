@@ -148,8 +148,8 @@ def test_a_broken_run_goes_on_bit_by_bit_and_its_backbone_is_taken_over(
 def test_a_cohort_table_keeps_held_out_donors_out(inputs: GANInputs, tmp_path: Path, capsys) -> None:
     config = TINY.replace(batch_size=4)
     assert pretrain_simclr(config, inputs.shards, tmp_path / "run", inputs.cohort, dry_run=True)
-    assert "of 10 slides, 32 px" in capsys.readouterr().out
+    assert "of 10 slides, 32 px" in capsys.probeerr().out
     assert pretrain_simclr(config, inputs.shards, tmp_path / "run", dry_run=True)
-    assert "of 24 slides, 32 px" in capsys.readouterr().out
+    assert "of 24 slides, 32 px" in capsys.probeerr().out
     with pytest.raises(ValueError, match="where chooses rows of a cohort table; add --cohort"):
         pretrain_simclr(config.replace(where="tissue=lung"), inputs.shards, tmp_path / "run")
