@@ -6,31 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rnagan.expression.genes import clean_genes, count_and_names, is_par_y
-from rnagan.expression.units import UNITS, ValueRange, check_units, refuse_impossible, units_of
-from rnagan.io.matrix_parquet_h5ad import open_frame, table_samples
+from rnagan.expression.genes import count_and_names
+from rnagan.expression.units import UNITS, ValueRange, refuse_impossible, units_of
+from rnagan.io.matrix_parquet_h5ad import open_frame
 from rnagan.io.matrix_text import read_layout, table_kind
 from rnagan.io.matrix_text_values import Block, text_blocks
-
-__all__ = ["UNITS", "ExpressionTable", "TableSource", "detect_units", "open_table", "read_table", "table_samples"]
-
-
-@dataclasses.dataclass(frozen=True)
-class ExpressionTable:
-    """Samples × genes float32 in `units`, with unique ids. `symbols` are empty strings where the file has none.
-
-    `values` lie in memory as in the file: by gene (Fortran order) where its rows are genes.
-    """
-
-    values: NDArray[np.float32]
-    samples: list[str]
-    genes: list[str]
-    symbols: list[str]
-    units: str
-    units_from: str
-    par_y_dropped: int
 
 
 @dataclasses.dataclass
@@ -107,74 +88,6 @@ def open_table(path: Path | str, rows: str | None = None, sample_column: str = "
     if source.rows_are == "genes":
         refuse_repeated(source.names, path)
     return source
-
-
-def read_table(
-    path: Path | str, units: str | None = None, sample_column: str = "sample", rows: str | None = None
-) -> ExpressionTable:
-    """Read a whole table: .gct, .csv, .tsv, .txt (each also with .gz), .parquet or .h5ad, either way round.
-
-    `units` says what the values are; without it `units_of` does. `rows` (samples or genes) and `sample_column` help to
-    tell what the rows are. Raises with the file's name on a missing or damaged file, an unknown ending, values that are
-    no numbers, NaN, or values the units can't have.
-    """
-    check_units(units)
-    source = open_table(path, rows, sample_column)
-    genes_down = source.rows_are == "genes"
-    labels: list[str] = []
-    row_symbols: list[str] = []
-    held = _Held(len(source.names), source.rows)
-    for block in source.blocks():
-        labels += block.labels
-        row_symbols += block.symbols
-        if genes_down:  # the copies on Y are dropped before they take memory
-            keep = np.array([not is_par_y(label) for label in block.labels])
-            held.add(block.values if keep.all() else block.values[keep])
-        else:
-            held.add(block.values)
-    samples, names, symbols = labels, source.names, source.symbols
-    if genes_down:
-        samples, names, symbols = source.names, labels, row_symbols
-    clean = clean_genes(names, str(path))
-    if not samples or not clean.ids:
-        raise ValueError(f"{path} holds {len(samples)} samples and {len(clean.ids)} genes; it needs some of both.")
-    chosen, told_by = source.units(units)
-    values = held.array()
-    if genes_down:
-        values = values.T
-    elif len(clean.ids) < len(names):
-        values = values[:, clean.kept]
-    symbols = [symbols[i] for i in clean.kept]
-    return ExpressionTable(values, samples, clean.ids, symbols, chosen, told_by, clean.par_y_dropped)
-
-
-class _Held:
-    """Blocks of rows in one array, which is made at once where the number of rows is known."""
-
-    def __init__(self, width: int, rows: int | None) -> None:
-        self._parts: list[NDArray[np.float32]] = []
-        self._whole = None if rows is None else np.empty((rows, width), np.float32)
-        self._width, self._filled = width, 0
-
-    def add(self, values: NDArray[np.float32]) -> None:
-        end = self._filled + len(values)
-        if self._whole is None:
-            self._parts.append(values)
-        else:
-            self._whole[self._filled : end] = values
-        self._filled = end
-
-    def array(self) -> NDArray[np.float32]:
-        if self._whole is not None:
-            return self._whole[: self._filled]
-        return np.concatenate(self._parts) if self._parts else np.empty((0, self._width), np.float32)
-
-
-def detect_units(values: NDArray[np.float32]) -> tuple[str, str]:
-    """Units of an array and the reason (`units_of`)."""
-    seen = ValueRange()
-    seen.add(values)
-    return units_of(seen)
 
 
 def refuse_repeated(samples: Sequence[str], path: Path) -> None:

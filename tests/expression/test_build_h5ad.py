@@ -53,6 +53,12 @@ def test_profiles_are_joined_to_the_cohort(files: tuple[Path, Path, Path]) -> No
     assert read_expression(out).split("train").tolist() == [[1, 0, 3]]
 
 
+def test_a_table_without_samples_is_refused(files: tuple[Path, Path, Path]) -> None:
+    files[0].write_text("sample,a,b\n")
+    with pytest.raises(ValueError, match="holds no sample; it needs some"):
+        build_expression(*files)
+
+
 def test_gene_list_chooses_and_orders(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     genes = tmp_path / "genes.csv"
     genes.write_text("Gene\nrna_ENSG00000000419.1\nENSG00000000003\nENSG00000999999\n")
