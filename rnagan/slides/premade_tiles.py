@@ -12,11 +12,11 @@ from PIL import Image
 
 from rnagan.cohort.slide_ids import shard_name
 from rnagan.config.tiling import TilingConfig
+from rnagan.data.build_jobs import BuildOptions, Job, Summary, build_shards
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import sha256_of
 from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.runtime import rng
-from rnagan.slides.build_jobs import BuildOptions, Job, Summary, build_shards
 
 
 def pack_tiles(

@@ -11,10 +11,10 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from rnagan.config.tiling import TilingConfig
+from rnagan.data.build_jobs import BuildOptions, Job, Summary, build_shards
 from rnagan.data.pile import Pile
 from rnagan.data.writer import ShardWriter
 from rnagan.runtime import rng
-from rnagan.slides.build_jobs import BuildOptions, Job, Summary, build_shards
 from rnagan.slides.candidates import STRIP_PX, Candidates, find_candidates, reading_order
 from rnagan.slides.errors import MissingResolutionError
 from rnagan.slides.qc import draw_qc, write_contact_sheets

@@ -13,6 +13,7 @@ import webdataset as wds
 from PIL import Image
 
 from rnagan.config.tiling import TilingConfig
+from rnagan.data.build_jobs import BuildOptions
 from rnagan.data.image_codec import decode_image
 from rnagan.data.index import open_dataset
 from rnagan.data.manifest import write_digest
@@ -20,7 +21,6 @@ from rnagan.data.pile import Pile
 from rnagan.data.verify import check_folder
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.runtime.workers import Workers
-from rnagan.slides.build_jobs import BuildOptions
 from rnagan.slides.slide import Slide
 from rnagan.slides.sources import find_sources
 from rnagan.slides.tiling import REASONS, tile_slide
