@@ -19,7 +19,7 @@ from rnagan.io.files import atomic_path
 ROOT = Path(__file__).parents[1]
 SAMPLES, GENES, ROUNDS = 1_000, 56_200, 3
 _OURS = """
-from rnagan.expression.table_readers import open_table
+from rnagan.expression.checked_table import open_table
 def read(path):
     return list(open_table(path).blocks())
 """

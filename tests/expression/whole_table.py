@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rnagan.expression.checked_table import open_table
 from rnagan.expression.gene_selection import choose_genes
-from rnagan.expression.table_readers import open_table
 from rnagan.expression.units import check_units
 
 
@@ -31,9 +31,9 @@ def read_whole(
     blocks = list(source.blocks(units))
     labels = [label for block in blocks for label in block.labels]
     values = np.concatenate([block.values for block in blocks])
-    samples, names, symbols = labels, source.names, source.symbols
-    if source.rows_are == "genes":
-        samples, names, values = source.names, labels, values.T
+    samples, names, symbols = labels, source.matrix.names, source.matrix.symbols
+    if source.matrix.rows_are == "genes":
+        samples, names, values = source.matrix.names, labels, values.T
         symbols = [symbol for block in blocks for symbol in block.symbols]
     choice = choose_genes(names, symbols, path)
     values = values[:, choice.columns]

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from rnagan.expression.table_readers import open_table
-from rnagan.io.matrix_parquet_h5ad import table_samples
+from rnagan.expression.checked_table import open_table
+from rnagan.io.matrix import matrix_samples
 from tests.expression.whole_table import read_whole
 
 GENES = [f"ENSG{n:011d}" for n in range(5)]
@@ -22,8 +22,8 @@ def check(path: Path, rows_are: str, **options: str) -> None:
     read = read_whole(path, **options)
     assert (read.samples, read.genes, read.units) == (SAMPLES, GENES, "tpm")
     np.testing.assert_array_equal(read.values, VALUES)
-    assert open_table(path, **options).rows_are == rows_are
-    assert table_samples(path, **options) == SAMPLES
+    assert open_table(path, **options).matrix.rows_are == rows_are
+    assert matrix_samples(path, **options) == SAMPLES
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -38,7 +38,7 @@ def test_parquet_with_other_columns_of_text(tmp_path: Path) -> None:
     frame = FRAME.assign(tissue="lung").reset_index()
     frame[["tissue", "sample", *GENES]].to_parquet(tmp_path / "x.parquet")
     check(tmp_path / "x.parquet", "samples")
-    assert open_table(tmp_path / "x.parquet").ignored == ("tissue",)
+    assert open_table(tmp_path / "x.parquet").matrix.ignored == ("tissue",)
     FRAME.T.assign(symbol=list("abcde")).rename_axis("gene").to_parquet(tmp_path / "y.parquet")
     assert read_whole(tmp_path / "y.parquet").symbols == list("abcde")
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from rnagan.expression.table_readers import open_table
-from rnagan.io.matrix_parquet_h5ad import table_samples
+from rnagan.expression.checked_table import open_table
+from rnagan.io.matrix import matrix_samples
 from rnagan.io.matrix_text import read_layout
 from tests.expression.whole_table import read_whole
 
@@ -55,7 +55,7 @@ def test_rows_can_be_said_and_are_refused_in_doubt(tmp_path: Path) -> None:
     assert (as_samples.samples, as_samples.genes) == (["s1", "s2"], ["TP53", "KRAS"])
     assert (as_genes.samples, as_genes.genes) == (as_samples.genes, as_samples.samples)
     assert as_genes.values.tolist() == as_samples.values.T.tolist()
-    assert open_table(path, rows="genes").why == "as declared"
+    assert open_table(path, rows="genes").matrix.why == "as declared"
     with pytest.raises(ValueError, match="--rows must be samples or genes, not 'both'"):
         read_layout(path, rows="both")
 
@@ -97,5 +97,5 @@ def test_gcts_that_contradict_themselves(tmp_path: Path, text: str, sentence: st
 def test_samples_without_reading_the_numbers(tmp_path: Path) -> None:
     down = write(tmp_path / "a.csv", f'sample,{E1}\n"S,1",1\nS2,no number\n\n')
     across = write(tmp_path / "b.tsv.gz", f"\tS1\tS2\n{E1}\t1\tno number\n")
-    assert table_samples(down) == ["S,1", "S2"]
-    assert table_samples(across) == ["S1", "S2"]
+    assert matrix_samples(down) == ["S,1", "S2"]
+    assert matrix_samples(across) == ["S1", "S2"]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnagan.expression.table_readers import open_table
+from rnagan.expression.checked_table import open_table
 from rnagan.io import matrix_text_values
 from tests.expression.whole_table import read_whole
 
