@@ -5,8 +5,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from rnagan.cohort.splits import assign_splits
-from rnagan.cohort.table import COLUMNS, check_cohort
+from rnagan.cohort.table import COLUMNS, assign_splits, check_cohort
 from rnagan.cohort.table import split_by as split_by_of
 from rnagan.io.tables import first_few
 from rnagan.runtime import rng

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from rnagan.cohort.table import refuse_leakage
+from rnagan.cohort.leakage import refuse_leakage
 from rnagan.io.files import atomic_path
 
 _CHUNK_BYTES = 64 << 10
@@ -233,14 +233,3 @@ def _open(path: Path, *, backed: bool) -> anndata.AnnData:
 
 def _not_finite(path: Path | str) -> ValueError:
     return ValueError(f"{path} holds values that are not finite; make it with shards/build_expression.py.")
-
-
-def check_same_splits(cohort: pd.DataFrame, expression: Expression, cohort_path: Path, expression_path: Path) -> None:
-    """Refuse an expression file made with another split than the cohort table's: held-out donors may be in training."""
-    both = cohort.drop_duplicates("sample").set_index("sample")["split"].reindex(expression.obs.index).dropna()
-    moved = both.index[both != expression.obs.loc[both.index, "split"]]
-    if len(moved):
-        raise ValueError(
-            f"{len(moved)} samples ({moved[0]} …) are in one split in {cohort_path} and in another in "
-            f"{expression_path}; build the expression file again from this cohort table, and train the VAE on it."
-        )

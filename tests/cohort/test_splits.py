@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnagan.cohort.splits import assign_splits
+from rnagan.cohort.table import assign_splits
 
 donors = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=4),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rnagan.cohort.readers.user_tables import read_samples
-from rnagan.cohort.splits import assign_splits
+from rnagan.cohort.table import assign_splits
 from rnagan.config.simulation import SimulationConfig
 from rnagan.simulation.donors import PROGRAMMES, draw_cohort
 from rnagan.simulation.expression import gene_names, programme_loadings, simulate_tpm, write_attributes, write_gct
