@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from rnagan.config.gan import GANConfig
-from rnagan.data.mixing import measure_mixing
 from rnagan.data.sampler import TileOrder, WeightedOrder
+from rnagan.data.selection import measure_mixing
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnagan.data.selection import read_weights, select
+from rnagan.data.selection import make_order, read_weights, select
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_weights_of_tissues(both, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("lung=1", "has no weight of colon; the selection holds colon, lung"),
         ("lung=1,colon=1,liver=2", "has a weight of liver"),
@@ -100,16 +100,16 @@ def test_weights_of_tissues(both, tmp_path):
         ("balance", "The table balance does not exist"),
     ],
 )
-def test_weights_that_mean_nothing_are_refused(both, text, told):
-    with pytest.raises((ValueError, FileNotFoundError), match=told):
+def test_weights_that_mean_nothing_are_refused(both, text, problem):
+    with pytest.raises((ValueError, FileNotFoundError), match=problem):
         read_weights(text, both)
 
 
 def test_order_of_a_selection(both):
-    plain, weighted = both.order(0, 8), both.order(0, 8, weights={"lung": 3, "colon": 1})
+    plain, weighted = make_order(both, 0, 8), make_order(both, 0, 8, tissue_weights="lung=3,colon=1")
     assert (np.bincount(plain.locate(0, 8)[:, 0]) == [5, 3]).all()
     assert (np.bincount(weighted.locate(0, 10_000)[:, 0]) == [2500, 7500]).all()
-    by_slide = both.order(0, 8, by_slide=True).locate(0, 8)[:, 0]
+    by_slide = make_order(both, 0, 8, "by_slide").locate(0, 8)[:, 0]
     assert (np.diff(by_slide) != 0).sum() == 1
     with pytest.raises(ValueError, match="Tissue weights need tile_order mixed"):
-        both.order(0, 8, by_slide=True, weights={"lung": 1, "colon": 1})
+        make_order(both, 0, 8, "by_slide", "lung=1,colon=1")
