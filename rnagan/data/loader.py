@@ -124,7 +124,7 @@ def batches(
             num_workers=loading.workers,
             prefetch_factor=max(1, loading.prefetch),
             pin_memory=loading.pin_memory,
-            # A forked copy of a process with threads may hang, and a spawned worker aborts when it is told to end.
+            # A forked copy of a process with threads may hang, and a spawned worker aborts when it is ended.
             multiprocessing_context="forkserver",
         )
     return _bounded(iter(pipeline), order.epoch_length, loading, reader)

@@ -187,10 +187,10 @@ def _the_one_kind(folder: Path, kinds: list[Kind]) -> Kind:
     if not others:
         return kind
     if all(isinstance(one, TileKind) for one in (kind, *others)):
-        told = "tiles of " + " and ".join(name_kind(*one.facts.values()) for one in (kind, *others))
+        named = "tiles of " + " and ".join(name_kind(*one.facts.values()) for one in (kind, *others))
     else:
-        told = " and ".join(map(str, (kind, *others)))
-    raise ValueError(f"{folder} mixes {told}; build each kind into a folder of its own.")
+        named = " and ".join(map(str, (kind, *others)))
+    raise ValueError(f"{folder} mixes {named}; build each kind into a folder of its own.")
 
 
 def _more_of_digest(kind: Kind) -> list[str]:

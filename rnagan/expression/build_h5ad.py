@@ -67,7 +67,7 @@ def build_expression(
                 turned = temporary.parent / "genes_by_samples"
                 samples, choice = _from_genes(source, people, units, listed, choose, writer, turned)
             _need_samples(samples, people, source, cohort)
-            found_units, told_by = source.units(units)
+            found_units, units_from = source.units(units)
             obs = people.loc[[sample for sample in samples if sample in people.index]]
             uns = {"units": found_units, "inputs": inputs, "split_by": by}
             writer.finish(obs, var_table(choice.ids, choice.symbols), uns)
@@ -76,7 +76,7 @@ def build_expression(
             choice.report.to_csv(unfinished, index=False)
     lines = [
         f"{table}: {len(samples):,} samples × {len(choice.report) - _missing(choice):,} genes in {found_units} "
-        f"({told_by}); rows are {source.matrix.rows_are} ({source.matrix.why}).",
+        f"({units_from}); rows are {source.matrix.rows_are} ({source.matrix.why}).",
     ]
     if source.matrix.ignored:
         lines.append(f"Left out {count_and_names(source.matrix.ignored, 'column')} of text.")

@@ -26,11 +26,11 @@ class Processes:
             distributed.barrier()
 
     def agree(self, text: str) -> str:
-        """What rank 0 gives; every process calls."""
-        told = [text]
+        """The text of rank 0, on every process; all of them must call."""
+        texts = [text]
         if self.count > 1:
-            distributed.broadcast_object_list(told)
-        return told[0]
+            distributed.broadcast_object_list(texts)
+        return texts[0]
 
 
 def processes() -> Processes:

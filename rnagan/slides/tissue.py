@@ -38,7 +38,7 @@ def find_tissue(thumbnail: NDArray[np.uint8], pixel_um: float, config: TilingCon
     Otsu always splits in two, so it would call half of an empty slide tissue, and half of a slide full of tissue
     background: its threshold is kept from `otsu_low` (glass stays below) to `otsu_high` (pale eosin lies above).
 
-    Ink is told by its hue in optical density; see `find_ink`. With `config.ink` false nothing is taken for ink.
+    Ink is recognised by its hue in optical density; see `find_ink`. With `config.ink` false nothing is taken for ink.
     """
     glass = glass_colour(thumbnail, config.glass_level)
     balance = _balance_table(glass)

@@ -276,7 +276,7 @@ def test_too_many_damaged_tiles_end_the_stream(shards, reader, order):
         list(islice(tile_batches(reader, order, 0, 5, loading=few), 3))
 
 
-def test_where_nothing_can_be_read_the_first_error_is_told(make_shards):
+def test_where_nothing_can_be_read_the_first_error_is_reported(make_shards):
     shards = make_shards({"odd": 2}, jpeg=lambda slide, n: b"not an image")
     with pytest.raises(ValueError, match=r"odd\.tar holds no readable image at tile 0"):
         next(tile_batches(TileReader(shards, ["odd"]), TileOrder([2], 0), 0, 1, loading=SKIP))
@@ -301,7 +301,7 @@ def test_a_png_is_read_as_it_is(make_shards):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told"),
+    ("column", "value", "problem"),
     [
         ("offset", -1, "impossible offsets"),
         ("size", 0, "impossible offsets"),
@@ -309,11 +309,11 @@ def test_a_png_is_read_as_it_is(make_shards):
         ("offset", 2**20, "beyond the end of its tar"),
     ],
 )
-def test_an_index_of_a_stranger_cannot_ask_for_what_is_not_there(shards, column, value, told):
+def test_an_index_of_a_stranger_cannot_ask_for_what_is_not_there(shards, column, value, problem):
     rows = shards.index("b")
     rows.loc[3, column] = value
     write_index(Path(shards.address) / "b.index.parquet", [IndexRow(*row) for row in rows.itertuples(index=False)])
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=problem):
         TileReader(shards, list(TILES)).read(1, 0)
 
 

@@ -15,7 +15,7 @@ def wanted(*ids: str) -> WantedGenes:
     return WantedGenes(list(ids), [f"symbol of {gene}" for gene in ids], 0, Path("list.csv"))
 
 
-def test_wanted_genes_come_in_their_order_and_all_others_are_told() -> None:
+def test_wanted_genes_come_in_their_order_and_all_others_are_reported() -> None:
     choice = choose_genes(NAMES, SYMBOLS, TABLE, wanted("ENSG00000000002", "ENSG00000000009", "ENSG00000000001"))
     assert choice.columns.tolist() == [1, 0]
     assert choice.ids == ["ENSG00000000002", "ENSG00000000001"]

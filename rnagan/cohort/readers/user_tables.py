@@ -195,10 +195,10 @@ def _read(
     """Our name → the table's column, and the table under our names, with columns that say what its rows are."""
     names = column_names(path)
     found = _find_columns(names, given, path, known, required)
-    told = [column for column in (*_WANTED_SAMPLES, *_GDC_TYPES, *keep) if column in names]
-    table = read_table(path, list(dict.fromkeys([*found.values(), *told])))
+    further = [column for column in (*_WANTED_SAMPLES, *_GDC_TYPES, *keep) if column in names]
+    table = read_table(path, list(dict.fromkeys([*found.values(), *further])))
     renamed = pd.DataFrame({name: table[column] for name, column in found.items()})
-    renamed = renamed.assign(**{column: table[column] for column in told if column not in renamed})
+    renamed = renamed.assign(**{column: table[column] for column in further if column not in renamed})
     types = [column for column in _GDC_TYPES if column in table]
     if types and found.get("tissue") == "Project ID":
         # A normal must not count as a tumour of its project.
