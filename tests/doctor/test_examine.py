@@ -39,9 +39,7 @@ def test_a_report_from_end_to_end(inputs: GANInputs, tmp_path: Path) -> None:
     assert figures["loader_images_per_second"] > 0
 
 
-def test_mistakes_are_reported_before_any_check(
-    inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mistakes_come_before_any_check(inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     missing = tmp_path / "nowhere"
     for wanted, named in (
