@@ -190,7 +190,7 @@ def _read(
 
 
 def _recognise(profiles: pd.DataFrame, images: pd.DataFrame, options: CohortOptions) -> tuple[str, str]:
-    """The source and why, from the ids and what the user said of them."""
+    """The source and why, from the ids and the user's options."""
     if options.pair_by == "tissue":
         return "table", "--pair-by tissue"
     if options.columns.get("donor"):

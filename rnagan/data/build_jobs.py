@@ -48,7 +48,7 @@ class SourceError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class BuildOptions:
-    """How a build runs; nothing of it changes what is made.
+    """How a build runs; no field changes the shards.
 
     `part` (i, n): only every n-th source, from the i-th (1 … n) on, by name: the i-th task of a job array.
     """
@@ -120,13 +120,13 @@ def build_shards(
     folder: Path | str,
     options: dict[str, Any],
     how: BuildOptions | None = None,
-    renew: Callable[[S, Record], Record | None] = lambda source, earlier: None,
+    renew: Callable[[S, Record], Record | None] | None = None,
 ) -> Summary:
     """Make the shards that are missing, or whose source or options changed, and then the folder's digest.
 
-    `make` commits the shard of a source and returns its record. `renew` is asked where the stamp of a source isn't that
-    of its earlier record: it may find, by looking closer, that the record holds, and return it brought up to date. Both
-    are run by workers and must be picklable.
+    `make` commits the shard of a source and returns its record. `renew` is called where a source has another stamp
+    than its earlier record: it may find that the record still holds, and return it with the new stamp. Workers run
+    both, so they must be picklable.
 
     A source that fails is listed, in `failures.csv` too, and the shard that it may have from before stays; the others
     are finished and kept. After `max_failures` no more are begun. A full disk stops the build. A folder of another
@@ -176,13 +176,13 @@ def build_shards(
 
 def _make_or_renew(
     make: Callable[[S], Record],
-    renew: Callable[[S, Record], Record | None],
+    renew: Callable[[S, Record], Record | None] | None,
     folder: Path,
     item: tuple[S, Record | None],
 ) -> tuple[Record, bool]:
     """The record, and whether the shard was made anew. Runs in a worker."""
     source, earlier = item
-    if earlier and (renewed := renew(source, earlier)):
+    if renew and earlier and (renewed := renew(source, earlier)):
         write_record(folder, renewed)
         return renewed, False
     return make(source), True

@@ -112,7 +112,7 @@ def write_digest(folder: Path | str) -> dict[str, Any]:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a Parquet table by rename, with sums that are looked at when it is read."""
+    """Write a Parquet table by rename, with checksums that are verified when it is read."""
     with atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False, write_page_checksum=True)
 

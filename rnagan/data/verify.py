@@ -61,7 +61,7 @@ class Finding(NamedTuple):
 
 @dataclasses.dataclass
 class Report:
-    """What was read, and the findings by file; `mended`: those that are no more.
+    """What was read, and the findings by file; `mended`: those that were repaired.
 
     `records`: those that are well-formed. `leftovers`: temporary names of builds that run or were killed, which are no
     fault: the next build deletes the latter.
@@ -160,7 +160,7 @@ def check_slide(folder: Path, slide: str, decode: bool = False, repair: bool = F
 
 
 def _again(record: Any) -> str:
-    """What makes a shard again, as far as a broken record tells its kind."""
+    """How to make a shard again, if a broken record still says its kind."""
     options = record.get("options") if isinstance(record, dict) else None
     is_of_profiles = isinstance(options, dict) and options.get("kind") == "profiles"
     return ProfileKind.again if is_of_profiles else TileKind.again

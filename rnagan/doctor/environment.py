@@ -1,4 +1,4 @@
-"""What rnagan needs of its surroundings: packages in their versions, shared memory, open files."""
+"""What rnagan needs around it: packages in their versions, shared memory, open files."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What the doctor says: sections of lines, each with a verdict and, where something is off, what to do."""
+"""The doctor's report: sections of lines, each with a verdict and, where something is off, what to do."""
 
 import dataclasses
 import enum

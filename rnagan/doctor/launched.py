@@ -1,4 +1,4 @@
-"""What a launch config really starts: a tiny program in place of the trainer, and what its processes say."""
+"""Tries a launch config: starts a tiny program in place of the trainer and reads what its processes report."""
 
 import contextlib
 import dataclasses
@@ -72,7 +72,7 @@ def check_launch(section: Section, config: LaunchConfig, timeout: float) -> None
 
 
 def run_probe(config: LaunchConfig, timeout: float) -> tuple[list[dict[str, Any]], str]:
-    """What the processes of a launch said, by rank, and what the launcher complained of ('' where it ended well)."""
+    """The reports of the processes of a launch, by rank, and the launcher's last words ('' where it ended well)."""
     with tempfile.TemporaryDirectory(prefix="rnagan-doctor-") as scratch:
         folder, log = Path(scratch) / "said", Path(scratch) / "log"
         folder.mkdir()

@@ -50,7 +50,7 @@ class ProfileWriter:
 
     def append(self, values: NDArray[np.float32]) -> None:
         """Add profiles float32 (rows, genes), with as many genes as the first time."""
-        # HDF5 can't close a file that it could not write to the end, and takes the process down with it.
+        # HDF5 can't close a file on a full disk, and ends the whole process then.
         if shutil.disk_usage(self._path.parent).free < values.nbytes + _SPARE_BYTES:
             raise OSError(errno.ENOSPC, "No space left on device", str(self._path))
         if self._x is None:
@@ -102,7 +102,7 @@ class Expression:
 
 class StoredExpression:
     """An expression file whose profiles stay on disk: `obs`, `genes`, `symbols`, `units` and `split_by` as in
-    `Expression`, and `rows` reads the profiles that are asked for. Use it in a `with` block, or close it."""
+    `Expression`, and `rows` reads chosen profiles. Use it in a `with` block, or close it."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)

@@ -12,7 +12,7 @@ from rnagan.io.tables import UNREADABLE, open_bytes, table_format
 # Columns after the first that annotate, though they may hold numbers; others count as such where they hold text.
 _NOTES = ("tissue", "donor", "split", "chr", "start", "end", "strand", "length", "entrez", "entrezid", *SYMBOL_WORDS)
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL")
-_LOOK = 20  # rows of the table that are looked at
+_LOOK = 20  # rows that decide where the numbers begin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def split_cells(line: str, separator: str) -> list[str]:
 
 
 def text_labels(path: Path, layout: Layout) -> list[str]:
-    """The names of the rows of a table of text: the first cell of each, of which only the beginning is looked at."""
+    """The first cell of each row of a table of text; only the beginning of each line is parsed."""
     try:
         with open_bytes(path) as handle:
             lines = list(_starts(handle, layout.skip_lines))

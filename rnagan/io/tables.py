@@ -1,4 +1,4 @@
-"""Tables: what a file's name says of its format, the bytes of it, and CSV and TSV tables of text as strings."""
+"""Tables: the format that a file's name says, its bytes or text, and CSV and TSV tables as strings."""
 
 import csv
 import io

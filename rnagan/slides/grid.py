@@ -16,7 +16,7 @@ STRIP_PX = 8192  # width at the level read of a strip that is gone through row b
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """Every tile position that was looked at, and the thumbnail that decided.
+    """Every tile position that was considered, and the thumbnail that decided.
 
     `positions` (n, 2) int64: level-0 corners, x then y. `outcomes` (n,): empty where the tile may be kept, else why it
     is not: background, ink, outside. `thumbnail` (rows, columns, 3) uint8 RGB, one pixel spanning `pixel_px`.

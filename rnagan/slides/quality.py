@@ -10,7 +10,7 @@ from PIL import Image
 
 from rnagan.config.tiling import TilingConfig
 
-ROWS = 32  # of a tile that are looked at, evenly spread
+ROWS = 32  # of a tile that are measured, evenly spread
 FOCUS_STEP_PX = 2  # distance of the pixels that are compared: at 1 px the noise of camera and JPEG weighs more
 
 

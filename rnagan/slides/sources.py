@@ -1,4 +1,4 @@
-"""Which slides are tiled, and what the user says of each."""
+"""Which slides are tiled, with the resolution and coordinates that the user gives."""
 
 import dataclasses
 import functools

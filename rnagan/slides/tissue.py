@@ -12,7 +12,7 @@ from rnagan.config.tiling import TilingConfig
 
 _STROKE_BLOCKS = 3  # ink is looked for in blocks, this many across the narrowest stroke
 _NEIGHBOURS = np.ones((3, 3), bool)
-_FAINT_HUE = 0.75  # of the ratios that tell ink: enough beside what is surely ink
+_FAINT_HUE = 0.75  # of the ratios that mark ink: enough beside what is surely ink
 _FAINT_BLACK = 1.2  # of the black level, in the same way
 _GROWTH_STEPS = 5  # from what is surely ink on, in widths of a stroke
 _STRIP_ROWS = 256  # rows of a thumbnail that are worked on at a time, which bounds memory
