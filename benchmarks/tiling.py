@@ -59,8 +59,8 @@ def describe(slide: Path, mpp: float, ours: Contender) -> dict[str, Any]:
     """The request of a slide: what it is, and the tiles that ours keeps of it."""
     span_px = TILE_PX * round(MPP / mpp)
     request = {"slide": str(slide.resolve()), "mpp": mpp, "tile_px": TILE_PX, "span_px": span_px}
-    told = ours.ask(request | {"option": {}, "tell": True})
-    return request | {"tiles": told["corners"], "counts": told["counts"]}
+    answer = ours.ask(request | {"option": {}, "tell": True})
+    return request | {"tiles": answer["corners"], "counts": answer["counts"]}
 
 
 def summarise(outcome: Outcome, request: dict[str, Any]) -> dict[str, Any]:

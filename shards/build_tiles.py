@@ -86,7 +86,7 @@ def main(
         raise click.UsageError("Give either --slides or --tiles.")
     if table and (cohort or coordinates or dry_run):
         raise click.UsageError("--cohort, --coordinates and --dry-run are for --slides.")
-    from rnagan.slides.build_jobs import BuildOptions
+    from rnagan.data.build_jobs import BuildOptions
 
     how = BuildOptions(workers, part, max_failures or None)
     if table:

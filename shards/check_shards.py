@@ -33,14 +33,19 @@ LISTED = 200
 def main(context, folder, decode, repair, adopt, mpp, seed, mixing, cohort, settings, workers):
     """Read every byte of a folder of shards: sums, sizes, keys, offsets, counts. Exit code 1 if anything is wrong.
 
-    Nothing is deleted and no tar is touched; what --repair can't mend is told with what to do.
+    Nothing is deleted and no tar is touched; what --repair can't mend is listed with what to do.
     """
     if mixing != bool(cohort) or (settings and not mixing):
         raise click.UsageError("--mixing needs --cohort; the settings of training and --cohort are for --mixing.")
     if mixing:
-        from rnagan.data.mixing import describe_mixing
+        from rnagan.cohort.table import read_cohort
+        from rnagan.data.index import open_dataset
+        from rnagan.data.selection import describe_mixing, make_order, select
 
-        click.echo(describe_mixing(folder, cohort, resolve(GANConfig, {"seed": seed}, settings)))
+        config = resolve(GANConfig, {"seed": seed}, settings)
+        selection = select(open_dataset(folder), read_cohort(cohort), "train", config.tiles_per_slide, config.where)
+        order = make_order(selection, seed, config.window_slides, config.tile_order, config.tissue_weights)
+        click.echo(describe_mixing(selection, order, config.batch_size, config.window_slides))
         return
     if not adopt and (mpp or seed):
         raise click.UsageError("--mpp and --seed are for --index (--seed for --mixing too).")
@@ -53,8 +58,8 @@ def main(context, folder, decode, repair, adopt, mpp, seed, mixing, cohort, sett
         click.echo(f"{folder}: {len(adopted):,} tars adopted, {len(refused):,} refused.")
     began = time.monotonic()
     report = check_folder(folder, workers, decode, repair)
-    told = {finding.file for finding in refused}
-    findings = sorted([*refused, *(finding for finding in report.findings if finding.file not in told)])
+    named = {finding.file for finding in refused}
+    findings = sorted([*refused, *(finding for finding in report.findings if finding.file not in named)])
     for finding in findings[:LISTED]:
         click.echo(str(finding), err=True)
     if len(findings) > LISTED:

@@ -18,7 +18,7 @@ REPEATED, REPEATED_LESS = 3, 2
 
 
 def measure_start(cores: Iterable[int], tiles: Tiles, scratch: Path) -> dict[str, Any]:
-    """Each figure from processes of its own, of which the median is told."""
+    """Each figure from processes of its own, of which the median is reported."""
     with Contender(SCRIPT, sys.executable, cores, scratch / "idle") as idle:
         idle.ask({"idle": True})
         return _measure(cores, tiles, scratch)

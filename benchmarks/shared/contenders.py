@@ -1,4 +1,4 @@
-"""Contenders as processes: each is started once, imports what it needs, and is then told what to do."""
+"""Contenders as processes: each is started once, imports what it needs, and then takes requests."""
 
 import contextlib
 import json

@@ -100,7 +100,7 @@ def _level(width_px: int, height_px: int, tile: Callable[[int, int], NDArray[np.
 def _write(path: Path, levels: list[Level], thumbnail: NDArray[np.uint8], mpp: float) -> None:
     maker = "Aperio Image Library v11.2.1 \r\n"
     width, height = levels[0].width_px, levels[0].height_px
-    told = f"JPEG/RGB Q={QUALITY}|AppMag = {10 / mpp:g}|MPP = {mpp:g}"
+    properties = f"JPEG/RGB Q={QUALITY}|AppMag = {10 / mpp:g}|MPP = {mpp:g}"
     whole = f"{maker}{width}x{height} [0,0 {width}x{height}] ({TILE_PX}x{TILE_PX})"
     tables = _split(_jpeg(np.zeros((TILE_PX, TILE_PX, 3), np.uint8)))[0]
     bigtiff = width * height > 2**32
@@ -116,7 +116,7 @@ def _write(path: Path, levels: list[Level], thumbnail: NDArray[np.uint8], mpp: f
                 photometric="ycbcr",
                 subsampling=(2, 2),
                 jpegtables=tables,
-                description=f"{whole}{scaled} {told}",
+                description=f"{whole}{scaled} {properties}",
                 metadata=None,
                 software=False,
             )

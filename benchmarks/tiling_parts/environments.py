@@ -8,7 +8,7 @@ REQUIREMENTS = {
     "tiatoolbox": ["tiatoolbox>=2"],
     "histolab": ["histolab>=0.7", "openslide-bin", "setuptools<81"],
 }
-DECIDE_SPEED = (  # packages whose versions are told
+DECIDE_SPEED = (  # packages whose versions are reported
     *("hs2p", "tiatoolbox", "histolab", "openslide-python", "openslide-bin", "tifffile", "imagecodecs", "PyTurboJPEG"),
     *("simplejpeg", "pyvips", "pillow", "numpy", "scikit-image", "lmdb", "opencv-python-headless", "rnagan"),
 )

@@ -11,13 +11,16 @@ Request = dict[str, Any]
 def race_on_slide(
     entries: list[Entry], contenders: dict[str, Contender], request: Request, warm_up_tiles: int
 ) -> Outcome:
-    """All rounds on one slide. A first run of each on a few tiles, where it can be told which, isn't counted."""
+    """All rounds on one slide. A first run of each on a few tiles, where it takes a list of them, isn't counted."""
 
     def ask(entry: Entry) -> Answer:
         return contenders[entry.worker].ask(request | {"option": entry.option})
 
     def warm_up(entry: Entry) -> None:
-        if entry.worker not in ("rnagan", "published"):  # they can't be told; imports and file cache are warm anyhow
+        if entry.worker not in (
+            "rnagan",
+            "published",
+        ):  # these two take no list; they are warm anyhow
             tiles = request["tiles"] if entry.worker == "codec" else request["tiles"][:warm_up_tiles]
             contenders[entry.worker].ask(request | {"option": entry.option, "tiles": tiles})
 

@@ -34,7 +34,8 @@ def compare_modes(config: GANConfig, inputs: GANInputs, out: Path, script: Path,
     commands = {mode: _command(config, inputs, out, script, launch, mode) for mode in MODES}
     # The clock is images, so all three have the same count whatever slides lack a profile.
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
-    order = make_order(select(shards, cohort, "train", config.tiles_per_slide, config.where), config)
+    selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
+    order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
     config = config.counted_in_images(order.epoch_length).replace(epochs=0)
     for mode in MODES:
         config.replace(mode=mode).save(out / f"{mode}.yaml")

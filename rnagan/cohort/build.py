@@ -166,7 +166,7 @@ def _read(
     expression: list[str],
     of_subjects: list[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Both tables, each with those of the named columns that it has, and notes; `of_subjects` are told elsewhere."""
+    """Both tables, each with the named columns that it has, and notes; `of_subjects`: columns of --subjects."""
     paths = [path for path in (samples, slides) if path is not None]
     headers = {path: sample_columns(path) for path in paths}
     given = {ours: column for ours, column in options.columns.items() if column}
@@ -190,7 +190,7 @@ def _read(
 
 
 def _recognise(profiles: pd.DataFrame, images: pd.DataFrame, options: CohortOptions) -> tuple[str, str]:
-    """The source and why, from the ids and what the user said of them."""
+    """The source and why, from the ids and the user's options."""
     if options.pair_by == "tissue":
         return "table", "--pair-by tissue"
     if options.columns.get("donor"):
@@ -203,7 +203,7 @@ def _recognise(profiles: pd.DataFrame, images: pd.DataFrame, options: CohortOpti
         ("tcga", tcga.is_slide(images["slide"]), tcga.is_sample(barcodes)),
     ):
         if of_slide.all() and (of_sample.any() if len(images) else of_sample.all()):
-            return source, "told by the ids"
+            return source, "recognised by the ids"
     return "table", "the ids aren't all GTEx's or TCGA's"
 
 

@@ -1,6 +1,12 @@
-"""Donors that a model has seen, without their names: a model may be given away."""
+"""Guards against leakage: nobody is in two splits, and nobody who was trained on is evaluated.
+
+A model names the donors that it has seen by digests, not by their names: it may be given away.
+"""
 
 from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
 
 from rnagan.io.files import sha256_of
 from rnagan.io.tables import first_few
@@ -24,4 +30,28 @@ def refuse_seen(donors: Iterable[str], digests: Iterable[str], split: str, model
         raise ValueError(
             f"{len(seen)} donors of split {split} ({first_few(seen)}) were in the training split of {model}; give "
             f"{instead}, or one that extends it."
+        )
+
+
+def refuse_leakage(table: pd.DataFrame, column: str, name: str) -> None:
+    """Refuse a table in which a donor, slide or other value of `column` is in two splits; `name` is the file's."""
+    splits = table[table[column] != ""].groupby(column)["split"].nunique()
+    if (splits > 1).any():
+        raise ValueError(
+            f"{name} has a {column} in two splits ({first_few(splits.index[splits > 1])}); "
+            "training would see what it is tested on."
+        )
+
+
+def check_same_splits(cohort: pd.DataFrame, profiles: pd.DataFrame, cohort_path: Path, expression_path: Path) -> None:
+    """Refuse an expression file made with another split than the cohort table's: held-out donors may be in training.
+
+    `profiles`: its `obs`, by sample, with a column `split`.
+    """
+    both = cohort.drop_duplicates("sample").set_index("sample")["split"].reindex(profiles.index).dropna()
+    moved = both.index[both != profiles.loc[both.index, "split"]]
+    if len(moved):
+        raise ValueError(
+            f"{len(moved)} samples ({moved[0]} …) are in one split in {cohort_path} and in another in "
+            f"{expression_path}; build the expression file again from this cohort table, and train the VAE on it."
         )

@@ -1,12 +1,11 @@
-"""Which profile a slide goes with, and the cohort table that comes of it."""
+"""Pairs slides with profiles and makes the cohort table of the pairs."""
 
 import collections
 from collections.abc import Collection
 
 import pandas as pd
 
-from rnagan.cohort.splits import assign_splits
-from rnagan.cohort.table import COLUMNS, check_cohort
+from rnagan.cohort.table import COLUMNS, assign_splits, check_cohort
 from rnagan.cohort.table import split_by as split_by_of
 from rnagan.io.tables import first_few
 from rnagan.runtime import rng
@@ -93,7 +92,7 @@ def _pair_by_place(
     samples: pd.DataFrame, slides: pd.DataFrame, existing: pd.DataFrame | None, place_name: str, notes: list[str]
 ) -> pd.DataFrame:
     """By donor and place, in the order of `samples`; else by donor and tissue where the slide has a tissue and the
-    sample comes of a piece that was sectioned. A place that is empty is none."""
+    sample was taken from a piece that was sectioned. An empty place counts as unknown."""
     profiles = _earlier_first(samples, existing)
     pictured = profiles[~profiles["unpictured"]] if "unpictured" in profiles else profiles
     in_place, counts = _first_of_each(profiles[profiles["place"] != ""], ["donor", "place"])
@@ -198,7 +197,7 @@ def _earlier_first(samples: pd.DataFrame, existing: pd.DataFrame | None) -> pd.D
 
 
 def _pairs(slides: pd.DataFrame, partner: pd.Series) -> pd.DataFrame:
-    """The paired slides with their sample and what else is to be carried; donor and tissue are the profile's."""
+    """The paired slides with their sample and further columns; donor and tissue are those of the profile."""
     pairs = slides.assign(sample=partner).drop(columns=["donor", "tissue", "place"], errors="ignore")
     return pairs.dropna(subset="sample")
 

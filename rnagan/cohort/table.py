@@ -1,18 +1,25 @@
-"""The cohort table: which slide belongs to which profile, donor, tissue, split and site (DESIGN.md, "Contracts")."""
+"""The cohort table: which slide belongs to which profile, donor, tissue, split and site (DESIGN.md, "Contracts").
 
+Donors are dealt to the splits here, and checked against the splits that a table says.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from rnagan.cohort.leakage import refuse_leakage
 from rnagan.cohort.slide_ids import check_shard_name
 from rnagan.io.tables import first_few, need_columns, read_table
+from rnagan.runtime import rng
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("sample", "donor", "tissue", "split", "slide", "site")
 SPLIT_BY = ("donor", "sample")
 OPTIMISTIC = (
     "Split by sample, as the article did: samples of one donor are in several splits, so all scores are optimistic; "
-    "people who were never seen are told only by a split by donor."
+    "only a split by donor says what holds for people who were never seen."
 )
 
 
@@ -61,16 +68,6 @@ def split_by(cohort: pd.DataFrame, name: str = "The cohort table") -> str:
     return said[0]
 
 
-def refuse_leakage(table: pd.DataFrame, column: str, name: str) -> None:
-    """Refuse a table in which a donor, slide or other value of `column` is in two splits; `name` is the file's."""
-    splits = table[table[column] != ""].groupby(column)["split"].nunique()
-    if (splits > 1).any():
-        raise ValueError(
-            f"{name} has a {column} in two splits ({first_few(splits.index[splits > 1])}); "
-            "training would see what it is tested on."
-        )
-
-
 def describe(cohort: pd.DataFrame) -> str:
     """Profiles, slides and donors, and donors (or samples, if split by those) of each split, in one line."""
     unit = split_by(cohort)
@@ -79,3 +76,34 @@ def describe(cohort: pd.DataFrame) -> str:
     in_splits = ", ".join(f"{units.get(split, 0):,} {split}" for split in SPLITS)
     what = f"samples by split: {in_splits}" if unit == "sample" else in_splits
     return f"{cohort['sample'].nunique():,} profiles, {slides:,} slides, {donors:,} donors ({what})."
+
+
+def assign_splits(
+    donor_tissues: Mapping[str, set[str]],
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    seed: int = 0,
+    existing: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Split of each donor: train, validation or test, in about `fractions` of all donors, of each tissue's donors, and
+    of the donors with each set of tissues.
+
+    Donors in `existing` keep their split; the others are dealt one by one, in an order drawn from `seed`, to the split
+    that lacks most (iterative stratification, Sechidis et al. 2011, with the set of tissues as one more label).
+    """
+    existing = existing or {}
+    splits = {donor: existing[donor] for donor in sorted(donor_tissues) if donor in existing}
+    labels = {donor: ["", *sorted(tissues), "+".join(sorted(tissues))] for donor, tissues in donor_tissues.items()}
+    number = {label: n for n, label in enumerate(sorted({label for of_donor in labels.values() for label in of_donor}))}
+    rows = {donor: sorted({number[label] for label in of_donor}) for donor, of_donor in labels.items()}
+    lacking = np.zeros((len(number), len(SPLITS)))
+    for of_donor in rows.values():
+        lacking[of_donor] += fractions
+    for donor, split in splits.items():
+        lacking[rows[donor], SPLITS.index(split)] -= 1
+    new = sorted(set(donor_tissues) - set(splits))
+    for n in rng.generator(seed, "splits").permutation(len(new)):
+        donor = new[n]
+        choice = int(lacking[rows[donor]].sum(axis=0).round(9).argmax())
+        lacking[rows[donor], choice] -= 1
+        splits[donor] = SPLITS[choice]
+    return splits

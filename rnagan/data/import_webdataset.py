@@ -91,11 +91,11 @@ def peek(mpp: float | None, path: Path) -> TileKind:
         raise Refusal(f"{str(error).rstrip('.')}; rename it") from None
     sizes: dict[tuple[int, int], None] = {}
     scan = scan_tar(path, functools.partial(_note_size, sizes), most=PEEKED)
-    if scan.problems or not sizes:  # the second is told by the whole tar, if it has one
+    if scan.problems or not sizes:  # the whole tar may still have one
         raise Refusal([*scan.problems, *sample_problems(scan.members), "has no image among its first members"][0])
     (width, height), *_ = sizes
     if width != height:
-        raise Refusal(_told_sizes(sizes))
+        raise Refusal(_sizes_problem(sizes))
     return TileKind(width, mpp if mpp is not None else next(filter(is_positive, _stated_mpp(scan.members)), None))
 
 
@@ -109,11 +109,11 @@ def adopt_tar(kind: TileKind, mpp_given: bool, seed: int, path: Path) -> str:
     if problems := [*scan.problems, *sample_problems(scan.members)]:
         raise Refusal(problems[0])
     if set(sizes) != {(kind.tile_px, kind.tile_px)}:
-        raise Refusal(_told_sizes(sizes))
+        raise Refusal(_sizes_problem(sizes))
     for value in _stated_mpp(scan.members):
         if not (same_mpp(value, kind.mpp) or (mpp_given and value is None)):
             others = "--mpp is" if mpp_given else "others say"
-            raise Refusal(f"says mpp {_told_mpp(value)} in its json, and {others} {_told_mpp(kind.mpp)}")
+            raise Refusal(f"says mpp {_name_mpp(value)} in its json, and {others} {_name_mpp(kind.mpp)}")
     tiles = sum(member.extension in EXTENSIONS for member in scan.members)
     options = {**kind.facts, "seed": seed}
     source = {"adopted": True, "file": path.name}
@@ -139,11 +139,11 @@ def _the_one_kind(folder: Path, kinds: dict[str, TileKind]) -> TileKind:
     for slide, kind in sorted(kinds.items()):
         slides.setdefault(kind, []).append(slide)
     if len(slides) > 1:
-        told = "; ".join(
+        listed = "; ".join(
             sorted(f"{name_kind(kind.tile_px, kind.mpp)}: {first_few(names)}" for kind, names in slides.items())
         )
         raise ValueError(
-            f"{folder} mixes tiles of several kinds ({told}); move each kind to a folder of its own, "
+            f"{folder} mixes tiles of several kinds ({listed}); move each kind to a folder of its own, "
             "or say with --mpp what they all stand for."
         )
     return next(iter(slides))
@@ -165,12 +165,12 @@ def _note_size(sizes: dict[tuple[int, int], None], data: bytes) -> str | None:
     return None
 
 
-def _told_sizes(sizes: Iterable[tuple[int, int]]) -> str:
-    told = ", ".join(f"{width} × {height}" for width, height in sorted(sizes)[:4])
-    return f"has images of {told} px; all must be square and of one size"
+def _sizes_problem(sizes: Iterable[tuple[int, int]]) -> str:
+    first = ", ".join(f"{width} × {height}" for width, height in sorted(sizes)[:4])
+    return f"has images of {first} px; all must be square and of one size"
 
 
-def _told_mpp(value: Any) -> str:
+def _name_mpp(value: Any) -> str:
     return "nothing" if value is None else f"{value:g}" if is_positive(value) else repr(value)[:20]
 
 

@@ -23,7 +23,7 @@ from rnagan.data.reader import Batch, Replaced, ShardReader, TileReader
 from rnagan.data.sampler import Indices, Order
 from rnagan.data.storage import Storage
 from rnagan.io.tables import first_few
-from rnagan.runtime.cores import own_cores
+from rnagan.runtime.distributed import own_cores
 
 
 class BatchMemory:
@@ -124,7 +124,7 @@ def batches(
             num_workers=loading.workers,
             prefetch_factor=max(1, loading.prefetch),
             pin_memory=loading.pin_memory,
-            # A forked copy of a process with threads may hang, and a spawned worker aborts when it is told to end.
+            # A forked copy of a process with threads may hang, and a spawned worker aborts when it is ended.
             multiprocessing_context="forkserver",
         )
     return _bounded(iter(pipeline), order.epoch_length, loading, reader)
@@ -178,7 +178,7 @@ def _load(plans: Iterable[_Plan], reader: ShardReader, loading: Loading, share: 
 
 
 class _Here(Executor):
-    """Does at once what it is given."""
+    """Runs each call at once, in this thread."""
 
     def submit(self, call: Callable, /, *args: Any, **kwargs: Any) -> Future:
         done: Future = Future()

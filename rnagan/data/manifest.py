@@ -112,7 +112,7 @@ def write_digest(folder: Path | str) -> dict[str, Any]:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a Parquet table by rename, with sums that are looked at when it is read."""
+    """Write a Parquet table by rename, with checksums that are verified when it is read."""
     with atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False, write_page_checksum=True)
 
@@ -187,10 +187,10 @@ def _the_one_kind(folder: Path, kinds: list[Kind]) -> Kind:
     if not others:
         return kind
     if all(isinstance(one, TileKind) for one in (kind, *others)):
-        told = "tiles of " + " and ".join(name_kind(*one.facts.values()) for one in (kind, *others))
+        named = "tiles of " + " and ".join(name_kind(*one.facts.values()) for one in (kind, *others))
     else:
-        told = " and ".join(map(str, (kind, *others)))
-    raise ValueError(f"{folder} mixes {told}; build each kind into a folder of its own.")
+        named = " and ".join(map(str, (kind, *others)))
+    raise ValueError(f"{folder} mixes {named}; build each kind into a folder of its own.")
 
 
 def _more_of_digest(kind: Kind) -> list[str]:

@@ -32,7 +32,7 @@ def encode_profile(values: NDArray[np.float32]) -> bytes:
 def decode_profile_into(data: bytes, out: NDArray[np.float32]) -> None:
     """.npy bytes into `out` (genes,) float32. What isn't that many float32 in format 1.0 raises `ValueError`."""
     start = len(_header(len(out)))
-    if not data.startswith(_header(len(out))):  # not by us; or not what it should be
+    if not data.startswith(_header(len(out))):  # written by another program, or wrong
         start = _checked_header(data, len(out))
     if len(data) != start + out.nbytes:
         raise ValueError(f"it holds {len(data) - start:,} bytes of values, not {out.nbytes:,}")
@@ -57,7 +57,7 @@ def _header(genes: int) -> bytes:
 
 
 def _checked_header(data: bytes, genes: int) -> int:
-    """Where the values begin, behind a header that says what it must."""
+    """Where the values begin, after a header that is checked."""
     file = io.BytesIO(data)
     try:
         version = npy.read_magic(file)

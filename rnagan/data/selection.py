@@ -1,19 +1,20 @@
-"""Which slides of a shard set are read, with the profile, donor and tissue of each, and in which order."""
+"""Which slides of a shard set are read, with profile, donor and tissue of each, in which order, and how donors mix."""
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.cohort.filter import matching_rows
-from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet
 from rnagan.data.sampler import Order, TileOrder, WeightedOrder
 from rnagan.io.tables import first_few, need_columns, read_table
+
+GOOD_SHARE = 0.95  # of the donors that independent draws would give: fewer get advice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,16 +24,6 @@ class Selection:
     table: pd.DataFrame
     counts: NDArray[np.int64]
     left_out: dict[str, list[str]]  # reason → slides or samples
-
-    def order(
-        self, seed: int, window: int, by_slide: bool = False, weights: Mapping[str, float] | None = None
-    ) -> Order:
-        """The order of its tiles; `weights` of tissues, or None where each tile counts alike."""
-        if weights is None:
-            return TileOrder(self.counts, seed, window, by_slide)
-        if by_slide:
-            raise ValueError("Tissue weights need tile_order mixed; for by_slide choose tissue_weights natural.")
-        return WeightedOrder(self.counts, self.table["tissue"].tolist(), weights, seed, window)
 
 
 def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: int, where: str = "") -> Selection:
@@ -69,37 +60,46 @@ def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: 
     )
 
 
-def make_order(selection: Selection, config: GANConfig) -> Order:
-    """The order of a run's tiles."""
-    weights = read_weights(config.tissue_weights, selection)
-    return selection.order(config.seed, config.window_slides, config.tile_order == "by_slide", weights)
+def make_order(
+    selection: Selection, seed: int, window: int, tile_order: str = "mixed", tissue_weights: str = "natural"
+) -> Order:
+    """The order of the tiles of a selection: `tile_order` mixed or by_slide; `tissue_weights` as `read_weights` has it.
+
+    Raises `ValueError` where weights and `tile_order` don't go together.
+    """
+    weights = read_weights(tissue_weights, selection)
+    if weights is None:
+        return TileOrder(selection.counts, seed, window, tile_order == "by_slide")
+    if tile_order == "by_slide":
+        raise ValueError("Tissue weights need tile_order mixed; for by_slide choose tissue_weights natural.")
+    return WeightedOrder(selection.counts, selection.table["tissue"].tolist(), weights, seed, window)
 
 
 def read_weights(text: str, selection: Selection) -> dict[str, float] | None:
     """The weight of each tissue of a selection, or None where every tile counts alike: `natural`, or one tissue alone.
 
     `text`: natural; balanced: every tissue alike; `lung=2,colon=1`; or a table with columns tissue and weight. Every
-    tissue must be told, with 0 for one to leave out.
+    tissue must be named, with 0 for one to leave out.
     """
     tissues = sorted(selection.table["tissue"].unique())
     if text == "natural" or (text == "balanced" and len(tissues) == 1):
         return None
     if text == "balanced":
         return dict.fromkeys(tissues, 1.0)
-    told = _told_weights(text)
-    for these, what in ((set(tissues) - told.keys(), "no weight of"), (told.keys() - set(tissues), "a weight of")):
+    stated = _stated_weights(text)
+    for these, what in ((set(tissues) - stated.keys(), "no weight of"), (stated.keys() - set(tissues), "a weight of")):
         if these:
             raise ValueError(
                 f"tissue_weights {text!r} has {what} {first_few(sorted(these))}; the selection holds "
                 f"{', '.join(tissues)}."
             )
-    weights = {tissue: _number(told[tissue], tissue, text) for tissue in tissues}
+    weights = {tissue: _number(stated[tissue], tissue, text) for tissue in tissues}
     if not any(weights.values()):
         raise ValueError(f"tissue_weights {text!r} leaves no tissue.")
     return weights
 
 
-def _told_weights(text: str) -> dict[str, str]:
+def _stated_weights(text: str) -> dict[str, str]:
     if "=" not in text:
         table = read_table(Path(text))
         need_columns(list(table), ("tissue", "weight"), text)
@@ -119,3 +119,47 @@ def _number(value: str, tissue: str, text: str) -> float:
     if not 0 <= weight < math.inf:
         raise ValueError(f"tissue_weights {text!r}: the weight of {tissue} must be a number from 0 up, not {value!r}.")
     return weight
+
+
+class Mixing(NamedTuple):
+    """Different donors a batch: `mean` and `least` of `batches` batches of an epoch, and what draws would give."""
+
+    batches: int
+    mean: float
+    least: int
+    expected: float
+
+    @property
+    def share(self) -> float:
+        """The mean as a share of what independent draws give."""
+        return self.mean / self.expected
+
+
+def measure_mixing(order: Order, donors: pd.Series, batch_size: int, most_batches: int = 1000) -> Mixing:
+    """Look at batches spread evenly over the first epoch. `donors`: of each slide of the order.
+
+    The draws compared with are independent, with replacement, of each donor as often as the order shows it in the long
+    run: Σ 1 − (1 − pᵈ)ᴮ different ones over donors d, in batches of B.
+    """
+    donor_of = pd.factorize(donors)[0]
+    batches = max(1, order.epoch_length // batch_size)
+    looked_at = np.unique(np.linspace(0, batches - 1, min(batches, most_batches)).astype(np.int64))
+    shown = [donor_of[order.locate(int(b) * batch_size, batch_size)[:, 0]] for b in looked_at]
+    different = [len(np.unique(batch)) for batch in shown]
+    share = np.bincount(donor_of, weights=order.shares, minlength=donor_of.max() + 1)
+    expected = float((1 - (1 - share) ** batch_size).sum())
+    return Mixing(len(looked_at), float(np.mean(different)), min(different), expected)
+
+
+def describe_mixing(selection: Selection, order: Order, batch_size: int, window: int) -> str:
+    """A sentence on the batches of an order of this selection, made with `window` slides open."""
+    found = measure_mixing(order, selection.table["donor"], batch_size)
+    slides = int((order.counts > 0).sum())
+    sentence = (
+        f"{slides:,} training slides, {order.epoch_length:,} tiles, {window:,} slides open: "
+        f"batches of {batch_size} hold {found.mean:.1f} different donors (at least {found.least}, of "
+        f"{found.batches:,} batches); independent draws would hold {found.expected:.1f}: {found.share:.1%}."
+    )
+    if found.share < GOOD_SHARE and window < slides:
+        sentence += " Let more slides be open: --window-slides."
+    return sentence

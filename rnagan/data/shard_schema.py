@@ -26,7 +26,7 @@ class IndexRow(NamedTuple):
 
 
 class ProfileRow(NamedTuple):
-    """A profile in its tar: `offset` and `size` of the .npy in bytes, and the sample that it is of."""
+    """A profile in its tar: `offset` and `size` of the .npy in bytes, and its sample."""
 
     key: str
     offset: int
@@ -63,7 +63,7 @@ class TileKind:
         return image_problem(self.tile_px, data)
 
     def index_row(self, member: Member, about: dict[str, Any]) -> IndexRow:
-        """The index row of an item, from what its tar says of it."""
+        """The index row of an item, from its member and its description in the tar."""
         return IndexRow(member.key, member.offset, member.size, member.crc32, *_corner(about))
 
     def description_problem(self, key: str, about: dict[str, Any], record: dict[str, Any]) -> str | None:
@@ -112,7 +112,7 @@ class ProfileKind:
         return profile_problem(self.genes, data)
 
     def index_row(self, member: Member, about: dict[str, Any]) -> ProfileRow:
-        """The index row of an item, from what its tar says of it."""
+        """The index row of an item, from its member and its description in the tar."""
         return ProfileRow(member.key, member.offset, member.size, member.crc32, str(about.get("sample", "")))
 
     def description_problem(self, key: str, about: dict[str, Any], record: dict[str, Any]) -> str | None:
@@ -130,7 +130,7 @@ Kind = TileKind | ProfileKind
 
 
 def kind_of(options: dict[str, Any]) -> Kind:
-    """The kind that the options of a record, or `dataset.json`, tell. Raises `ValueError`, a phrase."""
+    """The kind that the options of a record, or `dataset.json`, state. Raises `ValueError`, a phrase."""
     if options.get("kind") == "profiles":
         return ProfileKind(*_checked(options, {"genes": _is_count, "units": _is_text, "genes_sha256": _is_text}))
     return TileKind(*_checked(options, {"tile_px": is_positive, "mpp": _is_mpp}))

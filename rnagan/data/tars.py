@@ -30,8 +30,7 @@ _BROKEN = (tarfile.TarError, EOFError, ValueError, ArithmeticError, LookupError,
 class Member(NamedTuple):
     """A file in a tar; `key` and `extension` as WebDataset splits them, at the name's first dot.
 
-    `about`: of a member that is a JSON object, slide, x, y, tile_px and mpp, or sample and units, as far as they are
-    there.
+    `about`: of a JSON object, those of slide, x, y, tile_px and mpp, or sample and units, that it has.
     """
 
     key: str
@@ -55,7 +54,7 @@ class TarScan:
 class _Window:
     """A file that is read once, from front to back, and summed up. tarfile may step back to the byte before `tell()`.
 
-    In memory are a piece of it and what is asked for at a time, which a header can't make too large.
+    Memory holds one piece of the file and one read, whose size is bounded whatever a header says.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

@@ -61,7 +61,7 @@ class Finding(NamedTuple):
 
 @dataclasses.dataclass
 class Report:
-    """What was read, and the findings by file; `mended`: those that are no more.
+    """What was read, and the findings by file; `mended`: those that were repaired.
 
     `records`: those that are well-formed. `leftovers`: temporary names of builds that run or were killed, which are no
     fault: the next build deletes the latter.
@@ -160,7 +160,7 @@ def check_slide(folder: Path, slide: str, decode: bool = False, repair: bool = F
 
 
 def _again(record: Any) -> str:
-    """What makes a shard again, as far as a broken record tells its kind."""
+    """How to make a shard again, if a broken record still says its kind."""
     options = record.get("options") if isinstance(record, dict) else None
     is_of_profiles = isinstance(options, dict) and options.get("kind") == "profiles"
     return ProfileKind.again if is_of_profiles else TileKind.again
@@ -241,7 +241,7 @@ def _tar_problems(scan: TarScan, record: dict[str, Any], kind: Kind) -> Iterator
 
 
 def _description_problems(members: list[Member], record: dict[str, Any], kind: Kind) -> Iterator[str]:
-    """Whether each KEY.json says what our format says it does; the first that doesn't is told."""
+    """Whether each KEY.json says what our format demands; the first that doesn't is reported."""
     for item, description in itertools.zip_longest(members[::2], members[1::2]):
         key, extension = item.key, item.extension
         if not description or (extension, description.extension, description.key) != (kind.stored_as, "json", key):
@@ -309,7 +309,7 @@ def _check_digest(folder: Path, records: list[dict[str, Any]], repair: bool) -> 
         report.findings += _gene_problems(folder, kind)
         try:
             tables[SAMPLES] = read_samples(folder, records)
-        except (pa.ArrowException, OSError):  # told with the index that is missing or damaged
+        except (pa.ArrowException, OSError):  # reported with the index that is missing or damaged
             return report
         except ValueError as error:
             report.findings.append(Finding(SAMPLES, str(error).rstrip(".")))

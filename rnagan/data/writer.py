@@ -15,7 +15,7 @@ from rnagan.io.files import scratch_prefix, sha256_of_file
 
 
 class ShardWriter:
-    """Collects the tiles of one slide, or some profiles under a name of theirs in `slide`.
+    """Collects the tiles of one slide, or some profiles of a shard called `slide`.
 
     Nothing of them is visible before `commit`, whose last act is the record. The earlier shard of that name stays as it
     is until then, also where its tiles can't all be made again.
@@ -46,7 +46,7 @@ class ShardWriter:
         self._rows.append(IndexRow(key, offset, len(jpeg), zlib.crc32(jpeg), x, y))
 
     def add_profile(self, key: str, profile: bytes, sample: str, units: str) -> None:
-        """Append one sample: `KEY.npy` (rnagan/data/npy_codec.py), and `KEY.json` with the sample that it is of."""
+        """Append one sample: `KEY.npy` (rnagan/data/npy_codec.py) and `KEY.json` with the sample's id."""
         offset = self._append_sample(key, "npy", profile, {"sample": sample, "units": units})
         self._rows.append(ProfileRow(key, offset, len(profile), zlib.crc32(profile), sample))
 
@@ -61,7 +61,7 @@ class ShardWriter:
         """Put tar, index and record in place, in this order, and return the record. Without tiles: the record alone.
 
         `counts`: candidates left out, by reason. `source`: what identifies the slide. `options`: all settings that
-        decide the shard's bytes, among them what tells their kind (rnagan/data/shard_schema.py): tile_px and mpp.
+        decide the shard's bytes, among them its kind (rnagan/data/shard_schema.py): tile_px and mpp.
         """
         self._tar.close()
         record = make_record(self.slide, status, self.tiles, counts, source, options, versions)

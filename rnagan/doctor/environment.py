@@ -1,4 +1,4 @@
-"""What rnagan needs of its surroundings: packages in their versions, shared memory, open files."""
+"""What rnagan needs around it: packages in their versions, shared memory, open files."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from rnagan.config.gan import GANConfig
 from rnagan.doctor.findings import Section
 
-TOLD = ("torch", "torchvision", "accelerate", "webdataset", "simplejpeg", "numpy")  # versions worth seeing
+SHOWN = ("torch", "torchvision", "accelerate", "webdataset", "simplejpeg", "numpy")  # versions worth seeing
 
 
 def check_versions(section: Section, package: str = "rnagan") -> None:
@@ -47,7 +47,7 @@ def check_requirements(section: Section, requirements: list[Requirement]) -> Non
         section.problem(f"{one.name} {here}; {wanted} is needed.", f"pip install --upgrade '{wanted}'")
     versions = [
         f"Python {platform.python_version()}",
-        *(f"{name} {installed[name]}" for name in TOLD if name in installed),
+        *(f"{name} {installed[name]}" for name in SHOWN if name in installed),
     ]
     if not unmet:
         section.ok(f"{', '.join(versions)}; all {len(requirements)} requirements are met.")
@@ -118,12 +118,12 @@ def check_open_files(section: Section, config: GANConfig) -> None:
     unlimited = hard == resource.RLIM_INFINITY
     section.figures |= {"open_files_soft": soft, "open_files_hard": None if unlimited else hard}
     wanted = config.window_slides + OTHER_FILES
-    told = "no limit" if unlimited else f"up to {hard:,}"
+    limit = "no limit" if unlimited else f"up to {hard:,}"
     if unlimited or hard >= wanted:
-        section.ok(f"Open files: {told}; the loader keeps up to window_slides = {config.window_slides:,} shards open.")
+        section.ok(f"Open files: {limit}; the loader keeps up to window_slides = {config.window_slides:,} shards open.")
     else:
         section.warn(
-            f"Open files: {told}; the loader would keep window_slides = {config.window_slides:,} shards open, and now "
+            f"Open files: {limit}; the loader would keep window_slides = {config.window_slides:,} shards open, and now "
             "opens and closes them again and again.",
             f"ulimit -n {wanted} (docker run --ulimit nofile={wanted}), or a smaller --window-slides",
         )

@@ -1,4 +1,4 @@
-"""All checks, one after another, told as they are done."""
+"""All checks, one after another, printed as they are done."""
 
 import dataclasses
 import os
@@ -46,23 +46,23 @@ class _Inputs:
 
 
 class _Examination:
-    """Sections as they come, told at once."""
+    """Sections as they come, printed at once."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.sections: list[Section] = []
         self._say = say
 
     def add(self, title: str, *checks: Callable[[Section], None]) -> Section:
-        """Run the checks of a section. Its title is told before, its lines after each check."""
+        """Run the checks of a section. Its title is printed before, its lines after each check."""
         section = Section(title)
         self.sections.append(section)
         self._say(title)
-        told = 0
+        printed = 0
         for check in checks:
             check(section)
-            for line in section.lines[told:]:
+            for line in section.lines[printed:]:
                 self._say(render(line))
-            told = len(section.lines)
+            printed = len(section.lines)
         self._say("")
         return section
 
@@ -89,7 +89,7 @@ def _stop(section: Section, error: ImportError) -> None:
 
 
 def _open(wanted: Wanted) -> _Inputs:
-    """Open everything before any check: a mistake is told at once. Imports what the checks need."""
+    """Open everything before any check: a mistake is reported at once. Imports what the checks need."""
     from rnagan.cohort.table import read_cohort
     from rnagan.data.index import open_dataset
     from rnagan.doctor import (
@@ -130,7 +130,7 @@ def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None
     if not inputs.launches:
         examination.add(
             "Launch",
-            partial(_tell, text="Not tried: --launch launch_configs/X.yaml starts one, and says what came up."),
+            partial(_note, text="Not tried: --launch launch_configs/X.yaml starts one, and says what came up."),
         )
     machine = examination.add("Processors", check_machine)
     examination.add(
@@ -140,8 +140,8 @@ def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None
     )
     tiles = None
     if shards is None or chosen is None:
-        unmeasured = "Not measured: --shards FOLDER tells how fast tiles are read and decoded."
-        examination.add("Tiles", partial(_tell, text=unmeasured))
+        unmeasured = "Not measured: --shards FOLDER measures how fast tiles are read and decoded."
+        examination.add("Tiles", partial(_note, text=unmeasured))
     else:
         check = partial(check_reading, shards=shards, chosen=chosen, config=config)
         tiles = examination.add(f"Tiles of {shards.address}", check)
@@ -157,5 +157,5 @@ def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None
         examination.add("Outlook, one process", partial(check_outlook, config=config, rates=rates))
 
 
-def _tell(section: Section, text: str) -> None:
+def _note(section: Section, text: str) -> None:
     section.note(text)

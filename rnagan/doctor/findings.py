@@ -1,4 +1,4 @@
-"""What the doctor says: sections of lines, each with a verdict and, where something is off, what to do."""
+"""The doctor's report: sections of lines, each with a verdict and, where something is off, what to do."""
 
 import dataclasses
 import enum
@@ -88,8 +88,8 @@ def _wrapped(text: str, first: str, others: str) -> str:
 def summary(sections: list[Section]) -> str:
     """The verdict on the machine, in one sentence."""
     problems, warnings = count(sections, Verdict.PROBLEM), count(sections, Verdict.WARNING)
-    told = [f"{n} {name}{'s' if n > 1 else ''}" for n, name in ((problems, "problem"), (warnings, "warning")) if n]
-    found = f" ({' and '.join(told)})" if told else ""
+    counts = [f"{n} {name}{'s' if n > 1 else ''}" for n, name in ((problems, "problem"), (warnings, "warning")) if n]
+    found = f" ({' and '.join(counts)})" if counts else ""
     return f"Not ready{found}." if problems else f"Ready to train{found}."
 
 

@@ -1,4 +1,4 @@
-"""What a launch config really starts: a tiny program in place of the trainer, and what its processes say."""
+"""Tries a launch config: starts a tiny program in place of the trainer and reads what its processes report."""
 
 import contextlib
 import dataclasses
@@ -37,20 +37,23 @@ class LaunchConfig:
 
 def read_launch_config(path: Path) -> LaunchConfig:
     """Read one; raises `ValueError` or `FileNotFoundError` where it is none."""
-    told = read_yaml(path)
-    processes, machines = told.get("num_processes"), told.get("num_machines") or 1
+    stated = read_yaml(path)
+    processes, machines = stated.get("num_processes"), stated.get("num_machines") or 1
     if not isinstance(processes, int) or processes < 1 or not isinstance(machines, int):
         raise ValueError(f"{path} is no launch config: num_processes and num_machines must be numbers from 1 up.")
     first = path.read_text(encoding="utf-8").splitlines()[0]
     before = first.partition("accelerate launch")[0] if first.startswith("#") else ""
     environment = dict(re.findall(r"\b(ACCELERATE_\w+)=(\S+)", before))  # no others: a stranger's file may run nothing
-    on_cpu = told.get("use_cpu") or (os.environ | environment).get("ACCELERATE_USE_CPU", "").lower() in ("true", "1")
-    gpus = 0 if on_cpu or told.get("gpu_ids") is None else processes
+    on_cpu = stated.get("use_cpu") or (os.environ | environment).get("ACCELERATE_USE_CPU", "").lower() in (
+        "true",
+        "1",
+    )
+    gpus = 0 if on_cpu or stated.get("gpu_ids") is None else processes
     return LaunchConfig(path, processes, machines, environment, gpus)
 
 
 def check_launch(section: Section, config: LaunchConfig, timeout: float) -> None:
-    """Start it, and evaluate what came up; what isn't done after `timeout` seconds is killed."""
+    """Start it, and report what came up; what isn't done after `timeout` seconds is killed."""
     section.figures |= {"file": str(config.path), "asked": config.processes}
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.machines > 1:
@@ -69,7 +72,7 @@ def check_launch(section: Section, config: LaunchConfig, timeout: float) -> None
 
 
 def run_probe(config: LaunchConfig, timeout: float) -> tuple[list[dict[str, Any]], str]:
-    """What the processes of a launch said, by rank, and what the launcher complained of ('' where it ended well)."""
+    """The reports of the processes of a launch, by rank, and the launcher's last words ('' where it ended well)."""
     with tempfile.TemporaryDirectory(prefix="rnagan-doctor-") as scratch:
         folder, log = Path(scratch) / "said", Path(scratch) / "log"
         folder.mkdir()
@@ -112,10 +115,10 @@ def check_launched(section: Section, config: LaunchConfig, processes: list[dict[
     else:
         section.ok(f"{came} of {asked} process{'es' * (asked > 1)} came up, on {_devices(processes)}.")
         if asked > 1:
-            _check_messages(section, processes)
+            _check_speed(section, processes)
 
 
-def _check_messages(section: Section, processes: list[dict[str, Any]]) -> None:
+def _check_speed(section: Section, processes: list[dict[str, Any]]) -> None:
     n, backend = len(processes), processes[0]["backend"]
     reduce, latency = (max(one[name] for one in processes) for name in ("reduce_seconds", "latency_seconds"))
     bandwidth = REDUCED_BYTES * 2 * (n - 1) / n / reduce
@@ -126,14 +129,14 @@ def _check_messages(section: Section, processes: list[dict[str, Any]]) -> None:
         "all_reduce_bytes_per_second": bandwidth,  # bytes × 2 (n − 1) / n / seconds, of each link
         "latency_seconds": latency,
     }
-    told = (
+    speed = (
         f"{backend}: all-reduce of {REDUCED_BYTES / 1e6:g} MB float32 in {reduce * 1e3:,.1f} ms, that is "
         f"{bandwidth / 1e9:,.2f} GB/s (bytes × 2(n−1)/n / s); of 4 bytes in {latency * 1e6:,.0f} µs"
     )
     if latency > SLOW_LATENCY_SECONDS:
-        section.warn(f"{told}: slow.", "more processes than free cores? then use fewer processes, or fewer --threads")
+        section.warn(f"{speed}: slow.", "more processes than free cores? then use fewer processes, or fewer --threads")
     else:
-        section.ok(f"{told}.")
+        section.ok(f"{speed}.")
 
 
 def _devices(processes: list[dict[str, Any]]) -> str:

@@ -52,14 +52,14 @@ class Machine:
 
 
 def check_machine(section: Section) -> None:
-    """Find out about processors and backends, and evaluate them."""
+    """Find out about processors and backends, and say what is wrong with them."""
     others = _busy_share()  # before anything here computes
     machine = find_machine()
     precision = resolve_precision("auto")
     section.figures |= dataclasses.asdict(machine) | {"auto_precision": precision, "busy_share": others}
-    assess_gpus(section, machine)
-    assess_cpu(section, machine)
-    assess_backends(section, machine)
+    check_gpus(section, machine)
+    check_cpu(section, machine)
+    check_backends(section, machine)
     section.ok(f"Precision auto computes in {precision} here.")
     if others > BUSY:
         section.warn(
@@ -71,7 +71,7 @@ def check_machine(section: Section) -> None:
 def find_machine() -> Machine:
     """Ask PyTorch and the operating system."""
     distributed = torch.distributed.is_available()
-    with warnings.catch_warnings(record=True) as told:  # a driver that doesn't fit is only told as a warning
+    with warnings.catch_warnings(record=True) as found:  # a driver that doesn't fit gives a warning alone
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
         gpus = tuple(_gpu(number) for number in range(torch.cuda.device_count() if usable else 0))
@@ -82,7 +82,7 @@ def find_machine() -> Machine:
         cpu_quota=_cpu_quota(CPU_QUOTA),
         cpu_bf16=torch.cpu._is_avx512_bf16_supported(),
         torch_cuda=torch.version.cuda,
-        cuda_error="" if usable else " ".join(str(warning.message).split(". ")[0].rstrip(".") for warning in told),
+        cuda_error="" if usable else " ".join(str(warning.message).split(". ")[0].rstrip(".") for warning in found),
         nvidia=Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None,
         gpus=gpus,
         backends={
@@ -93,7 +93,7 @@ def find_machine() -> Machine:
     )
 
 
-def assess_gpus(section: Section, machine: Machine) -> None:
+def check_gpus(section: Section, machine: Machine) -> None:
     """A line a kind of GPU, or why there is none."""
     for number, gpu in enumerate(machine.gpus):
         if gpu.error:
@@ -132,7 +132,7 @@ def assess_gpus(section: Section, machine: Machine) -> None:
         section.note(f"No GPU: training runs on the CPU, for trials at small size (PyTorch was built with {cuda}).")
 
 
-def assess_cpu(section: Section, machine: Machine) -> None:
+def check_cpu(section: Section, machine: Machine) -> None:
     """Cores that may be used, and what they compute in."""
     bf16 = "computes in bf16" if machine.cpu_bf16 else "has no bf16 instructions"
     section.ok(f"{machine.cores} of {machine.cores_of_machine} CPU cores may be used ({machine.cpu}, {bf16}).")
@@ -145,7 +145,7 @@ def assess_cpu(section: Section, machine: Machine) -> None:
         )
 
 
-def assess_backends(section: Section, machine: Machine) -> None:
+def check_backends(section: Section, machine: Machine) -> None:
     """What processes can talk through."""
     there = [name for name, available in machine.backends.items() if available]
     if "gloo" not in there:

@@ -50,7 +50,8 @@ def choose(shards: ShardSet, cohort: pd.DataFrame | None, config: GANConfig) -> 
     """What a run of `config` reads; without a cohort table, of all slides."""
     if cohort is not None:
         selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
-        return Chosen(selection.table["slide"].tolist(), selection.counts, make_order(selection, config))
+        order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
+        return Chosen(selection.table["slide"].tolist(), selection.counts, order)
     table = shards.slides[shards.slides["tiles"] > 0]
     counts = table["tiles"].clip(upper=config.tiles_per_slide).to_numpy(np.int64)
     return Chosen(table["slide"].tolist(), counts, TileOrder(counts, config.seed, config.window_slides))
@@ -142,21 +143,21 @@ def _check_storage(section: Section, shards: ShardSet, places: list[_Place], con
         "read_again_bytes_per_second": warm["bytes_per_second"],
         "share_in_memory_after_drop": cached,
     }
-    told = (
+    speed = (
         f"Reading, {threads} thread{'s' * (threads > 1)}: {cold['bytes_per_second'] / 1e6:,.0f} MB/s, "
         f"{cold['tiles_per_second']:,.0f} tiles/s"
     )
     again = f"{warm['bytes_per_second'] / 1e6:,.0f} MB/s when read again"
     if shards.storage.is_remote:
-        section.ok(f"{told} over the network or from the cache in between; {again}.")
+        section.ok(f"{speed} over the network or from the cache in between; {again}.")
     elif cached is None or cached > 0.1:
         section.warn(
-            f"{told}; {again}. The tars could not be dropped from memory first, so the first figure may be the page "
+            f"{speed}; {again}. The tars could not be dropped from memory first, so the first figure may be the page "
             "cache's, and the file system slower.",
             "for a cold figure run it before anything else has read these shards",
         )
     else:
-        section.ok(f"{told} from the file system (dropped from memory first); {again}, from the page cache.")
+        section.ok(f"{speed} from the file system (dropped from memory first); {again}, from the page cache.")
 
 
 def _read_rate(shards: ShardSet, places: list[_Place], threads: int) -> dict[str, Any]:
@@ -207,8 +208,8 @@ def _check_decoding(section: Section, shards: ShardSet, places: list[_Place]) ->
     threads = sorted({1 << k for k in range(cores.bit_length())} | {cores})
     rates = {n: _decode_rate(images, shards.tile_px, n) for n in threads if n <= cores}
     section.figures["decode_images_per_second"] = rates
-    told = ", ".join(f"{rate:,.0f} with {n} thread{'s' * (n > 1)}" for n, rate in rates.items())
-    section.ok(f"Decoding, images/s: {told}.")
+    listed = ", ".join(f"{rate:,.0f} with {n} thread{'s' * (n > 1)}" for n, rate in rates.items())
+    section.ok(f"Decoding, images/s: {listed}.")
 
 
 def _decode_rate(images: list[bytes], side: int, threads: int) -> float:

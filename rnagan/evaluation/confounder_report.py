@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from rnagan.api import RNAGAN
-from rnagan.cohort.leakage import refuse_seen
+from rnagan.cohort.leakage import check_same_splits, refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.confounders import Tables, separate
@@ -20,7 +20,7 @@ from rnagan.evaluation.morphology import MEASURES
 from rnagan.evaluation.programmes import genes_of_model, read_programmes
 from rnagan.evaluation.programmes import scores as programme_scores
 from rnagan.evaluation.tile_measurements import measure_samples
-from rnagan.expression.h5ad import Expression, check_same_splits, read_expression
+from rnagan.expression.h5ad import Expression, read_expression
 from rnagan.io.files import atomic_path, write_json
 from rnagan.reports.confounder_page import heat_map, long_form, scores, sentences, write_confounder_page
 from rnagan.runtime import progress
@@ -57,7 +57,7 @@ def confounder_report(inputs: EvaluationInputs, asked: Asked, out: Path) -> list
     if model.mpp is None:
         raise ValueError(f"{inputs.model} doesn't say the µm per px of its tiles, so they can't be measured.")
     cohort, expression = read_cohort(inputs.cohort), read_expression(inputs.expression)
-    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
+    check_same_splits(cohort, expression.obs, inputs.cohort, inputs.expression)
     covariates, notes = read_covariates(cohort, inputs.cohort, asked.covariates, asked.categories)
     if covariates.empty:
         raise ValueError(f"{inputs.cohort} has no covariate; name its columns with --covariates.")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import rnagan
 from rnagan.api import RNAGAN
-from rnagan.cohort.leakage import refuse_seen
+from rnagan.cohort.leakage import check_same_splits, refuse_seen
 from rnagan.cohort.slide_ids import shard_name
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
@@ -23,7 +23,7 @@ from rnagan.data.shard_schema import MPP_TOLERANCE
 from rnagan.evaluation.donor_evaluation import DonorEvaluation, make_donor_evaluation
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.evaluation.tile_measurements import TileMeasurements
-from rnagan.expression.h5ad import check_same_splits, read_expression
+from rnagan.expression.h5ad import read_expression
 from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.io.tables import need_columns, read_table
@@ -92,7 +92,7 @@ def evaluate(
     if (out / "evaluation.json").is_file() and (stored := read_json(out / "evaluation.json"))["asked"] == asked:
         return stored
     cohort, expression = read_cohort(inputs.cohort), read_expression(inputs.expression)
-    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
+    check_same_splits(cohort, expression.obs, inputs.cohort, inputs.expression)
     site = cohort.drop_duplicates("sample").set_index("sample")["site"]
     about = expression.obs.assign(site=site.reindex(expression.obs.index).fillna(""))
     held_out = about.index[(about["split"] == split) & about["tissue"].isin(model.tissues)]

@@ -9,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN
-from rnagan.cohort.leakage import refuse_seen
+from rnagan.cohort.leakage import check_same_splits, refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.reader import TileReader
 from rnagan.data.selection import select
-from rnagan.expression.h5ad import Expression, check_same_splits, read_expression
+from rnagan.expression.h5ad import Expression, read_expression
 from rnagan.io import images
 
 
@@ -136,5 +136,5 @@ def _read_profiles(models: list[RNAGAN], inputs: TileInputs, cohort: pd.DataFram
     if inputs.expression is None:
         raise ValueError("A model generates from profiles; give --expression.")
     expression = read_expression(inputs.expression)
-    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
+    check_same_splits(cohort, expression.obs, inputs.cohort, inputs.expression)
     return expression

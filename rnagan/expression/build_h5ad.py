@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 import rnagan
 from rnagan.cohort.table import OPTIMISTIC, read_cohort, split_by
+from rnagan.expression.checked_table import CheckedTable, open_table
 from rnagan.expression.gene_map import read_gene_map
 from rnagan.expression.gene_selection import GeneChoice, choose_genes, count_by_status, read_gene_list, read_gtf
 from rnagan.expression.genes import bare_id, count_and_names
 from rnagan.expression.h5ad import OBS_COLUMNS, ProfileWriter, inputs_digest, var_table
-from rnagan.expression.table_readers import TableSource, open_table
 from rnagan.expression.transpose import Transposer
 from rnagan.expression.units import check_units
 from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
@@ -55,19 +55,19 @@ def build_expression(
     wanted = read_gene_list(genes) if genes else read_gtf(gtf) if gtf else None
     mapping = read_gene_map(gene_map) if gene_map else None
     source = open_table(table, rows, sample_column)
-    if source.rows_are == "genes":
-        _need_samples(source.names, people, source, cohort)
+    if source.matrix.rows_are == "genes":
+        _need_samples(source.matrix.names, people, source, cohort)
     choose = functools.partial(choose_genes, table=source.path, wanted=wanted, mapping=mapping, min_overlap=min_overlap)
     with atomic_path(out) as temporary:
         with ProfileWriter(temporary) as writer:
-            if source.rows_are == "samples":
+            if source.matrix.rows_are == "samples":
                 samples, choice = _from_samples(source, people, units, choose, writer)
             else:
                 listed = set(wanted.ids) if wanted is not None and mapping is None else None
                 turned = temporary.parent / "genes_by_samples"
                 samples, choice = _from_genes(source, people, units, listed, choose, writer, turned)
             _need_samples(samples, people, source, cohort)
-            found_units, told_by = source.units(units)
+            found_units, units_from = source.units(units)
             obs = people.loc[[sample for sample in samples if sample in people.index]]
             uns = {"units": found_units, "inputs": inputs, "split_by": by}
             writer.finish(obs, var_table(choice.ids, choice.symbols), uns)
@@ -76,10 +76,10 @@ def build_expression(
             choice.report.to_csv(unfinished, index=False)
     lines = [
         f"{table}: {len(samples):,} samples × {len(choice.report) - _missing(choice):,} genes in {found_units} "
-        f"({told_by}); rows are {source.rows_are} ({source.why}).",
+        f"({units_from}); rows are {source.matrix.rows_are} ({source.matrix.why}).",
     ]
-    if source.ignored:
-        lines.append(f"Left out {count_and_names(source.ignored, 'column')} of text.")
+    if source.matrix.ignored:
+        lines.append(f"Left out {count_and_names(source.matrix.ignored, 'column')} of text.")
     lines += choice.lines
     unknown = [sample for sample in samples if sample not in people.index]
     given = set(samples)
@@ -106,14 +106,14 @@ def profiles_of_cohort(cohort: pd.DataFrame, source: Path) -> pd.DataFrame:
 
 
 def _from_samples(
-    source: TableSource,
+    source: CheckedTable,
     people: pd.DataFrame,
     units: str | None,
     choose: Callable[..., GeneChoice],
     writer: ProfileWriter,
 ) -> tuple[list[str], GeneChoice]:
     """Rows are samples: each is written as it comes. Returns all samples of the table, and its genes."""
-    choice, samples = choose(source.names, source.symbols), []
+    choice, samples = choose(source.matrix.names, source.matrix.symbols), []
     for block in source.blocks(units):
         samples += block.labels
         known = np.array([label in people.index for label in block.labels])
@@ -122,7 +122,7 @@ def _from_samples(
 
 
 def _from_genes(
-    source: TableSource,
+    source: CheckedTable,
     people: pd.DataFrame,
     units: str | None,
     listed: set[str] | None,
@@ -131,7 +131,7 @@ def _from_genes(
     scratch: Path,
 ) -> tuple[list[str], GeneChoice]:
     """Rows are genes: they are turned round on disk, without those that aren't `listed`. Returns as `_from_samples`."""
-    known = np.flatnonzero([sample in people.index for sample in source.names])
+    known = np.flatnonzero([sample in people.index for sample in source.matrix.names])
     names: list[str] = []
     symbols: list[str] = []
     stored: list[NDArray[np.intp]] = []
@@ -145,7 +145,7 @@ def _from_genes(
         choice = choose(names, symbols)
         for band in turned.rows(np.searchsorted(np.concatenate(stored), choice.columns)):
             writer.append(band)
-    return source.names, choice
+    return source.matrix.names, choice
 
 
 def _part(values: NDArray[np.float32], rows: NDArray[np.bool_], columns: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -155,15 +155,15 @@ def _part(values: NDArray[np.float32], rows: NDArray[np.bool_], columns: NDArray
     return values if np.array_equal(columns, np.arange(values.shape[1])) else values[:, columns]
 
 
-def _need_samples(samples: list[str], people: pd.DataFrame, source: TableSource, cohort: Path) -> None:
+def _need_samples(samples: list[str], people: pd.DataFrame, source: CheckedTable, cohort: Path) -> None:
     if not samples:
         raise ValueError(f"{source.path} holds no sample; it needs some.")
     if not any(sample in people.index for sample in samples):
-        other = "genes" if source.rows_are == "samples" else "samples"
+        other = "genes" if source.matrix.rows_are == "samples" else "samples"
         raise ValueError(
             f"No sample of {source.path} is in {cohort}: the table starts with {samples[0]}, the cohort with "
-            f"{people.index[0]}; use the same sample ids (rows are taken for {source.rows_are}: {source.why}; if they "
-            f"are {other}, say --rows {other})."
+            f"{people.index[0]}; use the same sample ids (rows are taken for {source.matrix.rows_are}: "
+            f"{source.matrix.why}; if they are {other}, say --rows {other})."
         )
 
 

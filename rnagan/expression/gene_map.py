@@ -1,6 +1,6 @@
 """Entrez ids and symbols to Ensembl ids, through a table such as NCBI's Human.GRCh38.p13.annot.tsv.gz.
 
-The rule for what isn't one to one: an id that the table gives several Ensembl ids is left out, and so are ids that
+The rule for ids that aren't one to one: an id that the table gives several Ensembl ids is left out, and so are ids that
 share one Ensembl id if several of them are in the expression table. All are counted and listed as `ambiguous`.
 """
 
@@ -70,7 +70,7 @@ def read_gene_map(path: Path | str) -> GeneMap:
 
 
 def map_genes(names: Sequence[str], mapping: GeneMap) -> Mapped:
-    """Ensembl ids of unique names, by the column that knows most of them; none are lost unsaid.
+    """Ensembl ids of unique names, by the column that knows most of them; every name that is left out is counted.
 
     Status of a name: kept, unmapped or ambiguous. Names that are mostly Ensembl ids already stay as they are.
     """

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rnagan.expression.gene_map import GeneMap, map_genes
 from rnagan.expression.genes import clean_genes, count_and_names, positions
-from rnagan.io.matrix_text import CANNOT_READ, open_bytes
+from rnagan.io.tables import UNREADABLE, open_bytes
 
 _PROTEIN_CODING = re.compile(rb'gene_(?:bio)?type "?protein_coding"?')
 _ID, _NAME = re.compile(rb'gene_id "([^"]+)"'), re.compile(rb'gene_name "([^"]+)"')
@@ -59,7 +59,7 @@ def read_gtf(path: Path | str) -> WantedGenes:
                     symbol = _NAME.search(cells[-1])
                     names.append(gene[1].decode())
                     symbols.append(symbol[1].decode() if symbol else "")
-    except CANNOT_READ as error:
+    except UNREADABLE as error:
         raise ValueError(f"The GTF {path} can't be read ({error}).".replace("\n", " ")) from None
     if not names:
         raise ValueError(

@@ -27,7 +27,7 @@ def clean_genes(names: Sequence[str], source: str) -> CleanGenes:
     """Ids without prefix and version; PAR twins dropped; any other duplicate refused.
 
     The pseudoautosomal genes lie on X and Y with one sequence. Gene annotations list the Y copy as a second gene,
-    `ENSG…_PAR_Y`, before 2017 as `ENSGR…`, whose reads can't be told from those of X: the copy is dropped, the
+    `ENSG…_PAR_Y`, before 2017 as `ENSGR…`, whose reads can't be distinguished from those of X: the copy is dropped, the
     gene on X stays. Versions are cut from Ensembl ids only, since a dot belongs to symbols like RP11-34P13.7;
     Entrez ids pass as they are. `source` names the file in errors.
     """

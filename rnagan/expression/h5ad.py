@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from rnagan.cohort.table import refuse_leakage
+from rnagan.cohort.leakage import refuse_leakage
 from rnagan.io.files import atomic_path
 
 _CHUNK_BYTES = 64 << 10
@@ -50,7 +50,7 @@ class ProfileWriter:
 
     def append(self, values: NDArray[np.float32]) -> None:
         """Add profiles float32 (rows, genes), with as many genes as the first time."""
-        # HDF5 can't close a file that it could not write to the end, and takes the process down with it.
+        # HDF5 can't close a file on a full disk, and ends the whole process then.
         if shutil.disk_usage(self._path.parent).free < values.nbytes + _SPARE_BYTES:
             raise OSError(errno.ENOSPC, "No space left on device", str(self._path))
         if self._x is None:
@@ -102,7 +102,7 @@ class Expression:
 
 class StoredExpression:
     """An expression file whose profiles stay on disk: `obs`, `genes`, `symbols`, `units` and `split_by` as in
-    `Expression`, and `rows` reads the profiles that are asked for. Use it in a `with` block, or close it."""
+    `Expression`, and `rows` reads chosen profiles. Use it in a `with` block, or close it."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -233,14 +233,3 @@ def _open(path: Path, *, backed: bool) -> anndata.AnnData:
 
 def _not_finite(path: Path | str) -> ValueError:
     return ValueError(f"{path} holds values that are not finite; make it with shards/build_expression.py.")
-
-
-def check_same_splits(cohort: pd.DataFrame, expression: Expression, cohort_path: Path, expression_path: Path) -> None:
-    """Refuse an expression file made with another split than the cohort table's: held-out donors may be in training."""
-    both = cohort.drop_duplicates("sample").set_index("sample")["split"].reindex(expression.obs.index).dropna()
-    moved = both.index[both != expression.obs.loc[both.index, "split"]]
-    if len(moved):
-        raise ValueError(
-            f"{len(moved)} samples ({moved[0]} …) are in one split in {cohort_path} and in another in "
-            f"{expression_path}; build the expression file again from this cohort table, and train the VAE on it."
-        )

@@ -13,7 +13,7 @@ from rnagan.runtime import rng
 _LADDER = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # numbers of components that are tried
 _HIDDEN = 0.2  # share of genes hidden in each trial
 _TRIALS = 3
-_Evaluates = 256  # held-out profiles that decide, at most
+_MOST_HELD_OUT = 256  # profiles that decide, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +35,12 @@ class GeneImputer:
         components, variances = _principal_components(z_train)
         genes = z_train.shape[1]
         choices = [k for k in _LADDER if k < components.shape[1]]
-        evaluates = z_held_out[:_Evaluates]
-        if not choices or not len(evaluates):
+        held_out = z_held_out[:_MOST_HELD_OUT]
+        if not choices or not len(held_out):
             return cls(np.zeros((genes, 0), np.float32), 1.0)
         hidden = rng.uniform(seed, "imputer trials", 0, _TRIALS, genes) < _HIDDEN
         imputers = [cls._of(components, variances, k) for k in choices]
-        errors = [sum(imputer._error(evaluates, mask) for mask in hidden) for imputer in imputers]
+        errors = [sum(imputer._error(held_out, mask) for mask in hidden) for imputer in imputers]
         return imputers[int(np.argmin(errors))]
 
     @classmethod

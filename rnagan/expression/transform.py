@@ -94,8 +94,8 @@ class ExpressionTransform:
     def invert(self, z: NDArray[np.floating]) -> NDArray[np.float32]:
         """Profiles float32 (samples, the model's genes) in `units` from Z scores, none negative unless in log2.
 
-        Counts come as counts per million, which `apply` takes for counts like any others. With log `paper` a zero can't
-        be told from a one: both have the logarithm 0, and come as one.
+        Counts come as counts per million, which `apply` takes for counts like any others. With log `paper` a zero
+        and a one have the same logarithm, 0, and both come as one.
         """
         logged = np.asarray(z, dtype=np.float64) * np.where(self.constant, 0.0, self.sd) + self.mean
         if self.log == "none":
@@ -133,9 +133,11 @@ class ExpressionTransform:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        told = read_json(Path(folder) / "transform.json")
+        found = read_json(Path(folder) / "transform.json")
         arrays = read_arrays(Path(folder) / "transform.safetensors")
-        return cls(tuple(told["genes"]), told["units"], told["log"], arrays["mean"], arrays["sd"], arrays["constant"])
+        return cls(
+            tuple(found["genes"]), found["units"], found["log"], arrays["mean"], arrays["sd"], arrays["constant"]
+        )
 
 
 def _logarithm(x: NDArray[np.floating], units: str, log: str) -> NDArray[np.float64]:

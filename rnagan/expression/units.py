@@ -1,4 +1,4 @@
-"""Units of expression: declared, or found out by one rule from the range of all values."""
+"""Units of expression: declared, or found by one rule from the range of all values."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ def units_of(seen: ValueRange) -> tuple[str, str]:
 
 
 def check_units(units: str | None) -> None:
-    """Refuse units that there aren't."""
+    """Refuse unknown units."""
     if units is not None and units not in UNITS:
         raise ValueError(f"units must be one of {', '.join(UNITS)}, not {units!r}.")
 

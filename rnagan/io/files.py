@@ -39,23 +39,23 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def scratch_prefix() -> str:
-    """What this process's temporary names start with: `.tmp-HOST-PID-`."""
+    """How this process's temporary names start: `.tmp-HOST-PID-`."""
     return f".tmp-{socket.gethostname()}-{os.getpid()}-"
 
 
 def remove_leftovers(folder: Path, untouched_seconds: float = 3600) -> None:
     """Delete temporary names in `folder` that killed processes left.
 
-    Those are of this host's processes that are no more, and of any in which nothing has changed for so long.
+    These are names of processes of this host that have ended, and any name in which nothing has changed for so long.
     """
     for left in folder.glob(".tmp-*"):
-        with contextlib.suppress(OSError):  # another process may be at it
+        with contextlib.suppress(OSError):  # another process may be deleting it
             changed = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
-            if _is_of_the_dead(left.name) or time.time() - changed > untouched_seconds:
+            if _process_has_ended(left.name) or time.time() - changed > untouched_seconds:
                 shutil.rmtree(left)
 
 
-def _is_of_the_dead(name: str) -> bool:
+def _process_has_ended(name: str) -> bool:
     match = re.fullmatch(rf"\.tmp-{re.escape(socket.gethostname())}-(\d+)-[^-]*", name)
     return match is not None and not psutil.pid_exists(int(match[1]))
 

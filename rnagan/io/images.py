@@ -1,4 +1,4 @@
-"""Arrays of tiles to pictures, and PNGs that say they are synthetic."""
+"""Arrays of tiles as pictures, and PNG files whose metadata say that they are synthetic."""
 
 from pathlib import Path
 

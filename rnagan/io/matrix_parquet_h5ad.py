@@ -1,8 +1,7 @@
 """Expression tables in Parquet and AnnData, as blocks of rows like those of tables of text."""
 
-import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +11,16 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from rnagan.io.matrix_text import SYMBOL_WORDS, orientation, read_layout, table_kind, text_samples, unreadable
-from rnagan.io.matrix_text_values import Block
+from rnagan.io.matrix import SYMBOL_WORDS, Block, Matrix, orientation, unreadable
 
 _VALUES = 16_000_000  # in a block
 
 
-@dataclasses.dataclass(frozen=True)
-class Frame:
-    """As a `Layout`: `names` across, with `symbols` where those are genes; `units` as the file says them, if it does.
+def open_parquet(path: Path, rows: str | None, sample_column: str) -> Matrix:
+    """The first column of strings, or pandas' index, names the rows; other columns of strings annotate them.
 
-    `labels`: the names of the rows. `blocks` yields the rows.
+    Raises `ValueError` with the file's name.
     """
-
-    rows_are: str
-    why: str
-    names: list[str]
-    symbols: list[str]
-    labels: list[str]
-    ignored: tuple[str, ...]
-    units: str | None
-    blocks: Callable[[], Iterator[Block]]
-
-
-def open_frame(path: Path, rows: str | None = None, sample_column: str = "sample") -> Frame:
-    """Open a .parquet or .h5ad without reading its values; raises `ValueError` with the file's name."""
-    return (_open_parquet if table_kind(path) == "parquet" else _open_h5ad)(path, rows, sample_column)
-
-
-def _open_parquet(path: Path, rows: str | None, sample_column: str) -> Frame:
-    """The first column of strings, or pandas' index, names the rows; other columns of strings annotate them."""
     try:
         schema = pyarrow.parquet.read_schema(path)
         text = [field.name for field in schema if _is_text(field.type)]
@@ -75,11 +54,11 @@ def _open_parquet(path: Path, rows: str | None, sample_column: str) -> Frame:
         except (pyarrow.ArrowException, OSError, ValueError, TypeError) as error:
             raise unreadable(path, error) from None
 
-    return Frame(rows_are, why, names, [""] * len(names), labels, ignored, None, blocks)
+    return Matrix(rows_are, why, names, [""] * len(names), ignored, None, lambda: labels, blocks)
 
 
-def _open_h5ad(path: Path, rows: str | None, sample_column: str) -> Frame:
-    """obs are the rows, which usually are samples; X is read, dense or sparse."""
+def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
+    """obs are the rows, which usually are samples; X is read, dense or sparse. Raises as `open_parquet`."""
     try:
         data = anndata.read_h5ad(path, backed="r")
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -92,7 +71,7 @@ def _open_h5ad(path: Path, rows: str | None, sample_column: str) -> Frame:
     except ValueError:
         rows_are, why = "samples", "AnnData's obs are samples"
     of_rows, of_names = _symbols(data.obs), _symbols(data.var)
-    said = str(data.uns["units"]) if "units" in data.uns else None
+    units = str(data.uns["units"]) if "units" in data.uns else None
     size = max(1, _VALUES // max(len(names), 1))
 
     def blocks() -> Iterator[Block]:
@@ -104,7 +83,7 @@ def _open_h5ad(path: Path, rows: str | None, sample_column: str) -> Frame:
             symbols = of_rows[part] if rows_are == "genes" else [""] * len(labels[part])
             yield Block(labels[part], symbols, _dense(x[part]))
 
-    return Frame(rows_are, why, names, of_names, labels, (), said, blocks)
+    return Matrix(rows_are, why, names, of_names, (), units, lambda: labels, blocks)
 
 
 def _symbols(annotation: Any) -> list[str]:
@@ -124,12 +103,3 @@ def _is_text(kind: pyarrow.DataType) -> bool:
 
 def _strings(column: Any) -> list[str]:
     return ["" if name is None else str(name) for name in column.to_pylist()]
-
-
-def table_samples(path: Path | str, rows: str | None = None, sample_column: str = "sample") -> list[str]:
-    """The samples of an expression table, without reading its values."""
-    path = Path(path)
-    if table_kind(path) in ("parquet", "h5ad"):
-        frame = open_frame(path, rows, sample_column)
-        return frame.labels if frame.rows_are == "samples" else frame.names
-    return text_samples(path, read_layout(path, rows, sample_column))

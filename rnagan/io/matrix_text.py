@@ -1,34 +1,18 @@
-"""How an expression table of text lies: what its rows are, where its numbers begin, and who is named across.
-
-Rows are samples or genes; the first of these that decides is said in the line that is printed:
-1. `--rows` says it; a GCT's rows are genes;
-2. most names of one axis are Ensembl ids (genes), or else ids of GTEx, TCGA, GEO or SRA (samples);
-3. the first cell of the header is the sample column's name (samples), or one of `GENE_WORDS` (genes);
-4. nothing: the table is refused.
-"""
+"""How an expression table of text lies: where its numbers begin, and who is named across."""
 
 import csv
 import dataclasses
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from isal import igzip, isal_zlib
+from rnagan.io.matrix import SYMBOL_WORDS, orientation, unreadable
+from rnagan.io.tables import UNREADABLE, open_bytes, table_format
 
-from rnagan.io.tables import UNREADABLE
-
-ROWS = ("samples", "genes")
-_IDS = ("ensembl", "ensembl_id", "ensembl_gene_id", "entrez", "entrez_id", "entrezid")
-GENE_WORDS = ("gene", "geneid", "gene_id", "gene_name", "gene_symbol", "hugo_symbol", "name", "symbol", *_IDS)
-SYMBOL_WORDS = ("description", "symbol", "gene_symbol", "gene_name", "genename", "hgnc_symbol", "pr_gene_symbol")
 # Columns after the first that annotate, though they may hold numbers; others count as such where they hold text.
 _NOTES = ("tissue", "donor", "split", "chr", "start", "end", "strand", "length", "entrez", "entrezid", *SYMBOL_WORDS)
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL")
-CANNOT_READ = (*UNREADABLE, cast(type[Exception], isal_zlib.error))
-_ENSEMBL = re.compile(r"(rna_)?ENS[A-Z]*\d{6,}(\.\d+)?(_PAR_Y)?")
-_SAMPLE = re.compile(r"(GTEX|TCGA)-.+|GSM\d+|[SED]RR\d+.*")
-_LOOK = 20  # rows of the table that are looked at
+_LOOK = 20  # rows that decide where the numbers begin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,47 +35,24 @@ class Layout:
     rows: int | None = None
 
 
-def table_kind(path: Path) -> str:
-    """gct, csv, tsv, txt, parquet or h5ad, by the ending; raises on a missing file and any other ending."""
-    if not path.is_file():
-        raise FileNotFoundError(f"The expression table {path} does not exist.")
-    name = path.name.lower()
-    kind = name.removesuffix(".gz").rsplit(".", 1)[-1]
-    if kind in ("gct", "csv", "tsv", "txt") or (kind in ("parquet", "h5ad") and not name.endswith(".gz")):
-        return kind
-    raise ValueError(
-        f"{path} ends in none of .gct, .csv, .tsv, .txt (or these with .gz), .parquet, .h5ad; rename or convert it."
-    )
-
-
-def open_bytes(path: Path) -> BinaryIO:
-    """The table's bytes, decompressed where its name ends in .gz."""
-    return cast(BinaryIO, igzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb"))
-
-
-def unreadable(path: Path, why: object) -> ValueError:
-    """One sentence for a table that is damaged."""
-    return ValueError(f"{path} can't be read as a table of numbers ({why}).".replace("\n", " "))
-
-
 def read_layout(path: Path, rows: str | None = None, sample_column: str = "sample") -> Layout:
     """Layout of a GCT, CSV, TSV or TXT from its first lines; raises `ValueError` with the file's name."""
-    kind = table_kind(path)
+    form = table_format(path)
     try:
         with open_bytes(path) as handle:
             lines = _text_lines(handle)
             first = next(lines, "")
-            if kind == "gct" or first.startswith("#1."):
+            if form.kind == "gct" or first.startswith("#1."):
                 return _gct_layout(path, first, lines)
             skip = 1
             while first.startswith("#") and not first.startswith("#gene"):
                 first, skip = next(lines, ""), skip + 1
             if not first.strip():
                 raise ValueError(f"{path} is empty; it needs a header line and a row for each sample or gene.")
-            separator = _separator(first, kind)
+            separator = _separator(first, form.separator)
             head = split_cells(first, separator)
             seen = [split_cells(line, separator) for line, _ in zip(lines, range(_LOOK), strict=False) if line]
-    except CANNOT_READ as error:
+    except UNREADABLE as error:
         raise error if str(path) in str(error) else unreadable(path, error) from None
     if seen and len(seen[0]) == len(head) + 1:  # R's write.table names no column of row names
         head = ["", *head]
@@ -103,52 +64,18 @@ def read_layout(path: Path, rows: str | None = None, sample_column: str = "sampl
     return Layout(rows_are, why, head[text:], separator, skip, text, 0, symbol, ignored)
 
 
-def orientation(
-    path: Path,
-    first: str,
-    across: Sequence[str],
-    down: Sequence[str],
-    rows: str | None = None,
-    sample_column: str = "sample",
-) -> tuple[str, str]:
-    """`samples` or `genes`, and what decided it: the rule at the top of this module."""
-    if rows is not None:
-        if rows not in ROWS:
-            raise ValueError(f"--rows must be samples or genes, not {rows!r}.")
-        return rows, "as declared"
-    for pattern, kind, of_down, of_across in (
-        (_ENSEMBL, "Ensembl ids", "genes", "samples"),
-        (_SAMPLE, "ids of GTEx, TCGA, GEO or SRA", "samples", "genes"),
-    ):
-        in_down, in_across = _share(pattern, down), _share(pattern, across)
-        if max(in_down, in_across) > 0.5 and in_down != in_across:
-            where = "rows" if in_down > in_across else "columns"
-            return (of_down if in_down > in_across else of_across), f"its {where} are named by {kind}"
-    if first.casefold() == sample_column.casefold():
-        return "samples", f"its first column is {first}"
-    if first.casefold().lstrip("#") in GENE_WORDS:
-        return "genes", f"its first column is {first}"
-    raise ValueError(
-        f"{path} doesn't say whether its rows are samples or genes: its first column is called {first!r} and neither "
-        "rows nor columns are named by Ensembl ids; say --rows samples or --rows genes, or name the sample's column "
-        "with --sample-column."
-    )
-
-
 def split_cells(line: str, separator: str) -> list[str]:
     """Cells of a line, without quotes and surrounding spaces."""
     cells = next(csv.reader([line], delimiter=separator)) if '"' in line else line.split(separator)
     return [cell.strip() for cell in cells]
 
 
-def text_samples(path: Path, layout: Layout) -> list[str]:
-    """The samples of a table of text; where they are rows, only the beginning of each line is looked at."""
-    if layout.rows_are == "genes":
-        return layout.names
+def text_labels(path: Path, layout: Layout) -> list[str]:
+    """The first cell of each row of a table of text; only the beginning of each line is parsed."""
     try:
         with open_bytes(path) as handle:
             lines = list(_starts(handle, layout.skip_lines))
-    except CANNOT_READ as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from None
     return [split_cells(line, layout.separator)[0] for line in lines if line.strip()]
 
@@ -165,8 +92,7 @@ def _text_lines(handle: BinaryIO) -> Iterator[str]:
         yield line.decode("utf-8-sig" if n == 0 else "utf-8").rstrip("\r\n")
 
 
-def _separator(header: str, kind: str) -> str:
-    usual = "," if kind == "csv" else "\t"
+def _separator(header: str, usual: str) -> str:
     return next((sign for sign in (usual, "\t", ",", " ") if sign in header), usual)
 
 
@@ -188,11 +114,6 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return cell not in MISSING
-
-
-def _share(pattern: re.Pattern[str], names: Iterable[str]) -> float:
-    found = [bool(pattern.fullmatch(name)) for name in names]
-    return sum(found) / max(len(found), 1)
 
 
 def _gct_layout(path: Path, version: str, lines: Iterator[str]) -> Layout:

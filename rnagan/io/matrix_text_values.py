@@ -6,7 +6,6 @@ table costs nothing. What JSON doesn't know (NA, .5, 1e400) is parsed by pyarrow
 """
 
 import contextlib
-import dataclasses
 import re
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,18 +19,11 @@ import simdjson
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from rnagan.io.matrix_text import CANNOT_READ, MISSING, Layout, unreadable
+from rnagan.io.matrix import Block, unreadable
+from rnagan.io.matrix_text import MISSING, Layout
+from rnagan.io.tables import UNREADABLE, table_format
 
 PIECE_BYTES = 2 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """Rows of a table: their names, their symbols (empty where there are none), and float32 (rows, names across)."""
-
-    labels: list[str]
-    symbols: list[str]
-    values: NDArray[np.float32]
 
 
 def text_blocks(path: Path, layout: Layout) -> Iterator[Block]:
@@ -49,7 +41,7 @@ def text_blocks(path: Path, layout: Layout) -> Iterator[Block]:
                 break
             if block.labels:
                 yield block
-    except CANNOT_READ as error:
+    except UNREADABLE as error:
         raise error if str(path) in str(error) else unreadable(path, error) from None
     if layout.rows is not None and rows != layout.rows:
         held = f"{rows:,}" if rows < layout.rows else "more"
@@ -84,7 +76,7 @@ def _pieces(path: Path, skip_lines: int) -> Iterator[bytes]:
 def _chunks(path: Path) -> Generator[bytes, None, None]:
     """The decompressed bytes. Each piece is one call that lets other threads run, which a file object's read isn't."""
     with open(path, "rb") as handle:
-        if path.suffix.lower() != ".gz":
+        if not table_format(path).gzipped:
             while data := handle.read(PIECE_BYTES):
                 yield data
             return

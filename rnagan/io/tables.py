@@ -1,16 +1,43 @@
-"""Reads CSV and TSV tables of text."""
+"""Tables: the format that a file's name says, its bytes or text, and CSV and TSV tables as strings."""
 
 import csv
-import gzip
+import io
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple, TextIO, cast
 
 import pandas as pd
+from isal import igzip, isal_zlib
 
-# What reading a broken table raises; EOFError and zlib.error come from a gzip that was cut or damaged.
-UNREADABLE = (ValueError, OSError, EOFError, zlib.error, csv.Error)
+# What reading a broken table raises; EOFError and the errors of zlib come from a gzip that was cut or damaged.
+UNREADABLE = (ValueError, OSError, EOFError, zlib.error, csv.Error, cast(type[Exception], isal_zlib.error))
+_TABS = ("tsv", "txt", "gct")
+
+
+class TableFormat(NamedTuple):
+    """`kind`: the ending, without .gz, in small letters. `separator`: what usually parts the cells of such a text."""
+
+    kind: str
+    separator: str
+    gzipped: bool
+
+
+def table_format(path: Path | str) -> TableFormat:
+    """What a file's name says of its format; the file needn't be there."""
+    name = Path(path).name.lower()
+    kind = name.removesuffix(".gz").rpartition(".")[2]
+    return TableFormat(kind, "\t" if kind in _TABS else ",", name.endswith(".gz"))
+
+
+def open_bytes(path: Path | str) -> BinaryIO:
+    """The bytes of a file, decompressed where its name ends in .gz."""
+    return cast(BinaryIO, igzip.open(path, "rb") if table_format(path).gzipped else open(path, "rb"))
+
+
+def open_text(path: Path | str) -> TextIO:
+    """The text of a UTF-8 file, decompressed where its name ends in .gz, without a byte order mark."""
+    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="")
 
 
 def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
@@ -24,15 +51,14 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFra
 
 def column_names(path: Path | str) -> list[str]:
     """The header of a table, however wide: pandas takes half a minute for one of expression."""
-    path, separator, kind = _checked(path)
-    opened = gzip.open if path.name.endswith(".gz") else open
+    path, format_ = _checked(path)
     try:
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as handle:
-            names = next((row for row in csv.reader(handle, delimiter=separator) if row), None)
+        with open_text(path) as handle:
+            names = next((row for row in csv.reader(handle, delimiter=format_.separator) if row), None)
         if names is None:
             raise ValueError("No columns to parse from file")
     except UNREADABLE as error:
-        raise ValueError(f"{path} is no readable {kind} table ({error}).".replace("\n", " ")) from None
+        raise _unreadable(path, format_, error) from None
     return names
 
 
@@ -51,17 +77,23 @@ def first_few(names: Iterable[str], count: int = 3) -> str:
 
 
 def _read_csv(path: Path | str, **options: Any) -> pd.DataFrame:
-    path, separator, kind = _checked(path)
+    path, format_ = _checked(path)
     try:
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
+        with open_bytes(path) as handle:
+            return pd.read_csv(
+                handle, sep=format_.separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options
+            )
     except UNREADABLE as error:
-        raise ValueError(f"{path} is no readable {kind} table ({error}).".replace("\n", " ")) from None
+        raise _unreadable(path, format_, error) from None
 
 
-def _checked(path: Path | str) -> tuple[Path, str, str]:
-    """The path of a table that is there, its separator, and what to call it."""
+def _checked(path: Path | str) -> tuple[Path, TableFormat]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"The table {path} does not exist.")
-    tabs = path.name.removesuffix(".gz").endswith((".tsv", ".txt"))
-    return path, "\t" if tabs else ",", "tab-separated" if tabs else "comma-separated"
+    return path, table_format(path)
+
+
+def _unreadable(path: Path, format_: TableFormat, error: Exception) -> ValueError:
+    kind = "tab-separated" if format_.separator == "\t" else "comma-separated"
+    return ValueError(f"{path} is no readable {kind} table ({error}).".replace("\n", " "))

@@ -100,7 +100,7 @@ def _client(workers: Workers, jobs: int) -> Iterator[Any]:
 
     for name in logging.root.manager.loggerDict:
         if name.split(".")[0] == "distributed":
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # deaths are told in our own words
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # WorkerDied reports deaths
     settings = {
         "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.scheduler.worker-saturation": 1.0,  # a job that only waited on a worker isn't blamed for its death

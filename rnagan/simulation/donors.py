@@ -1,4 +1,4 @@
-"""Donors with hidden programmes, and what those make expect of the tissue: the truth of a simulated cohort."""
+"""Donors with hidden programmes, and the tissue to expect from them: the truth of a simulated cohort."""
 
 import numpy as np
 import pandas as pd

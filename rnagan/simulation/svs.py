@@ -18,7 +18,7 @@ def write_svs(path: Path, pixels: NDArray[np.uint8], mpp: float) -> None:
     half = shrink(pixels, 2)
     thumbnail = shrink(pixels, 4)
     name = "Aperio Image Library v11.2.1 \r\n"
-    told = f"|AppMag = {10 / mpp:g}|MPP = {mpp:g}"
+    facts = f"|AppMag = {10 / mpp:g}|MPP = {mpp:g}"
     with atomic_path(path) as temporary, tifffile.TiffWriter(temporary) as tiff:
 
         def page(image: NDArray[np.uint8], description: str, tiled: bool) -> None:
@@ -34,11 +34,15 @@ def write_svs(path: Path, pixels: NDArray[np.uint8], mpp: float) -> None:
                 **shape,
             )
 
-        page(pixels, f"{name}{width}x{height} [0,0 {width}x{height}] (256x256) JPEG/RGB Q={JPEG_QUALITY}{told}", True)
+        page(
+            pixels,
+            f"{name}{width}x{height} [0,0 {width}x{height}] (256x256) JPEG/RGB Q={JPEG_QUALITY}{facts}",
+            True,
+        )
         page(thumbnail, f"{name}{width}x{height} -> {thumbnail.shape[1]}x{thumbnail.shape[0]} - ", False)
         page(
             half,
             f"{name}{width}x{height} [0,0 {width}x{height}] (256x256) -> {half.shape[1]}x{half.shape[0]} "
-            f"JPEG/RGB Q={JPEG_QUALITY}{told}",
+            f"JPEG/RGB Q={JPEG_QUALITY}{facts}",
             True,
         )

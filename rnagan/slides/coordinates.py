@@ -7,10 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnagan.cohort.slide_ids import shard_name
-from rnagan.slides.errors import CoordinatesError
+from rnagan.data.build_jobs import SourceError
 
 _SUFFIX = "_patches"  # TRIDENT's SLIDE_patches.h5; CLAM writes SLIDE.h5
 _MOST = 50_000_000  # positions a file may claim
+
+
+class CoordinatesError(SourceError):
+    """A slide whose coordinates file is missing, broken or made for other tiles."""
+
+    reason = "coordinates"
 
 
 def find_coordinates(folder: Path | str) -> dict[str, Path]:

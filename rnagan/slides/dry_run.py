@@ -8,7 +8,7 @@ import pandas as pd
 from rnagan.config.tiling import TilingConfig
 from rnagan.runtime import progress
 from rnagan.runtime.workers import Workers, run_each
-from rnagan.slides.candidates import find_candidates
+from rnagan.slides.grid import find_candidates
 from rnagan.slides.sources import SlideSource
 from rnagan.slides.tiling import open_slide
 

@@ -1,9 +1,67 @@
-"""Where tiles lie: a grid without overlap over level 0, and the share of background in each cell. Pure arithmetic."""
+"""Where the tiles of a slide may lie: on a grid over its tissue, or where a coordinates file says."""
 
 import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rnagan.config.tiling import TilingConfig
+from rnagan.slides.coordinates import CoordinatesError, read_coordinates
+from rnagan.slides.slide import Slide
+from rnagan.slides.sources import SlideSource
+from rnagan.slides.tissue import TissueMasks, find_tissue
+
+STRIP_PX = 8192  # width at the level read of a strip that is gone through row by row, to bound what must be remembered
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """Every tile position that was considered, and the thumbnail that decided.
+
+    `positions` (n, 2) int64: level-0 corners, x then y. `outcomes` (n,): empty where the tile may be kept, else why it
+    is not: background, ink, outside. `thumbnail` (rows, columns, 3) uint8 RGB, one pixel spanning `pixel_px`.
+    """
+
+    positions: NDArray[np.int64]
+    outcomes: NDArray[np.object_]
+    thumbnail: NDArray[np.uint8]
+    pixel_px: float
+    masks: TissueMasks
+
+    @property
+    def usable(self) -> NDArray[np.int64]:
+        """Rows that may become tiles."""
+        return np.flatnonzero(self.outcomes == "")
+
+
+def find_candidates(slide: Slide, source: SlideSource, config: TilingConfig) -> Candidates:
+    """Tile positions of an open slide by its tissue mask, or by the source's coordinates file."""
+    footprint_px = config.tile_px * slide.footprint_px(config.mpp)
+    thumbnail, pixel_px = slide.thumbnail(config.thumbnail_mpp)
+    if source.needs_coordinates:
+        if source.coordinates is None:
+            raise CoordinatesError(f"{source.path} has no .h5 file in the coordinates folder.")
+        positions = read_coordinates(source.coordinates, footprint_px, config.mpp_tolerance)
+        ends = positions + footprint_px
+        inside = (positions >= 0).all(axis=1) & (ends[:, 0] <= slide.width_px) & (ends[:, 1] <= slide.height_px)
+        nothing = np.zeros(thumbnail.shape[:2], np.bool_)
+        return Candidates(positions, _reasons({"outside": ~inside}), thumbnail, pixel_px, TissueMasks(nothing, nothing))
+    grid = Grid.cover(slide.width_px, slide.height_px, footprint_px)
+    masks = find_tissue(thumbnail, pixel_px * slide.mpp, config)
+    background = background_share(masks.tissue, pixel_px, grid) > config.max_background
+    instead_of_ink = background_share(masks.tissue | masks.ink, pixel_px, grid) <= config.max_background
+    inked = 1 - background_share(masks.ink, pixel_px, grid) > config.max_ink
+    reasons = _reasons({"background": background, "ink": inked & instead_of_ink})
+    return Candidates(grid.positions(), reasons, thumbnail, pixel_px, masks)
+
+
+def reading_order(positions: NDArray[np.int64], strip_px: float) -> NDArray[np.int64]:
+    """Order in which to read tiles at level-0 `positions` (n, 2): row by row, in strips `strip_px` wide, left to right.
+
+    Neighbours share native tiles; a strip's row of those fits the reader's cache, whatever the slide's width.
+    """
+    x, y = positions.T
+    return np.lexsort((x, y, x // max(1, int(strip_px))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +94,14 @@ def background_share(mask: NDArray[np.bool_], pixel_px: float, grid: Grid) -> ND
     corners = _at(_at(table, cell * np.arange(grid.rows + 1.0)).T, cell * np.arange(grid.columns + 1.0)).T
     tissue = np.diff(np.diff(corners, axis=0), axis=1) / cell**2
     return np.clip(1 - tissue, 0, 1).ravel()
+
+
+def _reasons(masks: dict[str, NDArray[np.bool_]]) -> NDArray[np.object_]:
+    """One word for each position: that of the last mask that is true there, or none."""
+    outcomes = np.full(len(next(iter(masks.values()))), "", object)
+    for reason, mask in masks.items():
+        outcomes[mask] = reason
+    return outcomes
 
 
 def _at(table: NDArray[np.float64], where: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """JPEG tiles of a TIFF as the file holds them, each decoded once: the fast way to a slide's pixels.
 
-OpenSlide stays the evaluate: `NativeLevel.difference` says how far these pixels are from its own.
+OpenSlide stays the reference: `NativeLevel.difference` says how far these pixels are from its own.
 """
 
 import functools
@@ -31,7 +31,7 @@ class NativeLevel:
         self._offsets, self._sizes = page.dataoffsets, page.databytecounts
         self._columns = -(-self.width_px // self.tile_width_px)
         # Only TIFF's tags say whether three channels are RGB, and a JPEG decoder sees none of them: Adobe's marker
-        # tells it. Aperio's RGB tiles, decoded without, are off by 200 grey levels.
+        # says so in the JPEG. Aperio's RGB tiles, decoded without, are off by 200 grey levels.
         self._is_ycbcr = page.photometric == _YCBCR
         marker = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([self._is_ycbcr])
         tables = page.jpegtables or b""

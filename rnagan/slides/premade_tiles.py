@@ -1,5 +1,6 @@
 """A folder of ready-made tiles and its table to shards: one shard a donor."""
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,31 @@ from PIL import Image
 
 from rnagan.cohort.slide_ids import shard_name
 from rnagan.config.tiling import TilingConfig
+from rnagan.data.build_jobs import BuildOptions, Summary, build_shards
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import sha256_of
 from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.runtime import rng
-from rnagan.slides.build_jobs import BuildOptions, Job, Summary, build_shards
+
+
+@dataclasses.dataclass(frozen=True)
+class DonorImages:
+    """The images of one donor, name in the table → file, which become the shard `slide`."""
+
+    slide: str
+    images: dict[str, Path]
+
+    @functools.cached_property
+    def stamp(self) -> dict[str, Any]:
+        """What changes when an image is added, taken out or written anew (`data.build_jobs.Source`)."""
+        states = [(name, path.stat() if path.is_file() else None) for name, path in self.images.items()]
+        digest = sha256_of([(name, status and (status.st_size, status.st_mtime_ns)) for name, status in states])
+        return {"images": len(self.images), "stamp": digest}
+
+    @property
+    def size(self) -> int:
+        """Number of images."""
+        return len(self.images)
 
 
 def pack_tiles(
@@ -58,29 +79,29 @@ def pack_tiles(
         "seed": config.seed,
     }
     donors: dict[str, str] = {}
-    jobs = []
+    sources = []
     for donor, of_donor in rows.assign(image=paths).groupby(donor_column):
         slide = shard_name(str(donor))
         if donors.setdefault(slide, str(donor)) != donor:
             raise ValueError(f"{table}: {donors[slide]} and {donor} would both become shard {slide}; rename one.")
         images = dict(sorted(zip(of_donor[path_column], of_donor["image"], strict=True)))
-        stamp = {"images": len(images), "stamp": _stamp(images)}
-        jobs.append(Job(slide, stamp, functools.partial(pack_donor, slide, images, out_folder, options)))
-    return build_shards(jobs, out_folder, options, how)
+        sources.append(DonorImages(slide, images))
+    make = functools.partial(pack_donor, out_folder=out_folder, options=options)
+    return build_shards(sources, make, out_folder, options, how)
 
 
-def pack_donor(slide: str, images: dict[str, Path], out_folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """Make one donor's shard from its images (name in the table → file) and return its record.
+def pack_donor(source: DonorImages, out_folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Make one donor's shard from its images and return its record.
 
     Images that can't be read, or are smaller than tile_px, are named in one `ValueError`; the shard is then not made.
     """
-    names = list(images)
+    slide, stamp, names = source.slide, source.stamp, list(source.images)
     order = rng.generator(options["seed"], f"tiles/{slide}").permutation(len(names))
     unreadable = []
     with ShardWriter(out_folder, slide) as shard:
         for n in order[: options["max_tiles"]].tolist():
             try:
-                tile = load_tile(images[names[n]], options["tile_px"])
+                tile = load_tile(source.images[names[n]], options["tile_px"])
             except ValueError as error:
                 unreadable.append(str(error))
                 continue
@@ -106,7 +127,7 @@ def pack_donor(slide: str, images: dict[str, Path], out_folder: Path, options: d
         return shard.commit(
             "done",
             {"over_limit": len(names) - shard.tiles},
-            {"images": len(names), "stamp": _stamp(images)},
+            stamp,
             options,
             {"pillow": PIL.__version__},
         )
@@ -135,9 +156,3 @@ def _inside(folder: Path, name: str, table: Path, line: int) -> Path:
     if not name or not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{table}, line {line}: path {name!r} leads out of the table's folder, and must stay inside.")
     return path
-
-
-def _stamp(images: dict[str, Path]) -> str:
-    """Changes when an image is added, taken out or written anew."""
-    states = [(name, path.stat() if path.is_file() else None) for name, path in images.items()]
-    return sha256_of([(name, status and (status.st_size, status.st_mtime_ns)) for name, status in states])

@@ -1,23 +1,26 @@
 """Pictures to check tiling by eye: one of each slide, and contact sheets of a run."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion
+from PIL import Image
 
 from rnagan.io.files import atomic_path
 from rnagan.slides.tissue import TissueMasks, block_means
 
-Colour = tuple[int, int, int]
-
 # Colours that the colour-blind tell apart, and that H&E isn't (Okabe & Ito 2008), in the order of the legend.
-OUTCOME_COLOURS: dict[str, Colour] = {
+OUTCOME_COLOURS = {
     "kept": (0, 114, 178),
     "over_limit": (86, 180, 233),
     "low_contrast": (230, 159, 0),
@@ -25,21 +28,25 @@ OUTCOME_COLOURS: dict[str, Colour] = {
     "ink": (213, 94, 0),
     "outside": (0, 0, 0),
 }
-TISSUE_COLOUR: Colour = (0, 158, 115)
-INK_COLOUR: Colour = OUTCOME_COLOURS["ink"]
-_TEXT: Colour = (30, 30, 30)
-_FAINT: Colour = (150, 150, 150)
+TISSUE_COLOUR = (0, 158, 115)
+INK_COLOUR = OUTCOME_COLOURS["ink"]
+_TEXT, _FAINT = "0.12", "0.55"  # grey levels
 
+_DPI = 72  # so that sizes of letters and widths of lines are in px
 SLIDE_PX = 1160  # width and height into which the slide is fitted
 MAX_ENLARGEMENT = 6  # of a small slide's thumbnail
-MARGIN_PX = 20
+MIN_PAGE_PX, MARGIN_PX = 760, 20
+HEADING_PX, TEXT_PX, LINE_PX = 24, 17, 26
+LEGEND_COLUMN_PX = 190
 MAX_FRAMES = 5000  # more tiles, or smaller ones than this, are tinted instead of framed
 MIN_FRAME_PX = 7
 _FRAMED_TINT = 0.12  # opacity inside of a frame
-_TINT, _TINT_OTHERS = {"kept": 0.55}, 0.7  # without frames
+_TINT, _TINT_KEPT = 0.7, 0.55  # without frames
 
 SHEET_COLUMNS, SHEET_ROWS = 10, 15
 CELL_PX, CAPTION_PX, GAP_PX = 200, 34, 10
+CAPTION_TEXT_PX = 13
+_LETTER = 0.58  # width of a letter at most on average, as a share of the text's size
 
 
 def draw_qc(
@@ -62,141 +69,119 @@ def draw_qc(
     """
     rows, columns = thumbnail.shape[:2]
     scale = min(SLIDE_PX / columns, SLIDE_PX / rows, MAX_ENLARGEMENT)
-    size = max(1, round(columns * scale)), max(1, round(rows * scale))
-    picture = _scaled(thumbnail, size, Image.Resampling.LANCZOS)
-    place = tiles.assign(left=tiles["x"] * scale / pixel_px, top=tiles["y"] * scale / pixel_px)
-    picture = _draw_tiles(picture, place, tile_px_level0 * scale / pixel_px)
-    pixels = np.array(picture)
-    for mask, colour in ((masks.tissue, TISSUE_COLOUR), (masks.ink, INK_COLOUR)):
-        pixels[_outline(mask, size)] = colour
-    picture = Image.fromarray(pixels)
-    if mpp is not None:
-        _draw_scale_bar(picture, um_per_px=pixel_px * mpp / scale)
+    width, height = max(1, round(columns * scale)), max(1, round(rows * scale))
     counts = tiles["outcome"].value_counts().to_dict()
-    page = _page(picture, title, counts, bool(masks.tissue.any()), bool(masks.ink.any()))
+    signs, background = _signs(counts, masks), counts.get("background")
+    page_width = max(width + 2 * MARGIN_PX, MIN_PAGE_PX)
+    legend_columns = page_width // LEGEND_COLUMN_PX
+    legend_lines = -(-len(signs) // legend_columns) + bool(background)
+    above, below = HEADING_PX + LINE_PX * len(title[1:]) + 2 * MARGIN_PX, LINE_PX * legend_lines + MARGIN_PX
+    page_height = above + height + below
+    page = _page(page_width, page_height)
+    for number, line in enumerate(title):
+        y = MARGIN_PX + HEADING_PX + LINE_PX * (number - 1) + 10 if number else MARGIN_PX
+        _write(page, MARGIN_PX, y, line, TEXT_PX if number else HEADING_PX, page_width - 2 * MARGIN_PX)
+    box = MARGIN_PX / page_width, below / page_height, width / page_width, height / page_height
+    axes = page.add_axes(box)
+    page.figimage(_scaled(thumbnail, width, height), MARGIN_PX, below)
+    axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0), facecolor="none", zorder=1)  # in px
+    axes.spines[:].set_color("0.82")
+    _draw_tiles(axes, tiles, scale / pixel_px, tile_px_level0 * scale / pixel_px)
+    for mask, colour in ((masks.tissue, TISSUE_COLOUR), (masks.ink, INK_COLOUR)):
+        if mask.any() and min(width, height) > 1:
+            share = _scaled(mask.view(np.uint8) * np.uint8(255), width, height)
+            axes.contour(share, levels=[127], colors=[_rgb(colour)], linewidths=1.5, antialiased=False)
+    if mpp is not None:
+        _draw_scale_bar(axes, width, pixel_px * mpp / scale)
+    page.legend(
+        handles=signs,
+        ncols=legend_columns,
+        loc="upper left",
+        bbox_to_anchor=(MARGIN_PX / page_width, (below - MARGIN_PX / 2) / page_height),
+        borderpad=0,
+        borderaxespad=0,
+        frameon=False,
+        fontsize=TEXT_PX,
+        handlelength=1,
+        columnspacing=1.2,
+        title=f"not drawn: background {background:,}" if background else None,
+        title_fontsize=TEXT_PX,
+        alignment="left",
+    )
     with atomic_path(path) as temporary:
-        page.save(temporary, quality=88, subsampling=0)
+        options = {} if temporary.suffix == ".png" else {"quality": 88, "subsampling": 0}
+        page.savefig(temporary, pil_kwargs=options)
 
 
-def _scaled(image: NDArray[np.uint8], size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
-    """An array at another size (width, height); a large one is averaged over squares first, which bounds memory."""
-    block = max(1, image.shape[1] // (2 * size[0]))
-    return Image.fromarray(block_means(image, block) if block > 1 else image).resize(size, resampling)
+def _page(width: int, height: int) -> Figure:
+    return Figure((width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
 
 
-def _outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The rim of a mask at another size: 1 px wide, 2 where a small slide is enlarged."""
-    shown = np.asarray(_scaled(mask.view(np.uint8), size, Image.Resampling.NEAREST)) > 0
-    return shown & ~binary_erosion(shown, iterations=2 if size[0] > 2 * mask.shape[1] else 1, border_value=1)
+def _write(page: Figure, x: int, y: int, text: str, size: int, width: int, colour: str = _TEXT) -> None:
+    """Text below and right of pixel (x, y), counted from the top left. Of one that is too long for `width` px the
+    middle is left out: names differ at both ends."""
+    most = int(width / (_LETTER * size))
+    if len(text) > most:
+        text = f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+    page.text(x, page.bbox.height - y, text, transform=None, va="top", fontsize=size, color=colour, parse_math=False)
 
 
-def _draw_tiles(picture: Image.Image, tiles: pd.DataFrame, side: float) -> Image.Image:
-    """Tiles in a light tint and a frame, or in a stronger tint alone where they are many or small."""
+def _scaled(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """An array at another size; a large one is averaged over squares first, which bounds memory."""
+    block = max(1, image.shape[1] // (2 * width))
+    return np.asarray(Image.fromarray(block_means(image, block)).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _draw_tiles(axes: Axes, tiles: pd.DataFrame, scale: float, side: float) -> None:
+    """Tiles in a light tint and a frame, or in a stronger tint alone where they are many or small; kept ones on top.
+
+    `scale`: px of the page for a level-0 pixel. `side`: of a tile, px of the page.
+    """
     drawn = tiles[tiles["outcome"].isin(OUTCOME_COLOURS)]
+    drawn = drawn.sort_values("outcome", key=lambda outcome: outcome == "kept", kind="stable")
+    colours = np.array([_rgb(OUTCOME_COLOURS[outcome]) for outcome in drawn["outcome"]]).reshape(-1, 3)
     framed = side >= MIN_FRAME_PX and len(drawn) <= MAX_FRAMES
-    gap, width = (1, 2) if framed else (0, 0)
-    colours, opacity = Image.new("RGB", picture.size), Image.new("L", picture.size)
-    on_colours, on_opacity = ImageDraw.Draw(colours), ImageDraw.Draw(opacity)
-    for outcome, left, top in _rectangles(drawn):
-        left_px, top_px = round(left) + gap, round(top) + gap
-        box = (left_px, top_px, max(left_px, round(left + side) - 1 - gap), max(top_px, round(top + side) - 1 - gap))
-        tint = _FRAMED_TINT if framed else _TINT.get(outcome, _TINT_OTHERS)
-        on_colours.rectangle(box, fill=OUTCOME_COLOURS[outcome])
-        on_opacity.rectangle(box, fill=round(255 * tint), outline=255 if framed else None, width=width)
-    return Image.composite(colours, picture, opacity)
+    tint, gap = np.where(drawn["outcome"] == "kept", _TINT_KEPT, _TINT), 0
+    if framed:
+        tint, gap = np.full(len(drawn), _FRAMED_TINT), 2
+    square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * (side - 2 * gap) + gap
+    corners = drawn[["x", "y"]].to_numpy(float) * scale
+    faces = np.column_stack([colours, tint])
+    edges = colours if framed else "none"
+    shapes = PolyCollection(corners[:, None] + square, facecolors=faces, edgecolors=edges, linewidths=2)
+    axes.add_collection(shapes, autolim=False)
 
 
-def _rectangles(tiles: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
-    """Outcome, left and top of each tile; those that are kept last, so that they lie on top."""
-    ordered = tiles.sort_values("outcome", key=lambda outcome: outcome == "kept", kind="stable")
-    return zip(ordered["outcome"].tolist(), ordered["left"].tolist(), ordered["top"].tolist(), strict=True)
-
-
-def _draw_scale_bar(picture: Image.Image, um_per_px: float) -> None:
+def _draw_scale_bar(axes: Axes, width: int, um_per_px: float) -> None:
     """A bar of a round length, about a fifth of the picture's width, at the lower left."""
-    about_um = 0.2 * picture.width * um_per_px
+    about_um = 0.2 * width * um_per_px
     power = 10 ** np.floor(np.log10(about_um))
     length_um = max(step * power for step in (1, 2, 5) if step * power <= about_um)
     text = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
-    pen, font = ImageDraw.Draw(picture), _font(16)
-    length, bottom = round(length_um / um_per_px), picture.height - 12
-    width = max(length, round(pen.textlength(text, font)))
-    pen.rectangle((6, bottom - 32, 6 + width + 12, bottom + 6), fill="white")
-    pen.rectangle((12, bottom - 5, 12 + length, bottom), fill=_TEXT)
-    pen.text((12, bottom - 28), text, _TEXT, font)
+    letters = FontProperties(size=16)
+    bar = AnchoredSizeBar(
+        axes.transData, length_um / um_per_px, text, "lower left", size_vertical=5, sep=4, fontproperties=letters
+    )
+    bar.set(zorder=5)
+    bar.patch.set_edgecolor("none")
+    axes.add_artist(bar)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Matplotlib's own font: Pillow's built-in one has no × and no µ."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+def _signs(counts: dict[str, int], masks: TissueMasks) -> list[Patch | Line2D]:
+    """The signs of the legend; what a slide hasn't got is left out."""
+    signs: list[Patch | Line2D] = [
+        Patch(fill=False, linewidth=3, edgecolor=_rgb(colour), label=f"{outcome.replace('_', ' ')} {count:,}")
+        for outcome, colour in OUTCOME_COLOURS.items()
+        if (count := counts.get(outcome, 0)) or outcome == "kept"
+    ]
+    edges = (("tissue", masks.tissue, TISSUE_COLOUR), ("ink", masks.ink, INK_COLOUR))
+    lines = [Line2D([], [], color=_rgb(c), linewidth=3, label=f"edge of {name}") for name, m, c in edges if m.any()]
+    return [*signs, *lines]
 
 
-def _page(
-    picture: Image.Image, title: Sequence[str], counts: dict[str, int], has_tissue: bool, has_ink: bool
-) -> Image.Image:
-    """The slide between its title and its legend."""
-    heading, text = _font(24), _font(17)
-    width = max(picture.width, 640) + 2 * MARGIN_PX
-    entries = list(_legend(counts, has_tissue, has_ink))
-    lines = _wrap(entries, text, width - 2 * MARGIN_PX)
-    top = MARGIN_PX + 34 + 26 * (len(title) - 1) + 8
-    page = Image.new("RGB", (width, top + picture.height + 16 + 28 * len(lines) + MARGIN_PX // 2), "white")
-    pen = ImageDraw.Draw(page)
-    for number, line in enumerate(title):
-        font = text if number else heading
-        y = MARGIN_PX + 34 + 26 * (number - 1) if number else MARGIN_PX
-        pen.text((MARGIN_PX, y), _shortened(line, font, width - 2 * MARGIN_PX), _TEXT, font)
-    page.paste(picture, (MARGIN_PX, top))
-    pen.rectangle((MARGIN_PX - 1, top - 1, MARGIN_PX + picture.width, top + picture.height), outline=(210, 210, 210))
-    for number, signs in enumerate(lines):
-        y = top + picture.height + 16 + 28 * number
-        for x, (kind, colour, words) in signs:
-            if kind == "tile":
-                pen.rectangle((x, y + 2, x + 15, y + 17), outline=colour, width=3)
-            elif kind == "outline":
-                pen.line((x, y + 10, x + 16, y + 10), fill=colour, width=3)
-            pen.text((x + (24 if kind else 0), y - 1), words, _TEXT if kind else _FAINT, text)
-    return page
-
-
-def _legend(counts: dict[str, int], has_tissue: bool, has_ink: bool) -> Iterator[tuple[str, Colour, str]]:
-    """Kind of sign, its colour and its words; what a slide hasn't got is left out."""
-    for outcome, colour in OUTCOME_COLOURS.items():
-        if counts.get(outcome) or outcome == "kept":
-            yield "tile", colour, f"{outcome.replace('_', ' ')} {counts.get(outcome, 0):,}"
-    if has_tissue:
-        yield "outline", TISSUE_COLOUR, "edge of tissue"
-    if has_ink:
-        yield "outline", INK_COLOUR, "edge of ink"
-    if counts.get("background"):
-        yield "", _FAINT, f"not drawn: background {counts['background']:,}"
-
-
-def _wrap(
-    entries: list[tuple[str, Colour, str]], font: ImageFont.FreeTypeFont, width: int
-) -> list[list[tuple[int, tuple[str, Colour, str]]]]:
-    """Legend entries with their x, in as many lines as they need."""
-    lines: list[list[tuple[int, tuple[str, Colour, str]]]] = [[]]
-    x = MARGIN_PX
-    for entry in entries:
-        length = 24 + round(font.getlength(entry[2])) + 26
-        if lines[-1] and x + length - 26 > MARGIN_PX + width:
-            lines.append([])
-            x = MARGIN_PX
-        lines[-1].append((x, entry))
-        x += length
-    return lines
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Text that fits into `width` px, its middle left out where it must be: names differ at both ends."""
-    if font.getlength(text) <= width:
-        return text
-    for kept in range(len(text) - 1, 1, -1):
-        short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
-        if font.getlength(short) <= width:
-            return short
-    return "…"
+def _rgb(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
 
 
 def write_contact_sheets(folder: Path | str, captions: Mapping[str, str], part_name: str = "") -> list[Path]:
@@ -214,7 +199,8 @@ def write_contact_sheets(folder: Path | str, captions: Mapping[str, str], part_n
     names = [f"{stem}.png"] if len(parts) == 1 else [f"{stem}_{number}.png" for number in range(1, len(parts) + 1)]
     for name, part in zip(names, parts, strict=True):
         with atomic_path(folder / name) as temporary:
-            _sheet(folder, {slide: captions[slide] for slide in part}).save(temporary, compress_level=3)
+            sheet = _sheet(folder, {slide: captions[slide] for slide in part})
+            sheet.savefig(temporary, pil_kwargs={"compress_level": 3})
     for path in folder.glob("contact_sheet*.png"):
         if re.fullmatch(rf"{re.escape(stem)}(_\d+)?\.png", path.name) and path.name not in names:
             path.unlink()
@@ -226,19 +212,20 @@ def _leading_number(caption: str) -> int:
     return int(number[0].replace(",", "") or -1) if number else -1
 
 
-def _sheet(folder: Path, captions: dict[str, str]) -> Image.Image:
+def _sheet(folder: Path, captions: dict[str, str]) -> Figure:
     columns = min(SHEET_COLUMNS, len(captions))
     rows = -(-len(captions) // columns)
     pitch_x, pitch_y = CELL_PX + GAP_PX, CELL_PX + CAPTION_PX + GAP_PX
-    sheet = Image.new("RGB", (columns * pitch_x + GAP_PX, rows * pitch_y + GAP_PX), "white")
-    pen, font = ImageDraw.Draw(sheet), _font(13)
+    page = _page(columns * pitch_x + GAP_PX, rows * pitch_y + GAP_PX)
+    pictures = Image.new("RGB", (columns * pitch_x + GAP_PX, rows * pitch_y + GAP_PX), "white")
     for number, (slide, caption) in enumerate(captions.items()):
         left, top = GAP_PX + number % columns * pitch_x, GAP_PX + number // columns * pitch_y
         picture = _small(folder / f"{slide}.jpg")
-        sheet.paste(picture, (left + (CELL_PX - picture.width) // 2, top + (CELL_PX - picture.height) // 2))
-        pen.text((left, top + CELL_PX + 2), _shortened(slide, font, CELL_PX), _TEXT, font)
-        pen.text((left, top + CELL_PX + 17), _shortened(caption, font, CELL_PX), _FAINT, font)
-    return sheet
+        pictures.paste(picture, (left + (CELL_PX - picture.width) // 2, top + (CELL_PX - picture.height) // 2))
+        _write(page, left, top + CELL_PX + 3, slide, CAPTION_TEXT_PX, CELL_PX)
+        _write(page, left, top + CELL_PX + 18, caption, CAPTION_TEXT_PX, CELL_PX, _FAINT)
+    page.figimage(np.asarray(pictures))
+    return page
 
 
 def _small(path: Path) -> Image.Image:

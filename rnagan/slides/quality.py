@@ -1,4 +1,4 @@
-"""Contrast and focus of a tile: two numbers from its grey levels, quick enough to be asked of every tile."""
+"""Contrast and focus of a tile: two numbers from its grey levels, quick enough for every tile, and their limits."""
 
 import bisect
 import itertools
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-ROWS = 32  # of a tile that are looked at, evenly spread
+from rnagan.config.tiling import TilingConfig
+
+ROWS = 32  # of a tile that are measured, evenly spread
 FOCUS_STEP_PX = 2  # distance of the pixels that are compared: at 1 px the noise of camera and JPEG weighs more
 
 
@@ -17,6 +19,14 @@ class TileQuality(NamedTuple):
 
     contrast: float
     sharpness: float
+
+
+def quality_problem(tile: NDArray[np.uint8], config: TilingConfig) -> str | None:
+    """`low_contrast`, `out_of_focus` or None for a tile (h, w, 3) uint8 RGB that is good enough."""
+    contrast, sharpness = tile_quality(tile)
+    if contrast < config.min_contrast:
+        return "low_contrast"
+    return "out_of_focus" if sharpness < config.min_sharpness else None
 
 
 def tile_quality(tile: NDArray[np.uint8]) -> TileQuality:

@@ -3,12 +3,24 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from rnagan.slides.errors import UnusableResolutionError
+from rnagan.data.build_jobs import SourceError
 
 WHOLE_FACTOR_TOLERANCE = 0.02
 MAX_UPSAMPLING = 0.05
 PLAUSIBLE_MPP = (0.02, 32.0)  # 72 dots per inch, which programs write for want of better, are 353 µm
 _MICROMETRES = {"centimeter": 1e4, "inch": 25.4e3}
+
+
+class MissingResolutionError(SourceError):
+    """A slide that doesn't say its resolution."""
+
+    reason = "no resolution"
+
+
+class UnusableResolutionError(SourceError):
+    """A slide that is too coarse for the resolution asked for, or whose pixels aren't square."""
+
+    reason = "unusable resolution"
 
 
 class Resolution(NamedTuple):

@@ -8,9 +8,16 @@ import openslide
 from numpy.typing import NDArray
 from PIL import Image
 
-from rnagan.slides.errors import DamagedSlideError, MissingResolutionError, SlideError, UnusableResolutionError
+from rnagan.data.build_jobs import SourceError
 from rnagan.slides.jpeg_tiles import NativeLevel, NativeLevels
-from rnagan.slides.resolution import MAX_UPSAMPLING, WHOLE_FACTOR_TOLERANCE, choose_level, find_resolution
+from rnagan.slides.resolution import (
+    MAX_UPSAMPLING,
+    WHOLE_FACTOR_TOLERANCE,
+    MissingResolutionError,
+    UnusableResolutionError,
+    choose_level,
+    find_resolution,
+)
 
 _READ_PX = 4096  # side of the largest region read in one piece for a thumbnail
 _NATIVE_VENDORS = ("aperio", "generic-tiff")  # whose levels are plain grids of tiles
@@ -19,14 +26,20 @@ _WHOLE_PX = 1 / 256  # a position this near to a whole pixel of its level is one
 VERSIONS = {"openslide": openslide.__library_version__, "openslide-python": openslide.__version__}
 
 
+class DamagedSlideError(SourceError):
+    """A slide that opens, with pixels that can't be read."""
+
+    reason = "damaged"
+
+
 class Slide:
     """An open slide. Not picklable: open one in each process, in a `with` block.
 
     `width_px` and `height_px` are those of level 0, positions are level-0 pixels, and `mpp` is µm per level-0 pixel,
     from `mpp_source` (`resolution.find_resolution`). A level's factor within `tolerance` of a whole number is taken
     as whole; a slide up to `max_upsampling` coarser than asked is enlarged.
-    Raises `FileNotFoundError`, and `SlideError` with one sentence: `MissingResolutionError`,
-    `UnusableResolutionError`, or itself for a file that can't be read.
+    Raises `FileNotFoundError` and, with one sentence, `MissingResolutionError`, `UnusableResolutionError`,
+    `DamagedSlideError`, or `SourceError` for a file that can't be read at all.
     """
 
     def __init__(
@@ -46,7 +59,7 @@ class Slide:
         try:
             self._slide = openslide.OpenSlide(self.path)
         except openslide.OpenSlideError as error:
-            raise SlideError(f"{self.path} is no slide that OpenSlide can read, or is truncated ({error}).") from None
+            raise SourceError(f"{self.path} is no slide that OpenSlide can read, or is truncated ({error}).") from None
         self.width_px, self.height_px = self._slide.dimensions
         self.level_downsamples: tuple[float, ...] = self._slide.level_downsamples
         properties = self._slide.properties

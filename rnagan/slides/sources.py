@@ -1,6 +1,7 @@
-"""Which slides are tiled, and what the user says of each."""
+"""Which slides are tiled, with the resolution and coordinates that the user gives."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,20 @@ class SlideSource:
     def slide(self) -> str:
         return slide_id(self.path)
 
+    @functools.cached_property
     def stamp(self) -> dict[str, Any]:
-        """What tells, without opening the slide, that it or what is said of it has changed."""
+        """What changes when the slide, or what the user says of it, does (`data.build_jobs.Source`)."""
         stamp: dict[str, Any] = {"file": self.path.name}
-        if self.path.is_file():  # where it is missing, the job itself says so
+        if self.path.is_file():  # where it is missing, opening it says so
             status = self.path.stat()
             stamp |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
         digest = sha256_of_file(self.coordinates) if self.coordinates else None
         return stamp | {"given_mpp": self.mpp, "coordinates_sha256": digest}
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file; 0 where it is missing."""
+        return self.stamp.get("bytes", 0)
 
 
 def find_sources(

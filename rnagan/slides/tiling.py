@@ -1,7 +1,12 @@
-"""Slides to shards: tissue, grid, tiles without background, in a seeded random order (paper: STAR Methods)."""
+"""Slides to shards: tissue, grid, tiles without background, in a seeded random order (paper: STAR Methods).
+
+One slide goes one way: open it (slide.py), find candidates on its tissue (grid.py), read and test tiles, store them in
+their order (data/writer.py), draw the QC picture (qc.py).
+"""
 
 import functools
 import importlib.metadata
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +16,20 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from rnagan.config.tiling import TilingConfig
-from rnagan.data.pile import Pile
+from rnagan.data.build_jobs import BuildOptions, Summary, build_shards
 from rnagan.data.writer import ShardWriter
 from rnagan.runtime import rng
-from rnagan.slides.build_jobs import BuildOptions, Job, Summary, build_shards
-from rnagan.slides.candidates import STRIP_PX, Candidates, find_candidates, reading_order
-from rnagan.slides.errors import MissingResolutionError
+from rnagan.slides.grid import STRIP_PX, Candidates, find_candidates, reading_order
 from rnagan.slides.qc import draw_qc, write_contact_sheets
-from rnagan.slides.quality import tile_quality
+from rnagan.slides.quality import quality_problem
+from rnagan.slides.resolution import MissingResolutionError
 from rnagan.slides.slide import VERSIONS, Slide
 from rnagan.slides.sources import SlideSource
 
 KEPT = "kept"
 REASONS = ("background", "ink", "outside", "low_contrast", "out_of_focus", "over_limit")
 QC_FOLDER = "qc"
+WAITING_BYTES = 256 * 2**20  # encoded tiles of a slide that wait in memory for their turn; more wait in a file
 _VERSIONS = VERSIONS | {name: importlib.metadata.version(name) for name in ("simplejpeg", "pillow", "scikit-image")}
 
 
@@ -40,13 +45,9 @@ def tile_slides(
     With `qc`, `out_folder/qc` gets a picture of each slide made, and a contact sheet of the run.
     """
     out_folder, how = Path(out_folder).resolve(), how or BuildOptions()
-    jobs = []
-    for source in sources:
-        stamp = source.stamp()
-        make = functools.partial(tile_slide, source, out_folder, config, qc)
-        renew = functools.partial(_renewed, source, config)
-        jobs.append(Job(source.slide, stamp, make, renew, size=stamp.get("bytes", 0)))
-    summary = build_shards(jobs, out_folder, config.to_dict(), how)
+    make = functools.partial(tile_slide, out_folder=out_folder, config=config, qc=qc)
+    renew = functools.partial(renew_record, config=config)
+    summary = build_shards(sources, make, out_folder, config.to_dict(), how, renew)
     if qc and (summary.made or summary.failures):
         write_contact_sheets(out_folder / QC_FOLDER, summary.captions, how.part_name)
     return summary
@@ -60,14 +61,14 @@ def tile_slide(
     Raises `ValueError` or `OSError` with one sentence; the slide then has no record.
     """
     source = source if isinstance(source, SlideSource) else SlideSource(Path(source))
-    options = config.to_dict()
+    options, stamp = config.to_dict(), source.stamp
     with ShardWriter(out_folder, source.slide) as shard:
         try:
             slide = open_slide(source, config)
         except MissingResolutionError as error:
             if config.missing_mpp != "skip":
                 raise
-            return shard.commit("skipped", {}, {"reason": str(error), **source.stamp()}, options, _VERSIONS)
+            return shard.commit("skipped", {}, {"reason": str(error), **stamp}, options, _VERSIONS)
         with slide:
             identity = {
                 "quickhash": slide.quickhash,
@@ -78,7 +79,7 @@ def tile_slide(
                 "height_px": slide.height_px,
                 "level": slide.plan(config.mpp)[0],
                 "decoder": slide.decoder(config.mpp),
-                **source.stamp(),
+                **stamp,
             }
             candidates = find_candidates(slide, source, config)
             outcomes = _add_tiles(shard, slide, candidates, config)
@@ -104,8 +105,9 @@ def _add_tiles(shard: ShardWriter, slide: Slide, candidates: Candidates, config:
     """Add the tiles to keep, in their random order, and return what became of every candidate.
 
     Tiles are read along the rows of the slide, so that each of its own tiles is decoded once, and wait encoded until
-    their turn. No more are read at a time than could be kept, so what is kept is the same as if they were read in the
-    order in which they are stored.
+    their turn: in memory, and beyond `WAITING_BYTES` in a file without a name, which goes with the process. No more are
+    read at a time than could be kept, so what is kept is the same as if they were read in the order in which they are
+    stored.
     """
     outcomes, positions = candidates.outcomes.copy(), candidates.positions
     order = rng.generator(config.seed, f"tiles/{shard.slide}").permutation(len(candidates.usable))
@@ -115,22 +117,26 @@ def _add_tiles(shard: ShardWriter, slide: Slide, candidates: Candidates, config:
     strip_px = STRIP_PX * slide.level_downsamples[level]
     stored_mpp = round(slide.footprint_px(config.mpp) * slide.mpp, 6)
     begun = 0
-    with Pile(shard.folder) as pile:
-        while begun < len(order) and len(pile) < config.max_tiles:
-            batch = order[begun : begun + config.max_tiles - len(pile)]
+    places: dict[int, tuple[int, int]] = {}  # offset and size of each tile that waits
+    with tempfile.SpooledTemporaryFile(WAITING_BYTES, dir=str(shard.folder)) as waiting:
+        while begun < len(order) and len(places) < config.max_tiles:
+            batch = order[begun : begun + config.max_tiles - len(places)]
             begun += len(batch)
             for n in batch[reading_order(positions[batch], strip_px)].tolist():
                 x, y = positions[n].tolist()
                 tile = slide.read(x, y, config.tile_px, config.mpp)
-                outcomes[n] = _evaluate(tile, config)
+                outcomes[n] = quality_problem(tile, config) or KEPT
                 if outcomes[n] == KEPT:
                     stored = slide.stored_jpeg(x, y, config.tile_px, config.mpp) if config.keep_jpeg else None
-                    pile.put(n, stored or encode(tile, config.jpeg_quality))
-        for n in order[:begun].tolist():
-            if n in pile:
-                x, y = positions[n].tolist()
-                about = {"slide": shard.slide, "x": x, "y": y, "tile_px": config.tile_px, "mpp": stored_mpp}
-                shard.add(f"{shard.slide}_x{x}_y{y}", pile.get(n), about, x, y)
+                    jpeg = stored or encode(tile, config.jpeg_quality)
+                    places[n] = waiting.tell(), len(jpeg)
+                    waiting.write(jpeg)
+        for n in filter(places.__contains__, order[:begun].tolist()):
+            x, y = positions[n].tolist()
+            offset, size = places[n]
+            waiting.seek(offset)
+            about = {"slide": shard.slide, "x": x, "y": y, "tile_px": config.tile_px, "mpp": stored_mpp}
+            shard.add(f"{shard.slide}_x{x}_y{y}", waiting.read(size), about, x, y)
     return outcomes
 
 
@@ -139,23 +145,14 @@ def encode(tile: NDArray[np.uint8], quality: int) -> bytes:
     return simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality, "RGB", "444")
 
 
-def _evaluate(tile: NDArray[np.uint8], config: TilingConfig) -> str:
-    contrast, sharpness = tile_quality(tile)
-    if contrast < config.min_contrast:
-        return "low_contrast"
-    return "out_of_focus" if sharpness < config.min_sharpness else KEPT
-
-
-def _renewed(source: SlideSource, config: TilingConfig, earlier: dict[str, Any]) -> dict[str, Any] | None:
+def renew_record(source: SlideSource, earlier: dict[str, Any], config: TilingConfig) -> dict[str, Any] | None:
     """The earlier record with the file's new time, where nothing else of the slide has changed: copied, say."""
-    stamp = source.stamp()
-    if stamp | {"modified_ns": 0} != {name: earlier["source"].get(name) for name in stamp} | {"modified_ns": 0}:
-        return None
-    if not earlier["source"].get("quickhash"):
+    before = {name: earlier["source"].get(name) for name in source.stamp}
+    if source.stamp | {"modified_ns": 0} != before | {"modified_ns": 0} or not earlier["source"].get("quickhash"):
         return None
     with open_slide(source, config) as slide:
         same = slide.quickhash == earlier["source"]["quickhash"]
-    return earlier | {"source": earlier["source"] | stamp} if same else None
+    return earlier | {"source": earlier["source"] | source.stamp} if same else None
 
 
 def _draw(

@@ -12,7 +12,7 @@ from rnagan.config.tiling import TilingConfig
 
 _STROKE_BLOCKS = 3  # ink is looked for in blocks, this many across the narrowest stroke
 _NEIGHBOURS = np.ones((3, 3), bool)
-_FAINT_HUE = 0.75  # of the ratios that tell ink: enough beside what is surely ink
+_FAINT_HUE = 0.75  # of the ratios that mark ink: enough beside what is surely ink
 _FAINT_BLACK = 1.2  # of the black level, in the same way
 _GROWTH_STEPS = 5  # from what is surely ink on, in widths of a stroke
 _STRIP_ROWS = 256  # rows of a thumbnail that are worked on at a time, which bounds memory
@@ -38,7 +38,7 @@ def find_tissue(thumbnail: NDArray[np.uint8], pixel_um: float, config: TilingCon
     Otsu always splits in two, so it would call half of an empty slide tissue, and half of a slide full of tissue
     background: its threshold is kept from `otsu_low` (glass stays below) to `otsu_high` (pale eosin lies above).
 
-    Ink is told by its hue in optical density; see `find_ink`. With `config.ink` false nothing is taken for ink.
+    Ink is recognised by its hue in optical density; see `find_ink`. With `config.ink` false nothing is taken for ink.
     """
     glass = glass_colour(thumbnail, config.glass_level)
     balance = _balance_table(glass)

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from rnagan.io.files import read_yaml
-from rnagan.runtime.cores import own_cores
+from rnagan.runtime.distributed import own_cores
 from rnagan.training.deepspeed import asks_for_deepspeed, plugins_of_two
 
 

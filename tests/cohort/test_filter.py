@@ -36,7 +36,7 @@ def test_rows_that_meet_all_conditions(where, rows):
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "problem"),
     [
         ("Lung", "where 'Lung' is no condition such as tissue=Lung,Colon or age>=50"),
         ("=Lung", "is no condition"),
@@ -48,7 +48,7 @@ def test_rows_that_meet_all_conditions(where, rows):
         ("age=@__import__('os').system('x')", "no row has age"),
     ],
 )
-def test_what_means_nothing_is_refused(where, told):
+def test_what_means_nothing_is_refused(where, problem):
     with pytest.raises(ValueError, match="where ") as error:
         matching_rows(TABLE, where)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert problem in str(error.value) and "\n" not in str(error.value)

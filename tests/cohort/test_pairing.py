@@ -139,7 +139,7 @@ def test_an_empty_place_is_none():
         build_cohort(samples, placed_slides("w1,d1,,,"))
 
 
-def test_pairs_of_the_earlier_table_stay_and_are_told():
+def test_pairs_of_the_earlier_table_stay_and_are_reported():
     lung = SAMPLES[SAMPLES["sample"] == "s2"]
     before, _ = build_cohort(lung, table("slide,donor,tissue,site,mpp", "w1,d1,Lung,K,0.25", "w2,d1,Lung,K,0.5"))
     # s1 would now be the first by name of d1's lung; its new slide joins the earlier ones, and w3's table names s1.

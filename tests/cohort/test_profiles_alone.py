@@ -19,7 +19,7 @@ def samples(write):
 
 def test_gtex_ids_give_the_donor(samples, tmp_path):
     lines = make_cohort_table(samples, None, tmp_path / "c.csv")
-    assert lines[0] == "Rule gtex (told by the ids): profiles without slides."
+    assert lines[0] == "Rule gtex (recognised by the ids): profiles without slides."
     assert lines[-1].endswith("120 profiles, 0 slides, 60 donors (36 train, 12 validation, 12 test).")
     cohort = read_cohort(tmp_path / "c.csv")
     assert cohort["donor"].tolist() == [f"GTEX-{n:04d}" for n in range(60) for _ in range(2)]

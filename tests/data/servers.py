@@ -1,4 +1,4 @@
-"""A web server on this machine that serves a folder by ranges, counts what it sends, and fails as it is told."""
+"""A web server on this machine that serves a folder by ranges, counts what it sends, and fails on request."""
 
 import collections
 import email.utils

@@ -208,7 +208,7 @@ def test_profiles_that_do_not_fit_are_refused_in_a_sentence(tmp_path):
     values[2, 3] = 5
     values[4, 0] = 0.0 if np.signbit(values[4, 0]) else -0.0
     turned = [*GENES[1:], GENES[0]]
-    for changed, settings, told in (
+    for changed, settings, problem in (
         (
             change(expression, units="counts"),
             {},
@@ -222,7 +222,7 @@ def test_profiles_that_do_not_fit_are_refused_in_a_sentence(tmp_path):
         (expression, {"per_shard": 9}, "was made with --per-shard 8, not 9; give that"),
     ):
         path = write(tmp_path, "e.h5ad", changed)
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=problem):
             build_profiles(path, out, **({"per_shard": 8} | settings))
         assert files(out) == before
     assert "(up to date)" in build_profiles(write(tmp_path, "e.h5ad", change(expression, symbols=[""] * 13)), out, 8)[0]

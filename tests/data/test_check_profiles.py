@@ -78,7 +78,7 @@ def swapped(table):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "problem"),
     [
         (lambda f: flip(f / f"{FIRST}.tar", 700), f"{FIRST}.tar: is not the file that its record vouches for (sha256"),
         (lambda f: (f / f"{FIRST}.tar").unlink(), f"{FIRST}.tar: is missing; {AGAIN}"),
@@ -108,28 +108,28 @@ def swapped(table):
         ),
     ],
 )  # fmt: skip
-def test_each_damage_is_told_by_file(folder, damage, told):
+def test_each_damage_is_reported_by_file(folder, damage, problem):
     genes = read_json(folder / "dataset.json")["genes_sha256"][:8]
     damage(folder)
-    told = told.replace("{f}", str(folder)).replace("{l}", genes)
+    problem = problem.replace("{f}", str(folder)).replace("{l}", genes)
     found = findings(folder)
-    assert any(text.startswith(told) for text in found), found
+    assert any(text.startswith(problem) for text in found), found
 
 
 @pytest.mark.parametrize(
-    ("stored", "told"),
+    ("stored", "problem"),
     [
         (b"no array", "which can't be decoded (no .npy"),
         (encode_profile(np.zeros(12, np.float32)), "which can't be decoded (it has the shape (12,), not (13,))"),
         (encode_profile(np.full(13, np.nan, np.float32)), "which holds values that are not finite"),
     ],
 )
-def test_arrays_are_decoded_on_request(folder, stored, told):
+def test_arrays_are_decoded_on_request(folder, stored, problem):
     rewrite(folder, stored)
     write_digest(folder)
     assert findings(folder) == []
     (found,) = findings(folder, decode=True)
-    assert found.startswith(f"{FIRST}.tar: holds '{FIRST}_n0.npy', {told}")
+    assert found.startswith(f"{FIRST}.tar: holds '{FIRST}_n0.npy', {problem}")
     assert found.endswith(f" (and 3 more); delete the record and {AGAIN}")
 
 
@@ -147,13 +147,13 @@ def test_repair_makes_indexes_and_digest_anew_and_touches_no_tar(folder):
     assert [finding.file for finding in report.findings] == ["genes.parquet"]
 
 
-def test_tiles_in_a_folder_of_profiles_are_told(folder, make_shards):
+def test_tiles_in_a_folder_of_profiles_are_reported(folder, make_shards):
     tiles = Path(make_shards({"a": 2}).address)
     for path in tiles.glob("a.*"):
         shutil.copy(path, folder / path.name)
     genes = read_json(folder / "dataset.json")["genes_sha256"][:8]
-    told = f"{folder} mixes profiles of 13 genes in tpm (list {genes}) and tiles of 24 px at 0.5 µm; build each kind"
-    assert any(text.startswith(f"dataset.json: {told}") for text in findings(folder))
+    problem = f"{folder} mixes profiles of 13 genes in tpm (list {genes}) and tiles of 24 px at 0.5 µm; build each kind"
+    assert any(text.startswith(f"dataset.json: {problem}") for text in findings(folder))
 
 
 def test_tars_of_arrays_are_not_adopted_as_tiles(folder):

@@ -146,7 +146,7 @@ def test_png_of_16_bits_is_refused(tmp_path):
         ("a.tar", [("a.png", png_of_16_bits())], "which is a PNG of 16 bits a channel"),
     ],
 )
-def test_what_cannot_be_adopted_is_told_and_the_rest_taken(tmp_path, name, members, sentence):
+def test_what_cannot_be_adopted_is_reported_and_the_rest_taken(tmp_path, name, members, sentence):
     write_tar(tmp_path / "good.tar", [("k.jpg", jpeg(0))])
     write_tar(tmp_path / name, members)
     adopted, (finding,) = adopt_folder(tmp_path, mpp=0.5)

@@ -15,7 +15,7 @@ from PIL import Image
 from rnagan.data import storage
 from rnagan.data.image_codec import decode_image
 from rnagan.data.index import open_dataset
-from rnagan.data.loader import Loading, tile_batches
+from rnagan.data.loader import BatchMemory, Loading, tile_batches
 from rnagan.data.manifest import IndexRow, write_digest, write_index
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder, WeightedOrder
@@ -276,7 +276,7 @@ def test_too_many_damaged_tiles_end_the_stream(shards, reader, order):
         list(islice(tile_batches(reader, order, 0, 5, loading=few), 3))
 
 
-def test_where_nothing_can_be_read_the_first_error_is_told(make_shards):
+def test_where_nothing_can_be_read_the_first_error_is_reported(make_shards):
     shards = make_shards({"odd": 2}, jpeg=lambda slide, n: b"not an image")
     with pytest.raises(ValueError, match=r"odd\.tar holds no readable image at tile 0"):
         next(tile_batches(TileReader(shards, ["odd"]), TileOrder([2], 0), 0, 1, loading=SKIP))
@@ -301,7 +301,7 @@ def test_a_png_is_read_as_it_is(make_shards):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told"),
+    ("column", "value", "problem"),
     [
         ("offset", -1, "impossible offsets"),
         ("size", 0, "impossible offsets"),
@@ -309,11 +309,11 @@ def test_a_png_is_read_as_it_is(make_shards):
         ("offset", 2**20, "beyond the end of its tar"),
     ],
 )
-def test_an_index_of_a_stranger_cannot_ask_for_what_is_not_there(shards, column, value, told):
+def test_an_index_of_a_stranger_cannot_ask_for_what_is_not_there(shards, column, value, problem):
     rows = shards.index("b")
     rows.loc[3, column] = value
     write_index(Path(shards.address) / "b.index.parquet", [IndexRow(*row) for row in rows.itertuples(index=False)])
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=problem):
         TileReader(shards, list(TILES)).read(1, 0)
 
 
@@ -358,3 +358,40 @@ def test_decode_keeps_red_red():
     data = io.BytesIO()
     Image.fromarray(np.full((16, 16, 3), (200, 20, 60), np.uint8)).save(data, "JPEG", quality=95)
     np.testing.assert_allclose(decode_image(data.getvalue())[8, 8], (200, 20, 60), atol=4)
+
+
+def test_memory_comes_back_when_the_last_that_shares_it_is_gone():
+    memory = BatchMemory((4, 8, 8, 3), keep=2)
+    first = memory.take()
+    assert first.shape == (4, 8, 8, 3) and first.dtype == torch.uint8
+    place = first.data_ptr()
+    part = first.permute(0, 3, 1, 2)[1:].numpy()
+    del first
+    assert memory.take().data_ptr() != place  # a part of it is still in use
+    del part
+    again = [memory.take() for _ in range(2)]
+    assert place in [tensor.data_ptr() for tensor in again]
+    assert len({tensor.data_ptr() for tensor in again}) == 2
+
+
+def test_memory_is_of_the_dtype_asked_for_and_fresh_memory_does_not_come_back():
+    memory = BatchMemory((3, 5), keep=2, dtype=np.float32)
+    assert memory.take().dtype == memory.fresh().dtype == torch.float32 and memory.fresh().shape == (3, 5)
+    assert len(memory._free) == 1
+
+
+def test_no_more_than_asked_for_is_kept():
+    memory = BatchMemory((1000,), keep=2)
+    lent = [memory.take() for _ in range(5)]
+    assert len({tensor.data_ptr() for tensor in lent}) == 5
+    del lent
+    assert len(memory._free) == 2
+
+
+def test_it_may_come_back_in_another_thread():
+    memory = BatchMemory((1000,), keep=1)
+    lent = [memory.take()]
+    thread = threading.Thread(target=lent.clear)
+    thread.start()
+    thread.join()
+    assert len(memory._free) == 1

@@ -64,7 +64,7 @@ HEADER = b"\x93NUMPY\x01\x00\x76\x00"
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "problem"),
     [
         (saved(FLOATS.astype(np.float64)), "it holds <f8, not <f4"),
         (saved(FLOATS.astype(">f4")), "it holds >f4, not <f4"),
@@ -85,8 +85,8 @@ HEADER = b"\x93NUMPY\x01\x00\x76\x00"
         (b"\x93NUMPY\x01\x00\xff\xff" + b"[" * 65535, "no .npy"),
     ],
 )
-def test_what_is_no_profile_is_refused_in_a_phrase(data, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_profile_is_refused_in_a_phrase(data, problem):
+    with pytest.raises(ValueError, match=problem):
         decode(data, 3)
     assert profile_problem(3, data).startswith("which can't be decoded (")
 
@@ -100,8 +100,8 @@ def test_a_broken_header_never_raises_anything_else(at, noise):
         assert str(error).startswith(("no .npy: ", "it "))
 
 
-def test_values_that_are_not_finite_are_told():
+def test_values_that_are_not_finite_are_reported():
     assert profile_problem(3, GOOD) is None
     for value in (np.nan, np.inf):
-        told = profile_problem(3, encode_profile(np.array([1, value, 2], np.float32)))
-        assert told == "which holds values that are not finite"
+        problem = profile_problem(3, encode_profile(np.array([1, value, 2], np.float32)))
+        assert problem == "which holds values that are not finite"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnagan.data import loader
-from rnagan.data.selection import Selection
+from rnagan.data.selection import Selection, make_order
 
 STAGES = st.lists(  # of a run that is stopped and goes on: batches, processes, tiles a process and batch, workers
     st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 3)), min_size=1, max_size=4
@@ -26,6 +26,11 @@ def selections(draw: st.DrawFn) -> Selection:
 
 
 WEIGHTS = st.one_of(st.none(), st.fixed_dictionaries({"a": st.integers(1, 5), "b": st.integers(0, 5)}))
+
+
+def ordered(selection, seed, window, weights):
+    text = "natural" if weights is None else ",".join(f"{name}={weight}" for name, weight in weights.items())
+    return make_order(selection, seed, window, tissue_weights=text)
 
 
 def planned(order, start, batches, processes, share, workers):
@@ -45,7 +50,7 @@ def planned(order, start, batches, processes, share, workers):
 @given(selections(), WEIGHTS, STAGES, st.integers(1, 8), st.integers(0, 3), st.integers(0, 60))
 @settings(deadline=None, max_examples=100)
 def test_however_it_is_shared_and_resumed_the_sequence_is_one(selection, weights, stages, window, seed, start):
-    order = selection.order(seed, window, weights=weights)
+    order = ordered(selection, seed, window, weights)
     at, read = start, []
     for batches, processes, share, workers in stages:
         by_process = planned(order, at, batches, processes, share, workers)
@@ -56,13 +61,13 @@ def test_however_it_is_shared_and_resumed_the_sequence_is_one(selection, weights
                 read.append(plans[b].tiles)
         at += batches * processes * share
     read = np.concatenate(read)
-    np.testing.assert_array_equal(read, selection.order(seed, window, weights=weights).locate(start, at - start))
+    np.testing.assert_array_equal(read, ordered(selection, seed, window, weights).locate(start, at - start))
 
 
 @given(selections(), WEIGHTS, st.integers(1, 4), st.integers(1, 6), st.integers(0, 3), st.integers(1, 8))
 @settings(deadline=None, max_examples=100)
 def test_a_pass_is_the_selection_without_repeats(selection, weights, processes, share, workers, window):
-    order = selection.order(0, window, weights=weights)
+    order = ordered(selection, 0, window, weights)
     batches = -(-3 * selection.counts.sum() // (processes * share))
     by_process = planned(order, 0, int(batches), processes, share, workers)
     read = [tuple(tile) for b in range(batches) for plans in by_process for tile in plans[b].tiles.tolist()]

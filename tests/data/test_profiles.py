@@ -200,13 +200,13 @@ def damage(profiles, row):
     return name, place
 
 
-def test_a_damaged_profile_is_told_by_its_place_or_replaced_by_the_next_of_the_split(world):
+def test_a_damaged_profile_is_named_by_its_place_or_replaced_by_the_next_of_the_split(world):
     expression, profiles, selection, order = world
     row = next(row for row in selection.all_rows.tolist() if selection.places[0][-1] > row > selection.places[0][0])
     whole = torch.cat([batch.rows for batch in read(profiles, selection, order, 0, 4, 8)]).tolist()
     name, place = damage(profiles, row)
-    told = rf"{name}.tar is damaged at profile {place} \(CRC-32 differs\); build these profiles again \(shards/build_"
-    with pytest.raises(ValueError, match=told):
+    found = rf"{name}.tar is damaged at profile {place} \(CRC-32 differs\); build these profiles again \(shards/build_"
+    with pytest.raises(ValueError, match=found):
         read(profiles, selection, order, 0, 4, 8)
     skip = Loading(threads=2, skip_corrupt=True, max_corrupt=1.0)
     batches = read(profiles, selection, order, 0, 4, 8, loading=skip)
@@ -228,13 +228,13 @@ def test_a_damaged_profile_is_told_by_its_place_or_replaced_by_the_next_of_the_s
 
 
 @pytest.mark.parametrize(
-    ("stored", "told"),
+    ("stored", "problem"),
     [
         (b"no array", "no .npy"),
         (encode_profile(np.zeros(12, np.float32)), r"it has the shape \(12,\), not \(13,\)"),
     ],
 )
-def test_a_stored_array_of_another_kind_is_damaged(tmp_path, stored, told):
+def test_a_stored_array_of_another_kind_is_damaged(tmp_path, stored, problem):
     _, profiles = make_set(tmp_path, 5)
     record = read_json(tmp_path / "profiles" / "profiles-00000.record.json")
     with ShardWriter(profiles.address, "profiles-00000") as shard:
@@ -245,7 +245,7 @@ def test_a_stored_array_of_another_kind_is_damaged(tmp_path, stored, told):
     profiles = open_profile_set(profiles.address)
     selection = profiles.arrangement.select(profiles.samples)
     with pytest.raises(
-        ValueError, match=rf"profiles-00000.tar holds no readable array at profile \d \({told}.*\); build"
+        ValueError, match=rf"profiles-00000.tar holds no readable array at profile \d \({problem}.*\); build"
     ):
         read(profiles, selection, selection.order(0), 0, 1, 1)
 

@@ -137,14 +137,14 @@ def test_a_sound_folder_has_no_findings(folder):
         (lambda f: (f / "slides.parquet").write_bytes(b"no"), ["slides.parquet: is missing, damaged or older"]),
     ],
 )
-def test_each_damage_is_told_by_file(folder, damage, expected):
+def test_each_damage_is_reported_by_file(folder, damage, expected):
     damage(folder)
     about = ("dataset.json", "slides.parquet")
-    told = findings(folder)
+    found = findings(folder)
     if not expected[0].startswith(about):  # where a record is gone, the digest is stale too
-        told = [text for text in told if not text.startswith(about)]
-    assert told and all(any(text.startswith(start) for start in expected) for text in told)
-    assert all(any(text.startswith(start) for text in told) for start in expected)
+        found = [text for text in found if not text.startswith(about)]
+    assert found and all(any(text.startswith(start) for start in expected) for text in found)
+    assert all(any(text.startswith(start) for text in found) for start in expected)
 
 
 def test_what_killed_builds_leave_is_no_fault(folder):
@@ -206,11 +206,11 @@ def test_no_flipped_byte_passes_unseen(folder, seed):
     path = folder / ["a.tar", "c.tar", "c.index.parquet"][seed % 3]
     before = path.read_bytes()
     flip(path, int(random.integers(len(before))))
-    told = findings(folder)
-    if path.suffix == ".parquet" and not told:  # some bytes of a Parquet file are statistics and padding
+    found = findings(folder)
+    if path.suffix == ".parquet" and not found:  # some bytes of a Parquet file are statistics and padding
         assert pd.read_parquet(path).equals(pd.read_parquet(io.BytesIO(before)))
     else:
-        assert told and all(text.startswith(path.name) for text in told)
+        assert found and all(text.startswith(path.name) for text in found)
 
 
 def test_repair_rebuilds_what_it_can_and_touches_no_tar(folder):
@@ -229,9 +229,9 @@ def test_repair_rebuilds_what_it_can_and_touches_no_tar(folder):
 
     flip(folder / "a.tar", 700)
     (folder / "a.index.parquet").unlink()
-    told = findings(folder, repair=True)
+    found = findings(folder, repair=True)
     problem = "is not the file that its record vouches for (sha256 differs)"
-    assert told == [f"a.tar: {problem}; delete the record and build this slide again"]
+    assert found == [f"a.tar: {problem}; delete the record and build this slide again"]
     assert not (folder / "a.index.parquet").exists()
 
 
@@ -253,9 +253,9 @@ def test_a_tar_with_another_behind_it(folder):
     whole = (folder / "a.tar").read_bytes()
     (folder / "a.tar").write_bytes(whole + (folder / "c.tar").read_bytes())
     change_record(folder, sha256=sha256_of_file(folder / "a.tar"), bytes=(folder / "a.tar").stat().st_size)
-    (told,) = [text for text in findings(folder) if text.startswith("a.")]
+    (found,) = [text for text in findings(folder) if text.startswith("a.")]
     at = max(n for n in range(0, len(whole), 512) if any(whole[n : n + 512])) + 512
-    assert told.startswith(f"a.tar: has a damaged header, or a second tar joined to it, at byte {at:,}")
+    assert found.startswith(f"a.tar: has a damaged header, or a second tar joined to it, at byte {at:,}")
 
 
 def test_a_disk_that_fails_spoils_the_check_of_one_file(folder):
@@ -289,8 +289,8 @@ def test_a_broken_record_keeps_nothing_else_from_being_mended(folder):
 )
 def test_a_record_of_odd_options_that_vouches_for_them(folder, options):
     change_record(folder, options=options, options_digest=sha256_of(options))
-    told = "a.record.json: doesn't say tile_px and mpp in its options; delete it and build this slide again"
-    assert findings(folder) == [told]
+    found = "a.record.json: doesn't say tile_px and mpp in its options; delete it and build this slide again"
+    assert findings(folder) == [found]
 
 
 def said(path):

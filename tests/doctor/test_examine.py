@@ -31,15 +31,15 @@ def test_a_report_from_end_to_end(inputs: GANInputs, tmp_path: Path) -> None:
     heads = [line for before, line in zip(["", *lines], lines, strict=False) if before == ""][:-1]
     assert all(head.startswith(title) for head, title in zip(heads, titles, strict=True)), heads
     assert lines[-1].startswith("Not ready (1 problem")
-    told = json.loads((tmp_path / "doctor.json").read_text())
-    assert not told["ready"] and told["problems"] == 1
-    figures = {key: value for section in told["sections"] for key, value in section["figures"].items()}
+    report = json.loads((tmp_path / "doctor.json").read_text())
+    assert not report["ready"] and report["problems"] == 1
+    figures = {key: value for section in report["sections"] for key, value in section["figures"].items()}
     assert figures["images"] == 1000
     assert 0 < figures["images_per_second"] <= figures["step_images_per_second"]
     assert figures["loader_images_per_second"] > 0
 
 
-def test_mistakes_are_told_before_any_check(inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_come_before_any_check(inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     missing = tmp_path / "nowhere"
     for wanted, named in (

@@ -32,10 +32,10 @@ def test_a_problem_decides() -> None:
 
 
 def test_figures_are_json() -> None:
-    told = json.loads(json.dumps(to_dict(made())))
-    assert (told["ready"], told["problems"], told["warnings"]) == (False, 1, 2)
-    assert told["sections"][1]["figures"] == {"n": 2}
-    assert told["sections"][1]["lines"][0] == {
+    report = json.loads(json.dumps(to_dict(made())))
+    assert (report["ready"], report["problems"], report["warnings"]) == (False, 1, 2)
+    assert report["sections"][1]["figures"] == {"n": 2}
+    assert report["sections"][1]["lines"][0] == {
         "verdict": Verdict.WARNING,
         "text": "It is slow.",
         "advice": "make it faster",

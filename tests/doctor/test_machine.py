@@ -11,9 +11,9 @@ from rnagan.doctor.machine import (
     GPU,
     Machine,
     _cpu_quota,
-    assess_backends,
-    assess_cpu,
-    assess_gpus,
+    check_backends,
+    check_cpu,
+    check_gpus,
     check_machine,
     find_machine,
 )
@@ -23,9 +23,9 @@ H100 = GPU("NVIDIA H100", 85.0, 84.0, "9.0", True)
 NODE = Machine("EPYC", 8, 16, None, True, "13.0", "", True, (H100, H100), {"gloo": True, "nccl": True, "mpi": False})
 
 
-def evaluated(evaluate, machine: Machine) -> list[tuple[Verdict, str]]:
+def findings_of(check, machine: Machine) -> list[tuple[Verdict, str]]:
     section = Section("Processors")
-    evaluate(section, machine)
+    check(section, machine)
     return [(line.verdict, line.text) for line in section.lines]
 
 
@@ -42,12 +42,12 @@ def test_this_machine() -> None:
 
 
 def test_gpus_of_a_kind_are_one_line() -> None:
-    ((verdict, text),) = evaluated(assess_gpus, NODE)
+    ((verdict, text),) = findings_of(check_gpus, NODE)
     assert verdict == Verdict.OK and text.startswith("2 × NVIDIA H100, 85 GB, compute capability 9.0, bf16")
-    used = evaluated(assess_gpus, replace(NODE, gpus=(H100, replace(H100, free_gb=20.0))))
+    used = findings_of(check_gpus, replace(NODE, gpus=(H100, replace(H100, free_gb=20.0))))
     assert used[0] == (Verdict.WARNING, "GPU 1, NVIDIA H100: 20 of 85 GB are free.") and used[1][1] == text
     broken = replace(NODE, gpus=(H100, replace(H100, name="Old", error="no kernel image")))
-    assert [verdict for verdict, _ in evaluated(assess_gpus, broken)] == [Verdict.PROBLEM, Verdict.OK]
+    assert [verdict for verdict, _ in findings_of(check_gpus, broken)] == [Verdict.PROBLEM, Verdict.OK]
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_gpus_of_a_kind_are_one_line() -> None:
     ],
 )
 def test_why_there_is_no_gpu(machine: Machine, verdict: Verdict, named: str) -> None:
-    ((found, text),) = evaluated(assess_gpus, machine)
+    ((found, text),) = findings_of(check_gpus, machine)
     assert found == verdict and named in text
 
 
 def test_a_container_that_may_use_less_than_its_cores(tmp_path: Path) -> None:
-    assert [verdict for verdict, _ in evaluated(assess_cpu, NODE)] == [Verdict.OK]
-    assert evaluated(assess_cpu, replace(NODE, cpu_quota=2.0))[1][0] == Verdict.WARNING
+    assert [verdict for verdict, _ in findings_of(check_cpu, NODE)] == [Verdict.OK]
+    assert findings_of(check_cpu, replace(NODE, cpu_quota=2.0))[1][0] == Verdict.WARNING
     (tmp_path / "cpu.max").write_text("250000 100000\n")
     assert _cpu_quota(tmp_path / "cpu.max") == 2.5
     (tmp_path / "cpu.max").write_text("max 100000\n")
@@ -73,7 +73,7 @@ def test_a_container_that_may_use_less_than_its_cores(tmp_path: Path) -> None:
 
 
 def test_backends() -> None:
-    assert [verdict for verdict, _ in evaluated(assess_backends, NODE)] == [Verdict.OK]
+    assert [verdict for verdict, _ in findings_of(check_backends, NODE)] == [Verdict.OK]
     without = replace(NODE, backends={"gloo": True, "nccl": False, "mpi": False})
-    assert evaluated(assess_backends, without)[0][0] == Verdict.PROBLEM
-    assert evaluated(assess_backends, replace(without, gpus=()))[0][0] == Verdict.OK
+    assert findings_of(check_backends, without)[0][0] == Verdict.PROBLEM
+    assert findings_of(check_backends, replace(without, gpus=()))[0][0] == Verdict.OK

@@ -39,10 +39,10 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 def test_profiles_are_joined_to_the_cohort(files: tuple[Path, Path, Path]) -> None:
     table, cohort, out = files
-    told = "\n".join(build_expression(table, cohort, out))
-    assert "4 samples × 3 genes in tpm (values are fractions" in told
-    assert "Left out 1 sample (D7-0226) of the table" in told
-    assert "Left out 1 sample (D9-0226) of the cohort" in told
+    text = "\n".join(build_expression(table, cohort, out))
+    assert "4 samples × 3 genes in tpm (values are fractions" in text
+    assert "Left out 1 sample (D7-0226) of the table" in text
+    assert "Left out 1 sample (D9-0226) of the cohort" in text
     data = anndata.read_h5ad(out)
     assert data.obs_names.tolist() == ["D3-0226", "D1-0226", "D2-0226"]
     assert data.obs["split"].tolist() == ["test", "train", "validation"]
@@ -53,11 +53,17 @@ def test_profiles_are_joined_to_the_cohort(files: tuple[Path, Path, Path]) -> No
     assert read_expression(out).split("train").tolist() == [[1, 0, 3]]
 
 
+def test_a_table_without_samples_is_refused(files: tuple[Path, Path, Path]) -> None:
+    files[0].write_text("sample,a,b\n")
+    with pytest.raises(ValueError, match="holds no sample; it needs some"):
+        build_expression(*files)
+
+
 def test_gene_list_chooses_and_orders(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     genes = tmp_path / "genes.csv"
     genes.write_text("Gene\nrna_ENSG00000000419.1\nENSG00000000003\nENSG00000999999\n")
-    told = build_expression(*files, genes=genes)
-    assert any("2 of 3 genes; missing 1 gene (ENSG00000999999); 1 others left out" in line for line in told)
+    lines = build_expression(*files, genes=genes)
+    assert any("2 of 3 genes; missing 1 gene (ENSG00000999999); 1 others left out" in line for line in lines)
     assert read_expression(files[2]).genes == ["ENSG00000000419", "ENSG00000000003"]
 
 
@@ -150,7 +156,7 @@ def test_any_program_can_open_the_file(files: tuple[Path, Path, Path]) -> None:
 def test_every_gene_is_written_beside_the_file(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     genes = tmp_path / "genes.csv"
     genes.write_text("Gene\nENSG00000000419\nENSG00000000999\n")
-    told = build_expression(*files, genes=genes)
+    lines = build_expression(*files, genes=genes)
     report = pd.read_csv(tmp_path / "expression.genes.csv", keep_default_na=False)
     assert dict(zip(report["gene"], report["status"], strict=True)) == {
         "ENSG00000000419": "kept",
@@ -158,7 +164,7 @@ def test_every_gene_is_written_beside_the_file(files: tuple[Path, Path, Path], t
         "ENSG00000000003": "surplus",
         "ENSG00000000005": "surplus",
     }
-    assert any("2 surplus, 1 kept, 1 missing" in line for line in told)
+    assert any("2 surplus, 1 kept, 1 missing" in line for line in lines)
     with pytest.raises(ValueError, match=r"Only 1 of the 2 genes .* lower --min-overlap \(0\.6\)"):
         build_expression(*files, genes=genes, min_overlap=0.6)
 
@@ -174,7 +180,7 @@ def test_a_failure_leaves_the_earlier_file_as_it_was(files: tuple[Path, Path, Pa
     assert sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir() if path != table) == before
 
 
-def test_a_split_by_sample_is_told_and_travels_along(files: tuple[Path, Path, Path]) -> None:
+def test_a_split_by_sample_is_reported_and_travels_along(files: tuple[Path, Path, Path]) -> None:
     table, cohort, out = files
     rows = COHORT.replace("D2,lung", "D1,lung").splitlines()  # donor D1 trains and validates
     cohort.write_text("\n".join(rows) + "\n")

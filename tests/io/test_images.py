@@ -37,8 +37,8 @@ def test_grid_geometry():
     np.testing.assert_array_equal(grid(tiles[:1, :1]), tiles[0, 0])
 
 
-@pytest.mark.parametrize(("mpp", "told"), [(None, "unknown"), (0.5, "0.5"), (0.25030000000000002, "0.2503")])
-def test_a_png_says_that_it_is_synthetic(tmp_path, mpp, told):
+@pytest.mark.parametrize(("mpp", "text"), [(None, "unknown"), (0.5, "0.5"), (0.25030000000000002, "0.2503")])
+def test_a_png_says_that_it_is_synthetic(tmp_path, mpp, text):
     tile = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
     save_png(tmp_path / "new" / "tile.png", tile, synthetic_texts("abc123", "GTEX-1-α", 7, mpp))
     with Image.open(tmp_path / "new" / "tile.png") as image:
@@ -47,7 +47,12 @@ def test_a_png_says_that_it_is_synthetic(tmp_path, mpp, told):
         texts = dict(image.text)
     assert texts["Synthetic"] == "true" and texts["Software"] == "rnagan"
     assert texts["Description"].startswith("Synthetic tissue") and "not a photograph" in texts["Description"]
-    assert [texts[f"rnagan:{key}"] for key in ("model", "profile", "seed", "mpp")] == ["abc123", "GTEX-1-α", "7", told]
+    assert [texts[f"rnagan:{key}"] for key in ("model", "profile", "seed", "mpp")] == [
+        "abc123",
+        "GTEX-1-α",
+        "7",
+        text,
+    ]
 
 
 def test_png_without_texts(tmp_path):

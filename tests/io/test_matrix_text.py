@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from rnagan.expression.table_readers import open_table, read_table
-from rnagan.io.matrix_parquet_h5ad import table_samples
+from rnagan.expression.checked_table import open_table
+from rnagan.io.matrix import matrix_samples
 from rnagan.io.matrix_text import read_layout
+from tests.expression.whole_table import read_whole
 
 E1, E2 = "ENSG00000000003.14", "ENSG00000000419.12"
 
@@ -50,11 +51,11 @@ def test_rows_can_be_said_and_are_refused_in_doubt(tmp_path: Path) -> None:
         ValueError, match=r"x\.csv doesn't say whether its rows are samples or genes.*say --rows samples"
     ):
         read_layout(path)
-    as_samples, as_genes = read_table(path, rows="samples"), read_table(path, rows="genes")
+    as_samples, as_genes = read_whole(path, rows="samples"), read_whole(path, rows="genes")
     assert (as_samples.samples, as_samples.genes) == (["s1", "s2"], ["TP53", "KRAS"])
     assert (as_genes.samples, as_genes.genes) == (as_samples.genes, as_samples.samples)
     assert as_genes.values.tolist() == as_samples.values.T.tolist()
-    assert open_table(path, rows="genes").why == "as declared"
+    assert open_table(path, rows="genes").matrix.why == "as declared"
     with pytest.raises(ValueError, match="--rows must be samples or genes, not 'both'"):
         read_layout(path, rows="both")
 
@@ -66,7 +67,7 @@ GCT13 = (
 
 
 def test_gct_13_has_metadata_of_rows_and_columns(tmp_path: Path) -> None:
-    table = read_table(write(tmp_path / "x.gct.gz", GCT13))
+    table = read_whole(write(tmp_path / "x.gct.gz", GCT13))
     assert (table.samples, table.symbols) == (["S1", "S2", "S3"], ["TSPAN6", "DPM1"])
     assert table.values.tolist() == [[1.5, 4], [2, 5], [3, 60]]
     assert read_layout(tmp_path / "x.gct.gz").ignored == ("pr_type",)
@@ -74,7 +75,7 @@ def test_gct_13_has_metadata_of_rows_and_columns(tmp_path: Path) -> None:
 
 def test_gtex_gcts_of_one_tissue_have_an_id_before_the_name(tmp_path: Path) -> None:
     text = f"#1.2\n1\t2\nid\tName\tDescription\tS1\tS2\n0\t{E1}\tTSPAN6\t1\t2\n"
-    table = read_table(write(tmp_path / "x.gct", text))
+    table = read_whole(write(tmp_path / "x.gct", text))
     assert (table.genes, table.symbols, table.values.tolist()) == (["ENSG00000000003"], ["TSPAN6"], [[1], [2]])
 
 
@@ -90,11 +91,11 @@ def test_gtex_gcts_of_one_tissue_have_an_id_before_the_name(tmp_path: Path) -> N
 )
 def test_gcts_that_contradict_themselves(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        read_table(write(tmp_path / "x.gct", text))
+        read_whole(write(tmp_path / "x.gct", text))
 
 
 def test_samples_without_reading_the_numbers(tmp_path: Path) -> None:
     down = write(tmp_path / "a.csv", f'sample,{E1}\n"S,1",1\nS2,no number\n\n')
     across = write(tmp_path / "b.tsv.gz", f"\tS1\tS2\n{E1}\t1\tno number\n")
-    assert table_samples(down) == ["S,1", "S2"]
-    assert table_samples(across) == ["S1", "S2"]
+    assert matrix_samples(down) == ["S,1", "S2"]
+    assert matrix_samples(across) == ["S1", "S2"]

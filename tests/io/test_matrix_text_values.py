@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnagan.expression.table_readers import open_table, read_table
+from rnagan.expression.checked_table import open_table
 from rnagan.io import matrix_text_values
+from tests.expression.whole_table import read_whole
 
 
 def table(rows: int, columns: int, separator: str) -> str:
@@ -35,7 +36,7 @@ def test_every_number_is_pandas_number(
     oracle = pd.read_csv(io.StringIO(text), sep=separator, index_col=0, float_precision="round_trip")
     for ending in ("\n", "\r\n", ""):
         (tmp_path / name).write_text(text.rstrip("\n") if ending == "" else text.replace("\n", ending), newline="")
-        read = read_table(tmp_path / name)
+        read = read_whole(tmp_path / name)
         assert (read.genes, read.samples) == (oracle.index.tolist(), oracle.columns.tolist())
         np.testing.assert_array_equal(read.values, oracle.to_numpy(np.float32).T)
 
@@ -43,12 +44,12 @@ def test_every_number_is_pandas_number(
 def test_most_numbers_never_reach_the_slow_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matrix_text_values, "_by_pyarrow", None)
     (tmp_path / "x.csv").write_text("gene,a,b,c\ng,0,1.5,2e-3\nh,12345678,1,0.0\n")
-    assert read_table(tmp_path / "x.csv").values.shape == (3, 2)
+    assert read_whole(tmp_path / "x.csv").values.shape == (3, 2)
 
 
 def test_quotes_are_no_part_of_names_or_numbers(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text('"gene","s,1","s""2"\n"g,""1","1.5","2"\n"g2",3,4\n')
-    read = read_table(tmp_path / "x.csv")
+    read = read_whole(tmp_path / "x.csv")
     assert (read.samples, read.genes) == (["s,1", 's"2'], ['g,"1', "g2"])
     assert read.values.tolist() == [[1.5, 3], [2, 4]]
 
@@ -77,13 +78,13 @@ def test_a_bad_cell_is_named(tmp_path: Path, row: str, sentence: str) -> None:
 def test_one_cell_too_many_does_not_make_up_for_one_too_few(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("gene,s1,s2\ne,1,2\nf,1,2,3\ng,4\n")
     with pytest.raises(ValueError, match="row f has 4 cells, the header 3"):
-        read_table(tmp_path / "x.csv")
+        read_whole(tmp_path / "x.csv")
 
 
 def test_decimal_commas_are_no_numbers(tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("gene\ts1\ts2\nf\t1,5\t2\ng\t1\t2\n")
     with pytest.raises(ValueError, match="row f, column s1 holds '1,5'"):
-        read_table(tmp_path / "x.tsv")
+        read_whole(tmp_path / "x.tsv")
 
 
 @pytest.mark.parametrize("piece", [30, 1 << 20])
@@ -94,4 +95,4 @@ def test_gzip_in_several_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     members = [gzip.compress(text[start : start + 100]) for start in range(0, len(text), 100)]
     (tmp_path / "x.csv.gz").write_bytes(b"".join(members) + b"\0" * 50)
     (tmp_path / "x.csv").write_bytes(text)
-    np.testing.assert_array_equal(read_table(tmp_path / "x.csv.gz").values, read_table(tmp_path / "x.csv").values)
+    np.testing.assert_array_equal(read_whole(tmp_path / "x.csv.gz").values, read_whole(tmp_path / "x.csv").values)

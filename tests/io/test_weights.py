@@ -30,17 +30,17 @@ def test_round_trip_with_buffers_and_memory_format(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "why"),
     [
         (network(width=4), r"7 tensors differ, first '0\.bias'"),
         (network(bias=False), r"1 tensors differ, first '2\.bias'"),
         (nn.Sequential(*network(), nn.Linear(1, 1)), r"2 tensors differ, first '3\.bias'"),
     ],
 )
-def test_weights_of_another_architecture_are_refused(tmp_path, other, told):
+def test_weights_of_another_architecture_are_refused(tmp_path, other, why):
     save_weights(tmp_path / "w.safetensors", network())
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
-    with pytest.raises(ValueError, match=rf"w\.safetensors belongs to another architecture \({told}\); use the config"):
+    with pytest.raises(ValueError, match=rf"w\.safetensors belongs to another architecture \({why}\); use the config"):
         load_weights(tmp_path / "w.safetensors", other)
     for name, tensor in other.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)  # nothing was half loaded

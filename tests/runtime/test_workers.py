@@ -10,7 +10,7 @@ from rnagan.config.simulation import SimulationConfig
 from rnagan.runtime.workers import WorkerDied, Workers, run_each
 from rnagan.simulation import cohort
 
-TOLD = "A worker process died 4 times .*; start again with fewer processes: what is finished is kept"
+SENTENCE = "A worker process died 4 times .*; start again with fewer processes: what is finished is kept"
 
 
 # Workers can't import a test module; functions made inside of others travel by value.
@@ -53,7 +53,7 @@ def test_an_item_that_kills_its_workers_costs_only_itself() -> None:
     outcomes = dict(run_each(make_deadly(2), range(6), Workers(2)))
     died = outcomes.pop(2)
     assert isinstance(died, WorkerDied) and outcomes == {n: n for n in (0, 1, 3, 4, 5)}
-    with pytest.raises(WorkerDied, match=TOLD):
+    with pytest.raises(WorkerDied, match=SENTENCE):
         raise died
 
 
@@ -110,5 +110,5 @@ def test_bad_addresses() -> None:
 
 def test_a_simulation_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cohort, "write_slide", make_deadly(None))
-    with pytest.raises(ChildProcessError, match=TOLD):
+    with pytest.raises(ChildProcessError, match=SENTENCE):
         cohort.simulate_cohort(SimulationConfig(donors=10, slide_donors=2, genes=50), tmp_path / "c", processes=2)

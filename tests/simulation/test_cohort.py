@@ -137,16 +137,16 @@ def test_measured_morphology_follows_the_truth_through_slide_and_tiles(
 def test_a_confounded_cohort_differs_by_what_ischaemia_does_alone(tiny: Path, tmp_path: Path) -> None:
     """Ischaemic time pales the matrix and moves genes of its own; everything else is the same cohort's."""
     simulate_cohort(TINY.replace(confounded=True), tmp_path / "c", processes=1)
-    plain, told = (pd.read_csv(folder / "truth.csv", index_col="sample") for folder in (tiny, tmp_path / "c"))
-    ischaemia = told.pop("ischaemia")
-    assert np.ptp(ischaemia) > 0.5 and list(plain) == list(told)
-    moved = told["matrix_colour"] - plain["matrix_colour"]
-    for _, rows in moved.groupby(told["tissue"]):
+    plain, confounded = (pd.read_csv(folder / "truth.csv", index_col="sample") for folder in (tiny, tmp_path / "c"))
+    ischaemia = confounded.pop("ischaemia")
+    assert np.ptp(ischaemia) > 0.5 and list(plain) == list(confounded)
+    moved = confounded["matrix_colour"] - plain["matrix_colour"]
+    for _, rows in moved.groupby(confounded["tissue"]):
         assert np.corrcoef(rows, ischaemia[rows.index])[0, 1] == pytest.approx(-1)
-    assert plain.drop(columns="matrix_colour").equals(told.drop(columns="matrix_colour"))
+    assert plain.drop(columns="matrix_colour").equals(confounded.drop(columns="matrix_colour"))
     subjects = [pd.read_csv(folder / "subjects.tsv", sep="\t") for folder in (tiny, tmp_path / "c")]
     assert subjects[0].equals(subjects[1]) and list(subjects[0]) == ["donor", "age", "sex", "ischaemic_min"]
-    minutes = told["donor"].map(subjects[0].set_index("donor")["ischaemic_min"])
+    minutes = confounded["donor"].map(subjects[0].set_index("donor")["ischaemic_min"])
     assert np.corrcoef(minutes, ischaemia)[0, 1] > 0.9999 and minutes.between(60, 1380).all()
     loadings = [pd.read_csv(folder / "programmes.csv") for folder in (tiny, tmp_path / "c")]
     own = loadings[1]["programme"] == "ischaemia"

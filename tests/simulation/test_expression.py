@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from rnagan.cohort.readers.user_tables import read_samples
-from rnagan.cohort.splits import assign_splits
+from rnagan.cohort.table import assign_splits
 from rnagan.config.simulation import SimulationConfig
-from rnagan.expression.table_readers import read_table
 from rnagan.simulation.donors import PROGRAMMES, draw_cohort
 from rnagan.simulation.expression import gene_names, programme_loadings, simulate_tpm, write_attributes, write_gct
 from rnagan.simulation.tissues import TISSUES
+from tests.expression.whole_table import read_whole
 
 CONFIG = SimulationConfig(donors=800, slide_donors=1)
 EVERY_TISSUE = CONFIG.replace(tissues=",".join(TISSUES))
@@ -75,7 +75,7 @@ def test_files_are_read_like_gtex(tmp_path: Path) -> None:
     tpm = simulate_tpm(config, truth)
     write_gct(tmp_path / "e.gct.gz", tpm, truth["sample"].tolist(), *gene_names(config))
     write_attributes(tmp_path / "a.tsv", truth)
-    read = read_table(tmp_path / "e.gct.gz")
+    read = read_whole(tmp_path / "e.gct.gz")
     assert read.units == "tpm" and read.values.shape == (24, 60)
     assert read.samples == truth["sample"].tolist() and read.genes[3] == "ENSG90000000003"
     assert read.symbols[3] == "SIM0003"

@@ -43,15 +43,15 @@ def write_slide(
         .astype(np.uint8)
     )
     power = 20 if mpp else power
-    told = (f"|AppMag = {power}" if power else "") + (f"|MPP = {mpp}" if mpp else "")
+    properties = (f"|AppMag = {power}" if power else "") + (f"|MPP = {mpp}" if mpp else "")
     head = f"Aperio Image Library v11.2.1 \r\n{width}x{height} [0,0 {width}x{height}] ({side}x{side})"
     with tifffile.TiffWriter(path) as tiff:
-        tiff.write(image, tile=(side, side), description=f"{head} JPEG/RGB Q=95{told}", **options)
+        tiff.write(image, tile=(side, side), description=f"{head} JPEG/RGB Q=95{properties}", **options)
         if compression == "jpeg":
             tiff.write(
                 half[::4, ::4].copy(),
                 rowsperstrip=16,
-                description=f"Aperio Image Library v11.2.1 \r\n{told}",
+                description=f"Aperio Image Library v11.2.1 \r\n{properties}",
                 **options,
             )
         level = f"{head} -> {width // 2}x{height // 2} JPEG/RGB Q=95"

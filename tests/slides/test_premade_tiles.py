@@ -9,9 +9,9 @@ import webdataset as wds
 from PIL import Image
 
 from rnagan.config.tiling import TilingConfig
+from rnagan.data.build_jobs import BuildOptions
 from rnagan.data.index import open_dataset
 from rnagan.runtime.workers import Workers
-from rnagan.slides.build_jobs import BuildOptions
 from rnagan.slides.premade_tiles import load_tile, pack_tiles
 
 CONFIG = TilingConfig(tile_px=32)

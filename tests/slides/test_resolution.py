@@ -1,7 +1,6 @@
 import pytest
 
-from rnagan.slides.errors import UnusableResolutionError
-from rnagan.slides.resolution import choose_level, find_resolution
+from rnagan.slides.resolution import UnusableResolutionError, choose_level, find_resolution
 
 EVERYTHING = {
     "openslide.mpp-x": "0.25030000000000002",

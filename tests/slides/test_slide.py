@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rnagan.slides.errors import DamagedSlideError, MissingResolutionError, UnusableResolutionError
-from rnagan.slides.slide import Slide
+from rnagan.slides.resolution import MissingResolutionError, UnusableResolutionError
+from rnagan.slides.slide import DamagedSlideError, Slide
 
 
 def test_pixels_are_the_slides_own_and_x_is_not_y(make_slide):

@@ -2,8 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from rnagan.slides.coordinates import find_coordinates, read_coordinates
-from rnagan.slides.errors import CoordinatesError
+from rnagan.slides.coordinates import CoordinatesError, find_coordinates, read_coordinates
 from rnagan.slides.sources import find_sources
 
 
@@ -38,7 +37,7 @@ def test_sources_are_absolute_and_their_stamp_follows_what_is_said_of_them(slide
     (plain, *_), _ = find_sources([slides.relative_to(tmp_path)])
     (given, other), notes = find_sources([slides], cohort=tmp_path / "cohort.csv")
     assert plain.path.is_absolute() and (given.mpp, other.mpp, other.slide) == (0.4, None, "b")
-    assert plain.stamp() != given.stamp() and plain.stamp() | {"given_mpp": 0.4} == given.stamp()
+    assert plain.stamp != given.stamp and plain.stamp | {"given_mpp": 0.4} == given.stamp
     assert notes == [f"1 slides are not in {tmp_path / 'cohort.csv'}: c."]
 
 

@@ -13,14 +13,13 @@ import webdataset as wds
 from PIL import Image
 
 from rnagan.config.tiling import TilingConfig
+from rnagan.data.build_jobs import BuildOptions
 from rnagan.data.image_codec import decode_image
 from rnagan.data.index import open_dataset
 from rnagan.data.manifest import write_digest
-from rnagan.data.pile import Pile
 from rnagan.data.verify import check_folder
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.runtime.workers import Workers
-from rnagan.slides.build_jobs import BuildOptions
 from rnagan.slides.slide import Slide
 from rnagan.slides.sources import find_sources
 from rnagan.slides.tiling import REASONS, tile_slide
@@ -167,9 +166,9 @@ def test_a_folder_of_another_kind_is_refused_and_left_as_it_is(make_slide, tmp_p
     out, path = tmp_path / "out", make_slide("a.svs")
     tile_slides([path], out, CONFIG)
     before = {file.name: file.read_bytes() for file in out.rglob("*.*") if file.is_file()}
-    told = f"already holds tiles of 128 px at 0.5 µm .a, ….; choose another --out for {kind} µm"
+    sentence = f"already holds tiles of 128 px at 0.5 µm .a, ….; choose another --out for {kind} µm"
     for sources in ([path], [make_slide("b.svs")]):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=sentence):
             tile_slides(sources, out, CONFIG.replace(**change))
     assert {file.name: file.read_bytes() for file in out.rglob("*.*") if file.is_file()} == before
 
@@ -220,7 +219,7 @@ def test_tiles_that_wait_in_a_file_make_the_same_tar(make_slide, tmp_path, monke
     path = make_slide("a.svs")
     in_memory = tile_slide(path, tmp_path / "memory", CONFIG)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rnagan.slides.tiling.Pile", lambda folder: Pile(folder, memory_bytes=20_000))
+        patch.setattr("rnagan.slides.tiling.WAITING_BYTES", 20_000)
         assert tile_slide(path, tmp_path / "file", CONFIG) == in_memory
     assert not [left.name for left in (tmp_path / "file").iterdir() if left.name.startswith((".", "tmp"))]
 
@@ -296,7 +295,7 @@ def test_kill_at_any_moment_leaves_nothing_that_is_trusted(make_slide, tmp_path)
     while True:
         process = subprocess.Popen([*arguments, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
-            _, told = process.communicate(timeout=delay)
+            _, errors = process.communicate(timeout=delay)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -306,7 +305,7 @@ def test_kill_at_any_moment_leaves_nothing_that_is_trusted(make_slide, tmp_path)
             for slide, digest in committed.items():
                 assert sha256_of_file(out / f"{slide}.tar") == digest
             continue
-        assert process.returncode == 0, told
+        assert process.returncode == 0, errors
         break
     assert kills and sums(out) == whole
     assert read_json(out / "dataset.json") == read_json(tmp_path / "whole" / "dataset.json")
@@ -323,6 +322,19 @@ def test_a_copied_slide_is_known_by_its_quickhash(make_slide, tmp_path):
     assert read_json(tmp_path / "out" / "a.record.json")["source"]["modified_ns"] == 10**9
     path.write_bytes(path.read_bytes().replace(b"MPP = 0.5", b"MPP = 0.4"))
     assert tile_slides([path], tmp_path / "out", CONFIG).made == 1
+
+
+def test_a_slide_that_changes_while_a_build_runs_is_made_again_by_the_next(make_slide, tmp_path):
+    """Its stamp is that of before it was read, whether it changed in between or while it was read."""
+    path = make_slide("a.svs")
+    sources, _ = find_sources([path])
+    assert sources[0].stamp["bytes"] == path.stat().st_size
+    before = sources[0].stamp["modified_ns"]
+    make_slide("a.svs", make_slide.smooth_image(700, 800))
+    build(sources, tmp_path / "out", CONFIG)
+    assert read_json(tmp_path / "out" / "a.record.json")["source"]["modified_ns"] == before
+    assert tile_slides([path], tmp_path / "out", CONFIG).made == 1
+    assert tile_slides([path], tmp_path / "out", CONFIG).made == 0
 
 
 def test_a_tar_that_is_gone_is_made_again(make_slide, tmp_path):
@@ -443,8 +455,8 @@ def test_coordinates_of_trident_and_clam_are_used_instead_of_our_mask(make_slide
     write_coordinates(folder / "b.h5", [[33, 44], [50, 44]], patch_size_level0=128)
     assert "(1 made, 1 up to date)" in run_script(*arguments, "--coordinates", folder.parent).stdout
     write_coordinates(folder / "b.h5", [[33, 44]], patch_size_level0=512)
-    told = run_script(*arguments, "--coordinates", folder.parent).stderr
-    assert "b.h5 has patches of 512 level-0 px, and a tile here spans 128; choose --tile-px and --mpp" in told
+    errors = run_script(*arguments, "--coordinates", folder.parent).stderr
+    assert "b.h5 has patches of 512 level-0 px, and a tile here spans 128; choose --tile-px and --mpp" in errors
 
 
 def test_qc_pictures_and_contact_sheet(make_slide, tmp_path):

@@ -89,7 +89,7 @@ INNER = np.s_[203:247, 35:665]
 @pytest.mark.parametrize("opaque", [True, False])
 def test_pen_marks_are_no_tissue(pen, opaque):
     """Ink multiplies what lies under it. Transparent ink over tissue looks like dark tissue, and stays tissue where it
-    is more than 0.2 mm from ink over glass: there only opaque ink is told."""
+    is more than 0.2 mm from ink over glass: there only opaque ink is recognised."""
     image = with_glass(stained(0.15, 0.35))
     clean = find_tissue(image, 8.0, CONFIG).tissue
     if opaque:

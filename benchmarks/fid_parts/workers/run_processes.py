@@ -15,8 +15,8 @@ MEMBER = Path(__file__).with_name("member.py")
 def run(request: dict[str, Any]) -> dict[str, Any]:
     processes, cores = request["processes"], len(os.sched_getaffinity(0))
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    told = json.dumps(request | {"threads": cores // processes})
-    done = subprocess.run([sys.executable, *launch, str(MEMBER), told], capture_output=True, text=True)
+    text = json.dumps(request | {"threads": cores // processes})
+    done = subprocess.run([sys.executable, *launch, str(MEMBER), text], capture_output=True, text=True)
     if done.returncode:
         raise ValueError(done.stderr[-300:])
     return json.loads(done.stdout.splitlines()[-1])

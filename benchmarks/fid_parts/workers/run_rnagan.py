@@ -69,7 +69,7 @@ def _prepare(extractor: Any, tiles: torch.Tensor) -> tuple[torch.Tensor, Any]:
 def _evaluations(request: dict[str, Any]) -> dict[str, Any]:
     """Features of as many real as generated tiles, for two models in turn; real ones are made for the first alone.
 
-    Tiles are generated before, since only extraction is compared, and generating told beside it.
+    Tiles are generated before, since only extraction is compared, and generating is reported beside it.
     """
     extractor, count, out = _RUN["extractor"], request["images"], Path(request["out"])
     seconds, generating = [], []
@@ -87,8 +87,8 @@ def _evaluations(request: dict[str, Any]) -> dict[str, Any]:
         )
         began = time.perf_counter()
         for kind, folder, tiles in sources:
-            told = {"tiles": kind, "extractor": extractor.name, "weights": extractor.weights}
-            cached_features(folder, told, tiles, count, extractor, processes(), kind)
+            described = {"tiles": kind, "extractor": extractor.name, "weights": extractor.weights}
+            cached_features(folder, described, tiles, count, extractor, processes(), kind)
         seconds.append(time.perf_counter() - began)
     return {"tiles": 3 * count, "first": seconds[0], "second": seconds[1], "generating": generating}
 

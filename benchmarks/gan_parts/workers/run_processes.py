@@ -16,8 +16,8 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     processes, cores = request["processes"], len(os.sched_getaffinity(0))
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = os.environ | {"OMP_NUM_THREADS": str(cores // processes)}
-    told = json.dumps(request | {"threads": cores // processes})
-    done = subprocess.run([sys.executable, *launch, str(MEMBER), told], capture_output=True, text=True, env=environment)
+    text = json.dumps(request | {"threads": cores // processes})
+    done = subprocess.run([sys.executable, *launch, str(MEMBER), text], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise ValueError(done.stderr[-300:])
     return json.loads(done.stdout.splitlines()[-1])

@@ -79,7 +79,13 @@ def _set_up(request: dict[str, Any]) -> None:
     selection = select(shards, cohort, "train", config.tiles_per_slide)
     accelerator = start(config.precision, config.seed, config.threads)
     _RUN["trainer"] = GANTrainer(
-        config, accelerator, folder / "run", shards, selection, make_order(selection, config), {}
+        config,
+        accelerator,
+        folder / "run",
+        shards,
+        selection,
+        make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights),
+        {},
     )
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from serving import Request, serve
 
 from rnagan.config.tiling import TilingConfig
+from rnagan.data.build_jobs import BuildOptions
 from rnagan.runtime.workers import Workers
-from rnagan.slides.build_jobs import BuildOptions
 from rnagan.slides.sources import SlideSource
 from rnagan.slides.tiling import tile_slides
 

@@ -1,7 +1,7 @@
 """What workers of the tiling benchmark share; it runs in the environments of the peers, so it needs nothing but Python.
 
 A request has `slide` (path), `tiles` (level-0 corners), `tile_px`, `span_px` (level-0 pixels that a tile spans), `mpp`
-(of the slide) and `option` (what else the contender is told). The answer has `tiles`. A `core_share` well below 1 says
+(of the slide) and `option` (what else the contender takes). The answer has `tiles`. A `core_share` well below 1 says
 that somebody else had the core.
 """
 

@@ -5,13 +5,11 @@ Lines `!Sample_title`, `!Sample_geo_accession`, `!Sample_source_name_ch1` and an
 """
 
 import csv
-import gzip
 from pathlib import Path
-from typing import TextIO, cast
 
 import pandas as pd
 
-from rnagan.io.tables import UNREADABLE
+from rnagan.io.tables import UNREADABLE, open_text
 
 NAMES = ("geo_accession", "title")  # of a sample; supplements call their columns by either
 _TAGS = {"!Sample_geo_accession": "geo_accession", "!Sample_title": "title", "!Sample_source_name_ch1": "source_name"}
@@ -23,7 +21,7 @@ def is_series_matrix(path: Path | str) -> bool:
     if not Path(path).is_file():
         return False
     try:
-        with _opened(path) as handle:
+        with open_text(path) as handle:
             first = next((line for line in handle if line.strip()), "")
     except UNREADABLE:
         return False
@@ -38,7 +36,7 @@ def read_series_matrix(path: Path | str) -> pd.DataFrame:
     """
     columns: dict[str, list[str]] = {}
     try:
-        with _opened(path) as handle:
+        with open_text(path) as handle:
             for tag, *cells in csv.reader((line for line in handle if line.startswith("!Sample_")), delimiter="\t"):
                 cells = [cell.strip() for cell in cells]
                 if tag in _TAGS:
@@ -60,8 +58,3 @@ def read_series_matrix(path: Path | str) -> pd.DataFrame:
     source = table.get("source_name", "")
     table["tissue"] = table["tissue"].where(table["tissue"] != "", source) if "tissue" in table else source
     return table
-
-
-def _opened(path: Path | str) -> TextIO:
-    opened = gzip.open if str(path).lower().endswith(".gz") else open
-    return cast(TextIO, opened(path, "rt", encoding="utf-8-sig", newline=""))

@@ -1,6 +1,6 @@
 """Who the donors are: age, sex and time of ischaemia, beside the profiles.
 
-RNA tells all of them, and so does tissue: tools/confounder_report.py asks what a model learnt of them. Recognised
+RNA and tissue both depend on them: tools/confounder_report.py asks what a model learnt of them. Recognised
 beside our own columns: GTEx's SubjectPhenotypesDS.txt (SUBJID, AGE "60-69", SEX 1 or 2, DTHHRDY) and the GDC's clinical
 tables (clinical.tsv; column names with and without the entity before the dot).
 """
@@ -39,7 +39,7 @@ def read_subjects(path: Path | str, keep: Sequence[str] = ()) -> pd.DataFrame:
     """The donors of a table of subjects, one row a donor: donor, those of age, sex, ischaemic_min and hardy_scale that
     it has, and those of `keep`, as strings; empty where it isn't known.
 
-    Raises `ValueError` where no column names the donor, nothing is told of them, or rows of a donor contradict.
+    Raises `ValueError` where no column names the donor, the table says nothing of them, or rows of a donor contradict.
     """
     table = read_table(path)
     found = {ours: next((name for name in names if name in table), None) for ours, names in _COLUMNS.items()}
@@ -75,8 +75,8 @@ def add_subjects(samples: pd.DataFrame, subjects: pd.DataFrame, path: Path | str
     if not known.all():
         lacking = samples.loc[~known, "donor"].unique()
         notes.append(f"{len(lacking):,} donors aren't in {path}, so nothing is known of them: {first_few(lacking)}.")
-    told = subjects.set_index("donor").reindex(samples["donor"]).fillna("").set_axis(samples.index)
+    of_donors = subjects.set_index("donor").reindex(samples["donor"]).fillna("").set_axis(samples.index)
     joined = samples.copy()
-    for name in told:
-        joined[name] = joined[name].where(joined[name] != "", told[name]) if name in joined else told[name]
+    for name in of_donors:
+        joined[name] = joined[name].where(joined[name] != "", of_donors[name]) if name in joined else of_donors[name]
     return joined

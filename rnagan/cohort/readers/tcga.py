@@ -125,7 +125,7 @@ def _by_preference(names: pd.Series, parts: pd.DataFrame, chosen: Collection[str
 def prepare_slides(slides: pd.DataFrame, kind: str, types: Collection[str], notes: list[str]) -> pd.DataFrame:
     """Slides of the wanted kind and types with donor and `place` (sample type) of their names.
 
-    Their tissue is that of the profile; what their table says of it is not looked at.
+    Their tissue is that of the profile; a tissue in their own table is ignored.
     """
     if kind not in SLIDE_KINDS:
         raise ValueError(f"--tcga-slides must be one of {', '.join(SLIDE_KINDS)}, not {kind!r}.")

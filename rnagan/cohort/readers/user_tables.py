@@ -14,9 +14,8 @@ import pandas as pd
 from rnagan.cohort.readers.geo import NAMES, is_series_matrix, read_series_matrix
 from rnagan.cohort.readers.subjects import COVARIATES
 from rnagan.cohort.slide_ids import find_slides, shard_name, slide_of
-from rnagan.io.matrix_parquet_h5ad import table_samples
-from rnagan.io.matrix_text import GENE_WORDS
-from rnagan.io.tables import column_names, first_few, need_columns, read_table
+from rnagan.io.matrix import BINARY_KINDS, GENE_WORDS, matrix_samples
+from rnagan.io.tables import column_names, first_few, need_columns, read_table, table_format
 
 _SAMPLE_COLUMNS = {
     "sample": ("sample", "SAMPID", "Sample ID"),
@@ -139,13 +138,13 @@ def read_slides(
 
 
 def expression_samples(path: Path | str, rows: str | None = None, sample_column: str | None = None) -> list[str]:
-    """The samples of an expression table without its values (`rnagan.expression.layout` has the rule for its rows)."""
-    return table_samples(path, rows, sample_column or "sample")
+    """The samples of an expression table, without reading its values; `io.matrix` has the rule for its rows."""
+    return matrix_samples(path, rows, sample_column or "sample")
 
 
 def only_expression(path: Path | str, sample_column: str | None = None) -> bool:
     """Whether a table has no column that names samples, since its columns are the samples, or is in a binary format."""
-    if _kind(path) in ("gct", "parquet", "h5ad"):
+    if _has_no_text_columns(path):
         return True
     names = column_names(path)
     known = (*_SAMPLE_COLUMNS["sample"], sample_column)
@@ -158,11 +157,12 @@ def sample_columns(path: Path | str) -> list[str]:
         return []
     if is_series_matrix(path):
         return list(read_series_matrix(path))
-    return [] if _kind(path) in ("gct", "parquet", "h5ad") else column_names(path)
+    return [] if _has_no_text_columns(path) else column_names(path)
 
 
-def _kind(path: Path | str) -> str:
-    return Path(path).name.lower().removesuffix(".gz").rpartition(".")[2]
+def _has_no_text_columns(path: Path | str) -> bool:
+    """Whether a file is of a format that holds expression alone."""
+    return table_format(path).kind in ("gct", *BINARY_KINDS)
 
 
 def _read_geo(
@@ -195,10 +195,10 @@ def _read(
     """Our name → the table's column, and the table under our names, with columns that say what its rows are."""
     names = column_names(path)
     found = _find_columns(names, given, path, known, required)
-    told = [column for column in (*_WANTED_SAMPLES, *_GDC_TYPES, *keep) if column in names]
-    table = read_table(path, list(dict.fromkeys([*found.values(), *told])))
+    further = [column for column in (*_WANTED_SAMPLES, *_GDC_TYPES, *keep) if column in names]
+    table = read_table(path, list(dict.fromkeys([*found.values(), *further])))
     renamed = pd.DataFrame({name: table[column] for name, column in found.items()})
-    renamed = renamed.assign(**{column: table[column] for column in told if column not in renamed})
+    renamed = renamed.assign(**{column: table[column] for column in further if column not in renamed})
     types = [column for column in _GDC_TYPES if column in table]
     if types and found.get("tissue") == "Project ID":
         # A normal must not count as a tumour of its project.

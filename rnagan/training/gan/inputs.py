@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from rnagan.api import model_folder
-from rnagan.cohort.leakage import seen_donors
+from rnagan.cohort.leakage import check_same_splits, seen_donors
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet
 from rnagan.data.selection import Selection, read_weights
-from rnagan.expression.h5ad import check_same_splits, read_expression
+from rnagan.expression.h5ad import read_expression
 from rnagan.io.files import sha256_of, sha256_of_file
 from rnagan.io.tables import first_few
 from rnagan.models.conditioning import Bottleneck, make_bottleneck
@@ -160,7 +160,7 @@ def _encode(
     """Latents of the selection's profiles, of those generated in sample grids, and of the validation's."""
     assert inputs.expression is not None
     expression = read_expression(inputs.expression)
-    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
+    check_same_splits(cohort, expression.obs, inputs.cohort, inputs.expression)
     held_out = expression.obs.loc[expression.obs["split"] != "train", "donor"]
     seen = seen_donors(held_out, vae.record["train_donors"])
     if seen and expression.split_by == "donor":

@@ -68,7 +68,7 @@ def train_gan(
         )
         if earlier is not None and earlier.bottleneck is not None:
             profiles = dataclasses.replace(profiles, bottleneck=earlier.bottleneck)
-    order = make_order(selection, config)
+    order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
     config = config.counted_in_images(order.epoch_length)  # which tiles are in use is known only now
     if accelerator.is_main_process:
         _describe(config, selection, order, profiles, accelerator.num_processes)

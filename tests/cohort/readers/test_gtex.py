@@ -56,7 +56,9 @@ def test_a_slide_goes_with_the_rna_of_its_donor_and_site(build):
     }
     cohort = read_cohort(out).set_index("slide")
     assert cohort.loc["GTEX-1117F-3125", ["donor", "tissue", "site"]].tolist() == ["GTEX-1117F", "Brain - Cortex", "C1"]
-    assert notes[0] == ("Rule gtex (told by the ids): a slide goes with the RNA profile of its donor and tissue site.")
+    assert notes[0] == (
+        "Rule gtex (recognised by the ids): a slide goes with the RNA profile of its donor and tissue site."
+    )
     assert "left out: SMAFRZE is not RNASEQ (1 WGS, 1 EXCLUDE)." in notes[1]
     assert notes[2].startswith("2 samples are blood, cultured cells or frozen brain (site code 00)")
     assert notes[3] == (
@@ -89,7 +91,7 @@ def test_tissue_stands_in_where_the_slides_say_it_and_no_frozen_brain_is_used(bu
     )
 
 
-def test_a_slide_that_says_another_tissue_than_its_site_is_told(build, write):
+def test_a_slide_that_says_another_tissue_than_its_site_is_reported(build, write):
     slides = write("s.csv", "slide|tissue", "GTEX-11GSP-0725|Liver", "GTEX-1117F-3125|Brain", "GTEX-11GSP-0525|lung")
     notes, out = build(slides)
     assert pairs(out)["GTEX-11GSP-0725"] == "GTEX-11GSP-0726-SM-5986L"
@@ -99,7 +101,7 @@ def test_a_slide_that_says_another_tissue_than_its_site_is_told(build, write):
     )
 
 
-def test_several_samples_or_slides_of_a_site_are_told(build, slide_folder):
+def test_several_samples_or_slides_of_a_site_are_reported(build, slide_folder):
     extra = "GTEX-11GSP-0726-SM-11111|Lung|Lung|B1|1|RNASEQ"
     notes, out = build(slide_folder("GTEX-11GSP-0725.svs", "GTEX-11GSP-0726.svs"), attributes=(*ATTRIBUTES, extra))
     assert pairs(out) == dict.fromkeys(["GTEX-11GSP-0725", "GTEX-11GSP-0726"], "GTEX-11GSP-0726-SM-11111")

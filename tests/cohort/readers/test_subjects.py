@@ -65,7 +65,7 @@ def test_any_table_and_further_columns(write, tmp_path):
         (("donor|age", "x1|3"), r"No donor is in .*people.csv \(--subjects\): it starts with x1, the samples with d1"),
     ],
 )
-def test_mistakes_are_told(write, tmp_path, rows, message):
+def test_mistakes_are_reported(write, tmp_path, rows, message):
     samples = write("samples.csv", "sample|donor|tissue", "a|d1|lung")
     with pytest.raises(ValueError, match=message):
         make_cohort_table(samples, None, tmp_path / "c.csv", subjects=write("people.csv", *rows))

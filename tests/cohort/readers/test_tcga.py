@@ -68,7 +68,7 @@ def test_diagnostic_slides_go_with_the_tumour_and_a_normal_is_another_tissue(bui
     ]
     assert cohort.loc["TCGA-05-4244-11A-01R-1107-07", ["donor", "tissue"]].tolist() == ["TCGA-05-4244", "lung (normal)"]
     assert notes == [
-        "Rule tcga (told by the ids): a slide goes with the RNA profile of its donor and sample type.",
+        "Rule tcga (recognised by the ids): a slide goes with the RNA profile of its donor and sample type.",
         "1 samples left out: sample type 06 (TCGA-44-2656-06A-01R-A277-07).",
         "2 further aliquots of 1 donors' samples are left out (vial A first, then GDAC's rule: analyte H, R, T; later "
         "plate): TCGA-44-2656-01A-02R-0946-07, TCGA-44-2656-01B-06R-A277-07.",

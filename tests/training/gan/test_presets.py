@@ -140,7 +140,8 @@ def test_epochs_become_images_once_the_tiles_are_known(
     config = small.replace(epochs=2, where="tissue=lung", checkpoint_every=1000, sample_every=1000)
     selection = select(open_dataset(inputs.shards), read_cohort(inputs.cohort), "train", 600, "tissue=lung")
     images = 2 * int(selection.counts.sum())
-    assert make_order(selection, config).epoch_length * 2 == images and images % 8
+    order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
+    assert order.epoch_length * 2 == images and images % 8
     train_gan(config, inputs, tmp_path)
     steps = -(-images // 8)
     assert f"{images:,} images in {steps} critic steps of 8 (1 × 8), 2.0 epochs." in capsys.probeerr().out

@@ -1,4 +1,4 @@
-"""Runs one job a slide over workers, skips what is done, keeps what succeeds, lists what fails."""
+"""Makes a shard of each source over workers: skips what is done, keeps what succeeds, lists what fails."""
 
 import collections
 import csv
@@ -6,38 +6,51 @@ import dataclasses
 import errno
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from rnagan.data.manifest import INDEX, RECORD, TAR, read_records, write_digest, write_record
 from rnagan.data.shard_schema import name_kind
 from rnagan.io.files import remove_leftovers, sha256_of, write_text
 from rnagan.runtime import progress
 from rnagan.runtime.workers import WorkerDied, Workers, run_each
-from rnagan.slides.errors import SlideError
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One shard to make. `make` is picklable, commits the shard and returns its record.
+class Source(Protocol):
+    """What one shard is made of; it is sent to a worker."""
 
-    `stamp` tells an unchanged source without opening it: each of its items must equal the record's `source`. Where it
-    doesn't, `renew` may still find, by looking closer, that the earlier record holds, and return it brought up to date.
-    """
+    @property
+    def slide(self) -> str:
+        """Name of the shard."""
 
-    slide: str
-    stamp: dict[str, Any]
-    make: Callable[[], dict[str, Any]]
-    renew: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda record: None
-    size: int = 0  # larger ones begin first, so that none is left alone at the end
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What identifies the source without opening it; it becomes part of `source` in the record of its shard.
+
+        It is taken once, before the source is read: one that changes later is made again by the next build.
+        """
+
+    @property
+    def size(self) -> int:
+        """Larger sources begin first, so that none is left alone at the end."""
+
+
+S = TypeVar("S", bound=Source)
+Record = dict[str, Any]
+
+
+class SourceError(ValueError):
+    """A source that can't become a shard: one sentence for the user, and a `reason` that groups such sources."""
+
+    reason = "unreadable"
 
 
 @dataclasses.dataclass(frozen=True)
 class BuildOptions:
-    """How a build runs; nothing of it changes what is made.
+    """How a build runs; no field changes the shards.
 
-    `part` (i, n): only every n-th job, from the i-th (1 … n) on, by name: the i-th task of a job array.
+    `part` (i, n): only every n-th source, from the i-th (1 … n) on, by name: the i-th task of a job array.
     """
 
     workers: Workers = dataclasses.field(default_factory=Workers)
@@ -55,7 +68,7 @@ class BuildOptions:
 
 
 class Failure(NamedTuple):
-    """Why a slide became no shard: a word or two to group by, and a sentence."""
+    """Why a source became no shard: a word or two to group by, and a sentence."""
 
     reason: str
     sentence: str
@@ -74,7 +87,7 @@ class Summary:
     captions: dict[str, str] = dataclasses.field(default_factory=dict)
     not_begun: int = 0  # given up after too many failures
 
-    def count(self, record: dict[str, Any], made: bool) -> None:
+    def count(self, record: Record, made: bool) -> None:
         self.made += made
         self.up_to_date += not made
         self.tiles += record["tiles"]
@@ -102,43 +115,53 @@ class Summary:
 
 
 def build_shards(
-    jobs: list[Job], folder: Path | str, options: dict[str, Any], how: BuildOptions | None = None
+    sources: Iterable[S],
+    make: Callable[[S], Record],
+    folder: Path | str,
+    options: dict[str, Any],
+    how: BuildOptions | None = None,
+    renew: Callable[[S, Record], Record | None] | None = None,
 ) -> Summary:
     """Make the shards that are missing, or whose source or options changed, and then the folder's digest.
 
-    A job that fails is listed, in `failures.csv` too, and the shard that its slide may have from before stays; the
-    others are finished and kept. After `max_failures` no more are begun. A full disk stops the build. A folder of
-    another tile_px or mpp is refused.
+    `make` commits the shard of a source and returns its record. `renew` is called where a source has another stamp
+    than its earlier record: it may find that the record still holds, and return it with the new stamp. Workers run
+    both, so they must be picklable.
+
+    A source that fails is listed, in `failures.csv` too, and the shard that it may have from before stays; the others
+    are finished and kept. After `max_failures` no more are begun. A full disk stops the build. A folder of another
+    tile_px or mpp is refused.
     """
     folder, how = Path(folder), how or BuildOptions()
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     records = {record["slide"]: record for record in read_records(folder)}
     _refuse_other_kind(records, folder, options)
+    sources = list(sources)
     if how.part:
-        jobs = sorted(jobs, key=lambda job: job.slide)[how.part[0] - 1 :: how.part[1]]
-    digest, summary, todo = sha256_of(options), Summary(), []
-    for job in jobs:
-        record = records.get(job.slide)
-        if record and record["options_digest"] == digest and _is_whole(record, folder):
-            if job.stamp.items() <= record["source"].items():
-                summary.count(record, made=False)
-                continue
+        sources = sorted(sources, key=lambda source: source.slide)[how.part[0] - 1 :: how.part[1]]
+    digest, summary = sha256_of(options), Summary()
+    todo: list[tuple[S, Record | None]] = []
+    for source in sources:
+        earlier = records.get(source.slide)
+        if earlier and (earlier["options_digest"] != digest or not _is_whole(earlier, folder)):
+            earlier = None
+        if earlier and source.stamp.items() <= earlier["source"].items():
+            summary.count(earlier, made=False)
         else:
-            record = None
-        todo.append((job, record))
+            todo.append((source, earlier))
     todo.sort(key=lambda item: (-item[0].size, item[0].slide))
-    with progress.bar(len(jobs), "slide", "tiles", initial=summary.up_to_date) as bar:
-        outcomes = run_each(functools.partial(_attempt, folder), todo, how.workers)
-        for (job, _), outcome in outcomes:
+    with progress.bar(len(sources), "slide", "tiles", initial=summary.up_to_date) as bar:
+        outcomes = run_each(functools.partial(_make_or_renew, make, renew, folder), todo, how.workers)
+        for (source, _), outcome in outcomes:
             if isinstance(outcome, Exception):
-                summary.fail(job.slide, _failure(outcome))
+                summary.fail(source.slide, _failure(outcome))
             else:
                 summary.count(*outcome)
             bar.set_postfix_str(f"{summary.tiles:,} tiles, {len(summary.failures):,} failed", refresh=False)
             bar.update()
             if how.max_failures and len(summary.failures) >= how.max_failures:
-                summary.not_begun = len(jobs) - summary.made - summary.up_to_date - len(summary.failures)
+                summary.not_begun = len(sources) - summary.made - summary.up_to_date - len(summary.failures)
                 outcomes.close()
                 break
     summary.failures = dict(sorted(summary.failures.items()))
@@ -151,21 +174,26 @@ def build_shards(
     return summary
 
 
-def _attempt(folder: Path, item: tuple[Job, dict[str, Any] | None]) -> tuple[dict[str, Any], bool]:
+def _make_or_renew(
+    make: Callable[[S], Record],
+    renew: Callable[[S, Record], Record | None] | None,
+    folder: Path,
+    item: tuple[S, Record | None],
+) -> tuple[Record, bool]:
     """The record, and whether the shard was made anew. Runs in a worker."""
-    job, earlier = item
-    if earlier and (renewed := job.renew(earlier)):
+    source, earlier = item
+    if renew and earlier and (renewed := renew(source, earlier)):
         write_record(folder, renewed)
         return renewed, False
-    return job.make(), True
+    return make(source), True
 
 
 def _failure(error: Exception) -> Failure:
-    """What an error means for its slide; a full disk is the whole build's and is raised."""
+    """What an error says of its source; a full disk concerns the whole build and is raised."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         raise error
     match error:
-        case SlideError():
+        case SourceError():
             return Failure(error.reason, str(error))
         case WorkerDied():
             return Failure("worker died", str(error))
@@ -176,7 +204,7 @@ def _failure(error: Exception) -> Failure:
     return Failure("unexpected", f"{type(error).__name__}: {error}; this should not happen, please report it.")
 
 
-def _is_whole(record: dict[str, Any], folder: Path) -> bool:
+def _is_whole(record: Record, folder: Path) -> bool:
     """Whether the files that a record vouches for are there, by size; check_shards.py reads them."""
     if not record["tiles"]:
         return True
@@ -204,7 +232,7 @@ def _listed(counts: collections.Counter[str]) -> str:
     return ", ".join(f"{counts[reason]:,} {reason}" for reason in sorted(counts))
 
 
-def _refuse_other_kind(records: dict[str, dict], folder: Path, options: dict[str, Any]) -> None:
+def _refuse_other_kind(records: dict[str, Record], folder: Path, options: dict[str, Any]) -> None:
     asked = name_kind(options["tile_px"], options["mpp"])
     for slide, record in records.items():
         present = name_kind(record["options"]["tile_px"], record["options"]["mpp"])

@@ -4,7 +4,7 @@ import resource
 import numpy as np
 import pytest
 
-from rnagan.runtime.cores import keep_freed_memory, own_cores
+from rnagan.runtime.distributed import keep_freed_memory, own_cores
 
 
 @pytest.mark.parametrize(("processes", "cores"), [(1, 6), (2, 3), (4, 1), (8, 1)])
