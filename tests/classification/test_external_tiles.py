@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from rnagan.api import RNAGAN
-from rnagan.classification import external_tiles
+from rnagan.classification import cross_validation, external_tiles
 from rnagan.classification.classifier import Trained
-from rnagan.classification.external_tiles import ExternalInputs, choose_external, evaluate_external
+from rnagan.classification.external_tiles import ExternalInputs, choose_external, evaluate_external, generate_external
 from rnagan.classification.labelled_tiles import Labelled
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.expression.h5ad import read_expression
@@ -42,41 +42,62 @@ def profiles(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_profiles_come_without_replacement_first_then_several_tiles_each(
     profiles: Path, trained: Path, tmp_path: Path
 ) -> None:
-    model = RNAGAN.from_pretrained(trained)
     names = {"cerebral cortex": "cortex"}
     for n, most, least in ((5, 1, 1), (12, 1, 1), (30, 3, 2)):
-        adata, rows = choose_external(profiles, model, ["cortex", "lung"], names, n, seed=0)
+        adata, rows = choose_external(profiles, ["cortex", "lung"], names, n, seed=0)
         assert rows.groupby("tissue")["tiles"].sum().to_dict() == {"cortex": n, "lung": n}
         assert (rows["tiles"].max(), rows["tiles"].min()) == (most, least)
         assert rows["profile"].is_unique and list(adata.obs_names) == rows["profile"].tolist()
         assert set(rows["external"]) == {"cerebral cortex", "LUNG"}
     table = tmp_path / "tissues.csv"
     table.write_text("external,ours\ncerebral cortex,cortex\nkidney,Kidney\n")  # a tissue more than the model knows
-    _, by_table = choose_external(profiles, model, ["cortex", "lung"], table, 5, seed=0)
-    _, by_pairs = choose_external(profiles, model, ["cortex", "lung"], names, 5, seed=0)
+    _, by_table = choose_external(profiles, ["cortex", "lung"], table, 5, seed=0)
+    _, by_pairs = choose_external(profiles, ["cortex", "lung"], names, 5, seed=0)
     assert by_table.equals(by_pairs)
     with pytest.raises(ValueError, match="shares one tissue with the model and its tiles .lung."):
-        choose_external(profiles, model, ["cortex", "lung"], None, 5, seed=0)
+        choose_external(profiles, ["cortex", "lung"], None, 5, seed=0)
     with pytest.raises(ValueError, match="--tissue-map: the training split has no tissue brain; correct column ours"):
-        choose_external(profiles, model, ["cortex", "lung"], {"cerebral cortex": "brain"}, 5, seed=0)
+        choose_external(profiles, ["cortex", "lung"], {"cerebral cortex": "brain"}, 5, seed=0)
+
+
+def test_profiles_share_batches_and_tiles_are_those_of_each_profile_alone(profiles: Path, trained: Path) -> None:
+    model = RNAGAN.from_pretrained(trained)
+    adata, rows = choose_external(profiles, ["cortex", "lung"], {"cerebral cortex": "cortex"}, 20, seed=0)
+    generated = generate_external(model, adata, rows, seed=3)
+    first = 0
+    for latent, profile, count in zip(adata.obsm["X_rnagan"], rows["profile"], rows["tiles"], strict=True):
+        alone = model.generate_tiles(latent, int(count), 3, f"external/{profile}")
+        together = generated.tiles[first : first + count]
+        assert np.abs(together.astype(int) - alone).max() <= 1
+        assert set(generated.about["profile"][first : first + count]) == {profile}
+        first += count
+    assert first == len(generated.tiles) == len(generated.about) == 40
+
+
+def test_no_batch_cuts_the_tiles_that_a_profile_alone_would_generate_together() -> None:
+    counts = np.array([70, 3, 64, 10, 50, 4])
+    batches = list(external_tiles._batches(counts, size=64))
+    assert [len(rows) for rows, _ in batches] == [64, 9, 64, 64]
+    assert np.concatenate([rows for rows, _ in batches]).tolist() == np.repeat(np.arange(6), counts).tolist()
+    assert np.concatenate([numbers for _, numbers in batches]).tolist() == [k for n in counts for k in range(n)]
 
 
 def test_the_classifier_learns_from_training_donors_and_is_tested_on_others(
     profiles: Path, trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taught: list[tuple[Labelled, Labelled]] = []
-    train_classifier = external_tiles.train_classifier
+    fitted: list[tuple[Labelled, Labelled]] = []
+    train_classifier = cross_validation.train_classifier
 
-    def watched(
+    def recorded(
         network: object, train: Labelled, config: object, purpose: str, validation: Labelled, on: object
     ) -> Trained:
-        taught.append((train, validation))
+        fitted.append((train, validation))
         return train_classifier(network, train, config, purpose, validation, on)
 
-    monkeypatch.setattr(external_tiles, "train_classifier", watched)
+    monkeypatch.setattr(cross_validation, "train_classifier", recorded)
     asked = ExternalInputs(trained, profiles, inputs.shards, inputs.cohort, ("cerebral cortex=cortex",))
     lines = evaluate_external(CONFIG, asked, tmp_path, n=6)
-    (train, validation) = taught[0]
+    (train, validation) = fitted[0]
     training_donors = {f"D{k}" for k in range(5)}
     assert set(train.donors) | set(validation.donors) == training_donors
     assert set(validation.donors) and not set(train.donors) & set(validation.donors)
@@ -98,7 +119,7 @@ def test_the_classifier_learns_from_training_donors_and_is_tested_on_others(
     assert "cerebral cortex" in page and "0.797" in page and page.count("data:image/png") == 2
     assert "Generated from the external cohort" in page and "the article" in lines[-2]
 
-    assert evaluate_external(CONFIG, asked, tmp_path, n=6) == lines and len(taught) == 1  # up to date
+    assert evaluate_external(CONFIG, asked, tmp_path, n=6) == lines and len(fitted) == 1  # up to date
 
 
 def test_a_cohort_table_that_tests_on_training_donors_is_refused(

@@ -35,13 +35,13 @@ def test_starts_share_folds_and_finished_folds_are_kept(
     trained: list[tuple[str, frozenset[str]]] = []
     train_classifier = cross_validation.train_classifier
 
-    def watched(network, train, config, purpose, *rest):
+    def recorded(network, train, config, purpose, *rest):
         trained.append((purpose, frozenset(train.donors)))
         if len(trained) == 4:
             raise KeyboardInterrupt
         return train_classifier(network, train, config, purpose, *rest)
 
-    monkeypatch.setattr(cross_validation, "train_classifier", watched)
+    monkeypatch.setattr(cross_validation, "train_classifier", recorded)
     asked = FinetuneInputs(inputs.shards, inputs.cohort, pretrained)
     with pytest.raises(KeyboardInterrupt):
         finetune(CONFIG, asked, tmp_path)
@@ -77,7 +77,7 @@ def test_every_start_but_its_own_weights_is_the_same(pretrained: Path, tmp_path:
     write_tensors(tmp_path / "imagenet.safetensors", torchvision.models.resnet18().state_dict())
     starts = [None, from_simclr(pretrained, CONFIG)[0], from_imagenet(tmp_path / "imagenet.safetensors")]
     networks = [ResNetClassifier(CONFIG, 3, 1, start) for start in starts]
-    assert all((network.last.weight == networks[0].last.weight).all() for network in networks)
+    assert all((network.head.weight == networks[0].head.weight).all() for network in networks)
     firsts = [network.backbone.conv1.weight for network in networks]
     assert (firsts[1] == build_backbone("resnet18", "batch", 77)[0].conv1.weight).all()
     assert len({weight.sum().item() for weight in firsts}) == 3
