@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-import rnagan
 from rnagan.classification.classifier import ResNetClassifier, Start, Trained, predict_probabilities, train_classifier
 from rnagan.classification.labelled_tiles import Labelled
 from rnagan.config.classifier import ClassifierConfig
-from rnagan.io.files import read_json, sha256_of, write_json
+from rnagan.io import provenance
+from rnagan.io.files import write_json
 from rnagan.runtime import rng
 
 Rows = NDArray[np.intp]
+
+_FOLD_VERSION = 1  # of what trains and tests a fold; a higher one makes finished folds stale, which cost hours
 
 
 def make_folds(
@@ -102,15 +104,23 @@ def cross_validate(
     probabilities, records = np.empty((len(data.labels), len(classes))), []
     settings = {name: value for name, value in config.to_dict().items() if name != "threads"}
     for number, (train, test) in enumerate(folds):
-        request = sha256_of([data_digest, settings, start.digest, number, test.tolist(), rnagan.__version__])
+        request = provenance.asked(
+            code=False,
+            version=_FOLD_VERSION,
+            data=data_digest,
+            settings=settings,
+            start=start.digest,
+            fold=number,
+            test=test,
+        )
         path = Path(folder) / f"{start.name}_{number}.json"
-        record = read_json(path) if path.is_file() else {}
-        if record.get("asked") == request:
+        record = provenance.read_current(path, request)
+        if record is not None:
             on_tiles(config.epochs * len(train))
         else:
             trained = fit(data.part(train), classes, config, number, f"fold {number}", start, on_tiles)
             predicted = predict_probabilities(trained.network, data.tiles[test], config)
-            record = {"asked": request, "probabilities": predicted.tolist()} | trained.record()
+            record = {provenance.KEY: request, "probabilities": predicted.tolist()} | trained.record()
             write_json(path, record)
         probabilities[test] = record["probabilities"]
         records.append({name: record[name] for name in ("epoch", "epochs", "train_losses", "validation_losses")})

@@ -25,7 +25,8 @@ from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.external_profiles import match_tissues, told_tissues
 from rnagan.expression.h5ad import open_profiles
-from rnagan.io.files import read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io import provenance
+from rnagan.io.files import write_json
 from rnagan.io.images import grid, save_png, synthetic_texts
 from rnagan.io.tables import need_columns, read_table
 from rnagan.reports.figures import confusion_figure
@@ -72,16 +73,16 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
         name: choose_slides(shards, part, "tissue", config.per_class, config.seed)
         for name, part in _train_and_test(cohort[cohort["tissue"].isin(classes)], model).items()
     }
-    request = sha256_of(
-        {
-            "model": model.digest,
-            "files": [sha256_of_file(inputs.profiles), shards.digest],
-            "rows": [profiles.to_dict("list"), *(rows.to_dict("list") for rows in slides.values())],
-            "settings": config.to_dict(),
-            "version": rnagan.__version__,
-        }
+    request = provenance.asked(
+        model=model.digest,
+        external=inputs.profiles,
+        shards=shards.digest,
+        profiles=profiles.to_dict("list"),
+        slides={name: rows.to_dict("list") for name, rows in slides.items()},
+        settings=config.to_dict(),
     )
-    if (out / "result.json").is_file() and (stored := read_json(out / "result.json")).get("asked") == request:
+    stored = provenance.read_current(out / "result.json", request)
+    if stored is not None:
         return _result_lines(stored, out)
     resolution = config.resolution or model.config.resolution
     if resolution != model.config.resolution:
@@ -92,7 +93,7 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
     generated = generate_external(model, adata, profiles, config.seed)
     with progress.bar(config.epochs * len(real["train"].labels), "img", "Classifier") as bar:
         trained = fit(real["train"], classes, config, 0, "external", on_tiles=bar.update)
-    result = {"asked": request, "classes": classes, "n": n, "article": ARTICLE, "sets": SETS}
+    result: dict[str, Any] = {provenance.KEY: request, "classes": classes, "n": n, "article": ARTICLE, "sets": SETS}
     result |= _scores(config, trained, real["test"], generated, classes)
     result |= _about(model, slides, generated, trained, config)
     _write_report(out, result, generated, model, config)
@@ -177,7 +178,7 @@ def _batches(counts: NDArray[np.int64], size: int = _BATCH) -> Iterator[tuple[ND
     """
     rows = np.repeat(np.arange(len(counts)), counts)
     numbers = np.concatenate([np.arange(count) for count in counts])
-    starts = np.flatnonzero(numbers % size == 0)
+    starts = np.flatnonzero(numbers % size == 0).tolist()
     first = 0
     for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
         if end - first > size:
