@@ -42,6 +42,7 @@ def macro_f1(confusion: NDArray) -> Values:
 
 
 MEASURES: dict[str, Measure] = {"accuracy": accuracy, "f1": macro_f1}
+RECORDED = {"accuracy": "accuracy", "f1": "macro_f1", "auc": "auc"}  # names in records of evaluations
 
 
 def auc(labels: Counts, probabilities: Values, weights: NDArray | None = None) -> float:

@@ -26,15 +26,17 @@ from rnagan.data.index import open_dataset
 from rnagan.evaluation.external_profiles import match_tissues, told_tissues
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io import provenance
-from rnagan.io.files import write_json
+from rnagan.io.files import sha256_of, sha256_of_file, write_json
 from rnagan.io.images import grid, save_png, synthetic_texts
 from rnagan.io.tables import need_columns, read_table
 from rnagan.reports.figures import confusion_figure
 from rnagan.reports.pages import embedded, write_template
 from rnagan.runtime import progress, rng
+from rnagan.tracking.evaluations import record_evaluation
 
 ARTICLE = {"accuracy": 0.805, "f1": 0.797, "auc": 0.805}  # brain cortex and lung of GSE120795
 SETS = {"real": "held-out real tiles", "generated": "tiles generated from the external cohort"}
+GENERATED, CONFUSION = "generated.png", "confusion.png"
 _GRID_ROWS, _GRID_COLUMNS = 5, 20  # of a tissue
 _BATCH = 64  # tiles that are generated together
 _AUC_DRAWS = 500
@@ -73,31 +75,32 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
         name: choose_slides(shards, part, "tissue", config.per_class, config.seed)
         for name, part in _train_and_test(cohort[cohort["tissue"].isin(classes)], model).items()
     }
-    request = provenance.asked(
-        model=model.digest,
-        external=inputs.profiles,
-        shards=shards.digest,
-        profiles=profiles.to_dict("list"),
-        slides={name: rows.to_dict("list") for name, rows in slides.items()},
-        settings=config.to_dict(),
-    )
-    stored = provenance.read_current(out / "result.json", request)
-    if stored is not None:
-        return _result_lines(stored, out)
     resolution = config.resolution or model.config.resolution
     if resolution != model.config.resolution:
         raise ValueError(f"The model generates {model.config.resolution} px; leave resolution out, or set it to that.")
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    real = {name: read_tiles(shards, rows, classes, resolution) for name, rows in slides.items()}
-    generated = generate_external(model, adata, profiles, config.seed)
-    with progress.bar(config.epochs * len(real["train"].labels), "img", "Classifier") as bar:
-        trained = fit(real["train"], classes, config, 0, "external", on_tiles=bar.update)
-    result: dict[str, Any] = {provenance.KEY: request, "classes": classes, "n": n, "article": ARTICLE, "sets": SETS}
-    result |= _scores(config, trained, real["test"], generated, classes)
-    result |= _about(model, slides, generated, trained, config)
-    _write_report(out, result, generated, model, config)
-    write_json(out / "result.json", result)
+    protocol = {
+        "profiles": sha256_of([sha256_of_file(inputs.profiles), profiles.to_dict("list")]),
+        "tiles": sha256_of([shards.digest, *(rows.to_dict("list") for rows in slides.values())]),
+        "tiles_per_tissue": n,
+        "settings": config.to_dict(),
+    }
+    request = provenance.asked(model=model.digest, protocol=protocol)
+    result = provenance.read_current(out / "result.json", request)
+    if result is None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        real = {name: read_tiles(shards, rows, classes, resolution) for name, rows in slides.items()}
+        generated = generate_external(model, adata, profiles, config.seed)
+        with progress.bar(config.epochs * len(real["train"].labels), "img", "Classifier") as bar:
+            trained = fit(real["train"], classes, config, 0, "external", on_tiles=bar.update)
+        result = {provenance.KEY: request, "classes": classes, "n": n, "article": ARTICLE, "sets": SETS}
+        result |= _scores(config, trained, real["test"], generated, classes)
+        result |= _about(model, slides, generated, trained, config)
+        _write_report(out, result, generated, model, config)
+        write_json(out / "result.json", result)
+    scores = {f"{of}/{accuracy.RECORDED[m]}": found[m] for of, found in result["found"].items() for m in ARTICLE}
+    pictures = [out / name for name in (GENERATED, CONFUSION)]
+    record_evaluation(out, "external_tiles", inputs.model, scores, protocol, out / "report.html", pictures)
     return _result_lines(result, out)
 
 
@@ -259,13 +262,13 @@ def _write_report(
         own = own[: columns * min(_GRID_ROWS, len(own) // columns)]
         rows[tissue] = generated.tiles[own].reshape(-1, columns, *generated.tiles.shape[1:])
     texts = synthetic_texts(model.digest, f"{about['profile'].nunique()} external profiles", config.seed, model.mpp)
-    save_png(out / "generated.png", grid(np.concatenate(list(rows.values()))), texts)
+    save_png(out / GENERATED, grid(np.concatenate(list(rows.values()))), texts)
     matrices = {SETS[name]: np.array(found["confusion"]) for name, found in result["found"].items()}
-    confusion_figure(out / "confusion.png", matrices, result["classes"])
+    confusion_figure(out / CONFUSION, matrices, result["classes"])
     shown = ", then ".join(f"{len(own)} {'row' if len(own) == 1 else 'rows'} of {name}" for name, own in rows.items())
     pictures = [
-        (out / "generated.png", f"Generated from the external cohort's profiles: {shown} (article: figure 4D)."),
-        (out / "confusion.png", "Confusion matrices of both sets."),
+        (out / GENERATED, f"Generated from the external cohort's profiles: {shown} (article: figure 4D)."),
+        (out / CONFUSION, "Confusion matrices of both sets."),
     ]
     write_template(out / "report.html", "external.html", pictures=embedded(pictures), result=result)
 

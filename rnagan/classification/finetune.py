@@ -20,9 +20,16 @@ from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.io.files import sha256_of, write_json
+from rnagan.models.resnet import Pretrained
 from rnagan.reports.figures import confusion_figure, fold_figure
 from rnagan.reports.pages import embedded, write_template
 from rnagan.runtime import progress
+from rnagan.tracking.evaluations import record_evaluation
+
+PICTURES = {
+    "folds.png": "Accuracy and F1 of each fold; lines join the same fold.",
+    "confusion.png": "Confusion matrices, summed over the test folds (article: figure S4).",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +52,7 @@ def finetune(config: ClassifierConfig, inputs: FinetuneInputs, out: Path, dry_ru
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     cohort = cohort[matching_rows(cohort, config.where)]
     rows = choose_slides(shards, cohort, config.label, config.per_class, config.seed)
-    starts = _starts(config, inputs, shards, rows)
+    starts, pretrained = _starts(config, inputs, shards, rows)
     classes = sorted(rows["label"].unique())
     if dry_run:
         return [_inputs_line(rows, classes, starts)]
@@ -72,12 +79,33 @@ def finetune(config: ClassifierConfig, inputs: FinetuneInputs, out: Path, dry_ru
     }
     _write_report(result, out)
     write_json(out / "result.json", result)
+    protocol = {
+        "settings": config.to_dict(),
+        "data": data_digest,
+        "weights": result["weights"],
+        "tiles": result["tiles"],
+        "donors": result["donors"],
+    }
+    record_evaluation(
+        out,
+        "classifier_folds",
+        _evaluated_model(inputs, pretrained, protocol),
+        _fold_scores(result),
+        protocol,
+        out / "report.html",
+        [out / name for name in PICTURES],
+    )
     return [_inputs_line(rows, classes, starts), *_result_lines(result), f"{out / 'report.html'}"]
 
 
-def _starts(config: ClassifierConfig, inputs: FinetuneInputs, shards: ShardSet, rows: pd.DataFrame) -> list[Start]:
-    """From scratch, and from the weights that were given; weights that have seen these donors are refused."""
-    starts = [from_scratch()]
+def _starts(
+    config: ClassifierConfig, inputs: FinetuneInputs, shards: ShardSet, rows: pd.DataFrame
+) -> tuple[list[Start], Pretrained | None]:
+    """Scratch and the weights that were given, and the SimCLR run among them.
+
+    Refuses weights that were trained on the tiles or the donors here.
+    """
+    starts, pretrained = [from_scratch()], None
     if inputs.pretrained is not None:
         start, pretrained = from_simclr(inputs.pretrained, config)
         seen = pretrained.record["donors"]
@@ -90,7 +118,31 @@ def _starts(config: ClassifierConfig, inputs: FinetuneInputs, shards: ShardSet, 
         starts.append(start)
     if inputs.imagenet is not None:
         starts.append(from_imagenet(inputs.imagenet))
-    return starts
+    return starts, pretrained
+
+
+def _evaluated_model(inputs: FinetuneInputs, pretrained: Pretrained | None, protocol: dict[str, Any]) -> Path | str:
+    """What the folds are an evaluation of: the generator of the tiles of pretraining, or else the SimCLR run.
+
+    Without pretraining they evaluate no trained model; they stand alone under the digest of their protocol.
+    """
+    if pretrained is None or inputs.pretrained is None:
+        return sha256_of(protocol)
+    return pretrained.record.get("generator") or inputs.pretrained
+
+
+def _fold_scores(result: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """START/MEASURE: mean over folds with its interval; START/MEASURE/fold_K of each fold; differences of starts."""
+    scores: dict[str, dict[str, float]] = {}
+    for start, found in result["starts"].items():
+        for measure in accuracy.MEASURES:
+            of, name = found[measure], accuracy.RECORDED[measure]
+            scores[f"{start}/{name}"] = {"value": of["mean"], "low": of["low"], "high": of["high"]}
+            scores |= {f"{start}/{name}/fold_{k}": {"value": value} for k, value in enumerate(of["folds"], start=1)}
+    for row in result["comparisons"]:
+        name = f"{row['second']} less {row['first']}/{accuracy.RECORDED[row['measure']]}"
+        scores[name] = {"value": row["difference"], "low": row["low"], "high": row["high"]}
+    return scores
 
 
 def _notes(config: ClassifierConfig, rows: pd.DataFrame, starts: list[Start]) -> list[str]:
@@ -142,8 +194,5 @@ def _write_report(result: dict[str, Any], out: Path) -> None:
     by_fold = {name: {m: scores[m]["folds"] for m in accuracy.MEASURES} for name, scores in starts.items()}
     confusion_figure(out / "confusion.png", matrices, result["classes"])
     fold_figure(out / "folds.png", by_fold)
-    pictures = [
-        (out / "folds.png", "Accuracy and F1 of each fold; lines join the same fold."),
-        (out / "confusion.png", "Confusion matrices, summed over the test folds (article: figure S4)."),
-    ]
-    write_template(out / "report.html", "finetune.html", result=result, pictures=embedded(pictures))
+    pictures = embedded([(out / name, caption) for name, caption in PICTURES.items()])
+    write_template(out / "report.html", "finetune.html", result=result, pictures=pictures)
