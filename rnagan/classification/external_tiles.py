@@ -24,11 +24,11 @@ from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.external_profiles import match_tissues, told_tissues
-from rnagan.expression.h5ad import open_profiles
 from rnagan.io import provenance
 from rnagan.io.files import sha256_of, sha256_of_file, write_json
 from rnagan.io.images import grid, save_png, synthetic_texts
 from rnagan.io.tables import need_columns, read_table
+from rnagan.latent.profiles import Choice, choose_profiles
 from rnagan.reports.figures import confusion_figure
 from rnagan.reports.pages import embedded, write_template
 from rnagan.runtime import progress, rng
@@ -69,7 +69,8 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     cohort = cohort[matching_rows(cohort, config.where)]
     with_tiles = sorted(set(model.tissues) & set(cohort.loc[cohort["slide"] != "", "tissue"]))
-    adata, profiles = choose_external(inputs.profiles, with_tiles, tissue_map, n, config.seed)
+    units = model.vae.transform.units
+    adata, profiles = choose_external(inputs.profiles, units, with_tiles, tissue_map, n, config.seed)
     classes = sorted(profiles["tissue"].unique())
     slides = {
         name: choose_slides(shards, part, "tissue", config.per_class, config.seed)
@@ -113,21 +114,19 @@ def _train_and_test(cohort: pd.DataFrame, model: RNAGAN) -> dict[str, pd.DataFra
 
 
 def choose_external(
-    path: Path, ours: list[str], tissue_map: Path | dict[str, str] | None, n: int, seed: int
+    path: Path, units: str, ours: list[str], tissue_map: Path | dict[str, str] | None, n: int, seed: int
 ) -> tuple[anndata.AnnData, pd.DataFrame]:
-    """The profiles that `n` tiles a tissue are generated from, and `profile`, `tissue` (ours), `external` and `tiles`.
+    """Choose the profiles that `n` tiles a tissue are generated from, of the tissues that are also among `ours`.
 
-    Profiles are drawn without replacement first, one tile each; where a tissue has fewer than n, each gives as many as
-    any other, or one more. Raises `ValueError` where a column is missing or no two tissues are shared.
+    `units`: the model's. Returns the profiles, and one row for each: `profile`, `tissue` (our name), `external`
+    (theirs) and `tiles`, how many to generate. Profiles are drawn without replacement; a tissue with fewer than n gives
+    several tiles a profile, as evenly as can be. Raises `ValueError` where a column is missing or fewer than two
+    tissues are shared, and as `choose_profiles`.
     """
-    adata = open_profiles(path)
-    if "tissue" not in adata.obs:
-        raise ValueError(f"{path} has no obs column tissue, so nobody knows what its tiles should show.")
-    if not adata.obs_names.is_unique:
-        twice = adata.obs_names[adata.obs_names.duplicated()][0]
-        raise ValueError(f"{path} has the profile {twice} more than once; give each a name of its own.")
+    adata, _ = choose_profiles(Choice(path), units)
+    need_columns(list(adata.obs), ("tissue",), f"{path} (obs)")
     theirs = adata.obs["tissue"].astype(str)
-    if isinstance(tissue_map, Path):  # which may hold more tissues than this model and its tiles
+    if isinstance(tissue_map, Path):  # it may list tissues that this model or its tiles don't have
         table = read_table(tissue_map)
         need_columns(list(table), ("external", "ours"), tissue_map)
         pairs = zip(table["external"], table["ours"], strict=True)
@@ -135,7 +134,7 @@ def choose_external(
     shared = match_tissues(theirs.tolist(), ours, tissue_map)
     if len(set(shared.values())) < 2:
         known = ", ".join(sorted(set(shared.values())))
-        raise ValueError(f"{path} shares one tissue with the model and its tiles ({known}); two are needed to tell.")
+        raise ValueError(f"{path} shares one tissue with the model and its tiles ({known}); two are needed.")
     parts = []
     for tissue in sorted(set(shared.values())):
         names = sorted(theirs.index[theirs.map(shared) == tissue])

@@ -44,25 +44,27 @@ def test_profiles_come_without_replacement_first_then_several_tiles_each(
 ) -> None:
     names = {"cerebral cortex": "cortex"}
     for n, most, least in ((5, 1, 1), (12, 1, 1), (30, 3, 2)):
-        adata, rows = choose_external(profiles, ["cortex", "lung"], names, n, seed=0)
+        adata, rows = choose_external(profiles, "tpm", ["cortex", "lung"], names, n, seed=0)
         assert rows.groupby("tissue")["tiles"].sum().to_dict() == {"cortex": n, "lung": n}
         assert (rows["tiles"].max(), rows["tiles"].min()) == (most, least)
         assert rows["profile"].is_unique and list(adata.obs_names) == rows["profile"].tolist()
         assert set(rows["external"]) == {"cerebral cortex", "LUNG"}
     table = tmp_path / "tissues.csv"
     table.write_text("external,ours\ncerebral cortex,cortex\nkidney,Kidney\n")  # a tissue more than the model knows
-    _, by_table = choose_external(profiles, ["cortex", "lung"], table, 5, seed=0)
-    _, by_pairs = choose_external(profiles, ["cortex", "lung"], names, 5, seed=0)
+    _, by_table = choose_external(profiles, "tpm", ["cortex", "lung"], table, 5, seed=0)
+    _, by_pairs = choose_external(profiles, "tpm", ["cortex", "lung"], names, 5, seed=0)
     assert by_table.equals(by_pairs)
+    with pytest.raises(ValueError, match="is in tpm and the model was trained on counts"):
+        choose_external(profiles, "counts", ["cortex", "lung"], names, 5, seed=0)
     with pytest.raises(ValueError, match="shares one tissue with the model and its tiles .lung."):
-        choose_external(profiles, ["cortex", "lung"], None, 5, seed=0)
+        choose_external(profiles, "tpm", ["cortex", "lung"], None, 5, seed=0)
     with pytest.raises(ValueError, match="--tissue-map: the training split has no tissue brain; correct column ours"):
-        choose_external(profiles, ["cortex", "lung"], {"cerebral cortex": "brain"}, 5, seed=0)
+        choose_external(profiles, "tpm", ["cortex", "lung"], {"cerebral cortex": "brain"}, 5, seed=0)
 
 
 def test_profiles_share_batches_and_tiles_are_those_of_each_profile_alone(profiles: Path, trained: Path) -> None:
     model = RNAGAN.from_pretrained(trained)
-    adata, rows = choose_external(profiles, ["cortex", "lung"], {"cerebral cortex": "cortex"}, 20, seed=0)
+    adata, rows = choose_external(profiles, "tpm", ["cortex", "lung"], {"cerebral cortex": "cortex"}, 20, seed=0)
     generated = generate_external(model, adata, rows, seed=3)
     first = 0
     for latent, profile, count in zip(adata.obsm["X_rnagan"], rows["profile"], rows["tiles"], strict=True):
@@ -119,7 +121,17 @@ def test_the_classifier_learns_from_training_donors_and_is_tested_on_others(
     assert "cerebral cortex" in page and "0.797" in page and page.count("data:image/png") == 2
     assert "Generated from the external cohort" in page and "the article" in lines[-2]
 
+    record = read_json(tmp_path / "evaluation_run.json")
+    assert (record["kind"], record["model"]) == ("external_tiles", result["model"])
+    assert record["scores"].keys() == {
+        f"{of}/{m}" for of in ("real", "generated") for m in ("accuracy", "macro_f1", "auc")
+    }
+    assert record["scores"]["generated/macro_f1"] == result["found"]["generated"]["f1"]
+
     assert evaluate_external(CONFIG, asked, tmp_path, n=6) == lines and len(fitted) == 1  # up to date
+    assert read_json(tmp_path / "evaluation_run.json") == record
+    evaluate_external(CONFIG, asked, tmp_path, n=7)
+    assert len(fitted) == 2
 
 
 def test_a_cohort_table_that_tests_on_training_donors_is_refused(

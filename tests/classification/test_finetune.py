@@ -1,6 +1,7 @@
 """Starts compared in one cross-validation, from paths to page."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,15 @@ from rnagan.classification.classifier import ResNetClassifier, from_imagenet, fr
 from rnagan.classification.finetune import FinetuneInputs, finetune
 from rnagan.cohort.leakage import donor_digest
 from rnagan.config.classifier import ClassifierConfig
-from rnagan.io.files import read_json
+from rnagan.config.gan import GANConfig
+from rnagan.data.index import open_dataset
+from rnagan.io.files import read_json, write_json
 from rnagan.io.weights import write_tensors
 from rnagan.models.resnet import build_backbone, save_backbone
+from rnagan.tracking.mlflow_run import default_tracking_uri
+from rnagan.tracking.run_log import RunLog
 from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.simclr import train as simclr_train
 
 CONFIG = ClassifierConfig(backbone="resnet18", per_class=12, folds=2, epochs=1, threads=1, lr=1e-3)
 RECORD = {"backbone": "resnet18", "norm": "batch", "donors": None, "made_from": {"shards": "generated"}}
@@ -67,10 +73,46 @@ def test_starts_share_folds_and_finished_folds_are_kept(
     assert page.count("data:image/png") == 2 and "85.50% ± 1.54%" in page and "Nadeau" in page
     assert any("5 donors here are of the training split" in line for line in lines)
 
+    record = read_json(tmp_path / "evaluation_run.json")
+    assert record["kind"] == "classifier_folds" and record["model"] == result["weights"]["SimCLR"]
+    for start, found in result["starts"].items():
+        score = record["scores"][f"{start}/macro_f1"]
+        assert score == {"value": found["f1"]["mean"], "low": found["f1"]["low"], "high": found["f1"]["high"]}
+        assert [record["scores"][f"{start}/accuracy/fold_{k}"]["value"] for k in (1, 2)] == found["accuracy"]["folds"]
+    assert record["scores"]["SimCLR less scratch/accuracy"]["value"] == compared["difference"]
+
     before = len(trained)
     assert finetune(CONFIG.replace(threads=0), asked, tmp_path) == lines and len(trained) == before
     finetune(CONFIG, dataclasses.replace(asked, pretrained=None), tmp_path / "alone")
     assert len(trained) == before + 2
+    alone = read_json(tmp_path / "alone/evaluation_run.json")
+    assert alone["run"] is None and alone["model"] == alone["protocol_digest"]
+
+
+@pytest.mark.usefixtures("mirrored_evaluations")
+def test_folds_stand_under_the_run_of_the_generator_of_the_tiles_of_pretraining(
+    inputs: GANInputs, mlflow_runs: Path
+) -> None:
+    """A generator's run, SimCLR on its tiles, the classifier's folds: MLflow has the folds as a child of the first."""
+    from mlflow import MlflowClient
+
+    digest = "d" * 64
+    run = RunLog(mlflow_runs / "generator", GANConfig(), "rnagan", main=True, tags={"model_digest": digest})
+    shards = mlflow_runs / "pretraining"
+    shutil.copytree(inputs.shards, shards)
+    for made, generator in ((None, None), ({"model": digest}, digest)):
+        if made is not None:
+            write_json(shards / "generated.json", made)
+        assert simclr_train._generator_of(open_dataset(shards)) == generator
+    network = build_backbone("resnet18", "batch", 77)[0]
+    save_backbone(mlflow_runs / "simclr", network, RECORD | {"generator": digest})
+    out = mlflow_runs / "classifier"
+    finetune(CONFIG, FinetuneInputs(inputs.shards, inputs.cohort, mlflow_runs / "simclr"), out)
+    record = read_json(out / "evaluation_run.json")
+    assert record["model"] == digest and record["mlflow_run"]
+    found = MlflowClient(tracking_uri=default_tracking_uri(out)).get_run(record["mlflow_run"])
+    assert found.data.tags["mlflow.parentRunId"] == run.run_id
+    assert found.data.metrics.keys() >= {"SimCLR/accuracy", "SimCLR/accuracy/fold_1", "scratch/macro_f1/low"}
 
 
 def test_every_start_but_its_own_weights_is_the_same(pretrained: Path, tmp_path: Path) -> None:
@@ -86,8 +128,6 @@ def test_every_start_but_its_own_weights_is_the_same(pretrained: Path, tmp_path:
 
 
 def test_weights_that_have_seen_these_donors_are_refused(inputs: GANInputs, tmp_path: Path) -> None:
-    from rnagan.data.index import open_dataset
-
     network, _ = build_backbone("resnet18", "batch", 0)
     asked = FinetuneInputs(inputs.shards, inputs.cohort, tmp_path)
     save_backbone(tmp_path, network, RECORD | {"made_from": {"shards": open_dataset(inputs.shards).digest}})
