@@ -1,4 +1,4 @@
-"""Measures against scikit-learn's, and resamples of whole people."""
+"""Measures against scikit-learn's, and resamples of whole donors."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The one trainer of classifiers: it learns, repeats itself, and stops where it should."""
+"""Training of a classifier: it learns, is repeatable, and stops early."""
 
 import numpy as np
 import pytest

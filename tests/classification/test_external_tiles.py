@@ -1,4 +1,4 @@
-"""Figure 4D end to end: another cohort's profiles, the tiles generated from them, and who learnt from whom."""
+"""Figure 4D end to end: another cohort's profiles, the tiles generated from them, and the donors of training."""
 
 import dataclasses
 from pathlib import Path

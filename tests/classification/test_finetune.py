@@ -1,7 +1,6 @@
 """Starts compared in one cross-validation, from paths to page."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,16 @@ from rnagan.classification.finetune import FinetuneInputs, finetune
 from rnagan.cohort.leakage import donor_digest
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.config.gan import GANConfig
+from rnagan.config.simclr import SimCLRConfig
 from rnagan.data.index import open_dataset
-from rnagan.io.files import read_json, write_json
+from rnagan.generation import generate_tiles
+from rnagan.io.files import read_json
 from rnagan.io.weights import write_tensors
 from rnagan.models.resnet import build_backbone, save_backbone
 from rnagan.tracking.mlflow_run import default_tracking_uri
 from rnagan.tracking.run_log import RunLog
 from rnagan.training.gan.inputs import GANInputs
-from rnagan.training.simclr import train as simclr_train
+from rnagan.training.simclr.train import pretrain_simclr
 
 CONFIG = ClassifierConfig(backbone="resnet18", per_class=12, folds=2, epochs=1, threads=1, lr=1e-3)
 RECORD = {"backbone": "resnet18", "norm": "batch", "donors": None, "made_from": {"shards": "generated"}}
@@ -91,21 +92,19 @@ def test_starts_share_folds_and_finished_folds_are_kept(
 
 @pytest.mark.usefixtures("mirrored_evaluations")
 def test_folds_stand_under_the_run_of_the_generator_of_the_tiles_of_pretraining(
-    inputs: GANInputs, mlflow_runs: Path
+    inputs: GANInputs, trained: Path, mlflow_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A generator's run, SimCLR on its tiles, the classifier's folds: MLflow has the folds as a child of the first."""
+    """Tiles of a generator, SimCLR on them, then the folds, which are a child of the generator's run in MLflow."""
     from mlflow import MlflowClient
 
-    digest = "d" * 64
+    digest = read_json(trained / "model/model.json")["digest"]
     run = RunLog(mlflow_runs / "generator", GANConfig(), "rnagan", main=True, tags={"model_digest": digest})
-    shards = mlflow_runs / "pretraining"
-    shutil.copytree(inputs.shards, shards)
-    for made, generator in ((None, None), ({"model": digest}, digest)):
-        if made is not None:
-            write_json(shards / "generated.json", made)
-        assert simclr_train._generator_of(open_dataset(shards)) == generator
-    network = build_backbone("resnet18", "batch", 77)[0]
-    save_backbone(mlflow_runs / "simclr", network, RECORD | {"generator": digest})
+    choice = {"n": 2, "seed": 0, "form": "shards", "split": "train", "samples": []}
+    generate_tiles(trained, inputs.expression, mlflow_runs / "tiles", **choice)
+    monkeypatch.setattr(RunLog, "_start_mlflow", lambda *_: None)  # SimCLR's own run is no matter here
+    settings = {"epochs": 1, "batch_size": 16, "projection": 8, "precision": "float32", "threads": 1}
+    pretrain_simclr(SimCLRConfig(backbone="resnet18", **settings), mlflow_runs / "tiles", mlflow_runs / "simclr")
+    assert read_json(mlflow_runs / "simclr/backbone.json")["generator"] == digest
     out = mlflow_runs / "classifier"
     finetune(CONFIG, FinetuneInputs(inputs.shards, inputs.cohort, mlflow_runs / "simclr"), out)
     record = read_json(out / "evaluation_run.json")
