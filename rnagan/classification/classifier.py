@@ -56,7 +56,7 @@ def from_scratch() -> Start:
 
 
 def from_simclr(folder: Path, config: ClassifierConfig) -> tuple[Start, Pretrained]:
-    """Start from a SimCLR run. Raises `ValueError` where its network is another than the config's."""
+    """Start from a run of `rnagan pretrain-simclr`. Raises `ValueError` where its network isn't the config's."""
     pretrained = open_backbone(folder)
     for name in ("backbone", "norm"):
         theirs, ours = pretrained.record[name], getattr(config, name)
