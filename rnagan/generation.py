@@ -51,11 +51,11 @@ def generate_tiles(
     `out/generated.json` records the request: the same one is up to date (or generated anew where it was interrupted),
     another one replaces the tiles of the last, and a folder that holds anything else is refused.
     """
+    if profiles is not None and not profiles.is_file():
+        raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with shards/build_expression.py.")
     check_truncation(truncation)
     model = RNAGAN.from_pretrained(model_folder)
     _check_mode(model, model_folder, profiles)
-    if profiles is not None and not profiles.is_file():
-        raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with shards/build_expression.py.")
     request = asked(
         model=model.digest,
         profiles=profiles,
