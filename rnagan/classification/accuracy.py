@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from rnagan.evaluation.stats import stratified_resamples
 from rnagan.runtime import rng
 
 Counts = NDArray[np.int64]
@@ -56,14 +57,8 @@ def auc(labels: Counts, probabilities: Values, weights: NDArray | None = None) -
 
 
 def resamples(strata: Counts, seed: int, draws: int = DRAWS) -> Counts:
-    """How often each unit is drawn in each bootstrap resample, (draws, units): within each stratum, as many units as it
-    has, with replacement."""
-    random = rng.generator(seed, "classifier resamples")
-    counts = np.zeros((draws, len(strata)), np.int64)
-    for stratum in np.unique(strata):
-        own = np.flatnonzero(strata == stratum)
-        counts[:, own] = random.multinomial(len(own), np.full(len(own), 1 / len(own)), size=draws)
-    return counts
+    """How often each unit is in each bootstrap resample, (draws, units), drawn within `strata` (units,)."""
+    return stratified_resamples(rng.generator(seed, "classifier resamples"), strata, draws)
 
 
 def mean_over_folds(matrices: Counts, folds: Counts, measure: Measure, counts: Counts | None = None) -> Values:
@@ -83,9 +78,3 @@ def pooled(matrices: Counts, measure: Measure, counts: Counts | None = None) -> 
     """A measure of the summed confusion matrix of all units; arguments and shape as in `mean_over_folds`."""
     counts = np.ones((1, len(matrices)), np.int64) if counts is None else counts
     return measure(np.tensordot(counts, matrices, axes=1))
-
-
-def interval(values: Values) -> tuple[float, float]:
-    """The 95% percentile interval of resampled values."""
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)

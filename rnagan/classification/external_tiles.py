@@ -2,7 +2,6 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,8 @@ from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.external_profiles import match_tissues, told_tissues
+from rnagan.evaluation.stats import percentile_interval
+from rnagan.evaluation.test_set import check_tiles
 from rnagan.io import provenance
 from rnagan.io.files import sha256_of, sha256_of_file, write_json
 from rnagan.io.images import grid, save_png, synthetic_texts
@@ -38,7 +39,6 @@ ARTICLE = {"accuracy": 0.805, "f1": 0.797, "auc": 0.805}  # brain cortex and lun
 SETS = {"real": "held-out real tiles", "generated": "tiles generated from the external cohort"}
 GENERATED, CONFUSION = "generated.png", "confusion.png"
 _GRID_ROWS, _GRID_COLUMNS = 5, 20  # of a tissue
-_BATCH = 64  # tiles that are generated together
 _AUC_DRAWS = 500
 
 
@@ -67,6 +67,7 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
     if model.vae is None:
         raise ValueError(f"{inputs.model} was trained in mode {model.config.mode} and takes no profiles.")
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
+    check_tiles([model], shards)
     cohort = cohort[matching_rows(cohort, config.where)]
     with_tiles = sorted(set(model.tissues) & set(cohort.loc[cohort["slide"] != "", "tissue"]))
     units = model.vae.transform.units
@@ -163,30 +164,12 @@ def generate_external(model: RNAGAN, adata: anndata.AnnData, rows: pd.DataFrame,
     latents, names = adata.obsm["X_rnagan"], [f"external/{profile}" for profile in rows["profile"]]
     parts = []
     with progress.bar(int(rows["tiles"].sum()), "tile", "Generating") as bar:
-        for places, numbers in _batches(rows["tiles"].to_numpy()):
-            of_tiles = [names[place] for place in places]
-            parts.append(model.generate_numbered(latents[places], of_tiles, numbers.tolist(), seed))
-            bar.update(len(places))
+        for tiles in model.generate_each(latents, names, rows["tiles"].tolist(), seed):
+            parts.append(tiles)
+            bar.update(len(tiles))
     columns = {"far": "rnagan_far", "missing": "rnagan_missing_genes", "distance": "rnagan_distance"}
     about = rows.assign(**{name: adata.obs[column].to_numpy() for name, column in columns.items()})
     return Generated(np.concatenate(parts), about.loc[about.index.repeat(about["tiles"])].reset_index(drop=True))
-
-
-def _batches(counts: NDArray[np.int64], size: int = _BATCH) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Batches of up to `size` tiles: of each tile the row of its profile, and its number among that profile's tiles.
-
-    `counts`: tiles of each row. A profile's first `size` tiles share a batch, and so on, as in
-    `RNAGAN.generate_tiles`: a model that standardises over the batch would give other tiles otherwise.
-    """
-    rows = np.repeat(np.arange(len(counts)), counts)
-    numbers = np.concatenate([np.arange(count) for count in counts])
-    starts = np.flatnonzero(numbers % size == 0).tolist()
-    first = 0
-    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-        if end - first > size:
-            yield rows[first:start], numbers[first:start]
-            first = start
-    yield rows[first:], numbers[first:]
 
 
 def _scores(
@@ -219,10 +202,10 @@ def _score_set(
     counts = accuracy.resamples(tissues, seed)
     found: dict[str, Any] = {"tiles": len(labels), "people": len(names), "confusion": matrices.sum(axis=0).tolist()}
     for name, measure in accuracy.MEASURES.items():
-        low, high = accuracy.interval(accuracy.pooled(matrices, measure, counts))
+        low, high = percentile_interval(accuracy.pooled(matrices, measure, counts))
         found[name] = {"value": float(accuracy.pooled(matrices, measure)[0]), "low": low, "high": high}
     resampled = np.array([accuracy.auc(labels, probabilities, drawn[unit]) for drawn in counts[:_AUC_DRAWS]])
-    low, high = accuracy.interval(resampled)
+    low, high = percentile_interval(resampled)
     return found | {"auc": {"value": accuracy.auc(labels, probabilities), "low": low, "high": high}}
 
 

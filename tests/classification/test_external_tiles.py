@@ -1,6 +1,7 @@
 """Figure 4D end to end: another cohort's profiles, the tiles generated from them, and the donors of training."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import anndata
@@ -16,7 +17,7 @@ from rnagan.classification.external_tiles import ExternalInputs, choose_external
 from rnagan.classification.labelled_tiles import Labelled
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.expression.h5ad import read_expression
-from rnagan.io.files import read_json
+from rnagan.io.files import read_json, write_json
 from rnagan.training.gan.inputs import GANInputs
 
 CONFIG = ClassifierConfig(
@@ -76,14 +77,6 @@ def test_profiles_share_batches_and_tiles_are_those_of_each_profile_alone(profil
     assert first == len(generated.tiles) == len(generated.about) == 40
 
 
-def test_no_batch_cuts_the_tiles_that_a_profile_alone_would_generate_together() -> None:
-    counts = np.array([70, 3, 64, 10, 50, 4])
-    batches = list(external_tiles._batches(counts, size=64))
-    assert [len(rows) for rows, _ in batches] == [64, 9, 64, 64]
-    assert np.concatenate([rows for rows, _ in batches]).tolist() == np.repeat(np.arange(6), counts).tolist()
-    assert np.concatenate([numbers for _, numbers in batches]).tolist() == [k for n in counts for k in range(n)]
-
-
 def test_the_classifier_learns_from_training_donors_and_is_tested_on_others(
     profiles: Path, trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +127,7 @@ def test_the_classifier_learns_from_training_donors_and_is_tested_on_others(
     assert len(fitted) == 2
 
 
-def test_a_cohort_table_that_tests_on_training_donors_is_refused(
+def test_inputs_that_do_not_belong_together_are_refused(
     profiles: Path, trained: Path, inputs: GANInputs, tmp_path: Path
 ) -> None:
     cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)
@@ -143,5 +136,10 @@ def test_a_cohort_table_that_tests_on_training_donors_is_refused(
     asked = ExternalInputs(trained, profiles, inputs.shards, tmp_path / "cohort.csv", ("cerebral cortex=cortex",))
     with pytest.raises(ValueError, match="1 donors of split test .D0. were in the training split of the model"):
         evaluate_external(CONFIG, asked, tmp_path / "out")
+    shutil.copytree(trained / "model", tmp_path / "finer")
+    record = read_json(tmp_path / "finer/model.json")
+    write_json(tmp_path / "finer/model.json", record | {"mpp": record["mpp"] / 2})
+    with pytest.raises(ValueError, match="32 px at 1.0 µm per px, and a model generates 32 px at 0.5"):
+        evaluate_external(CONFIG, dataclasses.replace(asked, model=tmp_path / "finer"), tmp_path / "out")
     with pytest.raises(ValueError, match="--tissue-map 'a' is neither external=ours nor the only table"):
         evaluate_external(CONFIG, dataclasses.replace(asked, tissue_map=("a", "b=c")), tmp_path / "out")
