@@ -1,7 +1,7 @@
 """A toy cohort on disk, a model trained on it for seconds, and silence from MLflow."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from rnagan.expression.transform import ExpressionTransform
 from rnagan.models.latent_space import LatentSpace, residuals
 from rnagan.models.trained_vae import VAEModel, posterior, save_vae
 from rnagan.models.vae import BetaVAE
+from rnagan.tracking import evaluations
 from rnagan.tracking.run_log import RunLog
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
@@ -32,6 +33,7 @@ from rnagan.training.vae.train import train_vae
 SPLITS = ("train",) * 5 + ("validation",) * 2 + ("test",) * 5  # of the twelve donors
 TISSUES = ("cortex", "lung")
 SIDE = 32
+MIRROR_EVALUATION = evaluations._mirror
 GENES = [f"ENSG{i:011d}" for i in range(30)]
 
 
@@ -145,6 +147,20 @@ def no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _silence_mlflow(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _evaluations_keep_to_their_folders() -> Iterator[None]:
+    """Evaluations bother no tracking server, unless a test asks for `mirrored_evaluations`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluations, "_mirror", lambda _: None)
+        yield
+
+
+@pytest.fixture
+def mirrored_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations reach MLflow, as a user's do."""
+    monkeypatch.setattr(evaluations, "_mirror", MIRROR_EVALUATION)
 
 
 @pytest.fixture(scope="session")

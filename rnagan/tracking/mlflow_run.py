@@ -1,11 +1,13 @@
-"""One run in an MLflow store: found or made, and told what it doesn't know yet."""
+"""One run in an MLflow store, of a training or of an evaluation: found or made, and brought up to date."""
 
 import contextlib
 import getpass
 import os
+import posixpath
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +17,12 @@ import filelock
 LOCK_SECONDS = 60.0  # that a process waits for another one which sets the same sqlite store up
 SETTLE_SECONDS = 1.0  # in which processes that began a sweep together see one another on a server
 _AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # metrics and parameters that MLflow takes in a batch
+_NAME_LENGTH, _VALUE_LENGTH = 250, 6000  # of a metric's name and a parameter's value in MLflow
+
+EXPERIMENTS = {"gan": "rnagan", "vae": "rnagan-vae", "simclr": "simclr"}  # of MLflow, by kind of run
+
+EVALUATION = "evaluation"  # the tag `kind` of an evaluation's run
+MODEL_TAGS = ("model_digest", "best_model_digest")  # of a run: of its folders model and model-best
 
 Point = tuple[str, float, int, float]  # metric, value, images, Unix time
 
@@ -31,31 +39,57 @@ class MLflowRun:
 
         It is the one of id `known` or the one that has the record's key for a tag; a run deleted in MLflow is none.
         """
-        # A server that is down would otherwise hold the start up for minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        from mlflow import MlflowClient
-
-        uri = tracking_uri(folder)
-        with _set_up_alone(uri) as alone:
-            client = MlflowClient(tracking_uri=uri)
-            home = _experiment(client, record["experiment"], _artifact_root(uri, folder))
-            found = _known_run(client, home, known, record["key"])
+        with _store(folder) as (client, alone):
+            home = _experiment(client, record["experiment"], folder)
             tags = {}
             if sweep := record["tags"].get("sweep"):
                 tags["mlflow.parentRunId"] = _sweep_run(client, home, sweep, 0.0 if alone else SETTLE_SECONDS)
-            if found is not None:
-                cls(client, found).tags(tags)
-                return cls(client, found), False
-            tags |= {"run_key": record["key"], "folder": str(folder.resolve()), "mlflow.user": _user()}
-            tags |= {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
-            name, began = f"{folder.resolve().parent.name}/{folder.resolve().name}", round(1000 * record["began"])
-            return cls(client, client.create_run(home, began, tags, name).info.run_id), True
+            found = _known_run(client, [home], known, record["key"])
+            path = folder.resolve()
+            return cls._found_or_made(client, home, found, path, f"{path.parent.name}/{path.name}", record, tags)
+
+    @classmethod
+    def open_evaluation(cls, out: Path, record: Mapping[str, Any], beside: Path) -> tuple[Self, bool]:
+        """The MLflow run of an evaluation in the folder `out`, and whether it was made just now.
+
+        It is a child of the run of the evaluated model, which has the key `record["run"]["key"]` or a tag with the
+        digest of the model. Where the store knows no such run, it stands alone. `beside`: the folder whose store is
+        used.
+        """
+        with _store(beside) as (client, _):
+            homes = _experiments(client)
+            parent = _run_of_model(client, homes, record)
+            home = _experiment(client, EXPERIMENTS["gan"], beside) if parent is None else parent.info.experiment_id
+            found = _known_run(client, [*{*homes, home}], record["mlflow_run"], record["key"])
+            tags = {} if parent is None else {"mlflow.parentRunId": parent.info.run_id}
+            path = out.resolve()
+            name = f"{record['kind']}: {path.parent.name}/{path.name}"
+            return cls._found_or_made(client, home, found, path, name, record, tags)
+
+    @classmethod
+    def _found_or_made(
+        cls,
+        client: Any,
+        home: str,
+        found: str | None,
+        folder: Path,
+        name: str,
+        record: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> tuple[Self, bool]:
+        """The run of id `found` with these tags, or a new one."""
+        if found is not None:
+            cls(client, found).tags(tags)
+            return cls(client, found), False
+        own = {"run_key": record["key"], "folder": str(folder), "mlflow.user": _user()}
+        own |= {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
+        made = client.create_run(home, round(1000 * record["began"]), own | dict(tags), name)
+        return cls(client, made.info.run_id), True
 
     def begin(self, settings: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Say that it is running, and which settings and tags it has."""
         self.client.update_run(self.run_id, status="RUNNING")
-        if parent := self._parent():
+        if parent := self._sweep():
             self.client.update_run(parent, status="RUNNING")
         self.settings(settings)
         self.tags(tags)
@@ -65,17 +99,19 @@ class MLflowRun:
         self.tags(tags)
         if self._run().info.status != status:
             self.client.set_terminated(self.run_id, status, None if seconds is None else round(1000 * seconds))
-        if parent := self._parent():
+        if parent := self._sweep():
             running = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
             still = self.client.search_runs([self._run().info.experiment_id], running, max_results=1)
             if not still and self.client.get_run(parent).info.status != "FINISHED":
                 self.client.set_terminated(parent, "FINISHED")
 
     def settings(self, settings: Mapping[str, Any]) -> int:
-        """Log the parameters that it hasn't, and return how many. MLflow changes none: `settings_changed` tells."""
+        """Log the parameters that it hasn't, and return how many. MLflow changes none: the tag
+        `settings_changed` has those that changed."""
         from mlflow.entities import Param
 
-        there, now = self._run().data.params, {name: str(value) for name, value in settings.items()}
+        there = self._run().data.params
+        now = {allowed_name(name): _shortened(str(value)) for name, value in settings.items()}
         new = [Param(name, value) for name, value in now.items() if name not in there]
         changed = [f"{name} {there[name]} → {now[name]}" for name in now if there.get(name, now[name]) != now[name]]
         for start in range(0, len(new), _PARAMS_AT_ONCE):
@@ -98,13 +134,14 @@ class MLflowRun:
         """Log values of metrics."""
         from mlflow.entities import Metric
 
-        metrics = [Metric(name, value, round(1000 * at), images) for name, value, images, at in points]
+        metrics = [Metric(allowed_name(name), value, round(1000 * at), images) for name, value, images, at in points]
         for start in range(0, len(metrics), _AT_ONCE):
             self.client.log_batch(self.run_id, metrics=metrics[start : start + _AT_ONCE])
 
     def log_missing(self, points: list[Point]) -> int:
         """Log the values that it hasn't, and return how many. One that stands in for another value at the same count of
         images, of a part of the run that was done again, is the newer."""
+        points = [(allowed_name(name), value, images, at) for name, value, images, at in points]
         missing: list[Point] = []
         for name in {name for name, *_ in points} & set(self._run().data.metrics):
             history = self.client.get_metric_history(self.run_id, name)
@@ -116,23 +153,57 @@ class MLflowRun:
         self.log(missing)
         return len(missing)
 
-    def artifact(self, run: Path, path: Path) -> bool:
-        """Copy a file of the run there unless it has one of that name and size; returns whether it did."""
-        place = path.parent.relative_to(run).as_posix()
-        place = "" if place == "." else place
+    def log_changed(self, values: Mapping[str, float]) -> int:
+        """Log the values that differ from the latest of their names, and return how many."""
+        there = self._run().data.metrics
+        changed = [(name, value) for name, value in values.items() if there.get(allowed_name(name)) != value]
+        self.log([(name, value, 0, time.time()) for name, value in changed])
+        return len(changed)
+
+    def artifact(self, path: Path, place: str = "", anew: bool = False) -> bool:
+        """Copy a file to the folder `place` of the run unless it has one of that name and size; returns whether it did.
+        `anew`: in any case."""
         there = {
             Path(each.path).name: each.file_size for each in self.client.list_artifacts(self.run_id, place or None)
         }
-        if there.get(path.name, -1) in (None, path.stat().st_size):
+        if not anew and there.get(path.name, -1) in (None, path.stat().st_size):
             return False
         self.client.log_artifact(self.run_id, str(path), place)
         return True
 
+    def tag(self, name: str) -> str | None:
+        """A tag that the run has, or None."""
+        return self._run().data.tags.get(name)
+
     def _run(self) -> Any:
         return self.client.get_run(self.run_id)
 
-    def _parent(self) -> str | None:
-        return self._run().data.tags.get("mlflow.parentRunId")
+    def _sweep(self) -> str | None:
+        """Id of the sweep that it is of. The parent of an evaluation is a run, whose state is its own."""
+        parent = self.tag("mlflow.parentRunId")
+        return parent if parent and self.client.get_run(parent).data.tags.get("kind") == "sweep" else None
+
+
+def warn_unreachable(error: Exception, what: str, folder: Path) -> None:
+    """The warning for `what` (a run, an evaluation) in `folder` that MLflow could not take."""
+    warnings.warn(
+        f"MLflow is not reachable ({type(error).__name__}: {str(error)[:200]}); "
+        f"the {what} goes on and its record is in {folder}. Later: rnagan sync-mlflow {folder}",
+        stacklevel=4,
+    )
+
+
+def allowed_name(name: str) -> str:
+    """A name of a metric or a parameter as MLflow takes it: letters, digits and `_-. :/`, a path in its normal form.
+
+    A comma before a space, as in "r, lung, air_fraction", becomes a slash.
+    """
+    path = re.sub(r"[^\w\-. :/]", "_", name.replace(", ", "/"))
+    return posixpath.normpath(path.replace("..", "__").strip("/"))[:_NAME_LENGTH]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 2]} …"
 
 
 def tracking_uri(run: Path) -> str:
@@ -161,14 +232,27 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _experiment(client: Any, name: str, artifact_root: str | None) -> str:
+@contextlib.contextmanager
+def _store(folder: Path) -> Iterator[tuple[Any, bool]]:
+    """A client of the store of a run's folder, and whether an sqlite store is held for this process alone."""
+    # A server that is down would otherwise hold the start up for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    from mlflow import MlflowClient
+
+    uri = tracking_uri(folder)
+    with _set_up_alone(uri) as alone:
+        yield MlflowClient(tracking_uri=uri), alone
+
+
+def _experiment(client: Any, name: str, folder: Path) -> str:
     """Id of the experiment of that name, made where there is none, once however many ask."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=artifact_root)
+            return client.create_experiment(name, artifact_location=_artifact_root(tracking_uri(folder), folder))
         except MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:  # not that another process was faster
@@ -176,7 +260,13 @@ def _experiment(client: Any, name: str, artifact_root: str | None) -> str:
     return found.experiment_id
 
 
-def _known_run(client: Any, home: str, known: str | None, key: str) -> str | None:
+def _experiments(client: Any) -> list[str]:
+    """Ids of the experiments of all kinds of runs, as far as the store has them."""
+    found = [client.get_experiment_by_name(name) for name in EXPERIMENTS.values()]
+    return [experiment.experiment_id for experiment in found if experiment is not None]
+
+
+def _known_run(client: Any, homes: list[str], known: str | None, key: str) -> str | None:
     from mlflow.exceptions import MlflowException
 
     if known is not None:
@@ -186,8 +276,23 @@ def _known_run(client: Any, home: str, known: str | None, key: str) -> str | Non
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-    found = client.search_runs([home], f"tags.run_key = '{key}'", max_results=1)
+    found = client.search_runs(homes, f"tags.run_key = '{key}'", max_results=1)
     return found[0].info.run_id if found else None
+
+
+def _run_of_model(client: Any, homes: list[str], record: Mapping[str, Any]) -> Any | None:
+    """The training run of an evaluated model, or None where the store has none."""
+    if not homes:
+        return None
+    run, digest = record["run"] or {}, record["model"]
+    filters = [f"tags.run_key = '{run['key']}'"] if run.get("key") else []
+    filters += [f"tags.{name} = '{digest}'" for name in MODEL_TAGS]
+    for each in filters:
+        found = client.search_runs(homes, each, order_by=["attributes.start_time DESC"])
+        trained = [run for run in found if run.data.tags.get("kind") != EVALUATION]
+        if trained:
+            return trained[0]
+    return None
 
 
 def _sweep_run(client: Any, home: str, sweep: str, settle_seconds: float) -> str:

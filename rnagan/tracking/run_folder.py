@@ -15,7 +15,7 @@ from rnagan.io.files import read_json, read_yaml, sha256_of, write_json
 from rnagan.io.tables import first_few
 
 RECORD = "run.json"  # who began it, when, its tags and its run in MLflow: rnagan/tracking/run_log.py
-EXPERIMENTS = {"gan": "rnagan", "vae": "rnagan-vae"}  # of MLflow, by kind of run
+BACKBONE = "backbone.json"  # the record of a SimCLR run's model: rnagan/models/resnet.py
 KINDS = {"gan": "a GAN", "vae": "a β-VAE"}
 _SETTINGS = {"gan": {"mode", "resolution", "images"}, "vae": {"latent", "beta", "epochs"}}
 SEEN = {"gan": "images", "vae": "profiles"}  # what its clock counts
@@ -55,7 +55,7 @@ class RunFolder:
         settings, rows, record = read_yaml(folder / "config.yaml"), read_metrics(folder), read_record(folder)
         newest = latest_checkpoint(folder)
         state = {} if newest is None else read_json(newest / "state.json")
-        model = _told(folder / "model")
+        model = _model_record(folder / "model")
         images = max(rows[-1]["images"] if rows else 0, 0 if newest is None else int(newest.name))
         total = settings["images"] if kind == "gan" else record.get("total") or _profiles_in_all(settings, model)
         finished = bool(model) if kind == "vae" else model.get("images", 0) >= settings["images"]
@@ -142,10 +142,15 @@ def this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "pid_since": psutil.Process().create_time()}
 
 
+def run_digest(run: Path) -> str | None:
+    """Digest of the model that a run left last, None where there is none. A SimCLR run is itself a model folder."""
+    return model_digest(Path(run) / "model") or model_digest(run)
+
+
 def model_digest(folder: Path) -> str | None:
     """Digest of a model folder as it says it itself (a β-VAE: of the list of its files), None where there is none."""
-    told = _told(folder)
-    return told.get("digest") or (sha256_of(told["files"]) if "files" in told else None)
+    record = _model_record(folder)
+    return record.get("digest") or (sha256_of(record["files"]) if "files" in record else None)
 
 
 def _kind(folder: Path) -> str | None:
@@ -156,8 +161,9 @@ def _kind(folder: Path) -> str | None:
     return next((kind for kind, needed in _SETTINGS.items() if needed <= names), None)
 
 
-def _told(model: Path) -> dict[str, Any]:
-    return read_json(model / "model.json") if (model / "model.json").is_file() else {}
+def _model_record(model: Path) -> dict[str, Any]:
+    paths = [Path(model) / name for name in ("model.json", BACKBONE)]
+    return next((read_json(path) for path in paths if path.is_file()), {})
 
 
 def _profiles_in_all(settings: dict[str, Any], model: dict[str, Any]) -> int | None:

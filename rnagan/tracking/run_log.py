@@ -1,7 +1,7 @@
 """The record of a run: its folder first, mirrored to MLflow.
 
 `metrics.jsonl` is the truth; an MLflow server that can't be reached costs one warning, never the training, and
-tools/sync_mlflow.py brings it up to date later.
+`rnagan sync-mlflow` brings it up to date later.
 """
 
 import contextlib
@@ -17,8 +17,15 @@ from typing import Any
 import rnagan
 from rnagan.config.base import Config
 from rnagan.io.files import write_text
-from rnagan.tracking.mlflow_run import MLflowRun, Point
-from rnagan.tracking.run_folder import model_digest, read_metrics, read_record, this_process, write_record
+from rnagan.tracking.mlflow_run import MODEL_TAGS, MLflowRun, Point, warn_unreachable
+from rnagan.tracking.run_folder import (
+    model_digest,
+    read_metrics,
+    read_record,
+    run_digest,
+    this_process,
+    write_record,
+)
 
 
 class Unwritten:
@@ -93,7 +100,8 @@ class RunLog:
     def artifact(self, path: Path) -> None:
         """Mirror a file of the run (a sample grid, say) to MLflow, under the folder name it has in the run."""
         if self.main:
-            self._mirror(lambda mlflow: mlflow.artifact(self.folder, Path(path)))
+            place = Path(path).parent.relative_to(self.folder)
+            self._mirror(lambda mlflow: mlflow.artifact(Path(path), place.as_posix().removeprefix(".")))
 
     def close(self, finished: bool = True, failed: bool = False) -> None:
         """End the MLflow run: FINISHED, FAILED after an error, or KILLED when it was stopped early."""
@@ -132,7 +140,7 @@ class RunLog:
         known, record = self.run_id or self._record["mlflow_run"], self._record
         mlflow, is_new = MLflowRun.open(self.folder, record, known)
         mlflow.begin(settings, record["tags"])
-        mlflow.artifact(self.folder, self.folder / "config.yaml")
+        mlflow.artifact(self.folder / "config.yaml")
         if is_new:
             mlflow.log(points(read_metrics(self.folder), record["began"]))
         self._mlflow, self.run_id = mlflow, mlflow.run_id
@@ -144,11 +152,7 @@ class RunLog:
             action() if starting else action(self._mlflow)
         except Exception as error:  # whatever a tracking server does, training goes on
             self._mlflow = None
-            warnings.warn(
-                f"MLflow is not reachable ({type(error).__name__}: {str(error)[:200]}); "
-                f"the run goes on and its record is in {self.folder}. Later: tools/sync_mlflow.py {self.folder}",
-                stacklevel=3,
-            )
+            warn_unreachable(error, "run", self.folder)
 
 
 def new_record(folder: Path, experiment: str, goes_on: bool) -> dict[str, Any]:
@@ -162,8 +166,9 @@ def new_record(folder: Path, experiment: str, goes_on: bool) -> dict[str, Any]:
 
 
 def model_tags(folder: Path) -> dict[str, str]:
-    digest = model_digest(folder / "model")
-    return {} if digest is None else {"model_digest": digest}
+    """Digests of a run's models as tags, by which evaluations find the run."""
+    digests = zip(MODEL_TAGS, (run_digest(folder), model_digest(folder / "model-best")), strict=True)
+    return {name: digest for name, digest in digests if digest is not None}
 
 
 def points(rows: list[dict[str, Any]], began: float) -> list[Point]:

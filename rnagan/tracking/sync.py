@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rnagan.tracking.mlflow_run import MLflowRun, shown, tracking_uri
-from rnagan.tracking.run_folder import EXPERIMENTS, RunFolder, write_record
+from rnagan.tracking.mlflow_run import EXPERIMENTS, MLflowRun, shown, tracking_uri
+from rnagan.tracking.run_folder import RunFolder, write_record
 from rnagan.tracking.run_log import model_tags, new_record, points
 
 
@@ -24,8 +24,8 @@ def sync_mlflow(folder: Path) -> str:
         mlflow, is_new = MLflowRun.open(run.folder, record, record.get("mlflow_run"))
         settings, tags = mlflow.settings(run.settings), mlflow.tags(record["tags"])
         values = mlflow.log_missing(points(rows, record["began"]))
-        files = [run.folder / "config.yaml", *run.sample_grids().values()]
-        copied = sum(mlflow.artifact(run.folder, path) for path in files)
+        copied = int(mlflow.artifact(run.folder / "config.yaml"))
+        copied += sum(mlflow.artifact(path, "samples") for path in run.sample_grids().values())
         if run.status != "RUNNING":
             mlflow.end(run.status, {}, record.get("ended") or record["began"] + run.seconds)
     except OSError:

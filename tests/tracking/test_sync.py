@@ -42,7 +42,7 @@ def log_of(run: Path, **options: Any) -> RunLog:
 
 def test_a_run_that_no_server_saw_is_brought_there_once(mlflow_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = mlflow_runs / "lonely"
-    with monkeypatch.context() as patch, pytest.warns(UserWarning, match=r"sync_mlflow\.py .*lonely"):
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match=r"rnagan sync-mlflow .*lonely"):
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         log = log_of(run, tags={"kind": "vae", "preset": "faithful"}, total=16, made_from={"expression": "abc"})
         for images in (8, 16):

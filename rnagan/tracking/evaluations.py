@@ -1,0 +1,157 @@
+"""The record of an evaluation: `evaluation_run.json` in its folder first, mirrored to MLflow under the model's run."""
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rnagan
+from rnagan.io.files import read_json, sha256_of, write_json
+from rnagan.tracking.mlflow_run import EVALUATION, MLflowRun, warn_unreachable
+from rnagan.tracking.run_folder import model_digest, read_record, run_digest
+
+EVALUATION_RECORD = "evaluation_run.json"
+_ENDS = ("low", "high")  # of a score's interval
+
+
+def record_evaluation(
+    out: Path,
+    kind: str,
+    model: Path | str,
+    scores: Mapping[str, Mapping[str, float]],
+    protocol: Mapping[str, Any],
+    page: Path | None = None,
+    pictures: Sequence[Path] = (),
+) -> None:
+    """Record an evaluation in `out/evaluation_run.json`, and mirror it to MLflow as a child of the run of its model.
+
+    Call it last, on the main process only. `kind`: faithfulness, fid, external_tiles …; a folder may hold one
+    evaluation of each kind. `model`: a run's folder, its `model` or `model-best`, a copy of one of these, or a digest.
+    `scores`: by name {"value"} and perhaps "low" and "high", the ends of its interval; a value that is None or not
+    finite was not measured. `protocol`: JSON-able; whatever decides the figures beside the model, digests of the inputs
+    among it. Model, kind and protocol are the key of an evaluation: the same one again changes its MLflow run only
+    where figures differ. `page`, `pictures`: files that are copied to MLflow.
+
+    The store is that of MLFLOW_TRACKING_URI, else the sqlite file beside the model's run or, without a run, beside
+    `out`. One that can't be reached costs a warning. Raises `FileNotFoundError` where `model` holds no model.
+    """
+    run, digest = _run_and_digest(model)
+    plain = _plain(protocol)
+    record = {
+        "kind": kind,
+        "model": digest,
+        "key": sha256_of([kind, digest, plain]),
+        "run": None if run is None else {"folder": str(run.resolve()), "key": read_record(run).get("key")},
+        "scores": {name: _score(score) for name, score in scores.items()},
+        "protocol": plain,
+        "protocol_digest": sha256_of(plain),
+        "page": None if page is None else os.path.relpath(page, out),
+        "pictures": [os.path.relpath(picture, out) for picture in pictures],
+        "rnagan": rnagan.__version__,
+    }
+    path = _path(Path(out), kind)
+    before = read_json(path) if path.is_file() else {}
+    same = before if before.get("key") == record["key"] else {}
+    times = {"began": same.get("began", time.time()), "changed": time.time()}
+    if all(same.get(name) == value for name, value in record.items()):
+        times["changed"] = same["changed"]
+    record |= times | {"mlflow_run": same.get("mlflow_run")}
+    if record != before:
+        write_json(path, record)
+    _mirror(path)
+
+
+def find_evaluations(folder: Path) -> list[Path]:
+    """The records of evaluations that lie right in a folder."""
+    return sorted(Path(folder).glob(f"{Path(EVALUATION_RECORD).stem}*.json"))
+
+
+def evaluation_to_mlflow(path: Path) -> dict[str, int]:
+    """Bring MLflow up to date with a record of an evaluation; how many values, files and tags were new, by these
+    names. Raises whatever MLflow raises."""
+    out, record = path.parent, read_json(path)
+    run = record["run"] and Path(record["run"]["folder"])
+    mlflow, _ = MLflowRun.open_evaluation(out, record, run if run and run.is_dir() else out)
+    scores_digest = sha256_of([record["scores"], record["changed"]])
+    anew = mlflow.tag("scores_digest") != scores_digest
+    done = {"settings": mlflow.settings(_flat(record["protocol"])), "values": mlflow.log_changed(_values(record))}
+    if record["mlflow_run"] != mlflow.run_id:
+        write_json(path, record | {"mlflow_run": mlflow.run_id})
+    files = [path, *(out / name for name in (record["page"], *record["pictures"]) if name is not None)]
+    done["files"] = sum(mlflow.artifact(each, anew=anew) for each in files if each.is_file())
+    tags = {"kind": EVALUATION, "evaluation": record["kind"], "model_digest": record["model"]}
+    tags |= {"protocol_digest": record["protocol_digest"], "rnagan": record["rnagan"], "scores_digest": scores_digest}
+    done["tags"] = mlflow.tags(tags)
+    mlflow.end("FINISHED", {}, record["changed"])
+    return done
+
+
+def _mirror(path: Path) -> None:
+    """Bring MLflow up to date, or warn. tests/conftest.py turns it off."""
+    try:
+        evaluation_to_mlflow(path)
+    except Exception as error:  # whatever a tracking server does, the evaluation goes on
+        warn_unreachable(error, "evaluation", path.parent)
+
+
+def _run_and_digest(model: Path | str) -> tuple[Path | None, str]:
+    """The run folder of a model, where it lies in one, and the digest of the model. A string is a digest."""
+    if isinstance(model, str):
+        return None, model
+    folder = Path(model)
+    digest = run_digest(folder)
+    if digest is None:
+        raise FileNotFoundError(f"{folder} holds no trained model; an evaluation is of a run or a model folder.")
+    own = folder if model_digest(folder) is None else folder.resolve().parent
+    candidates = (folder, own)
+    return next((each for each in candidates if read_record(each)), None), digest
+
+
+def _path(out: Path, kind: str) -> Path:
+    """Where the record of this kind is or should be: evaluation_run.json, with the kind where that is of another."""
+    first = out / EVALUATION_RECORD
+    taken = first.is_file() and read_json(first)["kind"] != kind
+    return out / f"{first.stem}-{kind}.json" if taken else first
+
+
+def _score(score: Mapping[str, Any]) -> dict[str, float | None]:
+    """{"value", "low", "high"} as floats; the ends only where both are known."""
+    numbers = {name: _finite(score.get(name)) for name in ("value", *_ENDS)}
+    known = all(numbers[end] is not None for end in _ENDS)
+    return numbers if known else {"value": numbers["value"]}
+
+
+def _finite(value: Any) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _plain(value: Any) -> Any:
+    """A protocol as JSON gives it back: paths as text, numbers of NumPy as numbers, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return _finite(value) if isinstance(value, float) else str(value)
+
+
+def _flat(protocol: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """A protocol's values by their paths, as parameters of MLflow."""
+    found: dict[str, Any] = {}
+    for name, value in protocol.items():
+        nested = isinstance(value, Mapping)
+        found |= _flat(value, f"{before}{name}/") if nested else {f"{before}{name}": value}
+    return found
+
+
+def _values(record: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of an evaluation: NAME, and NAME/low and NAME/high where it has an interval."""
+    found: dict[str, float | None] = {}
+    for name, score in record["scores"].items():
+        found |= {name: score["value"]} | {f"{name}/{end}": score.get(end) for end in _ENDS}
+    return {name: value for name, value in found.items() if value is not None}
