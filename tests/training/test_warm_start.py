@@ -79,7 +79,7 @@ def test_a_tissue_is_added(
     with monkeypatch.context() as patched:
         found = first_state(patched)
         train_gan(both, started, tmp_path / "whole")
-    assert f"Starts from {cortex} at 96 images (cortex)." in capsys.probeerr().out
+    assert f"Starts from {cortex} at 96 images (cortex)." in capsys.readouterr().out
     for name in ("generator", "critic", "average"):
         stored = load_file(latest_checkpoint(cortex) / f"{name}.safetensors")
         assert (
@@ -120,7 +120,7 @@ def test_a_tissue_left_out_is_told(
 ) -> None:
     started = dataclasses.replace(inputs, init_from=cortex)
     train_gan(both.replace(where="tissue=lung"), started, tmp_path / "run", dry_run=True)
-    assert "Without tiles of cortex, which the earlier run learnt and this one will forget." in capsys.probeerr().out
+    assert "Without tiles of cortex, which the earlier run learnt and this one will forget." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -143,14 +143,14 @@ def test_epochs_become_images_once_the_tiles_are_known(
     assert make_order(selection, config).epoch_length * 2 == images and images % 8
     train_gan(config, inputs, tmp_path)
     steps = -(-images // 8)
-    assert f"{images:,} images in {steps} critic steps of 8 (1 × 8), 2.0 epochs." in capsys.probeerr().out
+    assert f"{images:,} images in {steps} critic steps of 8 (1 × 8), 2.0 epochs." in capsys.readouterr().out
     saved = load_config(GANConfig, tmp_path / "model/config.yaml")
     assert (saved.images, saved.epochs) == (images, 2)
     assert read_json(tmp_path / "model/model.json")["images"] == 8 * steps
     train_gan(config, inputs, tmp_path)
-    assert capsys.probeerr().out.endswith(f"is up to date ({images:,} images).\n")
+    assert capsys.readouterr().out.endswith(f"is up to date ({images:,} images).\n")
     train_gan(config.replace(epochs=3), inputs, tmp_path)  # longer: goes on
-    told = capsys.probeerr().out
+    told = capsys.readouterr().out
     assert re.search(rf"Finished at {8 * -(-images * 3 // 2 // 8)} images", told)
     assert latest_checkpoint(tmp_path).name == f"{8 * -(-images * 3 // 2 // 8):012d}"
 

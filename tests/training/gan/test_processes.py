@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from rnagan.config.gan import GANConfig
 from rnagan.io.files import sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
+from rnagan.training.gan import trainer
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
-from rnagan.training.gan.trainer import trainer
 
 ROOT = Path(__file__).parents[3]
 CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
@@ -115,7 +115,7 @@ SMOOTH = """
 import runpy, sys
 import torch
 from torch import nn
-from rnagan.training import gan
+from rnagan.training.gan import trainer
 
 def smooth(x, slope=0.2):
     return slope * x + (1 - slope) * nn.functional.softplus(x, beta=4)
@@ -128,13 +128,13 @@ class Smooth(nn.Module):
         return smooth(x, self.slope)
 
 nn.LeakyReLU, nn.functional.leaky_relu = Smooth, smooth
-adam = gan._adam
+adam = trainer._adam
 def with_large_eps(module, lr, config):
     optimizer = adam(module, lr, config)
     for group in optimizer.param_groups:
         group["eps"] = 1e-3
     return optimizer
-gan._adam = with_large_eps
+trainer._adam = with_large_eps
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -24,7 +24,7 @@ from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
 from rnagan.training.gan import trainer
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.gan.inputs import GANInputs, check_run
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
 
@@ -128,7 +128,7 @@ def test_finished_run_is_up_to_date_and_refuses_other_settings(
 ) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     train_gan(small, inputs, run)
-    assert capsys.probeerr().out == f"{run} is up to date (96 images).\n"
+    assert capsys.readouterr().out == f"{run} is up to date (96 images).\n"
     for change, told in (({"generator_width": 8}, "generator_width 4 → 8"), ({"seed": 1}, "seed 0 → 1")):
         with pytest.raises(ValueError, match=rf"holds a run with other settings \({told}\); choose another --out"):
             train_gan(small.replace(**change), inputs, run)
@@ -201,11 +201,11 @@ def test_sigterm_saves_and_a_new_start_goes_on(
     with monkeypatch.context() as patched:
         call_at(patched, 6, lambda _: os.kill(os.getpid(), signal.SIGTERM))
         train_gan(small, inputs, tmp_path)
-    assert "Stopped at 56 images" in capsys.probeerr().out
+    assert "Stopped at 56 images" in capsys.readouterr().out
     assert latest_checkpoint(tmp_path).name == "000000000056"
     assert signal.getsignal(signal.SIGTERM) is handler
     train_gan(small, inputs, tmp_path)
-    assert "Finished at 96 images" in capsys.probeerr().out
+    assert "Finished at 96 images" in capsys.readouterr().out
     assert digests(latest_checkpoint(tmp_path)) == digests(latest_checkpoint(trained))
 
 
@@ -237,8 +237,8 @@ def test_expression_of_another_split_is_refused(small: GANConfig, inputs: GANInp
 def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs: GANInputs) -> None:
     shards = open_dataset(inputs.shards)
     released = resolve(GANConfig, read_preset(GANConfig, "released"), {"resolution": 32})
-    inputs.check_run(small, shards, 2)
-    inputs.check_run(released, shards, 1)
+    check_run(small, shards, 2)
+    check_run(released, shards, 1)
     for config, processes, told in (
         (small, 3, "batch_size 8 can't be shared evenly by 3 processes"),
         (released, 2, "penalty_step separate .* runs on one process only"),
@@ -249,14 +249,14 @@ def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs:
         (small.replace(resolution=64), 1, "holds tiles of 32 px, which don't shrink evenly to resolution 64"),
     ):
         with pytest.raises(ValueError, match=told):
-            inputs.check_run(config, shards, processes)
+            check_run(config, shards, processes)
 
 
 def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInputs) -> None:
     shards = open_dataset(inputs.shards)
     paper = small.replace(generator_norm="batch")
-    inputs.check_run(paper, shards, 2, on_gpus=True)  # with SyncBatchNorm
-    inputs.check_run(small, shards, 2, deepspeed=True)
+    check_run(paper, shards, 2, on_gpus=True)  # with SyncBatchNorm
+    check_run(small, shards, 2, deepspeed=True)
     for config, deepspeed, told in (
         (small.replace(critic_norm="batch"), False, "critic_norm batch needs a batch whole: run it on one process"),
         (paper, True, "BatchNorm .* differs between processes"),
@@ -264,7 +264,7 @@ def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInput
         (small.replace(accumulate=2), True, "accumulate isn't for DeepSpeed"),
     ):
         with pytest.raises(ValueError, match=told):
-            inputs.check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)
+            check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)
 
 
 def test_larger_tiles_are_shrunk_by_area() -> None:

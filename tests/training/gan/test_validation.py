@@ -301,7 +301,7 @@ def test_run_without_validation_donors_goes_on(
     train_gan(
         config.replace(mode="gan", images=32), GANInputs(inputs.shards, tmp_path / "cohort.csv"), tmp_path / "run"
     )
-    assert "No validation: no slide of the validation split" in capsys.probeerr().out
+    assert "No validation: no slide of the validation split" in capsys.readouterr().out
     assert validations(tmp_path / "run") == []
 
 

@@ -118,7 +118,7 @@ def test_interrupted_run_ends_in_the_same_bits(
         train(SMALL, expression, tmp_path / "cut")
     assert not (tmp_path / "cut/model").exists()
     train(SMALL, expression, tmp_path / "cut")
-    assert "goes on from step 8 of 14" in capsys.probeerr().out
+    assert "goes on from step 8 of 14" in capsys.readouterr().out
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
     rows = [[{**row, "seconds": 0} for row in read_metrics(tmp_path / run)] for run in ("whole", "cut")]
     assert rows[0] == rows[1]
@@ -133,7 +133,7 @@ def test_finished_run_is_up_to_date_and_refuses_other_settings(
     train(SMALL, expression, run)
     before = (run / "model/model.json").stat().st_mtime_ns
     train(SMALL, expression, run)
-    assert "model is up to date" in capsys.probeerr().out
+    assert "model is up to date" in capsys.readouterr().out
     assert (run / "model/model.json").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"holds a run with other settings \(beta 0\.005 → 0\.1\)"):
         train(SMALL.replace(beta=0.1), expression, run)
