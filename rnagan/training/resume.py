@@ -1,18 +1,24 @@
 """What a run that goes on must share with the one that was begun."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rnagan.config.base import Config, may_change_on_resume
 
-def check_same_settings(
-    now: Mapping[str, Any], before: Mapping[str, Any], out: Path, may_change: Collection[str]
-) -> None:
-    """Refuse settings that differ from those a run was started with, but for those that don't decide its result."""
-    differs = sorted(name for name in now if now[name] != before.get(name) and name not in may_change)
-    if differs:
-        told = ", ".join(f"{name} {before.get(name)} → {now[name]}" for name in differs)
-        raise ValueError(f"{out} holds a run with other settings ({told}); choose another --out or the same settings.")
+
+def check_same_settings(config: Config, before: Mapping[str, Any], out: Path) -> None:
+    """Refuse settings that differ from those a run was started with, but for those that a resumed run may change."""
+    now, free = config.to_dict(), may_change_on_resume(type(config))
+    changes = [
+        f"{name} {before.get(name)} → {now[name]}"
+        for name in sorted(now)
+        if now[name] != before.get(name) and name not in free
+    ]
+    if changes:
+        raise ValueError(
+            f"{out} holds a run with other settings ({', '.join(changes)}); choose another --out or the same settings."
+        )
 
 
 def check_made_from(now: Mapping[str, str], before: Mapping[str, str], out: Path) -> None:

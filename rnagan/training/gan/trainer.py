@@ -36,26 +36,6 @@ from rnagan.training.signals import StopSignal
 from rnagan.training.throughput import Pace
 from rnagan.training.warm_start import EarlierRun
 
-MAY_CHANGE_ON_RESUME = {
-    "images",
-    "epochs",
-    "batch_size",
-    "accumulate",
-    "compile",
-    "precision",
-    "threads",
-    "log_every",
-    "sample_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "validate_every",
-    "loader_threads",
-    "loader_workers",
-    "prefetch_batches",
-    "on_corrupt",
-    "max_corrupt",
-}
-
 
 class GANTrainer:
     """Trains a generator on the tiles of a selection in `order`, with each tile's own profile as its condition.
@@ -323,7 +303,7 @@ class GANTrainer:
         if newest is None:
             return None
         before = load_config(GANConfig, self.out / "config.yaml").to_dict()
-        check_same_settings(self.config.to_dict(), before, self.out, MAY_CHANGE_ON_RESUME)
+        check_same_settings(self.config, before, self.out)
         stored = checkpoint.load_checkpoint(newest)
         check_made_from(self.made_from, stored.state["made_from"], self.out)
         self.images, self.steps = stored.state["images"], stored.state["steps"]

@@ -27,8 +27,6 @@ from rnagan.training.signals import StopSignal
 from rnagan.training.simclr.step import SimCLRNetwork, StepRecord, TwoViews, Views, contrastive_loss
 from rnagan.training.throughput import Pace
 
-MAY_CHANGE_ON_RESUME = {"threads", "loader_workers", "log_every", "checkpoint_every"}
-
 
 class SimCLRTrainer:
     """Trains a backbone on the tiles of `slides` in `order`. `step` is the clock; `made_from` as in the other trainers.
@@ -193,7 +191,7 @@ def check_same_run(config: SimCLRConfig, made_from: dict[str, str], told: dict[s
     """Refuse to go on with a run of other settings or inputs; `told` is what its checkpoint or product says."""
     if told.get("kind") != "simclr":
         raise ValueError(f"{out} holds a run of another kind; choose another --out.")
-    check_same_settings(config.to_dict(), told["config"], out, MAY_CHANGE_ON_RESUME)
+    check_same_settings(config, told["config"], out)
     check_made_from(made_from, told["made_from"], out)
 
 

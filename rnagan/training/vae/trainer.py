@@ -31,7 +31,6 @@ from rnagan.training.resume import check_made_from, check_same_settings
 from rnagan.training.signals import StopSignal
 from rnagan.training.vae.data import TrainingBatch, VAEData, standardised, standardised_blocks, training_batches
 
-MAY_CHANGE_ON_RESUME = {"threads", "checkpoint_epochs"}
 _BATCH = 1024  # profiles that are evaluated at a time
 _IMPUTER_SEES = 2048  # training profiles, the first in stored order, which is random
 
@@ -328,7 +327,7 @@ def check_same_run(config: VAEConfig, data: VAEData, told: dict[str, Any], run: 
     """Refuse to go on with a run of other settings or inputs; `told` is what its checkpoint or model says."""
     if told.get("kind") != "vae":
         raise ValueError(f"{run} holds a run of another kind; choose another --out.")
-    check_same_settings(config.to_dict(), told["config"], run, MAY_CHANGE_ON_RESUME)
+    check_same_settings(config, told["config"], run)
     check_made_from(data.made_from, told["made_from"], run)
 
 
