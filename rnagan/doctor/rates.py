@@ -12,7 +12,8 @@ from torch import Tensor
 from rnagan.config.gan import GANConfig
 from rnagan.config.vae import VAEConfig
 from rnagan.doctor.findings import Section
-from rnagan.models.networks import build_critic, build_generator
+from rnagan.models.critics import build_critic
+from rnagan.models.generators import build_generator
 from rnagan.training.gan.step import GANStep
 from rnagan.training.launch import start
 

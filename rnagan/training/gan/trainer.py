@@ -19,8 +19,9 @@ from rnagan.data.reader import TileReader
 from rnagan.data.sampler import Order
 from rnagan.data.selection import Selection
 from rnagan.io.images import grid, save_png, synthetic_texts
+from rnagan.models.critics import build_critic
 from rnagan.models.ema import ExponentialAverage
-from rnagan.models.networks import build_critic, build_generator
+from rnagan.models.generators import build_generator
 from rnagan.models.sampling import generate
 from rnagan.runtime import progress
 from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint, read_metrics

@@ -9,7 +9,8 @@ from torch import Tensor
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.losses.wgan_gp import gradient_penalty
-from rnagan.models.networks import build_critic, build_generator
+from rnagan.models.critics import build_critic
+from rnagan.models.generators import build_generator
 from rnagan.runtime import rng
 from rnagan.training.gan.step import GANStep
 

@@ -19,7 +19,8 @@ from rnagan.data.selection import make_order, select
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json
 from rnagan.models.conditioning import draw_noise, noise_width
-from rnagan.models.networks import build_critic, build_generator
+from rnagan.models.critics import build_critic
+from rnagan.models.generators import build_generator
 from rnagan.models.sampling import generate
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
