@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from rnagan.config.gan import GANConfig
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
-from rnagan.tracking.run_log import read_metrics
+from rnagan.tracking.run_log import RunLog, read_metrics
 from rnagan.training.gan import trainer
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import StepRecord
@@ -43,7 +43,7 @@ def cortex(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPat
     """A model of cortex alone; read it, never write into it."""
     run = tmp_path_factory.mktemp("cortex") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.RunLog, "_start_mlflow", lambda *_: None)
+        patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
         train_gan(small.replace(where="tissue=cortex", seed=3), inputs, run)
     return run
 

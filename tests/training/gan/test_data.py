@@ -101,7 +101,7 @@ def test_a_tissue_of_weight_zero_stands_in_for_nothing(
     tissues, one_step = set(), GANTrainer._one_step
 
     def seen(trainer: GANTrainer, batch: Batch) -> StepRecord:
-        tissues.update(trainer.selection.table["tissue"].iloc[batch.slides.tolist()])
+        tissues.update(trainer.data.selection.table["tissue"].iloc[batch.slides.tolist()])
         return one_step(trainer, batch)
 
     monkeypatch.setattr(GANTrainer, "_one_step", seen)

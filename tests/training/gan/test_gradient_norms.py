@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from rnagan.training.gan.step import GradientNorms
-from rnagan.training.throughput import Pace
+from rnagan.training.run import Throughput
 
 
 def test_norm_is_of_all_gradients_together_and_a_mean_over_steps() -> None:
@@ -29,12 +29,12 @@ def test_norm_is_of_all_gradients_together_and_a_mean_over_steps() -> None:
     assert norms.reduce(accelerator) == {}
 
 
-def test_pace_is_of_the_time_since_the_last_row() -> None:
-    pace = Pace(100, torch.device("cpu"))
+def test_throughput_is_of_the_time_since_the_last_row() -> None:
+    throughput = Throughput(100, torch.device("cpu"))
     time.sleep(0.1)
-    row = pace.row(120)
+    row = throughput.row(120)
     assert 60 < row["machine/images_per_second"] <= 200 and 0.05 < row["machine/memory_gb"] < 500
     time.sleep(0.1)
-    pace.restart(120)
+    throughput.restart(120)
     time.sleep(0.02)
-    assert pace.row(130)["machine/images_per_second"] > 100  # the wait before the restart isn't counted
+    assert throughput.row(130)["machine/images_per_second"] > 100  # the wait before the restart isn't counted

@@ -5,8 +5,7 @@ import pytest
 from accelerate import Accelerator
 
 from rnagan.config.gan import GANConfig
-from rnagan.training.gan.inputs import GANInputs
-from rnagan.training.gan.latents import LatentTable, latent_table
+from rnagan.training.gan.inputs import GANInputs, LatentTable, latent_table
 from rnagan.training.gan.train import train_gan
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from rnagan.config.gan import GANConfig
 from rnagan.io.files import sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
-from rnagan.training.gan import trainer
+from rnagan.tracking.run_log import RunLog
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 
@@ -49,7 +49,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def one_process(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Weights after ten generator and twenty critic steps of one process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.RunLog, "_start_mlflow", lambda *_: None)
+        patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
         run = tmp_path_factory.mktemp("one")
         train_gan(small.replace(**EQUAL), inputs, run)
     return all_weights(run)
@@ -115,7 +115,7 @@ SMOOTH = """
 import runpy, sys
 import torch
 from torch import nn
-from rnagan.training.gan import trainer
+from rnagan.training.gan import step
 
 def smooth(x, slope=0.2):
     return slope * x + (1 - slope) * nn.functional.softplus(x, beta=4)
@@ -128,13 +128,13 @@ class Smooth(nn.Module):
         return smooth(x, self.slope)
 
 nn.LeakyReLU, nn.functional.leaky_relu = Smooth, smooth
-adam = trainer._adam
+adam = step._adam
 def with_large_eps(module, lr, config):
     optimizer = adam(module, lr, config)
     for group in optimizer.param_groups:
         group["eps"] = 1e-3
     return optimizer
-trainer._adam = with_large_eps
+step._adam = with_large_eps
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -23,9 +23,9 @@ from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.h5ad import read_expression, write_expression
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
-from rnagan.tracking.run_log import read_metrics
+from rnagan.tracking.run_log import RunLog, read_metrics
 from rnagan.training.checkpoint import best_checkpoint
-from rnagan.training.gan import trainer, validation
+from rnagan.training.gan import validation
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.gan.validation import GANValidation, choose_rows, faithfulness, metric_part, what_is_missing
@@ -74,7 +74,7 @@ def validated(config: GANConfig, five: GANInputs, tmp_path_factory: pytest.TempP
     run = tmp_path_factory.mktemp("validated") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "offline_extractor", lambda _: Colours())
-        patch.setattr(trainer.RunLog, "_start_mlflow", lambda *_: None)
+        patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
         train_gan(config, five, run)
     return run
 

@@ -201,9 +201,29 @@ def test_empty_split_is_refused(tmp_path: Path, kept: tuple[str, ...], word: str
 
 
 def test_loss_that_is_not_finite_stops_the_run(expression: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="The loss is not finite at step"):
+    stopped = r"Losses or weights are no longer finite at 64 profiles .* there is no checkpoint yet\. Lower lr\."
+    with pytest.raises(ValueError, match=stopped):
         train(SMALL.replace(lr=1e30), expression, tmp_path / "run")
-    assert not (tmp_path / "run/model").exists()
+    assert not (tmp_path / "run/model").exists() and not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_signal_saves_no_state_that_is_not_finite(
+    expression: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = trainer.VAETrainer.train_step
+
+    def spoiled(own: trainer.VAETrainer, batch: data.TrainingBatch) -> None:
+        step(own, batch)
+        if own.step == 6:  # in the midst of the second epoch
+            own.network.to_mu.weight.data.fill_(np.nan)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer.VAETrainer, "train_step", spoiled)
+    with pytest.raises(
+        ValueError, match=r"no longer finite at 96 profiles .* last good checkpoint is .*000000000064\."
+    ):
+        train(SMALL, expression, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["000000000064"]
 
 
 def test_script(expression: Path, tmp_path: Path) -> None:
