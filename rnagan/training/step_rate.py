@@ -128,7 +128,7 @@ def _plain_step(network: nn.Module, loss: Callable[[], Tensor], count: int) -> C
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings in logs: DeepSpeed, which Accelerate imports, tells of every machine without a GPU."""
+    """No warnings in logs: DeepSpeed, which Accelerate imports, warns on every machine without a GPU."""
     logging.disable(logging.WARNING)
     try:
         yield

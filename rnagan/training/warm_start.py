@@ -24,7 +24,7 @@ MODULES = ("generator", "critic", "average")
 
 @dataclasses.dataclass(frozen=True)
 class EarlierRun:
-    """The state of a run that another one starts from: its newest checkpoint, and what its model folder tells."""
+    """The state of a run that another one starts from: its newest checkpoint, and what its model folder says."""
 
     folder: Path
     checkpoint: Checkpoint
@@ -39,8 +39,8 @@ class EarlierRun:
     def open(cls, run: Path) -> Self:
         """Open a run folder of tools/train_rnagan.py. Raises `FileNotFoundError` where there is none."""
         folder, newest = model_folder(run), latest_checkpoint(run)
-        told = read_json(folder / "model.json")
-        if newest is None or told.get("format") != "rnagan-model":
+        record = read_json(folder / "model.json")
+        if newest is None or record.get("format") != "rnagan-model":
             raise FileNotFoundError(
                 f"{run} holds no checkpoint of a GAN to start from; give a run folder of tools/train_rnagan.py."
             )
@@ -50,10 +50,10 @@ class EarlierRun:
             load_checkpoint(newest),
             load_config(GANConfig, folder / "config.yaml"),
             Bottleneck(**read_tensors(condition)) if condition.is_file() else None,
-            told["made_from"].get("vae"),
-            told["tissues"],
-            told["train_donors"],
-            told["mpp"],
+            record["made_from"].get("vae"),
+            record["tissues"],
+            record["train_donors"],
+            record["mpp"],
         )
 
     @property

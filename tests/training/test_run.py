@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from rnagan.training import checkpoint
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.gan.trainer import GANTrainer
-from rnagan.training.run import CorruptTiles, StepMeans, TrainingRun, check_same_run, cut_back
+from rnagan.training.run import CorruptTiles, StepMeans, Throughput, TrainingRun, check_same_run, cut_back
 from rnagan.training.simclr.train import pretrain_simclr
 from rnagan.training.simclr.trainer import SimCLRTrainer
 from rnagan.training.vae.data import VAEInputs
@@ -153,6 +154,17 @@ def test_what_is_not_finite_is_refused(tmp_path: Path, bad: float) -> None:
     network.bias.data[1] = bad
     with pytest.raises(ValueError, match=r"the last good checkpoint is .*000000000004\. Lower lr\."):
         run.check_finite(8, {"loss": 1.0}, [network], "Lower lr.")
+
+
+def test_throughput_is_of_the_time_since_the_last_row() -> None:
+    throughput = Throughput(100, torch.device("cpu"))
+    time.sleep(0.1)
+    row = throughput.row(120)
+    assert 60 < row["machine/images_per_second"] <= 200 and 0.05 < row["machine/memory_gb"] < 500
+    time.sleep(0.1)
+    throughput.restart(120)
+    time.sleep(0.02)
+    assert throughput.row(130)["machine/images_per_second"] > 100  # the wait before the restart isn't counted
 
 
 def train_of(kind: str, small: GANConfig, inputs: GANInputs, run: Path) -> Callable[[], bool]:

@@ -87,8 +87,8 @@ def test_a_tissue_is_added(
             and stored.keys() == found[name].keys()
         )
     assert not any(found["moments"].values()) and found["clock"] == {"images": 0, "before": 96}
-    told = read_json(tmp_path / "whole/model/model.json")
-    assert told["tissues"] == ["cortex", "lung"] and told["images"] == 64
+    record = read_json(tmp_path / "whole/model/model.json")
+    assert record["tissues"] == ["cortex", "lung"] and record["images"] == 64
     assert sha256_of_file(tmp_path / "whole/model/condition.safetensors") == sha256_of_file(
         cortex / "model/condition.safetensors"
     )
@@ -115,7 +115,7 @@ def test_a_run_goes_on_from_the_start_it_had(
         train_gan(both, dataclasses.replace(inputs, init_from=run), run)
 
 
-def test_a_tissue_left_out_is_told(
+def test_a_tissue_left_out_is_reported(
     both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     started = dataclasses.replace(inputs, init_from=cortex)
@@ -124,7 +124,7 @@ def test_a_tissue_left_out_is_told(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "changes"),
     [
         ({"critic_width": 8}, r"critic_width 4 → 8"),
         ({"generator_width": 8, "noise_units": 4}, r"noise_units 8 → 4, generator_width 4 → 8"),
@@ -133,17 +133,18 @@ def test_a_tissue_left_out_is_told(
     ],
 )
 def test_networks_that_do_not_fit_are_refused(
-    both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path, change: dict, told: str
+    both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path, change: dict, changes: str
 ) -> None:
     started = dataclasses.replace(inputs, init_from=cortex)
-    with pytest.raises(ValueError, match=rf"can't start from {re.escape(str(cortex))} with other settings \({told}\)"):
+    refused = rf"can't start from {re.escape(str(cortex))} with other settings \({changes}\)"
+    with pytest.raises(ValueError, match=refused):
         train_gan(both.replace(**change), started, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_inputs_that_do_not_fit_are_refused(both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path) -> None:
-    def refuse(told: str, error: type[Exception] = ValueError, **changes: Path) -> None:
-        with pytest.raises(error, match=told):
+    def refuse(sentence: str, error: type[Exception] = ValueError, **changes: Path) -> None:
+        with pytest.raises(error, match=sentence):
             train_gan(both, dataclasses.replace(inputs, **{"init_from": cortex} | changes), tmp_path / "run")
 
     vae = shutil.copytree(inputs.vae, tmp_path / "vae")

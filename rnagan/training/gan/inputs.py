@@ -157,7 +157,7 @@ def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
 
 
 def digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: Selection) -> dict[str, str]:
-    """Digests of everything that a run is made from; the settings are kept beside them."""
+    """Digests of all inputs of a run; its settings are kept beside them."""
     found = {"shards": shards.digest, "cohort": sha256_of_file(inputs.cohort)}
     if config.tissue_weights not in ("natural", "balanced"):
         found["tissue weights"] = sha256_of(read_weights(config.tissue_weights, selection))  # which a table may hold
@@ -238,9 +238,9 @@ def _few_of_each_tissue(tissue_of: pd.Series, tissues: np.ndarray) -> list[str]:
 
 
 def latent_table(run: Path, made_from: str, encode: Callable[[], LatentTable], accelerator: Accelerator) -> LatentTable:
-    """The table kept in `run/latents.parquet`, or, where it isn't there or was made from something else, a new one.
+    """The table in `run/latents.parquet`; a new one where it isn't there or was made from other inputs.
 
-    `made_from` is a digest of whatever decides its content. Only the main process calls `encode`.
+    `made_from` is a digest of all that decides its content. Only the main process calls `encode`.
     """
     if accelerator.is_main_process and _read_latents(run / _LATENTS, made_from) is None:
         _write_latents(run / _LATENTS, made_from, encode())

@@ -116,7 +116,7 @@ def _earlier(
     cohort: pd.DataFrame,
     out: Path,
 ) -> EarlierRun | None:
-    """The run that a new one starts from, which is part of what it is made from."""
+    """The run that a new one starts from; its digest joins `made_from`."""
     if inputs.init_from is None:
         return None
     if Path(inputs.init_from).resolve() == Path(out).resolve():

@@ -77,9 +77,9 @@ def test_a_preset_leaves_nothing_of_a_model_to_the_defaults() -> None:
     names = [field.name for field in dataclasses.fields(GANConfig)]
     learnt = set(names[names.index("condition") : names.index("diffaugment") + 1])
     for family in FAMILIES:
-        told = set(read_preset(GANConfig, family))
-        assert learnt <= told, learnt - told
-        assert told - learnt == {"resolution", "batch_size", "tiles_per_slide", "window_slides", "tissue_weights"}
+        given = set(read_preset(GANConfig, family))
+        assert learnt <= given, learnt - given
+        assert given - learnt == {"resolution", "batch_size", "tiles_per_slide", "window_slides", "tissue_weights"}
 
 
 @pytest.mark.parametrize(("tissue", "mode"), EPOCHS)
@@ -151,8 +151,8 @@ def test_epochs_become_images_once_the_tiles_are_known(
     train_gan(config, inputs, tmp_path)
     assert capsys.readouterr().out.endswith(f"is up to date ({images:,} images).\n")
     train_gan(config.replace(epochs=3), inputs, tmp_path)  # longer: goes on
-    told = capsys.readouterr().out
-    assert re.search(rf"Finished at {8 * -(-images * 3 // 2 // 8)} images", told)
+    printed = capsys.readouterr().out
+    assert re.search(rf"Finished at {8 * -(-images * 3 // 2 // 8)} images", printed)
     assert latest_checkpoint(tmp_path).name == f"{8 * -(-images * 3 // 2 // 8):012d}"
 
 

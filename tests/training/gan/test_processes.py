@@ -152,7 +152,7 @@ def deepspeed_settings(stage: int, folder: Path) -> str:
 @pytest.mark.slow  # DeepSpeed compiles at its first start
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_two_deepspeed_engines_equal_one_process(
+def test_two_deepspeed_processes_equal_one_process(
     small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine, stage: int
 ) -> None:
     """Ten generator steps with two critic steps each, also where half-way a run goes over from one process to

@@ -132,8 +132,8 @@ def test_finished_run_is_up_to_date_and_refuses_other_settings(
     run = shutil.copytree(trained, tmp_path / "run")
     train_gan(small, inputs, run)
     assert capsys.readouterr().out == f"{run} is up to date (96 images).\n"
-    for change, told in (({"generator_width": 8}, "generator_width 4 → 8"), ({"seed": 1}, "seed 0 → 1")):
-        with pytest.raises(ValueError, match=rf"holds a run with other settings \({told}\); choose another --out"):
+    for change, changes in (({"generator_width": 8}, "generator_width 4 → 8"), ({"seed": 1}, "seed 0 → 1")):
+        with pytest.raises(ValueError, match=rf"holds a run with other settings \({changes}\); choose another --out"):
             train_gan(small.replace(**change), inputs, run)
     train_gan(small.replace(images=112, batch_size=4, keep_checkpoints=1), inputs, run)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000000112"]
@@ -242,7 +242,7 @@ def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs:
     released = resolve(GANConfig, read_preset(GANConfig, "released"), {"resolution": 32})
     check_run(small, shards, 2)
     check_run(released, shards, 1)
-    for config, processes, told in (
+    for config, processes, sentence in (
         (small, 3, "batch_size 8 can't be shared evenly by 3 processes"),
         (released, 2, "penalty_step separate .* runs on one process only"),
         (small.replace(generator_norm="batch"), 2, "BatchNorm .* differs between processes"),
@@ -251,7 +251,7 @@ def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs:
         (small.replace(accumulate=8), 2, "4 tiles a step can't be cut evenly in accumulate 8 parts"),
         (small.replace(resolution=64), 1, "holds tiles of 32 px, which don't shrink evenly to resolution 64"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=sentence):
             check_run(config, shards, processes)
 
 
@@ -260,13 +260,13 @@ def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInput
     paper = small.replace(generator_norm="batch")
     check_run(paper, shards, 2, on_gpus=True)  # with SyncBatchNorm
     check_run(small, shards, 2, deepspeed=True)
-    for config, deepspeed, told in (
+    for config, deepspeed, sentence in (
         (small.replace(critic_norm="batch"), False, "critic_norm batch needs a batch whole: run it on one process"),
         (paper, True, "BatchNorm .* differs between processes"),
         (small.replace(precision="float64"), True, "DeepSpeed keeps its weights in float32"),
         (small.replace(accumulate=2), True, "accumulate isn't for DeepSpeed"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=sentence):
             check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)
 
 
@@ -302,14 +302,14 @@ def test_full_disk_costs_warnings_and_the_last_good_checkpoint_stays(
 
     config = small.replace(sample_every=64)
     try:
-        with monkeypatch.context() as patched, pytest.warns(UserWarning, match="can be written to") as told:
+        with monkeypatch.context() as patched, pytest.warns(UserWarning, match="can be written to") as warned:
             call_at(patched, 7, limit(2048))
             call_at(patched, 11, limit(limits[0]))
             train_gan(config, inputs, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
-    kinds = [str(w.message).split(" can be")[0] for w in told if "can be written" in str(w.message)]
+    kinds = [str(w.message).split(" can be")[0] for w in warned if "can be written" in str(w.message)]
     assert kinds == ["No sample grid", "No checkpoint"]
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["000000000040", "000000000096"]
     assert not list((tmp_path / "samples").iterdir())

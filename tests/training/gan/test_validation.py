@@ -126,8 +126,8 @@ def test_best_is_kept_as_a_checkpoint_and_as_a_model(validated: Path) -> None:
     marked = best_checkpoint(validated)
     assert marked is not None and int(marked.name) == best
     assert read_json(validated / "best.json")["metric"] == name
-    told = read_json(validated / "model-best/model.json")
-    assert told["images"] == best and read_json(validated / "model/model.json")["images"] == 64
+    record = read_json(validated / "model-best/model.json")
+    assert record["images"] == best and read_json(validated / "model/model.json")["images"] == 64
     assert RNAGAN.from_pretrained(validated / "model-best").tissues == ["cortex", "lung"]
 
 
@@ -210,7 +210,7 @@ class Generator(nn.Module):
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0, 0.0])
-def test_a_generator_that_follows_the_profile_is_told_from_one_that_does_not(
+def test_a_generator_that_follows_the_profile_is_distinguished_from_one_that_does_not(
     config: GANConfig, five: GANInputs, tmp_path: Path, sign: float
 ) -> None:
     cohort = read_cohort(five.cohort)

@@ -132,8 +132,8 @@ def test_a_broken_run_goes_on_bit_by_bit_and_its_backbone_is_taken_over(
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
     assert [row["images"] for row in read_metrics(broken)] == [row["images"] for row in read_metrics(whole)]
 
-    told = read_json(broken / "backbone.json")
-    assert (told["backbone"], told["resolution"], told["donors"]) == ("resnet18", 32, None)
+    record = read_json(broken / "backbone.json")
+    assert (record["backbone"], record["resolution"], record["donors"]) == ("resnet18", 32, None)
     network, _ = build_backbone("resnet18", "batch", 9)
     open_backbone(broken).load_into(network)
     assert torch.equal(network.conv1.weight, one["conv1.weight"])

@@ -167,10 +167,10 @@ def test_product_encodes_and_knows_its_active_units(expression: Path, tmp_path: 
 def test_training_stops_early_and_keeps_the_best(expression: Path, tmp_path: Path) -> None:
     config = SMALL.replace(epochs=200, lr=0.02, beta=0.0, patience_epochs=2)
     train(config, expression, tmp_path / "run")
-    told = load_vae(tmp_path / "run/model").record
+    record = load_vae(tmp_path / "run/model").record
     totals = [row["validation_total"] for row in read_metrics(tmp_path / "run") if "train_total" in row]
-    assert told["steps"] < 675 and told["steps"] - told["best_step"] == 8
-    assert told["metrics"]["validation_total"] == min(totals)
+    assert record["steps"] < 675 and record["steps"] - record["best_step"] == 8
+    assert record["metrics"]["validation_total"] == min(totals)
 
 
 def test_changed_model_folder_is_refused(expression: Path, tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_where_chooses_profiles(expression: Path, tmp_path: Path) -> None:
         train(SMALL.replace(where="tissue=Lung"), expression, tmp_path / "other")
 
 
-def test_split_by_sample_is_told_on(expression: Path, tmp_path: Path) -> None:
+def test_split_by_sample_is_recorded(expression: Path, tmp_path: Path) -> None:
     data = simulated()
     data.obs["donor"] = [f"D{k // 2}" for k in range(90)]  # in several splits
     write_expression(expression, dataclasses.replace(data, split_by="sample"), "digest")
@@ -354,8 +354,8 @@ def test_two_processes_equal_one(expression: Path, tmp_path: Path) -> None:
     launched(torchrun, config, expression, tmp_path / "two")
     train(config, expression, tmp_path / "one")
     train(config.replace(batch_size=8), expression, tmp_path / "half")  # what two strangers would do
-    told = load_vae(tmp_path / "two/model").record
-    assert told["processes"] == 2 and told["steps"] == 21
+    record = load_vae(tmp_path / "two/model").record
+    assert record["processes"] == 2 and record["steps"] == 21
     assert_close(tmp_path / "one", tmp_path / "two", 1e-7)
     halved = weights_of(tmp_path / "half")["to_mu.weight"]
     assert (halved - weights_of(tmp_path / "one")["to_mu.weight"]).abs().max() > 1e-3
@@ -372,8 +372,8 @@ def test_deepspeed_equals_one_process(expression: Path, tmp_path: Path, stage: i
     launch = ["accelerate.commands.launch", "--config_file", str(settings)]
     launched(launch, config, expression, tmp_path / "zero")
     train(config, expression, tmp_path / "one")
-    told = load_vae(tmp_path / "zero/model").record
-    assert told["processes"] == 2 and told["steps"] == 21
+    record = load_vae(tmp_path / "zero/model").record
+    assert record["processes"] == 2 and record["steps"] == 21
     assert_close(tmp_path / "one", tmp_path / "zero", 1e-5)
     for first, last in (("one", "zero"), ("zero", "one")):
         run = tmp_path / f"{first}_then_{last}"
