@@ -23,7 +23,7 @@ from rnagan.expression.h5ad import dense
 from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.io.weights import load_weights, read_tensors, save_weights
 from rnagan.models.conditioning import Bottleneck, draw_noise
-from rnagan.models.networks import build_generator
+from rnagan.models.generators import build_generator
 from rnagan.models.sampling import check_truncation, generate, generate_batch
 from rnagan.models.trained_vae import VAEModel, load_vae
 

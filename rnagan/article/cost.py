@@ -1,21 +1,23 @@
 """What a reproduction will cost: images, steps and hours of each experiment, from rates measured on this machine."""
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.config.gan import GANConfig
 from rnagan.config.reproduction import Settings
 from rnagan.config.vae import VAEConfig
-from rnagan.doctor.rates import TrainingStep, condition_width, measure
 from rnagan.evaluation.features import make_extractor
-from rnagan.losses.beta_vae import vae_loss
-from rnagan.models.resnet import build_backbone
-from rnagan.models.vae import BetaVAE
+from rnagan.training.step_rate import (
+    TrainingStep,
+    backbone_step,
+    condition_width,
+    items_a_second,
+    measure,
+    vae_step,
+)
 
 SECONDS = 6.0  # that a rate is measured for, about, once it is warm
 MODES = 3  # GAN, RNA-GAN, noise alone
@@ -104,27 +106,8 @@ def _work(experiment: str, items: int, unit: str, batch: int, measured: Callable
         return Work(experiment, items, unit, steps, None, str(error).splitlines()[0])
 
 
-def items_a_second(step: Callable[[], int], seconds: float = SECONDS) -> float:
-    """Of a step that returns how many items went through it; the first call isn't counted."""
-    step()
-    began, items = time.perf_counter(), 0
-    while True:
-        items += step()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if (passed := time.perf_counter() - began) > seconds:
-            return items / passed
-
-
 def _vae_rate(config: VAEConfig, genes: int) -> float:
-    network = BetaVAE(genes, config).to(_device())
-    x, eps = (torch.randn(config.batch_size, width, device=_device()) for width in (genes, config.latent))
-
-    def loss() -> torch.Tensor:
-        out = network(x, eps)
-        return vae_loss(x, out.x_recon, out.mu, out.logvar, config.beta).total
-
-    return items_a_second(_training_step(network, loss, config.batch_size))
+    return items_a_second(vae_step(config, genes, _device()), SECONDS)
 
 
 def _gan_rate(config: GANConfig) -> float:
@@ -134,26 +117,11 @@ def _gan_rate(config: GANConfig) -> float:
 def _extractor_rate(name: str, weights: str | None, side: int) -> float:
     extractor = make_extractor(name, weights, _device())
     tiles = torch.randint(0, 256, (32, side, side, 3), dtype=torch.uint8).numpy()
-    return items_a_second(lambda: len(extractor(tiles)))
+    return items_a_second(lambda: len(extractor(tiles)), SECONDS)
 
 
-def _backbone_rate(name: str, norm: str, side: int, batch: int) -> float:
-    network, _ = build_backbone(name, norm, 0)
-    network = network.to(_device()).to(memory_format=torch.channels_last)
-    x = torch.randn(batch, 3, side, side, device=_device()).to(memory_format=torch.channels_last)
-    return items_a_second(_training_step(network, lambda: network(x).square().mean(), batch))
-
-
-def _training_step(network: nn.Module, loss: Callable[[], torch.Tensor], count: int) -> Callable[[], int]:
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
-
-    def step() -> int:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-        return count
-
-    return step
+def _backbone_rate(name: str, norm: str, side: int, batch_size: int) -> float:
+    return items_a_second(backbone_step(name, norm, side, batch_size, _device()), SECONDS)
 
 
 def _device() -> torch.device:

@@ -15,8 +15,7 @@ from rnagan.io.files import write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.reports.figures import LOSSES, curves, side_by_side, tiles_of_grid
 from rnagan.tracking.run_folder import read_metrics
-from rnagan.training.gan.inputs import GANInputs
-from rnagan.training.gan.latents import shown_samples
+from rnagan.training.gan.inputs import GANInputs, shown_samples
 
 MODES = {"gan": "GAN", "rnagan": "RNA-GAN", "noise_only": "noise in ±{range:g}"}
 FIGURES = {"figure5.png": ("gan", "rnagan"), "figure4c.png": ("noise_only", "rnagan")}

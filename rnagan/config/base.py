@@ -7,11 +7,13 @@ import dataclasses
 import operator
 import typing
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 
 from rnagan.io.files import read_yaml, sha256_of, write_text
+
+Role = Literal["result", "architecture", "resume", "speed"]
 
 
 def setting(
@@ -21,9 +23,16 @@ def setting(
     choices: tuple[str, ...] | None = None,
     low: float | None = None,
     high: float | None = None,
+    role: Role = "result",
 ) -> Any:
-    """A config field: its default, what it means with its unit, and the values it may take (bounds included)."""
-    metadata = {"meaning": meaning, "choices": choices, "low": low, "high": high}
+    """A config field: its default, what it means with its unit, and the values it may take (bounds included).
+
+    `role` says what a change of it does to a run that was begun with another value: `result` and `architecture` decide
+    what is learnt, so a resumed run keeps them; `architecture` also decides what the networks are and what their inputs
+    mean, so a run that starts from another one's networks keeps it too; `resume` may change when a run is resumed (how
+    long it is, how often it writes); `speed` only decides how fast it is and how much memory it takes.
+    """
+    metadata = {"meaning": meaning, "choices": choices, "low": low, "high": high, "role": role}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -33,6 +42,8 @@ class Config:
 
     # What a layer of settings takes back of the layers before it, by the setting that it gives.
     takes_back: ClassVar[dict[str, dict[str, Any]]] = {}
+    # Names that settings had in earlier versions, and those that they have now: files of then still load.
+    renamed: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
         types = field_types(type(self))
@@ -67,6 +78,20 @@ def field_types(kind: type[Config]) -> dict[str, type]:
     return typing.get_type_hints(kind)
 
 
+def may_change_on_resume(kind: type[Config]) -> tuple[str, ...]:
+    """The settings that a resumed run may change, in the order of the fields."""
+    return _with_role(kind, "resume", "speed")
+
+
+def architecture(kind: type[Config]) -> tuple[str, ...]:
+    """The settings that decide what the networks are and what their inputs mean, in the order of the fields."""
+    return _with_role(kind, "architecture")
+
+
+def _with_role(kind: type[Config], *roles: Role) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind) if field.metadata["role"] in roles)
+
+
 def _check_field(owner: str, field: dataclasses.Field, kind: type, value: Any) -> None:
     name, meta = field.name, field.metadata
     fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
@@ -81,12 +106,16 @@ def _check_field(owner: str, field: dataclasses.Field, kind: type, value: Any) -
 
 
 def resolve(kind: type[C], *layers: dict[str, Any]) -> C:
-    """Build a config from layers of settings, later ones winning; an unknown name is refused with the nearest one."""
+    """Build a config from layers of settings, later ones winning; an unknown name is refused with the nearest one.
+
+    A name of an earlier version (`Config.renamed`) means the setting that it became.
+    """
     import difflib
 
     names = [field.name for field in dataclasses.fields(kind)]
     merged: dict[str, Any] = {}
-    for layer in layers:
+    for given in layers:
+        layer = {kind.renamed.get(name, name): value for name, value in given.items()}
         for name in layer.keys() & kind.takes_back.keys():
             merged |= kind.takes_back[name]
         for name, value in layer.items():
@@ -105,20 +134,26 @@ def load_config(kind: type[C], path: Path | str) -> C:
 
 def preset_names(kind: type[Config]) -> list[str]:
     """Names of the presets shipped for a config class."""
-    return sorted(path.stem.split(".", 1)[1] for path in _PRESETS.glob(f"{_preset_family(kind)}.*.yaml"))
+    return sorted(path.stem.split(".", 1)[1] for path in _PRESETS.glob(f"{family(kind)}.*.yaml"))
 
 
 def read_preset(kind: type[Config], name: str) -> dict[str, Any]:
-    """The settings of a shipped preset, e.g. `read_preset(GANConfig, "released")`."""
+    """The settings of a shipped preset, e.g. `read_preset(GANConfig, "released")`.
+
+    A preset that begins with `base: NAME` has the settings of that preset, but for those that it gives itself.
+    """
     if name not in preset_names(kind):
         raise ValueError(f"There is no preset {name!r}; choose one of {', '.join(preset_names(kind))}.")
-    return read_yaml(_PRESETS / f"{_preset_family(kind)}.{name}.yaml")
+    settings = read_yaml(_PRESETS / f"{family(kind)}.{name}.yaml")
+    base = settings.pop("base", None)
+    return (read_preset(kind, base) if base else {}) | settings
 
 
 _PRESETS = Path(__file__).parent / "presets"
 
 
-def _preset_family(kind: type[Config]) -> str:
+def family(kind: type[Config]) -> str:
+    """The word for a class of settings, as in the names of its presets: `gan` of GANConfig."""
     return kind.__name__.removesuffix("Config").lower()
 
 

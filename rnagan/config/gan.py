@@ -16,50 +16,73 @@ class GANConfig(Config):
         "rnagan",
         "what the generator sees: a profile and noise; normal noise; uniform noise in ±noise_range (article, 4C)",
         choices=("rnagan", "gan", "noise_only"),
+        role="architecture",
     )
-    resolution: int = setting(256, "side of a generated tile, px; a power of two (article: 256)", low=32, high=512)
-    images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1)
-    epochs: int = setting(0, "instead of images: passes of the tiles in use; 0: as many images as images says", low=0)
-    batch_size: int = setting(64, "real tiles a critic step, over all processes", low=2)
+    resolution: int = setting(
+        256, "side of a generated tile, px; a power of two (article: 256)", low=32, high=512, role="architecture"
+    )
+    images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1, role="resume")
+    epochs: int = setting(
+        0, "instead of images: passes of the tiles in use; 0: as many images as images says", low=0, role="resume"
+    )
+    batch_size: int = setting(64, "real tiles a critic step, over all processes", low=2, role="resume")
     accumulate: int = setting(
-        1, "parts of a process's batch that pass the networks one after another, to need less memory", low=1
+        1,
+        "parts of a process's batch that pass the networks one after another, to need less memory",
+        low=1,
+        role="speed",
     )
     seed: int = setting(0, "seed of the order of tiles, of all noise and of the first weights", low=0)
 
     condition: str = setting(
         "bottleneck",
-        "what is made of a profile: active latent units beside the noise, or latent + noise as in the paper",
+        "what the generator gets of a profile: active latent units beside the noise, or latent + noise as in the paper",
         choices=("bottleneck", "latent_plus_noise"),
+        role="architecture",
     )
-    condition_units: int = setting(64, "active latent units that pass the bottleneck at most", low=1)
+    condition_units: int = setting(
+        64, "active latent units that pass the bottleneck at most", low=1, role="architecture"
+    )
     condition_noise: float = setting(
         0.15, "SD of the normal noise on the condition in training, in SDs of the training split", low=0.0
     )
     noise_units: int = setting(
-        64, "width of the generator's own noise; where it is added to a latent, it has the latent's", low=1
+        64,
+        "width of the generator's own noise; where it is added to a latent, it has the latent's",
+        low=1,
+        role="architecture",
     )
-    noise_range: float = setting(0.3, "half-range of the uniform noise of latent_plus_noise and noise_only", low=0.0)
+    noise_range: float = setting(
+        0.3, "half-range of the uniform noise of latent_plus_noise and noise_only", low=0.0, role="architecture"
+    )
     batch_standardise: bool = setting(
-        False, "standardise the generator's input over the batch: cancels the profile, as released"
+        False, "standardise the generator's input over the batch: cancels the profile, as released", role="architecture"
     )
     tile_order: str = setting("mixed", "donors mixed in every batch, or slide by slide", choices=("mixed", "by_slide"))
 
     generator: str = setting(
-        "upsample", "up-sample and convolve, or DCGAN's transposed convolutions", choices=("upsample", "dcgan")
+        "upsample",
+        "up-sample and convolve, or DCGAN's transposed convolutions",
+        choices=("upsample", "dcgan"),
+        role="architecture",
     )
-    generator_width: int = setting(32, "channels of the generator's last feature map", low=4)
-    generator_norm: str = setting("group", "normalisation in the generator", choices=("group", "batch", "none"))
+    generator_width: int = setting(32, "channels of the generator's last feature map", low=4, role="architecture")
+    generator_norm: str = setting(
+        "group", "normalisation in the generator", choices=("group", "batch", "none"), role="architecture"
+    )
     critic: str = setting(
         "projection",
         "critic that is shown the condition, or one that sees the image alone",
         choices=("projection", "image_only"),
+        role="architecture",
     )
-    critic_width: int = setting(32, "channels of the critic's first feature map", low=4)
-    critic_norm: str = setting("none", "normalisation in the critic", choices=("none", "batch"))
+    critic_width: int = setting(32, "channels of the critic's first feature map", low=4, role="architecture")
+    critic_norm: str = setting("none", "normalisation in the critic", choices=("none", "batch"), role="architecture")
     critic_layout: str = setting(
         "all_scales",
         "a score from the means of all scales' features, or DCGAN's convolutions down to a score",
         choices=("all_scales", "dcgan"),
+        role="architecture",
     )
 
     penalty_weight: float = setting(10.0, "weight of the gradient penalty", low=0.0)
@@ -104,30 +127,45 @@ class GANConfig(Config):
         "balanced", "balanced: every tissue alike; natural: every tile alike; Lung=2,Colon=1; or a table tissue,weight"
     )
     loader_threads: int = setting(
-        0, "threads a process that read and decode tiles; 0: its cores, at most 8, or 32 for a remote set", low=0
+        0,
+        "threads a process that read and decode tiles; 0: its cores, at most 8, or 32 for a remote set",
+        low=0,
+        role="speed",
     )
     loader_workers: int = setting(
-        0, "processes a process that do it instead; 0 is faster unless transforms are heavy", low=0
+        0, "processes a process that do it instead; 0 is faster unless transforms are heavy", low=0, role="speed"
     )
-    prefetch_batches: int = setting(2, "batches made ahead (of each worker process)", low=1, high=64)
+    prefetch_batches: int = setting(2, "batches made ahead (of each worker process)", low=1, high=64, role="speed")
     on_corrupt: str = setting(
-        "refuse", "a damaged tile stops the run, or a neighbour stands in and it is listed", choices=("refuse", "skip")
+        "refuse",
+        "a damaged tile stops the run, or a neighbour stands in and it is listed",
+        choices=("refuse", "skip"),
+        role="resume",
     )
     max_corrupt: float = setting(
-        0.001, "with skip: the share of damaged tiles at which the run stops all the same", low=0.0, high=1.0
+        0.001,
+        "with skip: the share of damaged tiles at which the run stops all the same",
+        low=0.0,
+        high=1.0,
+        role="resume",
     )
     precision: str = setting(
         "auto",
         "bf16 where the machine computes in it, else float32; fp16, on GPUs only, is experimental",
         choices=("auto", "float64", "float32", "bf16", "fp16"),
+        role="resume",
     )
-    compile: bool = setting(False, "networks compiled by torch.compile at the start, but for the gradient penalty")
-    threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0)
-    log_every: int = setting(4_000, "images between rows of metrics", low=1)
-    sample_every: int = setting(40_000, "images between sample grids", low=1)
-    checkpoint_every: int = setting(40_000, "images between checkpoints", low=1)
-    keep_checkpoints: int = setting(2, "newest checkpoints that are kept", low=1)
-    validate_every: int = setting(200_000, "images between validations on the validation donors; 0: never", low=0)
+    compile: bool = setting(
+        False, "networks compiled by torch.compile at the start, but for the gradient penalty", role="speed"
+    )
+    threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0, role="speed")
+    log_every: int = setting(4_000, "images between rows of metrics", low=1, role="resume")
+    sample_every: int = setting(40_000, "images between sample grids", low=1, role="resume")
+    checkpoint_every: int = setting(40_000, "images between checkpoints", low=1, role="resume")
+    keep_checkpoints: int = setting(2, "newest checkpoints that are kept", low=1, role="resume")
+    validate_every: int = setting(
+        200_000, "images between validations on the validation donors; 0: never", low=0, role="resume"
+    )
     validation_tiles: int = setting(
         2_000, "real tiles, and as many generated ones, in a validation; its names tell the count", low=16
     )

@@ -6,7 +6,7 @@ ones are `rnagan/config/presets/reproduction.*.yaml`.
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from rnagan.config.base import Config, preset_names, read_preset, resolve, setting
 from rnagan.config.classifier import ClassifierConfig
@@ -19,6 +19,8 @@ from rnagan.io.files import read_yaml
 @dataclasses.dataclass(frozen=True)
 class ReproductionConfig(Config):
     """Sizes of the evaluations."""
+
+    renamed: ClassVar = {"judged_tiles": "measured_tiles"}
 
     extractor: str = setting("inception_v3", "feature extractor of the scores (article: Inception-v3)")
     weights: str = setting("", "its weights: Inception's file, or DINOv2's folder")

@@ -39,7 +39,9 @@ class SimCLRConfig(Config):
         "bf16 where the machine computes in it, else float32; float64 is for equality tests",
         choices=("auto", "float64", "float32", "bf16"),
     )
-    threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0)
-    loader_workers: int = setting(0, "processes a process that make the views; 0: the training process does", low=0)
-    log_every: int = setting(2_560, "images between rows of metrics", low=1)
-    checkpoint_every: int = setting(20_000, "images between checkpoints", low=1)
+    threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0, role="speed")
+    loader_workers: int = setting(
+        0, "processes a process that make the views; 0: the training process does", low=0, role="speed"
+    )
+    log_every: int = setting(2_560, "images between rows of metrics", low=1, role="resume")
+    checkpoint_every: int = setting(20_000, "images between checkpoints", low=1, role="resume")

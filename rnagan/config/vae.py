@@ -50,8 +50,8 @@ class VAEConfig(Config):
     precision: str = setting(
         "float32", "arithmetic; float64 is for equality tests", choices=("auto", "float64", "float32", "bf16")
     )
-    threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0)
-    checkpoint_epochs: int = setting(25, "epochs between checkpoints", low=1)
+    threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0, role="speed")
+    checkpoint_epochs: int = setting(25, "epochs between checkpoints", low=1, role="resume")
 
     def check(self) -> None:
         for name in ("hidden", "decoder_hidden"):

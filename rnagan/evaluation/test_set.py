@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN, model_folder
 from rnagan.cohort.filter import matching_rows
-from rnagan.cohort.leakage import refuse_seen
+from rnagan.cohort.leakage import check_same_splits, refuse_seen
 from rnagan.cohort.table import read_cohort, split_by
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.reader import TileReader
 from rnagan.data.shard_schema import MPP_TOLERANCE
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.expression.h5ad import Expression, check_same_splits, read_expression
+from rnagan.expression.h5ad import Expression, read_expression
 from rnagan.io import images
 from rnagan.io.files import sha256_of_file
 from rnagan.io.provenance import asked
@@ -369,5 +369,5 @@ def _read_profiles(models: Sequence[RNAGAN], inputs: EvaluationInputs, cohort: p
         raise ValueError("A model generates from profiles; give --expression.")
     expression = read_expression(inputs.expression)
     refuse_repeated(expression.obs.index, inputs.expression)
-    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
+    check_same_splits(cohort, expression.obs, inputs.cohort, inputs.expression)
     return expression

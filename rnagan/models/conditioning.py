@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
-from rnagan.models.generators import spatial_noise_width
 from rnagan.runtime import rng
 
 
@@ -44,6 +43,16 @@ def make_bottleneck(config: GANConfig, active: Tensor, mean: Tensor, sd: Tensor)
     if not units.numel():
         raise ValueError("The VAE has no active latent unit, so there is nothing to condition on; lower its beta.")
     return Bottleneck(units, mean[units], sd[units])
+
+
+def noise_maps(resolution: int) -> list[int]:
+    """Sides, in px, of the noise maps of an up-sampling generator."""
+    return [side for side in (8, 16, 32, 64) if side < resolution]
+
+
+def spatial_noise_width(resolution: int) -> int:
+    """Numbers in all noise maps of one tile."""
+    return sum(side * side for side in noise_maps(resolution))
 
 
 def noise_width(config: GANConfig, condition_width: int) -> int:

@@ -5,8 +5,18 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rnagan.config.gan import GANConfig
+
 MAX_CHANNELS = 256
 EMBEDDING = 64  # units of the condition's embedding, beside the condition itself
+
+
+def build_critic(config: GANConfig, condition_width: int) -> nn.Module:
+    """The critic of a config; it takes the condition only where the config shows it."""
+    if config.critic_layout == "dcgan":
+        return DCCritic(config.resolution, config.critic_width, config.critic_norm)
+    shown = condition_width if config.conditional else 0
+    return Critic(config.resolution, config.critic_width, config.critic_norm, shown)
 
 
 class Critic(nn.Module):

@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rnagan.config.gan import GANConfig
+from rnagan.models.conditioning import input_width, noise_maps
+
 MAX_CHANNELS = 256
+
+
+def build_generator(config: GANConfig, condition_width: int) -> nn.Module:
+    """The generator of a config, with fresh weights from torch's seeded generator."""
+    kind = UpsampleGenerator if config.generator == "upsample" else DCGenerator
+    return kind(input_width(config, condition_width), config.resolution, config.generator_width, config.generator_norm)
 
 
 class UpsampleGenerator(nn.Module):
@@ -56,16 +65,6 @@ class _Block(nn.Module):
             x = x + self.noise_strength * noise
         scale, shift = self.film(code)[:, :, None, None].chunk(2, dim=1)
         return F.leaky_relu(self.norm(x) * (1 + scale) + shift, 0.2)
-
-
-def noise_maps(resolution: int) -> list[int]:
-    """Sides, in px, of the noise maps of an up-sampling generator."""
-    return [side for side in (8, 16, 32, 64) if side < resolution]
-
-
-def spatial_noise_width(resolution: int) -> int:
-    """Numbers in all noise maps of one tile."""
-    return sum(side * side for side in noise_maps(resolution))
 
 
 class DCGenerator(nn.Module):

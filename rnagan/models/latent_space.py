@@ -109,7 +109,7 @@ class LatentSpace:
 def residuals(z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Root mean squared error of each profile's reconstruction over the genes that it has, (samples,).
 
-    The decoder only makes profiles like those it was trained on, so this tells strange ones where the latent, which
+    The decoder only makes profiles like those it was trained on, so this finds strange ones where the latent, which
     norms keep within bounds, does not.
     """
     squares = np.where(measured, np.square(z - z_recon), 0).sum(axis=1)

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from rnagan.training.checkpoint import Moments, moments_of
 
 # ZeRO stages of a generator and of its critic that give what one process gives (tests/training/gan/test_processes.py).
-# A critic at stage 3 is wrong without an error: its penalty passes the engine by.
+# A critic at stage 3 is wrong without an error: its penalty passes DeepSpeed by.
 STAGES = {0: 0, 1: 1, 2: 2, 3: 2}
 
 
 class Prepared(NamedTuple):
     """A network and its optimiser as Accelerate wraps them, and the Accelerator that takes its steps: under DeepSpeed
-    each network has an engine, and each engine an Accelerator."""
+    each network has its own."""
 
     module: nn.Module
     optimizer: torch.optim.Optimizer

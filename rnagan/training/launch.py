@@ -32,7 +32,7 @@ def start(precision: str, seed: int, threads: int = 0, two_networks: bool = Fals
         # With cpu=True Accelerate would leave DeepSpeed out without a word; without gloo each process would be alone.
         handlers = [InitProcessGroupKwargs(backend="gloo")] if use_cpu else []
         plugins = plugins_of_two() if two_networks else None
-        if two_networks:  # DeepSpeed's own bf16 would keep the weights in it, and compute the penalty: see gan_step.py
+        if two_networks:  # DeepSpeed's own bf16 would keep the weights in it, and compute the penalty: see gan/step.py
             mixed_precision = "no"
         accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=handlers, deepspeed_plugins=plugins)
     else:
@@ -86,8 +86,8 @@ def _asked_in(environment: Mapping[str, str]) -> int | None:
     here, world, nodes = (environment.get(k, "") for k in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_STEP_NUM_NODES"))
     if here and nodes:  # also where each node's launcher knows only of its own processes
         return int(here) * int(nodes)
-    told = world or environment.get("SLURM_STEP_NUM_TASKS", "")
-    return int(told) if told else None
+    asked = world or environment.get("SLURM_STEP_NUM_TASKS", "")
+    return int(asked) if asked else None
 
 
 def _is_accelerate_launch(words: list[str]) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 
 from rnagan.api import model_folder
 from rnagan.cohort.leakage import seen_donors
-from rnagan.config.base import load_config
+from rnagan.config.base import architecture, load_config
 from rnagan.config.gan import GANConfig
 from rnagan.data.shard_schema import MPP_TOLERANCE
 from rnagan.io.files import read_json, sha256_of, sha256_of_file
@@ -20,28 +20,11 @@ from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.training.checkpoint import Checkpoint, load_checkpoint
 
 MODULES = ("generator", "critic", "average")
-# Settings that decide what the networks are and what their inputs mean.
-ARCHITECTURE = (
-    "mode",
-    "resolution",
-    "condition",
-    "condition_units",
-    "noise_units",
-    "noise_range",
-    "batch_standardise",
-    "generator",
-    "generator_width",
-    "generator_norm",
-    "critic",
-    "critic_width",
-    "critic_norm",
-    "critic_layout",
-)
 
 
 @dataclasses.dataclass(frozen=True)
 class EarlierRun:
-    """The state of a run that another one starts from: its newest checkpoint, and what its model folder tells."""
+    """The state of a run that another one starts from: its newest checkpoint, and what its model folder says."""
 
     folder: Path
     checkpoint: Checkpoint
@@ -56,8 +39,8 @@ class EarlierRun:
     def open(cls, run: Path) -> Self:
         """Open a run folder of tools/train_rnagan.py. Raises `FileNotFoundError` where there is none."""
         folder, newest = model_folder(run), latest_checkpoint(run)
-        told = read_json(folder / "model.json")
-        if newest is None or told.get("format") != "rnagan-model":
+        record = read_json(folder / "model.json")
+        if newest is None or record.get("format") != "rnagan-model":
             raise FileNotFoundError(
                 f"{run} holds no checkpoint of a GAN to start from; give a run folder of tools/train_rnagan.py."
             )
@@ -67,10 +50,10 @@ class EarlierRun:
             load_checkpoint(newest),
             load_config(GANConfig, folder / "config.yaml"),
             Bottleneck(**read_tensors(condition)) if condition.is_file() else None,
-            told["made_from"].get("vae"),
-            told["tissues"],
-            told["train_donors"],
-            told["mpp"],
+            record["made_from"].get("vae"),
+            record["tissues"],
+            record["train_donors"],
+            record["mpp"],
         )
 
     @property
@@ -85,7 +68,9 @@ class EarlierRun:
     def check_fits(self, config: GANConfig, vae: str | None, mpp: float | None, cohort: pd.DataFrame) -> None:
         """Refuse, in one sentence, a run that can't go on from this one: its networks or their inputs would differ."""
         before, now = self.config.to_dict(), config.to_dict()
-        differs = [f"{name} {before[name]} → {now[name]}" for name in ARCHITECTURE if before[name] != now[name]]
+        differs = [
+            f"{name} {before[name]} → {now[name]}" for name in architecture(GANConfig) if before[name] != now[name]
+        ]
         if self.mpp and mpp and abs(mpp / self.mpp - 1) > MPP_TOLERANCE:
             differs.append(f"µm per px {self.mpp:g} → {mpp:g}")
         if differs:

@@ -10,10 +10,10 @@ import anndata
 import pytest
 from click.testing import CliRunner
 
-from rnagan.article.cost import items_a_second
 from rnagan.article.experiments import Cohort, experiments
 from rnagan.config.reproduction import Settings
 from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.step_rate import items_a_second
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,18 +1,28 @@
 import dataclasses
 import re
+import typing
 from pathlib import Path
 
 import pytest
 
 import rnagan
-from rnagan.config.base import Config, load_config, preset_names, read_preset, resolve, setting
+from rnagan.config.base import (
+    Config,
+    architecture,
+    load_config,
+    may_change_on_resume,
+    preset_names,
+    read_preset,
+    resolve,
+    setting,
+)
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.config.gan import GANConfig
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.config.simulation import SimulationConfig
 from rnagan.config.tiling import TilingConfig
 from rnagan.config.vae import VAEConfig
-from rnagan.io.files import read_yaml
+from rnagan.io.files import read_yaml, sha256_of
 
 KINDS = [GANConfig, VAEConfig, TilingConfig, SimulationConfig, SimCLRConfig, ClassifierConfig]
 PRESETS = sorted(
@@ -21,6 +31,16 @@ PRESETS = sorted(
     if not path.name.startswith("reproduction.")  # of several classes: tests/config/test_reproduction.py
 )
 FAMILIES = {"gan": GANConfig, "vae": VAEConfig, "simclr": SimCLRConfig, "classifier": ClassifierConfig}
+# Digests of the settings of presets with a base, from the time when each of them gave all of its settings itself.
+WITH_A_BASE = {
+    ("classifier", "paper_gbm_luad"): "31b69cfc8dedf8da",
+    ("gan", "paper_cortex_gan"): "3b82429e742d20a4",
+    ("gan", "paper_cortex_rnagan"): "61e4882f5e41a1e3",
+    ("gan", "paper_lung_gan"): "41e3e5f46185f93d",
+    ("gan", "paper_lung_rnagan"): "0c3cc4fb6e5b0c28",
+    ("vae", "paper_five_tissues"): "dcf4520c034dd536",
+    ("vae", "paper_lung_cortex"): "368fd927160537b3",
+}
 DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}
 
 
@@ -111,6 +131,47 @@ def test_the_default_preset_is_the_default(family):
     assert name in preset_names(kind) and resolve(kind, read_preset(kind, name)) == kind()
     with pytest.raises(ValueError, match=rf"There is no preset 'faithfull'; choose one of {name}"):
         read_preset(kind, "faithfull")
+
+
+@pytest.mark.parametrize(("family", "name"), WITH_A_BASE)
+def test_a_preset_with_a_base_has_the_settings_that_it_had_without(family, name):
+    settings = read_preset(FAMILIES[family], name)
+    assert sha256_of(settings).startswith(WITH_A_BASE[family, name])
+    written = read_yaml(Path(rnagan.__file__).parent / f"config/presets/{family}.{name}.yaml")
+    own = {key: value for key, value in written.items() if key != "base"}
+    assert settings == read_preset(FAMILIES[family], written["base"]) | own and len(own) < 4
+
+
+def test_what_a_resumed_run_may_change():
+    assert set(may_change_on_resume(GANConfig)) == {
+        *("images", "epochs", "batch_size", "accumulate", "compile", "precision", "threads", "log_every"),
+        *("sample_every", "checkpoint_every", "keep_checkpoints", "validate_every", "loader_threads"),
+        *("loader_workers", "prefetch_batches", "on_corrupt", "max_corrupt"),
+    }
+    assert set(may_change_on_resume(VAEConfig)) == {"threads", "checkpoint_epochs"}
+    assert set(may_change_on_resume(SimCLRConfig)) == {"threads", "loader_workers", "log_every", "checkpoint_every"}
+
+
+def test_what_the_networks_of_a_gan_are():
+    assert architecture(GANConfig) == (
+        *("mode", "resolution", "condition", "condition_units", "noise_units", "noise_range", "batch_standardise"),
+        *("generator", "generator_width", "generator_norm", "critic", "critic_width", "critic_norm", "critic_layout"),
+    )
+
+
+def test_a_setting_keeps_loading_under_its_earlier_name(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Renamed(Example):
+        renamed: typing.ClassVar = {"pace": "steps"}
+
+    (tmp_path / "old.yaml").write_text("pace: 7\nrate: 0.25\n")
+    config = load_config(Renamed, tmp_path / "old.yaml")
+    assert config == Renamed(steps=7, rate=0.25)
+    assert resolve(Renamed, {"steps": 2}, {"pace": 4}).steps == 4  # a later layer wins under either name
+    config.save(tmp_path / "new.yaml")
+    assert "pace" not in read_yaml(tmp_path / "new.yaml") and load_config(Renamed, tmp_path / "new.yaml") == config
+    with pytest.raises(ValueError, match="'pace' is no setting of Example"):
+        resolve(Example, {"pace": 4})
 
 
 def test_every_preset_file_belongs_to_a_class():

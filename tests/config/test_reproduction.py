@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from rnagan.config.reproduction import Settings, reproduction_presets
+from rnagan.config.base import load_config
+from rnagan.config.reproduction import ReproductionConfig, Settings, reproduction_presets
 
 
 @pytest.mark.parametrize("name", reproduction_presets())
@@ -36,3 +37,11 @@ def test_a_file_goes_over_the_preset_section_by_section(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ValueError, match=said):
             Settings.read("toy", file)
+
+
+def test_settings_of_earlier_versions_load(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("evaluation:\n  judged_tiles: 7\n")
+    assert Settings.read("toy", file).evaluation.measured_tiles == 7
+    file.write_text("judged_tiles: 5\nfid_tiles: 9\n")
+    assert load_config(ReproductionConfig, file) == ReproductionConfig(measured_tiles=5, fid_tiles=9)

@@ -3,16 +3,17 @@ import torch
 
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
-from rnagan.doctor import rates
 from rnagan.doctor.findings import Section, Verdict
-from rnagan.doctor.rates import TrainingStep, check_step, condition_width, measure
+from rnagan.doctor.rates import check_step
+from rnagan.training import step_rate
+from rnagan.training.step_rate import condition_width
 
 SMALL = {"resolution": 32, "batch_size": 16, "generator_width": 4, "critic_width": 4, "threads": 1}
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "COUNTED_SECONDS", 0.2)
+    monkeypatch.setattr(step_rate, "COUNTED_SECONDS", 0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -30,22 +31,6 @@ def test_every_preset_can_be_measured(preset: str) -> None:
     (line,) = section.lines
     assert line.verdict == Verdict.OK and section.figures["step_images_per_second"] > 0
     assert condition_width(config) == {"faithful": 64, "released": 2048}[preset]
-
-
-def test_time_decides_how_large_the_batches_are() -> None:
-    step = TrainingStep(GANConfig(**SMALL, mode="gan"), 0)
-    assert measure(step, 0)[0] == 2
-    assert measure(step, 60)[0] == 16
-
-
-def test_a_round_trains_both_networks() -> None:
-    config = GANConfig(**SMALL, critic_steps=3)
-    step = TrainingStep(config, condition_width(config))
-    before = [[p.clone() for p in net.parameters()] for net in (step._step.raw_generator, step._step.raw_critic)]
-    step.seconds(4)
-    after = (step._step.raw_generator.parameters(), step._step.raw_critic.parameters())
-    for old, new in zip(before, after, strict=True):
-        assert any(not torch.equal(a, b) for a, b in zip(old, new, strict=True))
 
 
 def test_larger_tiles_are_warned_of() -> None:

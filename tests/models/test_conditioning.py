@@ -4,8 +4,14 @@ import torch
 
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
-from rnagan.models.conditioning import draw_noise, generator_input, input_width, make_bottleneck, noise_width
-from rnagan.models.generators import spatial_noise_width
+from rnagan.models.conditioning import (
+    draw_noise,
+    generator_input,
+    input_width,
+    make_bottleneck,
+    noise_width,
+    spatial_noise_width,
+)
 
 LATENT = 7
 MEAN = torch.linspace(-2, 2, LATENT)

@@ -4,8 +4,7 @@ from torch import nn
 
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
-from rnagan.models.critics import Critic, DCCritic
-from rnagan.models.networks import build_critic
+from rnagan.models.critics import Critic, DCCritic, build_critic
 
 
 def tiles(n=4, side=32):

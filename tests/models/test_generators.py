@@ -4,9 +4,8 @@ from torch import nn
 
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
-from rnagan.models.conditioning import input_width, noise_width
-from rnagan.models.generators import noise_maps, spatial_noise_width
-from rnagan.models.networks import build_generator
+from rnagan.models.conditioning import input_width, noise_maps, noise_width, spatial_noise_width
+from rnagan.models.generators import build_generator
 
 
 def small(preset="faithful", **changes):

@@ -6,7 +6,7 @@ from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.io.images import to_uint8
 from rnagan.models.conditioning import draw_noise, generator_input
-from rnagan.models.networks import build_generator
+from rnagan.models.generators import build_generator
 from rnagan.models.sampling import generate
 
 

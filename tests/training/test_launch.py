@@ -64,7 +64,7 @@ def test_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, 4),  # torchrun on two nodes
         ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "4"}, 4),
         ({"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "4"}, 4),  # srun alone: four strangers
-        # a launcher a node, none of which was told of the other
+        # a launcher a node, none of which knows of the other
         ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2"}, 4),
         ({"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "1"}, 1),
     ],
@@ -149,13 +149,13 @@ def test_launch_that_would_silently_run_one_process_is_refused(inputs: GANInputs
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        told = []
+        lines = []
         for line in process.stderr:
-            told.append(line.rstrip())
+            lines.append(line.rstrip())
             if line.startswith("subprocess.CalledProcessError"):  # the launcher is done, though its exit may take long
                 process.kill()
-    said = [line for line in told if line.startswith("Error: ")]
+    said = [line for line in lines if line.startswith("Error: ")]
     assert len(said) == 1 and "2 processes were asked for and 1 started; on CPUs launch with" in said[0]
-    assert told[-1].startswith("subprocess.CalledProcessError") and "exit status 1" in told[-1]
-    assert not any("Traceback" in line for line in told[: told.index(said[0])])
+    assert lines[-1].startswith("subprocess.CalledProcessError") and "exit status 1" in lines[-1]
+    assert not any("Traceback" in line for line in lines[: lines.index(said[0])])
     assert not (tmp_path / "run").exists()

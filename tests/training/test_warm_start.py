@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from rnagan.config.gan import GANConfig
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
-from rnagan.tracking.run_log import read_metrics
+from rnagan.tracking.run_log import RunLog, read_metrics
 from rnagan.training.gan import trainer
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import StepRecord
@@ -43,7 +43,7 @@ def cortex(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPat
     """A model of cortex alone; read it, never write into it."""
     run = tmp_path_factory.mktemp("cortex") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.RunLog, "_start_mlflow", lambda *_: None)
+        patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
         train_gan(small.replace(where="tissue=cortex", seed=3), inputs, run)
     return run
 
@@ -79,7 +79,7 @@ def test_a_tissue_is_added(
     with monkeypatch.context() as patched:
         found = first_state(patched)
         train_gan(both, started, tmp_path / "whole")
-    assert f"Starts from {cortex} at 96 images (cortex)." in capsys.probeerr().out
+    assert f"Starts from {cortex} at 96 images (cortex)." in capsys.readouterr().out
     for name in ("generator", "critic", "average"):
         stored = load_file(latest_checkpoint(cortex) / f"{name}.safetensors")
         assert (
@@ -87,8 +87,8 @@ def test_a_tissue_is_added(
             and stored.keys() == found[name].keys()
         )
     assert not any(found["moments"].values()) and found["clock"] == {"images": 0, "before": 96}
-    told = read_json(tmp_path / "whole/model/model.json")
-    assert told["tissues"] == ["cortex", "lung"] and told["images"] == 64
+    record = read_json(tmp_path / "whole/model/model.json")
+    assert record["tissues"] == ["cortex", "lung"] and record["images"] == 64
     assert sha256_of_file(tmp_path / "whole/model/condition.safetensors") == sha256_of_file(
         cortex / "model/condition.safetensors"
     )
@@ -115,16 +115,16 @@ def test_a_run_goes_on_from_the_start_it_had(
         train_gan(both, dataclasses.replace(inputs, init_from=run), run)
 
 
-def test_a_tissue_left_out_is_told(
+def test_a_tissue_left_out_is_reported(
     both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     started = dataclasses.replace(inputs, init_from=cortex)
     train_gan(both.replace(where="tissue=lung"), started, tmp_path / "run", dry_run=True)
-    assert "Without tiles of cortex, which the earlier run learnt and this one will forget." in capsys.probeerr().out
+    assert "Without tiles of cortex, which the earlier run learnt and this one will forget." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "changes"),
     [
         ({"critic_width": 8}, r"critic_width 4 → 8"),
         ({"generator_width": 8, "noise_units": 4}, r"noise_units 8 → 4, generator_width 4 → 8"),
@@ -133,17 +133,18 @@ def test_a_tissue_left_out_is_told(
     ],
 )
 def test_networks_that_do_not_fit_are_refused(
-    both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path, change: dict, told: str
+    both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path, change: dict, changes: str
 ) -> None:
     started = dataclasses.replace(inputs, init_from=cortex)
-    with pytest.raises(ValueError, match=rf"can't start from {re.escape(str(cortex))} with other settings \({told}\)"):
+    refused = rf"can't start from {re.escape(str(cortex))} with other settings \({changes}\)"
+    with pytest.raises(ValueError, match=refused):
         train_gan(both.replace(**change), started, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_inputs_that_do_not_fit_are_refused(both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path) -> None:
-    def refuse(told: str, error: type[Exception] = ValueError, **changes: Path) -> None:
-        with pytest.raises(error, match=told):
+    def refuse(sentence: str, error: type[Exception] = ValueError, **changes: Path) -> None:
+        with pytest.raises(error, match=sentence):
             train_gan(both, dataclasses.replace(inputs, **{"init_from": cortex} | changes), tmp_path / "run")
 
     vae = shutil.copytree(inputs.vae, tmp_path / "vae")

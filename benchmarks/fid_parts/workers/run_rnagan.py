@@ -15,7 +15,7 @@ from serving import serve
 from rnagan.api import RNAGAN
 from rnagan.config.gan import GANConfig
 from rnagan.evaluation.feature_store import BATCH, cached_features
-from rnagan.models.networks import build_generator
+from rnagan.models.generators import build_generator
 from rnagan.runtime.distributed import processes
 
 _RUN: dict[str, Any] = {}

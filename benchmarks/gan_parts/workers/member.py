@@ -7,7 +7,7 @@ import time
 import torch
 
 from rnagan.config.gan import GANConfig
-from rnagan.doctor.rates import TrainingStep
+from rnagan.training.step_rate import TrainingStep
 
 
 def main() -> None:

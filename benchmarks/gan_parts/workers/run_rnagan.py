@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from rnagan.config.gan import GANConfig
-from rnagan.doctor.rates import TrainingStep
+from rnagan.training.step_rate import TrainingStep
 
 _RUN: dict[str, Any] = {}
 

@@ -16,8 +16,10 @@ from rnagan.data.index import open_dataset
 from rnagan.data.manifest import write_digest
 from rnagan.data.selection import make_order, select
 from rnagan.data.writer import ShardWriter
+from rnagan.training.gan.inputs import GANData
 from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.launch import start
+from rnagan.training.run import TrainingRun
 
 SLIDES, TILES = 8, 40
 _RUN: dict[str, Any] = {}
@@ -78,15 +80,9 @@ def _set_up(request: dict[str, Any]) -> None:
     shards = open_dataset(folder / "shards")
     selection = select(shards, cohort, "train", config.tiles_per_slide)
     accelerator = start(config.precision, config.seed, config.threads)
-    _RUN["trainer"] = GANTrainer(
-        config,
-        accelerator,
-        folder / "run",
-        shards,
-        selection,
-        make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights),
-        {},
-    )
+    opened = TrainingRun(folder / "run", config, accelerator, {})
+    order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
+    _RUN["trainer"] = GANTrainer(config, opened, GANData(shards, selection, order))
 
 
 if __name__ == "__main__":

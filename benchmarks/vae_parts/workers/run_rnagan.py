@@ -15,6 +15,7 @@ from rnagan.data.profile_layout import Arrangement
 from rnagan.runtime.distributed import keep_freed_memory
 from rnagan.tracking.run_log import RunLog
 from rnagan.training.launch import start
+from rnagan.training.run import TrainingRun
 from rnagan.training.vae.data import VAEData, training_batches
 from rnagan.training.vae.trainer import VAETrainer
 
@@ -33,7 +34,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         batch = next(batches)
         clock.append(time.perf_counter())
         trainer.optimizer.zero_grad()
-        trainer.sums += trainer.descend(batch)
+        trainer.means.add(trainer.descend(batch))
         clock.append(time.perf_counter())
         trainer.optimizer.step()
         clock.append(time.perf_counter())
@@ -78,9 +79,11 @@ def _set_up(request: dict[str, Any]) -> None:
     values = draw.gamma(1.0, 20.0, (len(samples), genes)).astype(np.float32)
     names = [f"ENSG{k:011d}" for k in range(genes)]
     arrangement = Arrangement.dealt(samples)
-    data = VAEData(obs.loc[arrangement.samples], names, "tpm", "donor", {}, arrangement, values)
+    made_from = {"expression": ""}
+    data = VAEData(obs.loc[arrangement.samples], names, "tpm", "donor", made_from, arrangement, values)
     folder = Path(request["out"]).parent / f"run_{os.getpid()}"
-    trainer = VAETrainer(config, start(config.precision, config.seed, config.threads), data, folder)
+    accelerator = start(config.precision, config.seed, config.threads)
+    trainer = VAETrainer(config, TrainingRun(folder, config, accelerator, made_from, "profiles"), data)
     batches = training_batches(data, trainer.selection, trainer.transform, config, 0)
     for group in trainer.optimizer.param_groups:
         group["lr"] = config.lr

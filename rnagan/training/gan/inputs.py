@@ -1,27 +1,36 @@
-"""What a GAN run is made from: paths, digests, latents joined with slides, and what is refused."""
+"""What a GAN is trained on: paths and their digests, tiles joined with latents of profiles, and what is refused."""
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rnagan.api import model_folder
 from rnagan.cohort.leakage import check_same_splits, seen_donors
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet
+from rnagan.data.loader import Loading
+from rnagan.data.sampler import Order
 from rnagan.data.selection import Selection, read_weights
 from rnagan.expression.h5ad import read_expression
-from rnagan.io.files import sha256_of, sha256_of_file
+from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
 from rnagan.io.tables import first_few
 from rnagan.models.conditioning import Bottleneck, make_bottleneck
 from rnagan.models.trained_vae import VAEModel, load_vae
 from rnagan.runtime import rng
-from rnagan.training.gan.latents import LatentTable
+
+FIXED_PROFILES = 8  # validation profiles generated in every sample grid
+_LATENTS, _METADATA = "latents.parquet", b"rnagan"  # file of the table of latents, and its metadata
 
 
 def shuffled_samples(table: pd.DataFrame, seed: int) -> list[str]:
@@ -74,14 +83,11 @@ def check_run(
         raise ValueError("accumulate isn't for DeepSpeed: set it to 1, or start with another of launch_configs/.")
 
 
-FIXED_PROFILES = 8  # validation profiles generated in every sample grid
-
-
 @dataclasses.dataclass(frozen=True)
 class GANInputs:
     """Paths of a run; `shards` may be a URL. `expression` and `vae` may be None in the modes without profiles.
 
-    `init_from`: an earlier run, whose networks and condition a new one starts from (fine_tuning.py).
+    `init_from`: an earlier run, whose networks and condition a new one starts from (warm_start.py).
     """
 
     shards: Path | str
@@ -105,8 +111,53 @@ class Profiles:
     fixed: Tensor  # (profiles, latent), of the validation donors generated in every sample grid
 
 
+@dataclasses.dataclass(frozen=True)
+class LatentTable:
+    """`values` (samples, latent) float32 of `samples`; `shown`: those generated in every sample grid."""
+
+    samples: list[str]
+    values: NDArray[np.float32]
+    shown: list[str]
+
+    def of(self, samples: list[str]) -> NDArray[np.float32]:
+        """The latents of samples, all of which must be there, (n, latent)."""
+        rows = pd.Index(self.samples).get_indexer(samples)
+        assert (rows >= 0).all()
+        return self.values[rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class GANData:
+    """What a run trains on: the tiles of a selection in `order`, each with the profile of its slide.
+
+    `profiles` is None in the modes without profiles.
+    """
+
+    shards: ShardSet
+    selection: Selection
+    order: Order
+    profiles: Profiles | None = None
+
+    @property
+    def tissues(self) -> list[str]:
+        """The tissues that have a part in training."""
+        return sorted(self.selection.table.loc[self.order.counts > 0, "tissue"].unique())
+
+
+def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
+    """How the batches of a run are made."""
+    return Loading(
+        threads=config.loader_threads,
+        workers=config.loader_workers,
+        prefetch=config.prefetch_batches,
+        pin_memory=pin_memory,
+        skip_corrupt=config.on_corrupt == "skip",
+        max_corrupt=config.max_corrupt,
+    )
+
+
 def digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: Selection) -> dict[str, str]:
-    """Digests of everything that a run is made from; the settings are kept beside them."""
+    """Digests of all inputs of a run; its settings are kept beside them."""
     found = {"shards": shards.digest, "cohort": sha256_of_file(inputs.cohort)}
     if config.tissue_weights not in ("natural", "balanced"):
         found["tissue weights"] = sha256_of(read_weights(config.tissue_weights, selection))  # which a table may hold
@@ -184,3 +235,50 @@ def _encode(
 def _few_of_each_tissue(tissue_of: pd.Series, tissues: np.ndarray) -> list[str]:
     each = max(1, FIXED_PROFILES // len(tissues))
     return [sample for tissue in sorted(tissues) for sample in tissue_of.index[tissue_of == tissue][:each]]
+
+
+def latent_table(run: Path, made_from: str, encode: Callable[[], LatentTable], accelerator: Accelerator) -> LatentTable:
+    """The table in `run/latents.parquet`; a new one where it isn't there or was made from other inputs.
+
+    `made_from` is a digest of all that decides its content. Only the main process calls `encode`.
+    """
+    if accelerator.is_main_process and _read_latents(run / _LATENTS, made_from) is None:
+        _write_latents(run / _LATENTS, made_from, encode())
+    accelerator.wait_for_everyone()
+    table = _read_latents(run / _LATENTS, made_from)
+    if table is None:
+        raise FileNotFoundError(f"{run / _LATENTS}, which the main process wrote, can't be seen by another process.")
+    return table
+
+
+def shown_samples(run: Path) -> list[str]:
+    """The samples generated in a run's sample grids, a row each."""
+    try:
+        with pq.ParquetFile(run / _LATENTS, pre_buffer=False) as file:
+            return json.loads((file.schema_arrow.metadata or {})[_METADATA])["shown"]
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        raise FileNotFoundError(f"{run / _LATENTS} does not say which profiles its sample grids show.") from None
+
+
+def _write_latents(path: Path, made_from: str, table: LatentTable) -> None:
+    values = pa.FixedSizeListArray.from_arrays(pa.array(table.values.ravel()), table.values.shape[1])
+    metadata = json.dumps({"made_from": made_from, "shown": table.shown})
+    columns = pa.table({"sample": pa.array(table.samples, pa.string()), "latent": values}).replace_schema_metadata(
+        {_METADATA: metadata.encode()}
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(columns, temporary)
+
+
+def _read_latents(path: Path, made_from: str) -> LatentTable | None:
+    """The table at `path`; None where there is none that was made from this."""
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            columns = file.read(use_threads=False)
+        metadata = json.loads((columns.schema.metadata or {})[_METADATA])
+        if metadata["made_from"] != made_from:
+            return None
+        values = columns["latent"].combine_chunks().flatten().to_numpy().reshape(len(columns), -1)
+        return LatentTable(columns["sample"].to_pylist(), np.array(values), metadata["shown"])
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return None

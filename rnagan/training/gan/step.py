@@ -1,4 +1,5 @@
-"""The maths of one GAN step: critic, then (every few steps) the generator. Data, clock and files are the trainer's."""
+"""One GAN step: its networks and optimisers, and the maths of critic and generator. Data, clock and files are the
+trainer's."""
 
 import contextlib
 from typing import NamedTuple
@@ -11,15 +12,18 @@ from rnagan.config.gan import GANConfig
 from rnagan.data.augment import colour_jitter, draw_diffaugment, flip_and_turn
 from rnagan.losses.wgan_gp import critic_loss, generator_loss, gradient_penalty, interpolate
 from rnagan.models.conditioning import draw_noise, generator_input
+from rnagan.models.critics import build_critic
+from rnagan.models.generators import build_generator
 from rnagan.runtime import rng
-from rnagan.training.deepspeed import uses_deepspeed
+from rnagan.training import deepspeed
+from rnagan.training.launch import resolve_precision
 
 
 class GradientNorms:
     """Mean Euclidean norm of all gradients of a network, by name, over its optimiser's steps since the last row.
 
-    Under DDP every process has the same, averaged gradients. An engine that keeps gradients to itself (DeepSpeed)
-    leaves none to look at, and no row.
+    Under DDP every process has the same, averaged gradients. DeepSpeed keeps gradients to itself: there is none to look
+    at, and no row.
     """
 
     def __init__(self) -> None:
@@ -64,11 +68,63 @@ class MicroBatch(NamedTuple):
     last: bool
 
 
+class Networks(NamedTuple):
+    """Generator and critic of a config, not yet prepared by Accelerate."""
+
+    generator: nn.Module
+    critic: nn.Module
+
+
+def build_networks(config: GANConfig, condition_width: int, accelerator: Accelerator) -> Networks:
+    """Networks with fresh weights, in the precision and memory format and on the device of a run."""
+    # DeepSpeed lays weights end to end, and takes plain rows only.
+    layout = torch.contiguous_format if deepspeed.uses_deepspeed(accelerator) else torch.channels_last
+    dtype = torch.float64 if config.precision == "float64" else torch.float32
+    generator, critic = (
+        build(config, condition_width).to(accelerator.device, dtype).to(memory_format=layout)
+        for build in (build_generator, build_critic)
+    )
+    return Networks(generator, critic)
+
+
+def build_step(config: GANConfig, condition_width: int, accelerator: Accelerator, networks: Networks) -> "GANStep":
+    """The step that trains networks: with fresh optimisers, prepared for all processes of the run."""
+    generator, critic = networks
+    if config.compile:  # in place: the penalty, whose gradient has a gradient, calls the class's uncompiled forward
+        generator.compile()
+        critic.compile()
+    if config.generator_norm == "batch" and accelerator.num_processes > 1:
+        generator = nn.SyncBatchNorm.convert_sync_batchnorm(generator)
+    of_generator, of_critic = deepspeed.prepare_each(
+        accelerator,
+        config.batch_size // accelerator.num_processes,
+        {
+            "generator": (generator, _adam(generator, config.generator_lr, config)),
+            "critic": (critic, _adam(critic, config.critic_lr, config)),
+        },
+        bf16=resolve_precision(config.precision) == "bf16",
+    )
+    return GANStep(
+        config,
+        accelerator,
+        of_generator.module,
+        of_critic.module,
+        of_generator.optimizer,
+        of_critic.optimizer,
+        condition_width,
+        of_critic.accelerator,
+    )
+
+
+def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:
+    return torch.optim.Adam(module.parameters(), lr=lr, betas=(config.beta1, config.beta2), fused=True)
+
+
 class GANStep:
     """One training step on this process's slice of the global batch.
 
     `generator`, `critic` and their optimisers are what `Accelerator.prepare` returned; `critic_accelerator` is the
-    critic's own under DeepSpeed, where each network has an engine.
+    critic's own under DeepSpeed, which needs one for each network.
     """
 
     def __init__(
@@ -129,8 +185,8 @@ class GANStep:
         return contextlib.nullcontext() if part.last else self.accelerator.no_sync(network)
 
     def _generated(self, part: MicroBatch, with_graph: bool) -> Tensor:
-        # DDP's messages are for the backward alone; DeepSpeed's engine may have to fetch weights for the forward.
-        network = self.generator if with_graph or uses_deepspeed(self.accelerator) else self.raw_generator
+        # DDP's messages are for the backward alone; DeepSpeed may have to fetch weights for the forward.
+        network = self.generator if with_graph or deepspeed.uses_deepspeed(self.accelerator) else self.raw_generator
         with torch.set_grad_enabled(with_graph):
             return network(part.code).to(self.dtype)
 

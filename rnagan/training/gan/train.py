@@ -16,17 +16,23 @@ from rnagan.cohort.table import read_cohort
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet, open_dataset
-from rnagan.data.sampler import Order
 from rnagan.data.selection import Selection, make_order, select
 from rnagan.io.files import read_json
 from rnagan.runtime import progress
 from rnagan.training.deepspeed import uses_deepspeed
-from rnagan.training.gan.inputs import GANInputs, Profiles, check_run, digests, join_profiles
-from rnagan.training.gan.latents import LatentTable, latent_table
+from rnagan.training.gan.inputs import (
+    GANData,
+    GANInputs,
+    LatentTable,
+    check_run,
+    digests,
+    join_profiles,
+    latent_table,
+)
 from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.gan.validation import GANValidation, candidates, choose_rows, what_is_missing
 from rnagan.training.launch import start
-from rnagan.training.resume import check_made_from
+from rnagan.training.run import TrainingRun, check_made_from
 from rnagan.training.warm_start import EarlierRun
 
 
@@ -70,41 +76,36 @@ def train_gan(
             profiles = dataclasses.replace(profiles, bottleneck=earlier.bottleneck)
     order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
     config = config.counted_in_images(order.epoch_length)  # which tiles are in use is known only now
+    data = GANData(shards, selection, order, profiles)
     if accelerator.is_main_process:
-        _describe(config, selection, order, profiles, accelerator.num_processes)
+        _describe(config, data, accelerator.num_processes)
         if earlier is not None:
             _describe_start(earlier, selection)
-    validation = None
-    if validates:
-        validation = _make_validation(config, shards, cohort, selection, profiles, table, out, accelerator)
+    validation = _make_validation(config, data, cohort, table, out, accelerator) if validates else None
     if dry_run:
         return True
-    trainer = GANTrainer(
-        config, accelerator, out, shards, selection, order, made_from, profiles, earlier, validation, tags
-    )
+    donors = _train_donors(cohort, earlier)
 
-    def write(folder: str) -> None:
-        told = {
+    def write(folder: str, trainer: GANTrainer) -> None:
+        record = {
             "mpp": trainer.mpp,
-            "tissues": sorted(selection.table.loc[order.counts > 0, "tissue"].unique()),
-            "train_donors": _train_donors(cohort, earlier),
+            "tissues": data.tissues,
+            "train_donors": donors,
             "images": trainer.images,
             "made_from": made_from,
         }
         bottleneck = None if profiles is None else profiles.bottleneck
-        write_model(Path(out) / folder, config, trainer.average.module, bottleneck, inputs.vae, told)
+        write_model(Path(out) / folder, config, trainer.average.module, bottleneck, inputs.vae, record)
 
-    trainer.on_best = functools.partial(write, "model-best")
-    finished, failed = False, True
-    try:
-        finished = trainer.train()
-        if accelerator.is_main_process:
-            write("model")
-            progress.say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
-        failed = False
-    finally:
-        trainer.close(finished, failed)
-    return finished
+    on_best = functools.partial(write, "model-best")
+    opened = TrainingRun(out, config, accelerator, made_from)
+    trainer = GANTrainer(config, opened, data, earlier, validation, on_best, tags)
+    with trainer.run as run:
+        run.finished = trainer.train()
+        if run.is_main:
+            write("model", trainer)
+            progress.say(f"{'Finished' if run.finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
+    return run.finished
 
 
 def _earlier(
@@ -115,7 +116,7 @@ def _earlier(
     cohort: pd.DataFrame,
     out: Path,
 ) -> EarlierRun | None:
-    """The run that a new one starts from, which is part of what it is made from."""
+    """The run that a new one starts from; its digest joins `made_from`."""
     if inputs.init_from is None:
         return None
     if Path(inputs.init_from).resolve() == Path(out).resolve():
@@ -145,40 +146,39 @@ def _images_if_finished(config: GANConfig, made_from: dict[str, str], out: Path)
         folder = model_folder(out)
     except FileNotFoundError:
         return None
-    told = read_json(folder / "model.json")
-    if told.get("format") != "rnagan-model":
+    record = read_json(folder / "model.json")
+    if record.get("format") != "rnagan-model":
         raise ValueError(f"{out} holds a run of another kind; choose another --out.")
-    check_made_from(made_from, told["made_from"], out)
+    check_made_from(made_from, record["made_from"], out)
     before = load_config(GANConfig, folder / "config.yaml")
     if config.epochs and config.epochs == before.epochs:
         config = config.replace(images=before.images)  # of the same inputs, so an epoch is as long
-    return config.images if told["images"] >= config.images and before == config else None
+    return config.images if record["images"] >= config.images and before == config else None
 
 
 def _make_validation(
     config: GANConfig,
-    shards: ShardSet,
+    data: GANData,
     cohort: pd.DataFrame,
-    selection: Selection,
-    profiles: Profiles | None,
     table: LatentTable | None,
     out: Path,
     accelerator: Accelerator,
 ) -> GANValidation | None:
     """What the run is validated on, or None where there is nothing."""
-    rows = choose_rows(config, shards, cohort, selection, None if table is None else table.samples)
-    missing = what_is_missing(config, rows, shards.mpp_at(config.resolution))
+    rows = choose_rows(config, data.shards, cohort, data.selection, None if table is None else table.samples)
+    missing = what_is_missing(config, rows, data.shards.mpp_at(config.resolution))
     if missing and accelerator.is_main_process:
         progress.say(missing)
     if rows["tiles"].sum() < 2:
         return None
     conditions = None
-    if profiles is not None and table is not None:
-        conditions = profiles.bottleneck(torch.from_numpy(table.of(rows["sample"].tolist())))
-    return GANValidation(config, shards, rows, conditions, out, accelerator.device)
+    if data.profiles is not None and table is not None:
+        conditions = data.profiles.bottleneck(torch.from_numpy(table.of(rows["sample"].tolist())))
+    return GANValidation(config, data.shards, rows, conditions, out, accelerator.device)
 
 
-def _describe(config: GANConfig, selection: Selection, order: Order, profiles: Profiles | None, processes: int) -> None:
+def _describe(config: GANConfig, data: GANData, processes: int) -> None:
+    selection, order, profiles = data.selection, data.order, data.profiles
     used = selection.table[order.counts > 0]
     tissues = ", ".join(f"{n} {tissue}" for tissue, n in used["tissue"].value_counts().items())
     progress.say(f"{order.epoch_length:,} tiles of {len(used):,} training slides ({tissues}).")

@@ -1,193 +1,98 @@
-"""The GAN / RNA-GAN trainer: set up, train, save, close. The maths of a step is in gan_step.py."""
+"""The GAN / RNA-GAN trainer: set up, train, validate, save. The maths of a step is in step.py."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
-from rnagan.data.index import ShardSet
-from rnagan.data.loader import Batch, Loading, tile_batches
+from rnagan.data.loader import Batch, tile_batches
 from rnagan.data.reader import TileReader
-from rnagan.data.sampler import Order
-from rnagan.data.selection import Selection
 from rnagan.io.images import grid, save_png, synthetic_texts
 from rnagan.models.ema import ExponentialAverage
-from rnagan.models.networks import build_critic, build_generator
 from rnagan.models.sampling import generate
-from rnagan.runtime import progress
-from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint, read_metrics
-from rnagan.tracking.run_log import RunLog, Unwritten
+from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint, deepspeed
-from rnagan.training.corrupt_tiles import CorruptTiles, cut_back
-from rnagan.training.gan.inputs import Profiles
-from rnagan.training.gan.step import GANStep, StepRecord
+from rnagan.training.gan.inputs import GANData, make_loading
+from rnagan.training.gan.step import StepRecord, build_networks, build_step
 from rnagan.training.gan.validation import GANValidation
-from rnagan.training.launch import end_together, resolve_precision
-from rnagan.training.resume import check_made_from, check_same_settings
-from rnagan.training.signals import StopSignal
-from rnagan.training.throughput import Pace
+from rnagan.training.run import Optimizers, StepMeans, TrainingRun
 from rnagan.training.warm_start import EarlierRun
-
-MAY_CHANGE_ON_RESUME = {
-    "images",
-    "epochs",
-    "batch_size",
-    "accumulate",
-    "compile",
-    "precision",
-    "threads",
-    "log_every",
-    "sample_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "validate_every",
-    "loader_threads",
-    "loader_workers",
-    "prefetch_batches",
-    "on_corrupt",
-    "max_corrupt",
-}
 
 
 class GANTrainer:
-    """Trains a generator on the tiles of a selection in `order`, with each tile's own profile as its condition.
+    """Trains a generator on `data`, with each tile's own profile as its condition.
 
-    `made_from` names what the inputs are by their digests: a checkpoint goes on with the same inputs only.
-    `profiles` is None in the modes without profiles. With `earlier`, a new run starts from that run's networks.
-    `validation` is None where nothing is validated; `on_best` is called on the main process when a validation was the
-    best so far, after its checkpoint was written. `tags`: what MLflow shall say of the run beside its own tags.
+    `run` is the folder, opened: the networks begin as its checkpoint has them, or else as `earlier` has them, or else
+    anew. `validation` is None where nothing is validated; `on_best` is called on the main process when a validation was
+    the best so far, after its checkpoint was written. `tags`: what MLflow shall say of the run beside its own tags.
     """
 
     def __init__(
         self,
         config: GANConfig,
-        accelerator: Accelerator,
-        out: Path,
-        shards: ShardSet,
-        selection: Selection,
-        order: Order,
-        made_from: dict[str, str],
-        profiles: Profiles | None = None,
+        run: TrainingRun,
+        data: GANData,
         earlier: EarlierRun | None = None,
         validation: GANValidation | None = None,
+        on_best: Callable[["GANTrainer"], None] = lambda trainer: None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        self.config, self.accelerator = config, accelerator
-        device = accelerator.device
-        dtype = torch.float64 if config.precision == "float64" else torch.float32
-        self.conditions = self.fixed = None
-        self.condition_width = 0
-        if profiles is not None:
-            self.conditions = profiles.bottleneck(profiles.latents).to(device, dtype)
-            self.fixed = profiles.bottleneck(profiles.fixed).to(device, dtype)
-            self.condition_width = profiles.bottleneck.width
-        # DeepSpeed lays weights end to end, and takes plain rows only.
-        layout = torch.contiguous_format if deepspeed.uses_deepspeed(accelerator) else torch.channels_last
-        place = {"device": device, "dtype": dtype, "memory_format": layout}
-        generator = build_generator(config, self.condition_width).to(**place)
-        critic = build_critic(config, self.condition_width).to(**place)
-        self.average = ExponentialAverage(generator, config.ema_half_life)
-        self.out, self.made_from = Path(out), made_from
-        self.images = self.steps = 0  # the clock: real tiles shown, critic steps made
-        self.saved_at = -1  # images at the last checkpoint
+        self.config, self.run, self.data, self.accelerator = config, run, data, run.accelerator
+        self.validation, self.on_best = validation, on_best
+        state = {"images": 0, "steps": 0} if run.checkpoint is None else run.checkpoint.state
+        self.images, self.steps = state["images"], state["steps"]  # the clock: real tiles shown, critic steps made
         self.images_before = 0 if earlier is None else earlier.images  # in an earlier run: not an average's first
-        stored = self._read_checkpoint()
-        networks = {"generator": generator, "critic": critic, "average": self.average.module}
-        if stored is not None:
-            for name, network in networks.items():
-                stored.load_module(name, network)
+        self.mpp = data.shards.mpp_at(config.resolution)
+        self.conditions = self.fixed = None
+        width = 0
+        if data.profiles is not None:
+            self.conditions, self.fixed = self._conditions(data.profiles.latents), self._conditions(data.profiles.fixed)
+            width = data.profiles.bottleneck.width
+        networks = build_networks(config, width, self.accelerator)
+        self.average = ExponentialAverage(networks.generator, config.ema_half_life)
+        modules = {**networks._asdict(), "average": self.average.module}
+        if run.checkpoint is not None:
+            for name, module in modules.items():
+                run.checkpoint.load_module(name, module)
         elif earlier is not None:
-            earlier.load_into(networks)
-        if config.compile:  # in place: the penalty, whose gradient has a gradient, calls the class's uncompiled forward
-            generator.compile()
-            critic.compile()
-        if config.generator_norm == "batch" and accelerator.num_processes > 1:
-            generator = nn.SyncBatchNorm.convert_sync_batchnorm(generator)
-        of_generator, of_critic = deepspeed.prepare_each(
-            accelerator,
-            config.batch_size // accelerator.num_processes,
-            {
-                "generator": (generator, _adam(generator, config.generator_lr, config)),
-                "critic": (critic, _adam(critic, config.critic_lr, config)),
-            },
-            bf16=resolve_precision(config.precision) == "bf16",
-        )
-        self.generator_optimizer, self.critic_optimizer = of_generator.optimizer, of_critic.optimizer
-        self.step = GANStep(
-            config,
-            accelerator,
-            of_generator.module,
-            of_critic.module,
-            self.generator_optimizer,
-            self.critic_optimizer,
-            self.condition_width,
-            of_critic.accelerator,
-        )
-        self.shards, self.selection, self.order = shards, selection, order
-        self.mpp = shards.mpp_at(config.resolution)
-        self.unwritten = Unwritten(self.out)
-        self.corrupt = CorruptTiles(self.out, accelerator.process_index)
-        self.validation = validation
-        self.on_best: Callable[[], None] = lambda: None
-        if stored is not None:
-            self._load_optimizers(stored)
-        self._open_record(None if stored is None else stored.state["mlflow_run"], tags or {})
-        self.pace = Pace(self.images, device)
+            earlier.load_into(modules)
+        self.step = build_step(config, width, self.accelerator, networks)
+        if run.checkpoint is not None:
+            self._load_optimizers(run.checkpoint)
+        self.means = StepMeans(StepRecord._fields, self.accelerator)
+        self.run.begin("rnagan", self.images, config.images, self._tags() | dict(tags or {}))
 
     def train(self) -> bool:
         """Train to `config.images`; False if a signal stopped it early. Everything is saved either way."""
         config = self.config
-        totals = _Totals()
-        shown = progress.bar(config.images, "img", "GAN", initial=self.images)
-        with StopSignal(self.accelerator) as stop, shown as bar:
-            bar.disable = bar.disable or not self.accelerator.is_main_process
+        with self.run.steps(config.images, "img", "GAN", self.images) as (stop, bar):
             if self._validation_was_cut_off() or (self.images_before and not self.images):
                 self.validate()
-            self.pace.restart(self.images)
+            self.run.throughput.restart(self.images)
             for batch in self._batches():
                 if self.images >= config.images or stop.is_set(self.steps):
                     break
-                self.corrupt.add(batch.replaced)
-                totals.add(self._one_step(batch))
+                self.run.corrupt_tiles.add(batch.replaced)
+                self.means.add(self._one_step(batch))
                 bar.update(config.batch_size)
-                self._now_and_then(totals, bar)
-            self._log_totals(totals)
+                self._now_and_then(bar)
+            self._log_means()
             self.save(last=True)
             if self.images_before and self.images >= config.images and not self._validation_is_due():
                 self.validate()
         return self.images >= config.images
 
     def save(self, last: bool = False) -> None:
-        """Write a checkpoint of the present state, by rename; where the disk is full the next interval tries again,
-        but after the `last`, which raises `OSError`."""
-        if self.saved_at == self.images and not last:
-            return
-        weights = {name: deepspeed.whole_weights(module) for name, module in self._modules().items()}
-        moments = {
-            name: deepspeed.whole_moments(module, optimizer) for name, (module, optimizer) in self._optimizers().items()
-        }
-        if self.accelerator.is_main_process and not self._checkpoint_path().exists():
-            state = {
-                "images": self.images,
-                "steps": self.steps,
-                "mlflow_run": self.log.run_id,
-                "made_from": self.made_from,
-            }
-            if self.accelerator.scaler is not None:
-                state["loss_scale"] = self.accelerator.scaler.state_dict()
-            with contextlib.nullcontext() if last else self.unwritten.tolerated("checkpoint"):
-                checkpoint.save_checkpoint(self._checkpoint_path(), weights, moments, state)
-                checkpoint.keep(self.out, self.config.keep_checkpoints, checkpoint.best_checkpoint(self.out))
-        self.saved_at = self.images
-        self.accelerator.wait_for_everyone()
+        """Write a checkpoint of the present state, which was found finite."""
+        state: dict[str, Any] = {"images": self.images, "steps": self.steps}
+        if self.accelerator.scaler is not None:
+            state["loss_scale"] = self.accelerator.scaler.state_dict()
+        kept = self.config.keep_checkpoints
+        self.run.save(self.images, self._modules(), self._optimizers(), state, kept=kept, last=last)
 
     def validate(self) -> None:
         """Measure the averaged generator on the validation donors; the best so far is kept, as `best_by` says.
@@ -196,22 +101,18 @@ class GANTrainer:
         """
         if self.validation is None:
             return
-        row = self.validation(self.average.module) if self.accelerator.is_main_process else {}
+        row = self.validation(self.average.module) if self.run.is_main else {}
         if self.config.best_by != "none":
             self.save()
-        if self.accelerator.is_main_process:
+        if self.run.is_main:
             if (score := self.validation.score(row)) is not None:
-                checkpoint.mark_best(self.out, self._checkpoint_path(), *score)
-                if checkpoint.best_checkpoint(self.out) == self._checkpoint_path():
-                    self.on_best()
-            self.log.metrics(self.images, row)
+                own = checkpoint_path(self.run.folder, self.images)
+                checkpoint.mark_best(self.run.folder, own, *score)
+                if checkpoint.best_checkpoint(self.run.folder) == own:
+                    self.on_best(self)
+            self.run.log.metrics(self.images, row)
         self.accelerator.wait_for_everyone()
-        self.pace.restart(self.images)
-
-    def close(self, finished: bool, failed: bool = False) -> None:
-        """End the record and the process group; after an error (`failed`) nobody waits for the others."""
-        self.log.close(finished, failed)
-        end_together(self.accelerator, wait=not failed)
+        self.run.throughput.restart(self.images)
 
     def _one_step(self, batch: Batch) -> StepRecord:
         c = None if self.conditions is None else self.conditions[batch.slides.to(self.conditions.device)]
@@ -226,26 +127,26 @@ class GANTrainer:
         return record
 
     def _batches(self) -> Iterator[Batch]:
-        config = self.config
+        config, data = self.config, self.data
         loading = make_loading(config, pin_memory=self.accelerator.device.type == "cuda")
         # Tiles in use as the order has it: a tissue of weight 0 stands in for no damaged tile.
         reader = TileReader(
-            self.shards, self.selection.table["slide"].tolist(), self.order.counts, config.window_slides
+            data.shards, data.selection.table["slide"].tolist(), data.order.counts, config.window_slides
         )
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        return tile_batches(reader, self.order, self.images, config.batch_size, rank, processes, loading)
+        return tile_batches(reader, data.order, self.images, config.batch_size, rank, processes, loading)
 
-    def _now_and_then(self, totals: "_Totals", bar: Any) -> None:
+    def _now_and_then(self, bar: Any) -> None:
         if self._passed(self.config.log_every):
-            row = self._log_totals(totals)
+            row = self._log_means()
             bar.set_postfix({"W": f"{row['wasserstein']:.2f}", "GP": f"{row['penalty']:.3f}"})
         if self._passed(self.config.sample_every):
             self._save_samples()
         if self._passed(self.config.checkpoint_every):
-            self._log_totals(totals)  # a checkpoint is written only of a state found finite
+            self._log_means()  # a checkpoint is written only of a state found finite
             self.save()
         if self._validation_is_due():
-            self._log_totals(totals)
+            self._log_means()
             self.validate()
 
     def _passed(self, every: int) -> bool:
@@ -260,158 +161,74 @@ class GANTrainer:
         if not self._validation_is_due():
             return False
         missing = 0.0
-        if self.accelerator.is_main_process:  # the others may not see its file yet
-            rows = [row for row in read_metrics(self.out) if row["images"] == self.images]
+        if self.run.is_main:  # the others may not see its file yet
+            rows = [row for row in read_metrics(self.run.folder) if row["images"] == self.images]
             missing = float(not any(name.startswith("frechet_") for row in rows for name in row))
         return self.accelerator.reduce(torch.tensor(missing, device=self.accelerator.device), "sum").item() > 0
 
-    def _log_totals(self, totals: "_Totals") -> dict[str, float]:
-        if not totals.steps:
-            return totals.row
-        row = totals.reduce(self.accelerator) | self.step.gradient_norms.reduce(self.accelerator)
-        # A step can leave bad weights behind a loss that was still fine.
-        weights_are_finite = deepspeed.are_finite(self.accelerator, self._modules().values())
-        if not weights_are_finite or not all(np.isfinite(list(row.values()))):
-            raise ValueError(
-                f"Losses or weights are no longer finite at {self.images} images ({row}); the last good checkpoint is "
-                f"{latest_checkpoint(self.out)}. Lower the learning rates, or use precision float32."
-            )
+    def _log_means(self) -> dict[str, float]:
+        """Write a row of the means since the last one; refuses what is not finite."""
+        row = self.means.reduce()
+        if not row:
+            return row
+        row |= self.step.gradient_norms.reduce(self.accelerator)
+        advice = "Lower the learning rates, or use precision float32."
+        self.run.check_finite(self.images, row, self._modules().values(), advice)
         if self.config.on_corrupt == "skip":
-            replaced = torch.tensor(float(self.corrupt.count), device=self.accelerator.device)
+            replaced = torch.tensor(float(self.run.corrupt_tiles.count), device=self.accelerator.device)
             row["corrupt_tiles"] = self.accelerator.reduce(replaced, "sum").item()
-        self.log.metrics(self.images, row | self.pace.row(self.images))
+        self.run.log.metrics(self.images, row | self.run.throughput.row(self.images))
         return row
 
     def _save_samples(self) -> None:
-        if not self.accelerator.is_main_process:
+        if not self.run.is_main:
             return
-        rows = 8 if self.fixed is None else len(self.fixed)
-        tiles = np.stack(
-            [
-                generate(
-                    self.config,
-                    self.average.module,
-                    None if self.fixed is None else self.fixed[k : k + 1],
-                    count=8,
-                    seed=self.config.seed,
-                    purpose=f"samples/{k}",
-                )
-                for k in range(rows)
-            ]
-        )
-        path = self.out / "samples" / f"{self.images:012d}.png"
-        texts = synthetic_texts(f"{self.out} at {self.images} images", "validation donors", self.config.seed, self.mpp)
-        with self.unwritten.tolerated("sample grid"):
-            save_png(path, grid(tiles), texts)
-            self.log.artifact(path)
-
-    def _checkpoint_path(self) -> Path:
-        return checkpoint_path(self.out, self.images)
+        conditions = [None] * 8 if self.fixed is None else self.fixed.split(1)
+        seed, generator = self.config.seed, self.average.module
+        tiles = [
+            generate(self.config, generator, c, count=8, seed=seed, purpose=f"samples/{k}")
+            for k, c in enumerate(conditions)
+        ]
+        folder = self.run.folder
+        path = folder / "samples" / f"{self.images:012d}.png"
+        texts = synthetic_texts(f"{folder} at {self.images} images", "validation donors", seed, self.mpp)
+        with self.run.unwritten.tolerated("sample grid"):
+            save_png(path, grid(np.stack(tiles)), texts)
+            self.run.log.artifact(path)
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"generator": self.step.raw_generator, "critic": self.step.raw_critic, "average": self.average.module}
 
-    def _optimizers(self) -> dict[str, tuple[nn.Module, torch.optim.Optimizer]]:
+    def _optimizers(self) -> Optimizers:
         return {
-            "generator_optimizer": (self.step.raw_generator, self.generator_optimizer),
-            "critic_optimizer": (self.step.raw_critic, self.critic_optimizer),
+            "generator_optimizer": (self.step.raw_generator, self.step.generator_optimizer),
+            "critic_optimizer": (self.step.raw_critic, self.step.critic_optimizer),
         }
 
-    def _read_checkpoint(self) -> checkpoint.Checkpoint | None:
-        """The newest checkpoint of `out`, from which the run goes on, if there is one; sets the clock."""
-        newest = latest_checkpoint(self.out)
-        if newest is None:
-            return None
-        before = load_config(GANConfig, self.out / "config.yaml").to_dict()
-        check_same_settings(self.config.to_dict(), before, self.out, MAY_CHANGE_ON_RESUME)
-        stored = checkpoint.load_checkpoint(newest)
-        check_made_from(self.made_from, stored.state["made_from"], self.out)
-        self.images, self.steps = stored.state["images"], stored.state["steps"]
-        self.saved_at = self.images
-        return stored
-
     def _load_optimizers(self, stored: checkpoint.Checkpoint) -> None:
-        """Their state, whatever the number of processes and the engine that wrote it; the weights are loaded."""
         if self.accelerator.scaler is not None and "loss_scale" in stored.state:
             self.accelerator.scaler.load_state_dict(stored.state["loss_scale"])
-        cut = [name for name, (module, _) in self._optimizers().items() if deepspeed.is_cut(module)]
-        if cut:
-            count = self.config.batch_size // self.accelerator.num_processes
-            deepspeed.make_room([self.generator_optimizer, self.critic_optimizer], lambda: self._step_of_nothing(count))
-        for name, (module, optimizer) in self._optimizers().items():
-            if name in cut:
-                deepspeed.put_moments(module, optimizer, stored.tensors(name))
-            else:
-                stored.load_optimizer(name, optimizer)
+        self.run.load_optimizers(self._optimizers(), self._empty_step)
 
-    def _open_record(self, run_id: str | None, tags: Mapping[str, str]) -> None:
-        """The record of the run, cut back to where it goes on."""
-        tissues = sorted(self.selection.table.loc[self.order.counts > 0, "tissue"].unique())
-        own = {
+    def _empty_step(self) -> None:
+        count, side = self.config.batch_size // self.accelerator.num_processes, self.config.resolution
+        tiles = torch.zeros(count, 3, side, side, dtype=torch.uint8, device=self.accelerator.device)
+        self.step(0, tiles, None if self.conditions is None else self.conditions[:1].expand(count, -1), True)
+
+    def _conditions(self, latents: Tensor) -> Tensor:
+        """The conditions (n, width) of latents (n, latent), where and as the networks compute."""
+        assert self.data.profiles is not None
+        dtype = torch.float64 if self.config.precision == "float64" else torch.float32
+        return self.data.profiles.bottleneck(latents).to(self.accelerator.device, dtype)
+
+    def _tags(self) -> dict[str, str]:
+        return {
             "kind": "gan",
             "mode": self.config.mode,
             "resolution": str(self.config.resolution),
-            "tissues": ", ".join(tissues),
-            "processes": str(self.accelerator.num_processes),
-            "dataset_digest": self.made_from.get("shards", ""),
+            "tissues": ", ".join(self.data.tissues),
+            "dataset_digest": self.run.made_from.get("shards", ""),
         }
-        self.log = RunLog(
-            self.out,
-            self.config,
-            "rnagan",
-            main=self.accelerator.is_main_process,
-            run_id=run_id,
-            resumed_at=None if self.saved_at < 0 else self.images,
-            total=self.config.images,
-            made_from=self.made_from,
-            tags=own | dict(tags),
-        )
-        if self.accelerator.is_main_process:
-            cut_back(self.out, self.images)
-        self.accelerator.wait_for_everyone()
-
-    def _step_of_nothing(self, count: int) -> None:
-        side, device = self.config.resolution, self.accelerator.device
-        tiles = torch.zeros(count, 3, side, side, dtype=torch.uint8, device=device)
-        self.step(0, tiles, None if self.conditions is None else self.conditions[:1].expand(count, -1), True)
-
-
-class _Totals:
-    """Sums of step records on the device, brought to the host at the logging interval."""
-
-    def __init__(self) -> None:
-        self.steps, self.generator_steps, self.sums = 0, 0, torch.zeros(3)
-        self.row: dict[str, float] = {}
-
-    def add(self, record: StepRecord) -> None:
-        scalars = [torch.zeros_like(record.penalty) if scalar is None else scalar for scalar in record]
-        self.sums = self.sums.to(record.penalty.device) + torch.stack(scalars).float()
-        self.steps += 1
-        self.generator_steps += record.generator is not None
-
-    def reduce(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over the steps since the last call and over all processes; starts new sums."""
-        sums = accelerator.reduce(self.sums, "mean").tolist()
-        counts = (self.steps, self.steps, self.generator_steps)
-        self.row = {name: s / n for name, s, n in zip(StepRecord._fields, sums, counts, strict=True) if n}
-        self.steps, self.generator_steps, self.sums = 0, 0, torch.zeros_like(self.sums)
-        return self.row
-
-
-def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
-    """How the batches of a run are made."""
-    return Loading(
-        threads=config.loader_threads,
-        workers=config.loader_workers,
-        prefetch=config.prefetch_batches,
-        pin_memory=pin_memory,
-        skip_corrupt=config.on_corrupt == "skip",
-        max_corrupt=config.max_corrupt,
-    )
-
-
-def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), lr=lr, betas=(config.beta1, config.beta2), fused=True)
 
 
 def _to_resolution(tiles: Tensor, resolution: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Validation of a GAN while it trains: Fréchet distance to, and faithfulness to, the validation donors' real tiles.
 
 There is no truth in training: morphology of generated tiles is correlated, within a tissue and over donors, with the
-same measure on the same donors' real tiles, which any cohort has. How high that can get is told by how reliable the
+same measure on the same donors' real tiles, which any cohort has. How high that can get depends on how reliable the
 real measure is (rnagan/evaluation/stats.py). Nothing here draws from a generator that training draws from.
 """
 
@@ -100,7 +100,7 @@ class GANValidation:
         return self._extractor
 
     def _statistics(self, features: NDArray[np.float32]) -> dict[str, FeatureStatistics]:
-        """Of all tiles and, where the generator is told the tissue, of each tissue with two tiles or more."""
+        """Of all tiles and, where the generator has profiles, of each tissue with two tiles or more."""
         parts = {"all": np.ones(len(features), bool)}
         if self.conditions is not None:
             parts |= {tissue: self.tissues == tissue for tissue in np.unique(self.tissues)}

@@ -1,4 +1,4 @@
-"""What a step of SimCLR is made of: two views of every tile, network, loss. The one place that imports Lightly."""
+"""The parts of a SimCLR step: two views of every tile, network, loss. The one place that imports Lightly."""
 
 import contextlib
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ class TwoViews:
 
 @contextlib.contextmanager
 def _drawn_from(seed: int, number: int) -> Iterator[None]:
-    """What draws from torch's or NumPy's own generator in here (Lightly's blur does from NumPy's) draws by number."""
+    """A block in which torch's and NumPy's own generators (Lightly's blur uses NumPy's) are seeded by image number."""
     draws = rng.generator(seed, "simclr views", number).integers(2**32, size=2, dtype=np.uint32)
     of_torch, of_numpy = torch.get_rng_state(), np.random.get_state()
     try:

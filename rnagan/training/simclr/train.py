@@ -17,7 +17,8 @@ from rnagan.models.resnet import has_backbone, save_backbone
 from rnagan.runtime.progress import say
 from rnagan.training.deepspeed import asks_for_deepspeed
 from rnagan.training.launch import start
-from rnagan.training.simclr.trainer import SimCLRTrainer, check_same_run, total_steps
+from rnagan.training.run import TrainingRun, check_same_run
+from rnagan.training.simclr.trainer import SimCLRTrainer, total_steps
 
 
 def pretrain_simclr(
@@ -55,11 +56,10 @@ def pretrain_simclr(
             say("BatchNorm takes its statistics of each process's tiles alone on CPUs; --norm group doesn't.")
     if dry_run:
         return True
-    trainer = SimCLRTrainer(config, accelerator, out, shards, slides, order, made_from)
-    finished, failed = False, True
-    try:
-        finished = trainer.train()
-        if accelerator.is_main_process and finished:
+    trainer = SimCLRTrainer(config, TrainingRun(out, config, accelerator, made_from), shards, slides, order)
+    with trainer.run as run:
+        run.finished = trainer.train()
+        if run.is_main and run.finished:
             record: dict[str, Any] = {
                 "kind": "simclr",
                 "backbone": config.backbone,
@@ -76,12 +76,9 @@ def pretrain_simclr(
                 "config": config.to_dict(),
             }
             save_backbone(out, trainer.backbone, record)
-        if accelerator.is_main_process:
-            say(f"{'Finished' if finished else 'Stopped'} at {trainer.images:,} images: {out}")
-        failed = False
-    finally:
-        trainer.close(finished, failed)
-    return finished
+        if run.is_main:
+            say(f"{'Finished' if run.finished else 'Stopped'} at {trainer.images:,} images: {out}")
+    return run.finished
 
 
 def _choose(config: SimCLRConfig, shards: ShardSet, cohort: Path | None) -> tuple[list[str], Any, list[str] | None]:

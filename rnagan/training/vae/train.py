@@ -10,8 +10,9 @@ from rnagan.io.files import read_json
 from rnagan.runtime.distributed import keep_freed_memory
 from rnagan.runtime.progress import say
 from rnagan.training.launch import start
+from rnagan.training.run import TrainingRun, check_same_run
 from rnagan.training.vae.data import VAEInputs, open_vae_data
-from rnagan.training.vae.trainer import VAETrainer, check_same_run, total_steps
+from rnagan.training.vae.trainer import VAETrainer, total_steps
 
 
 def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str, str] | None = None) -> bool:
@@ -22,25 +23,22 @@ def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str
     child of that sweep's run.
     """
     data = open_vae_data(inputs, config.where)
-    told = run / "model" / "model.json"
-    if told.is_file():
-        check_same_run(config, data, read_json(told), run)
+    product = run / "model" / "model.json"
+    if product.is_file():
+        check_same_run(config, data.made_from, read_json(product), run)
         say(f"{run / 'model'} is up to date.")
         return True
     if not torch.cuda.is_available():
         keep_freed_memory()
-    trainer = VAETrainer(config, start(config.precision, config.seed, config.threads), data, run, tags)
-    finished, failed = False, True
-    try:
-        finished = trainer.train()
-        if finished:
+    accelerator = start(config.precision, config.seed, config.threads)
+    trainer = VAETrainer(config, TrainingRun(run, config, accelerator, data.made_from, "profiles"), data, tags)
+    with trainer.run as opened:
+        opened.finished = trainer.train()
+        if opened.finished:
             trainer.finish()
         else:
             say(f"Stopped at step {trainer.step:,} of {trainer.total_steps:,}; start again to go on.")
-        failed = False
-    finally:
-        trainer.close(finished, failed)
-    return finished
+    return opened.finished
 
 
 def describe(config: VAEConfig, inputs: VAEInputs) -> list[str]:

@@ -1,9 +1,8 @@
-"""Training of the β-VAE: set up, train, evaluate, save, close. Its data are in vae_data.py, its paths in vae_run.py."""
+"""Training of the β-VAE: set up, train, evaluate, save. Its data are in data.py, its paths in train.py."""
 
 import contextlib
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,34 +21,24 @@ from rnagan.models.latent_space import LatentSpace, residuals
 from rnagan.models.trained_vae import VAEModel, posterior, save_vae
 from rnagan.models.vae import BetaVAE
 from rnagan.runtime import rng
-from rnagan.runtime.progress import bar, say
-from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint
-from rnagan.tracking.run_log import RunLog
-from rnagan.training import checkpoint, deepspeed
-from rnagan.training.launch import end_together
-from rnagan.training.resume import check_made_from, check_same_settings
-from rnagan.training.signals import StopSignal
+from rnagan.runtime.progress import say
+from rnagan.training import deepspeed
+from rnagan.training.run import Optimizers, StepMeans, TrainingRun
 from rnagan.training.vae.data import TrainingBatch, VAEData, standardised, standardised_blocks, training_batches
 
-MAY_CHANGE_ON_RESUME = {"threads", "checkpoint_epochs"}
 _BATCH = 1024  # profiles that are evaluated at a time
 _IMPUTER_SEES = 2048  # training profiles, the first in stored order, which is random
 
 
 class VAETrainer:
-    """One run. `step` is the clock; the main process keeps the weights of the lowest validation loss beside it."""
+    """One run in the folder `run`, opened. `step` is the clock; the main process keeps the weights of the lowest
+    validation loss beside it. `tags`: what MLflow shall say of the run beside its own tags."""
 
     def __init__(
-        self,
-        config: VAEConfig,
-        accelerator: Accelerator,
-        data: VAEData,
-        run: Path,
-        tags: Mapping[str, str] | None = None,
+        self, config: VAEConfig, run: TrainingRun, data: VAEData, tags: Mapping[str, str] | None = None
     ) -> None:
-        self.config, self.accelerator, self.data, self.run = config, accelerator, data, run
-        self.tags = dict(tags or {})  # of MLflow, beside the run's own
-        check_processes(config, accelerator)
+        self.config, self.run, self.accelerator, self.data = config, run, run.accelerator, data
+        check_processes(config, self.accelerator)
         train = data.split("train")
         assert train is not None, "open_vae_data refuses data without training profiles"
         self.selection = train
@@ -64,8 +53,15 @@ class VAETrainer:
         self.total_steps = total_steps(config, profiles)
         self.step, self.best_step, self.best_loss = 0, 0, math.inf
         self.best: dict[str, Tensor] = {}
-        self.sums = torch.zeros(3, device=accelerator.device, dtype=self.dtype)
+        self.means = StepMeans(VAELoss._fields, self.accelerator, self.dtype)
         self._set_up()
+        own_tags = {
+            "kind": "vae",
+            "latent": str(config.latent),
+            "tissues": ", ".join(sorted(set(data.tissues(train)))),
+            "dataset_digest": data.made_from["expression"],
+        }
+        run.begin("rnagan-vae", self.images, self.total_steps * config.batch_size, own_tags | dict(tags or {}))
 
     @property
     def images(self) -> int:
@@ -75,124 +71,86 @@ class VAETrainer:
     def train(self) -> bool:
         """Train until the last step, or until validation has not improved for `patience_epochs`; False if a signal
         stopped it before, with a checkpoint of where it was."""
-        accelerator = self.accelerator
         batches = training_batches(
             self.data,
             self.selection,
             self.transform,
             self.config,
             self.images,
-            accelerator.process_index,
-            accelerator.num_processes,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
         )
-        shown = bar(self.total_steps, "step", "β-VAE", initial=self.step)
-        shown.disable = shown.disable or not accelerator.is_main_process
-        with contextlib.closing(batches), StopSignal(accelerator) as stop, shown:
+        steps = self.run.steps(self.total_steps, "step", "β-VAE", self.step)
+        with contextlib.closing(batches), steps as (stop, bar):
             while not self._is_over():
                 if stop.is_set(self.step):
-                    self.save()
+                    self.save(last=True)
                     return False
                 self.train_step(next(batches))
-                shown.update()
+                bar.update()
                 if self.step % self.steps_an_epoch == 0 or self.step == self.total_steps:
                     self._evaluate()
                 if self.step % (self.steps_an_epoch * self.config.checkpoint_epochs) == 0:
                     self.save()
         return True
 
-    def save(self) -> None:
-        """Write a checkpoint and delete the one before."""
-        sums = self.accelerator.reduce(self.sums, "mean").tolist()
-        weights = deepspeed.whole_weights(self.network)
-        moments = deepspeed.whole_moments(self.network, self.optimizer)
-        if self.accelerator.is_main_process:
-            state = {
-                "kind": "vae",
-                "step": self.step,
-                "best_step": self.best_step,
-                "best_loss": self.best_loss if self.best else None,
-                "sums": sums,
-                "config": self.config.to_dict(),
-                "made_from": self.data.made_from,
-                "mlflow_run": self.log.run_id,
-            }
-            modules = {"vae": weights} | ({"best": self.best} if self.best else {})
-            folder = checkpoint_path(self.run, self.images)
-            checkpoint.save_checkpoint(folder, modules, {"adam": moments}, state)
-            checkpoint.keep(self.run, 1)
-        self.accelerator.wait_for_everyone()
+    def save(self, last: bool = False) -> None:
+        """Write a checkpoint and delete the one before; only of a state that is finite."""
+        sums = self.means.state()
+        self._check_finite(dict(zip(VAELoss._fields, sums, strict=True)))
+        state = {
+            "kind": "vae",
+            "step": self.step,
+            "best_step": self.best_step,
+            "best_loss": self.best_loss if self.best else None,
+            "sums": sums,
+            "config": self.config.to_dict(),
+        }
+        weights = {"vae": self.network} | ({"best": self.best} if self.best else {})
+        self.run.save(self.images, weights, self._optimizers(), state, last=last)
 
     def finish(self) -> None:
         """Write the model folder with the best weights, and report what they reach."""
-        if self.accelerator.is_main_process:
-            model = self._product()
-            save_vae(self.run / "model", model)
+        if self.run.is_main:
+            model, folder = self._product(), self.run.folder / "model"
+            save_vae(folder, model)
             metrics = model.record["metrics"]
-            self.log.metrics(self.images, metrics)
+            self.run.log.metrics(self.images, metrics)
             say(
-                f"{self.run / 'model'}: best after {self.best_step:,} of {self.step:,} steps; "
+                f"{folder}: best after {self.best_step:,} of {self.step:,} steps; "
                 + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             )
             if constant := self.transform.constant_genes:
                 say(f"{len(constant):,} genes don't vary in the training split and say nothing: {constant[0]} …")
         self.accelerator.wait_for_everyone()
 
-    def close(self, finished: bool, failed: bool = False) -> None:
-        self.log.close(finished, failed)
-        end_together(self.accelerator, wait=finished)
-
     def _set_up(self) -> None:
-        """Networks, optimiser and record, as they begin or as the newest checkpoint has them."""
-        config, accelerator = self.config, self.accelerator
+        """Network, optimiser and clock, as they begin or as the checkpoint has them."""
+        config, accelerator, stored = self.config, self.accelerator, self.run.checkpoint
         torch.manual_seed(config.seed)
         self.network = BetaVAE(len(self.transform.genes), config).to(accelerator.device, self.dtype)
         optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=True)
-        stored = self._read_checkpoint()
         if stored is not None:
             stored.load_module("vae", self.network)
-            if not deepspeed.uses_deepspeed(accelerator):
-                stored.load_optimizer("adam", optimizer)
         network: nn.Module = self.network
         if config.norm == "batch" and accelerator.num_processes > 1:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         deepspeed.expect_batches_of(accelerator, config.batch_size // accelerator.num_processes)
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
-        if stored is not None and deepspeed.uses_deepspeed(accelerator):
-            deepspeed.make_room([self.optimizer], self._backward_of_nothing)
-            deepspeed.put_moments(self.network, self.optimizer, stored.tensors("adam"))
-        self.log = RunLog(
-            self.run,
-            config,
-            "rnagan-vae",
-            main=accelerator.is_main_process,
-            total=self.total_steps * config.batch_size,
-            made_from=self.data.made_from,
-            tags={
-                "kind": "vae",
-                "latent": str(config.latent),
-                "tissues": ", ".join(sorted(set(self.data.tissues(self.selection)))),
-                "processes": str(accelerator.num_processes),
-                "dataset_digest": self.data.made_from["expression"],
-            }
-            | self.tags,
-            resumed_at=None if stored is None else self.images,
-            run_id=None if stored is None else stored.state["mlflow_run"],
-        )
-
-    def _read_checkpoint(self) -> checkpoint.Checkpoint | None:
-        newest = latest_checkpoint(self.run)
-        if newest is None:
-            return None
-        stored = checkpoint.load_checkpoint(newest)
+        if stored is None:
+            return
+        self.run.load_optimizers(self._optimizers(), self._empty_step)
         state = stored.state
-        check_same_run(self.config, self.data, state, self.run)
         self.step, self.best_step = state["step"], state["best_step"]
-        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
-        self.sums += torch.tensor(state["sums"], device=self.sums.device, dtype=self.dtype)
-        if self.accelerator.is_main_process:
-            self.best = {} if state["best_loss"] is None else stored.tensors("best")
-            say(f"{self.run} goes on from step {self.step:,} of {self.total_steps:,}.")
-        return stored
+        self.means.load_state(state["sums"], self.step % self.steps_an_epoch)
+        if state["best_loss"] is not None:
+            self.best_loss = state["best_loss"]
+            self.best = stored.tensors("best") if self.run.is_main else {}
+        if self.run.is_main:
+            say(f"{self.run.folder} goes on from step {self.step:,} of {self.total_steps:,}.")
+
+    def _optimizers(self) -> Optimizers:
+        return {"adam": (self.network, self.optimizer)}
 
     def _is_over(self) -> bool:
         patience_steps = self.config.patience_epochs * self.steps_an_epoch
@@ -203,12 +161,12 @@ class VAETrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step, self.total_steps)
         self.optimizer.zero_grad()
-        self.sums += self.descend(batch)
+        self.means.add(self.descend(batch))
         self.optimizer.step()
         self.step += 1
 
-    def descend(self, batch: TrainingBatch) -> Tensor:
-        """Forward and backward; returns total, reconstruction and KL (3,)."""
+    def descend(self, batch: TrainingBatch) -> VAELoss:
+        """Forward and backward on a batch; its loss, on the device."""
         self.model.train()
         x, eps = self._to_device(batch.x), self._to_device(batch.eps)
         keep = None if batch.keep is None else self._to_device(batch.keep)
@@ -223,9 +181,9 @@ class VAETrainer:
             self._kl_of_batch(out.mu, out.logvar) if self.config.free_bits else None,
         )
         self.accelerator.backward(loss.total)
-        return torch.stack(loss).detach()
+        return loss
 
-    def _backward_of_nothing(self) -> None:
+    def _empty_step(self) -> None:
         count = self.config.batch_size // self.accelerator.num_processes
         x, eps = (torch.zeros(count, width) for width in (len(self.transform.genes), self.config.latent))
         self.descend(TrainingBatch(x, eps, None))
@@ -240,21 +198,21 @@ class VAETrainer:
         return self.accelerator.reduce(kl_per_unit(mu, logvar).detach(), "mean")
 
     def _evaluate(self) -> None:
-        steps = (self.step - 1) % self.steps_an_epoch + 1
-        training = VAELoss(*(self.accelerator.reduce(self.sums, "mean") / steps))
-        self.sums.zero_()
+        row = {f"train_{name}": value for name, value in self.means.reduce().items()}
         # Every process evaluates all of the few validation profiles; the main one's result decides for all.
         validation = VAELoss(*broadcast(torch.stack(self._validate())))
-        if not math.isfinite(training.total) or not math.isfinite(validation.total):
-            raise ValueError(f"The loss is not finite at step {self.step:,}; lower lr. The last checkpoint is kept.")
+        row |= {f"validation_{name}": float(value) for name, value in validation._asdict().items()}
+        self._check_finite(row)
         if validation.total < self.best_loss:
             self.best_loss, self.best_step = float(validation.total), self.step
             weights = deepspeed.whole_weights(self.network)
-            if self.accelerator.is_main_process:
+            if self.run.is_main:
                 self.best = {name: tensor.clone() for name, tensor in weights.items()}
-        row = {f"train_{name}": float(value) for name, value in training._asdict().items()}
-        row |= {f"validation_{name}": float(value) for name, value in validation._asdict().items()}
-        self.log.metrics(self.images, row | {"lr": learning_rate(self.config, self.step - 1, self.total_steps)})
+        lr = {"lr": learning_rate(self.config, self.step - 1, self.total_steps)}
+        self.run.log.metrics(self.images, row | lr)
+
+    def _check_finite(self, row: Mapping[str, float]) -> None:
+        self.run.check_finite(self.images, row, [self.network], "Lower lr.")
 
     @torch.no_grad()
     def _validate(self) -> VAELoss:
@@ -322,14 +280,6 @@ class VAETrainer:
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.accelerator.device, non_blocking=True)
-
-
-def check_same_run(config: VAEConfig, data: VAEData, told: dict[str, Any], run: Path) -> None:
-    """Refuse to go on with a run of other settings or inputs; `told` is what its checkpoint or model says."""
-    if told.get("kind") != "vae":
-        raise ValueError(f"{run} holds a run of another kind; choose another --out.")
-    check_same_settings(config.to_dict(), told["config"], run, MAY_CHANGE_ON_RESUME)
-    check_made_from(data.made_from, told["made_from"], run)
 
 
 def check_processes(config: VAEConfig, accelerator: Accelerator) -> None:

@@ -49,7 +49,7 @@ def test_slides_are_chosen_by_a_column(
 ) -> None:
     train_gan(small.replace(images=16, where="tissue=lung;site=site0"), inputs, tmp_path)
     assert read_json(tmp_path / "model/model.json")["tissues"] == ["lung"]
-    said = capsys.probeerr().out
+    said = capsys.readouterr().out
     assert "of 3 training slides (3 lung)." in said
     assert "Left out 7 slides that the selection doesn't want: D0-cortex-slide" in said
     with pytest.raises(ValueError, match=r"holds a run with other settings \(where tissue=lung;site=site0 → \)"):
@@ -61,7 +61,7 @@ def test_a_tissue_of_weight_zero_is_not_the_models(
 ) -> None:
     train_gan(small.replace(images=16, tissue_weights="lung=1,cortex=0"), inputs, tmp_path)
     assert read_json(tmp_path / "model/model.json")["tissues"] == ["lung"]
-    assert "of 5 training slides (5 lung)." in capsys.probeerr().out
+    assert "of 5 training slides (5 lung)." in capsys.readouterr().out
 
 
 def test_a_run_goes_on_with_the_weights_it_was_started_with(
@@ -101,7 +101,7 @@ def test_a_tissue_of_weight_zero_stands_in_for_nothing(
     tissues, one_step = set(), GANTrainer._one_step
 
     def seen(trainer: GANTrainer, batch: Batch) -> StepRecord:
-        tissues.update(trainer.selection.table["tissue"].iloc[batch.slides.tolist()])
+        tissues.update(trainer.data.selection.table["tissue"].iloc[batch.slides.tolist()])
         return one_step(trainer, batch)
 
     monkeypatch.setattr(GANTrainer, "_one_step", seen)

@@ -9,7 +9,8 @@ from torch import Tensor
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.losses.wgan_gp import gradient_penalty
-from rnagan.models.networks import build_critic, build_generator
+from rnagan.models.critics import build_critic
+from rnagan.models.generators import build_generator
 from rnagan.runtime import rng
 from rnagan.training.gan.step import GANStep
 
@@ -167,9 +168,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(monkeypatch: pytest.
         gradients = [p.grad for net in (step.raw_generator, step.raw_critic) for p in net.parameters()]
         stepped.append((gradients, torch.stack([*records[0][:2], *records[1]])))
         assert max(len(x) for x, _ in spy.penalised) == len(tiles) // accumulate
-    (whole, told), (parts, told_of_parts), (other, _) = stepped
+    (whole, record), (parts, record_of_parts), (other, _) = stepped
     torch.testing.assert_close(parts, whole, rtol=1e-8, atol=1e-10)
-    torch.testing.assert_close(told_of_parts, told, rtol=1e-6, atol=1e-7)  # scores are averaged in float32
+    torch.testing.assert_close(record_of_parts, record, rtol=1e-6, atol=1e-7)  # scores are averaged in float32
     assert max((a - b).abs().max() for a, b in zip(whole, other, strict=True)) > 1e-4
 
 

@@ -1,12 +1,9 @@
-import time
-
 import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from rnagan.training.gan.step import GradientNorms
-from rnagan.training.throughput import Pace
 
 
 def test_norm_is_of_all_gradients_together_and_a_mean_over_steps() -> None:
@@ -27,14 +24,3 @@ def test_norm_is_of_all_gradients_together_and_a_mean_over_steps() -> None:
     optimizer.zero_grad()  # as DeepSpeed leaves them
     norms.add("critic", optimizer)
     assert norms.reduce(accelerator) == {}
-
-
-def test_pace_is_of_the_time_since_the_last_row() -> None:
-    pace = Pace(100, torch.device("cpu"))
-    time.sleep(0.1)
-    row = pace.row(120)
-    assert 60 < row["machine/images_per_second"] <= 200 and 0.05 < row["machine/memory_gb"] < 500
-    time.sleep(0.1)
-    pace.restart(120)
-    time.sleep(0.02)
-    assert pace.row(130)["machine/images_per_second"] > 100  # the wait before the restart isn't counted

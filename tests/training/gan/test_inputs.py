@@ -56,10 +56,10 @@ def test_a_run_trains_on_shuffled_conditions(
     monkeypatch.setattr(train, "GANTrainer", Kept)
     for shuffle in (False, True):
         train_gan(small.replace(images=16, shuffle_profiles=shuffle), inputs, tmp_path / str(shuffle))
-    assert "this model is the null" in capsys.probeerr().out
+    assert "this model is the null" in capsys.readouterr().out
     own, null = (trainer.conditions for trainer in kept)
     assert own is not None and null is not None
-    tissue = kept[0].selection.table["tissue"].to_numpy()
+    tissue = kept[0].data.selection.table["tissue"].to_numpy()
     for name in ("cortex", "lung"):
         rows = torch.from_numpy(tissue == name)
         assert not (own[rows] == null[rows]).all(dim=1).any()

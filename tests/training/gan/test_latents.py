@@ -5,8 +5,7 @@ import pytest
 from accelerate import Accelerator
 
 from rnagan.config.gan import GANConfig
-from rnagan.training.gan.inputs import GANInputs
-from rnagan.training.gan.latents import LatentTable, latent_table
+from rnagan.training.gan.inputs import GANInputs, LatentTable, latent_table
 from rnagan.training.gan.train import train_gan
 
 
@@ -60,7 +59,7 @@ def test_a_run_that_goes_on_encodes_nothing(
     def refuse(*_: object) -> None:
         raise AssertionError("expression was read again")
 
-    monkeypatch.setattr(inputs, "read_expression", refuse)
+    monkeypatch.setattr("rnagan.training.gan.inputs.read_expression", refuse)
     train_gan(small.replace(images=24), inputs, tmp_path)
     with pytest.raises(AssertionError, match="read again"):
         train_gan(small.replace(images=16), inputs, tmp_path / "other")

@@ -19,7 +19,8 @@ from rnagan.data.selection import make_order, select
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json
 from rnagan.models.conditioning import draw_noise, noise_width
-from rnagan.models.networks import build_critic, build_generator
+from rnagan.models.critics import build_critic
+from rnagan.models.generators import build_generator
 from rnagan.models.sampling import generate
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
@@ -76,9 +77,9 @@ def test_a_preset_leaves_nothing_of_a_model_to_the_defaults() -> None:
     names = [field.name for field in dataclasses.fields(GANConfig)]
     learnt = set(names[names.index("condition") : names.index("diffaugment") + 1])
     for family in FAMILIES:
-        told = set(read_preset(GANConfig, family))
-        assert learnt <= told, learnt - told
-        assert told - learnt == {"resolution", "batch_size", "tiles_per_slide", "window_slides", "tissue_weights"}
+        given = set(read_preset(GANConfig, family))
+        assert learnt <= given, learnt - given
+        assert given - learnt == {"resolution", "batch_size", "tiles_per_slide", "window_slides", "tissue_weights"}
 
 
 @pytest.mark.parametrize(("tissue", "mode"), EPOCHS)
@@ -144,15 +145,15 @@ def test_epochs_become_images_once_the_tiles_are_known(
     assert order.epoch_length * 2 == images and images % 8
     train_gan(config, inputs, tmp_path)
     steps = -(-images // 8)
-    assert f"{images:,} images in {steps} critic steps of 8 (1 × 8), 2.0 epochs." in capsys.probeerr().out
+    assert f"{images:,} images in {steps} critic steps of 8 (1 × 8), 2.0 epochs." in capsys.readouterr().out
     saved = load_config(GANConfig, tmp_path / "model/config.yaml")
     assert (saved.images, saved.epochs) == (images, 2)
     assert read_json(tmp_path / "model/model.json")["images"] == 8 * steps
     train_gan(config, inputs, tmp_path)
-    assert capsys.probeerr().out.endswith(f"is up to date ({images:,} images).\n")
+    assert capsys.readouterr().out.endswith(f"is up to date ({images:,} images).\n")
     train_gan(config.replace(epochs=3), inputs, tmp_path)  # longer: goes on
-    told = capsys.probeerr().out
-    assert re.search(rf"Finished at {8 * -(-images * 3 // 2 // 8)} images", told)
+    printed = capsys.readouterr().out
+    assert re.search(rf"Finished at {8 * -(-images * 3 // 2 // 8)} images", printed)
     assert latest_checkpoint(tmp_path).name == f"{8 * -(-images * 3 // 2 // 8):012d}"
 
 

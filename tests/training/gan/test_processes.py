@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from rnagan.config.gan import GANConfig
 from rnagan.io.files import sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
+from rnagan.tracking.run_log import RunLog
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
-from rnagan.training.gan.trainer import trainer
 
 ROOT = Path(__file__).parents[3]
 CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
@@ -49,7 +49,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def one_process(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Weights after ten generator and twenty critic steps of one process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.RunLog, "_start_mlflow", lambda *_: None)
+        patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
         run = tmp_path_factory.mktemp("one")
         train_gan(small.replace(**EQUAL), inputs, run)
     return all_weights(run)
@@ -115,7 +115,7 @@ SMOOTH = """
 import runpy, sys
 import torch
 from torch import nn
-from rnagan.training import gan
+from rnagan.training.gan import step
 
 def smooth(x, slope=0.2):
     return slope * x + (1 - slope) * nn.functional.softplus(x, beta=4)
@@ -128,13 +128,13 @@ class Smooth(nn.Module):
         return smooth(x, self.slope)
 
 nn.LeakyReLU, nn.functional.leaky_relu = Smooth, smooth
-adam = gan._adam
+adam = step._adam
 def with_large_eps(module, lr, config):
     optimizer = adam(module, lr, config)
     for group in optimizer.param_groups:
         group["eps"] = 1e-3
     return optimizer
-gan._adam = with_large_eps
+step._adam = with_large_eps
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -152,7 +152,7 @@ def deepspeed_settings(stage: int, folder: Path) -> str:
 @pytest.mark.slow  # DeepSpeed compiles at its first start
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_two_deepspeed_engines_equal_one_process(
+def test_two_deepspeed_processes_equal_one_process(
     small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine, stage: int
 ) -> None:
     """Ten generator steps with two critic steps each, also where half-way a run goes over from one process to

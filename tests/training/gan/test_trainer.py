@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
@@ -24,9 +25,10 @@ from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
 from rnagan.training.gan import trainer
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.gan.inputs import GANInputs, check_run
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
+from rnagan.training.run import StepMeans
 
 ROOT = Path(__file__).parents[3]
 CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
@@ -115,12 +117,13 @@ def test_product_of_a_run(small: GANConfig, trained: Path) -> None:
 
 
 def test_generator_loss_is_a_mean_over_generator_steps() -> None:
-    totals, accelerator = trainer._Totals(), type("One", (), {"reduce": staticmethod(lambda sums, _: sums)})
+    means = StepMeans(StepRecord._fields, Accelerator(cpu=True))
     for generator in (None, 4.0, None, 8.0, None):
-        totals.add(StepRecord(torch.tensor(2.0), torch.tensor(1.0), generator and torch.tensor(generator)))
-    assert totals.reduce(accelerator) == {"wasserstein": 2.0, "penalty": 1.0, "generator": 6.0}
-    totals.add(StepRecord(torch.tensor(3.0), torch.tensor(1.0), None))
-    assert totals.reduce(accelerator) == {"wasserstein": 3.0, "penalty": 1.0}
+        means.add(StepRecord(torch.tensor(2.0), torch.tensor(1.0), generator and torch.tensor(generator)))
+    assert means.reduce() == {"wasserstein": 2.0, "penalty": 1.0, "generator": 6.0}
+    means.add(StepRecord(torch.tensor(3.0), torch.tensor(1.0), None))
+    assert means.reduce() == {"wasserstein": 3.0, "penalty": 1.0}
+    assert means.reduce() == {}
 
 
 def test_finished_run_is_up_to_date_and_refuses_other_settings(
@@ -128,9 +131,9 @@ def test_finished_run_is_up_to_date_and_refuses_other_settings(
 ) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     train_gan(small, inputs, run)
-    assert capsys.probeerr().out == f"{run} is up to date (96 images).\n"
-    for change, told in (({"generator_width": 8}, "generator_width 4 → 8"), ({"seed": 1}, "seed 0 → 1")):
-        with pytest.raises(ValueError, match=rf"holds a run with other settings \({told}\); choose another --out"):
+    assert capsys.readouterr().out == f"{run} is up to date (96 images).\n"
+    for change, changes in (({"generator_width": 8}, "generator_width 4 → 8"), ({"seed": 1}, "seed 0 → 1")):
+        with pytest.raises(ValueError, match=rf"holds a run with other settings \({changes}\); choose another --out"):
             train_gan(small.replace(**change), inputs, run)
     train_gan(small.replace(images=112, batch_size=4, keep_checkpoints=1), inputs, run)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000000112"]
@@ -201,11 +204,11 @@ def test_sigterm_saves_and_a_new_start_goes_on(
     with monkeypatch.context() as patched:
         call_at(patched, 6, lambda _: os.kill(os.getpid(), signal.SIGTERM))
         train_gan(small, inputs, tmp_path)
-    assert "Stopped at 56 images" in capsys.probeerr().out
+    assert "Stopped at 56 images" in capsys.readouterr().out
     assert latest_checkpoint(tmp_path).name == "000000000056"
     assert signal.getsignal(signal.SIGTERM) is handler
     train_gan(small, inputs, tmp_path)
-    assert "Finished at 96 images" in capsys.probeerr().out
+    assert "Finished at 96 images" in capsys.readouterr().out
     assert digests(latest_checkpoint(tmp_path)) == digests(latest_checkpoint(trained))
 
 
@@ -237,9 +240,9 @@ def test_expression_of_another_split_is_refused(small: GANConfig, inputs: GANInp
 def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs: GANInputs) -> None:
     shards = open_dataset(inputs.shards)
     released = resolve(GANConfig, read_preset(GANConfig, "released"), {"resolution": 32})
-    inputs.check_run(small, shards, 2)
-    inputs.check_run(released, shards, 1)
-    for config, processes, told in (
+    check_run(small, shards, 2)
+    check_run(released, shards, 1)
+    for config, processes, sentence in (
         (small, 3, "batch_size 8 can't be shared evenly by 3 processes"),
         (released, 2, "penalty_step separate .* runs on one process only"),
         (small.replace(generator_norm="batch"), 2, "BatchNorm .* differs between processes"),
@@ -248,23 +251,23 @@ def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs:
         (small.replace(accumulate=8), 2, "4 tiles a step can't be cut evenly in accumulate 8 parts"),
         (small.replace(resolution=64), 1, "holds tiles of 32 px, which don't shrink evenly to resolution 64"),
     ):
-        with pytest.raises(ValueError, match=told):
-            inputs.check_run(config, shards, processes)
+        with pytest.raises(ValueError, match=sentence):
+            check_run(config, shards, processes)
 
 
 def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInputs) -> None:
     shards = open_dataset(inputs.shards)
     paper = small.replace(generator_norm="batch")
-    inputs.check_run(paper, shards, 2, on_gpus=True)  # with SyncBatchNorm
-    inputs.check_run(small, shards, 2, deepspeed=True)
-    for config, deepspeed, told in (
+    check_run(paper, shards, 2, on_gpus=True)  # with SyncBatchNorm
+    check_run(small, shards, 2, deepspeed=True)
+    for config, deepspeed, sentence in (
         (small.replace(critic_norm="batch"), False, "critic_norm batch needs a batch whole: run it on one process"),
         (paper, True, "BatchNorm .* differs between processes"),
         (small.replace(precision="float64"), True, "DeepSpeed keeps its weights in float32"),
         (small.replace(accumulate=2), True, "accumulate isn't for DeepSpeed"),
     ):
-        with pytest.raises(ValueError, match=told):
-            inputs.check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)
+        with pytest.raises(ValueError, match=sentence):
+            check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)
 
 
 def test_larger_tiles_are_shrunk_by_area() -> None:
@@ -299,14 +302,14 @@ def test_full_disk_costs_warnings_and_the_last_good_checkpoint_stays(
 
     config = small.replace(sample_every=64)
     try:
-        with monkeypatch.context() as patched, pytest.warns(UserWarning, match="can be written to") as told:
+        with monkeypatch.context() as patched, pytest.warns(UserWarning, match="can be written to") as warned:
             call_at(patched, 7, limit(2048))
             call_at(patched, 11, limit(limits[0]))
             train_gan(config, inputs, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
-    kinds = [str(w.message).split(" can be")[0] for w in told if "can be written" in str(w.message)]
+    kinds = [str(w.message).split(" can be")[0] for w in warned if "can be written" in str(w.message)]
     assert kinds == ["No sample grid", "No checkpoint"]
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["000000000040", "000000000096"]
     assert not list((tmp_path / "samples").iterdir())

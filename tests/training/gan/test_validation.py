@@ -23,9 +23,9 @@ from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.h5ad import read_expression, write_expression
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
-from rnagan.tracking.run_log import read_metrics
+from rnagan.tracking.run_log import RunLog, read_metrics
 from rnagan.training.checkpoint import best_checkpoint
-from rnagan.training.gan import trainer, validation
+from rnagan.training.gan import validation
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.gan.validation import GANValidation, choose_rows, faithfulness, metric_part, what_is_missing
@@ -74,7 +74,7 @@ def validated(config: GANConfig, five: GANInputs, tmp_path_factory: pytest.TempP
     run = tmp_path_factory.mktemp("validated") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "offline_extractor", lambda _: Colours())
-        patch.setattr(trainer.RunLog, "_start_mlflow", lambda *_: None)
+        patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
         train_gan(config, five, run)
     return run
 
@@ -126,8 +126,8 @@ def test_best_is_kept_as_a_checkpoint_and_as_a_model(validated: Path) -> None:
     marked = best_checkpoint(validated)
     assert marked is not None and int(marked.name) == best
     assert read_json(validated / "best.json")["metric"] == name
-    told = read_json(validated / "model-best/model.json")
-    assert told["images"] == best and read_json(validated / "model/model.json")["images"] == 64
+    record = read_json(validated / "model-best/model.json")
+    assert record["images"] == best and read_json(validated / "model/model.json")["images"] == 64
     assert RNAGAN.from_pretrained(validated / "model-best").tissues == ["cortex", "lung"]
 
 
@@ -210,7 +210,7 @@ class Generator(nn.Module):
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0, 0.0])
-def test_a_generator_that_follows_the_profile_is_told_from_one_that_does_not(
+def test_a_generator_that_follows_the_profile_is_distinguished_from_one_that_does_not(
     config: GANConfig, five: GANInputs, tmp_path: Path, sign: float
 ) -> None:
     cohort = read_cohort(five.cohort)
@@ -301,7 +301,7 @@ def test_run_without_validation_donors_goes_on(
     train_gan(
         config.replace(mode="gan", images=32), GANInputs(inputs.shards, tmp_path / "cohort.csv"), tmp_path / "run"
     )
-    assert "No validation: no slide of the validation split" in capsys.probeerr().out
+    assert "No validation: no slide of the validation split" in capsys.readouterr().out
     assert validations(tmp_path / "run") == []
 
 

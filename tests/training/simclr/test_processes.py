@@ -75,9 +75,9 @@ def test_loss_and_gradient_of_two_processes_are_those_of_one(tmp_path: Path) -> 
 
 WITH_NEGATIVES_OF_THEIR_OWN = """
 import runpy, sys
-from rnagan.training import simclr
-right = simclr.contrastive_loss
-simclr.contrastive_loss = lambda z, temperature, processes: right(z, temperature, 1)
+from rnagan.training.simclr import trainer
+right = trainer.contrastive_loss
+trainer.contrastive_loss = lambda z, temperature, processes: right(z, temperature, 1)
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -115,12 +115,12 @@ def test_a_broken_run_goes_on_bit_by_bit_and_its_backbone_is_taken_over(
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert pretrain_simclr(TINY, inputs.shards, whole)
-    step = trainer.SimCLRTrainer.train_step
+    train_step = trainer.SimCLRTrainer.train_step
 
-    def fails(trainer: trainer.SimCLRTrainer, views: step.Views) -> None:
-        if trainer.step == 3:
+    def fails(own: trainer.SimCLRTrainer, views: step.Views) -> None:
+        if own.step == 3:
             raise KeyboardInterrupt
-        step(trainer, views)
+        train_step(own, views)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trainer.SimCLRTrainer, "train_step", fails)
@@ -132,8 +132,8 @@ def test_a_broken_run_goes_on_bit_by_bit_and_its_backbone_is_taken_over(
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
     assert [row["images"] for row in read_metrics(broken)] == [row["images"] for row in read_metrics(whole)]
 
-    told = read_json(broken / "backbone.json")
-    assert (told["backbone"], told["resolution"], told["donors"]) == ("resnet18", 32, None)
+    record = read_json(broken / "backbone.json")
+    assert (record["backbone"], record["resolution"], record["donors"]) == ("resnet18", 32, None)
     network, _ = build_backbone("resnet18", "batch", 9)
     open_backbone(broken).load_into(network)
     assert torch.equal(network.conv1.weight, one["conv1.weight"])
@@ -148,8 +148,8 @@ def test_a_broken_run_goes_on_bit_by_bit_and_its_backbone_is_taken_over(
 def test_a_cohort_table_keeps_held_out_donors_out(inputs: GANInputs, tmp_path: Path, capsys) -> None:
     config = TINY.replace(batch_size=4)
     assert pretrain_simclr(config, inputs.shards, tmp_path / "run", inputs.cohort, dry_run=True)
-    assert "of 10 slides, 32 px" in capsys.probeerr().out
+    assert "of 10 slides, 32 px" in capsys.readouterr().out
     assert pretrain_simclr(config, inputs.shards, tmp_path / "run", dry_run=True)
-    assert "of 24 slides, 32 px" in capsys.probeerr().out
+    assert "of 24 slides, 32 px" in capsys.readouterr().out
     with pytest.raises(ValueError, match="where chooses rows of a cohort table; add --cohort"):
         pretrain_simclr(config.replace(where="tissue=lung"), inputs.shards, tmp_path / "run")

@@ -118,7 +118,7 @@ def test_interrupted_run_ends_in_the_same_bits(
         train(SMALL, expression, tmp_path / "cut")
     assert not (tmp_path / "cut/model").exists()
     train(SMALL, expression, tmp_path / "cut")
-    assert "goes on from step 8 of 14" in capsys.probeerr().out
+    assert "goes on from step 8 of 14" in capsys.readouterr().out
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
     rows = [[{**row, "seconds": 0} for row in read_metrics(tmp_path / run)] for run in ("whole", "cut")]
     assert rows[0] == rows[1]
@@ -133,7 +133,7 @@ def test_finished_run_is_up_to_date_and_refuses_other_settings(
     train(SMALL, expression, run)
     before = (run / "model/model.json").stat().st_mtime_ns
     train(SMALL, expression, run)
-    assert "model is up to date" in capsys.probeerr().out
+    assert "model is up to date" in capsys.readouterr().out
     assert (run / "model/model.json").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"holds a run with other settings \(beta 0\.005 → 0\.1\)"):
         train(SMALL.replace(beta=0.1), expression, run)
@@ -167,10 +167,10 @@ def test_product_encodes_and_knows_its_active_units(expression: Path, tmp_path: 
 def test_training_stops_early_and_keeps_the_best(expression: Path, tmp_path: Path) -> None:
     config = SMALL.replace(epochs=200, lr=0.02, beta=0.0, patience_epochs=2)
     train(config, expression, tmp_path / "run")
-    told = load_vae(tmp_path / "run/model").record
+    record = load_vae(tmp_path / "run/model").record
     totals = [row["validation_total"] for row in read_metrics(tmp_path / "run") if "train_total" in row]
-    assert told["steps"] < 675 and told["steps"] - told["best_step"] == 8
-    assert told["metrics"]["validation_total"] == min(totals)
+    assert record["steps"] < 675 and record["steps"] - record["best_step"] == 8
+    assert record["metrics"]["validation_total"] == min(totals)
 
 
 def test_changed_model_folder_is_refused(expression: Path, tmp_path: Path) -> None:
@@ -201,9 +201,28 @@ def test_empty_split_is_refused(tmp_path: Path, kept: tuple[str, ...], word: str
 
 
 def test_loss_that_is_not_finite_stops_the_run(expression: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="The loss is not finite at step"):
+    stopped = r"Losses or weights are no longer finite at 64 profiles .* there is no checkpoint yet\. Lower lr\."
+    with pytest.raises(ValueError, match=stopped):
         train(SMALL.replace(lr=1e30), expression, tmp_path / "run")
-    assert not (tmp_path / "run/model").exists()
+    assert not (tmp_path / "run/model").exists() and not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_signal_saves_no_state_that_is_not_finite(
+    expression: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = trainer.VAETrainer.train_step
+
+    def spoiled(own: trainer.VAETrainer, batch: data.TrainingBatch) -> None:
+        step(own, batch)
+        if own.step == 6:  # in the midst of the second epoch
+            own.network.to_mu.weight.data.fill_(np.nan)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer.VAETrainer, "train_step", spoiled)
+    stopped = r"no longer finite at 96 profiles .* the last good checkpoint is .*000000000064\."
+    with pytest.raises(ValueError, match=stopped):
+        train(SMALL, expression, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["000000000064"]
 
 
 def test_script(expression: Path, tmp_path: Path) -> None:
@@ -271,7 +290,7 @@ def test_where_chooses_profiles(expression: Path, tmp_path: Path) -> None:
         train(SMALL.replace(where="tissue=Lung"), expression, tmp_path / "other")
 
 
-def test_split_by_sample_is_told_on(expression: Path, tmp_path: Path) -> None:
+def test_split_by_sample_is_recorded(expression: Path, tmp_path: Path) -> None:
     data = simulated()
     data.obs["donor"] = [f"D{k // 2}" for k in range(90)]  # in several splits
     write_expression(expression, dataclasses.replace(data, split_by="sample"), "digest")
@@ -335,8 +354,8 @@ def test_two_processes_equal_one(expression: Path, tmp_path: Path) -> None:
     launched(torchrun, config, expression, tmp_path / "two")
     train(config, expression, tmp_path / "one")
     train(config.replace(batch_size=8), expression, tmp_path / "half")  # what two strangers would do
-    told = load_vae(tmp_path / "two/model").record
-    assert told["processes"] == 2 and told["steps"] == 21
+    record = load_vae(tmp_path / "two/model").record
+    assert record["processes"] == 2 and record["steps"] == 21
     assert_close(tmp_path / "one", tmp_path / "two", 1e-7)
     halved = weights_of(tmp_path / "half")["to_mu.weight"]
     assert (halved - weights_of(tmp_path / "one")["to_mu.weight"]).abs().max() > 1e-3
@@ -353,8 +372,8 @@ def test_deepspeed_equals_one_process(expression: Path, tmp_path: Path, stage: i
     launch = ["accelerate.commands.launch", "--config_file", str(settings)]
     launched(launch, config, expression, tmp_path / "zero")
     train(config, expression, tmp_path / "one")
-    told = load_vae(tmp_path / "zero/model").record
-    assert told["processes"] == 2 and told["steps"] == 21
+    record = load_vae(tmp_path / "zero/model").record
+    assert record["processes"] == 2 and record["steps"] == 21
     assert_close(tmp_path / "one", tmp_path / "zero", 1e-5)
     for first, last in (("one", "zero"), ("zero", "one")):
         run = tmp_path / f"{first}_then_{last}"

@@ -1,0 +1,297 @@
+"""What the runs of all trainers share: folder, resume, signals, metrics, checkpoints, and how a run ends.
+
+A trainer owns its loop, its losses and its optimisers, and has a `TrainingRun` for everything else.
+"""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
+
+from rnagan.config.base import Config, family, load_config, may_change_on_resume
+from rnagan.data.loader import Replaced
+from rnagan.io.files import write_text
+from rnagan.runtime import progress
+from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint
+from rnagan.tracking.run_log import RunLog, Unwritten
+from rnagan.training import deepspeed
+from rnagan.training.checkpoint import Checkpoint, best_checkpoint, keep, load_checkpoint, save_checkpoint
+from rnagan.training.launch import end_together
+from rnagan.training.signals import StopSignal
+
+Optimizers = dict[str, tuple[nn.Module, torch.optim.Optimizer]]  # each with the network that it moves
+
+
+class TrainingRun:
+    """The folder of a run and its record.
+
+    It is opened before there are networks: `checkpoint` is the newest one, from which the run goes on, or None. Other
+    settings or inputs (`made_from`: their digests) than those of the run in the folder are refused with `ValueError`.
+    The trainer builds its networks, loads the checkpoint and calls `begin`. Then:
+
+        with trainer.run as run:  # closed as finished, stopped (by a signal) or failed (by an error)
+            run.finished = trainer.train()
+
+    `unit`: what the clock counts, in messages.
+    """
+
+    def __init__(
+        self, folder: Path, config: Config, accelerator: Accelerator, made_from: Mapping[str, str], unit: str = "images"
+    ) -> None:
+        self.folder, self.config, self.accelerator = Path(folder), config, accelerator
+        self.made_from, self.unit = dict(made_from), unit
+        self.finished = False
+        self.unwritten = Unwritten(self.folder)
+        self.corrupt_tiles = CorruptTiles(self.folder, accelerator.process_index)
+        self.checkpoint = self._newest_checkpoint()
+        self._saved_at = -1 if self.checkpoint is None else int(self.checkpoint.path.name)
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def begin(self, experiment: str, images: int, total: int, tags: Mapping[str, str]) -> None:
+        """Open the record, cut back to `images` of `total` where the run goes on; `tags` are MLflow's."""
+        resumed = self.checkpoint is not None
+        self.log = RunLog(
+            self.folder,
+            self.config,
+            experiment,
+            main=self.is_main,
+            total=total,
+            made_from=self.made_from,
+            tags={"processes": str(self.accelerator.num_processes), **tags},
+            resumed_at=images if resumed else None,
+            run_id=self.checkpoint.state["mlflow_run"] if self.checkpoint is not None else None,
+        )
+        if self.is_main:
+            cut_back(self.folder, images)
+        self.accelerator.wait_for_everyone()
+        self.throughput = Throughput(images, self.accelerator.device)
+
+    def load_optimizers(self, optimizers: Optimizers, empty_step: Callable[[], None]) -> None:
+        """Restore prepared optimisers from the checkpoint, whatever launch and number of processes wrote it.
+
+        The weights have been loaded before. `empty_step` makes a backward of no meaning, for which ZeRO needs one.
+        """
+        assert self.checkpoint is not None
+        cut = [name for name, (network, _) in optimizers.items() if deepspeed.is_cut(network)]
+        if cut:
+            deepspeed.make_room([optimizer for _, optimizer in optimizers.values()], empty_step)
+        for name, (network, optimizer) in optimizers.items():
+            if name in cut:
+                deepspeed.put_moments(network, optimizer, self.checkpoint.tensors(name))
+            else:
+                self.checkpoint.load_optimizer(name, optimizer)
+
+    @contextlib.contextmanager
+    def steps(self, total: int, unit: str, name: str, initial: int) -> Iterator[tuple[StopSignal, Any]]:
+        """A block of steps: signals that ask the run to stop, and a progress bar on the main process."""
+        bar = progress.bar(total, unit, name, initial=initial)
+        bar.disable = bar.disable or not self.is_main
+        with StopSignal(self.accelerator) as stop, bar:
+            yield stop, bar
+
+    def check_finite(self, images: int, row: Mapping[str, float], networks: Iterable[nn.Module], advice: str) -> None:
+        """Raise `ValueError` where a value of `row` or a weight is NaN or infinite. Every process must call it.
+
+        Weights are looked at too: a step can leave bad ones behind a loss that was still fine. It comes before each
+        checkpoint, so that the last one is good.
+        """
+        weights_are_finite = deepspeed.are_finite(self.accelerator, networks)
+        if not weights_are_finite or not all(map(math.isfinite, row.values())):
+            newest = latest_checkpoint(self.folder)
+            last = "there is no checkpoint yet" if newest is None else f"the last good checkpoint is {newest}"
+            raise ValueError(
+                f"Losses or weights are no longer finite at {images} {self.unit} ({row}); {last}. {advice}"
+            )
+
+    def save(
+        self,
+        images: int,
+        weights: Mapping[str, nn.Module | dict[str, Tensor]],
+        optimizers: Optimizers,
+        state: Mapping[str, Any],
+        *,
+        kept: int = 1,
+        last: bool = False,
+    ) -> None:
+        """Write a checkpoint by rename and delete all but the newest `kept` and the best. Every process must call it.
+
+        `weights`: networks, or the tensors of one. Where the disk is full the next call tries again, but after the
+        `last` one, which raises `OSError`.
+        """
+        if self._saved_at == images and not last:
+            return
+        whole = {
+            name: deepspeed.whole_weights(own) if isinstance(own, nn.Module) else own for name, own in weights.items()
+        }
+        moments = {name: deepspeed.whole_moments(*own) for name, own in optimizers.items()}
+        path = checkpoint_path(self.folder, images)
+        if self.is_main and not path.exists():
+            own_state = {**state, "mlflow_run": self.log.run_id, "made_from": self.made_from}
+            with contextlib.nullcontext() if last else self.unwritten.tolerated("checkpoint"):
+                save_checkpoint(path, whole, moments, own_state)
+                keep(self.folder, kept, best_checkpoint(self.folder))
+        self._saved_at = images
+        self.accelerator.wait_for_everyone()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the record and the process group. After an error nobody waits for the others, which may be dead."""
+        failed = kind is not None
+        self.log.close(self.finished and not failed, failed)
+        end_together(self.accelerator, wait=not failed)
+
+    def _newest_checkpoint(self) -> Checkpoint | None:
+        """That which the main process finds: another one's file system may lag behind."""
+        found = [latest_checkpoint(self.folder) if self.is_main else None]
+        broadcast_object_list(found)
+        if found[0] is None:
+            return None
+        stored = load_checkpoint(found[0])
+        check_same_run(self.config, self.made_from, stored.state, self.folder)
+        return stored
+
+
+def check_same_run(config: Config, made_from: Mapping[str, str], before: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with a run of another kind, other settings or inputs.
+
+    `before`: what its checkpoint or its product says: `made_from`, and `kind` and `config` but for a GAN's checkpoint,
+    whose settings are in the folder's config.yaml.
+    """
+    if before.get("kind", "gan") != family(type(config)):
+        raise ValueError(f"{folder} holds a run of another kind; choose another --out.")
+    settings = before["config"] if "config" in before else load_config(type(config), folder / "config.yaml").to_dict()
+    check_same_settings(config, settings, folder)
+    check_made_from(made_from, before["made_from"], folder)
+
+
+def check_same_settings(config: Config, before: Mapping[str, Any], folder: Path) -> None:
+    """Refuse settings that differ from those a run was started with, but for those that a resumed run may change."""
+    now, free = config.to_dict(), may_change_on_resume(type(config))
+    changes = [
+        f"{name} {before.get(name)} → {now[name]}"
+        for name in sorted(now)
+        if now[name] != before.get(name) and name not in free
+    ]
+    if changes:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({', '.join(changes)}); choose another --out or the same "
+            "settings."
+        )
+
+
+def check_made_from(now: Mapping[str, str], before: Mapping[str, str], folder: Path) -> None:
+    """Refuse to go on with a run whose inputs, by their digests, aren't what it was started with."""
+    differs = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
+    if differs:
+        raise ValueError(f"{folder} was started with another {' and another '.join(differs)}; choose another --out.")
+
+
+class StepMeans:
+    """Means of a step's scalars by name, over steps and processes.
+
+    They are summed on the device; only `reduce` and `state` bring them to the host.
+    """
+
+    def __init__(self, names: Sequence[str], accelerator: Accelerator, dtype: torch.dtype = torch.float32) -> None:
+        self._accelerator = accelerator
+        self._counts = dict.fromkeys(names, 0)
+        self._sums = torch.zeros(len(names), device=accelerator.device, dtype=dtype)
+
+    def add(self, scalars: Sequence[Tensor | None]) -> None:
+        """Count one step, its scalars in the order of the names; one that is None had no part in it."""
+        zero = self._sums.new_zeros(())
+        self._sums += torch.stack([zero if value is None else value.detach().to(zero) for value in scalars])
+        for name, value in zip(self._counts, scalars, strict=True):
+            self._counts[name] += value is not None
+
+    def reduce(self) -> dict[str, float]:
+        """The means of what was counted since the last call. Every process must call it."""
+        if not any(self._counts.values()):
+            return {}
+        means = {name: total / n for (name, n), total in zip(self._counts.items(), self.state(), strict=True) if n}
+        self._sums.zero_()
+        self._counts = dict.fromkeys(self._counts, 0)
+        return means
+
+    def state(self) -> list[float]:
+        """The sums so far, means over processes, for a checkpoint. Every process must call it."""
+        return self._accelerator.reduce(self._sums, "mean").tolist()
+
+    def load_state(self, sums: Sequence[float], steps: int) -> None:
+        """Go on from a checkpoint's sums of so many steps."""
+        self._sums += self._sums.new_tensor(sums)
+        self._counts = dict.fromkeys(self._counts, steps)
+
+
+class Throughput:
+    """Images a second since the last row, and the memory of this process: `machine/…` in a run's metrics."""
+
+    def __init__(self, images: int, device: torch.device) -> None:
+        self.device = device
+        self.restart(images)
+
+    def restart(self, images: int) -> None:
+        """Count from here: what has just been done (a validation, say) was no training."""
+        self.images, self.began = images, time.monotonic()
+
+    def row(self, images: int) -> dict[str, float]:
+        """`machine/images_per_second` over all processes, and `machine/memory_gb` of this one: on a GPU the most that
+        tensors have taken so far, on a CPU what is resident now. Starts anew."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        if self.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self.device)
+        else:
+            memory = psutil.Process().memory_info().rss
+        row = {
+            "machine/images_per_second": round((images - self.images) / seconds, 2),
+            "machine/memory_gb": round(memory / 2**30, 3),
+        }
+        self.restart(images)
+        return row
+
+
+_CORRUPT = "corrupt_tiles.{}.jsonl"
+
+
+class CorruptTiles:
+    """Appends damaged tiles, for which a neighbour stood in, to `corrupt_tiles.RANK.jsonl` of a run: image number,
+    slide, tile and what is wrong with it.
+
+    `count`: tiles replaced since this process started, counting one again whenever it was asked for again.
+    """
+
+    def __init__(self, run: Path, rank: int) -> None:
+        self.path, self.count = Path(run) / _CORRUPT.format(rank), 0
+
+    def add(self, replaced: Iterable[Replaced]) -> None:
+        """Note the replaced tiles of a batch."""
+        lines = "".join(json.dumps(one._asdict()) + "\n" for one in replaced)
+        if lines:
+            self.count += lines.count("\n")
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(lines)
+
+
+def cut_back(run: Path, images: int) -> None:
+    """Take what comes after `images` images out of the lists of all processes: it will come again."""
+    for path in Path(run).glob(_CORRUPT.format("*")):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["number"] < images]
+        write_text(path, "".join(kept))
