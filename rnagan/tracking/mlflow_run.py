@@ -22,6 +22,7 @@ _NAME_LENGTH, _VALUE_LENGTH = 250, 6000  # of a metric's name and a parameter's 
 EXPERIMENTS = {"gan": "rnagan", "vae": "rnagan-vae", "simclr": "simclr"}  # of MLflow, by kind of run
 
 EVALUATION = "evaluation"  # the tag `kind` of an evaluation's run
+RECORD_COPY = "record.json"  # of an evaluation in MLflow; in folders it has another name, so nobody finds it twice
 MODEL_TAGS = ("model_digest", "best_model_digest")  # of a run: of its folders model and model-best
 
 Point = tuple[str, float, int, float]  # metric, value, images, Unix time
@@ -169,6 +170,13 @@ class MLflowRun:
         if not anew and there.get(path.name, -1) in (None, path.stat().st_size):
             return False
         self.client.log_artifact(self.run_id, str(path), place)
+        return True
+
+    def keep(self, record: Mapping[str, Any], anew: bool) -> bool:
+        """Keep a copy of an evaluation's record unless it has one; `anew`: in any case. Returns whether it did."""
+        if not anew and any(each.path == RECORD_COPY for each in self.client.list_artifacts(self.run_id)):
+            return False
+        self.client.log_dict(self.run_id, dict(record), RECORD_COPY)
         return True
 
     def tag(self, name: str) -> str | None:
