@@ -75,7 +75,8 @@ def evaluation_to_mlflow(path: Path) -> dict[str, int]:
     mlflow, _ = MLflowRun.open_evaluation(out, record, store_of(path))
     scores_digest = sha256_of([record["scores"], record["changed"]])
     anew = mlflow.tag("scores_digest") != scores_digest
-    done = {"settings": mlflow.settings(_flat(record["protocol"])), "values": mlflow.log_changed(_values(record))}
+    done = {"settings": mlflow.settings(flat_protocol(record["protocol"]))}
+    done["values"] = mlflow.log_changed(_values(record))
     if record["mlflow_run"] != mlflow.run_id:
         write_json(path, record | {"mlflow_run": mlflow.run_id})
     files = [out / name for name in (record["page"], *record["pictures"]) if name is not None]
@@ -86,6 +87,15 @@ def evaluation_to_mlflow(path: Path) -> dict[str, int]:
     done["tags"] = mlflow.tags(tags)
     mlflow.end("FINISHED", {}, record["changed"])
     return done
+
+
+def flat_protocol(protocol: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """The values of a protocol by their paths: {"a": {"b": 1}} becomes {"a/b": 1}."""
+    found: dict[str, Any] = {}
+    for name, value in protocol.items():
+        nested = isinstance(value, Mapping)
+        found |= flat_protocol(value, f"{before}{name}/") if nested else {f"{before}{name}": value}
+    return found
 
 
 def store_of(path: Path) -> Path:
@@ -144,15 +154,6 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     return _finite(value) if isinstance(value, float) else str(value)
-
-
-def _flat(protocol: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """A protocol's values by their paths, as parameters of MLflow."""
-    found: dict[str, Any] = {}
-    for name, value in protocol.items():
-        nested = isinstance(value, Mapping)
-        found |= _flat(value, f"{before}{name}/") if nested else {f"{before}{name}": value}
-    return found
 
 
 def _values(record: Mapping[str, Any]) -> dict[str, float]:

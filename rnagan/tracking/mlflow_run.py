@@ -6,13 +6,16 @@ import os
 import posixpath
 import re
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import filelock
+
+from rnagan.io.files import read_json
 
 LOCK_SECONDS = 60.0  # that a process waits for another one which sets the same sqlite store up
 SETTLE_SECONDS = 1.0  # in which processes that began a sweep together see one another on a server
@@ -214,6 +217,28 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 2]} …"
 
 
+def has_store(folder: Path) -> bool:
+    """Whether a run's folder has a store at all: a server, or an sqlite file that is there."""
+    path = _sqlite_path(tracking_uri(folder))
+    return path is None or path.is_file()
+
+
+def recorded_evaluations(folder: Path, digests: Iterable[str]) -> list[tuple[Path, dict[str, Any]]]:
+    """The folders and records of all evaluations of these models in the store of a run's folder.
+
+    Raises whatever MLflow raises where it can't be reached.
+    """
+    with _store(folder) as (client, _):
+        homes, found = _experiments(client), []
+        for digest in digests:
+            query = f"tags.kind = '{EVALUATION}' and tags.model_digest = '{digest}'"
+            for run in client.search_runs(homes, query) if homes else ():
+                with tempfile.TemporaryDirectory() as scratch:
+                    copy = client.download_artifacts(run.info.run_id, RECORD_COPY, scratch)
+                    found.append((Path(run.data.tags["folder"]), read_json(copy)))
+    return found
+
+
 def tracking_uri(run: Path) -> str:
     """Where MLflow keeps a run: what MLFLOW_TRACKING_URI says, or the store beside it."""
     return os.environ.get("MLFLOW_TRACKING_URI", default_tracking_uri(run))
@@ -332,12 +357,17 @@ def _set_up_alone(uri: str) -> Iterator[bool]:
 
     Two processes on a fresh sqlite file would race its migration.
     """
-    path = uri.removeprefix("sqlite:///").partition("?")[0]
-    if path == uri:
+    path = _sqlite_path(uri)
+    if path is None:
         yield False
         return
     with filelock.FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
         yield True
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    return None if path == uri else Path(path)
 
 
 def _artifact_root(uri: str, run: Path) -> str | None:
