@@ -1,13 +1,8 @@
 import contextlib
 import json
-import os
 import resource
 import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +13,7 @@ from rnagan.config.vae import VAEConfig
 from rnagan.tracking.mlflow_run import default_tracking_uri
 from rnagan.tracking.run_folder import read_metrics
 from rnagan.tracking.run_log import RunLog
+from tests.tracking.server import Server
 
 CONFIG = VAEConfig(latent=6)
 
@@ -143,25 +139,15 @@ def only_so_large(size: int) -> Iterator[None]:
 def test_server_that_dies_in_mid_run_neither_kills_nor_stalls_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--artifacts-destination", str(tmp_path)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    server = Server(tmp_path)
     try:
-        end = time.monotonic() + 240
-        while not answers(uri):
-            assert time.monotonic() < end, "the server didn't come up"
-            time.sleep(0.3)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        server.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         log = RunLog(tmp_path / "run", CONFIG, "toy", main=True)
         log.metrics(8, {"loss": 1.0})
         assert log.run_id is not None
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        server.stop()
     began = time.monotonic()
     with pytest.warns(UserWarning, match="MLflow is not reachable") as warned:
         for count in (16, 24, 32):
@@ -169,11 +155,3 @@ def test_server_that_dies_in_mid_run_neither_kills_nor_stalls_it(
         log.close()
     assert len(warned) == 1 and time.monotonic() - began < 20
     assert images(tmp_path / "run") == [8, 16, 24, 32]
-
-
-def answers(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=2) as reply:
-            return reply.status == 200
-    except OSError:
-        return False
