@@ -93,8 +93,8 @@ def test_results_of_an_earlier_version_are_read_as_those_of_today(tmp_path: Path
     assert read_result(OLD / "external.json")["found"].keys() == {"real", "generated"}
     assert read_result(OLD / "fid.json")["protocol"]["generated_tiles"] == 60
     assert read_result(OLD / "confounders.json")["tissues"]["lung"]["probe"][0]["covariate"] == "site"
-    painted = {"retrieval": {"lung": {"painted": EVALUATION["retrieval"]["lung"]["generated"]}}}
-    write_json(tmp_path / "evaluation.json", EVALUATION | painted)
+    old = {"retrieval": {"lung": {"painted": EVALUATION["retrieval"]["lung"]["generated"]}}}
+    write_json(tmp_path / "evaluation.json", EVALUATION | old)
     (results,) = read_results(tmp_path)
     assert results.scores[-1].name == "place of the right donor, lung, among its tissue"
 
