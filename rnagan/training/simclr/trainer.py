@@ -71,7 +71,9 @@ class SimCLRTrainer:
             config,
             "simclr",
             main=accelerator.is_main_process,
-            tags={"processes": str(accelerator.num_processes)},
+            total=self.total_steps * config.batch_size,
+            made_from=made_from,
+            tags={"kind": "simclr", "processes": str(accelerator.num_processes)},
             resumed_at=None if stored is None else self.images,
             run_id=None if stored is None else stored.state["mlflow_run"],
         )
