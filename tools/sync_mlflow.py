@@ -1,4 +1,7 @@
-"""Bring MLflow up to date from RUNS, run folders or folders of them, after a server was down; nothing is doubled."""
+"""Bring MLflow up to date after a server was down; nothing is doubled.
+
+FOLDERS: of runs, of evaluations, or folders that hold them.
+"""
 
 from pathlib import Path
 
@@ -8,14 +11,13 @@ from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
-@click.argument("runs", nargs=-1, required=True, type=Path)
+@click.argument("folders", nargs=-1, required=True, type=Path)
 @plain_errors
-def main(runs: tuple[Path, ...]) -> None:
-    from rnagan.tracking.run_folder import find_runs
-    from rnagan.tracking.sync import sync_mlflow
+def main(folders: tuple[Path, ...]) -> None:
+    from rnagan.tracking.sync import sync_folders
 
-    for run in find_runs(runs):
-        click.echo(sync_mlflow(run))
+    for line in sync_folders(folders):
+        click.echo(line)
 
 
 if __name__ == "__main__":

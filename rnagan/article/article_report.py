@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from rnagan.article.experiments import Cohort
 from rnagan.config.reproduction import Settings
-from rnagan.io.files import read_json, write_json
+from rnagan.io.files import write_json
 from rnagan.reports.pages import embedded, measure_rows, write_template
+from rnagan.tracking.old_results import read_result
 
 PAGE, TABLE = "report.html", "reproduction.json"
 FID = {"gan": 87.85, "rnagan": 83.89}  # article: Discussion; 60,000 tiles of lung
@@ -63,14 +64,14 @@ def write_report(out: Path, cohort: Cohort, settings: Settings, stages: list[dic
 
 
 def _profiles(out: Path) -> Iterator[Row]:
-    told = read_json(out / "vae-evaluation" / "summary.json")
+    told = read_result(out / "vae-evaluation" / "summary.json")
     rmse, pca = (told["reconstruction"][name]["rmse_z"] for name in ("vae", "pca"))
     yield Row("figure S3", "RMSE of held-out profiles, Z scores", "–", f"{rmse:.3f}", "", f"PCA: {pca:.3f}")
 
 
 def _scores(out: Path) -> Iterator[Row]:
     for mode, theirs in FID.items():
-        told = read_json(out / f"fid-{mode}" / "fid.json")
+        told = read_result(out / f"fid-{mode}" / "fid.json")
         for score in told["scores"]:
             if score["part"] != "all":
                 continue
@@ -88,12 +89,12 @@ def _scores(out: Path) -> Iterator[Row]:
 
 def _followed(out: Path) -> Iterator[Row]:
     """What the article doesn't measure."""
-    told = read_json(out / "faithfulness" / "evaluation.json")
+    told = read_result(out / "faithfulness" / "evaluation.json")
     yield Row("–", "tissue of generated tiles called right", "–", f"{told['tissue_accuracy']:.1%}", "")
     for row in measure_rows(told):
         around = f"{row['low']:+.2f} to {row['high']:+.2f}"
         yield Row("–", f"r of {row['label']}, {row['tissue']}", "–", f"{row['r']:+.2f}", around, f"p {row['p']:.2g}")
-    copies = read_json(out / "nearest" / "nearest.json")
+    copies = read_result(out / "nearest" / "nearest.json")
     yield Row("–", f"copies among {copies['generated']:,} generated tiles", "–", f"{len(copies['copies'])}", "")
 
 
@@ -101,7 +102,7 @@ def _external(out: Path) -> Iterator[Row]:
     path = out / "external" / "result.json"
     if not path.is_file():
         return
-    told = read_json(path)
+    told = read_result(path)
     for score in told["scores"]:
         measure = score["name"].partition(",")[0]
         theirs = told["article"].get(measure) if "generated" in score["name"] else None
@@ -109,7 +110,7 @@ def _external(out: Path) -> Iterator[Row]:
 
 
 def _classifiers(out: Path) -> Iterator[Row]:
-    told = read_json(out / "classifier" / "result.json")
+    told = read_result(out / "classifier" / "result.json")
     for start, measures in told["starts"].items():
         for measure, theirs in told["article"].get(start, {}).items():
             own = measures[measure]

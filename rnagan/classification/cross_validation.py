@@ -54,6 +54,11 @@ def hold_out(
     return make_folds(labels, donors, max(2, round(1 / share)), classes, seed)[0]
 
 
+def result_settings(config: ClassifierConfig) -> dict[str, Any]:
+    """The settings that decide a result: all but the number of threads."""
+    return {name: value for name, value in config.to_dict().items() if name != "threads"}
+
+
 def fit(
     data: Labelled,
     classes: list[str],
@@ -102,13 +107,12 @@ def cross_validate(
     scratch), the order of tiles, and the donors held out to stop early.
     """
     probabilities, records = np.empty((len(data.labels), len(classes))), []
-    settings = {name: value for name, value in config.to_dict().items() if name != "threads"}
     for number, (train, test) in enumerate(folds):
         request = provenance.asked(
             code=False,
             version=_FOLD_VERSION,
             data=data_digest,
-            settings=settings,
+            settings=result_settings(config),
             start=start.digest,
             fold=number,
             test=test,

@@ -15,7 +15,7 @@ import rnagan
 from rnagan.api import RNAGAN
 from rnagan.classification import accuracy
 from rnagan.classification.classifier import Trained, predict_probabilities
-from rnagan.classification.cross_validation import fit
+from rnagan.classification.cross_validation import fit, result_settings
 from rnagan.classification.labelled_tiles import Labelled, choose_slides, read_tiles
 from rnagan.cohort.filter import matching_rows
 from rnagan.cohort.leakage import donor_digest, refuse_seen
@@ -84,7 +84,7 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
         "profiles": sha256_of([sha256_of_file(inputs.profiles), profiles.to_dict("list")]),
         "tiles": sha256_of([shards.digest, *(rows.to_dict("list") for rows in slides.values())]),
         "tiles_per_tissue": n,
-        "settings": config.to_dict(),
+        "settings": result_settings(config),
     }
     request = provenance.asked(model=model.digest, protocol=protocol)
     result = provenance.read_current(out / "result.json", request)

@@ -11,7 +11,7 @@ import torch
 import rnagan
 from rnagan.classification import accuracy
 from rnagan.classification.classifier import SIMCLR, Start, from_imagenet, from_scratch, from_simclr
-from rnagan.classification.cross_validation import OutOfFold, cross_validate, make_folds
+from rnagan.classification.cross_validation import OutOfFold, cross_validate, make_folds, result_settings
 from rnagan.classification.labelled_tiles import choose_slides, read_tiles
 from rnagan.classification.paired_comparison import compare
 from rnagan.cohort.filter import matching_rows
@@ -80,7 +80,7 @@ def finetune(config: ClassifierConfig, inputs: FinetuneInputs, out: Path, dry_ru
     _write_report(result, out)
     write_json(out / "result.json", result)
     protocol = {
-        "settings": config.to_dict(),
+        "settings": result_settings(config),
         "data": data_digest,
         "weights": result["weights"],
         "tiles": result["tiles"],

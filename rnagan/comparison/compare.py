@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from rnagan.comparison import sample_grids
-from rnagan.comparison.evaluation_scores import results_of, results_of_run
+from rnagan.comparison.evaluation_scores import Results, digests_of, find_results, once, results_of
 from rnagan.comparison.run_tables import (
     Entry,
     Line,
     differ,
+    in_order,
     metric_lines,
     metrics_table,
     parameters,
@@ -25,10 +26,11 @@ from rnagan.io.tables import first_few
 from rnagan.reports.console import aligned
 from rnagan.reports.figures import COLOURS, curves
 from rnagan.reports.pages import embedded, write_template
+from rnagan.tracking.evaluations import flat_protocol
 from rnagan.tracking.run_folder import KINDS, SEEN, RunFolder, check_one_kind, find_runs
 
 PAGE = "compare.html"
-METRICS_TOLD = 4  # on the terminal
+METRICS_SHOWN = 4  # on the terminal
 
 
 def compare_runs(
@@ -41,8 +43,9 @@ def compare_runs(
     """Write `out/compare.html`, `out/runs.csv`, `out/metrics.csv` and the page's pictures; returns a summary's lines.
 
     `paths`: run folders, or folders of them; `names`: what to call them, else their folders' names. `evaluations`:
-    (run's name, folder of results); those in a run's own folder are taken in by themselves. `x`: images or seconds,
-    what the curves go along. Raises `ValueError` or `FileNotFoundError` with one sentence on what can't be compared.
+    (run's name, folder of results), beside those that are found by themselves: in the run's folder, in folders beside
+    it and in MLflow (`find_results`). `x`: images or seconds, the curves' axis. Raises `ValueError` or
+    `FileNotFoundError` with one sentence on what can't be compared.
     """
     runs = [RunFolder.open(path) for path in find_runs(paths)]
     if len(runs) < 2:
@@ -93,19 +96,19 @@ def _with_results(runs: Mapping[str, RunFolder], evaluations: Sequence[tuple[str
     unknown = [name for name, _ in evaluations if name not in runs]
     if unknown:
         raise ValueError(f"No run here is called {unknown[0]!r}; an evaluation is of one of {', '.join(runs)}.")
-    found = {name: results_of_run(run.folder) for name, run in runs.items()}
+    found = {name: find_results(run) for name, run in runs.items()}
     for name, folder in evaluations:
         found[name] += results_of(folder)
-    return [Entry(name, run, tuple(found[name])) for name, run in runs.items()]
+    return [Entry(name, run, tuple(once(found[name]))) for name, run in runs.items()]
 
 
 def _foreign(entries: Sequence[Entry]) -> list[str]:
     """Notes on results of another state of a run; refuses those of another of these runs."""
-    owners = {digest: entry.name for entry in entries for digest in _digests(entry.run)}
+    owners = {digest: entry.name for entry in entries for digest in digests_of(entry.run)}
     notes = []
     for entry in entries:
         for results in entry.results:
-            if results.model is None or results.model in _digests(entry.run):
+            if results.model is None or results.model in digests_of(entry.run):
                 continue
             if results.model in owners:
                 raise ValueError(f"{results.path} is of {owners[results.model]}, not of {entry.name}.")
@@ -116,15 +119,27 @@ def _foreign(entries: Sequence[Entry]) -> list[str]:
     return notes
 
 
-def _digests(run: RunFolder) -> set[str]:
-    return {digest for digest in (run.digest, run.best_digest) if digest is not None}
-
-
 def _measured_otherwise(entries: Sequence[Entry]) -> list[str]:
-    how = {entry.name: "; ".join(results.how for results in entry.results if results.how) for entry in entries}
-    how = {name: told for name, told in how.items() if told}
-    told = ", ".join(f"{name}: {words}" for name, words in how.items())
-    return [f"The evaluations were not made alike ({told})."] if len(set(how.values())) > 1 else []
+    """Notes on evaluations of one kind whose protocols differ between runs."""
+    kinds = in_order({results.kind: None for results in entry.results if results.protocol} for entry in entries)
+    notes = []
+    for kind in kinds:
+        protocols = {entry.name: _last_protocol(kind, entry.results) for entry in entries}
+        own = {name: protocol for name, protocol in protocols.items() if protocol}
+        fields = [field for field in in_order(own.values()) if all(field in protocol for protocol in own.values())]
+        differing = [
+            f"{field} ({', '.join(f'{name}: {protocol[field]}' for name, protocol in own.items())})"
+            for field in fields
+            if field != "model" and len({str(protocol[field]) for protocol in own.values()}) > 1
+        ]
+        if differing:
+            notes.append(f"The evaluations ({kind}) were not made alike: {first_few(differing)} differ.")
+    return notes
+
+
+def _last_protocol(kind: str, results: Sequence[Results]) -> dict[str, Any]:
+    own = [each for each in results if each.kind == kind]
+    return flat_protocol(max(own, key=lambda each: each.changed).protocol) if own else {}
 
 
 def _curves(entries: Sequence[Entry], metrics: Sequence[Line], out: Path, x: str) -> list[tuple[Path, str]]:
@@ -143,7 +158,7 @@ def _curves(entries: Sequence[Entry], metrics: Sequence[Line], out: Path, x: str
 
 
 def _grids(entries: Sequence[Entry], out: Path) -> dict[str, Any]:
-    """Pictures of sample grids, and what must be known of them."""
+    """Pictures of sample grids, and notes on them."""
     runs = {entry.name: entry.run for entry in entries if entry.run.sample_grids()}
     if entries[0].run.kind != "gan" or len(runs) < 2:
         return {"pictures": [], "notes": []}
@@ -166,14 +181,14 @@ def _summary(
     entries: Sequence[Entry], table: pd.DataFrame, metrics: Sequence[Line], scores: Sequence[Line]
 ) -> list[str]:
     """A short table: state, speed, and the first figures that have a better end (* the best)."""
-    told = [line for line in (*scores, *metrics) if any(cell.best for cell in line.cells)]
-    told = [line for line in told if not line.name.startswith("slope")][:METRICS_TOLD]
+    marked = [line for line in (*scores, *metrics) if any(cell.best for cell in line.cells)]
+    marked = [line for line in marked if not line.name.startswith("slope")][:METRICS_SHOWN]
     rows = []
     for k, entry in enumerate(entries):
         pace = speed(entry.run)
         row = {"run": entry.name, "state": entry.run.state}
         row |= {f"{SEEN[entry.run.kind]}/s": "–" if pace is None else f"{pace:g}"}
-        row |= {line.name: line.cells[k].text + (" *" if line.cells[k].best else "") for line in told}
+        row |= {line.name: line.cells[k].text + (" *" if line.cells[k].best else "") for line in marked}
         rows.append(row)
     own = table[differ(table)]
     lines = [f"{name} ({', '.join(value or '–' for value in values)})" for name, values in own.iterrows()]

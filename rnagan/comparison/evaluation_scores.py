@@ -1,18 +1,20 @@
-"""Scores with intervals that evaluations of a run have left as JSON, in its folder or in folders of their own."""
+"""Scores with intervals that evaluations of a run left: in its folder, in folders beside it, and in MLflow."""
 
 import dataclasses
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rnagan.comparison.metric_directions import HIGH, LOW, direction
 from rnagan.io.files import read_json
 from rnagan.reports.pages import measure_rows, retrieval_rows
+from rnagan.tracking.evaluations import EVALUATION_RECORD, find_evaluations
+from rnagan.tracking.mlflow_run import has_store, recorded_evaluations
+from rnagan.tracking.old_results import read_result
+from rnagan.tracking.run_folder import RunFolder
 
-_TOLD = {"low": LOW, "lower": LOW, "high": HIGH, "higher": HIGH}  # what a file may say of the better end
-
-
-_TOLD = {"low": LOW, "lower": LOW, "high": HIGH, "higher": HIGH}  # what a file may say of the better end
+_STATED = {"low": LOW, "lower": LOW, "high": HIGH, "higher": HIGH}  # what a file may say of the better end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,25 +30,72 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What one JSON file says of a model: its digest where it is told, its scores, and how they were measured."""
+    """The scores of one evaluation of a model: the digest of the model, where it is known, and the protocol.
+
+    `path`: the file. `key`, `changed` (Unix time): of its record; a file without a record has neither.
+    """
 
     path: Path
     model: str | None
     scores: tuple[Score, ...]
-    how: str = ""
+    kind: str = ""
+    protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    key: str | None = None
+    changed: float = 0.0
+
+
+def find_results(run: RunFolder) -> list[Results]:
+    """All results of a run, each evaluation once: those in its folder and in folders right in it, those of its models
+    in folders beside it, and those in MLflow. A store that can't be reached costs a warning."""
+    digests, found = digests_of(run), results_of_run(run.folder)
+    for folder in _folders_in(run.folder.resolve().parent):
+        if folder != run.folder.resolve():
+            beside = [each for within in (folder, *_folders_in(folder)) for each in _recorded(within)]
+            found += [results for results in beside if results.model in digests]
+    if digests and has_store(run.folder):
+        try:
+            stored = recorded_evaluations(run.folder, sorted(digests))
+            found += [_of_record(folder / EVALUATION_RECORD, record) for folder, record in stored]
+        except Exception as error:  # whatever a tracking server does, the runs are compared
+            warnings.warn(
+                f"MLflow is not reachable ({type(error).__name__}: {str(error)[:200]}); evaluations of {run.folder} "
+                "that lie in MLflow alone are left out.",
+                stacklevel=2,
+            )
+    return once(found)
+
+
+def once(results: Iterable[Results]) -> list[Results]:
+    """Each recorded evaluation once, as it was recorded last; files without a record stay as they are."""
+    found: dict[Any, Results] = {}
+    for each in results:
+        key = each.key or each.path.resolve()
+        if key not in found or each.changed > found[key].changed:
+            found[key] = each
+    return list(found.values())
+
+
+def digests_of(run: RunFolder) -> set[str]:
+    """The digests of a run's models."""
+    return {digest for digest in (run.digest, run.best_digest) if digest is not None}
 
 
 def read_results(folder: Path) -> list[Results]:
-    """The results in a folder, by file: evaluation.json of tools/evaluate_faithfulness.py, and any JSON with a list
-    `scores` of {"name", "value", "low", "high"} (and perhaps "better": low or high). Other files are no results."""
-    found = [_results(path) for path in sorted(Path(folder).glob("*.json"))]
+    """The results right in a folder: from its records of evaluations, and from nothing else where it has any.
+
+    Without a record: evaluation.json of evaluate-faithfulness, and any JSON with a list `scores` of {"name", "value",
+    "low", "high"} (and perhaps "better": low or high). Other files are no results.
+    """
+    recorded = list(_recorded(folder))
+    if recorded:
+        return recorded
+    found = [_without_record(path) for path in sorted(Path(folder).glob("*.json"))]
     return [results for results in found if results is not None]
 
 
 def results_of_run(run: Path) -> list[Results]:
     """The results that lie in a run's folder, and in the folders right in it."""
-    folders = [run, *sorted(path for path in run.iterdir() if path.is_dir())]
-    return [results for folder in folders for results in read_results(folder)]
+    return [results for folder in (run, *_folders_in(run)) for results in read_results(folder)]
 
 
 def results_of(folder: Path) -> list[Results]:
@@ -54,8 +103,8 @@ def results_of(folder: Path) -> list[Results]:
     results = read_results(folder)
     if not results:
         raise FileNotFoundError(
-            f"{folder} holds no results: no evaluation.json of tools/evaluate_faithfulness.py and no other JSON file "
-            "with a list of scores."
+            f"{folder} holds no results: no {EVALUATION_RECORD}, no evaluation.json of evaluate-faithfulness and no "
+            "other JSON file with a list of scores."
         )
     return results
 
@@ -70,37 +119,59 @@ def scores_of(results: Iterable[Results]) -> tuple[Score, ...]:
     return tuple(found.values())
 
 
-def _results(path: Path) -> Results | None:
-    told = read_json(path)
-    if not isinstance(told, dict):
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*/") if path.is_dir())  # glob leaves out what can't be read
+
+
+def _recorded(folder: Path) -> Iterator[Results]:
+    for path in find_evaluations(folder):
+        yield _of_record(path, read_json(path))
+
+
+def _of_record(path: Path, record: Mapping[str, Any]) -> Results:
+    scores = tuple(
+        _named(name, score["value"], score.get("low"), score.get("high"))
+        for name, score in record["scores"].items()
+        if score["value"] is not None
+    )
+    return Results(path, record["model"], scores, *(record[name] for name in ("kind", "protocol", "key", "changed")))
+
+
+def _without_record(path: Path) -> Results | None:
+    result = read_result(path)
+    if not isinstance(result, dict):
         return None
-    if {"tissue_accuracy", "tiles_per_profile", "profiles"} <= told.keys():
-        how = f"{told['profiles']:,} profiles of split {told['split']}, {told['tiles_per_profile']} tiles each"
-        return Results(path, told["model"], tuple(_of_evaluation(told)), how)
-    if not isinstance(told.get("scores"), list):
+    if {"tissue_accuracy", "tiles_per_profile", "profiles"} <= result.keys():
+        how = {name: result[name] for name in ("profiles", "split", "tiles_per_profile")}
+        return Results(path, result["model"], tuple(_of_evaluation(result)), "faithfulness", how)
+    if not isinstance(result.get("scores"), list):
         return None
     try:
-        scores = tuple(_score(each) for each in told["scores"] if each["value"] is not None)
+        scores = tuple(_score(each) for each in result["scores"] if each["value"] is not None)
     except (KeyError, TypeError, ValueError):
         raise ValueError(f'{path} has a score without a "name" or a number as its "value".') from None
-    model = told.get("model")
-    return Results(path, model if isinstance(model, str) else None, scores)
+    protocol = result.get("protocol", {})
+    protocol = protocol if isinstance(protocol, dict) else {}
+    model = result.get("model", protocol.get("model"))
+    return Results(path, model if isinstance(model, str) else None, scores, path.stem, protocol)
 
 
-def _score(told: dict[str, Any]) -> Score:
-    name, better = str(told["name"]), told.get("better")
-    low, high = (None if told.get(end) is None else float(told[end]) for end in ("low", "high"))
-    return Score(name, float(told["value"]), low, high, _TOLD.get(str(better)) or _way(name))
+def _score(score: dict[str, Any]) -> Score:
+    """A score of a file's list; of one tissue where the file says a part."""
+    part = score.get("part", "all")
+    name = str(score["name"]) if part == "all" else f"{score['name']}, {part}"
+    low, high = (None if score.get(end) is None else float(score[end]) for end in ("low", "high"))
+    return Score(name, float(score["value"]), low, high, _STATED.get(str(score.get("better"))) or _way(name))
 
 
-def _of_evaluation(told: dict[str, Any]) -> list[Score]:
+def _of_evaluation(evaluation: dict[str, Any]) -> list[Score]:
     """r with its interval and slope by tissue and measure, then tissues and retrieval."""
     scores = []
-    for row in measure_rows(told):
+    for row in measure_rows(evaluation):
         of = f"{row['tissue']}, {row['measure']}"
         scores += [_named(f"r, {of}", row["r"], row["low"], row["high"]), _named(f"slope, {of}", row["slope"])]
-    scores.append(_named("tissue called right", told["tissue_accuracy"]))
-    for row in retrieval_rows(told):
+    scores.append(_named("tissue called right", evaluation["tissue_accuracy"]))
+    for row in retrieval_rows(evaluation):
         if row["tiles"] == "generated":
             name = f"place of the right donor, {row['tissue']}, among its {row['among']}"
             scores.append(_named(name, row["rank"], row["rank_low"], row["rank_high"]))

@@ -32,6 +32,7 @@ _DIRECTIONS = (  # the first that a name matches
     (r"^r, ", Direction(HIGH)),
     (r"^slope, ", Direction(ONE)),
     (r"^tissue called right", Direction(HIGH)),
+    (r"(^|/)(accuracy|macro_f1|auc)$", Direction(HIGH)),
     (r"^place of the right donor, ", Direction(LOW)),
 )
 

@@ -9,10 +9,11 @@ import pandas as pd
 
 from rnagan.comparison.evaluation_scores import Results, Score, scores_of
 from rnagan.comparison.metric_directions import best, best_row, direction
+from rnagan.tracking.mlflow_run import MODEL_TAGS
 from rnagan.tracking.run_folder import RunFolder
 
 CLOCK = ("images", "seconds")
-_DIGESTS = ("model_digest", "dataset_digest")  # tags that say again what the folder says
+_DIGESTS = (*MODEL_TAGS, "dataset_digest")  # tags that repeat the folder
 ENDS = ("_low", "_high")  # of an interval: a metric NAME beside NAME_low and NAME_high
 
 
@@ -54,8 +55,8 @@ class Line:
 
 def parameters(entries: Sequence[Entry]) -> pd.DataFrame:
     """Settings, tags and digests of inputs as text, a row each and a column a run; "" where a run hasn't it."""
-    columns = {entry.name: _told(entry.run) for entry in entries}
-    return pd.DataFrame(columns, index=_in_order(columns.values()), dtype=object).fillna("")
+    columns = {entry.name: _parameters(entry.run) for entry in entries}
+    return pd.DataFrame(columns, index=in_order(columns.values()), dtype=object).fillna("")
 
 
 def differ(table: pd.DataFrame) -> pd.Series:
@@ -66,7 +67,7 @@ def differ(table: pd.DataFrame) -> pd.Series:
 def metric_lines(entries: Sequence[Entry]) -> list[Line]:
     """The last value of every metric, and the best of those that have a better end; the best of both are marked."""
     lines = []
-    for name in _in_order(_final(entry.run) for entry in entries):
+    for name in in_order(_final(entry.run) for entry in entries):
         if name.endswith(ENDS):
             continue  # shown beside its metric
         last = [_final(entry.run).get(name) for entry in entries]
@@ -86,7 +87,7 @@ def score_lines(entries: Sequence[Entry]) -> list[Line]:
     """Every score of the runs' evaluations, with intervals; the best is marked."""
     scores = [{score.name: score for score in entry.scores} for entry in entries]
     lines = []
-    for name in _in_order(scores):
+    for name in in_order(scores):
         own = [each.get(name) for each in scores]
         marked, unlike = _marked(own, name, entries)
         lines.append(Line(name, tuple(_cell(score, k in marked, own) for k, score in enumerate(own)), unlike))
@@ -101,7 +102,7 @@ def runs_table(entries: Sequence[Entry]) -> pd.DataFrame:
         row: dict[str, Any] = {"name": entry.name, "folder": str(run.folder), "state": run.state}
         row |= {"images": run.images, "images_in_all": run.total, "seconds": run.seconds}
         row |= {"images_per_second": speed(run), "model_digest": run.digest}
-        row |= {name: value for name, value in _told(run).items() if name not in row}
+        row |= {name: value for name, value in _parameters(run).items() if name not in row}
         row |= {f"final_{name}": value[name] for name, value in _final(run).items()}
         for name in _final(run):
             if (peak := best_row(run.rows, name)) is not None:
@@ -111,7 +112,7 @@ def runs_table(entries: Sequence[Entry]) -> pd.DataFrame:
             if score.low is not None and score.high is not None:
                 row |= {f"score_{score.name}_low": score.low, f"score_{score.name}_high": score.high}
         rows.append(row)
-    return pd.DataFrame(rows, columns=_in_order(rows))
+    return pd.DataFrame(rows, columns=in_order(rows))
 
 
 def metrics_table(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -136,10 +137,11 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1e4 and math.isfinite(value) else f"{value:.4g}"
 
 
-def _told(run: RunFolder) -> dict[str, str]:
-    told = {name: str(value) for name, value in run.settings.items()}
-    told |= {name: value for name, value in run.record.get("tags", {}).items() if name not in (*told, *_DIGESTS)}
-    return told | {f"digest of {name}": digest[:12] for name, digest in sorted(run.made_from.items())}
+def _parameters(run: RunFolder) -> dict[str, str]:
+    """Settings, tags and digests of inputs of a run, as text."""
+    found = {name: str(value) for name, value in run.settings.items()}
+    found |= {name: value for name, value in run.record.get("tags", {}).items() if name not in (*found, *_DIGESTS)}
+    return found | {f"digest of {name}": digest[:12] for name, digest in sorted(run.made_from.items())}
 
 
 def _final(run: RunFolder) -> dict[str, dict[str, Any]]:
@@ -181,6 +183,6 @@ def _apart(one: Score, other: Score) -> bool:
     return one.low > other.high or one.high < other.low
 
 
-def _in_order(dictionaries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """All keys, in the order in which they come first."""
+def in_order(dictionaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All keys, in the order of their first appearance."""
     return list(dict.fromkeys(name for each in dictionaries for name in each))

@@ -39,16 +39,16 @@ def _spread(counts: Mapping[str, int]) -> float:
 
 
 def why_not_the_same(runs: Mapping[str, RunFolder]) -> list[str]:
-    """What keeps the sample grids of GAN runs from showing the same profiles with the same noise; [] where nothing."""
-    told = {"seed": {name: str(run.settings["seed"]) for name, run in runs.items()}}
-    told["mode"] = {name: run.settings["mode"] for name, run in runs.items()}
-    if "rnagan" in told["mode"].values():  # another cohort tells by its profiles
-        told["profiles"] = {name: _shown(run) for name, run in runs.items()}
+    """Reasons why the sample grids of GAN runs show other profiles or other noise; [] where they show the same."""
+    values = {"seed": {name: str(run.settings["seed"]) for name, run in runs.items()}}
+    values["mode"] = {name: run.settings["mode"] for name, run in runs.items()}
+    if "rnagan" in values["mode"].values():  # another cohort shows in its profiles
+        values["profiles"] = {name: _shown(run) for name, run in runs.items()}
         for what, title in (("expression", "expression"), ("vae", "β-VAE")):
-            told[title] = {name: run.made_from.get(what, "none")[:12] for name, run in runs.items()}
+            values[title] = {name: run.made_from.get(what, "none")[:12] for name, run in runs.items()}
     return [
         f"{what} ({', '.join(f'{name}: {_brief(value)}' for name, value in own.items())})"
-        for what, own in told.items()
+        for what, own in values.items()
         if len(set(own.values())) > 1
     ]
 
@@ -60,7 +60,7 @@ def _shown(run: RunFolder) -> str:
     try:
         return ", ".join(shown_samples(run.folder))
     except FileNotFoundError:
-        return "not told"
+        return "unknown"
 
 
 def _brief(value: str) -> str:

@@ -1,41 +1,41 @@
-"""What was found of covariates and programmes: in sentences, as a long table, as a heat map and as a page."""
+"""Results on covariates and programmes: in sentences, as a long table, as a heat map and as a page."""
 
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rnagan.io.files import atomic_path
+from rnagan.reports.figures import save_figure
 from rnagan.reports.labels import ALL, WORDS, label
 from rnagan.reports.pages import embedded, write_template
 
 FALSE_DISCOVERY_RATE = 0.05
+KINDS = ("real", "generated")
 _NAMED = 4  # associations in a sentence, at most
 _PARTS = ("covariates", "programmes", "both", "covariates only", "programmes only", "shared")
 
 
 def sentences(tissues: dict[str, Any], reference: str) -> dict[str, str]:
     """One sentence of conclusion for each tissue, of its figures alone. `reference`: what tiles are compared with."""
-    return {tissue: _sentence(tissue, told, reference) for tissue, told in tissues.items()}
+    return {tissue: _sentence(tissue, result, reference) for tissue, result in tissues.items()}
 
 
 def scores(tissues: dict[str, Any]) -> list[dict[str, Any]]:
     """The main figures as name, value, low, high: agreement plain and given all covariates, shares of variance, and
-    what RNA tells."""
+    how well RNA predicts each covariate."""
     found = []
-    for tissue, told in tissues.items():
-        for row in told["agreement"]:
+    for tissue, result in tissues.items():
+        for row in result["agreement"]:
             if row["given"] == ALL:
                 head = f"{tissue}/{row['measure']}"
                 found += [_score(f"{head}/r", row, "r"), _score(f"{head}/r given {ALL}", row, "partial")]
                 found.append(_score(f"{head}/share of agreement along covariates", row, "along"))
-        for row in told["partition"]:
+        for row in result["partition"]:
             found.append(_score(f"{tissue}/{row['measure']}/{row['tiles']}/variance of {row['part']}", row, "share"))
-        found += [_score(f"{tissue}/RNA tells {row['covariate']}", row, "score") for row in told["probe"]]
+        found += [_score(f"{tissue}/RNA tells {row['covariate']}", row, "score") for row in result["probe"]]
     return found
 
 
@@ -43,19 +43,19 @@ def long_form(tissues: dict[str, Any]) -> pd.DataFrame:
     """One row a figure: section, tissue, tiles, measure, with, figure, value, low, high, p, q, donors."""
     columns = ["section", "tissue", "tiles", "measure", "with", "figure", "value", "low", "high", "p", "q", "donors"]
     rows: list[dict[str, Any]] = []
-    for told in tissues.values():
-        for row in told["associations"]:
+    for result in tissues.values():
+        for row in result["associations"]:
             rows.append(row | _score("", row, "value") | {"section": f"association with {row['what']}"})
-        for row in told["partition"]:
+        for row in result["partition"]:
             rows.append(
                 row | _score("", row, "share") | {"section": "variance", "with": row["part"], "figure": row["how"]}
             )
-        for row in told["agreement"]:
+        for row in result["agreement"]:
             at = row | {"section": "agreement", "tiles": "generated and reference", "with": row["given"]}
             for figure in ("r", "partial", "along"):
                 own = at | _score("", row, figure) | {"figure": figure}
                 rows.append(own | ({} if figure == "partial" else {"p": None}))
-        for row in told["probe"]:
+        for row in result["probe"]:
             rows.append(
                 row
                 | _score("", row, "score")
@@ -83,13 +83,13 @@ def write_confounder_page(path: Path, result: dict[str, Any], picture: Path) -> 
         label=label,
         labels=WORDS,
         parts=_PARTS,
-        variance={tissue: _variance(told["partition"]) for tissue, told in result["tissues"].items()},
+        variance={tissue: _variance(own["partition"]) for tissue, own in result["tissues"].items()},
         charts=embedded([(picture, caption)]),
     )
 
 
 def _variance(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a measure and kind of tiles, with the shares of all parts."""
+    """One row for each measure and kind of tiles, with the shares of all parts."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         at = found.setdefault(
@@ -100,23 +100,23 @@ def _variance(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _score(name: str, row: dict[str, Any], key: str) -> dict[str, Any]:
-    told = {"value": row[key], "low": row[f"{key}_low"], "high": row[f"{key}_high"]}
-    return {"name": name} | told if name else told
+    score = {"value": row[key], "low": row[f"{key}_low"], "high": row[f"{key}_high"]}
+    return {"name": name} | score if name else score
 
 
-def _sentence(tissue: str, told: dict[str, Any], reference: str) -> str:
-    found = [*_along(told), *_associated(told), *_probe(told)]
-    said = [*_agreement(told, reference), *found]
-    if not (found or told["agreement"]):
-        return f"{tissue}: too little is known of its {told['donors']} donors to conclude anything."
-    return f"{tissue}, {told['donors']} donors: {'; '.join(said)}; all of it is association, not cause."
+def _sentence(tissue: str, result: dict[str, Any], reference: str) -> str:
+    found = [*_along(result), *_associated(result), *_probe(result)]
+    said = [*_agreement(result, reference), *found]
+    if not (found or result["agreement"]):
+        return f"{tissue}: too little is known of its {result['donors']} donors to conclude anything."
+    return f"{tissue}, {result['donors']} donors: {'; '.join(said)}; all of it is association, not cause."
 
 
-def _agreement(told: dict[str, Any], reference: str) -> list[str]:
-    rows = [row for row in told["agreement"] if row["given"] == ALL]
+def _agreement(result: dict[str, Any], reference: str) -> list[str]:
+    rows = [row for row in result["agreement"] if row["given"] == ALL]
     if not rows:
         return [f"whether generated tiles agree with {reference} beyond the covariates can't be said"]
-    given = _listed([label(name) for name in told["regressed_out"]])
+    given = _listed([label(name) for name in result["regressed_out"]])
     kept, lost, none = [], [], []
     for row in rows:
         name = WORDS[row["measure"]]
@@ -137,12 +137,12 @@ def _agreement(told: dict[str, Any], reference: str) -> list[str]:
     return said
 
 
-def _along(told: dict[str, Any]) -> list[str]:
+def _along(result: dict[str, Any]) -> list[str]:
     """Agreement that runs along the covariates, and along which of them most."""
     said = []
-    for row in told["agreement"]:
+    for row in result["agreement"]:
         if row["given"] == ALL and (row["along_low"] or 0) > 0:
-            single = [r for r in told["agreement"] if r["measure"] == row["measure"] and r["given"] != ALL]
+            single = [r for r in result["agreement"] if r["measure"] == row["measure"] and r["given"] != ALL]
             most = max(single, key=lambda r: r["along"] or 0)["given"]
             share = f"{row['along']:.0%} ({row['along_low']:.0%} to {row['along_high']:.0%})"
             beside = f", most with {label(most)}" if len(single) > 1 else ""
@@ -150,9 +150,9 @@ def _along(told: dict[str, Any]) -> list[str]:
     return said
 
 
-def _associated(told: dict[str, Any]) -> list[str]:
+def _associated(result: dict[str, Any]) -> list[str]:
     """The strongest associations of generated tiles with covariates, beside those of real ones."""
-    own = [row for row in told["associations"] if row["what"] == "covariate"]
+    own = [row for row in result["associations"] if row["what"] == "covariate"]
     real = {(row["measure"], row["with"]): row for row in own if row["tiles"] == "real"}
     made = [row for row in own if row["tiles"] == "generated"]
     found = [row for row in made if row["q"] < FALSE_DISCOVERY_RATE]
@@ -171,9 +171,9 @@ def _associated(told: dict[str, Any]) -> list[str]:
     return [f"on generated tiles {_listed(said)}{more} go together"]
 
 
-def _probe(told: dict[str, Any]) -> list[str]:
+def _probe(result: dict[str, Any]) -> list[str]:
     knows, not_known = [], []
-    for row in told["probe"]:
+    for row in result["probe"]:
         name = label(row["covariate"])
         if row["score_low"] is not None and row["score_low"] > row["chance"]:
             knows.append(f"{name} ({row['what']} {row['score']:.2f}, chance {row['chance']:.2g})")
@@ -187,19 +187,13 @@ def _listed(names: list[str], last: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
-matplotlib.use("Agg")
-
-
-KINDS = ("real", "generated")
-
-
 def heat_map(path: Path, tissues: dict[str, Any]) -> None:
     """A row of two panels for each tissue of what `confounders.separate` found: real tiles, then generated ones.
 
     Colour is the share of variance, r² or η² less chance; the number is signed r, or η²; bold where the false discovery
     rate is below FALSE_DISCOVERY_RATE. A cell that couldn't be tested is grey.
     """
-    shown = {tissue: told["associations"] for tissue, told in tissues.items() if told["associations"]}
+    shown = {tissue: result["associations"] for tissue, result in tissues.items() if result["associations"]}
     if not shown:
         return
     names = list(dict.fromkeys((row["what"], row["with"]) for rows in shown.values() for row in rows))
@@ -216,9 +210,7 @@ def heat_map(path: Path, tissues: dict[str, Any]) -> None:
                 fontsize=8,
             )
     figure.colorbar(image, ax=axes, label="share of variance", shrink=0.7, pad=0.01)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def _panel(axis: Axes, rows: list[dict[str, Any]], names: list[tuple[str, str]]) -> Any:
@@ -226,10 +218,10 @@ def _panel(axis: Axes, rows: list[dict[str, Any]], names: list[tuple[str, str]])
     for row in rows:
         at = list(WORDS).index(row["measure"]), names.index((row["what"], row["with"]))
         share[at] = row["value"] ** 2 if row["figure"] == "r" else max(row["value"], 0)
-        told = f"{row['value']:+.2f}" if row["figure"] == "r" else f"η² {max(row['value'], 0):.2f}"
+        text = f"{row['value']:+.2f}" if row["figure"] == "r" else f"η² {max(row['value'], 0):.2f}"
         weight = "bold" if row["q"] < FALSE_DISCOVERY_RATE else "normal"
         colour = "white" if share[at] > 0.55 else "black"
-        axis.text(at[1], at[0], told, ha="center", va="center", fontsize=7, weight=weight, color=colour)
+        axis.text(at[1], at[0], text, ha="center", va="center", fontsize=7, weight=weight, color=colour)
     axis.set_facecolor("0.85")
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axis.set_xticks(range(len(names)), [label(name) for _, name in names], rotation=45, ha="right", fontsize=8)

@@ -8,8 +8,8 @@ from rnagan.reports.pages import measure_rows, retrieval_rows
 def lines(result: dict[str, Any]) -> list[str]:
     """Tissue, measures and retrieval of what `evaluate` returned, as aligned tables."""
     real = result["tissue_accuracy_real"]
-    told = "none were there" if real is None else f"{real:.1%}"
-    said = [f"Tissue called right on {result['tissue_accuracy']:.1%} of generated tiles; of real ones: {told}."]
+    of_real = "none were there" if real is None else f"{real:.1%}"
+    said = [f"Tissue called right on {result['tissue_accuracy']:.1%} of generated tiles; of real ones: {of_real}."]
     said += result["notes"]
     rows = measure_rows(result)
     if rows:

@@ -1,4 +1,4 @@
-"""What measures and covariates are called on figures, on pages and in sentences."""
+"""Names of measures and covariates for figures, pages and sentences."""
 
 ALL = "all covariates"
 MEASURES = {  # with their units, for axes
@@ -12,5 +12,5 @@ COVARIATES = {"site": "centre", "ischaemic_min": "ischaemic time"}
 
 
 def label(name: str) -> str:
-    """What a covariate is called in sentences."""
+    """The name of a covariate in sentences."""
     return COVARIATES.get(name, name)

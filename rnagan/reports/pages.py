@@ -1,4 +1,4 @@
-"""One self-contained HTML page, and the same figures as JSON, from an evaluation and the runs before it."""
+"""Self-contained HTML pages from templates/: what every page uses, and the pages of an evaluation and of a demo."""
 
 import base64
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import jinja2
 
 from rnagan.io.files import write_json, write_text
-from rnagan.reports.figures import curves
+from rnagan.reports.figures import LOSSES, curves
 from rnagan.reports.labels import MEASURES
 
-GAN_CURVES = {"wasserstein": "Wasserstein estimate", "penalty": "gradient penalty", "generator": "generator's loss"}
+_DASH = "–"
 VAE_CURVES = {"train_total": "training loss", "validation_total": "validation loss", "train_kl": "KL, nats"}
 
 
@@ -32,13 +32,13 @@ def write_report(
     command that opens MLflow.
     """
     charts = []
-    for name, columns, x_label in (("rnagan", GAN_CURVES, "real tiles shown"), ("vae", VAE_CURVES, "profiles shown")):
+    for name, columns, x_label in (("rnagan", LOSSES, "real tiles shown"), ("vae", VAE_CURVES, "profiles shown")):
         path = out / "curves" / f"{name}.png"
         curves(path, {name: metrics[name]}, columns, x_label)
         charts.append((path, f"Training of {name}."))
     made = {"stages": stages, "peak_memory_gb": peak_memory_gb, "mlflow": mlflow, "curves": embedded(charts)}
     write_template(
-        out / "report.html", "report.html", title=title, lead=lead, **made, **what_was_found(evaluation, pictures)
+        out / "report.html", "report.html", title=title, lead=lead, **made, **_evaluation_values(evaluation, pictures)
     )
     write_json(
         out / "summary.json",
@@ -62,12 +62,12 @@ def write_page(path: Path, evaluation: dict[str, Any], pictures: Path) -> None:
         f"Model {evaluation['model'][:12]}, {evaluation['profiles']:,} profiles of split {evaluation['split']}, "
         f"{evaluation['tiles_per_profile']} generated tiles each."
     )
-    found = what_was_found(evaluation, pictures)
-    write_template(path, "faithfulness.html", title="Does the tissue follow the RNA?", lead=lead, **found)
+    values = _evaluation_values(evaluation, pictures)
+    write_template(path, "faithfulness.html", title="Does the tissue follow the RNA?", lead=lead, **values)
 
 
-def what_was_found(evaluation: dict[str, Any], pictures: Path) -> dict[str, Any]:
-    """What templates/evaluation.html shows of an evaluation."""
+def _evaluation_values(evaluation: dict[str, Any], pictures: Path) -> dict[str, Any]:
+    """The values of templates/evaluation.html."""
     tiles = [
         (pictures / name, f"{Path(name).stem}: one row a donor, real tiles at the left, generated ones at the right.")
         for name in evaluation["pictures"]
@@ -92,7 +92,7 @@ def what_was_found(evaluation: dict[str, Any], pictures: Path) -> dict[str, Any]
 
 
 def measure_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a tissue and measure: what was found on held-out donors, and r of the null and on training donors."""
+    """One row for each tissue and measure: held-out donors, and r of the null and on training donors."""
     key = "faithfulness" if "faithfulness" in evaluation else "on_real_tiles"
     beside = {f"{name}_r": evaluation.get(name, {}).get(key, {}) for name in ("null", "train")}
     return [
@@ -105,11 +105,11 @@ def measure_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def retrieval_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a tissue, kind of tiles and set of candidates: held-out donors, then the null, then training donors."""
+    """One row for each tissue, kind of tiles and set of candidates: held-out donors, the null, then training donors."""
     rows = []
     for which, label in (("", "{}"), ("null", "null"), ("train", "training donors, {}")):
-        told = (evaluation.get(which, {}) if which else evaluation).get("retrieval", {})
-        for tissue, kinds in told.items():
+        found_in = (evaluation.get(which, {}) if which else evaluation).get("retrieval", {})
+        for tissue, kinds in found_in.items():
             for kind, among in kinds.items():
                 if which == "null" and kind == "real":
                     continue  # the same as beside the model
@@ -120,9 +120,31 @@ def retrieval_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def write_template(path: Path, template: str, **values: Any) -> None:
-    """Write a page of templates/ by rename."""
+    """Write a page of templates/ by rename. Templates extend page.html, share macros.html and have the filters below;
+    a value that is None or missing is shown as a dash."""
     environment = jinja2.Environment(loader=jinja2.PackageLoader("rnagan.reports"), autoescape=True)
+    environment.filters |= {"number": _number, "signed": _signed, "percent": _percent, "thousands": _thousands}
     write_text(path, environment.get_template(template).render(**values))
+
+
+def _number(value: Any, digits: int = 2) -> str:
+    return _DASH if _is_missing(value) else f"{value:.{digits}f}"
+
+
+def _signed(value: Any, digits: int = 2) -> str:
+    return _DASH if _is_missing(value) else f"{value:+.{digits}f}"
+
+
+def _percent(value: Any, digits: int = 1) -> str:
+    return _DASH if _is_missing(value) else f"{100 * value:.{digits}f}%"
+
+
+def _thousands(value: Any) -> str:
+    return _DASH if _is_missing(value) else f"{value:,}"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or isinstance(value, jinja2.Undefined)
 
 
 def embedded(pictures: list[tuple[Path, str]]) -> list[dict[str, str]]:

@@ -2,33 +2,28 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from rnagan.io.files import atomic_path
-from rnagan.reports.figures import COLOURS
+from rnagan.reports.figures import COLOURS, save_figure
 
 MARKERS = {"real": "o", "reconstructed": "x", "generated": "^", "shifted": "D"}
 MODELS = {"vae": "β-VAE", "pca": "PCA", "z_scores": "Z scores"}
+DPI = 130
 _LEAST_GAP = 0.045  # between numbers on a map, share of its side
 
 
 def umap_by_tissue(path: Path, title: str, points: pd.DataFrame) -> None:
     """A map of `points` (columns x, y, tissue, origin).
 
-    Colour is the tissue, marker the origin. From eight tissues on colours come again, and a number above the
-    points of each tissue tells them apart.
+    Colour is the tissue, marker the origin. From eight tissues on colours repeat, and a number stands above the points
+    of each tissue.
     """
     tissues = sorted(points["tissue"].unique())
     colour = {tissue: COLOURS[k % len(COLOURS)] for k, tissue in enumerate(tissues)}
@@ -55,7 +50,7 @@ def umap_by_tissue(path: Path, title: str, points: pd.DataFrame) -> None:
     for text in legend.get_texts():
         if text.get_text() in ("Origin", "Tissue"):
             text.set_fontweight("bold")
-    _save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def rmse_by_tissue(path: Path, per_profile: pd.DataFrame) -> None:
@@ -90,7 +85,7 @@ def rmse_by_tissue(path: Path, per_profile: pd.DataFrame) -> None:
         Line2D([], [], marker="D", ls="", ms=5, c=COLOURS[5], label="PCA: median"),
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def gene_histograms(path: Path, genes: pd.DataFrame) -> None:
@@ -106,7 +101,7 @@ def gene_histograms(path: Path, genes: pd.DataFrame) -> None:
         axis.hist(beside, bins, histtype="step", color=COLOURS[5], lw=1.4, label=label)
         axis.set(title=title, xlabel="value of a gene over test profiles", ylabel="genes")
         axis.legend(fontsize=8, frameon=False, loc="upper left")
-    _save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def missing_gene_curves(path: Path, costs: pd.DataFrame) -> None:
@@ -145,7 +140,7 @@ def missing_gene_curves(path: Path, costs: pd.DataFrame) -> None:
         handles.append(Line2D([], [], marker="*", ls="", ms=10, c="w", mec="k"))
         labels.append("genes that another cohort has")
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def external_accuracy(path: Path, table: pd.DataFrame) -> None:
@@ -164,7 +159,7 @@ def external_accuracy(path: Path, table: pd.DataFrame) -> None:
     for place in places[:-1] - 0.5:
         axis.axhline(place, c="0.92" if place != 1.5 else "0.4", lw=0.8)  # the two means are set apart
     figure.legend(loc="outside lower center", ncols=len(spaces), fontsize=9, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path, DPI)
 
 
 def _curve(axis: Axes, rows: pd.DataFrame, column: str, colour: str, label: str, style: str = "-") -> None:
@@ -207,9 +202,3 @@ def _numbers(axis: Axes, points: NDArray[np.floating]) -> None:
     for k, place in enumerate(places * (high - low) + low):
         text = axis.text(place[0], place[1], str(k + 1), fontsize=9, weight="bold", ha="center", va="center", zorder=5)
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
-    plt.close(figure)

@@ -72,20 +72,36 @@ def evaluation_to_mlflow(path: Path) -> dict[str, int]:
     """Bring MLflow up to date with a record of an evaluation; how many values, files and tags were new, by these
     names. Raises whatever MLflow raises."""
     out, record = path.parent, read_json(path)
-    run = record["run"] and Path(record["run"]["folder"])
-    mlflow, _ = MLflowRun.open_evaluation(out, record, run if run and run.is_dir() else out)
+    mlflow, _ = MLflowRun.open_evaluation(out, record, store_of(path))
     scores_digest = sha256_of([record["scores"], record["changed"]])
     anew = mlflow.tag("scores_digest") != scores_digest
-    done = {"settings": mlflow.settings(_flat(record["protocol"])), "values": mlflow.log_changed(_values(record))}
+    done = {"settings": mlflow.settings(flat_protocol(record["protocol"]))}
+    done["values"] = mlflow.log_changed(_values(record))
     if record["mlflow_run"] != mlflow.run_id:
         write_json(path, record | {"mlflow_run": mlflow.run_id})
-    files = [path, *(out / name for name in (record["page"], *record["pictures"]) if name is not None)]
+    files = [out / name for name in (record["page"], *record["pictures"]) if name is not None]
     done["files"] = sum(mlflow.artifact(each, anew=anew) for each in files if each.is_file())
+    done["files"] += mlflow.keep(record, anew)
     tags = {"kind": EVALUATION, "evaluation": record["kind"], "model_digest": record["model"]}
     tags |= {"protocol_digest": record["protocol_digest"], "rnagan": record["rnagan"], "scores_digest": scores_digest}
     done["tags"] = mlflow.tags(tags)
     mlflow.end("FINISHED", {}, record["changed"])
     return done
+
+
+def flat_protocol(protocol: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """The values of a protocol by their paths: {"a": {"b": 1}} becomes {"a/b": 1}."""
+    found: dict[str, Any] = {}
+    for name, value in protocol.items():
+        nested = isinstance(value, Mapping)
+        found |= flat_protocol(value, f"{before}{name}/") if nested else {f"{before}{name}": value}
+    return found
+
+
+def store_of(path: Path) -> Path:
+    """The folder beside which the sqlite store of a record lies: the model's run, or the evaluation's own."""
+    run = Path((read_json(path)["run"] or {}).get("folder", path.parent))
+    return run if run.is_dir() else path.parent
 
 
 def _mirror(path: Path) -> None:
@@ -138,15 +154,6 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     return _finite(value) if isinstance(value, float) else str(value)
-
-
-def _flat(protocol: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """A protocol's values by their paths, as parameters of MLflow."""
-    found: dict[str, Any] = {}
-    for name, value in protocol.items():
-        nested = isinstance(value, Mapping)
-        found |= _flat(value, f"{before}{name}/") if nested else {f"{before}{name}": value}
-    return found
 
 
 def _values(record: Mapping[str, Any]) -> dict[str, float]:

@@ -6,13 +6,16 @@ import os
 import posixpath
 import re
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import filelock
+
+from rnagan.io.files import read_json
 
 LOCK_SECONDS = 60.0  # that a process waits for another one which sets the same sqlite store up
 SETTLE_SECONDS = 1.0  # in which processes that began a sweep together see one another on a server
@@ -22,6 +25,7 @@ _NAME_LENGTH, _VALUE_LENGTH = 250, 6000  # of a metric's name and a parameter's 
 EXPERIMENTS = {"gan": "rnagan", "vae": "rnagan-vae", "simclr": "simclr"}  # of MLflow, by kind of run
 
 EVALUATION = "evaluation"  # the tag `kind` of an evaluation's run
+RECORD_COPY = "record.json"  # of an evaluation in MLflow; in folders it has another name, so nobody finds it twice
 MODEL_TAGS = ("model_digest", "best_model_digest")  # of a run: of its folders model and model-best
 
 Point = tuple[str, float, int, float]  # metric, value, images, Unix time
@@ -171,6 +175,13 @@ class MLflowRun:
         self.client.log_artifact(self.run_id, str(path), place)
         return True
 
+    def keep(self, record: Mapping[str, Any], anew: bool) -> bool:
+        """Keep a copy of an evaluation's record unless it has one; `anew`: in any case. Returns whether it did."""
+        if not anew and any(each.path == RECORD_COPY for each in self.client.list_artifacts(self.run_id)):
+            return False
+        self.client.log_dict(self.run_id, dict(record), RECORD_COPY)
+        return True
+
     def tag(self, name: str) -> str | None:
         """A tag that the run has, or None."""
         return self._run().data.tags.get(name)
@@ -204,6 +215,28 @@ def allowed_name(name: str) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 2]} …"
+
+
+def has_store(folder: Path) -> bool:
+    """Whether a run's folder has a store at all: a server, or an sqlite file that is there."""
+    path = _sqlite_path(tracking_uri(folder))
+    return path is None or path.is_file()
+
+
+def recorded_evaluations(folder: Path, digests: Iterable[str]) -> list[tuple[Path, dict[str, Any]]]:
+    """The folders and records of all evaluations of these models in the store of a run's folder.
+
+    Raises whatever MLflow raises where it can't be reached.
+    """
+    with _store(folder) as (client, _):
+        homes, found = _experiments(client), []
+        for digest in digests:
+            query = f"tags.kind = '{EVALUATION}' and tags.model_digest = '{digest}'"
+            for run in client.search_runs(homes, query) if homes else ():
+                with tempfile.TemporaryDirectory() as scratch:
+                    copy = client.download_artifacts(run.info.run_id, RECORD_COPY, scratch)
+                    found.append((Path(run.data.tags["folder"]), read_json(copy)))
+    return found
 
 
 def tracking_uri(run: Path) -> str:
@@ -324,12 +357,17 @@ def _set_up_alone(uri: str) -> Iterator[bool]:
 
     Two processes on a fresh sqlite file would race its migration.
     """
-    path = uri.removeprefix("sqlite:///").partition("?")[0]
-    if path == uri:
+    path = _sqlite_path(uri)
+    if path is None:
         yield False
         return
     with filelock.FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
         yield True
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    return None if path == uri else Path(path)
 
 
 def _artifact_root(uri: str, run: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""What a run's folder says of the run: settings, rows of metrics, how far it got, its model, what it was made from."""
+"""What a run's folder says of the run: settings, rows of metrics, progress, model and inputs."""
 
 import dataclasses
 import json
@@ -16,18 +16,22 @@ from rnagan.io.tables import first_few
 
 RECORD = "run.json"  # who began it, when, its tags and its run in MLflow: rnagan/tracking/run_log.py
 BACKBONE = "backbone.json"  # the record of a SimCLR run's model: rnagan/models/resnet.py
-KINDS = {"gan": "a GAN", "vae": "a β-VAE"}
-_SETTINGS = {"gan": {"mode", "resolution", "images"}, "vae": {"latent", "beta", "epochs"}}
-SEEN = {"gan": "images", "vae": "profiles"}  # what its clock counts
+KINDS = {"gan": "a GAN", "vae": "a β-VAE", "simclr": "SimCLR"}
+_SETTINGS = {
+    "gan": {"mode", "resolution", "images"},
+    "vae": {"latent", "beta", "epochs"},
+    "simclr": {"temperature", "projection", "epochs"},
+}
+SEEN = {"gan": "images", "vae": "profiles", "simclr": "tiles"}  # what its clock counts
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """One run of tools/train_rnagan.py (`kind` gan) or tools/train_vae.py (vae), finished or not.
+    """One run of train-rnagan (`kind` gan), train-vae (vae) or pretrain-simclr (simclr), finished or not.
 
     `settings`: its config.yaml. `rows`: complete rows of metrics.jsonl. `images` of `total` were shown; `total` is None
-    where nothing says it. `digest`, `best_digest`: of `model` and `model-best`. `record`: its run.json, {} for a run of
-    a version that wrote none.
+    where the folder doesn't say. `digest`, `best_digest`: of `model` (a backbone lies in the run itself) and
+    `model-best`. `record`: its run.json, {} for a run of a version that wrote none.
     """
 
     folder: Path
@@ -49,20 +53,19 @@ class RunFolder:
         kind = _kind(folder)
         if kind is None:
             raise FileNotFoundError(
-                f"{folder} is no run folder (no config.yaml of a GAN or a β-VAE in it); give a folder that "
-                "tools/train_rnagan.py or tools/train_vae.py wrote."
+                f"{folder} is no run folder (no config.yaml of a GAN, a β-VAE or SimCLR in it); give a folder that "
+                "train-rnagan, train-vae or pretrain-simclr wrote."
             )
         settings, rows, record = read_yaml(folder / "config.yaml"), read_metrics(folder), read_record(folder)
         newest = latest_checkpoint(folder)
         state = {} if newest is None else read_json(newest / "state.json")
-        model = _model_record(folder / "model")
+        model = _model_record(folder / "model") or _model_record(folder)
         images = max(rows[-1]["images"] if rows else 0, 0 if newest is None else int(newest.name))
-        total = settings["images"] if kind == "gan" else record.get("total") or _profiles_in_all(settings, model)
-        finished = bool(model) if kind == "vae" else model.get("images", 0) >= settings["images"]
+        total = settings["images"] if kind == "gan" else record.get("total") or _counted(settings, model)
+        finished = bool(model) if kind != "gan" else model.get("images", 0) >= settings["images"]
         made_from = model.get("made_from") or state.get("made_from") or record.get("made_from", {})
         best = model_digest(folder / "model-best")
-        digest = model_digest(folder / "model")
-        return cls(folder, kind, settings, rows, images, total, finished, digest, best, made_from, record)
+        return cls(folder, kind, settings, rows, images, total, finished, run_digest(folder), best, made_from, record)
 
     @property
     def seconds(self) -> float:
@@ -71,7 +74,7 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """How far it got, in words."""
+        """Its progress in words."""
         if self.finished:
             return "finished"
         return f"{self.images:,} of {'?' if self.total is None else f'{self.total:,}'} {SEEN[self.kind]}"
@@ -81,8 +84,8 @@ class RunFolder:
         """MLflow's word for its state: FINISHED, RUNNING, FAILED or KILLED."""
         if self.finished:
             return "FINISHED"
-        told = self.record.get("status", "KILLED")
-        return "KILLED" if told == "RUNNING" and _is_dead(self.record) else told
+        status = self.record.get("status", "KILLED")
+        return "KILLED" if status == "RUNNING" and _is_dead(self.record) else status
 
     def sample_grids(self) -> dict[int, Path]:
         """The sample grids that it saved, by count of images, in order."""
@@ -104,11 +107,11 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 
 def check_one_kind(runs: Sequence[RunFolder]) -> None:
-    """Refuse a GAN's run beside a β-VAE's."""
-    of = {kind: [run.folder.name for run in runs if run.kind == kind] for kind in KINDS}
-    if all(of.values()):
-        told = " and ".join(f"{KINDS[kind]} ({first_few(names)})" for kind, names in of.items())
-        raise ValueError(f"Runs of {told} have nothing to compare; name runs of one kind.")
+    """Refuse runs of several kinds."""
+    of = {KINDS[kind]: [run.folder.name for run in runs if run.kind == kind] for kind in KINDS}
+    named = [f"{kind} ({first_few(names)})" for kind, names in of.items() if names]
+    if len(named) > 1:
+        raise ValueError(f"Runs of {' and '.join(named)} have nothing to compare; name runs of one kind.")
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -138,7 +141,7 @@ def write_record(run: Path, record: dict[str, Any]) -> None:
 
 
 def this_process() -> dict[str, Any]:
-    """What tells later whether the process that trains is still there."""
+    """The process that trains, so that others can see whether it is still there."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "pid_since": psutil.Process().create_time()}
 
 
@@ -166,8 +169,11 @@ def _model_record(model: Path) -> dict[str, Any]:
     return next((read_json(path) for path in paths if path.is_file()), {})
 
 
-def _profiles_in_all(settings: dict[str, Any], model: dict[str, Any]) -> int | None:
-    """As rnagan/training/vae/trainer.py counts them, where the model says how many profiles it was trained on."""
+def _counted(settings: dict[str, Any], model: dict[str, Any]) -> int | None:
+    """Tiles or profiles of a run whose record has no `total`: a backbone says its tiles; those of a β-VAE are counted
+    as in rnagan/training/vae/trainer.py."""
+    if "images" in model:
+        return model["images"]
     train = model.get("splits", {}).get("train")
     return train and math.ceil(settings["epochs"] * train / settings["batch_size"]) * settings["batch_size"]
 

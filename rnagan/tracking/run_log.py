@@ -32,7 +32,7 @@ class Unwritten:
     """What a full disk keeps out of a run's folder: one warning a kind of file, and the run goes on."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._told = folder, set[str]()
+        self._folder, self._warned = folder, set[str]()
 
     @contextlib.contextmanager
     def tolerated(self, kind: str) -> Iterator[None]:
@@ -40,13 +40,13 @@ class Unwritten:
         try:
             yield
         except OSError as error:
-            if kind not in self._told:
+            if kind not in self._warned:
                 warnings.warn(
                     f"No {kind} can be written to {self._folder} ({error.strerror or error}); the run goes on and "
                     "tries again. Make room.",
                     stacklevel=4,
                 )
-            self._told.add(kind)
+            self._warned.add(kind)
 
 
 class RunLog:
@@ -156,13 +156,13 @@ class RunLog:
 
 
 def new_record(folder: Path, experiment: str, goes_on: bool) -> dict[str, Any]:
-    """What run.json says of a run that begins or goes on now. A run that begins anew in its folder keeps its key."""
+    """The run.json of a run that begins or goes on now. A run that begins anew in its folder keeps its key."""
     before = read_record(folder)
     own = {"key": before.get("key", uuid.uuid4().hex), "mlflow_run": before.get("mlflow_run")}
     tags = before.get("tags", {}) | {"rnagan": rnagan.__version__}
     began, resumed = (before.get("began"), before.get("resumed", 0)) if goes_on else (None, 0)
-    told = {"experiment": experiment, "began": began or time.time(), "resumed": resumed + goes_on, "status": "RUNNING"}
-    return own | told | {"ended": None, "tags": tags} | this_process()
+    own |= {"experiment": experiment, "began": began or time.time(), "resumed": resumed + goes_on, "status": "RUNNING"}
+    return own | {"ended": None, "tags": tags} | this_process()
 
 
 def model_tags(folder: Path) -> dict[str, str]:

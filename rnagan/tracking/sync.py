@@ -1,10 +1,48 @@
-"""MLflow brought up to date from the folder of a run."""
+"""MLflow brought up to date from folders of runs and of evaluations."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from rnagan.io.files import read_json
+from rnagan.tracking.evaluations import evaluation_to_mlflow, find_evaluations, store_of
 from rnagan.tracking.mlflow_run import EXPERIMENTS, MLflowRun, shown, tracking_uri
-from rnagan.tracking.run_folder import RunFolder, write_record
+from rnagan.tracking.run_folder import RunFolder, find_runs, write_record
 from rnagan.tracking.run_log import model_tags, new_record, points
+
+_DEPTH = 3  # folders below a given one in which evaluations are looked for: RUNS/RUN/evaluation/page
+
+
+def sync_folders(paths: Sequence[Path]) -> Iterator[str]:
+    """Bring MLflow up to date with runs and then with evaluations; yields a line for each.
+
+    `paths`: run folders, evaluation folders, or folders that hold them. Nothing is doubled. Raises `FileNotFoundError`
+    for a path that holds neither, before anything is brought, and `ConnectionError` where MLflow can't be reached.
+    """
+    runs: dict[Path, Path] = {}
+    evaluations: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        found = _evaluations_below(path)
+        try:
+            runs |= {run.resolve(): run for run in find_runs([path])}
+        except FileNotFoundError:
+            if not found:
+                raise
+        evaluations |= {each.resolve(): each for each in found}
+    for run in runs.values():
+        yield sync_mlflow(run)
+    for each in evaluations.values():
+        yield sync_evaluation(each)
+
+
+def sync_evaluation(path: Path) -> str:
+    """Bring MLflow up to date with the record of one evaluation; returns what was done, in one line."""
+    try:
+        done = evaluation_to_mlflow(path)
+    except OSError:
+        raise
+    except Exception as error:
+        raise _unreachable(error, store_of(path), path.parent) from None
+    return f"{path.parent}: {read_json(path)['kind']}: {_in_words(done)}."
 
 
 def sync_mlflow(folder: Path) -> str:
@@ -18,6 +56,7 @@ def sync_mlflow(folder: Path) -> str:
     rows = run.rows
     if not run.record:  # of a version that wrote none: about when the folder was last written to
         record["began"] = (run.folder / "config.yaml").stat().st_mtime
+        record["tags"] |= {"kind": run.kind}
         record["tags"] |= {name: str(run.settings[name]) for name in ("mode", "resolution") if name in run.settings}
     record["tags"] |= model_tags(run.folder)
     try:
@@ -31,12 +70,24 @@ def sync_mlflow(folder: Path) -> str:
     except OSError:
         raise
     except Exception as error:
-        raise ConnectionError(
-            f"MLflow at {shown(tracking_uri(run.folder))} can't be brought up to date with {run.folder} "
-            f"({type(error).__name__}: {str(error)[:200]})."
-        ) from None
+        raise _unreachable(error, run.folder, run.folder) from None
     write_record(run.folder, record | {"mlflow_run": mlflow.run_id})
     done = {"settings": settings, "values": values, "files": copied, "tags": tags}
-    told = ", ".join(f"{count:,} {name}" for name, count in done.items() if count)
-    new = "a new run with " if is_new else ""
-    return f"{folder}: {f'{new}{told} brought to MLflow' if told else 'MLflow is up to date'}, {run.status.lower()}."
+    return f"{folder}: {'a new run with ' if is_new else ''}{_in_words(done)}, {run.status.lower()}."
+
+
+def _in_words(done: Mapping[str, int]) -> str:
+    new = ", ".join(f"{count:,} {name}" for name, count in done.items() if count)
+    return f"{new} brought to MLflow" if new else "MLflow is up to date"
+
+
+def _unreachable(error: Exception, store: Path, folder: Path) -> ConnectionError:
+    return ConnectionError(
+        f"MLflow at {shown(tracking_uri(store))} can't be brought up to date with {folder} "
+        f"({type(error).__name__}: {str(error)[:200]})."
+    )
+
+
+def _evaluations_below(folder: Path) -> list[Path]:
+    below = [each for depth in range(_DEPTH) for each in sorted(folder.glob("*/" * (depth + 1))) if each.is_dir()]
+    return [record for each in (folder, *below) for record in find_evaluations(each)]

@@ -84,6 +84,7 @@ def test_starts_share_folds_and_finished_folds_are_kept(
 
     before = len(trained)
     assert finetune(CONFIG.replace(threads=0), asked, tmp_path) == lines and len(trained) == before
+    assert read_json(tmp_path / "evaluation_run.json") == record
     finetune(CONFIG, dataclasses.replace(asked, pretrained=None), tmp_path / "alone")
     assert len(trained) == before + 2
     alone = read_json(tmp_path / "alone/evaluation_run.json")

@@ -17,6 +17,7 @@ from PIL import Image
 from rnagan.comparison.compare import compare_runs
 from rnagan.io.files import read_json, write_json
 from rnagan.reports.figures import tiles_of_grid
+from rnagan.tracking.evaluations import record_evaluation
 from rnagan.tracking.run_folder import read_metrics
 
 Make = Callable[..., Path]
@@ -31,8 +32,8 @@ def make(trained: Path, tmp_path: Path) -> Make:
     def made(folder: str, metrics: dict[str, float] | None = None, short: bool = False, **settings: Any) -> Path:
         run = tmp_path / folder
         shutil.copytree(trained, run)
-        told = yaml.safe_load((run / "config.yaml").read_text())
-        (run / "config.yaml").write_text(yaml.safe_dump(told | settings, sort_keys=False))
+        stored = yaml.safe_load((run / "config.yaml").read_text())
+        (run / "config.yaml").write_text(yaml.safe_dump(stored | settings, sort_keys=False))
         rows = read_metrics(run)
         rows[-1] |= metrics or {}
         if short:
@@ -116,11 +117,11 @@ def test_sample_grids_are_those_of_the_runs_at_the_same_images(make: Make, train
 
 def test_grids_of_other_profiles_are_said_to_be(make: Make, tmp_path: Path) -> None:
     runs = [make("one", short=True), make("two", short=True, seed=5), make("bare", short=True)]
-    told = read_json(runs[1] / "model/model.json")
-    write_json(runs[1] / "model/model.json", told | {"made_from": told["made_from"] | {"vae": "f" * 64}})
+    stored = read_json(runs[1] / "model/model.json")
+    write_json(runs[1] / "model/model.json", stored | {"made_from": stored["made_from"] | {"vae": "f" * 64}})
     shutil.rmtree(runs[2] / "samples")
     lines = "\n".join(compare_runs(runs, tmp_path / "out"))
-    vae = told["made_from"]["vae"][:12]
+    vae = stored["made_from"]["vae"][:12]
     assert f"noise: seed (one: 0, two: 5); β-VAE (one: {vae}, two: ffffffffffff) differ." in lines
     assert "No sample grid: bare." in lines
     assert "No sample grid: bare." in (tmp_path / "out/compare.html").read_text()
@@ -140,7 +141,7 @@ def test_crashed_and_unfinished_runs_are_shown_as_they_are(make: Make, tmp_path:
     assert runs["state"].tolist() == ["finished", "16 of 96 images", "0 of 96 images"]
     assert runs["final_penalty"].isna().tolist() == [False, False, True] and runs["model_digest"].isna()[2]
     compare_runs([empty, make("x/empty", short=True)], tmp_path / "out2")
-    assert pd.read_csv(tmp_path / "out2/runs.csv")["name"].str.endswith("/empty").all()  # told apart
+    assert pd.read_csv(tmp_path / "out2/runs.csv")["name"].str.endswith("/empty").all()  # distinct names
 
 
 def test_results_of_evaluations_are_shown_and_must_be_of_the_run(make: Make, tmp_path: Path) -> None:
@@ -166,6 +167,19 @@ def test_results_of_evaluations_are_shown_and_must_be_of_the_run(make: Make, tmp
     assert any("was measured on another model (222222222222) than two has now" in line for line in lines)
 
 
+def test_recorded_evaluations_are_found_and_protocols_compared(make: Make, tmp_path: Path) -> None:
+    runs = [make("one", short=True), make("two", short=True)]
+    for k, run in enumerate(runs):
+        shutil.rmtree(run / "samples")
+        write_json(run / "model/model.json", read_json(run / "model/model.json") | {"digest": str(k) * 64})
+        protocol = {"tiles": 1000 * (k + 1), "split": "test", "versions": {"torch": "2"}}
+        score = {"value": 30.0 - k, "low": 28.0, "high": 32.0}
+        record_evaluation(tmp_path / f"fid-{run.name}", "fid", run, {"fid1k": score}, protocol)
+    lines = compare_runs(runs, tmp_path / "out", evaluations=[("one", tmp_path / "fid-one")])
+    assert Cells((tmp_path / "out/compare.html").read_text()).row("fid1k") == ["30 (28 to 32)", "**29 (28 to 32)"]
+    assert "The evaluations (fid) were not made alike: tiles (one: 1000, two: 2000) differ." in lines
+
+
 def test_a_better_value_on_other_data_marks_no_run(make: Make, tmp_path: Path) -> None:
     runs = [make("one", {FID: 12.5}, short=True), make("two", {FID: 10.0}, short=True, resolution=64)]
     for run in runs:
@@ -178,8 +192,8 @@ def test_a_better_value_on_other_data_marks_no_run(make: Make, tmp_path: Path) -
 def test_runs_of_a_vae(toy_vae: Path, tmp_path: Path) -> None:
     for name, settings in (("one", {}), ("two", {"seed": 1}), ("three", {"beta": 0.01})):
         shutil.copytree(toy_vae, tmp_path / name)
-        told = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
-        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(told | settings))
+        stored = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(stored | settings))
         last = read_metrics(tmp_path / name)[-1]
         (tmp_path / name / "metrics.jsonl").write_text(json.dumps(last) + "\n")
     compare_runs([tmp_path / "one", tmp_path / "two"], tmp_path / "alike", names=["first", "second"])

@@ -29,8 +29,8 @@ def run_of(folder: Path, resolution: int, profiles: int, colour: int, **settings
     """A run that saved one grid of one colour, after 8 images."""
     tiles = np.full((profiles, 8, resolution, resolution, 3), colour, np.uint8)
     save_png(folder / "samples/000000000008.png", grid(tiles))
-    told = {"mode": "gan", "seed": 0, "resolution": resolution} | settings
-    return RunFolder(folder, "gan", told, [], 8, 8, False, None, None, {}, {})
+    configured = {"mode": "gan", "seed": 0, "resolution": resolution} | settings
+    return RunFolder(folder, "gan", configured, [], 8, 8, False, None, None, {}, {})
 
 
 def test_runs_of_two_resolutions_and_numbers_of_profiles_are_shown_alike(tmp_path: Path) -> None:

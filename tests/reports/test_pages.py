@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rnagan.io.images import save_png
-from rnagan.reports.pages import write_report
+from rnagan.reports.pages import write_report, write_template
 
 FOUND = {
     "r": 0.91,
@@ -96,3 +96,17 @@ def test_cohort_without_truth(pictures: Path, tmp_path: Path) -> None:
     text, summary = report(tmp_path, pictures, faithfulness={})
     assert summary["faithfulness"] == {} and "Does the tissue follow the RNA?" not in text
     assert len(Page(text).loaded) == 3
+
+
+def test_filters_show_what_is_missing_as_a_dash(tmp_path: Path) -> None:
+    rows = [
+        {"measure": "air_fraction", "given": "site", "r": value, "partial": None, "donors": 4}
+        for value in (0.123, None)
+    ]
+    own = {"donors": 4, "agreement": rows, "probe": [], "associations": [], "notes": []}
+    found = {"tissues": {"lung": own}, "conclusions": {}, "notes": ["<note>"], "reference": "the truth"}
+    shown = {"title": "A & B", "found": found, "label": str, "labels": {"air_fraction": "air"}, "parts": ()}
+    write_template(tmp_path / "page.html", "confounders.html", **shown, variance={}, charts=[])
+    text = (tmp_path / "page.html").read_text()
+    assert "<td>+0.12</td><td>– to –</td><td>–</td>" in text and "<td>–</td><td>– to –</td>" in text
+    assert "<h1>A &amp; B</h1>" in text and "&lt;note&gt;" in text

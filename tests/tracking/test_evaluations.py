@@ -57,17 +57,17 @@ def test_an_evaluation_is_a_child_of_the_run_of_its_model(run: Path, tmp_path: P
         record_evaluation(out, "fid", run, SCORES, PROTOCOL, *page)
     (found,) = runs_of(run)
     assert found.data.tags["mlflow.parentRunId"] == read_record(run)["mlflow_run"] and found.info.status == "FINISHED"
-    told = record(out)
-    assert told["model"] == DIGEST and told["scores"] == SCORES and told["mlflow_run"] == found.info.run_id
-    assert (told["page"], told["pictures"]) == ("page.html", ["plots/scores.png"])
+    written = record(out)
+    assert written["model"] == DIGEST and written["scores"] == SCORES and written["mlflow_run"] == found.info.run_id
+    assert (written["page"], written["pictures"]) == ("page.html", ["plots/scores.png"])
     tags = {"kind": "evaluation", "evaluation": "fid", "model_digest": DIGEST}
-    assert found.data.tags.items() >= (tags | {"protocol_digest": told["protocol_digest"]}).items()
+    assert found.data.tags.items() >= (tags | {"protocol_digest": written["protocol_digest"]}).items()
     values = {"fid60k": 30.0, "fid60k/low": 28.0, "fid60k/high": 33.0, "r/lung/air _all_": 0.5}
     assert found.data.metrics == values
     assert found.data.params == {"tiles": "60000", "versions/torch": "2", "shards": "c" * 64}
     client = MlflowClient(tracking_uri=default_tracking_uri(run))
     names = {each.path for each in client.list_artifacts(found.info.run_id)}
-    assert names == {EVALUATION_RECORD, "page.html", "scores.png"}
+    assert names == {"record.json", "page.html", "scores.png"}
     parent = client.get_run(read_record(run)["mlflow_run"])
     assert parent.info.status == "FINISHED" and parent.data.tags["best_model_digest"] == BEST
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from rnagan.config.gan import GANConfig
+from rnagan.config.simclr import SimCLRConfig
 from rnagan.io.files import read_json, write_json
 from rnagan.tracking.run_folder import (
     RunFolder,
@@ -17,6 +18,7 @@ from rnagan.tracking.run_folder import (
     this_process,
     write_record,
 )
+from rnagan.tracking.run_log import RunLog
 
 
 @pytest.fixture
@@ -45,6 +47,17 @@ def test_a_finished_vae(toy_vae: Path) -> None:
     shutil.copytree(toy_vae, toy_vae.parent / "unlike", dirs_exist_ok=True)
     write_record(toy_vae.parent / "unlike", without)  # as an earlier version wrote it: counted from the model
     assert RunFolder.open(toy_vae.parent / "unlike").total == run.total
+
+
+@pytest.mark.usefixtures("no_mlflow")
+def test_a_run_of_simclr_is_its_own_model(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, SimCLRConfig(), "simclr", main=True, total=512, made_from={"shards": "abc"})
+    log.metrics(256, {"loss": 1.0})
+    run = RunFolder.open(tmp_path)
+    assert (run.kind, run.state, run.digest, run.made_from) == ("simclr", "256 of 512 tiles", None, {"shards": "abc"})
+    write_json(tmp_path / "backbone.json", {"digest": "d" * 64, "images": 512, "made_from": {"shards": "abc"}})
+    run = RunFolder.open(tmp_path)
+    assert (run.kind, run.state, run.digest) == ("simclr", "finished", "d" * 64) and find_runs([tmp_path]) == [tmp_path]
 
 
 def test_a_run_that_was_broken_off(run: Path) -> None:

@@ -1,13 +1,8 @@
 import contextlib
 import json
-import os
 import resource
 import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +13,7 @@ from rnagan.config.vae import VAEConfig
 from rnagan.tracking.mlflow_run import default_tracking_uri
 from rnagan.tracking.run_folder import read_metrics
 from rnagan.tracking.run_log import RunLog
+from tests.tracking.server import Server
 
 CONFIG = VAEConfig(latent=6)
 
@@ -43,24 +39,24 @@ def test_real_mlflow_mirrors_the_folder(mlflow_runs: Path) -> None:
         resumed.metrics(16, {"loss": 0.5})
         resumed.close()
     client = MlflowClient(tracking_uri=default_tracking_uri(run))
-    told = client.get_run(log.run_id)
-    assert resumed.run_id == log.run_id and told.info.status == "FINISHED" and told.info.run_name == "runs/first"
-    assert told.data.params["latent"] == "6" and told.data.tags["mode"] == "gan" and told.data.tags["resumed"] == "1"
-    assert told.data.metrics["loss"] == 0.5
-    assert client.get_experiment(told.info.experiment_id).name == "toy"
+    found = client.get_run(log.run_id)
+    assert resumed.run_id == log.run_id and found.info.status == "FINISHED" and found.info.run_name == "runs/first"
+    assert found.data.params["latent"] == "6" and found.data.tags["mode"] == "gan" and found.data.tags["resumed"] == "1"
+    assert found.data.metrics["loss"] == 0.5
+    assert client.get_experiment(found.info.experiment_id).name == "toy"
     assert [entry.path for entry in client.list_artifacts(log.run_id, "samples")] == ["samples/a.txt"]
     assert [(row["images"], row["loss"]) for row in read_metrics(run)] == [(8, 2.0), (16, 0.5)]
 
 
 def test_unreachable_server_costs_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.warns(UserWarning, match=r"MLflow is not reachable .* its record is in .*run") as told:
+    with pytest.warns(UserWarning, match=r"MLflow is not reachable .* its record is in .*run") as warned:
         log = RunLog(tmp_path / "run", CONFIG, "toy", main=True)
         for count in (8, 16):
             log.metrics(count, {"loss": 1 / count})
         log.artifact(tmp_path / "run/config.yaml")
         log.close()
-    assert len([w for w in told if "MLflow" in str(w.message)]) == 1
+    assert len([w for w in warned if "MLflow" in str(w.message)]) == 1
     assert images(tmp_path / "run") == [8, 16] and log.run_id is None
 
 
@@ -117,10 +113,10 @@ def test_rows_that_a_full_disk_does_not_take_are_written_later(tmp_path: Path) -
     """A file may grow to 4 KiB only, as on a disk with so much room: a row is written whole or not at all."""
     log = RunLog(tmp_path, CONFIG, "toy", main=True)
     log.metrics(8, {"loss": 1.0})
-    with only_so_large(4096), pytest.warns(UserWarning, match="No row of metrics can be written to") as told:
+    with only_so_large(4096), pytest.warns(UserWarning, match="No row of metrics can be written to") as warned:
         for count in range(16, 816, 8):
             log.metrics(count, {"loss": 1.0})
-    assert len(told) == 1
+    assert len(warned) == 1
     assert 8 < len(images(tmp_path)) < 101 and (tmp_path / "metrics.jsonl").stat().st_size < 4096
     assert (tmp_path / "metrics.jsonl").read_text().endswith("}\n")
     log.metrics(816, {"loss": 1.0})
@@ -143,37 +139,19 @@ def only_so_large(size: int) -> Iterator[None]:
 def test_server_that_dies_in_mid_run_neither_kills_nor_stalls_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--artifacts-destination", str(tmp_path)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    server = Server(tmp_path)
     try:
-        end = time.monotonic() + 240
-        while not answers(uri):
-            assert time.monotonic() < end, "the server didn't come up"
-            time.sleep(0.3)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        server.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         log = RunLog(tmp_path / "run", CONFIG, "toy", main=True)
         log.metrics(8, {"loss": 1.0})
         assert log.run_id is not None
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        server.stop()
     began = time.monotonic()
-    with pytest.warns(UserWarning, match="MLflow is not reachable") as told:
+    with pytest.warns(UserWarning, match="MLflow is not reachable") as warned:
         for count in (16, 24, 32):
             log.metrics(count, {"loss": 1.0})
         log.close()
-    assert len(told) == 1 and time.monotonic() - began < 20
+    assert len(warned) == 1 and time.monotonic() - began < 20
     assert images(tmp_path / "run") == [8, 16, 24, 32]
-
-
-def answers(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=2) as reply:
-            return reply.status == 200
-    except OSError:
-        return False

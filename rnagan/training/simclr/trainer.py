@@ -49,7 +49,7 @@ class SimCLRTrainer:
         if stored is not None:
             run.load_optimizers(self._optimizers(), lambda: None)
         self.means = StepMeans(StepRecord._fields, accelerator, dtype)
-        run.begin("simclr", self.images, self.total_steps * config.batch_size, {})
+        run.begin("simclr", self.images, self.total_steps * config.batch_size, {"kind": "simclr"})
 
     @property
     def images(self) -> int:
