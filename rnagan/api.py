@@ -6,7 +6,7 @@ A model folder holds `config.yaml`, `generator.safetensors` (the averaged weight
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,10 +49,10 @@ class RNAGAN:
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> Self:
         """Load a run's folder or its `model` folder. Raises `FileNotFoundError` where there is no model."""
         folder = model_folder(folder)
-        told = read_json(folder / "model.json")
-        if told.get("format") != "rnagan-model":
+        record = read_json(folder / "model.json")
+        if record.get("format") != "rnagan-model":
             raise ValueError(f"{folder} holds no generator; give a run of tools/train_rnagan.py or its model folder.")
-        if told["digest"] != digest_of_folder(folder):
+        if record["digest"] != digest_of_folder(folder):
             raise ValueError(f"{folder} was changed after training; copy the model folder again.")
         config = load_config(GANConfig, folder / "config.yaml")
         vae = bottleneck = None
@@ -61,7 +61,7 @@ class RNAGAN:
             bottleneck = Bottleneck(**read_tensors(folder / "condition.safetensors")).to(device)
         generator = build_generator(config, bottleneck.width if bottleneck else 0)
         load_weights(folder / "generator.safetensors", generator)
-        about = told["mpp"], told["tissues"], told["digest"], frozenset(told["train_donors"])
+        about = record["mpp"], record["tissues"], record["digest"], frozenset(record["train_donors"])
         return cls(config, generator.to(device).eval(), *about, vae, bottleneck)
 
     def encode(self, adata: anndata.AnnData) -> anndata.AnnData:
@@ -143,6 +143,38 @@ class RNAGAN:
         ]
         return np.concatenate(tiles)
 
+    def generate_each(
+        self,
+        latents: NDArray[np.float32] | None,
+        names: Sequence[str],
+        counts: Sequence[int],
+        seed: int,
+        truncation: float = 1.0,
+        batch_size: int = 64,
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Generate the first `counts[i]` tiles of each row of `latents` (n, latent), which is called `names[i]`.
+
+        Yields (counts[i], H, W, 3) uint8 row by row, equal to `generate_tiles` of that row up to rounding. A batch
+        holds tiles of several rows, so that few tiles of many profiles keep a GPU busy.
+        """
+        if self.config.batch_standardise:  # its tiles depend on those beside them
+            for row, (name, count) in enumerate(zip(names, counts, strict=True)):
+                yield self.generate_tiles(None if latents is None else latents[row], count, seed, name, truncation)
+            return
+        row_of = np.repeat(np.arange(len(counts)), counts)
+        number_of = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)
+        waiting = np.empty((0, self.config.resolution, self.config.resolution, 3), np.uint8)
+        first = 0
+        for count in counts:
+            while len(waiting) < count:
+                rows = row_of[first : first + batch_size]
+                numbers = number_of[first : first + batch_size].tolist()
+                own = None if latents is None else latents[rows]
+                made = self.generate_numbered(own, [names[k] for k in rows], numbers, seed, truncation)
+                waiting, first = np.concatenate([waiting, made]), first + batch_size
+            yield waiting[:count]
+            waiting = waiting[count:]
+
     def _conditions(self, latents: NDArray[np.float32] | None) -> Tensor | None:
         """Conditions (n, width) of latents (n, latent), on the model's device."""
         if self.bottleneck is None:
@@ -156,9 +188,9 @@ def write_model(
     generator: nn.Module,
     bottleneck: Bottleneck | None,
     vae_folder: Path | None,
-    told: dict[str, Any],
+    record: dict[str, Any],
 ) -> None:
-    """Write a model folder by rename; `told` (mpp, tissues, images trained, inputs …) goes into model.json."""
+    """Write a model folder by rename; `record` (mpp, tissues, images trained, inputs …) goes into model.json."""
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         config.save(temporary / "config.yaml")
@@ -168,7 +200,7 @@ def write_model(
             save_weights(temporary / "condition.safetensors", bottleneck)
             shutil.copytree(model_folder(vae_folder), temporary / "vae")
         made = {"format": "rnagan-model", "version": 1, "rnagan": rnagan.__version__}
-        write_json(temporary / "model.json", made | {"digest": digest_of_folder(temporary)} | told)
+        write_json(temporary / "model.json", made | {"digest": digest_of_folder(temporary)} | record)
 
 
 def model_folder(folder: str | Path) -> Path:

@@ -1,11 +1,11 @@
 """Tiles from profiles on disk: PNGs with a grid of them, or shards."""
 
 import collections
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
 import pandas as pd
 import simplejpeg
@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN
 from rnagan.cohort.slide_ids import check_shard_name, slide_id
-from rnagan.data.manifest import INDEX, RECORD, TAR, write_digest
+from rnagan.data import manifest
+from rnagan.data.manifest import write_digest
 from rnagan.data.writer import ShardWriter
-from rnagan.expression.h5ad import open_profiles
-from rnagan.io.files import read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io.files import read_json, write_json
 from rnagan.io.images import grid, save_png, synthetic_texts
+from rnagan.io.provenance import KEY, asked, read_current
 from rnagan.io.tables import first_few
+from rnagan.latent.profiles import Choice, choose_profiles
 from rnagan.models.sampling import check_truncation
 from rnagan.runtime import progress
 
-TOLD = "generated.json"
+RECORD = "generated.json"
 GRID_ROWS, GRID_COLUMNS = 32, 16
 JPEG_QUALITY = 95
 
@@ -39,67 +41,62 @@ def generate_tiles(
     samples: list[str],
     truncation: float = 1.0,
 ) -> list[str]:
-    """Generate `n` tiles for each profile of an .h5ad into `out`, and return what to tell the user, line by line.
+    """Generate `n` tiles for each profile of an .h5ad into `out`; returns lines for the user.
 
     `form` "png": `out/SAMPLE/SAMPLE_0000.png` … and `out/grid.png` with a row for each of up to GRID_ROWS profiles,
     each PNG saying that it is synthetic; "shards": one tar a profile, as shards/build_tiles.py makes them. `split` and
     `samples` choose profiles (all where empty); without `samples`, tissues that the model has not seen are left out.
-    `truncation` below 1 gives more typical and less varied tiles (`sampling.generate`), and is told of every tile.
+    `truncation` below 1 gives more typical and less varied tiles (`sampling.generate`), and is stored with every tile.
     A model without profiles takes none (`profiles` None) and generates `n` tiles named `noise`.
-    `out/generated.json` tells what is made of what: the same request is up to date (or, where it was interrupted,
-    generated anew), another one replaces the tiles of the last, and a folder of anything else is refused.
+    `out/generated.json` records the request: the same one is up to date (or generated anew where it was interrupted),
+    another one replaces the tiles of the last, and a folder that holds anything else is refused.
     """
     if profiles is not None and not profiles.is_file():
         raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with shards/build_expression.py.")
     check_truncation(truncation)
     model = RNAGAN.from_pretrained(model_folder)
     _check_mode(model, model_folder, profiles)
-    asked = sha256_of(
-        {
-            "model": model.digest,
-            "profiles": None if profiles is None else sha256_of_file(profiles),
-            "n": n,
-            "seed": seed,
-            "form": form,
-            "split": split,
-            "samples": samples,
-        }
-        | _truncation_note(truncation)
+    request = asked(
+        model=model.digest,
+        profiles=profiles,
+        n=n,
+        seed=seed,
+        form=form,
+        split=split,
+        samples=samples,
+        truncation=truncation,
     )
-    if _is_done(out, asked):
+    stored = read_current(out / RECORD, request)
+    if stored is not None and stored["finished"]:
         return [f"{out} is up to date."]
     lines: list[str] = []
     latents: dict[str, NDArray[np.float32] | None] = {"noise": None}
     trust: dict[str, dict[str, Any]] = {}
-    if profiles is not None:
-        chosen, lines = _choose(open_profiles(profiles), profiles, split, samples, model.tissues)
+    if model.vae is not None and profiles is not None:
+        choice = Choice(profiles, split, tuple(samples))
+        chosen, left_out = choose_profiles(choice, model.vae.transform.units, model.tissues)
+        lines += [f"Left out {left_out:,} profiles of tissues that the model has not seen."] if left_out else []
         model.encode(chosen)
         latents = dict(zip(chosen.obs_names, chosen.obsm["X_rnagan"], strict=True))
         trust = {sample: _trust(row) for sample, row in chosen.obs.iterrows()}
     names = _file_names(list(latents))
     _take_over(out)
-    told = {"model": model.digest, "n": n, "seed": seed, "asked": asked, "names": names, "finished": False}
-    told |= {"truncation": truncation, "profiles": trust}
-    write_json(out / TOLD, told)
+    record = {"model": model.digest, "n": n, "seed": seed, KEY: request, "names": names, "finished": False}
+    record |= {"truncation": truncation, "profiles": trust}
+    write_json(out / RECORD, record)
+    writer = _Writer(out, form, model, seed, truncation)
     shown = set(np.linspace(0, len(names) - 1, min(GRID_ROWS, len(names))).astype(int))
     rows: list[NDArray[np.uint8]] = []
     with progress.bar(len(names) * n, "tile", "Generating") as bar:
         for k, (sample, name) in enumerate(names.items()):
             tiles = model.generate_tiles(latents[sample], n, seed, sample, truncation)
-            write = _write_pngs if form == "png" else _write_shard
-            write(out, name, sample, tiles, model, seed, trust.get(sample, {}) | _truncation_note(truncation))
+            writer.write(name, sample, tiles, trust.get(sample, {}))
             if k in shown:
                 rows.append(tiles[:GRID_COLUMNS])
             bar.update(n)
-    if form == "png":
-        texts = synthetic_texts(model.digest, f"{len(rows)} profiles", seed, model.mpp)
-        texts |= {f"rnagan:{key}": str(value) for key, value in _truncation_note(truncation).items()}
-        save_png(out / "grid.png", grid(np.stack(rows)), texts)
-    else:
-        write_digest(out)
-    write_json(out / TOLD, told | {"finished": True})
-    far = [sample for sample, told_of in trust.items() if told_of["far"]]
-    if far:
+    writer.finish(rows)
+    write_json(out / RECORD, record | {"finished": True})
+    if far := [sample for sample, row in trust.items() if row["far"]]:
         lines.append(
             f"{len(far):,} profiles are unlike the training profiles ({first_few(far)}): don't trust their tiles."
         )
@@ -114,53 +111,18 @@ def _check_mode(model: RNAGAN, folder: Path, profiles: Path | None) -> None:
         raise ValueError(f"{folder} was trained in mode {model.config.mode} and takes no profiles; leave them out.")
 
 
-def _truncation_note(truncation: float) -> dict[str, Any]:
-    """Nothing at 1: tiles generated without it are the same files as ever."""
-    return {} if truncation == 1 else {"truncation": truncation}
-
-
-def _is_done(out: Path, asked: str) -> bool:
-    told = read_json(out / TOLD) if (out / TOLD).is_file() else {"finished": False}
-    return told["finished"] and told["asked"] == asked
-
-
 def _take_over(out: Path) -> None:
     """Clear the tiles of an earlier request from `out`; refuse a folder that holds anything of others."""
-    if not (out / TOLD).is_file():
+    if not (out / RECORD).is_file():
         if out.is_dir() and any(out.iterdir()):
             raise ValueError(f"{out} holds other files; choose another --out.")
         return
     products = ["grid.png", "dataset.json", "slides.parquet"]
-    for name in map(check_shard_name, read_json(out / TOLD)["names"].values()):
+    for name in map(check_shard_name, read_json(out / RECORD)["names"].values()):
         shutil.rmtree(out / name, ignore_errors=True)
-        products += [name + suffix for suffix in (RECORD, INDEX, TAR)]
+        products += [name + suffix for suffix in (manifest.RECORD, manifest.INDEX, manifest.TAR)]
     for product in products:
         (out / product).unlink(missing_ok=True)
-
-
-def _choose(
-    adata: anndata.AnnData, path: Path, split: str | None, samples: list[str], tissues: list[str]
-) -> tuple[anndata.AnnData, list[str]]:
-    """The profiles asked for, and what to tell of those left out."""
-    if split:
-        if "split" not in adata.obs:
-            raise ValueError(f"{path} has no obs column split; leave --split out.")
-        adata = adata[adata.obs["split"] == split]
-    unknown = sorted(set(samples) - set(adata.obs_names))
-    if unknown:
-        raise ValueError(f"{path} has no profile {unknown[0]}{f' in split {split}' if split else ''}.")
-    lines = []
-    if samples:
-        adata = adata[samples]
-    elif "tissue" in adata.obs:
-        seen = adata.obs["tissue"].isin(tissues)
-        if not seen.all():
-            lines = [f"Left out {(~seen).sum():,} profiles of tissues that the model has not seen."]
-        adata = adata[seen]
-    if not len(adata):
-        asked = f" in split {split}" if split else ""
-        raise ValueError(f"{path} has no profile{asked} of a tissue that the model knows ({', '.join(tissues)}).")
-    return adata.copy(), lines
 
 
 def _trust(row: pd.Series) -> dict[str, Any]:
@@ -182,22 +144,47 @@ def _file_names(samples: list[str]) -> dict[str, str]:
     return dict(zip(samples, names, strict=True))
 
 
-def _write_pngs(
-    out: Path, name: str, sample: str, tiles: NDArray[np.uint8], model: RNAGAN, seed: int, trust: dict[str, Any]
-) -> None:
-    texts = synthetic_texts(model.digest, sample, seed, model.mpp)
-    texts |= {f"rnagan:{key}": str(value).lower() for key, value in trust.items()}
-    for k, tile in enumerate(tiles):
-        save_png(out / name / f"{name}_{k:04d}.png", tile, texts)
+@dataclasses.dataclass(frozen=True)
+class _Writer:
+    """Writes tiles with what is known of them: as PNGs with a grid, or as shards."""
 
+    out: Path
+    form: str
+    model: RNAGAN
+    seed: int
+    truncation: float
 
-def _write_shard(
-    out: Path, name: str, sample: str, tiles: NDArray[np.uint8], model: RNAGAN, seed: int, trust: dict[str, Any]
-) -> None:
-    options = {"tile_px": tiles.shape[1], "mpp": model.mpp, "seed": seed, "jpeg_quality": JPEG_QUALITY}
-    source = {"synthetic": True, "model": model.digest, "profile": sample, "seed": seed} | trust
-    with ShardWriter(out, name) as writer:
+    @property
+    def _note(self) -> dict[str, Any]:
+        """Empty at 1: tiles generated without truncation stay the same files."""
+        return {} if self.truncation == 1 else {"truncation": self.truncation}
+
+    def write(self, name: str, sample: str, tiles: NDArray[np.uint8], trust: dict[str, Any]) -> None:
+        """Write the tiles (n, H, W, 3) of the profile `sample` under the file name `name`."""
+        (self._write_pngs if self.form == "png" else self._write_shard)(name, sample, tiles, trust | self._note)
+
+    def finish(self, rows: list[NDArray[np.uint8]]) -> None:
+        """Write the grid, a row for each of `rows` (tiles, H, W, 3), or what makes the shards a data set."""
+        if self.form == "png":
+            save_png(self.out / "grid.png", grid(np.stack(rows)), self._texts(f"{len(rows)} profiles", self._note))
+        else:
+            write_digest(self.out)
+
+    def _texts(self, sample: str, more: dict[str, Any]) -> dict[str, str]:
+        texts = synthetic_texts(self.model.digest, sample, self.seed, self.model.mpp)
+        return texts | {f"rnagan:{key}": str(value).lower() for key, value in more.items()}
+
+    def _write_pngs(self, name: str, sample: str, tiles: NDArray[np.uint8], more: dict[str, Any]) -> None:
+        texts = self._texts(sample, more)
         for k, tile in enumerate(tiles):
-            jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality=JPEG_QUALITY, colorsubsampling="444")
-            writer.add(f"{name}_{k:04d}", jpeg, {"slide": name, "tile_px": tiles.shape[1], "mpp": model.mpp} | source)
-        writer.commit("done", {}, source, options, {})
+            save_png(self.out / name / f"{name}_{k:04d}.png", tile, texts)
+
+    def _write_shard(self, name: str, sample: str, tiles: NDArray[np.uint8], more: dict[str, Any]) -> None:
+        kind = {"tile_px": tiles.shape[1], "mpp": self.model.mpp}
+        options = kind | {"seed": self.seed, "jpeg_quality": JPEG_QUALITY}
+        source = {"synthetic": True, "model": self.model.digest, "profile": sample, "seed": self.seed} | more
+        with ShardWriter(self.out, name) as writer:
+            for k, tile in enumerate(tiles):
+                jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality=JPEG_QUALITY, colorsubsampling="444")
+                writer.add(f"{name}_{k:04d}", jpeg, {"slide": name} | kind | source)
+            writer.commit("done", {}, source, options, {})

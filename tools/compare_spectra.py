@@ -30,9 +30,10 @@ def main(
     seed: int,
 ) -> None:
     from rnagan.evaluation.spectra import compare_spectra
-    from rnagan.evaluation.test_set import TileInputs
+    from rnagan.evaluation.test_set import EvaluationInputs
 
-    result = compare_spectra(list(models), TileInputs(shards, cohort, expression), out, split, n, seed)
+    inputs = EvaluationInputs(models[0], shards, cohort, expression, beside=models[1:])
+    result = compare_spectra(inputs, out, split, n, seed)
     for name, told in result["models"].items():
         each = ", ".join(f"{period} px {ratios['prominence']:.2f}" for period, ratios in told["over_real"].items())
         verdict = "within" if told["within_tolerance"] else "not within"

@@ -65,7 +65,7 @@ def main(
 ) -> None:
     from rnagan.evaluation.features import make_extractor
     from rnagan.evaluation.fid import RESULT, compute_fid
-    from rnagan.evaluation.test_set import TileInputs
+    from rnagan.evaluation.test_set import EvaluationInputs
     from rnagan.reports.console import score_lines
     from rnagan.runtime.distributed import processes
     from rnagan.training.launch import end_together, start
@@ -73,8 +73,7 @@ def main(
     accelerator = start("float32", seed)
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rnagan" / "features"
     result = compute_fid(
-        model,
-        TileInputs(shards, cohort, expression),
+        EvaluationInputs(model, shards, cohort, expression),
         out,
         make_extractor(extractor, weights, accelerator.device),
         cache,

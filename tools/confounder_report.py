@@ -54,7 +54,7 @@ def main(
     seed: int,
 ) -> None:
     from rnagan.evaluation.confounder_report import Asked, confounder_report
-    from rnagan.evaluation.faithfulness import EvaluationInputs
+    from rnagan.evaluation.test_set import EvaluationInputs
 
     inputs = EvaluationInputs(model, shards, cohort, expression, truth)
     asked = Asked(covariates, categories, programmes, split, n, seed, draws)

@@ -40,7 +40,8 @@ def main(
     train_donors: int,
     seed: int,
 ) -> None:
-    from rnagan.evaluation.faithfulness import PAGE, EvaluationInputs, evaluate
+    from rnagan.evaluation.faithfulness import PAGE, evaluate
+    from rnagan.evaluation.test_set import EvaluationInputs
     from rnagan.reports.console import lines
 
     inputs = EvaluationInputs(model, shards, cohort, expression, truth, null)

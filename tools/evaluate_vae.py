@@ -33,10 +33,10 @@ def main(
     beside: Path | None,
     seed: int,
 ) -> None:
-    from rnagan.evaluation.vae_evaluation import VAEEvaluationInputs, evaluate_vae, told
+    from rnagan.evaluation.vae_evaluation import VAEEvaluationInputs, evaluate_vae, summary_lines
 
     inputs = VAEEvaluationInputs(vae, expression, external, tissue_map, beside, gene_lists)
-    for line in told(evaluate_vae(inputs, out, split, pair, missing_genes, seed), out):
+    for line in summary_lines(evaluate_vae(inputs, out, split, pair, missing_genes, seed), out):
         click.echo(line)
 
 

@@ -32,10 +32,10 @@ def main(
     seed: int,
 ) -> None:
     from rnagan.evaluation.memorization import nearest_tiles
-    from rnagan.evaluation.test_set import TileInputs
+    from rnagan.evaluation.test_set import EvaluationInputs
 
-    inputs = TileInputs(shards, cohort, expression)
-    found = nearest_tiles(model, inputs, out, split, tiles, training_tiles, seed)
+    inputs = EvaluationInputs(model, shards, cohort, expression)
+    found = nearest_tiles(inputs, out, split, tiles, training_tiles, seed)
     click.echo(
         f"{found['share']:.1%} of {found['generated']:,} generated tiles are nearer to one of "
         f"{found['training_tiles']:,} training tiles than 99% of real tiles of split {split} are (1% expected); "

@@ -8,22 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rnagan.api import RNAGAN
-from rnagan.cohort.leakage import refuse_seen
-from rnagan.cohort.table import read_cohort
-from rnagan.data.index import open_dataset
 from rnagan.evaluation.confounders import Tables, separate
 from rnagan.evaluation.covariates import read_covariates
-from rnagan.evaluation.donor_evaluation import generated_tiles, real_tiles
-from rnagan.evaluation.faithfulness import EvaluationInputs, check_fit, read_truth
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.evaluation.programmes import genes_of_model, read_programmes
 from rnagan.evaluation.programmes import scores as programme_scores
+from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.evaluation.tile_measurements import measure_samples
-from rnagan.expression.h5ad import Expression, check_same_splits, read_expression
-from rnagan.io.files import atomic_path, write_json
+from rnagan.io.files import atomic_path, sha256_of_file, write_json
 from rnagan.reports.confounder_page import heat_map, long_form, scores, sentences, write_confounder_page
 from rnagan.runtime import progress
+from rnagan.tracking.evaluations import record_evaluation
 
 PAGE = "confounders.html"
 PRODUCTS = ("confounders.json", "confounders.csv", "confounders.png", PAGE)
@@ -47,59 +42,37 @@ class Asked:
 
 
 def confounder_report(inputs: EvaluationInputs, asked: Asked, out: Path) -> list[str]:
-    """Generate for the donors of a split, measure, and tell covariates from programmes; returns what to tell the user.
+    """Generate for the donors of a split, measure, and separate covariates from programmes; returns lines for the user.
 
     Writes `confounders.png`, `confounders.csv` (one row a figure), `confounders.html` and, last, `confounders.json`.
     """
-    model, shards = RNAGAN.from_pretrained(inputs.model), open_dataset(inputs.shards)
-    if model.vae is None:
-        raise ValueError(f"{inputs.model} was trained in mode {model.config.mode}: RNA has no say in its tiles.")
-    if model.mpp is None:
-        raise ValueError(f"{inputs.model} doesn't say the µm per px of its tiles, so they can't be measured.")
-    cohort, expression = read_cohort(inputs.cohort), read_expression(inputs.expression)
-    check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
-    covariates, notes = read_covariates(cohort, inputs.cohort, asked.covariates, asked.categories)
+    held_out = open_evaluation_set(inputs, asked.split, need="profiles")
+    held_out.need_mpp()
+    covariates, notes = read_covariates(held_out.cohort, inputs.cohort, asked.covariates, asked.categories)
     if covariates.empty:
         raise ValueError(f"{inputs.cohort} has no covariate; name its columns with --covariates.")
-    about = expression.obs
-    samples = about.index[(about["split"] == asked.split) & about["tissue"].isin(model.tissues)]
-    if not len(samples):
-        raise ValueError(f"{inputs.expression} has no profile of {', '.join(model.tissues)} in split {asked.split}.")
-    check_fit(model, shards)
-    if asked.split != "train" and expression.split_by == "donor":
-        given = "the cohort table that it was trained with"
-        refuse_seen(about.loc[samples, "donor"], model.train_donors, asked.split, "this model", given)
-    truth = None if inputs.truth is None else read_truth(inputs, model, shards, samples)
-    condition, programmes, told = _from_rna(model, expression, asked.programmes)
-    notes += told
+    truth = held_out.truth(held_out.samples)
+    condition, programmes, more = _from_rna(held_out, asked.programmes)
+    notes += more
     for name in PRODUCTS:  # of other settings: no longer true
         (out / name).unlink(missing_ok=True)
 
-    pictured = cohort[cohort["slide"].isin(shards.slides.loc[shards.slides["tiles"] > 0, "slide"])]
-    pictured = pictured[pictured["sample"].isin(samples)].drop_duplicates("slide")
-    if "image_donor" in cohort and (cohort["image_donor"] != "").any():
-        pictured = pictured.iloc[:0]
-        notes.append(NOT_OWN)
-    progress.say(f"{len(samples):,} profiles of split {asked.split}, {pictured['sample'].nunique():,} with real tiles.")
-    tiles = generated_tiles(model, expression, samples.tolist(), asked.n, asked.seed)
-    measures = {"generated": measure_samples(tiles, model.mpp)}
-    if len(pictured):
-        of_real = real_tiles(shards, pictured, asked.n, model.config.resolution)
-        measures["real"] = measure_samples(of_real, model.mpp)
+    measures = _measures(held_out, asked, notes)
     reference = truth if truth is not None else measures.get("real", measures["generated"].iloc[:0])
-    tables = Tables(about, measures, reference[list(MEASURES)], covariates, programmes, condition)
+    tables = Tables(held_out.about, measures, reference[list(MEASURES)], covariates, programmes, condition)
     tissues = separate(tables, asked.seed, asked.draws)
+    against = "real tiles" if truth is None else "the truth"
     result: dict[str, Any] = {
-        "model": model.digest,
+        "model": held_out.model.digest,
         "split": asked.split,
-        "profiles": len(samples),
+        "profiles": len(held_out.samples),
         "tiles_per_profile": asked.n,
-        "reference": "real tiles" if truth is None else "the truth",
+        "reference": against,
         "covariates": list(covariates),
         "programmes": list(programmes),
         "notes": notes,
         "tissues": tissues,
-        "conclusions": sentences(tissues, "real tiles" if truth is None else "the truth"),
+        "conclusions": sentences(tissues, against),
         "scores": scores(tissues),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -108,12 +81,31 @@ def confounder_report(inputs: EvaluationInputs, asked: Asked, out: Path) -> list
     heat_map(out / "confounders.png", tissues)
     write_confounder_page(out / PAGE, result, out / "confounders.png")
     write_json(out / "confounders.json", result)
+    programmes_digest = None if asked.programmes is None else sha256_of_file(asked.programmes)
+    protocol = inputs.protocol(**dataclasses.asdict(asked) | {"programmes": programmes_digest})
+    flat = {score["name"]: score for score in result["scores"]}
+    record_evaluation(out, "confounders", inputs.model, flat, protocol, out / PAGE, [out / "confounders.png"])
     return [*notes, *result["conclusions"].values(), f"Page: {out / PAGE}"]
 
 
-def _from_rna(model: RNAGAN, expression: Expression, path: Path | None) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def _measures(held_out: EvaluationSet, asked: Asked, notes: list[str]) -> dict[str, pd.DataFrame]:
+    """Measures by sample of generated tiles and, where these donors have any, of real ones."""
+    pictured = held_out.samples.intersection(held_out.pictured["sample"])
+    if not held_out.own_people:
+        pictured = pictured[:0]
+        notes.append(NOT_OWN)
+    progress.say(f"{len(held_out.samples):,} profiles of split {held_out.split}, {len(pictured):,} with real tiles.")
+    model, mpp = held_out.model, held_out.need_mpp()
+    measures = {"generated": measure_samples(held_out.generated_of(model, held_out.samples, asked.n, asked.seed), mpp)}
+    if len(pictured):
+        measures["real"] = measure_samples(held_out.real_of(pictured, asked.n), mpp)
+    return measures
+
+
+def _from_rna(held_out: EvaluationSet, path: Path | None) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The condition and the programmes of every profile of a tissue that the model knows, by sample, and notes."""
-    assert model.vae is not None and model.bottleneck is not None
+    model, expression = held_out.model, held_out.expression
+    assert model.vae is not None and model.bottleneck is not None and expression is not None
     rows = np.flatnonzero(expression.obs["tissue"].isin(model.tissues))
     index, values = expression.obs.index[rows], expression.values[rows]
     latents = model.latents(values, expression.genes, expression.units)
@@ -121,8 +113,8 @@ def _from_rna(model: RNAGAN, expression: Expression, path: Path | None) -> tuple
         condition = pd.DataFrame(model.bottleneck(torch.from_numpy(latents)).numpy().astype(np.float64), index)
     if path is None:
         few = condition.iloc[:, :UNITS].rename(columns=lambda k: f"unit {k + 1}")
-        told = f"the first {few.shape[1]} of {condition.shape[1]} units of the model's condition stand for them"
-        return condition, few, [f"No --programmes: {told}."]
+        instead = f"the first {few.shape[1]} of {condition.shape[1]} units of the model's condition stand for them"
+        return condition, few, [f"No --programmes: {instead}."]
     notes, found = [], {}
     z = model.vae.transform.apply(values, expression.genes, expression.units)
     for name, programme in read_programmes(path, loadings=False).items():

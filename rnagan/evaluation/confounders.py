@@ -19,6 +19,7 @@ from rnagan.evaluation.stats import (
     Interval,
     as_dict,
     beyond,
+    by_donor,
     correlate,
     design,
     enough,
@@ -70,7 +71,7 @@ def _of_tissue(tables: Tables, tissue: str, rows: pd.DataFrame, seed: int, draws
         told["notes"].append(f"{tissue} has {donors} donors, and at least {FEWEST_DONORS} are needed: left out.")
         return told
     known = of_donors(tables.covariates, rows, tissue)
-    programmes = _by_donor(tables.programmes, rows)
+    programmes = by_donor(tables.programmes, rows)
     told |= {"covariates": list(known.values), "regressed_out": known.joint, "notes": list(known.notes)}
     if not known.joint:
         told["notes"].append(
@@ -81,7 +82,7 @@ def _of_tissue(tables: Tables, tissue: str, rows: pd.DataFrame, seed: int, draws
         if own["donor"].nunique() < FEWEST_DONORS:
             told["notes"].append(f"{tissue} has {own['donor'].nunique()} donors with {kind} tiles, too few: left out.")
             continue
-        measures = _by_donor(all_measures, own)
+        measures = by_donor(all_measures, own)
         for name, values in [*known.values.items(), *programmes.items()]:
             if why := _untested(values.reindex(measures.index).dropna()):
                 told["notes"].append(f"{tissue}: {label(str(name))} {why} with {kind} tiles: left out there.")
@@ -162,7 +163,7 @@ def _agreement(
             "tiles agree with them."
         )
         return []
-    x, y = _by_donor(tables.tiles["generated"], own), _by_donor(tables.reference, own)
+    x, y = by_donor(tables.tiles["generated"], own), by_donor(tables.reference, own)
     complete = known.values[known.joint].reindex(x.index).dropna()
     sets = ({ALL: known.joint} if known.joint else {}) | {name: [name] for name in known.joint}
     found: list[dict[str, Any]] = []
@@ -200,7 +201,7 @@ def _probe(
     """How well the condition tells each covariate, learnt from all donors of the tissue, told for those of `rows`."""
     everyone = tables.about[tables.about["tissue"] == tissue]
     everyone = everyone.loc[everyone.index.intersection(tables.condition.index)]
-    c = _by_donor(tables.condition, everyone)
+    c = by_donor(tables.condition, everyone)
     of_all = of_donors(tables.covariates[list(known.values)], everyone, tissue).values
     found = []
     for name in known.values:
@@ -227,8 +228,3 @@ def _untested(values: pd.Series) -> str:
         return f"doesn't vary among the {len(values)} donors"
     numeric = pd.api.types.is_numeric_dtype(values)
     return "" if numeric or kinds < len(values) else f"is another for each of the {len(values)} donors"
-
-
-def _by_donor(values: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean of each donor of `rows`, by donor."""
-    return values.loc[rows.index].groupby(rows["donor"]).mean()

@@ -16,12 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 import rnagan
-from rnagan.api import RNAGAN
 from rnagan.data.manifest import VERSION as SHARD_VERSION
 from rnagan.evaluation.feature_map import feature_map
 from rnagan.evaluation.feature_store import Features, cached_features
 from rnagan.evaluation.features import FeatureExtractor
-from rnagan.evaluation.test_set import EvaluationSet, NumberedTiles, TileInputs, noise_name
+from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, NumberedTiles, noise_name, open_evaluation_set
 from rnagan.evaluation.tile_scores import (
     CLASS_SCORE_PARTS,
     Tiles,
@@ -36,6 +35,7 @@ from rnagan.io.files import sha256_of, write_json
 from rnagan.runtime import progress
 from rnagan.runtime.cores import keep_freed_memory
 from rnagan.runtime.distributed import Processes
+from rnagan.tracking.evaluations import record_evaluation
 
 RESULT, PICTURE = "fid.json", "features.png"
 ALL, NO_PROFILE = "all", "no profile"
@@ -73,8 +73,7 @@ def proportional(weights: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def compute_fid(
-    model_folder: Path,
-    inputs: TileInputs,
+    inputs: EvaluationInputs,
     out: Path,
     extractor: FeatureExtractor,
     cache: Path,
@@ -94,14 +93,11 @@ def compute_fid(
     """
     if torch.device(device).type == "cpu":
         keep_freed_memory()  # an extractor's maps are large: a quarter of its time
-    model = RNAGAN.from_pretrained(model_folder, device)
-    held_out = EvaluationSet([model], inputs, split, 1_000_000)
-    rows = held_out.rows
+    held_out = open_evaluation_set(inputs, split, device=device)
+    model, rows = held_out.model, held_out.rows
     plan = make_plan(rows["tiles"].to_numpy(np.int64), count)
     real, real_digest = _real_features(held_out, plan.real, extractor, cache, here)
-    generated = _generated_features(
-        model, held_out, plan.generated, extractor, out / "generated", here, seed, truncation
-    )
+    generated = _generated_features(held_out, plan.generated, extractor, out / "generated", here, seed, truncation)
     if not here.is_main:
         return {}
     donor_of_row = rows["donor"].rank(method="dense").to_numpy(np.int64) - 1
@@ -137,6 +133,11 @@ def compute_fid(
     if map_tiles:
         feature_map(out / PICTURE, [side.features for side in sides], tissues, map_tiles, extractor.name, seed)
     write_json(out / RESULT, result)
+    scores = {f"{score['part']}/{score['name']}": score for score in result["scores"]}
+    if result["floor"] is not None:
+        scores |= {name: {"value": result["floor"][name]} for name in ("floor", "matched")}
+    pictures = [out / PICTURE] if map_tiles else []
+    record_evaluation(out, "fid", inputs.model, scores, result["protocol"], pictures=pictures)
     return result
 
 
@@ -157,7 +158,6 @@ def _real_features(
 
 
 def _generated_features(
-    model: RNAGAN,
     held_out: EvaluationSet,
     counts: NDArray[np.int64],
     extractor: FeatureExtractor,
@@ -166,7 +166,7 @@ def _generated_features(
     seed: int,
     truncation: float,
 ) -> Features:
-    latents = held_out.latents(model)
+    model, latents = held_out.model, held_out.latents_of_rows(held_out.model)
     names = [noise_name(slide) for slide in held_out.rows["slide"]]
     row_of = np.repeat(np.arange(len(counts)), counts)
     number_of = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -211,9 +211,9 @@ def _scores(sides: Sides, tissues: list[NDArray], extractor: FeatureExtractor, s
         if logits is not None:
             value, sd = class_score(logits)
             found["class_score"] = {"value": value, "sd": sd}
-        for metric, told in found.items():
+        for metric, score in found.items():
             place = {"part": str(part), "generated": counts[0], "real": counts[1]}
-            yield {"name": score_name(metric, extractor.name, *counts), **told, **place}
+            yield {"name": score_name(metric, extractor.name, *counts), **score, **place}
 
 
 def _floor(sides: Sides, donor_of_row: NDArray, tissue_of_row: NDArray, seed: int) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Are generated tiles copies of training tiles? Distances to the nearest real one, beside held-out tiles'."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,15 +9,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from rnagan.api import RNAGAN
-from rnagan.cohort.table import read_cohort
-from rnagan.data.selection import select
 from rnagan.evaluation.features import FeatureExtractor, offline_extractor
-from rnagan.evaluation.test_set import EvaluationSet, NumberedTiles, TileInputs, tiles_of_slides
+from rnagan.evaluation.test_set import (
+    EvaluationInputs,
+    EvaluationSet,
+    NumberedTiles,
+    open_evaluation_set,
+    tiles_of_slides,
+)
 from rnagan.io.files import write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.reports.figures import nearest_figure
 from rnagan.runtime import progress, rng
+from rnagan.tracking.evaluations import record_evaluation
 
 SYMMETRIES = 8
 PERCENTILE = 1.0  # of held-out real tiles' distances, which as many of them lie below
@@ -125,7 +130,9 @@ def find_copies(generated: NDArray[np.float64], held_out: NDArray[np.float64]) -
     COPY_LEVEL / n of them would (Bonferroni), and below all of them: far out a normal tail is only a guess.
     """
     if len(held_out) < 3:
-        raise ValueError(f"Copies can't be told by {len(held_out)} held-out tiles; 3 at least are needed.")
+        raise ValueError(
+            f"Copies can't be told from new tissue by {len(held_out)} held-out tiles; 3 at least are needed."
+        )
     logs, own = (np.log(np.maximum(values, 1e-12)) for values in (held_out, generated))
     mean, sd = logs.mean(), max(logs.std(ddof=1), 1e-3)
     below = min(mean + sd * stats.norm.ppf(COPY_LEVEL / len(own)), logs.min())
@@ -133,13 +140,12 @@ def find_copies(generated: NDArray[np.float64], held_out: NDArray[np.float64]) -
     return Copies(rows[np.argsort(own[rows], kind="stable")], stats.norm.cdf((own - mean) / sd), float(np.exp(below)))
 
 
-SHOWN = 12  # generated tiles of the picture: the nearest half, and others evenly down to the farthest
+SHOWN = 12  # generated tiles of the picture
 NEIGHBOURS = 4
 
 
 def nearest_tiles(
-    folder: Path,
-    inputs: TileInputs,
+    inputs: EvaluationInputs,
     out: Path,
     split: str = "test",
     tiles: int = 400,
@@ -154,13 +160,13 @@ def nearest_tiles(
     Where training used more tiles, a copy of one that isn't looked at isn't found; `training_tiles` of the result and
     `of_training_tiles` say how many were.
     """
-    model, extractor = RNAGAN.from_pretrained(folder), extractor or offline_extractor()
-    held_out = EvaluationSet([model], inputs, split, 1_000_000)
-    held_out.rows = _fewer(held_out.rows, tiles, seed)
-    rows = select(held_out.shards, read_cohort(inputs.cohort), "train", model.config.tiles_per_slide).table
-    used = held_out.shards.slides.set_index("slide")["tiles"].clip(upper=model.config.tiles_per_slide)
-    rows = rows[rows["tissue"].isin(model.tissues)].assign(tiles=lambda table: table["slide"].map(used))
-    seen = _fewer(rows, training_tiles, seed)
+    out, extractor = Path(out), extractor or offline_extractor()
+    held_out = open_evaluation_set(inputs, split)
+    held_out = dataclasses.replace(held_out, rows=_fewer(held_out.rows, tiles, seed))
+    model = held_out.model
+    used = held_out.train_rows(model.config.tiles_per_slide)
+    used = used[used["tissue"].isin(model.tissues)]
+    seen = _fewer(used, training_tiles, seed)
     training = _features(held_out, seen, extractor)
     generated = np.concatenate(list(held_out.generated(model, seed)))
     real = np.concatenate(list(held_out.real()))
@@ -176,7 +182,7 @@ def nearest_tiles(
         "split": split,
         "seed": seed,
         "training_tiles": len(training),
-        "of_training_tiles": int(rows["tiles"].sum()),
+        "of_training_tiles": int(used["tiles"].sum()),
         **test._asdict(),
         "closeness": {"generated_median": float(np.median(close)), "held_out_median": float(np.median(close_real))},
         "copy_below": copies.below,
@@ -190,10 +196,7 @@ def nearest_tiles(
             for k in copies.rows
         ],
     }
-    order = np.argsort(close)
-    half = SHOWN // 2
-    further = np.linspace(half, len(order) - 1, half).astype(int) if len(order) > SHOWN else range(half, len(order))
-    shown = order[[*range(min(half, len(order))), *further]]
+    shown = _shown(close)
     read = NumberedTiles(held_out.shards, seen["slide"].tolist(), seen["tiles"].to_numpy(), held_out.resolution)
     neighbours = [
         [
@@ -203,11 +206,22 @@ def nearest_tiles(
         for k in shown
     ]
     texts = synthetic_texts(model.digest, f"profiles of split {split}", seed, model.mpp)
-    nearest_figure(
-        Path(out) / "nearest.png", generated[shown], neighbours, found.distances[shown], test.threshold, texts
+    nearest_figure(out / "nearest.png", generated[shown], neighbours, found.distances[shown], test.threshold, texts)
+    write_json(out / "nearest.json", result)
+    protocol = inputs.protocol(
+        split=split, tiles=tiles, training_tiles=training_tiles, seed=seed, extractor=extractor.name
     )
-    write_json(Path(out) / "nearest.json", result)
+    scores = {name: {"value": value} for name, value in (("share", test.share), ("ratio", test.ratio))}
+    scores |= {"copies": {"value": float(len(copies.rows))}}
+    record_evaluation(out, "memorization", inputs.model, scores, protocol, pictures=[out / "nearest.png"])
     return result
+
+
+def _shown(close: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rows of the SHOWN tiles of the picture: the nearest half, and others evenly down to the farthest."""
+    order, half = np.argsort(close), SHOWN // 2
+    further = np.linspace(half, len(order) - 1, half).astype(int) if len(order) > SHOWN else range(half, len(order))
+    return order[[*range(min(half, len(order))), *further]]
 
 
 def _names(rows: pd.DataFrame) -> list[str]:

@@ -16,14 +16,16 @@ from rnagan.cohort.slide_ids import shard_name
 from rnagan.evaluation.dose_response import against_truth, mean_with_interval, slopes
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.programmes import genes_of_model, read_programmes
+from rnagan.evaluation.stats import by_donor
 from rnagan.io.files import atomic_path, sha256_of_file, write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.io.tables import column_names, need_columns, read_table
 from rnagan.latent.edits import fold_genes, leading_direction, move_genes
-from rnagan.latent.profiles import Profiles, choose_profiles, gene_columns
+from rnagan.latent.profiles import Choice, Profiles, gene_columns, profiles_of_model
 from rnagan.models.trained_vae import VAEModel
 from rnagan.reports.figures import response_curves, tile_strip
 from rnagan.runtime import progress
+from rnagan.tracking.evaluations import record_evaluation
 
 ROWS_SHOWN = 4  # profiles of a strip, a tissue
 NOISES_SHOWN = 2  # rows of each
@@ -76,18 +78,17 @@ class Request:
 
 
 def perturb_tiles(model_folder: Path, request: Request, out: Path) -> list[str]:
-    """Move, generate with the same noise, measure; returns what to tell the user, line by line.
+    """Move, generate with the same noise, measure; returns lines for the user.
 
     Writes `strip_TISSUE.png`, `curves.png`, `curves.csv` (tissue, measure, step, mean, low, high, donors) and, last,
-    `perturbation.json`, which with a truth table has what it expects beside.
+    `perturbation.json`, which with a truth table also holds what it expects.
     """
     model = RNAGAN.from_pretrained(model_folder)
     if model.vae is None:
         raise ValueError(f"{model_folder} was trained in mode {model.config.mode}: it takes no profiles to perturb.")
     if model.mpp is None:
         raise ValueError(f"{model_folder} doesn't say the µm per px of its tiles, so they can't be measured.")
-    given = (request.profiles, model.vae, request.split, request.samples, request.tissue)
-    everyone = choose_profiles(*given)
+    everyone = profiles_of_model(Choice(request.profiles, request.split, request.samples, request.tissue), model.vae)
     move, notes = _move(request, model.vae, everyone)
     truth = _truth(request, everyone)
     chosen = _few(everyone, request.donors, model.tissues)
@@ -114,38 +115,73 @@ def perturb_tiles(model_folder: Path, request: Request, out: Path) -> list[str]:
         "far": far.tolist(),
         "tissues": {},
     }
-    rows = []
+    rows, strips_written = [], []
     for tissue, own in chosen.obs.groupby("tissue"):
-        by_donor = {
-            name: pd.DataFrame(values, chosen.obs.index).loc[own.index].groupby(own["donor"]).mean()
-            for name, values in measures.items()
+        curves = {
+            name: by_donor(pd.DataFrame(values, chosen.obs.index), own).to_numpy() for name, values in measures.items()
         }
-        curves = {name: table.to_numpy() for name, table in by_donor.items()}
         rows += _curve_rows(str(tissue), steps, curves, request.seed)
-        result["tissues"][str(tissue)] = {"donors": len(set(own["donor"])), "slopes": _slopes(steps, curves, request)}
-        if truth is not None:
-            of_tissue = truth[truth["tissue"] == tissue]
-            value = of_tissue.loc[own.index, move.name].groupby(own["donor"]).mean()
-            if not value.isna().any():
-                told = against_truth(steps, curves, of_tissue, value.to_numpy(), move.name, request.seed)
-                result["tissues"][str(tissue)]["truth"] = told
+        of_tissue = {"donors": len(set(own["donor"])), "slopes": _slopes(steps, curves, request.seed)}
+        if truth is not None and (found := _beside_truth(steps, curves, truth, str(tissue), own, move, request.seed)):
+            of_tissue["truth"] = found
+        result["tissues"][str(tissue)] = of_tissue
         titles = [sample for sample in own.index if sample in shown]
         texts = synthetic_texts(
             model.digest, f"those named beside the rows, {move.name} moved", request.seed, model.mpp
         )
         heads = [f"{step:+.3g} {move.unit}" for step in steps]
-        path = out / f"strip_{shard_name(str(tissue).replace('/', '_'))}.png"
-        tile_strip(path, np.concatenate([strips[sample] for sample in titles]), titles, heads, texts)
+        strips_written.append(out / f"strip_{shard_name(str(tissue).replace('/', '_'))}.png")
+        tile_strip(strips_written[-1], np.concatenate([strips[sample] for sample in titles]), titles, heads, texts)
     table = pd.DataFrame(rows)
     with atomic_path(out / "curves.csv") as temporary:
         table.to_csv(temporary, index=False)
     response_curves(out / "curves.png", table, f"{move.name}, {move.unit}")
     write_json(out / "perturbation.json", result)
+    pictures = [out / "curves.png", *strips_written]
+    record_evaluation(out, "perturbation", model_folder, _scores(result), _protocol(request), pictures=pictures)
     return [*notes, *_lines(result), f"{out}: strips of tiles, curves.png, curves.csv and perturbation.json."]
 
 
+def _protocol(request: Request) -> dict[str, Any]:
+    """The request with the digest of each file in the place of its path."""
+    plain = dataclasses.asdict(request) | {"samples": list(request.samples)}
+    for name in ("profiles", "programme", "truth", "genes"):
+        path = plain[name]
+        if path is not None and Path(path).is_file():
+            plain[name] = sha256_of_file(path)
+    return plain
+
+
+def _scores(result: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Slopes by tissue and measure; `moved`, in SDs, where a truth is known."""
+    found = {}
+    for tissue, of_tissue in result["tissues"].items():
+        for measure_name, row in of_tissue["slopes"].items():
+            ends = {end: row[end] for end in ("low", "high") if row[end] is not None}
+            found[f"{tissue or 'all'}/{measure_name}/slope"] = {"value": row["slope"]} | ends
+        for measure_name, row in of_tissue.get("truth", {}).items():
+            ends = {"low": row["moved_low"], "high": row["moved_high"]}
+            found[f"{tissue or 'all'}/{measure_name}/moved"] = {"value": row["moved"]} | ends
+    return found
+
+
+def _beside_truth(
+    steps: NDArray[np.float64],
+    curves: dict[str, NDArray[np.float64]],
+    truth: pd.DataFrame,
+    tissue: str,
+    own: pd.DataFrame,
+    move: Move,
+    seed: int,
+) -> dict[str, Any] | None:
+    """`against_truth` of a tissue; None where the truth doesn't know the programme of one of its donors."""
+    of_tissue = truth[truth["tissue"] == tissue]
+    value = by_donor(of_tissue[[move.name]], own)[move.name]
+    return None if value.isna().any() else against_truth(steps, curves, of_tissue, value.to_numpy(), move.name, seed)
+
+
 def _move(request: Request, vae: VAEModel, profiles: Profiles) -> tuple[Move, list[str]]:
-    """What the request moves, and what to tell of genes that the model doesn't have."""
+    """What the request moves, and notes on genes that the model doesn't have."""
     if (request.genes is None) == (request.programme is None):
         raise ValueError("Say what to move: either --genes, or --programme with a table of genes and loadings.")
     if request.programme is not None:
@@ -212,7 +248,7 @@ def _truth(request: Request, profiles: Profiles) -> pd.DataFrame | None:
 
 
 def _few(profiles: Profiles, donors: int, tissues: list[str]) -> Profiles:
-    """The profiles of at most `donors` donors a tissue, of tissues that the model knows (all where none is told)."""
+    """The profiles of at most `donors` donors a tissue, of tissues that the model knows, and those without a tissue."""
     obs = profiles.obs.assign(donor=profiles.obs["donor"].where(profiles.obs["donor"] != "", profiles.obs.index))
     kept = np.zeros(len(obs), bool)
     for tissue, own in obs.groupby("tissue"):
@@ -239,8 +275,9 @@ def _generate(
         for k, step in enumerate(steps):
             encoding = vae.encode(move.apply(vae, chosen.values, float(step)), genes, units)
             far[k] = encoding.far.mean()
-            for row, (latent, sample) in enumerate(zip(encoding.latents, samples, strict=True)):
-                generated = model.generate_tiles(latent, request.n, request.seed, sample)  # named alike: the same noise
+            # The same names at every step: the same noise.
+            tiles_of = model.generate_each(encoding.latents, samples, [request.n] * len(samples), request.seed)
+            for row, (sample, generated) in enumerate(zip(samples, tiles_of, strict=True)):
                 for name, values in measure(generated, model.mpp).items():
                     measures[name][row, k] = values.mean()
                 if sample in shown:
@@ -255,15 +292,15 @@ def _curve_rows(
     rows = []
     for name, values in curves.items():
         for step, mean, low, high in zip(steps, *mean_with_interval(values, seed), strict=True):
-            told = {"mean": mean, "low": low, "high": high, "donors": len(values)}
-            rows.append({"tissue": tissue, "measure": name, "step": step} | told)
+            point = {"mean": mean, "low": low, "high": high, "donors": len(values)}
+            rows.append({"tissue": tissue, "measure": name, "step": step} | point)
     return rows
 
 
-def _slopes(steps: NDArray[np.float64], curves: dict[str, NDArray[np.float64]], request: Request) -> dict[str, Any]:
+def _slopes(steps: NDArray[np.float64], curves: dict[str, NDArray[np.float64]], seed: int) -> dict[str, Any]:
     found = {}
     for name, values in curves.items():
-        slope, low, high = (float(value) for value in mean_with_interval(slopes(steps, values), request.seed))
+        slope, low, high = (float(value) for value in mean_with_interval(slopes(steps, values), seed))
         interval = {"low": low, "high": high} if np.isfinite(low) else {"low": None, "high": None}
         found[name] = {"slope": slope} | interval
     return found
@@ -276,14 +313,14 @@ def _lines(result: dict[str, Any]) -> list[str]:
     for tissue, found in result["tissues"].items():
         head = f"{tissue or 'all'}, {found['donors']} donors:"
         if "truth" not in found:
-            for name, told in found["slopes"].items():
-                interval = "" if told["low"] is None else f" ({told['low']:+.4g} to {told['high']:+.4g})"
-                lines.append(f"{head} {name:16} {told['slope']:+.4g}{interval} for each {result['unit'].rstrip('s')}")
+            for name, row in found["slopes"].items():
+                interval = "" if row["low"] is None else f" ({row['low']:+.4g} to {row['high']:+.4g})"
+                lines.append(f"{head} {name:16} {row['slope']:+.4g}{interval} for each {result['unit'].rstrip('s')}")
             continue
-        for name, told in found["truth"].items():
-            kept = f"{told['slope']:+.4g}, expected {told['expected']:+.4g}" + (
-                f", ratio {told['ratio']:.2f}" if told["expected"] else ", shouldn't move"
+        for name, row in found["truth"].items():
+            kept = f"{row['slope']:+.4g}, expected {row['expected']:+.4g}" + (
+                f", ratio {row['ratio']:.2f}" if row["expected"] else ", shouldn't move"
             )
-            moved = f"in SDs {told['moved']:+.2f} ({told['moved_low']:+.2f} to {told['moved_high']:+.2f})"
+            moved = f"in SDs {row['moved']:+.2f} ({row['moved_low']:+.2f} to {row['moved_high']:+.2f})"
             lines.append(f"{head} {name:16} {kept}; {moved}")
     return lines

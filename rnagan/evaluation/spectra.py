@@ -1,5 +1,6 @@
 """Power spectra of tiles: do generated ones hold a checkerboard that real ones don't?"""
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan.api import RNAGAN
 from rnagan.evaluation.features import check_tiles
-from rnagan.evaluation.test_set import EvaluationSet, TileInputs, Tiles
+from rnagan.evaluation.test_set import EvaluationInputs, Tiles, open_evaluation_set
 from rnagan.io.files import write_json
 from rnagan.reports.figures import spectra_figure
 from rnagan.runtime import progress
+from rnagan.tracking.evaluations import record_evaluation
 
 PERIODS = (2, 4, 8)  # px
 CENTRE, RING = 1, (3, 4)  # bins: a Hann window spreads a wave over ±1; around it, what is expected
@@ -66,8 +67,8 @@ def checkerboards(spectrum: Spectrum) -> dict[int, Checkerboard]:
         steps = range(0, side, side // period)
         places = [(row, column) for row in steps for column in steps if (row, column) not in seen]
         seen |= set(places)
-        told = [_at(spectrum, *place) for place in places]
-        found[period] = Checkerboard(*(float(np.mean(values)) for values in zip(*told, strict=True)))
+        around = [_at(spectrum, *place) for place in places]
+        found[period] = Checkerboard(*(float(np.mean(values)) for values in zip(*around, strict=True)))
     return found
 
 
@@ -107,28 +108,29 @@ TOLERANCE = 0.1  # by which generated tiles may stand out more, or less, than re
 
 
 def compare_spectra(
-    folders: list[Path], inputs: TileInputs, out: Path, split: str = "test", n: int = 8, seed: int = 0
+    inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 8, seed: int = 0
 ) -> dict[str, Any]:
-    """Compare each model with the first `n` real tiles of every slide of `split`; writes `out/spectra.png`, then
-    `out/spectra.json`, and returns it.
+    """Compare the model, and those beside it, with the first `n` real tiles of every slide of `split`; writes
+    `out/spectra.png`, then `out/spectra.json`, and returns it.
 
     Generated tiles are as many, from the profiles of the same slides. `over_real`: by period, how much more stands out
     at the checkerboard's frequencies, and plain energy there; `worst` is the period that is furthest from 1, and
     `within_tolerance` says whether that is within TOLERANCE. `real_halves`: the same between two halves of the donors,
     so how far apart these figures come by chance.
     """
-    models = dict(zip(_names(folders), map(RNAGAN.from_pretrained, folders), strict=True))
-    held_out = EvaluationSet(list(models.values()), inputs, split, n)
+    out, held_out = Path(out), open_evaluation_set(inputs, split, n)
+    folders = [inputs.model, *inputs.beside]
+    models = dict(zip(_names(folders), held_out.models, strict=True))
     rows = held_out.rows
     donors = rows["donor"].rank(method="dense").to_numpy().astype(int)
     of_rows = [power_spectrum(tiles) for tiles in held_out.real()]
     counts = rows["tiles"].to_numpy()
     halves = [_mean(of_rows, counts * (donors % 2 == half)) for half in (0, 1)] if len(set(donors)) > 1 else []
     real = _mean(of_rows, counts)
-    spectra, told = {"real tiles": real}, {}
+    spectra, verdicts = {"real tiles": real}, {}
     for name, model in models.items():
         spectra[name] = _of(held_out.generated(model, seed), counts, name)
-        told[name] = {"model": model.digest} | _verdict(checkerboards(spectra[name]), checkerboards(real))
+        verdicts[name] = {"model": model.digest} | _verdict(checkerboards(spectra[name]), checkerboards(real))
     result = {
         "split": split,
         "tiles": int(counts.sum()),
@@ -137,11 +139,20 @@ def compare_spectra(
         "seed": seed,
         "real": _plain(checkerboards(real)),
         "real_halves": compare(*map(checkerboards, halves)) if halves else None,
-        "models": told,
+        "models": verdicts,
     }
     curves = {name: radial(spectrum) for name, spectrum in spectra.items()}
-    spectra_figure(Path(out) / "spectra.png", spectra, curves, PERIODS)
-    write_json(Path(out) / "spectra.json", result)
+    spectra_figure(out / "spectra.png", spectra, curves, PERIODS)
+    write_json(out / "spectra.json", result)
+    protocol = dataclasses.replace(inputs, beside=()).protocol(split=split, tiles_per_slide=n, seed=seed)
+    for folder, verdict in zip(folders, verdicts.values(), strict=True):
+        scores = {
+            f"{period}_px/{name}": {"value": value}
+            for period, ratios in verdict["over_real"].items()
+            for name, value in ratios.items()
+        }
+        own = out if len(folders) == 1 else out / "models" / verdict["model"][:12]
+        record_evaluation(own, "spectra", folder, scores, protocol, pictures=[out / "spectra.png"])
     return result
 
 

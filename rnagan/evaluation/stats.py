@@ -276,6 +276,11 @@ def _resamples(random: np.random.Generator, donors: int, draws: int) -> Iterator
         yield random.multinomial(donors, np.full(donors, 1 / donors), min(_AT_ONCE, draws - start)).astype(np.float64)
 
 
+def by_donor(values: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean of each donor of `rows` (index sample; column donor), by donor; `values` by sample."""
+    return values.loc[rows.index].groupby(rows["donor"]).mean()
+
+
 def reliability(values: NDArray[np.float64], donors: NDArray) -> float:
     """Share of the variance of donors' means that lies between donors: 1 − (variance of a mean) / (variance of means).
 

@@ -1,26 +1,39 @@
-"""What is evaluated: real tiles of a split's donors, and as many generated from the same slides' profiles."""
+"""What is evaluated, for every evaluation: the profiles of a split, real tiles of its slides, and tiles generated."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
-from rnagan.api import RNAGAN
+from rnagan.api import RNAGAN, model_folder
+from rnagan.cohort.filter import matching_rows
 from rnagan.cohort.leakage import refuse_seen
-from rnagan.cohort.table import read_cohort
+from rnagan.cohort.table import read_cohort, split_by
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.reader import TileReader
-from rnagan.data.selection import select
+from rnagan.data.shard_schema import MPP_TOLERANCE
+from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.h5ad import Expression, check_same_splits, read_expression
 from rnagan.io import images
+from rnagan.io.files import sha256_of_file
+from rnagan.io.provenance import asked
+from rnagan.io.tables import need_columns, read_table
+from rnagan.latent.profiles import refuse_repeated
+from rnagan.runtime import progress
+
+Tiles = NDArray[np.uint8]
+Need = Literal["tiles", "profiles"]
+ALL_TILES = 1_000_000  # of a slide
 
 
 def tiles_of_slides(
     shards: ShardSet, rows: pd.DataFrame, resolution: int, replace_damaged: bool = False
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[Tiles]:
     """The first `tiles` tiles of each row's `slide` (a uniform draw of its tiles), each (tiles, resolution, resolution,
     3) uint8, averaged by area. A damaged tile raises, or a neighbour stands in (`replace_damaged`)."""
     reader = TileReader(shards, rows["slide"].tolist())
@@ -45,7 +58,7 @@ class NumberedTiles:
         starts = np.concatenate([[0], self._ends])[rows]
         return list(zip(rows.tolist(), (np.asarray(numbers) - starts).tolist(), strict=True))
 
-    def __call__(self, numbers: range) -> NDArray[np.uint8]:
+    def __call__(self, numbers: range) -> Tiles:
         """(n, resolution, resolution, 3) uint8, averaged by area. A damaged tile raises."""
         tiles = np.empty((len(numbers), *self._reader.shape), np.uint8)
         for tile, place in zip(tiles, self.places(numbers), strict=True):
@@ -53,68 +66,231 @@ class NumberedTiles:
         return _at(tiles, self._resolution)
 
 
-def _at(tiles: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
+def _at(tiles: Tiles, resolution: int) -> Tiles:
     return tiles if tiles.shape[1] == resolution else np.stack([shrink(tile, resolution) for tile in tiles])
 
 
-def shrink(image: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
+def shrink(image: Tiles, resolution: int) -> Tiles:
     """A tile (S, S, 3) averaged by area to `resolution`, which divides S."""
     factor = image.shape[0] // resolution
     return image if factor == 1 else images.shrink(image, factor)
 
 
-Tiles = NDArray[np.uint8]
+def read_tiles(shards: ShardSet, slides: list[str], n: int, resolution: int) -> list[Tiles]:
+    """The first `n` tiles of each slide (a uniform draw of its tiles), each (at most n, resolution, resolution, 3)."""
+    counts = shards.slides.set_index("slide")["tiles"].loc[slides].clip(upper=n)
+    return list(tiles_of_slides(shards, pd.DataFrame({"slide": slides, "tiles": counts.to_numpy()}), resolution))
+
+
+def real_tiles(shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int) -> Iterator[tuple[str, Tiles]]:
+    """Each sample of the cohort rows (sample, slide) with up to `n` of its real tiles, taken evenly from its slides."""
+    for sample, own in rows.groupby("sample"):
+        each = -(-n // len(own))
+        yield str(sample), np.concatenate(read_tiles(shards, own["slide"].tolist(), each, resolution))[:n]
 
 
 @dataclasses.dataclass(frozen=True)
-class TileInputs:
-    """Paths; `shards` may be a URL, `expression` is None where no model takes profiles."""
+class EvaluationInputs:
+    """Paths of an evaluation; `shards` may be a URL, `expression` is None where no model takes profiles.
 
+    `truth`: a table by sample with the expected measures, which simulated cohorts alone have; `null`: a model trained
+    with shuffle_profiles; `beside`: models that are compared with `model` on the same tiles.
+    """
+
+    model: Path
     shards: Path | str
     cohort: Path
     expression: Path | None = None
+    truth: Path | None = None
+    null: Path | None = None
+    beside: tuple[Path, ...] = ()
+
+    def request(self, protocol: dict[str, Any]) -> str:
+        """Digest of an evaluation of the model by a protocol, under this code; no weights are read."""
+        return asked(model=model_folder(self.model) / "model.json", protocol=protocol)
+
+    def protocol(self, **settings: Any) -> dict[str, Any]:
+        """What decides the figures of a model's evaluation: digests of the data, of other models, and the settings.
+
+        Raises `FileNotFoundError` where a model or a file isn't there.
+        """
+        model_folder(self.model)
+        tables = {"cohort": self.cohort, "expression": self.expression, "truth": self.truth}
+        others = [*self.beside, *([] if self.null is None else [self.null])]
+        return {
+            "shards": open_dataset(self.shards).digest,
+            **{name: None if path is None else sha256_of_file(path) for name, path in tables.items()},
+            "other_models": [sha256_of_file(model_folder(folder) / "model.json") for folder in others],
+            "null": self.null is not None,
+            **settings,
+        }
 
 
+@dataclasses.dataclass(frozen=True)
 class EvaluationSet:
-    """The slides of a split that have tiles and, where a model takes profiles, a profile: `rows` (slide, sample, donor,
-    tissue, tiles), the first `n` tiles of each. All models must generate the same size, of which real tiles are made.
+    """What is evaluated, after all checks (`make_evaluation_set`).
+
+    models      the model, then those beside it; `null` as in the inputs. All generate tiles of one size.
+    cohort      rows of the cohort table that the models' own setting `where` takes
+    expression  all profiles, None where no model takes any; `about` has their donor, tissue, split and site, by sample
+    samples     the profiles that are evaluated: of the split, and of a tissue that all models know
+    pictured    cohort rows with tiles (and a profile, where models take them), of every split; one a slide
+    rows        those of the evaluated split and tissues: slide, sample, donor, tissue, tiles; by slide
+    own_people  whether tiles are of the profiles' own donors, and not merely of the same tissue (`image_donor`)
     """
 
-    def __init__(self, models: list[RNAGAN], inputs: TileInputs, split: str, n: int) -> None:
-        self.shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
-        self.resolution = models[0].config.resolution
-        _check_sizes(models, self.shards)
-        self.expression = _read_profiles(models, inputs, cohort)
-        selection = select(self.shards, cohort, split, n)
-        rows = selection.table[["slide", "sample", "donor", "tissue"]].assign(tiles=selection.counts)
-        keep = rows["tissue"].isin(set.intersection(*(set(model.tissues) for model in models)))
-        if self.expression is not None:
-            keep &= rows["sample"].isin(self.expression.obs.index)
-        self.rows = rows[keep].reset_index(drop=True)
-        if self.rows.empty:
-            raise ValueError(f"No slide of split {split} has tiles of a tissue that the models know, and a profile.")
-        if split != "train" and (self.expression is None or self.expression.split_by == "donor"):
-            for model in models:
-                instead = "the cohort table that it was trained with"
-                refuse_seen(self.rows["donor"], model.train_donors, split, "a model", instead)
+    inputs: EvaluationInputs
+    split: str
+    models: list[RNAGAN]
+    null: RNAGAN | None
+    shards: ShardSet
+    cohort: pd.DataFrame
+    expression: Expression | None
+    about: pd.DataFrame
+    samples: pd.Index
+    pictured: pd.DataFrame
+    rows: pd.DataFrame
+    own_people: bool
+
+    @property
+    def model(self) -> RNAGAN:
+        return self.models[0]
+
+    @property
+    def resolution(self) -> int:
+        return self.model.config.resolution
 
     def real(self) -> Iterator[Tiles]:
-        """Real tiles (tiles, H, W, 3) of each row."""
+        """Real tiles (tiles, H, W, 3) of each of `rows`."""
         return tiles_of_slides(self.shards, self.rows, self.resolution)
 
     def generated(self, model: RNAGAN, seed: int) -> Iterator[Tiles]:
-        """As many generated ones of each row, from its own profile."""
-        latents = self.latents(model)
-        for k, (slide, count) in enumerate(zip(self.rows["slide"], self.rows["tiles"], strict=True)):
-            yield model.generate_tiles(None if latents is None else latents[k], int(count), seed, noise_name(slide))
+        """As many generated ones of each of `rows`, from its own profile."""
+        names = [noise_name(slide) for slide in self.rows["slide"]]
+        return model.generate_each(self.latents_of_rows(model), names, self.rows["tiles"].tolist(), seed)
 
-    def latents(self, model: RNAGAN) -> NDArray[np.float32] | None:
-        """The latent of each row's profile (rows, latent), or None where the model takes none."""
-        if model.vae is None:
-            return None
+    def real_of(self, samples: pd.Index, n: int) -> Iterator[tuple[str, Tiles]]:
+        """Each of the samples that has any real tiles, with up to `n` of them, taken evenly from its slides."""
+        rows = self.pictured[self.pictured["sample"].isin(samples)]
+        return real_tiles(self.shards, rows, n, self.resolution)
+
+    def generated_of(self, model: RNAGAN, samples: pd.Index, n: int, seed: int) -> Iterator[tuple[str, Tiles]]:
+        """Each sample with `n` tiles (n, H, W, 3) generated from its profile."""
+        tiles = model.generate_each(self.latents(model, samples), samples.tolist(), [n] * len(samples), seed)
+        with progress.bar(len(samples), "profile", "Generating") as bar:
+            for sample, own in zip(samples, tiles, strict=True):
+                yield sample, own
+                bar.update()
+
+    def latents(self, model: RNAGAN, samples: Iterable[str]) -> NDArray[np.float32]:
+        """The latents of samples' profiles, (samples, latent)."""
         assert self.expression is not None
-        places = self.expression.obs.index.get_indexer(self.rows["sample"])
+        places = self.expression.obs.index.get_indexer(pd.Index(samples))
         return model.latents(self.expression.values[places], self.expression.genes, self.expression.units)
+
+    def latents_of_rows(self, model: RNAGAN) -> NDArray[np.float32] | None:
+        """The latent of each of `rows`, (rows, latent); None where the model takes none."""
+        return None if model.vae is None else self.latents(model, self.rows["sample"])
+
+    def train_rows(self, tiles_per_slide: int) -> pd.DataFrame:
+        """Slides of the training split with tiles, as the model was trained on them: columns of the cohort table and
+        `tiles`, by slide. Raises `ValueError` where there are none."""
+        rows = _with_tiles(self.cohort[self.cohort["split"] == "train"], self.shards, tiles_per_slide)
+        if rows.empty:
+            raise ValueError(f"No slide of the training split has tiles in {self.shards.address}.")
+        return rows.drop_duplicates("slide").sort_values("slide").reset_index(drop=True)
+
+    def need_mpp(self) -> float:
+        """µm per px of the model's tiles; raises `ValueError` where it is unknown, since nothing can be measured."""
+        if self.model.mpp is None:
+            raise ValueError(f"{self.inputs.model} doesn't say the µm per px of its tiles, so they can't be measured.")
+        return self.model.mpp
+
+    def truth(self, samples: pd.Index) -> pd.DataFrame | None:
+        """The truth table by sample, with numbers as measures; None where there is none. Raises `ValueError` where it
+        lacks columns or samples, or where tiles can't be measured."""
+        if self.inputs.truth is None:
+            return None
+        self.need_mpp()
+        if self.shards.mpp is None:
+            raise ValueError(f"{self.inputs.shards} doesn't say the µm per px of its tiles, so they can't be measured.")
+        return read_truth(self.inputs.truth, samples)
+
+
+def open_evaluation_set(
+    inputs: EvaluationInputs,
+    split: str,
+    tiles: int = ALL_TILES,
+    need: Need = "tiles",
+    device: str | torch.device = "cpu",
+) -> EvaluationSet:
+    """Load the models of `inputs` on a device, and `make_evaluation_set`."""
+    models = [RNAGAN.from_pretrained(folder, device) for folder in (inputs.model, *inputs.beside)]
+    null = None if inputs.null is None else RNAGAN.from_pretrained(inputs.null, device)
+    return make_evaluation_set(models, inputs, split, tiles, need, null)
+
+
+def make_evaluation_set(
+    models: Sequence[RNAGAN],
+    inputs: EvaluationInputs,
+    split: str,
+    tiles: int = ALL_TILES,
+    need: Need = "tiles",
+    null: RNAGAN | None = None,
+) -> EvaluationSet:
+    """The profiles and tiles of a split, at most `tiles` of a slide. `need`: real tiles must be there, or
+    profiles, which all models take.
+
+    Raises `ValueError` where models generate tiles of several sizes or of another size or µm per px than the real ones;
+    where `null` is no null; where a profile's name comes twice; where cohort table and expression file were split
+    differently; where a model has seen the donors of a held-out split; where nothing is left to evaluate.
+    """
+    shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
+    _check_tiles(models, shards)
+    for model in models:
+        if need == "profiles" and model.vae is None:
+            raise ValueError(f"{inputs.model} was trained in mode {model.config.mode}: RNA has no say in its tiles.")
+    if null is not None:
+        _check_null(null, models[0], inputs.null)
+    expression = _read_profiles(models, inputs, cohort)
+    wheres = {model.config.where for model in models} - {""}
+    for where in wheres:
+        cohort = cohort[matching_rows(cohort, where)]
+    about = _about(expression, cohort)
+    tissues = sorted(set.intersection(*(set(model.tissues) for model in models)))
+    evaluated = (about["split"] == split) & about["tissue"].isin(tissues)
+    if wheres:
+        evaluated &= about.index.isin(cohort["sample"])
+    pictured = _with_tiles(cohort, shards, tiles)
+    if expression is not None:
+        pictured = pictured[pictured["sample"].isin(about.index)]
+    pictured = pictured.drop_duplicates("slide")
+    rows = pictured[(pictured["split"] == split) & pictured["tissue"].isin(tissues)].sort_values("slide")
+    rows = rows[["slide", "sample", "donor", "tissue", "tiles"]].reset_index(drop=True)
+    if need == "tiles" and rows.empty:
+        raise ValueError(f"No slide of split {split} has tiles of a tissue that the models know, and a profile.")
+    if expression is not None and not evaluated.any():
+        raise ValueError(f"{inputs.expression} has no profile of {', '.join(tissues)} in split {split}.")
+    by = split_by(cohort, str(inputs.cohort)) if expression is None else expression.split_by
+    if split != "train" and by == "donor":
+        donors = [*about.loc[evaluated, "donor"], *rows["donor"]]
+        for model in (*models, *([] if null is None else [null])):
+            refuse_seen(donors, model.train_donors, split, "a model", "the cohort table that it was trained with")
+    own_people = "image_donor" not in cohort or not (cohort["image_donor"] != "").any()
+    return EvaluationSet(
+        inputs,
+        split,
+        list(models),
+        null,
+        shards,
+        cohort,
+        expression,
+        about,
+        about.index[evaluated],
+        pictured,
+        rows,
+        own_people,
+    )
 
 
 def noise_name(slide: str) -> str:
@@ -122,19 +298,75 @@ def noise_name(slide: str) -> str:
     return f"held-out/{slide}"
 
 
-def _check_sizes(models: list[RNAGAN], shards: ShardSet) -> None:
+def read_truth(path: Path, samples: pd.Index) -> pd.DataFrame:
+    """A truth table by sample, its measures as numbers; raises `ValueError` where it lacks columns or samples."""
+    truth = read_table(path)
+    need_columns(list(truth), ("sample", "donor", "tissue", "site", *MEASURES), path)
+    try:
+        truth[list(MEASURES)] = truth[list(MEASURES)].apply(pd.to_numeric)
+    except ValueError as error:
+        raise ValueError(f"{path} holds a measure that is no number ({error}).") from None
+    truth = truth.drop_duplicates("sample").set_index("sample")
+    unknown = samples.difference(truth.index)
+    if len(unknown):
+        raise ValueError(f"{path} lacks {len(unknown)} samples ({unknown[0]} …); give that of this cohort.")
+    return truth
+
+
+def _with_tiles(rows: pd.DataFrame, shards: ShardSet, most: int) -> pd.DataFrame:
+    """The rows whose slide has tiles, with how many are used as `tiles`."""
+    stored = rows["slide"].map(shards.slides.set_index("slide")["tiles"]).fillna(0).astype(np.int64)
+    return rows.assign(tiles=stored.clip(upper=most))[stored > 0]
+
+
+def _about(expression: Expression | None, cohort: pd.DataFrame) -> pd.DataFrame:
+    if expression is None:
+        return pd.DataFrame(
+            columns=["donor", "tissue", "split", "site"], index=pd.Index([], name="sample", dtype=object)
+        )
+    site = cohort.drop_duplicates("sample").set_index("sample")["site"]
+    return expression.obs.assign(site=site.reindex(expression.obs.index).fillna(""))
+
+
+def _check_tiles(models: Sequence[RNAGAN], shards: ShardSet) -> None:
     sizes = sorted({model.config.resolution for model in models})
     if len(sizes) > 1:
         raise ValueError(f"The models generate tiles of {' and '.join(map(str, sizes))} px; compare those of one size.")
+    instead = "give shards of the kind that it was trained on."
     if shards.tile_px % sizes[0]:
-        raise ValueError(f"{shards.address} holds tiles of {shards.tile_px} px, the models generate {sizes[0]} px.")
+        raise ValueError(
+            f"{shards.address} holds tiles of {shards.tile_px} px, the models generate {sizes[0]} px; {instead}"
+        )
+    real = shards.mpp_at(sizes[0])
+    for model in models:
+        if model.mpp and real and abs(real / model.mpp - 1) > MPP_TOLERANCE:
+            raise ValueError(
+                f"{shards.address} holds tiles of {shards.tile_px} px at {shards.mpp} µm per px, and a model generates "
+                f"{sizes[0]} px at {model.mpp}; {instead}"
+            )
 
 
-def _read_profiles(models: list[RNAGAN], inputs: TileInputs, cohort: pd.DataFrame) -> Expression | None:
+def _check_null(null: RNAGAN, model: RNAGAN, path: Path | None) -> None:
+    """Refuse a null that saw its own profiles, or that can't be compared."""
+    if not null.config.shuffle_profiles:
+        raise ValueError(
+            f"{path} was trained on each slide's own profile, so it is no null; train one with --shuffle-profiles."
+        )
+    same = (null.config.resolution, null.mpp, sorted(null.tissues)) == (
+        model.config.resolution,
+        model.mpp,
+        sorted(model.tissues),
+    )
+    if not same:
+        raise ValueError(f"{path} generates tiles of another kind or other tissues than the model; train it alike.")
+
+
+def _read_profiles(models: Sequence[RNAGAN], inputs: EvaluationInputs, cohort: pd.DataFrame) -> Expression | None:
     if all(model.vae is None for model in models):
         return None
     if inputs.expression is None:
         raise ValueError("A model generates from profiles; give --expression.")
     expression = read_expression(inputs.expression)
+    refuse_repeated(expression.obs.index, inputs.expression)
     check_same_splits(cohort, expression, inputs.cohort, inputs.expression)
     return expression

@@ -1,6 +1,6 @@
-"""What an evaluation looks at in tiles, real or generated: morphology, tissue, and which profile they belong to.
+"""Measurements of tiles, real or generated: morphology, tissue, and the condition that a network reads from them.
 
-Tiles are looked at sample by sample and let go, so memory doesn't grow with donors.
+Tiles are measured sample by sample and let go, so memory doesn't grow with donors.
 """
 
 import dataclasses
@@ -11,9 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.data.index import ShardSet
-from rnagan.evaluation.donor_evaluation import read_tiles, real_tiles
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.evaluation.test_set import shrink
+from rnagan.evaluation.test_set import read_tiles, real_tiles, shrink
 from rnagan.evaluation.tile_networks import (
     ConditionRegressor,
     TissueClassifier,
@@ -31,7 +30,7 @@ READER_PX = 128  # larger tiles are averaged to this
 class TileMeasurements:
     """Index sample everywhere. `measures` and those of the two `halves` of a sample's tiles (empty where µm per px
     isn't known); `right`: share of tiles whose tissue is called right; `read`: one column a unit of the condition,
-    None without a reader; `shown`: tiles that were asked to be kept."""
+    None without a regressor; `shown`: tiles that were asked to be kept."""
 
     measures: pd.DataFrame
     halves: tuple[pd.DataFrame, pd.DataFrame]
@@ -46,10 +45,10 @@ class TileMeasurements:
 
 @dataclasses.dataclass(frozen=True)
 class TileMeasurer:
-    """The classifier, the reader (None where nothing can be read) and µm per px (None where unknown) of tiles."""
+    """Measures tiles of `mpp` µm per px (None: unknown). `regressor`: reads the condition (None: it isn't read)."""
 
     classifier: TissueClassifier
-    reader: ConditionRegressor | None
+    regressor: ConditionRegressor | None
     mpp: float | None
 
     def measure(
@@ -59,14 +58,17 @@ class TileMeasurer:
         keep: Iterable[str] = (),
         keep_tiles: int = 8,
     ) -> TileMeasurements:
-        """Look at the tiles (n, H, W, 3) uint8 of each sample; `tissue_of` says its tissue, by sample."""
+        """Measure the tiles (n, H, W, 3) uint8 of each sample; `tissue_of`: its tissue, by sample.
+
+        The first `keep_tiles` tiles of the samples in `keep` are kept.
+        """
         kept, samples, right, read, shown = set(keep), [], [], [], {}
         measures: list[list[dict[str, float]]] = [[], [], []]
         for sample, own in tiles:
             samples.append(sample)
             right.append(np.mean(np.array(self.classifier.predict(own)) == tissue_of[sample]))
-            if self.reader is not None:
-                read.append(self.reader.read(_for_reader(own)))
+            if self.regressor is not None:
+                read.append(self.regressor.read(_for_reader(own)))
             if self.mpp is not None:
                 each = measure(own, self.mpp)
                 for rows, part in zip(measures, (slice(None), slice(0, None, 2), slice(1, None, 2)), strict=True):
@@ -75,7 +77,7 @@ class TileMeasurer:
                 shown[sample] = own[:keep_tiles].copy()
         index = pd.Index(samples, name="sample", dtype=object)
         whole, even, odd = (_table(rows, index) for rows in measures)
-        readings = None if self.reader is None else pd.DataFrame(np.array(read).reshape(len(index), -1), index)
+        readings = None if self.regressor is None else pd.DataFrame(np.array(read).reshape(len(index), -1), index)
         return TileMeasurements(whole, (even, odd), pd.Series(right, index, dtype=float), readings, shown)
 
 
@@ -99,7 +101,7 @@ def train_classifier(shards: ShardSet, train: pd.DataFrame, resolution: int, see
 def train_regressor(
     shards: ShardSet, train: pd.DataFrame, validation: pd.DataFrame, targets: pd.DataFrame, resolution: int, seed: int
 ) -> ConditionRegressor:
-    """A reader of real training tiles, stopped on validation donors.
+    """A regressor of real training tiles, stopped on validation donors.
 
     `train`, `validation`: rows of the cohort table with slide and sample; `targets`: by sample, one column a unit.
     """

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-import rnagan
 from rnagan.api import model_folder
 from rnagan.cohort.leakage import refuse_seen
 from rnagan.evaluation.external_profiles import accuracy_by_tissue, call_tissues, match_tissues
@@ -25,12 +24,22 @@ from rnagan.evaluation.reconstruction import (
 )
 from rnagan.evaluation.vae_maps import choose_pair, generated_and_shifted, write_maps
 from rnagan.expression.h5ad import Expression, read_expression
-from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
-from rnagan.latent.profiles import Profiles, choose_profiles, gene_names, in_genes_of, load_any_vae, vae_folder
+from rnagan.io.files import atomic_path, sha256_of_file, write_json
+from rnagan.io.provenance import KEY, asked, read_current
+from rnagan.latent.profiles import (
+    Choice,
+    Profiles,
+    gene_names,
+    in_genes_of,
+    load_any_vae,
+    profiles_of_model,
+    vae_folder,
+)
 from rnagan.models.trained_vae import VAEModel
 from rnagan.reports import vae_figures
 from rnagan.reports.pages import embedded, write_template
 from rnagan.reports.vae_figures import MODELS
+from rnagan.tracking.evaluations import record_evaluation
 
 ERRORS = {
     "rmse_z": "RMSE, Z scores",
@@ -59,9 +68,10 @@ def write_vae_report(out: Path, result: dict[str, Any]) -> None:
     """Write `out/report.html` from what `evaluate_vae` found and the pictures that it wrote to `out`."""
     pictures = {name: embedded([(out / f"{name}.png", caption)]) for name, caption in CAPTIONS.items()}
     models = MODELS | {"mean": "training mean"}
-    write_template(out / "report.html", "vae.html", found=result, errors=ERRORS, models=models, pictures=pictures)
+    write_template(out / PAGE, "vae.html", found=result, errors=ERRORS, models=models, pictures=pictures)
 
 
+RESULT, PAGE = "summary.json", "report.html"
 TABLES = ("rmse_per_tissue", "rmse_per_profile", "genes", "external", "external_samples", "missing_genes")
 PICTURES = (
     "umap_pair",
@@ -85,6 +95,20 @@ class VAEEvaluationInputs:
     tissue_map: Path | None = None
     beside: Path | None = None
     gene_lists: tuple[Path, ...] = ()
+
+    def protocol(self, **settings: Any) -> dict[str, Any]:
+        """What decides the figures of the VAE's evaluation: digests of the files and of the other VAE, the settings.
+
+        Raises `FileNotFoundError` where a model or a file isn't there.
+        """
+        vae_folder(self.vae)
+        files = {"expression": self.expression, "external": self.external, "tissue_map": self.tissue_map}
+        return {
+            **{name: None if path is None else sha256_of_file(path) for name, path in files.items()},
+            "gene_lists": [sha256_of_file(path) for path in self.gene_lists],
+            "beside": None if self.beside is None else sha256_of_file(vae_folder(self.beside) / "model.json"),
+            **settings,
+        }
 
 
 class Encoded(NamedTuple):
@@ -119,30 +143,42 @@ def evaluate_vae(
         raise ValueError("--beside and --present-in say something of missing genes alone; add --missing-genes.")
     if inputs.tissue_map and not inputs.external:
         raise ValueError("--tissue-map names tissues of an external cohort; add --external.")
+    protocol = inputs.protocol(split=split, pair=pair, missing_genes=missing_genes, seed=seed)
+    request = asked(vae=vae_folder(inputs.vae) / "model.json", protocol=protocol)
+    result = read_current(out / RESULT, request)
+    if result is None:
+        result = {KEY: request} | _evaluate(inputs, out, split, pair, missing_genes, seed)
+        write_vae_report(out, result)
+        write_json(out / RESULT, result)
+    pictures = [out / f"{name}.png" for name in PICTURES]
+    record_evaluation(out, "vae", inputs.vae, scores_of(result), protocol, out / PAGE, pictures)
+    return result
+
+
+def _evaluate(
+    inputs: VAEEvaluationInputs, out: Path, split: str, pair: tuple[str, str] | None, missing_genes: bool, seed: int
+) -> dict[str, Any]:
+    """Check all inputs, evaluate, write tables and pictures, and return the result."""
     model, expression = load_any_vae(inputs.vae), read_expression(inputs.expression)
-    asked = _asked(inputs, split, pair, missing_genes, seed)
-    if (out / "summary.json").is_file() and (stored := read_json(out / "summary.json"))["asked"] == asked:
-        return stored
     train, test = (_encoded(model, expression, name, inputs.expression) for name in ("train", split))
     if split != "train" and expression.split_by == "donor":
         known = model.record.get("train_donors", ())
         refuse_seen(test.obs["donor"], known, split, "this model", "the expression file that it was trained on")
     pair = choose_pair(test.tissues, pair)
-    external = None if inputs.external is None else choose_profiles(inputs.external, model)
-    shared = None
+    external = None if inputs.external is None else profiles_of_model(Choice(inputs.external), model)
+    shared: dict[str, str] = {}
     if external is not None:
         shared = match_tissues(external.obs["tissue"].tolist(), sorted(set(train.tissues)), inputs.tissue_map)
     beside = None if inputs.beside is None else load_any_vae(inputs.beside)
     gaps = _gaps(inputs, model, external, seed) if missing_genes else []
     if beside is not None and set(beside.transform.genes) != set(model.transform.genes):
         raise ValueError(f"{inputs.beside} was trained on other genes than {inputs.vae}; train both on the same file.")
-    for name in ("summary.json", "report.html", *(f"{t}.csv" for t in TABLES), *(f"{p}.png" for p in PICTURES)):
+    for name in (RESULT, PAGE, *(f"{t}.csv" for t in TABLES), *(f"{p}.png" for p in PICTURES)):
         (out / name).unlink(missing_ok=True)  # of other settings: no longer true
 
     pca = fit_pca(train.z, len(model.space.active))
-    told = model.record.get("metrics", {})
+    symbols = dict(zip(expression.genes, expression.symbols, strict=True))
     result: dict[str, Any] = {
-        "asked": asked,
         "model": str(inputs.vae),
         "expression": str(inputs.expression),
         "split": split,
@@ -153,36 +189,31 @@ def evaluate_vae(
         "units": model.transform.units,
         "latent": len(model.space.mean),
         "active_units": len(model.space.active),
-        "training_metrics": told,
+        "training_metrics": model.record.get("metrics", {}),
     }
-    result |= _reconstruction(
-        out, model, train, test, pca, dict(zip(expression.genes, expression.symbols, strict=True))
-    )
+    result |= _reconstruction(out, model, train, test, pca, symbols)
     made = generated_and_shifted(model, train.latents, train.tissues, test.z, test.latents, test.tissues, pair, seed)
     result["generated"], result["shifted"] = made.generated_numbers, made.shifted_numbers
     write_maps(out, model, test.z, test.tissues, model.decode(test.latents), made, seed)
-    if external is not None and shared is not None:
+    if external is not None:
         result["external"] = _external(out, model, train, pca, external, shared)
     if missing_genes:
         result["missing_genes"] = _missing(out, inputs, model, beside, train, test, expression, gaps)
-    write_vae_report(out, result)
-    write_json(out / "summary.json", result)
     return result
 
 
-def _asked(
-    inputs: VAEEvaluationInputs, split: str, pair: tuple[str, str] | None, missing_genes: bool, seed: int
-) -> str:
-    paths = [inputs.expression, inputs.external, inputs.tissue_map, *inputs.gene_lists]
-    models = [inputs.vae, inputs.beside]
-    return sha256_of(
-        {
-            "models": [None if m is None else sha256_of_file(vae_folder(m) / "model.json") for m in models],
-            "files": [None if p is None else sha256_of_file(p) for p in paths],
-            "settings": [split, pair, missing_genes, seed],
-            "version": rnagan.__version__,
-        }
-    )
+def scores_of(result: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The figures of an evaluation by flat names: errors of each model, tissues called right in each space."""
+    found = {
+        f"reconstruction/{model}/{name}": value
+        for model, errors_of in result["reconstruction"].items()
+        for name, value in errors_of.items()
+    }
+    found |= {f"tissue_knn/{space}": value for space, value in result["tissue_knn"].items()}
+    found |= {"active_units": result["active_units"], "far": result["far"]}
+    external = result.get("external", {})
+    found |= {f"external/tissue_knn/{space}": value for space, value in external.get("tissue_knn", {}).items()}
+    return {name: {"value": float(value)} for name, value in found.items() if value is not None}
 
 
 def _encoded(model: VAEModel, expression: Expression, split: str, path: Path) -> Encoded:
@@ -265,8 +296,8 @@ def _external(
     table["distance"] = [*distances, float(np.median(encoding.distance[both])), np.nan]
     far = pd.Series(encoding.far[both]).groupby(truth).mean()
     table["far"] = [*far, float(encoding.far[both].mean()), np.nan]
-    told = {name: getattr(encoding, name) for name in ("distance", "residual", "far", "missing")}
-    samples = external.obs[["tissue"]].assign(**told, ours=[shared.get(name, "") for name in theirs])
+    trust = {name: getattr(encoding, name) for name in ("distance", "residual", "far", "missing")}
+    samples = external.obs[["tissue"]].assign(**trust, ours=[shared.get(name, "") for name in theirs])
     named = calls.add_prefix("called_by_").set_index(external.obs.index[both])
     _table(out, "external", table)
     _table(out, "external_samples", samples.join(named).rename_axis("sample").reset_index())
@@ -338,8 +369,8 @@ def _table(out: Path, name: str, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, float_format="%.6g")
 
 
-def told(result: dict[str, Any], out: Path) -> list[str]:
-    """What `evaluate_vae` found, line by line."""
+def summary_lines(result: dict[str, Any], out: Path) -> list[str]:
+    """The result of `evaluate_vae` as lines for the terminal."""
     lines = [f"{out / 'report.html'}: {result['profiles']:,} profiles, {result['active_units']} active units."]
     for name in ("vae", "pca"):
         found, right = result["reconstruction"][name], result["tissue_knn"][name]

@@ -1,7 +1,7 @@
 """The edits of rnagan/latent/edits.py from file to file: an .h5ad of profiles in, an .h5ad in the model's genes out."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,19 +12,10 @@ from rnagan.expression.genes import count_and_names
 from rnagan.io.files import atomic_path, sha256_of_file
 from rnagan.io.tables import first_few
 from rnagan.latent.edits import interpolate_latents, perturb, reconstruct, sample_latents, shift_latents
-from rnagan.latent.profiles import Profiles, choose_profiles, gene_columns, load_any_vae, write_profiles
+from rnagan.latent.profiles import Choice, Profiles, gene_columns, load_any_vae, profiles_of_model, write_profiles
 from rnagan.models.trained_vae import VAEModel
 
 _FOLLOWERS_SHOWN = 10
-
-
-class Choice(NamedTuple):
-    """Which profiles of which file: of a split, of a tissue, with these names; all where nothing is said."""
-
-    path: Path
-    split: str | None = None
-    samples: tuple[str, ...] = ()
-    tissue: str | None = None
 
 
 def write_reconstructed(vae: Path, choice: Choice, out: Path, keep_real: bool = False) -> list[str]:
@@ -33,7 +24,7 @@ def write_reconstructed(vae: Path, choice: Choice, out: Path, keep_real: bool = 
     `keep_real` writes the profiles themselves too, in the model's genes, as origin `real`.
     """
     model = load_any_vae(vae)
-    chosen = choose_profiles(choice.path, model, *choice[1:])
+    chosen = profiles_of_model(choice, model)
     z, _ = reconstruct(model, chosen.values, list(model.transform.genes), model.transform.units)
     return _write(out, vae, model, z, _obs(chosen.obs, "reconstructed"), chosen, keep_real)
 
@@ -54,7 +45,7 @@ def write_shifted(
 ) -> list[str]:
     """Move profiles to tissue `to`; `source` stands in for their own tissue where the model calls it otherwise."""
     model = load_any_vae(vae)
-    chosen = choose_profiles(choice.path, model, *choice[1:])
+    chosen = profiles_of_model(choice, model)
     tissues = [source] * len(chosen.obs) if source else chosen.obs["tissue"].tolist()
     strange = sorted(set(tissues) - set(model.space.tissues))
     if strange:
@@ -75,7 +66,7 @@ def write_interpolated(
     model = load_any_vae(vae)
     if start == end:
         raise ValueError(f"Both ends are {start}; give two profiles.")
-    chosen = choose_profiles(path, model, samples=(start, end))
+    chosen = profiles_of_model(Choice(path, samples=(start, end)), model)
     _, latents = reconstruct(model, chosen.values, list(model.transform.genes), model.transform.units)
     line, share = interpolate_latents(latents[0], latents[1], steps)
     names = pd.Index([f"{start}_to_{end}_{k:03d}" for k in range(steps)])
@@ -101,7 +92,7 @@ def write_perturbed(
     of the training split and in log units, of the gene in the profile written and of its reconstruction.
     """
     model = load_any_vae(vae)
-    chosen = choose_profiles(choice.path, model, *choice[1:])
+    chosen = profiles_of_model(choice, model)
     moved, unknown = gene_columns(genes, model, chosen.symbols)
     done = perturb(model, chosen.values, moved, by, scale)
     z = done.edited if input_alone else done.followed

@@ -2,8 +2,9 @@
 
 import dataclasses
 import warnings
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anndata
 import numpy as np
@@ -45,43 +46,69 @@ def vae_folder(folder: Path | str) -> Path:
     return found / "vae" if (found / "vae" / "model.json").is_file() else found
 
 
-def choose_profiles(
-    path: Path, model: VAEModel, split: str | None = None, samples: tuple[str, ...] = (), tissue: str | None = None
-) -> Profiles:
-    """The profiles of an .h5ad, or those of a split, a tissue or with these names (in this order).
+class Choice(NamedTuple):
+    """Which profiles of which .h5ad: of a split, of a tissue, with these names; all where nothing is said."""
 
-    Raises `ValueError` where none is left, a name isn't there, or the units aren't the model's.
+    path: Path
+    split: str | None = None
+    samples: tuple[str, ...] = ()
+    tissue: str | None = None
+
+
+def choose_profiles(choice: Choice, units: str, known: Collection[str] | None = None) -> tuple[anndata.AnnData, int]:
+    """The profiles of a choice, and how many were left out because their tissue isn't in `known`.
+
+    With names they come in that order, of whatever tissue. `units`: the model's. `known`: tissues that the model
+    generates; None takes all, and so does a file without a column tissue. Raises `FileNotFoundError` where there is no
+    file, `ValueError` on other units, a name that comes twice or isn't there, a column that isn't there, or where no
+    profile is left.
     """
-    adata, transform = open_profiles(path), model.transform
-    if str(adata.uns.get("units")) != transform.units:
+    path, split, samples, tissue = choice
+    adata = open_profiles(path)
+    if str(adata.uns.get("units")) != units:
         raise ValueError(
-            f"{path} is in {adata.uns.get('units', 'unknown units')} and the model was trained on {transform.units}; "
+            f"{path} is in {adata.uns.get('units', 'unknown units')} and the model was trained on {units}; "
             f"convert it, and say so in its uns['units']."
         )
-    if not adata.obs_names.is_unique:
-        twice = adata.obs_names[adata.obs_names.duplicated()][0]
-        raise ValueError(f"{path} has the profile {twice} more than once; give each a name of its own.")
+    refuse_repeated(adata.obs_names, path)
+    meant = (f" in split {split}" if split else "") + (f" of tissue {tissue}" if tissue else "")
+    for column, value in (("split", split), ("tissue", tissue)):
+        if value and column not in adata.obs:
+            raise ValueError(f"{path} has no obs column {column}; leave --{column} out.")
+    there = sorted(set(adata.obs["tissue"].astype(str))) if tissue else []
+    for column, value in (("split", split), ("tissue", tissue)):
+        adata = adata[(adata.obs[column].astype(str) == value).to_numpy()] if value else adata
+    left_out = 0
     if samples:
         unknown = sorted(set(samples) - set(adata.obs_names))
         if unknown:
-            raise ValueError(f"{path} has no profile {first_few(unknown)}.")
-        adata = adata[list(samples)]
-    for column, value in (("split", split), ("tissue", tissue)):
-        if value is None:
-            continue
-        if column not in adata.obs:
-            raise ValueError(f"{path} has no obs column {column}; leave --{column} out.")
-        there = sorted(set(adata.obs[column].astype(str)))
-        adata = adata[(adata.obs[column].astype(str) == value).to_numpy()]
-        if not adata.n_obs:
-            raise ValueError(
-                f"{path} has no profile of {column} {value} among those asked for ({first_few(there, 9)})."
-            )
+            raise ValueError(f"{path} has no profile {first_few(unknown)}{meant}.")
+        adata = adata[list(dict.fromkeys(samples))]
+    elif known is not None and "tissue" in adata.obs:
+        seen = adata.obs["tissue"].isin(known).to_numpy()
+        left_out, adata = int((~seen).sum()), adata[seen]
+        meant += "" if tissue else f" of a tissue that the model knows ({', '.join(known)})"
+    if not adata.n_obs:
+        asked_for = f" among those asked for ({first_few(there, 9)})" if there else ""
+        raise ValueError(f"{path} has no profile{meant}{asked_for}.")
+    return adata.copy(), left_out
+
+
+def refuse_repeated(names: pd.Index, path: Path | str) -> None:
+    """Raise `ValueError` where a profile's name comes twice: a name decides the noise, and joins the tables."""
+    if not names.is_unique:
+        twice = names[names.duplicated()][0]
+        raise ValueError(f"{path} has the profile {twice} more than once; give each a name of its own.")
+
+
+def profiles_of_model(choice: Choice, model: VAEModel) -> Profiles:
+    """The profiles of a choice in the model's genes; raises as `choose_profiles`."""
+    adata, _ = choose_profiles(choice, model.transform.units)
     obs = pd.DataFrame(
         {name: adata.obs[name].astype(str) if name in adata.obs else "" for name in OBS}, adata.obs_names
     )
     values = in_genes_of(model, dense(adata.X), list(adata.var_names))
-    return Profiles(values, obs, _symbols(adata), sha256_of_file(path))
+    return Profiles(values, obs, _symbols(adata), sha256_of_file(choice.path))
 
 
 def in_genes_of(model: VAEModel, x: NDArray[np.floating], genes: list[str]) -> NDArray[np.float32]:

@@ -85,7 +85,7 @@ class VAEModel:
             warnings.warn(
                 f"{encoding.far.sum():,} of {total:,} profiles are unlike the training profiles (distance up to "
                 f"{encoding.distance.max():.2f}, residual to {encoding.residual.max():.2f}; far is beyond "
-                f"{self.space.far_distance:.2f} or {self.space.far_residual:.2f}); don't trust what is made of them.",
+                f"{self.space.far_distance:.2f} or {self.space.far_residual:.2f}); don't trust what is made from them.",
                 stacklevel=3,
             )
 
@@ -113,8 +113,8 @@ def save_vae(folder: Path, model: VAEModel) -> None:
         model.space.save(temporary / "latents.safetensors")
         files = {path.name: sha256_of_file(path) for path in sorted(temporary.iterdir())}
         versions = {"rnagan": rnagan.__version__, "torch": torch.__version__, "numpy": np.__version__}
-        told = {"kind": "vae", "versions": versions} | model.record | {"tissues": list(model.space.tissues)}
-        write_json(temporary / "model.json", told | {"files": files})
+        record = {"kind": "vae", "versions": versions} | model.record | {"tissues": list(model.space.tissues)}
+        write_json(temporary / "model.json", record | {"files": files})
 
 
 def load_vae(folder: Path | str) -> VAEModel:

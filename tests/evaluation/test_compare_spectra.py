@@ -12,20 +12,20 @@ from PIL import Image
 from rnagan import RNAGAN
 from rnagan.cohort.leakage import donor_digest
 from rnagan.evaluation.spectra import compare_spectra
-from rnagan.evaluation.test_set import EvaluationSet, TileInputs
+from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, make_evaluation_set
 from rnagan.training.gan.inputs import GANInputs
 
 TOOL = Path(__file__).parents[2] / "tools/compare_spectra.py"
 
 
 @pytest.fixture
-def paths(inputs: GANInputs) -> TileInputs:
-    return TileInputs(inputs.shards, inputs.cohort, inputs.expression)
+def paths(inputs: GANInputs, trained: Path) -> EvaluationInputs:
+    return EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
 
 
-def test_real_and_generated_tiles_are_of_the_same_slides(trained: Path, paths: TileInputs) -> None:
+def test_real_and_generated_tiles_are_of_the_same_slides(trained: Path, paths: EvaluationInputs) -> None:
     model = RNAGAN.from_pretrained(trained)
-    held_out = EvaluationSet([model], paths, "test", 4)
+    held_out = make_evaluation_set([model], paths, "test", 4)
     real, generated = list(held_out.real()), list(held_out.generated(model, 3))
     assert [len(tiles) for tiles in real] == [len(tiles) for tiles in generated] == held_out.rows["tiles"].tolist()
     assert set(held_out.rows["donor"]) == {f"D{k}" for k in range(7, 12)} and held_out.rows["tiles"].max() == 4
@@ -40,10 +40,10 @@ def test_real_and_generated_tiles_are_of_the_same_slides(trained: Path, paths: T
     assert abs(real[row][..., 0].mean() - real[(row + 2) % len(real)][..., 0].mean()) > 0.5
 
 
-def test_comparison_is_written_and_a_checkerboard_is_told(
-    trained: Path, paths: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_comparison_is_written_and_a_checkerboard_is_found(
+    trained: Path, paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = compare_spectra([trained, trained / "model"], paths, tmp_path / "own", n=3)
+    result = compare_spectra(dataclasses.replace(paths, beside=(trained / "model",)), tmp_path / "own", n=3)
     assert result == json.loads((tmp_path / "own/spectra.json").read_text())
     assert set(result["models"]) == {str(trained), str(trained / "model")} and result["donors"] == 5
     assert set(result["real"]) == {"2", "4"}
@@ -60,32 +60,32 @@ def test_comparison_is_written_and_a_checkerboard_is_told(
 
     for amplitude, within in ((0, True), (8, False)):
         monkeypatch.setattr(EvaluationSet, "generated", real_with(amplitude))
-        (told,) = compare_spectra([trained], paths, tmp_path / "planted")["models"].values()
-        assert told["within_tolerance"] is within
-        assert told["over_real"]["4"]["prominence"] == pytest.approx(1, abs=0.05)
+        (found,) = compare_spectra(paths, tmp_path / "planted")["models"].values()
+        assert found["within_tolerance"] is within
+        assert found["over_real"]["4"]["prominence"] == pytest.approx(1, abs=0.05)
         if not within:
-            assert told["worst"] == "2" and told["over_real"]["2"]["prominence"] > 1.1
+            assert found["worst"] == "2" and found["over_real"]["2"]["prominence"] > 1.1
 
 
 def test_what_cannot_be_compared_is_refused(
-    trained: Path, paths: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match="A model generates from profiles; give --expression"):
-        compare_spectra([trained], dataclasses.replace(paths, expression=None), tmp_path)
+        compare_spectra(dataclasses.replace(paths, expression=None), tmp_path)
     model = RNAGAN.from_pretrained(trained)
     larger = dataclasses.replace(model, config=model.config.replace(resolution=64))
     with pytest.raises(ValueError, match="generate tiles of 32 and 64 px"):
-        EvaluationSet([model, larger], paths, "test", 1)
+        make_evaluation_set([model, larger], paths, "test", 1)
     with pytest.raises(ValueError, match="holds tiles of 32 px, the models generate 64 px"):
-        EvaluationSet([larger], paths, "test", 1)
+        make_evaluation_set([larger], paths, "test", 1)
     with pytest.raises(ValueError, match="No slide of split test has tiles of a tissue"):
-        EvaluationSet([dataclasses.replace(model, tissues=["heart"])], paths, "test", 1)
+        make_evaluation_set([dataclasses.replace(model, tissues=["heart"])], paths, "test", 1)
     everybody = frozenset(model.train_donors | {donor_digest("D7")})
     with pytest.raises(ValueError, match=r"1 donors of split test \(D7\) were in the training split of a model"):
-        EvaluationSet([dataclasses.replace(model, train_donors=everybody)], paths, "test", 1)
+        make_evaluation_set([dataclasses.replace(model, train_donors=everybody)], paths, "test", 1)
 
 
-def test_script(trained: Path, paths: TileInputs, tmp_path: Path) -> None:
+def test_script(trained: Path, paths: EvaluationInputs, tmp_path: Path) -> None:
     main = runpy.run_path(str(TOOL))["main"]
     options = [f"--model={trained}", f"--shards={paths.shards}", f"--cohort={paths.cohort}", f"--out={tmp_path}"]
     done = CliRunner().invoke(main, [*options, f"--expression={paths.expression}", "--n=2"])

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnagan import RNAGAN
 from rnagan.data.index import open_dataset
 from rnagan.evaluation import donor_evaluation, test_set
 from rnagan.evaluation.morphology import MEASURES
@@ -77,11 +76,11 @@ def test_a_mere_difference_between_tissues_or_centres_is_nothing() -> None:
 def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -> None:
     shards = open_dataset(inputs.shards)
     rows = pd.DataFrame({"sample": ["s", "s", "t"], "slide": ["D0-cortex-slide", "D0-lung-slide", "D1-cortex-slide"]})
-    tiles = dict(donor_evaluation.real_tiles(shards, rows, 3, 32))
+    tiles = dict(test_set.real_tiles(shards, rows, 3, 32))
     assert {name: own.shape for name, own in tiles.items()} == {"s": (3, 32, 32, 3), "t": (3, 32, 32, 3)}
-    own = donor_evaluation.read_tiles(shards, ["D0-cortex-slide", "D0-lung-slide"], 2, 32)
+    own = test_set.read_tiles(shards, ["D0-cortex-slide", "D0-lung-slide"], 2, 32)
     np.testing.assert_array_equal(tiles["s"], np.concatenate(own)[:3])
-    assert donor_evaluation.read_tiles(shards, ["D0-lung-slide"], 99, 16)[0].shape == (4, 16, 16, 3)  # all it has
+    assert test_set.read_tiles(shards, ["D0-lung-slide"], 99, 16)[0].shape == (4, 16, 16, 3)  # all it has
 
 
 def test_shrinking_averages_blocks() -> None:
@@ -91,8 +90,10 @@ def test_shrinking_averages_blocks() -> None:
 
 
 def test_generated_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:
-    model, expression = RNAGAN.from_pretrained(trained), read_expression(inputs.expression)
-    generated = dict(donor_evaluation.generated_tiles(model, expression, ["D9-lung", "D0-cortex"], 2, seed=4))
+    paths = test_set.EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
+    held_out = test_set.open_evaluation_set(paths, "test")
+    model, expression = held_out.model, read_expression(inputs.expression)
+    generated = dict(held_out.generated_of(model, pd.Index(["D9-lung", "D0-cortex"]), 2, seed=4))
     row = expression.obs.index.get_loc("D9-lung")
     latent = model.latents(expression.values[row : row + 1], expression.genes, "tpm")[0]
     np.testing.assert_array_equal(generated["D9-lung"], model.generate_tiles(latent, 2, 4, "D9-lung"))

@@ -15,10 +15,11 @@ from PIL import Image
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.manifest import write_digest
-from rnagan.evaluation import donor_evaluation, tile_measurements
+from rnagan.evaluation import donor_evaluation, test_set, tile_measurements
 from rnagan.evaluation import faithfulness as module
-from rnagan.evaluation.faithfulness import EvaluationInputs, evaluate
+from rnagan.evaluation.faithfulness import evaluate
 from rnagan.evaluation.morphology import MEASURES
+from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet
 from rnagan.evaluation.tile_networks import train_condition_regressor, train_tissue_classifier
 from rnagan.expression.h5ad import read_expression, write_expression
 from rnagan.io.files import read_json, write_json
@@ -72,7 +73,7 @@ def test_second_run_generates_nothing_and_other_settings_generate_again(
     first = evaluate(paths, tmp_path, n=2)
     assert "faithfulness" not in first
     with monkeypatch.context() as patched:
-        patched.setattr(donor_evaluation, "generated_tiles", None)
+        patched.setattr(EvaluationSet, "generated_of", None)
         assert evaluate(paths, tmp_path, n=2) == first
         with pytest.raises(TypeError):
             evaluate(paths, tmp_path, n=2, seed=1)
@@ -125,7 +126,7 @@ def test_real_tiles_of_another_kind_are_refused(
     paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict
 ) -> None:
     real = open_dataset(paths.shards)
-    monkeypatch.setattr(module, "open_dataset", lambda _: dataclasses.replace(real, **change))
+    monkeypatch.setattr(test_set, "open_dataset", lambda _: dataclasses.replace(real, **change))
     with pytest.raises(ValueError, match="give shards of the kind that it was trained on"):
         evaluate(paths, tmp_path / "out", n=1)
 
@@ -133,15 +134,15 @@ def test_real_tiles_of_another_kind_are_refused(
 def test_truth_is_checked_before_generating(
     paths: EvaluationInputs, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(donor_evaluation, "generated_tiles", None)
+    monkeypatch.setattr(EvaluationSet, "generated_of", None)
     table = pd.read_csv(truth)
-    for broken, told in (
+    for broken, said in (
         (table.drop(columns="site_stain"), "has no column site_stain"),
         (table.iloc[:3], "lacks .* samples"),
         (table.assign(site_stain="pink"), "truth.csv holds a measure that is no number"),
     ):
         broken.to_csv(tmp_path / "truth.csv", index=False)
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=said):
             evaluate(dataclasses.replace(paths, truth=tmp_path / "truth.csv"), tmp_path / "out", n=1)
 
 
@@ -166,9 +167,9 @@ def test_without_truth_the_donors_own_real_tiles_are_what_is_expected(
     table = pd.read_csv(tmp_path / "out/measures.csv", index_col="sample").dropna(subset="matrix_colour_real")
     for tissue, rows in table.groupby("tissue"):
         own = rows.groupby("donor")[["matrix_colour", "matrix_colour_real"]].mean()
-        told = found["on_real_tiles"][tissue]["matrix_colour"]
-        assert told["r"] == pytest.approx(np.corrcoef(own["matrix_colour_real"], own["matrix_colour"])[0, 1])
-        assert told["donors"] == 5 and 0.5 < told["ceiling"] <= 1  # colour is the donor's, and tiles agree on it
+        score = found["on_real_tiles"][tissue]["matrix_colour"]
+        assert score["r"] == pytest.approx(np.corrcoef(own["matrix_colour_real"], own["matrix_colour"])[0, 1])
+        assert score["donors"] == 5 and 0.5 < score["ceiling"] <= 1  # colour is the donor's, and tiles agree on it
     assert (tmp_path / "out/measures.png").is_file()
 
 
@@ -181,23 +182,25 @@ def test_tiles_of_other_people_say_nothing_within_a_tissue(paths: EvaluationInpu
     assert "of different people" in (tmp_path / "out/faithfulness.html").read_text()
 
 
-def test_training_donors_are_judged_and_hidden_from_the_reader(
+def test_training_donors_are_evaluated_and_hidden_from_the_regressor(
     paths: EvaluationInputs, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Retrieval, with as many validation donors as the toy has, on held-out and on training donors."""
     monkeypatch.setattr(donor_evaluation, "FEWEST_TO_FIT", 2)
-    taught: list[pd.DataFrame] = []
+    trained_on: list[pd.DataFrame] = []
     train = donor_evaluation.train_regressor
-    monkeypatch.setattr(donor_evaluation, "train_regressor", lambda *given: taught.append(given[1]) or train(*given))
+    monkeypatch.setattr(
+        donor_evaluation, "train_regressor", lambda *given: trained_on.append(given[1]) or train(*given)
+    )
     swapped = splits_swapped(paths, tmp_path)
     found = evaluate(dataclasses.replace(swapped, truth=truth), tmp_path / "out", n=3)
     compared = set(pd.read_csv(tmp_path / "out/measures_train.csv")["donor"])
     assert found["train"]["donors"] == {"cortex": 2, "lung": 2} and len(compared) == 2
-    assert compared.isdisjoint(taught[0]["donor"]) and compared | set(taught[0]["donor"]) == set(TRAINING)
+    assert compared.isdisjoint(trained_on[0]["donor"]) and compared | set(trained_on[0]["donor"]) == set(TRAINING)
     for tissue in ("cortex", "lung"):
         kinds = found["retrieval"][tissue]
         assert set(kinds) == {"real", "generated"} and kinds["generated"]["tissue"]["candidates"] == 3
-        assert all(0 <= told["rank_low"] <= told["rank"] <= told["rank_high"] <= 1 for told in kinds["real"].values())
+        assert all(0 <= own["rank_low"] <= own["rank"] <= own["rank_high"] <= 1 for own in kinds["real"].values())
     places = pd.read_csv(tmp_path / "out/retrieval.csv")
     assert set(places["tiles"]) == {"real", "generated"} and len(places) == 2 * 2 * 3  # of two nobody is found among
     assert "Is the right donor found?" in (tmp_path / "out/faithfulness.html").read_text()
@@ -207,7 +210,7 @@ TRAINING = [f"D{k}" for k in range(5)] + ["D9", "D10"]
 
 
 def splits_swapped(paths: EvaluationInputs, tmp_path: Path) -> EvaluationInputs:
-    """The toy cohort with seven training donors, so that two can be kept from the reader."""
+    """The toy cohort with seven training donors, so that two can be kept from the regressor."""
     cohort = pd.read_csv(paths.cohort, dtype=str, keep_default_na=False)
     cohort.loc[cohort["donor"].isin(TRAINING), "split"] = "train"
     cohort.to_csv(tmp_path / "cohort.csv", index=False)

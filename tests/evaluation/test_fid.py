@@ -17,7 +17,7 @@ from rnagan.api import RNAGAN
 from rnagan.config.gan import GANConfig
 from rnagan.evaluation import feature_store
 from rnagan.evaluation.fid import PICTURE, RESULT, compute_fid, make_plan, proportional
-from rnagan.evaluation.test_set import EvaluationSet, TileInputs
+from rnagan.evaluation.test_set import EvaluationInputs, make_evaluation_set
 from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance
 from rnagan.runtime.distributed import Processes
 from rnagan.training.gan.inputs import GANInputs
@@ -50,25 +50,25 @@ def test_processes_share_every_batch_once() -> None:
 
 
 @pytest.fixture
-def told(inputs: GANInputs) -> TileInputs:
-    return TileInputs(inputs.shards, inputs.cohort, inputs.expression)
+def paths(inputs: GANInputs, trained: Path) -> EvaluationInputs:
+    return EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
 
 
-def score(trained: Path, told: TileInputs, out: Path, cache: Path, **more: Any) -> dict[str, Any]:
-    return compute_fid(trained, told, out, Pixels(), cache, HERE, **{"count": 60, "map_tiles": 0} | more)
+def score(paths: EvaluationInputs, out: Path, cache: Path, **more: Any) -> dict[str, Any]:
+    return compute_fid(paths, out, Pixels(), cache, HERE, **{"count": 60, "map_tiles": 0} | more)
 
 
-def test_a_model_is_scored(trained: Path, told: TileInputs, tmp_path: Path) -> None:
-    result = score(trained, told, tmp_path / "out", tmp_path / "cache")
+def test_a_model_is_scored(trained: Path, paths: EvaluationInputs, tmp_path: Path) -> None:
+    result = score(paths, tmp_path / "out", tmp_path / "cache")
     assert json.loads((tmp_path / "out" / RESULT).read_text()) == result
     by_name = {(each["name"], each["part"]): each for each in result["scores"]}
     real_count = result["protocol"]["real_tiles"]
     whole = by_name[f"frechet_pixels_60_vs_{real_count}_real", "all"]
     model = RNAGAN.from_pretrained(trained)
-    held_out = EvaluationSet([model], told, "test", 1_000_000)
+    held_out = make_evaluation_set([model], paths, "test")
     counts = proportional(held_out.rows["tiles"].to_numpy(), 60)
     real = np.concatenate(list(held_out.real()))
-    held_out.rows = held_out.rows.assign(tiles=counts)
+    held_out = dataclasses.replace(held_out, rows=held_out.rows.assign(tiles=counts))
     generated = np.concatenate(list(held_out.generated(model, 0)))
     assert len(real) == real_count < 60 == len(generated)
     expected = frechet_distance(*(FeatureStatistics.of(Pixels()(own)) for own in (generated, real)))
@@ -81,24 +81,24 @@ def test_a_model_is_scored(trained: Path, told: TileInputs, tmp_path: Path) -> N
 
 
 @pytest.mark.slow  # UMAP compiles itself
-def test_features_are_drawn_on_a_map(trained: Path, told: TileInputs, tmp_path: Path) -> None:
-    score(trained, told, tmp_path / "out", tmp_path / "cache", map_tiles=20)
+def test_features_are_drawn_on_a_map(paths: EvaluationInputs, tmp_path: Path) -> None:
+    score(paths, tmp_path / "out", tmp_path / "cache", map_tiles=20)
     with Image.open(tmp_path / "out" / PICTURE) as picture:
         assert picture.width > 800
 
 
 @pytest.mark.usefixtures("no_mlflow")
 def test_a_model_that_takes_no_profiles_has_no_score_of_a_tissue(
-    small: GANConfig, inputs: GANInputs, told: TileInputs, tmp_path: Path
+    small: GANConfig, inputs: GANInputs, paths: EvaluationInputs, tmp_path: Path
 ) -> None:
     train_gan(small.replace(mode="gan", images=16), GANInputs(inputs.shards, inputs.cohort), tmp_path / "run")
-    without = dataclasses.replace(told, expression=None)
-    result = score(tmp_path / "run", without, tmp_path / "out", tmp_path / "cache")
+    without = dataclasses.replace(paths, model=tmp_path / "run", expression=None)
+    result = score(without, tmp_path / "out", tmp_path / "cache")
     assert {each["part"] for each in result["scores"]} == {"all"} and result["protocol"]["mode"] == "gan"
 
 
 def test_real_features_are_kept_until_what_decides_them_changes(
-    trained: Path, told: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
     write = feature_store.write_features
@@ -108,35 +108,33 @@ def test_real_features_are_kept_until_what_decides_them_changes(
         return write(path, make, count, extractor, here, title)
 
     monkeypatch.setattr(feature_store, "write_features", noted)
-    first = score(trained, told, tmp_path / "a", tmp_path / "cache")
+    first = score(paths, tmp_path / "a", tmp_path / "cache")
     assert made == ["Real tiles", "Generated tiles"]
-    assert score(trained, told, tmp_path / "b", tmp_path / "cache") == first
+    assert score(paths, tmp_path / "b", tmp_path / "cache") == first
     assert made[2:] == ["Generated tiles"]
-    assert score(trained, told, tmp_path / "b", tmp_path / "cache") == first and len(made) == 3
-    other = score(trained, told, tmp_path / "b", tmp_path / "cache", seed=1)
+    assert score(paths, tmp_path / "b", tmp_path / "cache") == first and len(made) == 3
+    other = score(paths, tmp_path / "b", tmp_path / "cache", seed=1)
     assert made[3:] == ["Generated tiles"] and other["scores"] != first["scores"]
     monkeypatch.setattr(Pixels, "weights", "others")
-    score(trained, told, tmp_path / "b", tmp_path / "cache")
+    score(paths, tmp_path / "b", tmp_path / "cache")
     assert made[4:] == ["Real tiles", "Generated tiles"]
 
 
-def test_batch_size_decides_nothing(
-    trained: Path, told: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = score(trained, told, tmp_path / "a", tmp_path / "cache-a")
+def test_batch_size_decides_nothing(paths: EvaluationInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = score(paths, tmp_path / "a", tmp_path / "cache-a")
     monkeypatch.setattr(feature_store, "BATCH", 7)
-    pieces = score(trained, told, tmp_path / "b", tmp_path / "cache-b")
+    pieces = score(paths, tmp_path / "b", tmp_path / "cache-b")
     for one, other in zip(whole["scores"], pieces["scores"], strict=True):
         assert one["value"] == pytest.approx(other["value"], rel=1e-6), one["name"]
 
 
-def test_two_processes_score_as_one(trained: Path, told: TileInputs, tmp_path: Path) -> None:
+def test_two_processes_score_as_one(trained: Path, paths: EvaluationInputs, tmp_path: Path) -> None:
     words = [
         "tools/compute_fid.py",
         f"--model={trained}",
-        f"--shards={told.shards}",
-        f"--cohort={told.cohort}",
-        f"--expression={told.expression}",
+        f"--shards={paths.shards}",
+        f"--cohort={paths.cohort}",
+        f"--expression={paths.expression}",
         "--extractor=pixels:make",
         "--tiles=60",
         "--map-tiles=0",
@@ -148,29 +146,29 @@ def test_two_processes_score_as_one(trained: Path, told: TileInputs, tmp_path: P
     done = subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     two = json.loads((tmp_path / "two" / RESULT).read_text())
-    one = score(trained, told, tmp_path / "one", tmp_path / "other-cache")
+    one = score(paths, tmp_path / "one", tmp_path / "other-cache")
     for of_two, of_one in zip(two["scores"], one["scores"], strict=True):
         assert of_two["name"] == of_one["name"] and of_two["value"] == pytest.approx(of_one["value"], rel=1e-6)
-    assert done.stdout.count("frechet_pixels_60_vs") == 1  # told by one of them
+    assert done.stdout.count("frechet_pixels_60_vs") == 1  # said by one of them
 
 
-def test_mistakes_are_told(trained: Path, told: TileInputs, tmp_path: Path) -> None:
-    cohort = pd.read_csv(told.cohort)
+def test_mistakes_are_one_sentence(trained: Path, paths: EvaluationInputs, tmp_path: Path) -> None:
+    cohort = pd.read_csv(paths.cohort)
     cohort.assign(split="train").to_csv(tmp_path / "cohort.csv", index=False)
     main = runpy.run_path(str(ROOT / "tools/compute_fid.py"))["main"]
     options = [
         "--model",
         trained,
         "--shards",
-        told.shards,
+        paths.shards,
         "--out",
         tmp_path / "out",
         "--extractor",
         "tests.evaluation.pixels:make",
     ]
     for more, said in (
-        (["--cohort", told.cohort], "A model generates from profiles; give --expression."),
-        (["--cohort", tmp_path / "cohort.csv", "--expression", told.expression], "split"),
+        (["--cohort", paths.cohort], "A model generates from profiles; give --expression."),
+        (["--cohort", tmp_path / "cohort.csv", "--expression", paths.expression], "split"),
     ):
         result = CliRunner().invoke(main, list(map(str, options + more)))
         assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import runpy
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from rnagan.evaluation.memorization import (
     symmetry,
     undone,
 )
-from rnagan.evaluation.test_set import EvaluationSet, TileInputs
+from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet
 from rnagan.training.gan.inputs import GANInputs
 from tests.evaluation.pixels import Pixels
 
@@ -99,7 +100,7 @@ def test_new_tissue_is_called_a_copy_as_seldom_as_promised() -> None:
     draw = np.random.default_rng(0)
     wrong = [len(find_copies(*np.exp(draw.normal(0, 0.2, (2, 100)))).rows) > 0 for _ in range(500)]
     assert np.mean(wrong) <= 0.02
-    with pytest.raises(ValueError, match="can't be told by 2 held-out tiles; 3 at least"):
+    with pytest.raises(ValueError, match="can't be told from new tissue by 2 held-out tiles; 3 at least"):
         find_copies(np.ones(5), np.ones(2))
 
 
@@ -135,23 +136,20 @@ def test_script_on_a_model_and_on_one_that_copies(
     done = CliRunner().invoke(main, options)
     assert done.exit_code == 0, done.output
     assert "of 4 generated tiles are nearer to one of 39 training tiles than 99% of real tiles" in done.output
-    told = json.loads((tmp_path / "nearest.json").read_text())
-    assert told["copies"] == [] and "0 of them are called copies." in done.output
-    assert told["of_training_tiles"] == 39 and told["held_out"] == 4 and told["extractor"] == "efficientnet_lite0"
+    found = json.loads((tmp_path / "nearest.json").read_text())
+    assert found["copies"] == [] and "0 of them are called copies." in done.output
+    assert found["of_training_tiles"] == 39 and found["held_out"] == 4 and found["extractor"] == "efficientnet_lite0"
     with Image.open(tmp_path / "nearest.png") as picture:
         assert picture.text["Synthetic"] == "true" and np.asarray(picture).std() > 0
 
-    paths = TileInputs(inputs.shards, inputs.cohort, inputs.expression)
+    paths = EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
     real = EvaluationSet.real
 
     def copies(held_out: EvaluationSet, *_: object) -> Iterator:
         train = held_out.rows.assign(slide=[f"D{k % 5}-lung-slide" for k in range(len(held_out.rows))])
-        held_out.rows, own = train, held_out.rows
-        copied = [tiles[:, ::-1] for tiles in real(held_out)]
-        held_out.rows = own
-        return iter(copied)
+        return (tiles[:, ::-1] for tiles in real(dataclasses.replace(held_out, rows=train)))
 
     monkeypatch.setattr(EvaluationSet, "generated", copies)
-    found = nearest_tiles(trained, paths, tmp_path / "copies", tiles=10, extractor=Pixels())
+    found = nearest_tiles(paths, tmp_path / "copies", tiles=10, extractor=Pixels())
     assert found["share"] == 1 and len(found["copies"]) == found["generated"]
     assert found["copies"][0]["training"].split("-lung-slide/")[0] in {f"D{k}" for k in range(5)}

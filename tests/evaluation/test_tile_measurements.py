@@ -5,8 +5,8 @@ import pytest
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import open_dataset
 from rnagan.evaluation import tile_measurements
-from rnagan.evaluation.donor_evaluation import real_tiles
 from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.evaluation.test_set import real_tiles
 from rnagan.evaluation.tile_networks import train_condition_regressor
 from rnagan.training.gan.inputs import GANInputs
 
