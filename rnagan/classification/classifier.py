@@ -1,11 +1,11 @@
-"""A ResNet that says what class a tile is of: weights to start from, training, answers."""
+"""A ResNet that classifies tiles: the weights that it starts from, its training and its predictions."""
 
 import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,10 +22,12 @@ from rnagan.runtime import rng
 
 SCRATCH, SIMCLR, IMAGENET = "scratch", "SimCLR", "ImageNet"
 
+_PREDICTION_BATCH = 64  # tiles
+
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """What the backbone's weights start from. `digest` of those weights; "" where they are drawn."""
+    """The weights that a backbone starts from. `digest`: of those weights, "" where they are drawn at random."""
 
     name: str
     digest: str
@@ -33,7 +35,7 @@ class Start:
 
 
 class ResNetClassifier(nn.Module):
-    """A backbone and one linear layer, (n, 3, H, W) to (n, classes). `seed`: of first weights."""
+    """A backbone and one linear layer, (n, 3, H, W) to (n, classes). `seed` draws their first weights."""
 
     def __init__(self, config: ClassifierConfig, classes: int, seed: int, start: Start | None = None) -> None:
         super().__init__()
@@ -42,18 +44,19 @@ class ResNetClassifier(nn.Module):
             start.load_into(self.backbone)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.last = nn.Linear(width, classes)
+            self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.backbone(x))
+        return self.head(self.backbone(x))
 
 
 def from_scratch() -> Start:
+    """Start from random weights."""
     return Start(SCRATCH, "", lambda backbone: None)
 
 
 def from_simclr(folder: Path, config: ClassifierConfig) -> tuple[Start, Pretrained]:
-    """From a run of tools/pretrain_simclr.py; one of another network is refused."""
+    """Start from a run of `rnagan pretrain-simclr`. Raises `ValueError` where its network isn't the config's."""
     pretrained = open_backbone(folder)
     for name in ("backbone", "norm"):
         theirs, ours = pretrained.record[name], getattr(config, name)
@@ -63,21 +66,25 @@ def from_simclr(folder: Path, config: ClassifierConfig) -> tuple[Start, Pretrain
 
 
 def from_imagenet(path: Path) -> Start:
-    """From torchvision's weights as a safetensors file; nothing is downloaded."""
+    """Start from torchvision's ImageNet weights, a safetensors file; nothing is downloaded."""
     return Start(IMAGENET, sha256_of_file(path), lambda backbone: load_imagenet(path, backbone))
 
 
-_AT_A_TIME = 64  # tiles, where nothing is learned
-
-
 class Trained(NamedTuple):
-    """The network, with the weights of `epoch` (of the lowest validation loss, or the last), of `epochs` trained."""
+    """A trained network. Its weights are those of `epoch`: the one of lowest validation loss, or the last of `epochs`.
+
+    The losses are means over an epoch, one value an epoch; without validation tiles there are no validation losses.
+    """
 
     network: nn.Module
     epoch: int
     epochs: int
     train_losses: list[float]
     validation_losses: list[float]
+
+    def record(self) -> dict[str, Any]:
+        """All but the network, for JSON."""
+        return {name: value for name, value in self._asdict().items() if name != "network"}
 
 
 def train_classifier(
@@ -88,11 +95,12 @@ def train_classifier(
     validation: Labelled | None = None,
     on_tiles: Callable[[int], object] = lambda count: None,
 ) -> Trained:
-    """Train on labelled tiles. `purpose` names the order of tiles, which follows from it and the seed alone.
+    """Train on labelled tiles. Their order depends on `purpose` and the seed alone.
 
-    A rest of an epoch that fills no batch is left out, as BatchNorm wants. With `validation` the weights of the lowest
-    loss there are kept, and training stops `patience_epochs` later. `on_tiles` is told of every batch's size. Raises
-    `ValueError` where there are fewer tiles than a batch, or the loss is no longer finite.
+    The last tiles of an epoch are left out where they fill no batch, which BatchNorm needs. With `validation` the
+    weights of the lowest loss there are kept, and training stops after `patience_epochs` without a lower one.
+    `on_tiles` is called after each batch with its size. Raises `ValueError` where there are fewer tiles than a batch,
+    or the loss is no longer finite.
     """
     if len(train.labels) < config.batch_size:
         raise ValueError(f"{len(train.labels)} training tiles fill no batch of {config.batch_size}; lower batch_size.")
@@ -103,28 +111,13 @@ def train_classifier(
     train_losses: list[float] = []
     validation_losses: list[float] = []
     for epoch in range(1, config.epochs + 1):
-        network.train()
-        total, batches = torch.zeros((), device=device), 0
-        for start, rows in _batches(len(train.labels), config, purpose, epoch):
-            x = to_input(train.tiles[rows])
-            if config.flips:
-                x = flip_and_turn(x, config.seed, start, flips=True, turns=True)
-            optimizer.zero_grad()
-            with _autocast(device, config):
-                logits = network(x.to(device, memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), torch.from_numpy(train.labels[rows]).to(device))
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-            batches += 1
-            on_tiles(len(rows))
-        train_losses.append(total.item() / batches)
+        train_losses.append(_train_epoch(network, optimizer, train, config, purpose, epoch, on_tiles))
         if not math.isfinite(train_losses[-1]):
             raise ValueError(f"The classifier's loss is not finite in epoch {epoch}; lower lr.")
         if validation is None:
             continue
-        found = outputs_of(network, validation.tiles, config)
-        validation_losses.append(F.cross_entropy(found, torch.from_numpy(validation.labels)).item())
+        logits = predict_logits(network, validation.tiles, config)
+        validation_losses.append(F.cross_entropy(logits, torch.from_numpy(validation.labels)).item())
         if validation_losses[-1] < best_loss:
             best_loss, best_epoch, best = validation_losses[-1], epoch, copy.deepcopy(network.state_dict())
         elif epoch - best_epoch >= config.patience_epochs:
@@ -134,26 +127,57 @@ def train_classifier(
     return Trained(network.eval(), best_epoch, len(train_losses), train_losses, validation_losses)
 
 
-def probabilities(network: nn.Module, tiles: NDArray[np.uint8], config: ClassifierConfig) -> NDArray[np.float64]:
+def _train_epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: Labelled,
+    config: ClassifierConfig,
+    purpose: str,
+    epoch: int,
+    on_tiles: Callable[[int], object],
+) -> float:
+    """Train on every whole batch once; returns the mean loss."""
+    network.train()
+    device = next(network.parameters()).device
+    total, batches = torch.zeros((), device=device), 0
+    for first, rows in _batches(len(train.labels), config, purpose, epoch):
+        x = to_input(train.tiles[rows])
+        if config.flips:
+            x = flip_and_turn(x, config.seed, first, flips=True, turns=True)
+        optimizer.zero_grad()
+        with _autocast(device, config):
+            logits = network(x.to(device, memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), torch.from_numpy(train.labels[rows]).to(device))
+        loss.backward()
+        optimizer.step()
+        total += loss.detach()
+        batches += 1
+        on_tiles(len(rows))
+    return total.item() / batches
+
+
+def predict_probabilities(
+    network: nn.Module, tiles: NDArray[np.uint8], config: ClassifierConfig
+) -> NDArray[np.float64]:
     """Probability of each class, (n, classes), of tiles (n, H, W, 3)."""
-    return outputs_of(network, tiles, config).double().softmax(dim=1).numpy()
+    return predict_logits(network, tiles, config).double().softmax(dim=1).numpy()
 
 
 @torch.no_grad()
-def outputs_of(network: nn.Module, tiles: NDArray[np.uint8], config: ClassifierConfig) -> Tensor:
-    """What the network says of tiles, float32 (n, classes), on the CPU; it is left in evaluation mode."""
+def predict_logits(network: nn.Module, tiles: NDArray[np.uint8], config: ClassifierConfig) -> Tensor:
+    """Logits of tiles (n, H, W, 3): float32 (n, classes) on the CPU. The network is left in evaluation mode."""
     network.eval()
     device = next(network.parameters()).device
     parts = []
-    for first in range(0, len(tiles), _AT_A_TIME):
-        x = to_input(tiles[first : first + _AT_A_TIME]).to(device, memory_format=torch.channels_last)
+    for first in range(0, len(tiles), _PREDICTION_BATCH):
+        x = to_input(tiles[first : first + _PREDICTION_BATCH]).to(device, memory_format=torch.channels_last)
         with _autocast(device, config):
             parts.append(network(x).float().cpu())
     return torch.cat(parts)
 
 
 def _batches(tiles: int, config: ClassifierConfig, purpose: str, epoch: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Number of the first image, and the rows, of each whole batch of an epoch."""
+    """The number of its first image, and its rows, of each whole batch of an epoch."""
     order = rng.generator(config.seed, f"classifier order/{purpose}", epoch).permutation(tiles)
     for first in range(0, tiles - config.batch_size + 1, config.batch_size):
         yield (epoch - 1) * tiles + first, order[first : first + config.batch_size]

@@ -1,4 +1,4 @@
-"""Folds by donor, and one start through all of them; a finished fold is kept."""
+"""Folds by donor, and a classifier trained and tested in each of them; finished folds are kept on disk."""
 
 import warnings
 from collections.abc import Callable
@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-import rnagan
-from rnagan.classification.classifier import ResNetClassifier, Start, probabilities, train_classifier
+from rnagan.classification.classifier import ResNetClassifier, Start, Trained, predict_probabilities, train_classifier
 from rnagan.classification.labelled_tiles import Labelled
 from rnagan.config.classifier import ClassifierConfig
-from rnagan.io.files import read_json, sha256_of, write_json
+from rnagan.io import provenance
+from rnagan.io.files import write_json
 from rnagan.runtime import rng
 
 Rows = NDArray[np.intp]
+
+_FOLD_VERSION = 1  # of what trains and tests a fold; a higher one makes finished folds stale, which cost hours
 
 
 def make_folds(
@@ -24,15 +26,18 @@ def make_folds(
 ) -> list[tuple[Rows, Rows]]:
     """Training and test rows of each of `count` folds; no donor is in both (scikit-learn's StratifiedGroupKFold).
 
-    Raises `ValueError` where a class has fewer donors than there are folds, or a part of a fold lacks a class.
+    `labels`, `donors` (tiles,). Raises `ValueError` where a class has fewer donors than there are folds, or a part of a
+    fold lacks a class.
     """
     for number, name in enumerate(classes):
-        found = len(set(donors[labels == number]))
-        if found < count:
-            raise ValueError(f"Class {name} has {found} donors, too few for {count} parts; ask for fewer folds.")
+        donors_of_class = len(set(donors[labels == number]))
+        if donors_of_class < count:
+            raise ValueError(
+                f"Class {name} has {donors_of_class} donors, too few for {count} parts; ask for fewer folds."
+            )
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of fewer tiles than folds: it can't be, there are the donors
+        warnings.simplefilter("ignore", UserWarning)  # "fewer tiles than folds": checked above, by donor
         folds = list(splitter.split(labels, labels, donors))
     for train, test in folds:
         if any(len(set(labels[part])) < len(classes) for part in (train, test)):
@@ -45,13 +50,42 @@ def make_folds(
 def hold_out(
     labels: NDArray[np.int64], donors: NDArray[np.str_], share: float, classes: list[str], seed: int
 ) -> tuple[Rows, Rows]:
-    """Rows to train on and rows of about `share` of the donors to stop early on: the first of 1/share folds."""
+    """Rows to train on, and rows of about `share` of the donors for early stopping: the first of 1/share folds."""
     return make_folds(labels, donors, max(2, round(1 / share)), classes, seed)[0]
 
 
+def result_settings(config: ClassifierConfig) -> dict[str, Any]:
+    """The settings that decide a result: all but the number of threads."""
+    return {name: value for name, value in config.to_dict().items() if name != "threads"}
+
+
+def fit(
+    data: Labelled,
+    classes: list[str],
+    config: ClassifierConfig,
+    fold: int,
+    purpose: str,
+    start: Start | None = None,
+    on_tiles: Callable[[int], object] = lambda count: None,
+) -> Trained:
+    """Train a new classifier; `validation_share` of its donors are held out to stop early.
+
+    `fold` draws the first weights, `purpose` the order of tiles: both are the same for every start.
+    """
+    train, validation = data, None
+    if config.validation_share:
+        rows, held_out = hold_out(data.labels, data.donors, config.validation_share, classes, config.seed)
+        train, validation = data.part(rows), data.part(held_out)
+    first_weights = int(rng.generator(config.seed, "classifier first weights", fold).integers(2**31))
+    network = ResNetClassifier(config, len(classes), first_weights, start)
+    return train_classifier(network, train, config, purpose, validation, on_tiles)
+
+
 class OutOfFold(NamedTuple):
-    """Probabilities (tiles, classes) of every tile, by the network that didn't see its donor, and each fold's record:
-    the epoch whose weights were used, epochs, losses."""
+    """`probabilities` (tiles, classes): of each tile by the network that was not trained on its donor.
+
+    `records`, one a fold: the epoch whose weights were used, the number of epochs, and the losses.
+    """
 
     probabilities: NDArray[np.float64]
     records: list[dict[str, Any]]
@@ -63,51 +97,35 @@ def cross_validate(
     classes: list[str],
     start: Start,
     config: ClassifierConfig,
-    made_from: str,
-    kept: Path,
+    data_digest: str,
+    folder: Path,
     on_tiles: Callable[[int], object] = lambda count: None,
 ) -> OutOfFold:
-    """Train and test `start` in every fold. `made_from`: digest of the tiles; `kept`: folder of finished folds.
+    """Train and test from `start` in every fold. `folder` keeps finished folds; those of the same request are read.
 
-    First weights of the last layer (and of the backbone from scratch), the order of tiles and the tiles to stop on
-    follow from the fold, not from the start: every start sees the same.
+    Folds draw the same random numbers for every start: first weights of the linear layer (and of a backbone from
+    scratch), the order of tiles, and the donors held out to stop early.
     """
-    found, records = np.empty((len(data.labels), len(classes))), []
-    settings = {name: value for name, value in config.to_dict().items() if name != "threads"}
+    probabilities, records = np.empty((len(data.labels), len(classes))), []
     for number, (train, test) in enumerate(folds):
-        asked = sha256_of([made_from, settings, start.digest, number, test.tolist(), rnagan.__version__])
-        path = Path(kept) / f"{start.name}_{number}.json"
-        told = read_json(path) if path.is_file() else {}
-        if told.get("asked") == asked:
+        request = provenance.asked(
+            code=False,
+            version=_FOLD_VERSION,
+            data=data_digest,
+            settings=result_settings(config),
+            start=start.digest,
+            fold=number,
+            test=test,
+        )
+        path = Path(folder) / f"{start.name}_{number}.json"
+        record = provenance.read_current(path, request)
+        if record is not None:
             on_tiles(config.epochs * len(train))
         else:
-            told = {"asked": asked} | _one_fold(data, train, test, number, classes, start, config, on_tiles)
-            write_json(path, told)
-        found[test] = told["probabilities"]
-        records.append({name: told[name] for name in ("epoch", "epochs", "train_losses", "validation_losses")})
-    return OutOfFold(found, records)
-
-
-def _one_fold(
-    data: Labelled,
-    train: Rows,
-    test: Rows,
-    number: int,
-    classes: list[str],
-    start: Start,
-    config: ClassifierConfig,
-    on_tiles: Callable[[int], object],
-) -> dict[str, Any]:
-    learnt, validation = data.part(train), None
-    if config.validation_share:
-        rows, stop_on = hold_out(learnt.labels, learnt.donors, config.validation_share, classes, config.seed)
-        learnt, validation = learnt.part(rows), learnt.part(stop_on)
-    network = ResNetClassifier(config, len(classes), first_weights(config.seed, number), start)
-    trained = train_classifier(network, learnt, config, f"fold {number}", validation, on_tiles)
-    told = probabilities(trained.network, data.tiles[test], config)
-    return {"probabilities": told.tolist()} | {k: v for k, v in trained._asdict().items() if k != "network"}
-
-
-def first_weights(seed: int, fold: int) -> int:
-    """The seed of a fold's first weights."""
-    return int(rng.generator(seed, "classifier first weights", fold).integers(2**31))
+            trained = fit(data.part(train), classes, config, number, f"fold {number}", start, on_tiles)
+            predicted = predict_probabilities(trained.network, data.tiles[test], config)
+            record = {provenance.KEY: request, "probabilities": predicted.tolist()} | trained.record()
+            write_json(path, record)
+        probabilities[test] = record["probabilities"]
+        records.append({name: record[name] for name in ("epoch", "epochs", "train_losses", "validation_losses")})
+    return OutOfFold(probabilities, records)

@@ -1,4 +1,4 @@
-"""Real tiles of each class, evenly over donors, with who they are of."""
+"""Real tiles with their class and donor, as many of each class, drawn evenly over donors."""
 
 from typing import NamedTuple
 
@@ -13,22 +13,24 @@ from rnagan.runtime import rng
 
 
 class Labelled(NamedTuple):
-    """Tiles (n, H, W, 3) uint8, the number of each one's class (n,), and its donor (n,)."""
+    """Tiles (n, H, W, 3) uint8, the number of the class of each (n,), and its donor (n,)."""
 
     tiles: NDArray[np.uint8]
     labels: NDArray[np.int64]
     donors: NDArray[np.str_]
 
     def part(self, rows: NDArray[np.intp]) -> "Labelled":
+        """The tiles of these rows."""
         return Labelled(self.tiles[rows], self.labels[rows], self.donors[rows])
 
 
 def choose_slides(shards: ShardSet, cohort: pd.DataFrame, label: str, per_class: int, seed: int) -> pd.DataFrame:
-    """How many tiles of which slide make `per_class` tiles of each class: `slide`, `donor`, `label`, `split`, `tiles`.
+    """Choose `per_class` tiles of each class: a table `slide`, `donor`, `label`, `split`, `tiles` (how many to read).
 
-    Of a class every donor gives as many as any other, as far as it has them; the first tiles of a shard are a uniform
-    draw. Images that only lie beside a profile (`image_donor`) count as their own donor's. A class with fewer tiles
-    gives all it has. Raises `ValueError` for a column that isn't there, fewer than two classes, or a slide of two.
+    Classes are the values of the cohort table's column `label`. Every donor of a class gives equally many tiles, as
+    far as it has them. A class with fewer than `per_class` tiles gives all of them. An image that was paired with
+    another person's profile counts for the donor of the image (`image_donor`). Raises `ValueError` where the column is
+    missing, there are fewer than two classes, or a slide belongs to two classes.
     """
     need_columns(list(cohort), (label,), "The cohort table")
     rows = cohort[(cohort["slide"] != "") & (cohort[label] != "")]
@@ -46,12 +48,12 @@ def choose_slides(shards: ShardSet, cohort: pd.DataFrame, label: str, per_class:
     if rows["label"].nunique() < 2:
         found = first_few(sorted(rows["label"].unique())) or "none"
         raise ValueError(f"{shards.address} has tiles of too few classes of column {label} ({found}); two are needed.")
-    parts = [_evenly(of_class, per_class, seed) for _, of_class in rows.groupby("label")]
+    parts = [_draw_evenly(of_class, per_class, seed) for _, of_class in rows.groupby("label")]
     return pd.concat(parts).drop(columns="stored").sort_values(["label", "slide"]).reset_index(drop=True)
 
 
-def _evenly(rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """`count` tiles of one class: donors take turns, and of a donor its slides do."""
+def _draw_evenly(rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """Draw `count` tiles of one class: donors take turns, and the slides of a donor take turns."""
     shuffled = rng.generator(seed, "classifier tiles").permutation(len(rows))
     rows = rows.iloc[shuffled].assign(donor_turn=lambda r: pd.factorize(r["donor"])[0])
     tiles = rows.loc[rows.index.repeat(rows["stored"])]
@@ -63,7 +65,10 @@ def _evenly(rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
 
 
 def read_tiles(shards: ShardSet, rows: pd.DataFrame, classes: list[str], resolution: int) -> Labelled:
-    """The tiles of `rows` (of `choose_slides`) at `resolution`, which must divide that of the shards."""
+    """Read the first `tiles` tiles of each slide of `rows` (from `choose_slides`), which are a uniform draw of them.
+
+    They are averaged to `resolution`, px. Raises `ValueError` where that doesn't divide the size of the tiles.
+    """
     if shards.tile_px % resolution:
         raise ValueError(
             f"{shards.address} holds tiles of {shards.tile_px} px, which don't shrink evenly to {resolution} px."

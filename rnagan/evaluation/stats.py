@@ -276,6 +276,22 @@ def _resamples(random: np.random.Generator, donors: int, draws: int) -> Iterator
         yield random.multinomial(donors, np.full(donors, 1 / donors), min(_AT_ONCE, draws - start)).astype(np.float64)
 
 
+def stratified_resamples(random: np.random.Generator, strata: NDArray, draws: int) -> NDArray[np.int64]:
+    """How often each unit is in each of `draws` resamples, (draws, units): as many units of each stratum as it has,
+    drawn with replacement. `strata` (units,)."""
+    counts = np.zeros((draws, len(strata)), np.int64)
+    for stratum in np.unique(strata):
+        own = np.flatnonzero(strata == stratum)
+        counts[:, own] = np.concatenate([*_resamples(random, len(own), draws)])
+    return counts
+
+
+def percentile_interval(values: Values) -> tuple[float, float]:
+    """The 95% interval of resampled values (draws,); NaN counts for nothing."""
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def by_donor(values: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Mean of each donor of `rows` (index sample; column donor), by donor; `values` by sample."""
     return values.loc[rows.index].groupby(rows["donor"]).mean()

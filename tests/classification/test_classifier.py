@@ -1,11 +1,11 @@
-"""The one trainer of classifiers: it learns, repeats itself, and stops where it should."""
+"""Training of a classifier: it learns, is repeatable, and stops early."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from rnagan.classification.classifier import ResNetClassifier, probabilities, train_classifier
+from rnagan.classification.classifier import ResNetClassifier, predict_probabilities, train_classifier
 from rnagan.classification.labelled_tiles import Labelled
 from rnagan.config.classifier import ClassifierConfig
 
@@ -30,15 +30,17 @@ def small(seed: int = 0) -> nn.Module:
 def test_it_learns() -> None:
     train, test = coloured(40, 0), coloured(20, 1)
     config = CONFIG.replace(epochs=20, lr=1e-2)
-    told = probabilities(train_classifier(small(), train, config, "a").network, test.tiles, config)
-    assert (told.argmax(axis=1) == test.labels).mean() >= 0.9
-    assert told.sum(axis=1) == pytest.approx(np.ones(20))
+    predicted = predict_probabilities(train_classifier(small(), train, config, "a").network, test.tiles, config)
+    assert (predicted.argmax(axis=1) == test.labels).mean() >= 0.9
+    assert predicted.sum(axis=1) == pytest.approx(np.ones(20))
 
 
 def test_a_resnet_repeats_itself_bit_by_bit() -> None:
     config, train = CONFIG.replace(epochs=1), coloured(8, 0)
     found = [
-        probabilities(train_classifier(ResNetClassifier(config, 2, 4), train, config, "a").network, train.tiles, config)
+        predict_probabilities(
+            train_classifier(ResNetClassifier(config, 2, 4), train, config, "a").network, train.tiles, config
+        )
         for _ in range(2)
     ]
     assert (found[0] == found[1]).all()
@@ -71,8 +73,8 @@ def test_it_stops_early_and_keeps_the_best_weights() -> None:
     losses = trained.validation_losses
     assert trained.epochs == len(losses) == trained.epoch + 2 < 30
     assert losses[trained.epoch - 1] == min(losses)
-    told = torch.from_numpy(probabilities(trained.network, wrong.tiles, config))
-    kept = nn.functional.nll_loss(told.log(), torch.from_numpy(wrong.labels)).item()
+    predicted = torch.from_numpy(predict_probabilities(trained.network, wrong.tiles, config))
+    kept = nn.functional.nll_loss(predicted.log(), torch.from_numpy(wrong.labels)).item()
     assert kept == pytest.approx(min(losses), rel=1e-5) and kept < losses[-1]
     whole = train_classifier(small(), train, config.replace(epochs=4), "a")
     assert (whole.epoch, whole.epochs, whole.validation_losses) == (4, 4, [])

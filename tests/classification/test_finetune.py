@@ -12,10 +12,17 @@ from rnagan.classification.classifier import ResNetClassifier, from_imagenet, fr
 from rnagan.classification.finetune import FinetuneInputs, finetune
 from rnagan.cohort.leakage import donor_digest
 from rnagan.config.classifier import ClassifierConfig
+from rnagan.config.gan import GANConfig
+from rnagan.config.simclr import SimCLRConfig
+from rnagan.data.index import open_dataset
+from rnagan.generation import generate_tiles
 from rnagan.io.files import read_json
 from rnagan.io.weights import write_tensors
 from rnagan.models.resnet import build_backbone, save_backbone
+from rnagan.tracking.mlflow_run import default_tracking_uri
+from rnagan.tracking.run_log import RunLog
 from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.simclr.train import pretrain_simclr
 
 CONFIG = ClassifierConfig(backbone="resnet18", per_class=12, folds=2, epochs=1, threads=1, lr=1e-3)
 RECORD = {"backbone": "resnet18", "norm": "batch", "donors": None, "made_from": {"shards": "generated"}}
@@ -35,13 +42,13 @@ def test_starts_share_folds_and_finished_folds_are_kept(
     trained: list[tuple[str, frozenset[str]]] = []
     train_classifier = cross_validation.train_classifier
 
-    def watched(network, train, config, purpose, *rest):
+    def recorded(network, train, config, purpose, *rest):
         trained.append((purpose, frozenset(train.donors)))
         if len(trained) == 4:
             raise KeyboardInterrupt
         return train_classifier(network, train, config, purpose, *rest)
 
-    monkeypatch.setattr(cross_validation, "train_classifier", watched)
+    monkeypatch.setattr(cross_validation, "train_classifier", recorded)
     asked = FinetuneInputs(inputs.shards, inputs.cohort, pretrained)
     with pytest.raises(KeyboardInterrupt):
         finetune(CONFIG, asked, tmp_path)
@@ -67,17 +74,52 @@ def test_starts_share_folds_and_finished_folds_are_kept(
     assert page.count("data:image/png") == 2 and "85.50% ± 1.54%" in page and "Nadeau" in page
     assert any("5 donors here are of the training split" in line for line in lines)
 
+    record = read_json(tmp_path / "evaluation_run.json")
+    assert record["kind"] == "classifier_folds" and record["model"] == result["weights"]["SimCLR"]
+    for start, found in result["starts"].items():
+        score = record["scores"][f"{start}/macro_f1"]
+        assert score == {"value": found["f1"]["mean"], "low": found["f1"]["low"], "high": found["f1"]["high"]}
+        assert [record["scores"][f"{start}/accuracy/fold_{k}"]["value"] for k in (1, 2)] == found["accuracy"]["folds"]
+    assert record["scores"]["SimCLR less scratch/accuracy"]["value"] == compared["difference"]
+
     before = len(trained)
     assert finetune(CONFIG.replace(threads=0), asked, tmp_path) == lines and len(trained) == before
+    assert read_json(tmp_path / "evaluation_run.json") == record
     finetune(CONFIG, dataclasses.replace(asked, pretrained=None), tmp_path / "alone")
     assert len(trained) == before + 2
+    alone = read_json(tmp_path / "alone/evaluation_run.json")
+    assert alone["run"] is None and alone["model"] == alone["protocol_digest"]
+
+
+@pytest.mark.usefixtures("mirrored_evaluations")
+def test_folds_stand_under_the_run_of_the_generator_of_the_tiles_of_pretraining(
+    inputs: GANInputs, trained: Path, mlflow_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles of a generator, SimCLR on them, then the folds, which are a child of the generator's run in MLflow."""
+    from mlflow import MlflowClient
+
+    digest = read_json(trained / "model/model.json")["digest"]
+    run = RunLog(mlflow_runs / "generator", GANConfig(), "rnagan", main=True, tags={"model_digest": digest})
+    choice = {"n": 2, "seed": 0, "form": "shards", "split": "train", "samples": []}
+    generate_tiles(trained, inputs.expression, mlflow_runs / "tiles", **choice)
+    monkeypatch.setattr(RunLog, "_start_mlflow", lambda *_: None)  # SimCLR's own run is no matter here
+    settings = {"epochs": 1, "batch_size": 16, "projection": 8, "precision": "float32", "threads": 1}
+    pretrain_simclr(SimCLRConfig(backbone="resnet18", **settings), mlflow_runs / "tiles", mlflow_runs / "simclr")
+    assert read_json(mlflow_runs / "simclr/backbone.json")["generator"] == digest
+    out = mlflow_runs / "classifier"
+    finetune(CONFIG, FinetuneInputs(inputs.shards, inputs.cohort, mlflow_runs / "simclr"), out)
+    record = read_json(out / "evaluation_run.json")
+    assert record["model"] == digest and record["mlflow_run"]
+    found = MlflowClient(tracking_uri=default_tracking_uri(out)).get_run(record["mlflow_run"])
+    assert found.data.tags["mlflow.parentRunId"] == run.run_id
+    assert found.data.metrics.keys() >= {"SimCLR/accuracy", "SimCLR/accuracy/fold_1", "scratch/macro_f1/low"}
 
 
 def test_every_start_but_its_own_weights_is_the_same(pretrained: Path, tmp_path: Path) -> None:
     write_tensors(tmp_path / "imagenet.safetensors", torchvision.models.resnet18().state_dict())
     starts = [None, from_simclr(pretrained, CONFIG)[0], from_imagenet(tmp_path / "imagenet.safetensors")]
     networks = [ResNetClassifier(CONFIG, 3, 1, start) for start in starts]
-    assert all((network.last.weight == networks[0].last.weight).all() for network in networks)
+    assert all((network.head.weight == networks[0].head.weight).all() for network in networks)
     firsts = [network.backbone.conv1.weight for network in networks]
     assert (firsts[1] == build_backbone("resnet18", "batch", 77)[0].conv1.weight).all()
     assert len({weight.sum().item() for weight in firsts}) == 3
@@ -86,8 +128,6 @@ def test_every_start_but_its_own_weights_is_the_same(pretrained: Path, tmp_path:
 
 
 def test_weights_that_have_seen_these_donors_are_refused(inputs: GANInputs, tmp_path: Path) -> None:
-    from rnagan.data.index import open_dataset
-
     network, _ = build_backbone("resnet18", "batch", 0)
     asked = FinetuneInputs(inputs.shards, inputs.cohort, tmp_path)
     save_backbone(tmp_path, network, RECORD | {"made_from": {"shards": open_dataset(inputs.shards).digest}})

@@ -1,4 +1,4 @@
-"""Tiles evenly over donors, whole donors in folds, and what can't be told apart."""
+"""Tiles evenly over donors, whole donors in folds, and columns that are refused."""
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,7 @@ def test_tiles_are_the_first_ones_of_each_shard(shards: ShardSet, cohort: pd.Dat
         read_tiles(shards, rows, ["cortex", "lung"], 24)
 
 
-def test_columns_that_tell_nothing_are_refused(shards: ShardSet, cohort: pd.DataFrame) -> None:
+def test_columns_without_two_classes_are_refused(shards: ShardSet, cohort: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="has no column grade; it has sample, donor"):
         choose_slides(shards, cohort, "grade", 5, 0)
     with pytest.raises(ValueError, match="too few classes of column tissue .lung.; two are needed"):

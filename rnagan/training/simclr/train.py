@@ -1,5 +1,6 @@
 """One SimCLR run from paths: choose tiles, train, and leave a backbone."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def pretrain_simclr(
                 "tiles": order.epoch_length,
                 "slides": len(slides),
                 "donors": donors,
+                "generator": _generator_of(shards),
                 "processes": processes,
                 "made_from": made_from,
                 "config": config.to_dict(),
@@ -95,3 +97,11 @@ def _choose(config: SimCLRConfig, shards: ShardSet, cohort: Path | None) -> tupl
         raise ValueError(f"{shards.address} holds no tile.")
     counts = with_tiles["tiles"].clip(upper=config.tiles_per_slide).to_numpy(np.int64)
     return with_tiles["slide"].tolist(), counts, None
+
+
+def _generator_of(shards: ShardSet) -> str | None:
+    """Digest of the model that generated these tiles, from the `generated.json` beside them; None for real tiles."""
+    try:
+        return json.loads(shards.storage.read_file("generated.json"))["model"]
+    except OSError:
+        return None
