@@ -7,11 +7,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.evaluation.morphology import MEASURES
+from rnagan.evaluation.stats import FEWEST_DONORS, Values, bootstrap, interval
 from rnagan.runtime import rng
 
-Values = NDArray[np.float64]
-
-FEWEST_DONORS = 3  # for an interval
 _EXACT = 0.999  # squared correlation of a measure with the programme that makes it, in a truth table
 
 
@@ -20,8 +18,8 @@ def mean_with_interval(values: Values, seed: int = 0, draws: int = 2000) -> tupl
     mean = values.mean(axis=0)
     if len(values) < FEWEST_DONORS:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    chosen = rng.generator(seed, "curve").integers(0, len(values), (draws, len(values)))
-    low, high = np.percentile(values[chosen].mean(axis=1), [2.5, 97.5], axis=0)
+    chosen = bootstrap(rng.generator(seed, "curve"), len(values), draws)
+    low, high = interval(values[chosen].mean(axis=1))
     return mean, low, high
 
 

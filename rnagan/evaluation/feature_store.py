@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnagan.evaluation.features import FeatureExtractor
-from rnagan.io.files import read_json, remove_leftovers, scratch_prefix, sha256_of, write_json
+from rnagan.io.files import remove_leftovers, scratch_prefix, write_json
+from rnagan.io.provenance import asked
 from rnagan.runtime import progress
 from rnagan.runtime.distributed import Processes
 
@@ -67,17 +68,18 @@ def cached_features(
     here: Processes,
     title: str,
 ) -> tuple[Features, str]:
-    """As `write_features`, in the folder `cache` under the digest of `made_from`, which must tell everything that
+    """As `write_features`, in the folder `cache` under the digest of `made_from`, which must name everything that
     decides them; made only where they aren't there. Returns them and the digest."""
-    digest = sha256_of(made_from | {"count": count, "width": extractor.width})
-    path, told = cache / f"{digest}.npy", cache / f"{digest}.json"
-    ready = told.is_file() and path.is_file() and read_json(told)["count"] == count
+    made_from = made_from | {"count": count, "width": extractor.width}
+    digest = asked(code=False, **made_from)  # an hour of Inception: `made_from` names the versions that count
+    path, record = cache / f"{digest}.npy", cache / f"{digest}.json"
+    ready = record.is_file() and path.is_file()  # the record is written last
     here.wait()  # all have looked before any writes
     if ready:
         return read_features(path), digest
     features = write_features(path, make_tiles, count, extractor, here, title)
     if here.is_main:
-        write_json(told, made_from | {"count": count, "width": extractor.width})
+        write_json(record, made_from)
         remove_leftovers(cache)
     here.wait()
     return features, digest

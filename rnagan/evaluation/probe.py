@@ -1,4 +1,4 @@
-"""How well RNA itself tells a covariate: what a model that generates from RNA could know of it."""
+"""A linear probe: how well RNA itself predicts a covariate, so what a model that generates from RNA could know."""
 
 import warnings
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan.evaluation.stats import FEWEST_DONORS, Interval, Values, as_dict
+from rnagan.evaluation.stats import FEWEST_DONORS, Interval, Values, as_dict, bootstrap_counts, interval
 from rnagan.runtime import rng
 
 _PENALTIES = np.logspace(-2, 5, 15)
@@ -40,12 +40,10 @@ def linear_probe(
         what, chance = "balanced accuracy", 1 / len(names)
         figures = np.column_stack([member * hit[:, None], member])
     random = rng.generator(seed, "read out")
-    share = np.full(len(figures), 1 / len(figures))
-    weights = np.vstack([np.ones(len(figures)), random.multinomial(len(figures), share, draws)])
-    told = _score(weights @ figures, numeric)
-    low, high = np.nanpercentile(told[1:], [2.5, 97.5])
-    interval = Interval(float(told[0]), float(low), float(high))
-    return as_dict(score=interval) | {
+    weights = np.vstack([np.ones(len(figures)), bootstrap_counts(random, len(figures), draws)])
+    scores = _score(weights @ figures, numeric)
+    low, high = interval(scores[1:])
+    return as_dict(score=Interval(float(scores[0]), float(low), float(high))) | {
         "what": what,
         "chance": chance,
         "donors": len(figures),
@@ -66,9 +64,9 @@ def _ridge(c: Values, y: Values, seed: int) -> tuple[Values, Values]:
     from sklearn.model_selection import KFold
 
     predicted, mean = np.empty(len(y)), np.empty(len(y))
-    for learn, told in KFold(_FOLDS, shuffle=True, random_state=seed % 2**32).split(c):
-        predicted[told] = RidgeCV(_PENALTIES).fit(c[learn], y[learn]).predict(c[told])
-        mean[told] = y[learn].mean()
+    for learn, left_out in KFold(_FOLDS, shuffle=True, random_state=seed % 2**32).split(c):
+        predicted[left_out] = RidgeCV(_PENALTIES).fit(c[learn], y[learn]).predict(c[left_out])
+        mean[left_out] = y[learn].mean()
     return predicted, mean
 
 

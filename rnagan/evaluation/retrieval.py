@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan.evaluation.stats import permutations
+from rnagan.evaluation.stats import Values, bootstrap, interval, p_value, permutations
 from rnagan.runtime import rng
-
-Values = NDArray[np.float64]
 
 FEWEST_TO_FIT = 8  # validation donors of a tissue
 FEWEST_CANDIDATES = 3  # in a tissue or centre: among two, chance finds the right one half the time
@@ -93,15 +91,15 @@ def retrieval(
     before = place * (rivals - 1)
     scores = {"rank": place, "top1": (before <= 0).astype(float), "top5": (before <= 4).astype(float)}
     random = rng.generator(seed, "retrieval")
-    chosen = random.integers(0, len(own), (draws, len(own)))
+    chosen = bootstrap(random, len(own), draws)
     result: dict[str, Any] = {"donors": len(own), "candidates": float(rivals.mean())}
     for name, values in scores.items():
         middle = np.median if name == "rank" else np.mean
-        low, high = np.percentile(middle(values[chosen], axis=1), [2.5, 97.5])
+        low, high = interval(middle(values[chosen], axis=1))
         result |= {name: float(middle(values)), f"{name}_low": float(low), f"{name}_high": float(high)}
     result |= {f"chance{k}": float(np.minimum(k / rivals, 1).mean()) for k in (1, 5)}
     strata = None if groups is None else np.asarray(groups)[own]
     shuffled = own[permutations(random, strata, draws, len(own))]
     null = np.median(everyone[np.arange(len(own)), shuffled], axis=1)
-    result["p"] = float((1 + np.count_nonzero(null <= result["rank"] + 1e-12)) / (draws + 1))
+    result["p"] = p_value(null <= result["rank"] + 1e-12)
     return result | {"places": place.tolist()}

@@ -1,4 +1,4 @@
-"""Statistics over donors: correlation, associations, resamples, permutations. Functions of arrays."""
+"""Statistics over donors: bootstraps, permutations, correlation, associations. Functions of arrays."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,6 +12,47 @@ from rnagan.runtime import rng
 Values = NDArray[np.float64]
 
 FEWEST_DONORS = 3
+
+
+def bootstrap(random: np.random.Generator, n: int, draws: int) -> NDArray[np.int64]:
+    """`draws` resamples of range(n) with replacement, as row numbers (draws, n)."""
+    return random.integers(0, n, (draws, n))
+
+
+def bootstrap_counts(
+    random: np.random.Generator, n: int, draws: int, strata: NDArray | None = None
+) -> NDArray[np.int64]:
+    """`draws` resamples of range(n) with replacement, as how often each is drawn, (draws, n): what weighted sums take.
+
+    From each of the `strata` (n,) as many are drawn as it has.
+    """
+    groups = np.zeros(n, np.int64) if strata is None else np.asarray(strata)
+    counts = np.zeros((draws, n), np.int64)
+    for group in np.unique(groups):
+        own = np.flatnonzero(groups == group)
+        counts[:, own] = random.multinomial(len(own), np.full(len(own), 1 / len(own)), size=draws)
+    return counts
+
+
+def permutations(random: np.random.Generator, strata: NDArray | None, draws: int, n: int) -> NDArray[np.int64]:
+    """`draws` permutations of range(n), each within the strata."""
+    groups = np.zeros(n, np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
+    home = np.argsort(groups, kind="stable")
+    keys = random.random((draws, n)) + groups  # sorting by (group, random) shuffles within groups
+    shuffled = np.empty((draws, n), np.int64)
+    shuffled[:, home] = np.argsort(keys, axis=1)
+    return shuffled
+
+
+def interval(drawn: NDArray) -> tuple[Any, Any]:
+    """The 95% percentile interval of resampled values (draws, …); resamples that are NaN don't count."""
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+    return low, high
+
+
+def p_value(as_extreme: NDArray[np.bool_]) -> float:
+    """The p of a permutation test: `as_extreme` (draws,) says which permutations were at least as extreme."""
+    return float((1 + np.count_nonzero(as_extreme)) / (len(as_extreme) + 1))
 
 
 class Correlation(NamedTuple):
@@ -44,12 +85,12 @@ def correlate(
         return Correlation(0.0, 0.0, 0.0, 0.0, 1.0, len(expected))
     random = rng.generator(seed, "correlation")
     r = float(pearson(expected, measured))
-    chosen = random.integers(0, len(expected), (draws, len(expected)))
-    low, high = np.nanpercentile(pearson(expected[chosen], measured[chosen]), [2.5, 97.5])
+    chosen = bootstrap(random, len(expected), draws)
+    low, high = interval(pearson(expected[chosen], measured[chosen]))
     null = pearson(expected, measured[permutations(random, strata, draws, len(expected))])
-    p = (1 + np.count_nonzero(np.abs(null) >= abs(r) - 1e-12)) / (draws + 1)
+    p = p_value(np.abs(null) >= abs(r) - 1e-12)
     slope = r * np.std(measured) / np.std(expected)
-    return Correlation(r, float(slope), float(low), float(high), float(p), len(expected))
+    return Correlation(r, float(slope), float(low), float(high), p, len(expected))
 
 
 def pearson(x: Values, y: Values) -> Values:
@@ -60,19 +101,9 @@ def pearson(x: Values, y: Values) -> Values:
         return (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
 
 
-def permutations(random: np.random.Generator, strata: NDArray | None, draws: int, n: int) -> NDArray[np.int64]:
-    """`draws` permutations of range(n), each within the strata."""
-    groups = np.zeros(n, np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
-    home = np.argsort(groups, kind="stable")
-    keys = random.random((draws, n)) + groups  # sorting by (group, random) shuffles within groups
-    shuffled = np.empty((draws, n), np.int64)
-    shuffled[:, home] = np.argsort(keys, axis=1)
-    return shuffled
-
-
 _RIDGE = 1e-9  # for each donor, so that a category that a resample lacks has a weight of 0
 DONORS_A_COLUMN = 10  # so many let a model be evaluated on donors left out
-_AT_ONCE = 100  # resamples in memory
+_AT_ONCE = 100  # resamples that are worked on together: memory
 _LEAST_SHARE = 1e-10  # of a variable's variance beyond the covariates; less is rounding, and nothing is left
 
 
@@ -109,7 +140,7 @@ def design(table: pd.DataFrame) -> Values:
 
 
 def enough(donors: int, columns: int) -> bool:
-    """Whether so many donors can tell so many columns of a design matrix and an intercept: two for each."""
+    """Whether there are two donors for each column of a design matrix and the intercept: enough to separate them."""
     return donors >= 2 * (columns + 1)
 
 
@@ -128,8 +159,7 @@ def eta_squared(groups: NDArray, y: Values, seed: int = 0, draws: int = 1999) ->
     centred = y - y.mean()
     between = np.square((centred[permutations(random, None, draws, len(y))]) @ member) @ (1 / member.sum(axis=0))
     own = float(np.square(centred @ member) @ (1 / member.sum(axis=0)))
-    p = (1 + np.count_nonzero(between >= own * (1 - 1e-12))) / (draws + 1)
-    return _moved_back(found, drawn), float(p)
+    return _moved_back(found, drawn), p_value(between >= own * (1 - 1e-12))
 
 
 def beyond(x: Values, y: Values, z: Values, seed: int = 0, draws: int = 1999) -> Beyond:
@@ -144,7 +174,7 @@ def beyond(x: Values, y: Values, z: Values, seed: int = 0, draws: int = 1999) ->
     random = rng.generator(seed, "beyond")
     found = np.array(_agreement(a, np.ones((1, len(x))), both))[:, 0]
     drawn = np.concatenate([_agreement(a, weights, both) for weights in _resamples(random, len(x), draws)], axis=1)
-    low, high = np.nanpercentile(np.where(np.isfinite(drawn), drawn, np.nan), [2.5, 97.5], axis=1)
+    low, high = interval(np.where(np.isfinite(drawn), drawn, np.nan).T)
     r, partial = (Interval(*map(float, three)) for three in zip(found[:2], low[:2], high[:2], strict=True))
     along = _moved_back(found[2], drawn[2])
     left = both - a @ np.linalg.lstsq(a, both, rcond=None)[0]
@@ -153,15 +183,14 @@ def beyond(x: Values, y: Values, z: Values, seed: int = 0, draws: int = 1999) ->
     exchanged = left[:, 1][permutations(random, None, draws, len(x))]
     exchanged = exchanged - exchanged @ np.linalg.pinv(a).T @ a.T
     null = pearson(left[:, 0], exchanged)
-    p = (1 + np.count_nonzero(np.abs(null) >= abs(partial.value) - 1e-12)) / (draws + 1)
-    return Beyond(r, partial, along, float(p))
+    return Beyond(r, partial, along, p_value(np.abs(null) >= abs(partial.value) - 1e-12))
 
 
 def partition(
     y: Values, parts: dict[str, Values], seed: int = 0, draws: int = 999, left_out: bool | None = None
 ) -> tuple[dict[str, Interval], str]:
     """Share of the variance of `y` (donors,) that two `parts`, each (donors, columns), explain beyond chance, and how
-    it was had.
+    it was measured.
 
     Under each part's name what it explains alone, `both`, `NAME only` (both − the other), and `shared` (the sum of the
     two − both): commonality analysis of linear models. Shares are R² in donors left out (`left_out_r2`) where there are
@@ -178,10 +207,10 @@ def partition(
     for weights in [np.ones((1, len(y))), *_resamples(random, len(y), draws)]:
         for name, columns in models.items():
             shares[name].append(share(columns, y, weights))
-    told = {name: np.concatenate(each) for name, each in shares.items()}
-    told |= {f"{first} only": told["both"] - told[second], f"{second} only": told["both"] - told[first]}
-    told["shared"] = told[first] + told[second] - told["both"]
-    return {name: _moved_back(v[0], v[1:]) for name, v in told.items()}, "left out" if left_out else "adjusted"
+    parted = {name: np.concatenate(each) for name, each in shares.items()}
+    parted |= {f"{first} only": parted["both"] - parted[second], f"{second} only": parted["both"] - parted[first]}
+    parted["shared"] = parted[first] + parted[second] - parted["both"]
+    return {name: _moved_back(v[0], v[1:]) for name, v in parted.items()}, "left out" if left_out else "adjusted"
 
 
 def adjusted_r2(x: Values, y: Values, weights: Values) -> Values:
@@ -215,11 +244,11 @@ def left_out_r2(x: Values, y: Values, weights: Values) -> Values:
 
 def as_dict(**intervals: Interval) -> dict[str, Any]:
     """{name: value, name_low, name_high} of intervals, for JSON; NaN is None."""
-    told = {}
-    for name, interval in intervals.items():
-        for suffix, value in zip(("", "_low", "_high"), interval, strict=True):
-            told[name + suffix] = None if np.isnan(value) else value
-    return told
+    found = {}
+    for name, three in intervals.items():
+        for suffix, value in zip(("", "_low", "_high"), three, strict=True):
+            found[name + suffix] = None if np.isnan(value) else value
+    return found
 
 
 def _moved_back(found: float, drawn: Values) -> Interval:
@@ -227,7 +256,7 @@ def _moved_back(found: float, drawn: Values) -> Interval:
     drawn = drawn[np.isfinite(drawn)]  # a resample of a few donors may have no variation
     if not len(drawn):
         return Interval(float(found), np.nan, np.nan)
-    low, high = np.percentile(drawn - np.median(drawn) + found, [2.5, 97.5])
+    low, high = interval(drawn - np.median(drawn) + found)
     return Interval(float(found), float(low), float(high))
 
 
@@ -272,8 +301,9 @@ def _with_intercept(z: Values) -> Values:
 
 def _resamples(random: np.random.Generator, donors: int, draws: int) -> Iterator[Values]:
     """How often each donor is in each of `draws` resamples, some at a time, (resamples, donors)."""
+    counts = bootstrap_counts(random, donors, draws).astype(np.float64)
     for start in range(0, draws, _AT_ONCE):
-        yield random.multinomial(donors, np.full(donors, 1 / donors), min(_AT_ONCE, draws - start)).astype(np.float64)
+        yield counts[start : start + _AT_ONCE]
 
 
 def stratified_resamples(random: np.random.Generator, strata: NDArray, draws: int) -> NDArray[np.int64]:
@@ -300,9 +330,9 @@ def by_donor(values: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 def reliability(values: NDArray[np.float64], donors: NDArray) -> float:
     """Share of the variance of donors' means that lies between donors: 1 − (variance of a mean) / (variance of means).
 
-    `values` (tiles,) and the donor of each; donors with one tile alone don't tell how tiles vary. No correlation with
+    `values` (tiles,) and the donor of each; donors with one tile alone don't show how tiles vary. No correlation with
     these means can be expected above its square root (Spearman 1904). 0 or less: the means differ as chance makes them;
-    NaN: it can't be told.
+    NaN: unknown.
     """
     own = [values[donors == donor] for donor in np.unique(donors)]
     several = [x for x in own if len(x) > 1]

@@ -24,6 +24,7 @@ from rnagan.data.sampler import Order
 from rnagan.data.selection import Selection, read_weights
 from rnagan.expression.h5ad import read_expression
 from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
+from rnagan.io.provenance import asked
 from rnagan.io.tables import first_few
 from rnagan.models.conditioning import Bottleneck, make_bottleneck
 from rnagan.models.trained_vae import VAEModel, load_vae
@@ -186,7 +187,7 @@ def join_profiles(
     assert inputs.expression is not None and inputs.vae is not None
     vae = load_vae(model_folder(inputs.vae))
     table = keep(
-        sha256_of([made_from, selection.table["sample"].tolist(), validation_samples]),
+        asked(made_from=made_from, samples=selection.table["sample"].tolist(), validation=validation_samples),
         functools.partial(_encode, inputs, vae, cohort, selection, validation_samples),
     )
     known = selection.table["sample"].isin(table.samples).to_numpy()

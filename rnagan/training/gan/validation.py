@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import rnagan
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet
 from rnagan.data.selection import Selection, read_weights, select
@@ -26,7 +25,7 @@ from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.stats import FEWEST_DONORS, pearson, reliability
 from rnagan.evaluation.test_set import tiles_of_slides
 from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance, frechet_name
-from rnagan.io.files import sha256_of
+from rnagan.io.provenance import asked
 from rnagan.io.tables import first_few
 from rnagan.io.weights import read_arrays, write_arrays
 from rnagan.models.sampling import generate
@@ -126,9 +125,14 @@ class GANValidation:
         return Described(**stored) if np.array_equal(made_from, self._made_from()) else None
 
     def _made_from(self) -> NDArray[np.uint8]:
-        made_from = [self.shards.digest, self.rows[["slide", "tiles"]].values.tolist(), self.config.resolution]
-        made_from += [self._extract.name, self.mpp, rnagan.__version__]
-        return np.frombuffer(bytes.fromhex(sha256_of(made_from)), np.uint8).copy()
+        digest = asked(
+            shards=self.shards.digest,
+            rows=self.rows[["slide", "tiles"]].values.tolist(),
+            resolution=self.config.resolution,
+            extractor=self._extract.name,
+            mpp=self.mpp,
+        )
+        return np.frombuffer(bytes.fromhex(digest), np.uint8).copy()
 
     def _describe(self, tiles_of_rows: Iterable[NDArray[np.uint8]]) -> Described:
         features, measures = [], []
