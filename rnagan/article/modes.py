@@ -28,7 +28,7 @@ def compare_modes(config: GANConfig, inputs: GANInputs, out: Path, script: Path,
     """Train the three modes one after another into `out/MODE`, with the same settings, seed and count of images, and
     draw what each had learnt by then: `out/figure5.png`, `out/figure4c.png`, `out/losses.png` and `out/modes.json`.
 
-    `script` is tools/train_rnagan.py; `launch` a config of accelerate's launcher, else it is one process. A run that
+    `script` is rnagan train-rnagan; `launch` a config of accelerate's launcher, else it is one process. A run that
     was broken off goes on, a finished one is kept. Returns what to tell the user.
     """
     commands = {mode: _command(config, inputs, out, script, launch, mode) for mode in MODES}

@@ -53,7 +53,7 @@ def from_scratch() -> Start:
 
 
 def from_simclr(folder: Path, config: ClassifierConfig) -> tuple[Start, Pretrained]:
-    """From a run of tools/pretrain_simclr.py; one of another network is refused."""
+    """From a run of rnagan pretrain-simclr; one of another network is refused."""
     pretrained = open_backbone(folder)
     for name in ("backbone", "norm"):
         theirs, ours = pretrained.record[name], getattr(config, name)

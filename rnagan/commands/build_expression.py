@@ -9,7 +9,7 @@ from rnagan.commands.options import plain_errors
 @click.option(
     "--table", type=click.Path(), required=True, help="Expression: .gct, .csv, .tsv, .txt (.gz), .parquet, .h5ad."
 )
-@click.option("--cohort", type=click.Path(), required=True, help="Cohort table (build_cohort.py makes it).")
+@click.option("--cohort", type=click.Path(), required=True, help="Cohort table (rnagan build-cohort makes it).")
 @click.option("--out", type=click.Path(), required=True, help="The .h5ad to write.")
 @click.option("--units", type=click.Choice(["tpm", "counts", "log2"]), help="Units of the table; else detected.")
 @click.option("--rows", type=click.Choice(["samples", "genes"]), help="What the table's rows are; else found out.")

@@ -6,7 +6,7 @@ from rnagan.commands.options import plain_errors
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--expression", type=click.Path(), required=True, help="An .h5ad (build_expression.py makes it).")
+@click.option("--expression", type=click.Path(), required=True, help="An .h5ad (rnagan build-expression makes it).")
 @click.option("--out", type=click.Path(), required=True, help="Folder of the shards; further profiles are added to it.")
 @click.option("--per-shard", default=256, type=click.IntRange(1), help="Profiles of a shard, at most.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of the order in which profiles are dealt into shards.")

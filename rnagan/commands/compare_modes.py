@@ -10,10 +10,10 @@ from rnagan.config.gan import GANConfig
 
 
 @click.command(help=__doc__)
-@click.option("--shards", required=True, help="Folder of tile shards, or its URL (shards/build_tiles.py).")
-@click.option("--cohort", type=Path, required=True, help="Cohort table (shards/build_cohort.py).")
-@click.option("--expression", type=Path, required=True, help="Expression .h5ad (shards/build_expression.py).")
-@click.option("--vae", type=Path, required=True, help="Run of tools/train_vae.py.")
+@click.option("--shards", required=True, help="Folder of tile shards, or its URL (rnagan build-tiles).")
+@click.option("--cohort", type=Path, required=True, help="Cohort table (rnagan build-cohort).")
+@click.option("--expression", type=Path, required=True, help="Expression .h5ad (rnagan build-expression).")
+@click.option("--vae", type=Path, required=True, help="Run of rnagan train-vae.")
 @click.option("--out", type=Path, required=True, help="Folder of the three runs and the figures.")
 @click.option("--preset", type=click.Choice(preset_names(GANConfig)), default="faithful", show_default=True)
 @click.option("--config", "config_file", type=Path, help="YAML with settings; flags win over it.")

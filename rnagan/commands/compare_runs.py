@@ -24,7 +24,7 @@ def _pairs(_: click.Context, __: click.Parameter, told: tuple[str, ...]) -> list
     multiple=True,
     metavar="NAME=FOLDER",
     callback=_pairs,
-    help="Results of the run of that name: --out of tools/evaluate_faithfulness.py, or any JSON with scores.",
+    help="Results of the run of that name: --out of rnagan evaluate-faithfulness, or any JSON with scores.",
 )
 @click.option("--x-axis", type=click.Choice(["images", "seconds"]), default="images", show_default=True)
 @plain_errors

@@ -9,7 +9,7 @@ from rnagan.commands.options import plain_errors
 
 @click.command(help=__doc__)
 @click.option(
-    "--model", "models", type=Path, required=True, multiple=True, help="Run of tools/train_rnagan.py; may be repeated."
+    "--model", "models", type=Path, required=True, multiple=True, help="Run of rnagan train-rnagan; may be repeated."
 )
 @click.option("--shards", required=True, help="Folder of tile shards, or its URL.")
 @click.option("--cohort", type=Path, required=True, help="Cohort table.")

@@ -10,7 +10,7 @@ from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
-@click.option("--model", type=Path, required=True, help="Run of tools/train_rnagan.py, or its model folder.")
+@click.option("--model", type=Path, required=True, help="Run of rnagan train-rnagan, or its model folder.")
 @click.option("--shards", required=True, help="Folder of tile shards, or its URL.")
 @click.option("--cohort", type=Path, required=True, help="Cohort table.")
 @click.option("--expression", type=Path, help="Expression .h5ad; not for modes gan and noise_only.")

@@ -13,7 +13,7 @@ def words(_context, _parameter, value: str) -> tuple[str, ...]:
 
 
 @click.command(help=__doc__)
-@click.option("--model", type=Path, required=True, help="Run of tools/train_rnagan.py, or its model folder.")
+@click.option("--model", type=Path, required=True, help="Run of rnagan train-rnagan, or its model folder.")
 @click.option("--shards", required=True, help="Folder of tile shards, or its URL.")
 @click.option("--cohort", type=Path, required=True, help="Cohort table, with the covariates as columns.")
 @click.option("--expression", type=Path, required=True, help="Expression .h5ad.")

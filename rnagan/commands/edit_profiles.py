@@ -1,6 +1,6 @@
 """What a trained β-VAE can do with profiles: reconstruct, sample, shift, interpolate, perturb.
 
-Each command writes an .h5ad in the model's genes and units, which tools/generate_tiles.py takes.
+Each command writes an .h5ad in the model's genes and units, which rnagan generate-tiles takes.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,7 @@ import click
 
 from rnagan.commands.options import plain_errors
 
-_VAE = click.option(
-    "--vae", type=Path, required=True, help="Run of tools/train_vae.py, its model folder, or an RNA-GAN."
-)
+_VAE = click.option("--vae", type=Path, required=True, help="Run of rnagan train-vae, its model folder, or an RNA-GAN.")
 _PROFILES = click.option("--profiles", type=Path, required=True, help="Profiles as .h5ad, in the units of the model.")
 _OUT = click.option("--out", type=Path, required=True, help="The .h5ad to write.")
 _REAL = click.option("--keep-real", is_flag=True, help="Write the profiles that it was made from too, as origin real.")

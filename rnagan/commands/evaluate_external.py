@@ -13,7 +13,7 @@ SHOWN += ("patience_epochs", "seed", "precision", "threads")
 
 
 @click.command(help=__doc__)
-@click.option("--model", type=Path, required=True, help="Run of tools/train_rnagan.py, or its model folder.")
+@click.option("--model", type=Path, required=True, help="Run of rnagan train-rnagan, or its model folder.")
 @click.option("--profiles", type=Path, required=True, help="The other cohort's .h5ad, with obs column tissue.")
 @click.option("--shards", required=True, help="Folder of real tile shards, or its URL.")
 @click.option("--cohort", type=Path, required=True, help="Cohort table of the model's training.")

@@ -8,7 +8,7 @@ from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
-@click.option("--vae", type=Path, required=True, help="Run of tools/train_vae.py, its model folder, or an RNA-GAN.")
+@click.option("--vae", type=Path, required=True, help="Run of rnagan train-vae, its model folder, or an RNA-GAN.")
 @click.option("--expression", type=Path, required=True, help="The .h5ad that it was trained on.")
 @click.option("--out", type=Path, required=True, help="Folder for tables, pictures, report.html and summary.json.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)

@@ -13,7 +13,7 @@ from rnagan.config.classifier import ClassifierConfig
 @click.option("--shards", required=True, help="Folder of real tile shards, or its URL.")
 @click.option("--cohort", type=Path, required=True, help="Cohort table; its column --label names the classes.")
 @click.option("--out", type=Path, required=True, help="Folder for result.json, report.html, pictures, finished folds.")
-@click.option("--pretrained", type=Path, help="Run of tools/pretrain_simclr.py, to start from beside from scratch.")
+@click.option("--pretrained", type=Path, help="Run of rnagan pretrain-simclr, to start from beside from scratch.")
 @click.option("--imagenet", type=Path, help="torchvision's weights as safetensors, to start from too.")
 @click.option("--preset", type=click.Choice(preset_names(ClassifierConfig)), default="paper", show_default=True)
 @click.option("--config", "config_file", type=Path, help="YAML with settings; flags win over it.")

@@ -8,9 +8,9 @@ from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
-@click.option("--model", type=Path, required=True, help="Run of tools/train_rnagan.py, or its model folder.")
+@click.option("--model", type=Path, required=True, help="Run of rnagan train-rnagan, or its model folder.")
 @click.option(
-    "--profiles", type=Path, help="Profiles as .h5ad (shards/build_expression.py); not for modes gan and noise_only."
+    "--profiles", type=Path, help="Profiles as .h5ad (rnagan build-expression); not for modes gan and noise_only."
 )
 @click.option("--out", type=Path, required=True, help="Folder for the tiles.")
 @click.option("--n", type=click.IntRange(min=1), default=8, show_default=True, help="Tiles a profile.")

@@ -9,7 +9,7 @@ from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
-@click.option("--model", type=Path, required=True, help="Run of tools/train_rnagan.py, or its model folder.")
+@click.option("--model", type=Path, required=True, help="Run of rnagan train-rnagan, or its model folder.")
 @click.option("--profiles", type=Path, required=True, help="Profiles as .h5ad, in the units of the model.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Only profiles of this split.")
 @click.option("--tissue", help="Only profiles of this tissue.")

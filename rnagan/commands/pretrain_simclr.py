@@ -1,4 +1,4 @@
-"""Pretrain a backbone on tiles with SimCLR: accelerate launch --config_file … tools/pretrain_simclr.py"""
+"""Pretrain a backbone on tiles with SimCLR: accelerate launch --config_file … rnagan pretrain-simclr"""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; start
 
 
 @click.command(help=__doc__)
-@click.option("--shards", required=True, help="Folder of tile shards, or its URL (generate_tiles.py --format shards).")
+@click.option("--shards", required=True, help="Folder of tile shards, or its URL.")
 @click.option("--cohort", type=Path, help="Cohort table of real tiles: only slides of its training split are used.")
 @click.option("--out", type=Path, required=True, help="Run folder; an interrupted run in it goes on.")
 @click.option("--preset", type=click.Choice(preset_names(SimCLRConfig)), default="paper", show_default=True)

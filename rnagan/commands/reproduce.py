@@ -9,9 +9,9 @@ from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
-@click.option("--shards", required=True, help="Folder of tile shards, or its URL (shards/build_tiles.py).")
-@click.option("--cohort", type=Path, required=True, help="Cohort table (shards/build_cohort.py).")
-@click.option("--expression", type=Path, required=True, help="Expression .h5ad (shards/build_expression.py).")
+@click.option("--shards", required=True, help="Folder of tile shards, or its URL (rnagan build-tiles).")
+@click.option("--cohort", type=Path, required=True, help="Cohort table (rnagan build-cohort).")
+@click.option("--expression", type=Path, required=True, help="Expression .h5ad (rnagan build-expression).")
 @click.option("--external", type=Path, help="Profiles of another cohort, as .h5ad with obs column tissue (figure 4D).")
 @click.option("--tissue-map", type=Path, help="CSV of columns external, ours, for tissues that it names otherwise.")
 @click.option("--truth", type=Path, help="Truth table of a simulated cohort (truth.csv).")

@@ -1,4 +1,4 @@
-"""Train a GAN or an RNA-GAN on tile shards: accelerate launch --config_file launch_configs/… tools/train_rnagan.py"""
+"""Train a GAN or an RNA-GAN on tile shards: accelerate launch --config_file launch_configs/… rnagan train-rnagan"""
 
 import sys
 from pathlib import Path
@@ -13,10 +13,10 @@ STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; start
 
 
 @click.command(help=__doc__)
-@click.option("--shards", required=True, help="Folder of tile shards, or its URL (shards/build_tiles.py).")
-@click.option("--cohort", type=Path, required=True, help="Cohort table (shards/build_cohort.py).")
-@click.option("--expression", type=Path, help="Expression .h5ad (shards/build_expression.py); needed by mode rnagan.")
-@click.option("--vae", type=Path, help="Run of tools/train_vae.py; needed by mode rnagan.")
+@click.option("--shards", required=True, help="Folder of tile shards, or its URL (rnagan build-tiles).")
+@click.option("--cohort", type=Path, required=True, help="Cohort table (rnagan build-cohort).")
+@click.option("--expression", type=Path, help="Expression .h5ad (rnagan build-expression); needed by mode rnagan.")
+@click.option("--vae", type=Path, help="Run of rnagan train-vae; needed by mode rnagan.")
 @click.option(
     "--init-from", type=Path, help="An earlier run to start from: the same networks, with other tiles (a new tissue)."
 )

@@ -1,4 +1,4 @@
-"""Train the β-VAE on an expression file: `python tools/train_vae.py`, or the same under `accelerate launch`."""
+"""Train the β-VAE on an expression file: `rnagan train-vae`, or the same under `accelerate launch`."""
 
 import click
 
@@ -12,7 +12,7 @@ from rnagan.config.vae import VAEConfig
     "--expression",
     type=click.Path(),
     required=True,
-    help="The .h5ad of shards/build_expression.py, or a folder or URL of shards/build_profiles.py, which is streamed.",
+    help="The .h5ad of rnagan build-expression, or a folder or URL of rnagan build-profiles, which is streamed.",
 )
 @click.option("--cohort", type=click.Path(), help="Cohort table with donor, tissue and split of streamed profiles.")
 @click.option("--out", type=click.Path(), required=True, help="Folder of the run; the product is its folder model.")

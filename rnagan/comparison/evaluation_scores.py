@@ -37,7 +37,7 @@ class Results:
 
 
 def read_results(folder: Path) -> list[Results]:
-    """The results in a folder, by file: evaluation.json of tools/evaluate_faithfulness.py, and any JSON with a list
+    """The results in a folder, by file: evaluation.json of rnagan evaluate-faithfulness, and any JSON with a list
     `scores` of {"name", "value", "low", "high"} (and perhaps "better": low or high). Other files are no results."""
     found = [_results(path) for path in sorted(Path(folder).glob("*.json"))]
     return [results for results in found if results is not None]
@@ -54,7 +54,7 @@ def results_of(folder: Path) -> list[Results]:
     results = read_results(folder)
     if not results:
         raise FileNotFoundError(
-            f"{folder} holds no results: no evaluation.json of tools/evaluate_faithfulness.py and no other JSON file "
+            f"{folder} holds no results: no evaluation.json of rnagan evaluate-faithfulness and no other JSON file "
             "with a list of scores."
         )
     return results

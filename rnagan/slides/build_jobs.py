@@ -177,7 +177,7 @@ def _failure(error: Exception) -> Failure:
 
 
 def _is_whole(record: dict[str, Any], folder: Path) -> bool:
-    """Whether the files that a record vouches for are there, by size; check_shards.py reads them."""
+    """Whether the files that a record vouches for are there, by size; rnagan check-shards reads them."""
     if not record["tiles"]:
         return True
     tar = folder / (record["slide"] + TAR)

@@ -23,7 +23,7 @@ SEEN = {"gan": "images", "vae": "profiles"}  # what its clock counts
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """One run of tools/train_rnagan.py (`kind` gan) or tools/train_vae.py (vae), finished or not.
+    """One run of rnagan train-rnagan (`kind` gan) or rnagan train-vae (vae), finished or not.
 
     `settings`: its config.yaml. `rows`: complete rows of metrics.jsonl. `images` of `total` were shown; `total` is None
     where nothing says it. `digest`, `best_digest`: of `model` and `model-best`. `record`: its run.json, {} for a run of
@@ -50,7 +50,7 @@ class RunFolder:
         if kind is None:
             raise FileNotFoundError(
                 f"{folder} is no run folder (no config.yaml of a GAN or a β-VAE in it); give a folder that "
-                "tools/train_rnagan.py or tools/train_vae.py wrote."
+                "rnagan train-rnagan or rnagan train-vae wrote."
             )
         settings, rows, record = read_yaml(folder / "config.yaml"), read_metrics(folder), read_record(folder)
         newest = latest_checkpoint(folder)

@@ -1,7 +1,7 @@
 """The record of a run: its folder first, mirrored to MLflow.
 
 `metrics.jsonl` is the truth; an MLflow server that can't be reached costs one warning, never the training, and
-tools/sync_mlflow.py brings it up to date later.
+rnagan sync-mlflow brings it up to date later.
 """
 
 import contextlib
@@ -146,7 +146,7 @@ class RunLog:
             self._mlflow = None
             warnings.warn(
                 f"MLflow is not reachable ({type(error).__name__}: {str(error)[:200]}); "
-                f"the run goes on and its record is in {self.folder}. Later: tools/sync_mlflow.py {self.folder}",
+                f"the run goes on and its record is in {self.folder}. Later: rnagan sync-mlflow {self.folder}",
                 stacklevel=3,
             )
 

@@ -1,6 +1,6 @@
 """Who the donors are: age, sex and time of ischaemia, beside the profiles.
 
-RNA tells all of them, and so does tissue: tools/confounder_report.py asks what a model learnt of them. Recognised
+RNA tells all of them, and so does tissue: rnagan confounder-report asks what a model learnt of them. Recognised
 beside our own columns: GTEx's SubjectPhenotypesDS.txt (SUBJID, AGE "60-69", SEX 1 or 2, DTHHRDY) and the GDC's clinical
 tables (clinical.tsv; column names with and without the entity before the dot).
 """
