@@ -1,19 +1,19 @@
-"""Pairs profiles with slides and splits the donors: the cohort table."""
+"""Write the cohort table: which slide belongs to which profile, donor, tissue, split and site.
+
+The first line that it prints says which rule pairs them. GTEx: by donor and tissue site, from the ids. TCGA: by donor
+and sample type, from the barcodes. Otherwise by the columns donor and tissue.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from rnagan.commands.options import plain_errors
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+from rnagan.commands.options import FILE, SPLITS, comma_separated, echo_lines, plain_errors, seed_option
 
 
-def words(_context, _parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(word.strip() for word in (value or "").split(",") if word.strip())
-
-
-@click.command(context_settings={"show_default": True})
+@click.command(help=__doc__, context_settings={"show_default": True})
+@plain_errors
 @click.option(
     "--samples",
     required=True,
@@ -48,7 +48,7 @@ def words(_context, _parameter, value: str | None) -> tuple[str, ...]:
     default="donor",
     help="By donor; or by tissue alone, where images and profiles come from different people.",
 )
-@click.option("--tissues", callback=words, help='Keep only these, such as "Lung,Brain - Cortex".')
+@click.option("--tissues", callback=comma_separated, help='Keep only these, such as "Lung,Brain - Cortex".')
 @click.option("--tissue-is", help="Tissue of all samples, where --samples doesn't say it.")
 @click.option(
     "--tcga-slides",
@@ -56,14 +56,16 @@ def words(_context, _parameter, value: str | None) -> tuple[str, ...]:
     default="diagnostic",
     help="TCGA: FFPE slides (DX), frozen ones (TS, BS, MS), or both.",
 )
-@click.option("--sample-types", callback=words, default="01,11", help="TCGA: sample types to keep; 11 is normal.")
+@click.option(
+    "--sample-types", callback=comma_separated, default="01,11", help="TCGA: sample types to keep; 11 is normal."
+)
 @click.option(
     "--aliquots",
     type=click.Choice(["one", "all"]),
     default="one",
     help="TCGA: one profile of each donor and sample type, or all, the further ones without slides.",
 )
-@click.option("--keep", callback=words, help="Further columns of these tables, such as SMRIN,SMATSSCR.")
+@click.option("--keep", callback=comma_separated, help="Further columns of these tables, such as SMRIN,SMATSSCR.")
 @click.option("--sample-column", help="Column of the sample in --samples.")
 @click.option("--donor-column", help="Column of the donor, in whichever of the two tables has it.")
 @click.option("--tissue-column", help="Column of the tissue, in whichever of the two tables has it.")
@@ -76,26 +78,21 @@ def words(_context, _parameter, value: str | None) -> tuple[str, ...]:
 )
 @click.option(
     "--all-in",
-    type=click.Choice(["train", "validation", "test"]),
+    type=click.Choice(SPLITS),
     help="Everybody in one split, as test for an external cohort.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the splits and of pairs by tissue.")
+@seed_option("Seed of the splits and of pairs by tissue.")
 @click.option("--extend", type=FILE, help="An earlier cohort table: everybody in it keeps their split.")
-@plain_errors
-def main(samples, slides, subjects, out, extend, **given):
-    """Write the cohort table: which slide belongs to which profile, donor, tissue, split and site.
-
-    The first line says which rule pairs them. GTEx: by donor and tissue site, from the ids. TCGA: by donor and sample
-    type, from the barcodes. Otherwise by the columns donor and tissue.
-    """
+def main(
+    samples: Path, slides: Path | None, subjects: Path | None, out: Path, extend: Path | None, **given: Any
+) -> None:
     from rnagan.cohort.build import CohortOptions, make_cohort_table
 
     columns = {ours: given.pop(f"{ours}_column") for ours in ("sample", "donor", "tissue", "site")}
     options = CohortOptions(
         columns=columns, tissue=given.pop("tissue_is") or "", all_aliquots=given.pop("aliquots") == "all", **given
     )
-    for line in make_cohort_table(samples, slides, out, options, extend=extend, subjects=subjects):
-        click.echo(line)
+    echo_lines(make_cohort_table(samples, slides, out, options, extend=extend, subjects=subjects))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,27 @@
-"""Expression table + cohort table → one .h5ad of profiles with donor, tissue and split."""
+"""Join an expression table to the cohort table: one .h5ad of profiles with donor, tissue and split.
+
+Run again with the same inputs, it does nothing.
+"""
+
+from pathlib import Path
+from typing import Any
 
 import click
 
-from rnagan.commands.options import plain_errors
+from rnagan.commands.options import cohort_option, echo_lines, out_option, plain_errors
 
 
-@click.command()
-@click.option(
-    "--table", type=click.Path(), required=True, help="Expression: .gct, .csv, .tsv, .txt (.gz), .parquet, .h5ad."
-)
-@click.option("--cohort", type=click.Path(), required=True, help="Cohort table (rnagan build-cohort makes it).")
-@click.option("--out", type=click.Path(), required=True, help="The .h5ad to write.")
+@click.command(help=__doc__)
+@plain_errors
+@click.option("--table", type=Path, required=True, help="Expression: .gct, .csv, .tsv, .txt (.gz), .parquet, .h5ad.")
+@cohort_option()
+@out_option("The .h5ad to write.")
 @click.option("--units", type=click.Choice(["tpm", "counts", "log2"]), help="Units of the table; else detected.")
 @click.option("--rows", type=click.Choice(["samples", "genes"]), help="What the table's rows are; else found out.")
-@click.option("--genes", type=click.Path(), help="CSV whose first column lists the genes to keep.")
-@click.option("--gtf", type=click.Path(), help="GENCODE GTF instead: keep its protein-coding genes.")
+@click.option("--genes", type=Path, help="CSV whose first column lists the genes to keep.")
+@click.option("--gtf", type=Path, help="GENCODE GTF instead: keep its protein-coding genes.")
 @click.option(
-    "--gene-map", type=click.Path(), help="Table with a column of Ensembl ids, for a table with Entrez ids or symbols."
+    "--gene-map", type=Path, help="Table with a column of Ensembl ids, for a table with Entrez ids or symbols."
 )
 @click.option(
     "--min-overlap",
@@ -31,17 +36,10 @@ from rnagan.commands.options import plain_errors
     show_default=True,
     help="Name of the column of samples, where rows are samples.",
 )
-@plain_errors
-def main(table, cohort, out, **options):
-    """Join an expression table to the cohort. Run again with the same inputs, it does nothing."""
-    from pathlib import Path
-
+def main(table: Path, cohort: Path, out: Path, **options: Any) -> None:
     from rnagan.expression.build_h5ad import build_expression
 
-    for name in ("genes", "gtf", "gene_map"):
-        options[name] = Path(options[name]) if options[name] else None
-    for line in build_expression(Path(table), Path(cohort), Path(out), **options):
-        click.echo(line)
+    echo_lines(build_expression(table, cohort, out, **options))
 
 
 if __name__ == "__main__":

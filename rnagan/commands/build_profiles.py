@@ -1,24 +1,25 @@
-"""An .h5ad of profiles → shards of profiles that the β-VAE can be trained from."""
+"""Write an .h5ad of profiles as shards, from which the β-VAE can be trained.
+
+Only profiles that the folder lacks are written. Run again with the same file, it does nothing.
+"""
+
+from pathlib import Path
 
 import click
 
-from rnagan.commands.options import plain_errors
+from rnagan.commands.options import echo_lines, out_option, plain_errors, seed_option
 
 
-@click.command(context_settings={"show_default": True})
-@click.option("--expression", type=click.Path(), required=True, help="An .h5ad (rnagan build-expression makes it).")
-@click.option("--out", type=click.Path(), required=True, help="Folder of the shards; further profiles are added to it.")
-@click.option("--per-shard", default=256, type=click.IntRange(1), help="Profiles of a shard, at most.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Of the order in which profiles are dealt into shards.")
+@click.command(help=__doc__, context_settings={"show_default": True})
 @plain_errors
-def main(expression: str, out: str, per_shard: int, seed: int) -> None:
-    """Write the profiles that are not in the folder yet. Run again with the same file, it does nothing."""
-    from pathlib import Path
-
+@click.option("--expression", type=Path, required=True, help="An .h5ad (rnagan build-expression makes it).")
+@out_option("Folder of the shards; further profiles are added to it.")
+@click.option("--per-shard", default=256, type=click.IntRange(1), help="Profiles of a shard, at most.")
+@seed_option("Of the order in which profiles are dealt into shards.")
+def main(expression: Path, out: Path, per_shard: int, seed: int) -> None:
     from rnagan.data.build_profiles import build_profiles
 
-    for line in build_profiles(Path(expression), Path(out), per_shard, seed):
-        click.echo(line)
+    echo_lines(build_profiles(expression, out, per_shard, seed))
 
 
 if __name__ == "__main__":

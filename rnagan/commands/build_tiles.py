@@ -1,22 +1,27 @@
-"""Slides, or a folder of ready-made tiles, to shards."""
+"""Cut slides into tiles and write a shard for each; with --tiles, pack ready-made tiles, a shard for each donor.
+
+Start it again to go on: only what is missing or changed is made. Slides that fail are listed at the end and in
+OUT/failures.csv, and the exit code is 1; it is 3 if --max-failures ended the run.
+With --tiles, mpp says the resolution of a stored tile; where it isn't given the shards say that it isn't known.
+"""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
-from rnagan.commands.options import config_options, plain_errors, worker_options
+from rnagan.commands.options import FILE, FOLDER, config_options, plain_errors, worker_options
 from rnagan.config.base import resolve
 from rnagan.config.tiling import TilingConfig
 from rnagan.io.files import read_yaml
+from rnagan.runtime.workers import Workers
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 SOME_FAILED, GIVEN_UP = 1, 3  # exit codes
-LISTED = 20  # failures told one by one
+LISTED = 20  # failures that are printed one by one
 
 
-def parse_part(_context, _parameter, value: str | None) -> tuple[int, int] | None:
+def parse_part(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
     first, _, second = value.partition("/")
@@ -25,7 +30,8 @@ def parse_part(_context, _parameter, value: str | None) -> tuple[int, int] | Non
     return int(first), int(second)
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(help=__doc__, context_settings={"show_default": True})
+@plain_errors
 @click.option(
     "--slides",
     "given",
@@ -53,34 +59,25 @@ def parse_part(_context, _parameter, value: str | None) -> tuple[int, int] | Non
 @click.option("--config", "config_file", type=FILE, help="YAML file of the settings below; flags win.")
 @config_options(TilingConfig)
 @click.pass_context
-@plain_errors
 def main(
-    context,
-    given,
-    more_slides,
-    table,
-    path_column,
-    tissue_column,
-    donor_column,
-    out,
-    cohort,
-    coordinates,
-    dry_run,
-    qc,
-    part,
-    max_failures,
-    workers,
-    config_file,
-    settings,
-):
-    """Cut slides into tiles and write a shard for each; with --tiles, pack ready-made tiles, a shard for each donor.
-
-    Start it again to go on: only what is missing or changed is made. Slides that fail are listed at the end and in
-    OUT/failures.csv, and the exit code is 1; it is 3 if --max-failures ended the run.
-    With --tiles, mpp says the resolution of a stored tile; where it isn't given the shards say that it isn't known.
-    """
-    said = (read_yaml(config_file) if config_file else {}) | settings
-    config = resolve(TilingConfig, said)
+    context: click.Context,
+    given: tuple[Path, ...],
+    more_slides: tuple[Path, ...],
+    table: Path | None,
+    out: Path,
+    cohort: Path | None,
+    coordinates: Path | None,
+    dry_run: bool,
+    qc: bool,
+    part: tuple[int, int] | None,
+    max_failures: int,
+    workers: Workers,
+    config_file: Path | None,
+    settings: dict,
+    **columns: Any,
+) -> None:
+    given_settings = (read_yaml(config_file) if config_file else {}) | settings
+    config = resolve(TilingConfig, given_settings)
     given += more_slides
     if bool(given) == bool(table):
         raise click.UsageError("Give either --slides or --tiles.")
@@ -92,8 +89,8 @@ def main(
     if table:
         from rnagan.slides.premade_tiles import pack_tiles
 
-        columns = {"path_column": path_column, "tissue_column": tissue_column, "donor_column": donor_column}
-        summary = pack_tiles(table, out, config, how, mpp=config.mpp if "mpp" in said else None, **columns)
+        mpp = config.mpp if "mpp" in given_settings else None
+        summary = pack_tiles(table, out, config, how, mpp=mpp, **columns)
     else:
         from rnagan.slides.sources import find_sources
         from rnagan.slides.tiling import tile_slides

@@ -1,21 +1,33 @@
-"""FID-60k of a trained model and its kin (KID, precision and recall, Inception Score): tiles generated for a split's
-profiles against the split's real tiles, with the floor of real against real and an interval over donors."""
+"""Compute FID-60k of a trained model, with KID, precision and recall, and Inception Score.
+
+Tiles that are generated for a split's profiles are compared with the split's real tiles. Beside the scores stand the
+floor of real against real tiles, and an interval over donors.
+"""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
-from rnagan.commands.options import plain_errors
+from rnagan.commands.options import (
+    echo_lines,
+    model_option,
+    out_option,
+    plain_errors,
+    seed_option,
+    split_option,
+    tile_options,
+    truncation_option,
+)
 
 
 @click.command(help=__doc__)
-@click.option("--model", type=Path, required=True, help="Run of rnagan train-rnagan, or its model folder.")
-@click.option("--shards", required=True, help="Folder of tile shards, or its URL.")
-@click.option("--cohort", type=Path, required=True, help="Cohort table.")
-@click.option("--expression", type=Path, help="Expression .h5ad; not for modes gan and noise_only.")
-@click.option("--out", type=Path, required=True, help="Folder for fid.json and features.png.")
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
+@plain_errors
+@model_option()
+@tile_options()
+@out_option("Folder for fid.json and features.png.")
+@split_option()
 @click.option(
     "--tiles",
     "count",
@@ -31,10 +43,8 @@ from rnagan.commands.options import plain_errors
     help="inception_v3 (FID), dinov2, efficientnet_lite0 (offline, its own score), or your own as module:function.",
 )
 @click.option("--weights", type=Path, help="Inception's file, or DINOv2's folder, instead of fetching them.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option(
-    "--truncation", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True, help="Factor on noise."
-)
+@seed_option()
+@truncation_option()
 @click.option(
     "--map-tiles",
     type=click.IntRange(min=0),
@@ -47,12 +57,8 @@ from rnagan.commands.options import plain_errors
     type=Path,
     help="Folder of real tiles' features, for later evaluations.  [default: ~/.cache/rnagan/features]",
 )
-@plain_errors
 def main(
     model: Path,
-    shards: str,
-    cohort: Path,
-    expression: Path | None,
     out: Path,
     split: str,
     count: int,
@@ -62,6 +68,7 @@ def main(
     truncation: float,
     map_tiles: int,
     cache: Path | None,
+    **inputs: Any,
 ) -> None:
     from rnagan.evaluation.features import make_extractor
     from rnagan.evaluation.fid import RESULT, compute_fid
@@ -74,7 +81,7 @@ def main(
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rnagan" / "features"
     result = compute_fid(
         model,
-        TileInputs(shards, cohort, expression),
+        TileInputs(**inputs),
         out,
         make_extractor(extractor, weights, accelerator.device),
         cache,
@@ -87,8 +94,7 @@ def main(
         device=accelerator.device,
     )
     if accelerator.is_main_process:
-        for line in score_lines(result):
-            click.echo(line)
+        echo_lines(score_lines(result))
         click.echo(f"\n{out / RESULT}")
     end_together(accelerator, wait=False)
 

@@ -1,65 +1,66 @@
-"""What did a model learn beside morphology? Measures of generated and of real tiles against centre, ischaemic time, age
-and sex, beside the RNA's programmes, and how much of their agreement is left when those are regressed out."""
+"""Report what a model learnt beside morphology: centre, ischaemic time, age and sex.
+
+Measures of generated and of real tiles are compared with these covariates and with the RNA's programmes; the report
+says how much of the agreement of the tiles is left when the covariates are regressed out.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from rnagan.commands.options import plain_errors
-
-
-def words(_context, _parameter, value: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in value.split(",") if word.strip())
+from rnagan.commands.options import (
+    comma_separated,
+    echo_lines,
+    model_option,
+    n_option,
+    out_option,
+    plain_errors,
+    seed_option,
+    split_option,
+    tile_options,
+    truth_option,
+)
 
 
 @click.command(help=__doc__)
-@click.option("--model", type=Path, required=True, help="Run of rnagan train-rnagan, or its model folder.")
-@click.option("--shards", required=True, help="Folder of tile shards, or its URL.")
-@click.option("--cohort", type=Path, required=True, help="Cohort table, with the covariates as columns.")
-@click.option("--expression", type=Path, required=True, help="Expression .h5ad.")
-@click.option("--truth", type=Path, help="Truth table of a simulated cohort, to compare with instead of real tiles.")
+@plain_errors
+@model_option()
+@tile_options(expression_required=True)
+@truth_option()
 @click.option(
     "--covariates",
-    callback=words,
+    callback=comma_separated,
     default="",
     help="Columns of the cohort table. [default: those of site,ischaemic_min,age,sex that it has]",
 )
-@click.option("--categories", callback=words, default="", help="Those of them whose numbers are labels.")
+@click.option("--categories", callback=comma_separated, default="", help="Those of them whose numbers are labels.")
 @click.option(
     "--programmes",
     type=Path,
     help="Table gene and, if there are several, programme; also loading. [default: the first units of the condition]",
 )
-@click.option("--out", type=Path, required=True, help="Folder for confounders.html, .json, .csv and .png.")
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
-@click.option("--n", type=click.IntRange(min=1), default=12, show_default=True, help="Tiles a profile.")
+@out_option("Folder for confounders.html, .json, .csv and .png.")
+@split_option()
+@n_option(12, "Tiles a profile.")
 @click.option(
     "--draws", type=click.IntRange(min=99), default=1999, show_default=True, help="Of permutations and bootstraps."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@plain_errors
+@seed_option()
 def main(
     model: Path,
     shards: str,
     cohort: Path,
     expression: Path,
     truth: Path | None,
-    covariates: tuple[str, ...],
-    categories: tuple[str, ...],
-    programmes: Path | None,
     out: Path,
-    split: str,
-    n: int,
-    draws: int,
-    seed: int,
+    **asked: Any,
 ) -> None:
     from rnagan.evaluation.confounder_report import Asked, confounder_report
     from rnagan.evaluation.faithfulness import EvaluationInputs
 
     inputs = EvaluationInputs(model, shards, cohort, expression, truth)
-    asked = Asked(covariates, categories, programmes, split, n, seed, draws)
-    for line in confounder_report(inputs, asked, out):
-        click.echo(line)
+    echo_lines(confounder_report(inputs, Asked(**asked), out))
 
 
 if __name__ == "__main__":

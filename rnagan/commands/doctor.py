@@ -1,12 +1,14 @@
-"""Is this machine ready to train? Versions, processors, limits, launches, and how fast tiles and steps are."""
+"""Check whether this machine is ready to train: versions, processors, limits, launches, and speed of tiles and steps.
+
+Exit code 1 if there is a problem.
+"""
 
 import sys
 from pathlib import Path
 
 import click
 
-from rnagan.commands.options import config_options, plain_errors, read_config
-from rnagan.config.base import preset_names
+from rnagan.commands.options import config_options, plain_errors, preset_options, read_config
 from rnagan.config.gan import GANConfig
 
 SETTINGS = (
@@ -23,18 +25,17 @@ SETTINGS = (
 )
 
 
-@click.command(help=f"{__doc__} Exit code 1 if there is a problem.")
+@click.command(help=__doc__)
+@plain_errors
 @click.option(
     "--launch", "launches", type=Path, multiple=True, help="Launch config to try; may be given several times."
 )
 @click.option("--shards", help="Folder of tile shards to read, or its URL; --resolution is then theirs.")
 @click.option("--cohort", type=Path, help="Cohort table: only its training slides; without it, all slides.")
-@click.option("--preset", type=click.Choice(preset_names(GANConfig)), default="faithful", show_default=True)
-@click.option("--config", "config_file", type=Path, help="YAML with settings of the run; flags win over it.")
+@preset_options(GANConfig, "faithful")
 @click.option("--timeout", type=click.IntRange(1), default=60, show_default=True, help="Seconds a launch may take.")
 @click.option("--json", "json_file", type=Path, help="Write all figures to this file too.")
 @config_options(GANConfig, only=SETTINGS)
-@plain_errors
 def main(
     launches: tuple[Path, ...],
     shards: str | None,

@@ -1,42 +1,37 @@
-"""Pretrain a backbone on tiles with SimCLR: accelerate launch --config_file … rnagan pretrain-simclr"""
+"""Pretrain a backbone on tiles with SimCLR, also under accelerate launch.
 
-import sys
+Several processes: accelerate launch --config_file … -m rnagan.commands.pretrain_simclr …
+"""
+
 from pathlib import Path
 
 import click
 
-from rnagan.commands.options import config_options, plain_errors, read_config
-from rnagan.config.base import preset_names
+from rnagan.commands.options import (
+    config_of,
+    dry_run_option,
+    echo_settings,
+    end_run,
+    out_option,
+    plain_errors,
+    shards_option,
+)
 from rnagan.config.simclr import SimCLRConfig
-
-STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; started again, it goes on
 
 
 @click.command(help=__doc__)
-@click.option("--shards", required=True, help="Folder of tile shards, or its URL.")
-@click.option("--cohort", type=Path, help="Cohort table of real tiles: only slides of its training split are used.")
-@click.option("--out", type=Path, required=True, help="Run folder; an interrupted run in it goes on.")
-@click.option("--preset", type=click.Choice(preset_names(SimCLRConfig)), default="paper", show_default=True)
-@click.option("--config", "config_file", type=Path, help="YAML with settings; flags win over it.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved config and the size of the run, train nothing.")
-@config_options(SimCLRConfig)
 @plain_errors
-def main(
-    shards: str,
-    cohort: Path | None,
-    out: Path,
-    preset: str,
-    config_file: Path | None,
-    dry_run: bool,
-    settings: dict,
-) -> None:
-    config = read_config(SimCLRConfig, config_file, settings, preset)
+@shards_option()
+@click.option("--cohort", type=Path, help="Cohort table of real tiles: only slides of its training split are used.")
+@out_option("Run folder; an interrupted run in it goes on.")
+@dry_run_option("Print the resolved config and the size of the run, train nothing.")
+@config_of(SimCLRConfig, "paper")
+def main(shards: str, cohort: Path | None, out: Path, dry_run: bool, config: SimCLRConfig) -> None:
     from rnagan.training.simclr.train import pretrain_simclr
 
     if dry_run:
-        click.echo("".join(f"{name}: {value}\n" for name, value in config.to_dict().items()), nl=False)
-    if not pretrain_simclr(config, shards, out, cohort, dry_run):
-        sys.exit(STOPPED)
+        echo_settings(config)
+    end_run(pretrain_simclr(config, shards, out, cohort, dry_run))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
-"""Bring MLflow up to date from RUNS, run folders or folders of them, after a server was down; nothing is doubled."""
+"""Bring MLflow up to date from run folders, after a server was down.
+
+RUNS are run folders, or folders of them. Nothing is doubled.
+"""
 
 from pathlib import Path
 
 import click
 
-from rnagan.commands.options import plain_errors
+from rnagan.commands.options import echo_lines, plain_errors
 
 
 @click.command(help=__doc__)
-@click.argument("runs", nargs=-1, required=True, type=Path)
 @plain_errors
+@click.argument("runs", nargs=-1, required=True, type=Path)
 def main(runs: tuple[Path, ...]) -> None:
     from rnagan.tracking.run_folder import find_runs
     from rnagan.tracking.sync import sync_mlflow
 
-    for run in find_runs(runs):
-        click.echo(sync_mlflow(run))
+    echo_lines(sync_mlflow(run) for run in find_runs(runs))
 
 
 if __name__ == "__main__":
