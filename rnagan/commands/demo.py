@@ -1,4 +1,4 @@
-"""Run a whole demonstration, from slides and expression to a report; what is done is kept and used again."""
+"""Run a whole demonstration, from slides and expression to a report. What is done is kept and used again."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from rnagan.commands.options import plain_errors
 
 
 @click.command(help=__doc__)
+@plain_errors
 @click.option(
     "--data", "source", type=Path, help="Folder with real tiles and expression; without it a cohort is simulated."
 )
@@ -15,8 +16,13 @@ from rnagan.commands.options import plain_errors
 @click.option(
     "--shards", "data", type=Path, help="Folder of cohort and shards.  [default: shards/data/demo or …/demo-real]"
 )
-@click.option("--scale", type=click.Choice(["full", "short"]), default="full", show_default=True)
-@plain_errors
+@click.option(
+    "--scale",
+    type=click.Choice(["full", "short", "toy"]),
+    default="full",
+    show_default=True,
+    help="full takes about 20 minutes on two CPU cores, short 5, toy 2; a toy model learns nothing.",
+)
 def main(source: Path | None, out: Path | None, data: Path | None, scale: str) -> None:
     from rnagan.article.demos import run_demo
 
