@@ -36,7 +36,7 @@ def test_a_command_may_be_spelt_as_its_module() -> None:
 
 
 def test_an_unknown_command_is_refused() -> None:
-    for name in ("paint-tiles", "options", "main", "__init__"):
+    for name in ("mint-tiles", "options", "main", "__init__"):
         done = CliRunner().invoke(main, [name])
         assert done.exit_code == 2 and f"No such command '{name}'" in done.output
 
