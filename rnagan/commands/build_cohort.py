@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import FILE, SPLITS, comma_separated, echo_lines, plain_errors, seed_option
+from rnagan.commands import options
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
-@plain_errors
+@options.plain_errors
 @click.option(
     "--samples",
     required=True,
-    type=FILE,
+    type=options.FILE,
     help="Table of profiles: attributes (GTEx's, GDC sample sheets and GEO's series matrices are recognised) or "
     "expression.",
 )
@@ -29,12 +29,14 @@ from rnagan.commands.options import FILE, SPLITS, comma_separated, echo_lines, p
 )
 @click.option(
     "--subjects",
-    type=FILE,
+    type=options.FILE,
     help="Table of donors with age, sex or ischaemic time: GTEx's SubjectPhenotypesDS, the GDC's clinical.tsv, or "
     "columns donor, age, sex, ischaemic_min.",
 )
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The cohort table, a CSV.")
-@click.option("--expression", type=FILE, help="Keep only samples of this expression table; its values aren't read.")
+@click.option(
+    "--expression", type=options.FILE, help="Keep only samples of this expression table; its values aren't read."
+)
 @click.option("--rows", type=click.Choice(["samples", "genes"]), help="Rows of --expression, where it doesn't say it.")
 @click.option(
     "--source",
@@ -48,7 +50,7 @@ from rnagan.commands.options import FILE, SPLITS, comma_separated, echo_lines, p
     default="donor",
     help="By donor; or by tissue alone, where images and profiles come from different people.",
 )
-@click.option("--tissues", callback=comma_separated, help='Keep only these, such as "Lung,Brain - Cortex".')
+@click.option("--tissues", callback=options.comma_separated, help='Keep only these, such as "Lung,Brain - Cortex".')
 @click.option("--tissue-is", help="Tissue of all samples, where --samples doesn't say it.")
 @click.option(
     "--tcga-slides",
@@ -57,7 +59,10 @@ from rnagan.commands.options import FILE, SPLITS, comma_separated, echo_lines, p
     help="TCGA: FFPE slides (DX), frozen ones (TS, BS, MS), or both.",
 )
 @click.option(
-    "--sample-types", callback=comma_separated, default="01,11", help="TCGA: sample types to keep; 11 is normal."
+    "--sample-types",
+    callback=options.comma_separated,
+    default="01,11",
+    help="TCGA: sample types to keep; 11 is normal.",
 )
 @click.option(
     "--aliquots",
@@ -65,7 +70,9 @@ from rnagan.commands.options import FILE, SPLITS, comma_separated, echo_lines, p
     default="one",
     help="TCGA: one profile of each donor and sample type, or all, the further ones without slides.",
 )
-@click.option("--keep", callback=comma_separated, help="Further columns of these tables, such as SMRIN,SMATSSCR.")
+@click.option(
+    "--keep", callback=options.comma_separated, help="Further columns of these tables, such as SMRIN,SMATSSCR."
+)
 @click.option("--sample-column", help="Column of the sample in --samples.")
 @click.option("--donor-column", help="Column of the donor, in whichever of the two tables has it.")
 @click.option("--tissue-column", help="Column of the tissue, in whichever of the two tables has it.")
@@ -78,21 +85,21 @@ from rnagan.commands.options import FILE, SPLITS, comma_separated, echo_lines, p
 )
 @click.option(
     "--all-in",
-    type=click.Choice(SPLITS),
+    type=click.Choice(options.SPLITS),
     help="Everybody in one split, as test for an external cohort.",
 )
-@seed_option("Seed of the splits and of pairs by tissue.")
-@click.option("--extend", type=FILE, help="An earlier cohort table: everybody in it keeps their split.")
+@options.seed("Seed of the splits and of pairs by tissue.")
+@click.option("--extend", type=options.FILE, help="An earlier cohort table: everybody in it keeps their split.")
 def main(
     samples: Path, slides: Path | None, subjects: Path | None, out: Path, extend: Path | None, **given: Any
 ) -> None:
     from rnagan.cohort.build import CohortOptions, make_cohort_table
 
     columns = {ours: given.pop(f"{ours}_column") for ours in ("sample", "donor", "tissue", "site")}
-    options = CohortOptions(
+    chosen = CohortOptions(
         columns=columns, tissue=given.pop("tissue_is") or "", all_aliquots=given.pop("aliquots") == "all", **given
     )
-    echo_lines(make_cohort_table(samples, slides, out, options, extend=extend, subjects=subjects))
+    options.echo_lines(make_cohort_table(samples, slides, out, chosen, extend=extend, subjects=subjects))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import cohort_option, echo_lines, out_option, plain_errors
+from rnagan.commands import options
 
 
 @click.command(help=__doc__)
-@plain_errors
+@options.plain_errors
 @click.option("--table", type=Path, required=True, help="Expression: .gct, .csv, .tsv, .txt (.gz), .parquet, .h5ad.")
-@cohort_option()
-@out_option("The .h5ad to write.")
+@options.cohort()
+@options.out("The .h5ad to write.")
 @click.option("--units", type=click.Choice(["tpm", "counts", "log2"]), help="Units of the table; else detected.")
 @click.option("--rows", type=click.Choice(["samples", "genes"]), help="What the table's rows are; else found out.")
 @click.option("--genes", type=Path, help="CSV whose first column lists the genes to keep.")
@@ -36,10 +36,10 @@ from rnagan.commands.options import cohort_option, echo_lines, out_option, plain
     show_default=True,
     help="Name of the column of samples, where rows are samples.",
 )
-def main(table: Path, cohort: Path, out: Path, **options: Any) -> None:
+def main(table: Path, cohort: Path, out: Path, **settings: Any) -> None:
     from rnagan.expression.build_h5ad import build_expression
 
-    echo_lines(build_expression(table, cohort, out, **options))
+    options.echo_lines(build_expression(table, cohort, out, **settings))
 
 
 if __name__ == "__main__":

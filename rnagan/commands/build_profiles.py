@@ -7,19 +7,19 @@ from pathlib import Path
 
 import click
 
-from rnagan.commands.options import echo_lines, out_option, plain_errors, seed_option
+from rnagan.commands import options
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
-@plain_errors
+@options.plain_errors
 @click.option("--expression", type=Path, required=True, help="An .h5ad (rnagan build-expression makes it).")
-@out_option("Folder of the shards; further profiles are added to it.")
+@options.out("Folder of the shards; further profiles are added to it.")
 @click.option("--per-shard", default=256, type=click.IntRange(1), help="Profiles of a shard, at most.")
-@seed_option("Of the order in which profiles are dealt into shards.")
+@options.seed("Of the order in which profiles are dealt into shards.")
 def main(expression: Path, out: Path, per_shard: int, seed: int) -> None:
     from rnagan.data.build_profiles import build_profiles
 
-    echo_lines(build_profiles(expression, out, per_shard, seed))
+    options.echo_lines(build_profiles(expression, out, per_shard, seed))
 
 
 if __name__ == "__main__":

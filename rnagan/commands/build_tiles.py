@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import FILE, FOLDER, config_options, plain_errors, worker_options
+from rnagan.commands import options
 from rnagan.config.base import resolve
 from rnagan.config.tiling import TilingConfig
 from rnagan.io.files import read_yaml
@@ -31,7 +31,7 @@ def parse_part(_context: click.Context, _parameter: click.Parameter, value: str 
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
-@plain_errors
+@options.plain_errors
 @click.option(
     "--slides",
     "given",
@@ -40,24 +40,28 @@ def parse_part(_context: click.Context, _parameter: click.Parameter, value: str 
     help="A slide, or a folder that is searched for slides; may be given several times.",
 )
 @click.argument("more_slides", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[SLIDE]...")
-@click.option("--tiles", "table", type=FILE, help="Instead of slides: a table of ready-made tiles, in their folder.")
+@click.option(
+    "--tiles", "table", type=options.FILE, help="Instead of slides: a table of ready-made tiles, in their folder."
+)
 @click.option("--path-column", default="path", help="With --tiles: column of the image's path.")
 @click.option("--tissue-column", default="tissue", help="With --tiles: column of the tissue.")
 @click.option("--donor-column", default="donor", help="With --tiles: column of the donor; one shard each.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the shards.")
 @click.option(
     "--cohort",
-    type=FILE,
+    type=options.FILE,
     help="Table with a column slide: only these are made; and perhaps mpp, which wins over what a slide says.",
 )
-@click.option("--coordinates", type=FOLDER, help="Folder of TRIDENT's or CLAM's .h5 files, instead of our tissue mask.")
+@click.option(
+    "--coordinates", type=options.FOLDER, help="Folder of TRIDENT's or CLAM's .h5 files, instead of our tissue mask."
+)
 @click.option("--dry-run", is_flag=True, help="Print level, mpp, its source and the tiles to expect of each slide.")
 @click.option("--qc/--no-qc", default=True, help="Draw a picture of each slide and a contact sheet into OUT/qc.")
 @click.option("--part", callback=parse_part, metavar="I/N", help="Only the I-th of N parts: a task of a job array.")
 @click.option("--max-failures", default=0, type=click.IntRange(0), help="Give up after so many; 0: never.")
-@worker_options(default_processes=min(2, os.cpu_count() or 1))
-@click.option("--config", "config_file", type=FILE, help="YAML file of the settings below; flags win.")
-@config_options(TilingConfig)
+@options.workers(default_processes=min(2, os.cpu_count() or 1))
+@click.option("--config", "config_file", type=options.FILE, help="YAML file of the settings below; flags win.")
+@options.config_options(TilingConfig)
 @click.pass_context
 def main(
     context: click.Context,

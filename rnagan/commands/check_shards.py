@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.commands.options import config_options, plain_errors, seed_option, worker_options
+from rnagan.commands import options
 from rnagan.config.base import resolve
 from rnagan.config.gan import GANConfig
 from rnagan.runtime.workers import Workers
@@ -17,17 +17,17 @@ LISTED = 200
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
-@plain_errors
+@options.plain_errors
 @click.argument("folder")
 @click.option("--decode", is_flag=True, help="Decode every image or profile too.")
 @click.option("--repair", is_flag=True, help="Rebuild indexes and dataset.json from tars and records.")
 @click.option("--index", "adopt", is_flag=True, help="First adopt tars made by others: index and record beside each.")
 @click.option("--mpp", type=click.FloatRange(0, min_open=True), help="With --index: µm per px, where no json says it.")
-@seed_option("Of the order: of the index with --index, of training with --mixing.")
+@options.seed("Of the order: of the index with --index, of training with --mixing.")
 @click.option("--mixing", is_flag=True, help="Instead: different donors a batch of training tiles (--cohort).")
 @click.option("--cohort", type=click.Path(path_type=Path), help="With --mixing: the cohort table.")
-@config_options(GANConfig, only=("batch_size", "window_slides", "tiles_per_slide", "where", "tissue_weights"))
-@worker_options(default_processes=1)
+@options.config_options(GANConfig, only=("batch_size", "window_slides", "tiles_per_slide", "where", "tissue_weights"))
+@options.workers(default_processes=1)
 @click.pass_context
 def main(
     context: click.Context,

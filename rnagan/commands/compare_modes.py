@@ -8,17 +8,17 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import config_of, launch_option, out_option, plain_errors, tile_options, vae_option
+from rnagan.commands import options
 from rnagan.config.gan import GANConfig
 
 
 @click.command(help=__doc__)
-@plain_errors
-@tile_options(expression_required=True)
-@vae_option()
-@out_option("Folder of the three runs and the figures.")
-@launch_option()
-@config_of(GANConfig, "faithful")
+@options.plain_errors
+@options.tiles(expression_required=True)
+@options.vae()
+@options.out("Folder of the three runs and the figures.")
+@options.launch()
+@options.config_of(GANConfig, "faithful")
 def main(out: Path, launch: Path | None, config: GANConfig, **inputs: Any) -> None:
     from rnagan.article.modes import compare_modes
     from rnagan.training.gan.inputs import GANInputs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.commands.options import echo_lines, out_option, plain_errors
+from rnagan.commands import options
 
 
 def _pairs(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, Path]]:
@@ -18,9 +18,9 @@ def _pairs(_context: click.Context, _parameter: click.Parameter, values: tuple[s
 
 
 @click.command(help=__doc__)
-@plain_errors
+@options.plain_errors
 @click.argument("runs", nargs=-1, required=True, type=Path)
-@out_option("Folder for compare.html, runs.csv, metrics.csv and pictures.")
+@options.out("Folder for compare.html, runs.csv, metrics.csv and pictures.")
 @click.option("--name", "names", multiple=True, help="What to call a run, once for each in their order.")
 @click.option(
     "--evaluation",
@@ -36,7 +36,7 @@ def main(
 ) -> None:
     from rnagan.comparison.compare import compare_runs
 
-    echo_lines(compare_runs(runs, out, names, evaluations, x_axis))
+    options.echo_lines(compare_runs(runs, out, names, evaluations, x_axis))
 
 
 if __name__ == "__main__":

@@ -5,25 +5,17 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import (
-    model_option,
-    n_option,
-    out_option,
-    plain_errors,
-    seed_option,
-    split_option,
-    tile_options,
-)
+from rnagan.commands import options
 
 
 @click.command(help=__doc__)
-@plain_errors
-@model_option(multiple=True)
-@tile_options()
-@out_option("Folder for spectra.json and spectra.png.")
-@split_option()
-@n_option(8, "Tiles a slide.")
-@seed_option()
+@options.plain_errors
+@options.model(multiple=True)
+@options.tiles()
+@options.out("Folder for spectra.json and spectra.png.")
+@options.split()
+@options.n(8, "Tiles a slide.")
+@options.seed()
 def main(models: tuple[Path, ...], out: Path, split: str, n: int, seed: int, **inputs: Any) -> None:
     from rnagan.evaluation.spectra import compare_spectra
     from rnagan.evaluation.test_set import TileInputs

@@ -10,24 +10,15 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import (
-    echo_lines,
-    model_option,
-    out_option,
-    plain_errors,
-    seed_option,
-    split_option,
-    tile_options,
-    truncation_option,
-)
+from rnagan.commands import options
 
 
 @click.command(help=__doc__)
-@plain_errors
-@model_option()
-@tile_options()
-@out_option("Folder for fid.json and features.png.")
-@split_option()
+@options.plain_errors
+@options.model()
+@options.tiles()
+@options.out("Folder for fid.json and features.png.")
+@options.split()
 @click.option(
     "--tiles",
     "count",
@@ -43,8 +34,8 @@ from rnagan.commands.options import (
     help="inception_v3 (FID), dinov2, efficientnet_lite0 (offline, its own score), or your own as module:function.",
 )
 @click.option("--weights", type=Path, help="Inception's file, or DINOv2's folder, instead of fetching them.")
-@seed_option()
-@truncation_option()
+@options.seed()
+@options.truncation()
 @click.option(
     "--map-tiles",
     type=click.IntRange(min=0),
@@ -94,7 +85,7 @@ def main(
         device=accelerator.device,
     )
     if accelerator.is_main_process:
-        echo_lines(score_lines(result))
+        options.echo_lines(score_lines(result))
         click.echo(f"\n{out / RESULT}")
     end_together(accelerator, wait=False)
 

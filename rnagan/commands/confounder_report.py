@@ -9,58 +9,41 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import (
-    comma_separated,
-    echo_lines,
-    model_option,
-    n_option,
-    out_option,
-    plain_errors,
-    seed_option,
-    split_option,
-    tile_options,
-    truth_option,
-)
+from rnagan.commands import options
 
 
 @click.command(help=__doc__)
-@plain_errors
-@model_option()
-@tile_options(expression_required=True)
-@truth_option()
+@options.plain_errors
+@options.model()
+@options.tiles(expression_required=True)
+@options.truth()
 @click.option(
     "--covariates",
-    callback=comma_separated,
+    callback=options.comma_separated,
     default="",
     help="Columns of the cohort table. [default: those of site,ischaemic_min,age,sex that it has]",
 )
-@click.option("--categories", callback=comma_separated, default="", help="Those of them whose numbers are labels.")
+@click.option(
+    "--categories", callback=options.comma_separated, default="", help="Those of them whose numbers are labels."
+)
 @click.option(
     "--programmes",
     type=Path,
     help="Table gene and, if there are several, programme; also loading. [default: the first units of the condition]",
 )
-@out_option("Folder for confounders.html, .json, .csv and .png.")
-@split_option()
-@n_option(12, "Tiles a profile.")
+@options.out("Folder for confounders.html, .json, .csv and .png.")
+@options.split()
+@options.n(12, "Tiles a profile.")
 @click.option(
     "--draws", type=click.IntRange(min=99), default=1999, show_default=True, help="Of permutations and bootstraps."
 )
-@seed_option()
-def main(
-    model: Path,
-    shards: str,
-    cohort: Path,
-    expression: Path,
-    truth: Path | None,
-    out: Path,
-    **asked: Any,
-) -> None:
+@options.seed()
+def main(model: Path, shards: str, cohort: Path, expression: Path, truth: Path | None, out: Path, **asked: Any) -> None:
     from rnagan.evaluation.confounder_report import Asked, confounder_report
     from rnagan.evaluation.faithfulness import EvaluationInputs
 
     inputs = EvaluationInputs(model, shards, cohort, expression, truth)
-    echo_lines(confounder_report(inputs, Asked(**asked), out))
+    options.echo_lines(confounder_report(inputs, Asked(**asked), out))
 
 
 if __name__ == "__main__":

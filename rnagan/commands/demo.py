@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from rnagan.commands.options import plain_errors
+from rnagan.commands import options
 
 
 @click.command(help=__doc__)
-@plain_errors
+@options.plain_errors
 @click.option(
     "--data", "source", type=Path, help="Folder with real tiles and expression; without it a cohort is simulated."
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rnagan.commands.options import config_options, plain_errors, preset_options, read_config
+from rnagan.commands import options
 from rnagan.config.gan import GANConfig
 
 SETTINGS = (
@@ -26,16 +26,16 @@ SETTINGS = (
 
 
 @click.command(help=__doc__)
-@plain_errors
+@options.plain_errors
 @click.option(
     "--launch", "launches", type=Path, multiple=True, help="Launch config to try; may be given several times."
 )
 @click.option("--shards", help="Folder of tile shards to read, or its URL; --resolution is then theirs.")
 @click.option("--cohort", type=Path, help="Cohort table: only its training slides; without it, all slides.")
-@preset_options(GANConfig, "faithful")
+@options.preset(GANConfig, "faithful")
 @click.option("--timeout", type=click.IntRange(1), default=60, show_default=True, help="Seconds a launch may take.")
 @click.option("--json", "json_file", type=Path, help="Write all figures to this file too.")
-@config_options(GANConfig, only=SETTINGS)
+@options.config_options(GANConfig, only=SETTINGS)
 def main(
     launches: tuple[Path, ...],
     shards: str | None,
@@ -46,7 +46,7 @@ def main(
     json_file: Path | None,
     settings: dict,
 ) -> None:
-    config = read_config(GANConfig, config_file, settings, preset)
+    config = options.read_config(GANConfig, config_file, settings, preset)
     from rnagan.doctor.examine import Wanted, examine
     from rnagan.doctor.findings import is_ready, to_dict
     from rnagan.io.files import write_json

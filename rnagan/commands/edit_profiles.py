@@ -8,23 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rnagan.commands.options import (
-    echo_lines,
-    group,
-    n_option,
-    out_option,
-    plain_errors,
-    profile_options,
-    seed_option,
-    vae_option,
-)
+from rnagan.commands import options
 
 if TYPE_CHECKING:
     from rnagan.latent.edited_profiles import Choice
 
-_OUT = out_option("The .h5ad to write.")
+_OUT = options.out("The .h5ad to write.")
 _REAL = click.option("--keep-real", is_flag=True, help="Write the profiles that it was made from too, as origin real.")
-_CHOSEN = group(vae_option(), profile_options())
+_CHOSEN = options.group(options.vae(), options.profiles())
 
 
 def _choice(profiles: Path, split: str | None, tissue: str | None, samples: tuple[str, ...]) -> "Choice":
@@ -39,7 +30,7 @@ def main() -> None:
 
 
 @main.command()
-@plain_errors
+@options.plain_errors
 @_CHOSEN
 @_OUT
 @_REAL
@@ -47,14 +38,14 @@ def reconstruct(vae: Path, out: Path, keep_real: bool, **chosen: Any) -> None:
     """Encode and decode profiles."""
     from rnagan.latent.edited_profiles import write_reconstructed
 
-    echo_lines(write_reconstructed(vae, _choice(**chosen), out, keep_real))
+    options.echo_lines(write_reconstructed(vae, _choice(**chosen), out, keep_real))
 
 
 @main.command()
-@plain_errors
-@vae_option()
+@options.plain_errors
+@options.vae()
 @click.option("--tissue", "tissues", multiple=True, help="Draw this tissue; may be repeated. [default: all]")
-@n_option(20, "Profiles a tissue.")
+@options.n(20, "Profiles a tissue.")
 @click.option(
     "--spread",
     type=click.Choice(["tissue", "prior"]),
@@ -62,17 +53,17 @@ def reconstruct(vae: Path, out: Path, keep_real: bool, **chosen: Any) -> None:
     show_default=True,
     help="Scatter around the centroid: that of the training profiles, or N(0, 1) as in the article, which is wider.",
 )
-@seed_option()
+@options.seed()
 @_OUT
 def sample(vae: Path, tissues: tuple[str, ...], n: int, spread: str, seed: int, out: Path) -> None:
     """Draw new profiles around the centroid of a tissue."""
     from rnagan.latent.edited_profiles import write_sampled
 
-    echo_lines(write_sampled(vae, tissues, n, spread, seed, out))
+    options.echo_lines(write_sampled(vae, tissues, n, spread, seed, out))
 
 
 @main.command()
-@plain_errors
+@options.plain_errors
 @_CHOSEN
 @click.option("--to", required=True, help="Tissue to move them to.")
 @click.option("--from", "source", help="The model's tissue that they are of, where the file calls it otherwise.")
@@ -82,12 +73,12 @@ def shift(vae: Path, to: str, source: str | None, out: Path, keep_real: bool, **
     """Move profiles from their tissue to another, by the difference of the centroids."""
     from rnagan.latent.edited_profiles import write_shifted
 
-    echo_lines(write_shifted(vae, _choice(**chosen), to, source, out, keep_real))
+    options.echo_lines(write_shifted(vae, _choice(**chosen), to, source, out, keep_real))
 
 
 @main.command()
-@plain_errors
-@vae_option()
+@options.plain_errors
+@options.vae()
 @click.option("--profiles", type=Path, required=True, help="Profiles as .h5ad, in the units of the model.")
 @click.option("--start", required=True, help="Profile to start from.")
 @click.option("--end", required=True, help="Profile to end at.")
@@ -98,11 +89,11 @@ def interpolate(vae: Path, profiles: Path, start: str, end: str, steps: int, out
     """Walk from one profile to another in the latent."""
     from rnagan.latent.edited_profiles import write_interpolated
 
-    echo_lines(write_interpolated(vae, profiles, start, end, steps, out, keep_real))
+    options.echo_lines(write_interpolated(vae, profiles, start, end, steps, out, keep_real))
 
 
 @main.command()
-@plain_errors
+@options.plain_errors
 @_CHOSEN
 @click.option("--genes", required=True, help="Ids or symbols with commas between, or a file with one a line.")
 @click.option("--by", type=float, required=True, help="How far up, or down where negative.")
@@ -122,7 +113,7 @@ def perturb(
     """Move genes up or down, let the others follow, and write how every gene changed beside the profiles."""
     from rnagan.latent.edited_profiles import write_perturbed
 
-    echo_lines(write_perturbed(vae, _choice(**chosen), genes, by, scale, out, input_alone, keep_real))
+    options.echo_lines(write_perturbed(vae, _choice(**chosen), genes, by, scale, out, input_alone, keep_real))
 
 
 if __name__ == "__main__":

@@ -8,16 +8,7 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import (
-    cohort_option,
-    config_of,
-    echo_lines,
-    model_option,
-    n_option,
-    out_option,
-    plain_errors,
-    shards_option,
-)
+from rnagan.commands import options
 from rnagan.config.classifier import ClassifierConfig
 
 SHOWN = (
@@ -38,23 +29,23 @@ SHOWN = (
 
 
 @click.command(help=__doc__)
-@plain_errors
-@model_option()
+@options.plain_errors
+@options.model()
 @click.option("--profiles", type=Path, required=True, help="The other cohort's .h5ad, with obs column tissue.")
-@shards_option()
-@cohort_option()
-@out_option("Folder for result.json, report.html and pictures.")
-@n_option(100, "Generated tiles a tissue.", least=2)
+@options.shards()
+@options.cohort()
+@options.out("Folder for result.json, report.html and pictures.")
+@options.n(100, "Generated tiles a tissue.", least=2)
 @click.option(
     "--tissue-map",
     multiple=True,
     help="A tissue that is called otherwise, external=ours; may be repeated. Or a CSV of columns external, ours.",
 )
-@config_of(ClassifierConfig, "paper_external", SHOWN)
+@options.config_of(ClassifierConfig, "paper_external", SHOWN)
 def main(out: Path, n: int, config: ClassifierConfig, **inputs: Any) -> None:
     from rnagan.classification.external_tiles import ExternalInputs, evaluate_external
 
-    echo_lines(evaluate_external(config, ExternalInputs(**inputs), out, n))
+    options.echo_lines(evaluate_external(config, ExternalInputs(**inputs), out, n))
 
 
 if __name__ == "__main__":

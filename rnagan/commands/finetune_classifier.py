@@ -5,33 +5,25 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import (
-    config_of,
-    dry_run_option,
-    echo_lines,
-    echo_settings,
-    out_option,
-    plain_errors,
-    shards_option,
-)
+from rnagan.commands import options
 from rnagan.config.classifier import ClassifierConfig
 
 
 @click.command(help=__doc__)
-@plain_errors
-@shards_option()
+@options.plain_errors
+@options.shards()
 @click.option("--cohort", type=Path, required=True, help="Cohort table; its column --label names the classes.")
-@out_option("Folder for result.json, report.html, pictures, finished folds.")
+@options.out("Folder for result.json, report.html, pictures, finished folds.")
 @click.option("--pretrained", type=Path, help="Run of rnagan pretrain-simclr, to start from beside from scratch.")
 @click.option("--imagenet", type=Path, help="torchvision's weights as safetensors, to start from too.")
-@dry_run_option("Print the resolved config, tiles and starts, train nothing.")
-@config_of(ClassifierConfig, "paper")
+@options.dry_run("Print the resolved config, tiles and starts, train nothing.")
+@options.config_of(ClassifierConfig, "paper")
 def main(out: Path, dry_run: bool, config: ClassifierConfig, **inputs: Any) -> None:
     from rnagan.classification.finetune import FinetuneInputs, finetune
 
     if dry_run:
-        echo_settings(config)
-    echo_lines(finetune(config, FinetuneInputs(**inputs), out, dry_run))
+        options.echo_settings(config)
+    options.echo_lines(finetune(config, FinetuneInputs(**inputs), out, dry_run))
 
 
 if __name__ == "__main__":

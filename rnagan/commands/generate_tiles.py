@@ -4,26 +4,17 @@ from pathlib import Path
 
 import click
 
-from rnagan.commands.options import (
-    echo_lines,
-    model_option,
-    n_option,
-    out_option,
-    plain_errors,
-    profile_options,
-    seed_option,
-    truncation_option,
-)
+from rnagan.commands import options
 
 
 @click.command(help=__doc__)
-@plain_errors
-@model_option()
-@profile_options(tissue=False, required=False)
-@out_option("Folder for the tiles.")
-@n_option(8, "Tiles a profile.")
-@seed_option("Seed of the noise.")
-@truncation_option()
+@options.plain_errors
+@options.model()
+@options.profiles(tissue=False, required=False)
+@options.out("Folder for the tiles.")
+@options.n(8, "Tiles a profile.")
+@options.seed("Seed of the noise.")
+@options.truncation()
 @click.option("--format", "form", type=click.Choice(["png", "shards"]), default="png", show_default=True)
 def main(
     model: Path,
@@ -39,7 +30,7 @@ def main(
     from rnagan.generation import generate_tiles
 
     chosen = list(samples)
-    echo_lines(
+    options.echo_lines(
         generate_tiles(
             model, profiles, out, n=n, seed=seed, form=form, split=split, samples=chosen, truncation=truncation
         )

@@ -8,20 +8,20 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import model_option, out_option, plain_errors, seed_option, split_option, tile_options
+from rnagan.commands import options
 
 
 @click.command(help=__doc__)
-@plain_errors
-@model_option()
-@tile_options()
-@out_option("Folder for nearest.json and nearest.png.")
-@split_option("validation", "test")
+@options.plain_errors
+@options.model()
+@options.tiles()
+@options.out("Folder for nearest.json and nearest.png.")
+@options.split("validation", "test")
 @click.option("--tiles", type=click.IntRange(min=3), default=400, show_default=True, help="Generated tiles, about.")
 @click.option(
     "--training-tiles", type=click.IntRange(min=1), default=20_000, show_default=True, help="To compare with, at most."
 )
-@seed_option()
+@options.seed()
 def main(model: Path, out: Path, split: str, tiles: int, training_tiles: int, seed: int, **inputs: Any) -> None:
     from rnagan.evaluation.memorization import nearest_tiles
     from rnagan.evaluation.test_set import TileInputs

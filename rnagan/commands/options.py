@@ -39,25 +39,25 @@ def group(*options: Callable) -> Callable:
     return decorate
 
 
-def out_option(text: str) -> Callable:
+def out(text: str) -> Callable:
     return click.option("--out", type=Path, required=True, help=text)
 
 
-def n_option(default: int, text: str, least: int = 1) -> Callable:
+def n(default: int, text: str, least: int = 1) -> Callable:
     return click.option("--n", type=click.IntRange(min=least), default=default, show_default=True, help=text)
 
 
-def seed_option(text: str | None = None) -> Callable:
+def seed(text: str | None = None) -> Callable:
     return click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help=text)
 
 
-def split_option(*splits: str) -> Callable:
+def split(*splits: str) -> Callable:
     """The split that is evaluated: test by default."""
     choice = click.Choice(splits or SPLITS)
     return click.option("--split", type=choice, default="test", show_default=True, help="Split that is evaluated.")
 
 
-def truncation_option() -> Callable:
+def truncation() -> Callable:
     return click.option(
         "--truncation",
         type=click.FloatRange(0, 1, min_open=True),
@@ -67,14 +67,14 @@ def truncation_option() -> Callable:
     )
 
 
-def model_option(multiple: bool = False) -> Callable:
+def model(multiple: bool = False) -> Callable:
     """A trained GAN or RNA-GAN; with `multiple` the command receives them as `models`."""
     names, more = (("--model", "models"), "; may be repeated") if multiple else (("--model",), "")
     text = f"Run of rnagan train-rnagan, or its model folder{more}."
     return click.option(*names, type=Path, required=True, multiple=multiple, help=text)
 
 
-def vae_option(required: bool = True) -> Callable:
+def vae(required: bool = True) -> Callable:
     text = (
         "Run of rnagan train-vae, its model folder, or an RNA-GAN."
         if required
@@ -83,27 +83,27 @@ def vae_option(required: bool = True) -> Callable:
     return click.option("--vae", type=Path, required=required, help=text)
 
 
-def truth_option() -> Callable:
+def truth() -> Callable:
     return click.option("--truth", type=Path, help="Truth table of a simulated cohort (truth.csv).")
 
 
-def shards_option() -> Callable:
+def shards() -> Callable:
     return click.option("--shards", required=True, help="Folder of tile shards, or its URL (rnagan build-tiles).")
 
 
-def cohort_option(required: bool = True) -> Callable:
-    return click.option("--cohort", type=Path, required=required, help="Cohort table (rnagan build-cohort).")
+def cohort() -> Callable:
+    return click.option("--cohort", type=Path, required=True, help="Cohort table (rnagan build-cohort).")
 
 
-def tile_options(expression_required: bool = False) -> Callable:
+def tiles(expression_required: bool = False) -> Callable:
     """Real tiles with their profiles: --shards, --cohort and --expression."""
     unless = "" if expression_required else "; not for modes gan and noise_only"
     text = f"Expression .h5ad (rnagan build-expression){unless}."
     expression = click.option("--expression", type=Path, required=expression_required, help=text)
-    return group(shards_option(), cohort_option(), expression)
+    return group(shards(), cohort(), expression)
 
 
-def profile_options(tissue: bool = True, required: bool = True) -> Callable:
+def profiles(tissue: bool = True, required: bool = True) -> Callable:
     """Profiles, and which of them: --profiles, --split, --tissue and, as `samples`, --sample."""
     unless = "" if required else "; not for modes gan and noise_only"
     text = f"Profiles as .h5ad (rnagan build-expression){unless}."
@@ -116,16 +116,16 @@ def profile_options(tissue: bool = True, required: bool = True) -> Callable:
     )
 
 
-def launch_option() -> Callable:
+def launch() -> Callable:
     text = "Config of accelerate's launcher (launch_configs/…); without it, one process."
     return click.option("--launch", type=Path, help=text)
 
 
-def dry_run_option(text: str) -> Callable:
+def dry_run(text: str) -> Callable:
     return click.option("--dry-run", is_flag=True, help=text)
 
 
-def preset_options(kind: type[Config], default: str) -> Callable:
+def preset(kind: type[Config], default: str) -> Callable:
     """--preset and, as `config_file`, --config."""
     choice = click.Choice(preset_names(kind))
     return group(
@@ -134,7 +134,7 @@ def preset_options(kind: type[Config], default: str) -> Callable:
     )
 
 
-def config_of(kind: type[Config], preset: str, only: tuple[str, ...] = (), tagged: bool = False) -> Callable:
+def config_of(kind: type[Config], default: str, only: tuple[str, ...] = (), tagged: bool = False) -> Callable:
     """Decorator: --preset, --config and an option for each field (or each in `only`); the command receives `config`.
 
     `tagged` adds --sweep, and the command receives `tags` too: what MLflow's filters know of a run beside its settings.
@@ -151,7 +151,7 @@ def config_of(kind: type[Config], preset: str, only: tuple[str, ...] = (), tagge
                 kwargs["tags"] = run_tags(preset, kwargs.pop("sweep"))
             return command(*args, config=read_config(kind, config_file, settings, preset), **kwargs)
 
-        return group(preset_options(kind, preset), *((sweep,) if tagged else ()))(gathered)
+        return group(preset(kind, default), *((sweep,) if tagged else ()))(gathered)
 
     return decorate
 
@@ -202,7 +202,7 @@ def run_tags(preset: str, sweep: str | None) -> dict[str, str]:
     return {"preset": preset} | ({"sweep": sweep} if sweep else {})
 
 
-def worker_options(default_processes: int) -> Callable:
+def workers(default_processes: int) -> Callable:
     """Decorator: the options that say where jobs run; the command receives them as keyword `workers`."""
     options = (
         click.option("--processes", type=click.IntRange(1), default=default_processes, help="Worker processes here."),

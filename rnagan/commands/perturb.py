@@ -8,21 +8,13 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import (
-    echo_lines,
-    model_option,
-    n_option,
-    out_option,
-    plain_errors,
-    profile_options,
-    seed_option,
-)
+from rnagan.commands import options
 
 
 @click.command(help=__doc__)
-@plain_errors
-@model_option()
-@profile_options()
+@options.plain_errors
+@options.model()
+@options.profiles()
 @click.option("--donors", type=click.IntRange(1), default=40, show_default=True, help="Donors a tissue, at most.")
 @click.option("--genes", help="Genes to move, in SDs: ids or symbols with commas between, or a file with one a line.")
 @click.option("--leading", is_flag=True, help="Move the genes as they vary together (first principal component).")
@@ -35,13 +27,13 @@ from rnagan.commands.options import (
 @click.option("--truth", type=Path, help="Truth table of a simulated cohort, with the programme as a column.")
 @click.option("--reach", type=click.FloatRange(0, min_open=True), help="Last step. [default: 3 SD; 1 with --programme]")
 @click.option("--steps", type=click.IntRange(2), default=7, show_default=True, help="From -reach to +reach.")
-@n_option(8, "Tiles a profile and step.")
-@seed_option()
-@out_option("Folder for the strips, curves and perturbation.json.")
+@options.n(8, "Tiles a profile and step.")
+@options.seed()
+@options.out("Folder for the strips, curves and perturbation.json.")
 def main(model: Path, out: Path, **request: Any) -> None:
     from rnagan.evaluation.perturbation import Request, perturb_tiles
 
-    echo_lines(perturb_tiles(model, Request(**request), out))
+    options.echo_lines(perturb_tiles(model, Request(**request), out))
 
 
 if __name__ == "__main__":

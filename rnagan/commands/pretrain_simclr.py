@@ -7,31 +7,23 @@ from pathlib import Path
 
 import click
 
-from rnagan.commands.options import (
-    config_of,
-    dry_run_option,
-    echo_settings,
-    end_run,
-    out_option,
-    plain_errors,
-    shards_option,
-)
+from rnagan.commands import options
 from rnagan.config.simclr import SimCLRConfig
 
 
 @click.command(help=__doc__)
-@plain_errors
-@shards_option()
+@options.plain_errors
+@options.shards()
 @click.option("--cohort", type=Path, help="Cohort table of real tiles: only slides of its training split are used.")
-@out_option("Run folder; an interrupted run in it goes on.")
-@dry_run_option("Print the resolved config and the size of the run, train nothing.")
-@config_of(SimCLRConfig, "paper")
+@options.out("Run folder; an interrupted run in it goes on.")
+@options.dry_run("Print the resolved config and the size of the run, train nothing.")
+@options.config_of(SimCLRConfig, "paper")
 def main(shards: str, cohort: Path | None, out: Path, dry_run: bool, config: SimCLRConfig) -> None:
     from rnagan.training.simclr.train import pretrain_simclr
 
     if dry_run:
-        echo_settings(config)
-    end_run(pretrain_simclr(config, shards, out, cohort, dry_run))
+        options.echo_settings(config)
+    options.end_run(pretrain_simclr(config, shards, out, cohort, dry_run))
 
 
 if __name__ == "__main__":

@@ -8,30 +8,22 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import (
-    dry_run_option,
-    echo_lines,
-    launch_option,
-    out_option,
-    plain_errors,
-    tile_options,
-    truth_option,
-)
+from rnagan.commands import options
 
 
 @click.command(help=__doc__)
-@plain_errors
-@tile_options(expression_required=True)
+@options.plain_errors
+@options.tiles(expression_required=True)
 @click.option("--external", type=Path, help="Profiles of another cohort, as .h5ad with obs column tissue (figure 4D).")
 @click.option("--tissue-map", type=Path, help="CSV of columns external, ours, for tissues that it names otherwise.")
-@truth_option()
-@out_option("Folder of all products and report.html.")
+@options.truth()
+@options.out("Folder of all products and report.html.")
 @click.option(
     "--preset", default="paper", show_default=True, help="Sizes: paper; small, hours on two CPU cores; toy, for trials."
 )
 @click.option("--config", "config_file", type=Path, help="YAML of sections vae, gan, …, over the preset's.")
-@launch_option()
-@dry_run_option("Print experiments, images, steps and hours, and stop.")
+@options.launch()
+@options.dry_run("Print experiments, images, steps and hours, and stop.")
 def main(out: Path, preset: str, config_file: Path | None, dry_run: bool, **inputs: Any) -> None:
     from rnagan.article.experiments import Cohort
     from rnagan.article.reproduce import cost_lines, reproduce
@@ -39,7 +31,7 @@ def main(out: Path, preset: str, config_file: Path | None, dry_run: bool, **inpu
 
     settings, cohort = Settings.read(preset, config_file), Cohort(**inputs)
     if dry_run:
-        echo_lines(cost_lines(cohort, settings))
+        options.echo_lines(cost_lines(cohort, settings))
     else:
         click.echo(f"\nReport: {reproduce(cohort, settings, out)}")
 

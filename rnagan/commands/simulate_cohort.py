@@ -4,19 +4,19 @@ from pathlib import Path
 
 import click
 
-from rnagan.commands.options import config_options, out_option, plain_errors, read_config
+from rnagan.commands import options
 from rnagan.config.simulation import SimulationConfig
 
 
 @click.command(help=__doc__)
-@plain_errors
-@out_option("Folder of the cohort.")
+@options.plain_errors
+@options.out("Folder of the cohort.")
 @click.option(
     "--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Slides generated at a time."
 )
-@config_options(SimulationConfig)
+@options.config_options(SimulationConfig)
 def main(out: Path, processes: int, settings: dict) -> None:
-    config = read_config(SimulationConfig, None, settings)
+    config = options.read_config(SimulationConfig, None, settings)
     from rnagan.simulation.cohort import simulate_cohort
 
     click.echo(simulate_cohort(config, out, processes))

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import click
 
-from rnagan.commands.options import echo_lines, plain_errors
+from rnagan.commands import options
 
 
 @click.command(help=__doc__)
-@plain_errors
+@options.plain_errors
 @click.argument("runs", nargs=-1, required=True, type=Path)
 def main(runs: tuple[Path, ...]) -> None:
     from rnagan.tracking.run_folder import find_runs
     from rnagan.tracking.sync import sync_mlflow
 
-    echo_lines(sync_mlflow(run) for run in find_runs(runs))
+    options.echo_lines(sync_mlflow(run) for run in find_runs(runs))
 
 
 if __name__ == "__main__":

@@ -8,36 +8,27 @@ from typing import Any
 
 import click
 
-from rnagan.commands.options import (
-    config_of,
-    dry_run_option,
-    echo_settings,
-    end_run,
-    out_option,
-    plain_errors,
-    tile_options,
-    vae_option,
-)
+from rnagan.commands import options
 from rnagan.config.gan import GANConfig
 
 
 @click.command(help=__doc__)
-@plain_errors
-@tile_options()
-@vae_option(required=False)
+@options.plain_errors
+@options.tiles()
+@options.vae(required=False)
 @click.option(
     "--init-from", type=Path, help="An earlier run to start from: the same networks, with other tiles (a new tissue)."
 )
-@out_option("Run folder; an interrupted run in it goes on.")
-@dry_run_option("Print the resolved config and the size of the run, train nothing.")
-@config_of(GANConfig, "faithful", tagged=True)
+@options.out("Run folder; an interrupted run in it goes on.")
+@options.dry_run("Print the resolved config and the size of the run, train nothing.")
+@options.config_of(GANConfig, "faithful", tagged=True)
 def main(out: Path, dry_run: bool, config: GANConfig, tags: dict[str, str], **inputs: Any) -> None:
     from rnagan.training.gan.inputs import GANInputs
     from rnagan.training.gan.train import train_gan
 
     if dry_run:
-        echo_settings(config)
-    end_run(train_gan(config, GANInputs(**inputs), out, dry_run, tags))
+        options.echo_settings(config)
+    options.end_run(train_gan(config, GANInputs(**inputs), out, dry_run, tags))
 
 
 if __name__ == "__main__":

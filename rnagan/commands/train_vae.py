@@ -8,21 +8,21 @@ from pathlib import Path
 
 import click
 
-from rnagan.commands.options import config_of, dry_run_option, echo_lines, out_option, plain_errors
+from rnagan.commands import options
 from rnagan.config.vae import VAEConfig
 
 
 @click.command(help=__doc__)
-@plain_errors
+@options.plain_errors
 @click.option(
     "--expression",
     required=True,
     help="The .h5ad of rnagan build-expression, or a folder or URL of rnagan build-profiles, which is streamed.",
 )
 @click.option("--cohort", type=Path, help="Cohort table with donor, tissue and split of streamed profiles.")
-@out_option("Folder of the run; the product is its folder model.")
-@dry_run_option("Print the resolved settings, profiles and steps, and stop.")
-@config_of(VAEConfig, "faithful", tagged=True)
+@options.out("Folder of the run; the product is its folder model.")
+@options.dry_run("Print the resolved settings, profiles and steps, and stop.")
+@options.config_of(VAEConfig, "faithful", tagged=True)
 def main(
     expression: str, cohort: Path | None, out: Path, dry_run: bool, config: VAEConfig, tags: dict[str, str]
 ) -> None:
@@ -31,7 +31,7 @@ def main(
 
     inputs = VAEInputs(expression, cohort)
     if dry_run:
-        echo_lines(describe(config, inputs))
+        options.echo_lines(describe(config, inputs))
     else:
         train_vae(config, inputs, out, tags)
 
