@@ -15,10 +15,10 @@ $(READY): setup.py
 	touch $@
 
 demo: install
-	$(BIN)/python tools/demo.py
+	$(BIN)/rnagan demo
 
 demo-real: install
-	$(BIN)/python tools/demo.py --data $(DATA)
+	$(BIN)/rnagan demo --data $(DATA)
 
 test: install  # a worker a core, of one thread: threads that wait for one another would spin
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not slurm"

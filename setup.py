@@ -20,6 +20,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["rnagan", "rnagan.*"]),
     package_data={"rnagan": ["config/presets/*.yaml", "reports/templates/*.html", "py.typed"]},
+    entry_points={"console_scripts": ["rnagan = rnagan.commands.main:main"]},
     install_requires=[
         "torch>=2.10",
         "torchvision>=0.25",
@@ -67,6 +68,7 @@ setup(
         "s3": ["s3fs>=2024.10"],
         "dev": [
             "s3fs>=2024.10",
+            "setuptools>=77",  # builds the wheel that a test installs
             "moto[server]>=5",
             "pytest>=8",
             "pytest-timeout>=2.3",

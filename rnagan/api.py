@@ -51,7 +51,7 @@ class RNAGAN:
         folder = model_folder(folder)
         record = read_json(folder / "model.json")
         if record.get("format") != "rnagan-model":
-            raise ValueError(f"{folder} holds no generator; give a run of tools/train_rnagan.py or its model folder.")
+            raise ValueError(f"{folder} holds no generator; give a run of rnagan train-rnagan or its model folder.")
         if record["digest"] != digest_of_folder(folder):
             raise ValueError(f"{folder} was changed after training; copy the model folder again.")
         config = load_config(GANConfig, folder / "config.yaml")

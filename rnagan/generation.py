@@ -44,7 +44,7 @@ def generate_tiles(
     """Generate `n` tiles for each profile of an .h5ad into `out`; returns lines for the user.
 
     `form` "png": `out/SAMPLE/SAMPLE_0000.png` … and `out/grid.png` with a row for each of up to GRID_ROWS profiles,
-    each PNG saying that it is synthetic; "shards": one tar a profile, as shards/build_tiles.py makes them. `split` and
+    each PNG saying that it is synthetic; "shards": one tar a profile, as rnagan build-tiles makes them. `split` and
     `samples` choose profiles (all where empty); without `samples`, tissues that the model has not seen are left out.
     `truncation` below 1 gives more typical and less varied tiles (`sampling.generate`), and is stored with every tile.
     A model without profiles takes none (`profiles` None) and generates `n` tiles named `noise`.
@@ -52,7 +52,7 @@ def generate_tiles(
     another one replaces the tiles of the last, and a folder that holds anything else is refused.
     """
     if profiles is not None and not profiles.is_file():
-        raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with shards/build_expression.py.")
+        raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with rnagan build-expression.")
     check_truncation(truncation)
     model = RNAGAN.from_pretrained(model_folder)
     _check_mode(model, model_folder, profiles)

@@ -1,26 +1,6 @@
-"""Simulate a cohort with known truth: slides, expression as GTEx writes it, and the truth beside them."""
+"""The command `rnagan simulate-cohort` as a script."""
 
-from pathlib import Path
-
-import click
-
-from rnagan.commands.options import config_options, plain_errors, read_config
-from rnagan.config.simulation import SimulationConfig
-
-
-@click.command(help=__doc__)
-@click.option("--out", type=Path, required=True, help="Folder of the cohort.")
-@click.option(
-    "--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Slides generated at a time."
-)
-@config_options(SimulationConfig)
-@plain_errors
-def main(out: Path, processes: int, settings: dict) -> None:
-    config = read_config(SimulationConfig, None, settings)
-    from rnagan.simulation.cohort import simulate_cohort
-
-    click.echo(simulate_cohort(config, out, processes))
-
+from rnagan.commands.simulate_cohort import main
 
 if __name__ == "__main__":
     main()

@@ -232,7 +232,7 @@ def toy_vae(toy_profiles: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def command_line() -> Callable[[GANConfig, GANInputs, Path], list[str]]:
-    """command_line(config, inputs, out): the options of tools/train_rnagan.py that say all of this."""
+    """command_line(config, inputs, out): the options of rnagan train-rnagan that say all of this."""
     return _command_line
 
 

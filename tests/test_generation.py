@@ -224,5 +224,5 @@ def test_script(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
     assert bad.exit_code == 1
     assert (
         bad.output == f"Error: The profiles {tmp_path / 'none.h5ad'} don't exist; make them with "
-        "shards/build_expression.py.\n"
+        "rnagan build-expression.\n"
     )

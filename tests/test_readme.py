@@ -13,6 +13,7 @@ import pytest
 import simplejpeg
 
 from rnagan.article.demos import SCALES, simulated
+from rnagan.article.stages import words_of
 from rnagan.data.build_profiles import build_profiles
 from rnagan.data.manifest import write_digest
 from rnagan.data.writer import ShardWriter
@@ -21,19 +22,20 @@ from rnagan.expression.h5ad import Expression, write_expression
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOY = {  # appended to a command, so these win over what the README says
-    "shards/simulate_cohort.py": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2",
-    "tools/train_vae.py": "--epochs 2 --hidden 16 --latent 8 --beta 0.0001",
-    "tools/train_rnagan.py": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
-    "tools/evaluate_faithfulness.py": "--n 2",
-    "tools/nearest_tiles.py": "--tiles 8",
-    "tools/compute_fid.py": "--tiles 20 --map-tiles 0 --cache features",
-    "tools/compare_spectra.py": "--n 2",
-    "tools/pretrain_simclr.py": "--epochs 1 --batch-size 128 --threads 1 --precision float32",
-    "tools/finetune_classifier.py": "--epochs 1 --folds 2 --per-class 8 --threads 1",
-    "tools/evaluate_external.py": "--n 4 --epochs 1 --per-class 8 --validation-share 0.5 --threads 1",
-    "tools/confounder_report.py": "--n 1 --draws 99",
-    "tools/reproduce.py": "--preset toy",
-    "tools/perturb.py": "--n 1 --donors 2 --steps 3",
+    "rnagan simulate-cohort": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2",
+    "rnagan train-vae": "--epochs 2 --hidden 16 --latent 8 --beta 0.0001",
+    "rnagan train-rnagan": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
+    "accelerate launch": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
+    "rnagan evaluate-faithfulness": "--n 2",
+    "rnagan nearest-tiles": "--tiles 8",
+    "rnagan compute-fid": "--tiles 20 --map-tiles 0 --cache features",
+    "rnagan compare-spectra": "--n 2",
+    "rnagan pretrain-simclr": "--epochs 1 --batch-size 128 --threads 1 --precision float32",
+    "rnagan finetune-classifier": "--epochs 1 --folds 2 --per-class 8 --threads 1",
+    "rnagan evaluate-external": "--n 4 --epochs 1 --per-class 8 --validation-share 0.5 --threads 1",
+    "rnagan confounder-report": "--n 1 --draws 99",
+    "rnagan reproduce": "--preset toy",
+    "rnagan perturb": "--n 1 --donors 2 --steps 3",
 }
 ELSEWHERE = {  # commands that another check runs
     "make demo": "tests/article/test_demo.py, at short scale",
@@ -63,18 +65,16 @@ def is_elsewhere(command: str) -> bool:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where the project's scripts are, and its products are not."""
+    """A folder with the launch configs and a script to launch, and without the project's products."""
     place = tmp_path_factory.mktemp("readme")
     for name in ("tools", "launch_configs"):
         (place / name).symlink_to(ROOT / name)
-    (place / "shards").mkdir()
-    for script in (ROOT / "shards").glob("*.py"):
-        (place / "shards" / script.name).symlink_to(script)
     return place
 
 
-def run(words: list[str], cwd: Path) -> str:
-    environment = os.environ | {
+def run(words: list[str], cwd: Path, settings: dict[str, str] | None = None) -> str:
+    environment = os.environ | (settings or {})
+    environment |= {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -89,8 +89,10 @@ def test_commands_and_python_of_the_readme_run(workplace: Path) -> None:
     ran = [command for command in commands() if not is_elsewhere(command)]
     assert len(ran) >= 10
     for command in ran:
-        script = next((word for word in command.split() if word.endswith(".py")), "")
-        run([*shlex.split(command), *TOY.get(script, "").split()], workplace)
+        settings = dict(re.findall(r"\b([A-Z_]+)=(\w+) ", command.partition("accelerate")[0]))  # of the environment
+        words = words_of(command)[len(settings) :]
+        name = " ".join(command.split()[len(settings) :][:2])
+        run([*words, *TOY.get(name, "").split()], workplace, settings)
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)):
         (workplace / f"block_{number}.py").write_text(block)
         run([sys.executable, f"block_{number}.py"], workplace)
@@ -117,12 +119,12 @@ def test_python_of_the_shards_readme_runs(tmp_path: Path) -> None:
     text = (ROOT / "shards/README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(blocks) == 5
-    said = []
+    printed = []
     for number, block in enumerate(blocks):
         shown = "\nprint(tuple(batch[1].shape), batch[1].dtype)" if "_batches(" in block else ""
         (tmp_path / f"block_{number}.py").write_text(block + shown)
-        said += run([sys.executable, f"block_{number}.py"], tmp_path).splitlines()
-    assert said == ["(64, 3, 256, 256) torch.uint8", "(128, 7) torch.float32"]
+        printed += run([sys.executable, f"block_{number}.py"], tmp_path).splitlines()
+    assert printed == ["(64, 3, 256, 256) torch.uint8", "(128, 7) torch.float32"]
 
 
 def test_every_command_of_the_readme_is_run_somewhere() -> None:

@@ -1,28 +1,6 @@
-"""Run a whole demonstration, from slides and expression to a report; what is done is kept and used again."""
+"""The command `rnagan demo` as a script."""
 
-from pathlib import Path
-
-import click
-
-from rnagan.commands.options import plain_errors
-
-
-@click.command(help=__doc__)
-@click.option(
-    "--data", "source", type=Path, help="Folder with real tiles and expression; without it a cohort is simulated."
-)
-@click.option("--out", type=Path, help="Folder of the runs and the report.  [default: runs/demo or runs/demo-real]")
-@click.option(
-    "--shards", "data", type=Path, help="Folder of cohort and shards.  [default: shards/data/demo or …/demo-real]"
-)
-@click.option("--scale", type=click.Choice(["full", "short"]), default="full", show_default=True)
-@plain_errors
-def main(source: Path | None, out: Path | None, data: Path | None, scale: str) -> None:
-    from rnagan.article.demos import run_demo
-
-    name = "demo" if source is None else "demo-real"
-    run_demo(out or Path("runs") / name, data or Path("shards/data") / name, source, scale)
-
+from rnagan.commands.demo import main
 
 if __name__ == "__main__":
     main()

@@ -1,56 +1,6 @@
-"""Train a GAN or an RNA-GAN on tile shards: accelerate launch --config_file launch_configs/… tools/train_rnagan.py"""
+"""The command `rnagan train-rnagan` as a script."""
 
-import sys
-from pathlib import Path
-
-import click
-
-from rnagan.commands.options import config_options, plain_errors, read_config, run_tags
-from rnagan.config.base import preset_names
-from rnagan.config.gan import GANConfig
-
-STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; started again, it goes on
-
-
-@click.command(help=__doc__)
-@click.option("--shards", required=True, help="Folder of tile shards, or its URL (shards/build_tiles.py).")
-@click.option("--cohort", type=Path, required=True, help="Cohort table (shards/build_cohort.py).")
-@click.option("--expression", type=Path, help="Expression .h5ad (shards/build_expression.py); needed by mode rnagan.")
-@click.option("--vae", type=Path, help="Run of tools/train_vae.py; needed by mode rnagan.")
-@click.option(
-    "--init-from", type=Path, help="An earlier run to start from: the same networks, with other tiles (a new tissue)."
-)
-@click.option("--out", type=Path, required=True, help="Run folder; an interrupted run in it goes on.")
-@click.option("--preset", type=click.Choice(preset_names(GANConfig)), default="faithful", show_default=True)
-@click.option("--config", "config_file", type=Path, help="YAML with settings; flags win over it.")
-@click.option("--sweep", envvar="RNAGAN_SWEEP", help="Runs of one name are one sweep's in MLflow. [env: RNAGAN_SWEEP]")
-@click.option("--dry-run", is_flag=True, help="Print the resolved config and the size of the run, train nothing.")
-@config_options(GANConfig)
-@plain_errors
-def main(
-    shards: str,
-    cohort: Path,
-    expression: Path | None,
-    vae: Path | None,
-    init_from: Path | None,
-    out: Path,
-    preset: str,
-    config_file: Path | None,
-    sweep: str | None,
-    dry_run: bool,
-    settings: dict,
-) -> None:
-    config = read_config(GANConfig, config_file, settings, preset)
-    from rnagan.training.gan.inputs import GANInputs
-    from rnagan.training.gan.train import train_gan
-
-    if dry_run:
-        click.echo("".join(f"{name}: {value}\n" for name, value in config.to_dict().items()), nl=False)
-    if not train_gan(
-        config, GANInputs(shards, cohort, expression, vae, init_from), out, dry_run, run_tags(preset, sweep)
-    ):
-        sys.exit(STOPPED)
-
+from rnagan.commands.train_rnagan import main
 
 if __name__ == "__main__":
     main()

@@ -64,22 +64,22 @@ def write_report(out: Path, cohort: Cohort, settings: Settings, stages: list[dic
 
 
 def _profiles(out: Path) -> Iterator[Row]:
-    told = read_result(out / "vae-evaluation" / "summary.json")
-    rmse, pca = (told["reconstruction"][name]["rmse_z"] for name in ("vae", "pca"))
+    summary = read_result(out / "vae-evaluation" / "summary.json")
+    rmse, pca = (summary["reconstruction"][name]["rmse_z"] for name in ("vae", "pca"))
     yield Row("figure S3", "RMSE of held-out profiles, Z scores", "–", f"{rmse:.3f}", "", f"PCA: {pca:.3f}")
 
 
 def _scores(out: Path) -> Iterator[Row]:
     for mode, theirs in FID.items():
-        told = read_result(out / f"fid-{mode}" / "fid.json")
-        for score in told["scores"]:
+        scored = read_result(out / f"fid-{mode}" / "fid.json")
+        for score in scored["scores"]:
             if score["part"] != "all":
                 continue
             is_distance = score["name"].startswith(("fid", "frechet"))
             around = f"{score['low']:.4g} to {score['high']:.4g}" if score.get("low") is not None else ""
             note = ""
-            if is_distance and told["floor"]:
-                floor = told["floor"]
+            if is_distance and scored["floor"]:
+                floor = scored["floor"]
                 note = f"halves of the donors: real {floor['floor']:.4g}, generated {floor['matched']:.4g}"
             if is_distance and score["name"] != "fid_60k":
                 note += "; not FID-60k, so not to be compared with the article's"
@@ -89,9 +89,9 @@ def _scores(out: Path) -> Iterator[Row]:
 
 def _followed(out: Path) -> Iterator[Row]:
     """What the article doesn't measure."""
-    told = read_result(out / "faithfulness" / "evaluation.json")
-    yield Row("–", "tissue of generated tiles called right", "–", f"{told['tissue_accuracy']:.1%}", "")
-    for row in measure_rows(told):
+    evaluation = read_result(out / "faithfulness" / "evaluation.json")
+    yield Row("–", "tissue of generated tiles called right", "–", f"{evaluation['tissue_accuracy']:.1%}", "")
+    for row in measure_rows(evaluation):
         around = f"{row['low']:+.2f} to {row['high']:+.2f}"
         yield Row("–", f"r of {row['label']}, {row['tissue']}", "–", f"{row['r']:+.2f}", around, f"p {row['p']:.2g}")
     copies = read_result(out / "nearest" / "nearest.json")
@@ -102,17 +102,17 @@ def _external(out: Path) -> Iterator[Row]:
     path = out / "external" / "result.json"
     if not path.is_file():
         return
-    told = read_result(path)
-    for score in told["scores"]:
+    result = read_result(path)
+    for score in result["scores"]:
         measure = score["name"].partition(",")[0]
-        theirs = told["article"].get(measure) if "generated" in score["name"] else None
+        theirs = result["article"].get(measure) if "generated" in score["name"] else None
         yield Row("figure 4D", score["name"], "–" if theirs is None else f"{theirs}", *_valued(score))
 
 
 def _classifiers(out: Path) -> Iterator[Row]:
-    told = read_result(out / "classifier" / "result.json")
-    for start, measures in told["starts"].items():
-        for measure, theirs in told["article"].get(start, {}).items():
+    result = read_result(out / "classifier" / "result.json")
+    for start, measures in result["starts"].items():
+        for measure, theirs in result["article"].get(start, {}).items():
             own = measures[measure]
             ours, sd = f"{own['mean']:.1%} ± {own['sd']:.1%}", f"{own['low']:.1%} to {own['high']:.1%}"
             yield Row("figure S4", f"{measure}, {start}", f"{theirs[0]:.2%} ± {theirs[1]:.2%}", ours, sd)

@@ -10,12 +10,10 @@ from rnagan.reports.pages import write_report
 from rnagan.runtime.progress import say
 from rnagan.tracking.run_folder import read_metrics
 
-ACCELERATE = "accelerate launch --quiet --config_file launch_configs/cpu_one_process.yaml"
-
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large a demonstration is: `full` for people, `short` for the tests' machine."""
+    """How large a demonstration is: `full` for people, `short` for tests, `toy` for a look at the files."""
 
     simulation: str
     vae: str
@@ -27,6 +25,7 @@ class Scale:
 SCALES = {
     "full": Scale("", "--epochs 150", 24_000, 64_000, 12),
     "short": Scale("--donors 700 --slide-donors 120", "--epochs 150", 6_000, 8_000, 4),
+    "toy": Scale("--donors 60 --slide-donors 30 --genes 60 --tiles-across 3 --tiles-down 3", "--epochs 4", 64, 64, 2),
 }
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
@@ -40,15 +39,12 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
     runs, work = _word(out), _word(data)
     cohort, table = f"{work}/cohort", f"{work}/cohort.csv"
     return [
-        Stage("cohort", f"python shards/simulate_cohort.py --out {cohort} {scale.simulation}".strip()),
+        Stage("cohort", f"rnagan simulate-cohort --out {cohort} {scale.simulation}".strip()),
         Stage(
             "splits",
-            f"python shards/build_cohort.py --samples {cohort}/sample_attributes.tsv "
-            f"--slides {cohort}/slides.csv --out {table}",
+            f"rnagan build-cohort --samples {cohort}/sample_attributes.tsv --slides {cohort}/slides.csv --out {table}",
         ),
-        Stage(
-            "tiles", f"python shards/build_tiles.py --slides {cohort}/slides --out {work}/tiles --tile-px 64 --mpp 1.0"
-        ),
+        Stage("tiles", f"rnagan build-tiles --slides {cohort}/slides --out {work}/tiles --tile-px 64 --mpp 1.0"),
         *_train_and_generate(
             runs,
             work,
@@ -68,15 +64,15 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
     return [
         Stage(
             "slide",
-            f"python shards/build_tiles.py --slides {given}/slides/CMU-1-Small-Region.svs --out {work}/slide",
+            f"rnagan build-tiles --slides {given}/slides/CMU-1-Small-Region.svs --out {work}/slide",
         ),
         Stage(
             "tiles",
-            f"python shards/build_tiles.py --tiles {tiles} --donor-column source_image --out {work}/tiles --tile-px 64",
+            f"rnagan build-tiles --tiles {tiles} --donor-column source_image --out {work}/tiles --tile-px 64",
         ),
         Stage(
             "splits",
-            f"python shards/build_cohort.py --samples {expression} --slides {tiles} "
+            f"rnagan build-cohort --samples {expression} --slides {tiles} "
             f"--donor-column source_image --pair-by tissue --out {work}/cohort.csv",
         ),
         *_train_and_generate(
@@ -106,21 +102,21 @@ def _train_and_generate(
     return [
         Stage(
             "expression",
-            f"python shards/build_expression.py --table {expression} --cohort {table} --out {profiles}",
+            f"rnagan build-expression --table {expression} --cohort {table} --out {profiles}",
         ),
-        Stage("vae", f"python tools/train_vae.py --expression {profiles} --out {runs}/vae {vae}"),
+        Stage("vae", f"rnagan train-vae --expression {profiles} --out {runs}/vae {vae}"),
         Stage(
             "rnagan",
-            f"{ACCELERATE} tools/train_rnagan.py {joined} --vae {runs}/vae --out {runs}/rnagan {gan}",
+            f"rnagan train-rnagan {joined} --vae {runs}/vae --out {runs}/rnagan {gan}",
         ),
         Stage(
             "generate",
-            f"python tools/generate_tiles.py --model {runs}/rnagan --profiles {profiles} --split test "
+            f"rnagan generate-tiles --model {runs}/rnagan --profiles {profiles} --split test "
             f"--out {runs}/generated --n 8",
         ),
         Stage(
             "evaluate",
-            f"python tools/evaluate_faithfulness.py --model {runs}/rnagan {joined} --out {runs}/evaluation "
+            f"rnagan evaluate-faithfulness --model {runs}/rnagan {joined} --out {runs}/evaluation "
             f"--n {scale.tiles_per_profile} {evaluation}".strip(),
         ),
     ]
@@ -143,7 +139,7 @@ def run_demo(out: Path, data: Path, source: Path | None, scale: str) -> None:
         raise FileNotFoundError(f"The data folder {source} does not exist.")
     stages = simulated(out, data, SCALES[scale]) if source is None else real(out, data, source, SCALES[scale])
     records = run_stages(stages, out)
-    mlflow = f".venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///{out}/mlflow.db"
+    mlflow = f"mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///{out}/mlflow.db"
     write_report(
         out,
         "rnagan demo" if source is None else "rnagan demo on real tiles and expression",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan.article.stages import Stage, run_stages
+from rnagan.article.stages import Stage, run_stages, starting
 from rnagan.cohort.table import read_cohort
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
@@ -23,14 +23,14 @@ COLUMNS = 5  # counts of images that are shown at most
 CELL = (2, 4)  # rows and columns of tiles in a cell
 
 
-def compare_modes(config: GANConfig, inputs: GANInputs, out: Path, script: Path, launch: Path | None = None) -> str:
+def compare_modes(config: GANConfig, inputs: GANInputs, out: Path, launch: Path | None = None) -> str:
     """Train the three modes one after another into `out/MODE`, with the same settings, seed and count of images, and
     draw what each had learnt by then: `out/figure5.png`, `out/figure4c.png`, `out/losses.png` and `out/modes.json`.
 
-    `script` is tools/train_rnagan.py; `launch` a config of accelerate's launcher, else it is one process. A run that
-    was broken off goes on, a finished one is kept. Returns what to tell the user.
+    `launch`: a config of accelerate's launcher; without it, one process. A run that was broken off goes on, a finished
+    one is kept. Returns what to tell the user.
     """
-    commands = {mode: _command(config, inputs, out, script, launch, mode) for mode in MODES}
+    commands = {mode: _command(config, inputs, out, launch, mode) for mode in MODES}
     # The clock is images, so all three have the same count whatever slides lack a profile.
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
@@ -63,11 +63,10 @@ def draw_modes(config: GANConfig, inputs: GANInputs, out: Path, epoch_length: in
     write_json(out / "modes.json", {"images": shown, "epoch_length": epoch_length, "losses": lines})
 
 
-def _command(config: GANConfig, inputs: GANInputs, out: Path, script: Path, launch: Path | None, mode: str) -> str:
+def _command(config: GANConfig, inputs: GANInputs, out: Path, launch: Path | None, mode: str) -> str:
     """The command line of one mode's run."""
     config.replace(mode=mode)  # refused before anything is trained, if it is
-    starter = ["python"] if launch is None else ["accelerate", "launch", "--quiet", "--config_file", str(launch)]
-    words = [*starter, str(script), "--shards", str(inputs.shards), "--cohort", str(inputs.cohort)]
+    words = [*starting("train-rnagan", launch), "--shards", str(inputs.shards), "--cohort", str(inputs.cohort)]
     if mode == "rnagan":
         words += ["--expression", str(inputs.expression), "--vae", str(inputs.vae)]
     return shlex.join([*words, "--config", str(out / f"{mode}.yaml"), "--out", str(out / mode)])

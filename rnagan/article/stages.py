@@ -21,8 +21,8 @@ POLL_SECONDS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One step: its name, and the command line that does it from the top folder of the project. `product`: what is
-    there once it is done, where `run_stages` may leave it out then."""
+    """One step: its name, and the command line that does it from any folder. `product`: what is there once it is done,
+    where `run_stages` may leave it out then."""
 
     name: str
     command: str
@@ -30,7 +30,21 @@ class Stage:
 
 
 class StageFailed(ChildProcessError):  # noqa: N818
-    """A command of a demonstration ended with an error, which it has told on the terminal."""
+    """A command of a demonstration ended with an error, which it has printed."""
+
+
+def starting(name: str, launch: Path | None = None) -> tuple[str, ...]:
+    """First words of the command line of `rnagan NAME`; `launch`: a config of accelerate's launcher that starts it."""
+    if launch is None:
+        return ("rnagan", name)
+    module = f"rnagan.commands.{name.replace('-', '_')}"
+    return ("accelerate", "launch", "--quiet", "--config_file", str(launch), "-m", module)
+
+
+def words_of(command: str) -> list[str]:
+    """The words of a command line as they are started: `rnagan` is that of this interpreter."""
+    words = shlex.split(command)
+    return [sys.executable, "-m", *words] if words[0] == "rnagan" else words
 
 
 def run_stages(stages: list[Stage], folder: Path, made_from: str = "") -> list[dict[str, Any]]:
@@ -61,7 +75,7 @@ def run_stages(stages: list[Stage], folder: Path, made_from: str = "") -> list[d
 def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None:
     began, before, done_before = time.monotonic(), record["seconds"], record["finished"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    process = subprocess.Popen(shlex.split(stage.command), env=environment)
+    process = subprocess.Popen(words_of(stage.command), env=environment)
     watch = threading.Thread(target=_watch_memory, args=(process, record), daemon=True)
     watch.start()
     code = None  # an interrupted wait can lose the child's status, and a second one would then say 0

@@ -1,10 +1,14 @@
-"""What every script shares: options made from a config dataclass, and one sentence for a user's mistake."""
+"""What the commands share: groups of options, options made from a config, and one sentence for a user's mistake.
+
+Each group is a decorator. Its options reach the command as keywords of the same names, unless the group says otherwise.
+"""
 
 import dataclasses
 import errno
 import functools
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +18,142 @@ import click
 # before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from rnagan.config.base import C, Config, field_types, read_preset, resolve
+from rnagan.config.base import C, Config, field_types, preset_names, read_preset, resolve
 from rnagan.io.files import read_yaml
 from rnagan.runtime.workers import Workers
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+SPLITS = ("train", "validation", "test")
+STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; started again, it goes on
+
+
+def group(*options: Callable) -> Callable:
+    """Decorator: several options, in the order in which the help shows them."""
+
+    def decorate(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def out(text: str) -> Callable:
+    return click.option("--out", type=Path, required=True, help=text)
+
+
+def n(default: int, text: str, least: int = 1) -> Callable:
+    return click.option("--n", type=click.IntRange(min=least), default=default, show_default=True, help=text)
+
+
+def seed(text: str | None = None) -> Callable:
+    return click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help=text)
+
+
+def split(*splits: str) -> Callable:
+    """The split that is evaluated: test by default."""
+    choice = click.Choice(splits or SPLITS)
+    return click.option("--split", type=choice, default="test", show_default=True, help="Split that is evaluated.")
+
+
+def truncation() -> Callable:
+    return click.option(
+        "--truncation",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=1.0,
+        show_default=True,
+        help="Factor on all noise: below 1, more typical and less varied tiles.",
+    )
+
+
+def model(multiple: bool = False) -> Callable:
+    """A trained GAN or RNA-GAN; with `multiple` the command receives them as `models`."""
+    names, more = (("--model", "models"), "; may be repeated") if multiple else (("--model",), "")
+    text = f"Run of rnagan train-rnagan, or its model folder{more}."
+    return click.option(*names, type=Path, required=True, multiple=multiple, help=text)
+
+
+def vae(required: bool = True) -> Callable:
+    text = (
+        "Run of rnagan train-vae, its model folder, or an RNA-GAN."
+        if required
+        else ("Run of rnagan train-vae; needed by mode rnagan.")
+    )
+    return click.option("--vae", type=Path, required=required, help=text)
+
+
+def truth() -> Callable:
+    return click.option("--truth", type=Path, help="Truth table of a simulated cohort (truth.csv).")
+
+
+def shards() -> Callable:
+    return click.option("--shards", required=True, help="Folder of tile shards, or its URL (rnagan build-tiles).")
+
+
+def cohort() -> Callable:
+    return click.option("--cohort", type=Path, required=True, help="Cohort table (rnagan build-cohort).")
+
+
+def tiles(expression_required: bool = False) -> Callable:
+    """Real tiles with their profiles: --shards, --cohort and --expression."""
+    unless = "" if expression_required else "; not for modes gan and noise_only"
+    text = f"Expression .h5ad (rnagan build-expression){unless}."
+    expression = click.option("--expression", type=Path, required=expression_required, help=text)
+    return group(shards(), cohort(), expression)
+
+
+def profiles(tissue: bool = True, required: bool = True) -> Callable:
+    """Profiles, and which of them: --profiles, --split, --tissue and, as `samples`, --sample."""
+    unless = "" if required else "; not for modes gan and noise_only"
+    text = f"Profiles as .h5ad (rnagan build-expression){unless}."
+    by_tissue = (click.option("--tissue", help="Only profiles of this tissue."),) if tissue else ()
+    return group(
+        click.option("--profiles", type=Path, required=required, help=text),
+        click.option("--split", type=click.Choice(SPLITS), help="Only profiles of this split."),
+        *by_tissue,
+        click.option("--sample", "samples", multiple=True, help="Only this profile; may be repeated."),
+    )
+
+
+def launch() -> Callable:
+    text = "Config of accelerate's launcher (launch_configs/…); without it, one process."
+    return click.option("--launch", type=Path, help=text)
+
+
+def dry_run(text: str) -> Callable:
+    return click.option("--dry-run", is_flag=True, help=text)
+
+
+def preset(kind: type[Config], default: str) -> Callable:
+    """--preset and, as `config_file`, --config."""
+    choice = click.Choice(preset_names(kind))
+    return group(
+        click.option("--preset", type=choice, default=default, show_default=True, help="Settings to start from."),
+        click.option("--config", "config_file", type=Path, help="YAML of settings: over the preset, under the flags."),
+    )
+
+
+def config_of(kind: type[Config], default: str, only: tuple[str, ...] = (), tagged: bool = False) -> Callable:
+    """Decorator: --preset, --config and an option for each field (or each in `only`); the command receives `config`.
+
+    `tagged` adds --sweep, and the command receives `tags` too: what MLflow's filters know of a run beside its settings.
+    """
+    sweep = click.option(
+        "--sweep", envvar="RNAGAN_SWEEP", help="Runs of one name are one sweep's in MLflow. [env: RNAGAN_SWEEP]"
+    )
+
+    def decorate(command: Callable) -> Callable:
+        @config_options(kind, only)
+        @functools.wraps(command)
+        def gathered(*args: Any, preset: str, config_file: Path | None, settings: dict, **kwargs: Any) -> Any:
+            if tagged:
+                kwargs["tags"] = run_tags(preset, kwargs.pop("sweep"))
+            return command(*args, config=read_config(kind, config_file, settings, preset), **kwargs)
+
+        return group(preset(kind, default), *((sweep,) if tagged else ()))(gathered)
+
+    return decorate
 
 
 def config_options(kind: type[Config], only: tuple[str, ...] = ()) -> Callable:
@@ -51,7 +188,9 @@ def _option(field: dataclasses.Field, kind: type) -> Callable:
     return click.option(name, field.name, type=click.Choice(choices) if choices else kind, default=None, help=text)
 
 
-def read_config(kind: type[C], config_file: str | None, settings: dict[str, Any], preset: str | None = None) -> C:
+def read_config(
+    kind: type[C], config_file: Path | str | None, settings: dict[str, Any], preset: str | None = None
+) -> C:
     """Defaults < preset < the YAML file < the flags, checked as a whole."""
     from_preset = read_preset(kind, preset) if preset else {}
     from_file = read_yaml(config_file) if config_file else {}
@@ -59,11 +198,11 @@ def read_config(kind: type[C], config_file: str | None, settings: dict[str, Any]
 
 
 def run_tags(preset: str, sweep: str | None) -> dict[str, str]:
-    """What a training script knows of a run beside its settings, for MLflow's filters."""
+    """What a training command knows of a run beside its settings, for MLflow's filters."""
     return {"preset": preset} | ({"sweep": sweep} if sweep else {})
 
 
-def worker_options(default_processes: int) -> Callable:
+def workers(default_processes: int) -> Callable:
     """Decorator: the options that say where jobs run; the command receives them as keyword `workers`."""
     options = (
         click.option("--processes", type=click.IntRange(1), default=default_processes, help="Worker processes here."),
@@ -82,11 +221,30 @@ def worker_options(default_processes: int) -> Callable:
         def gathered(*args: Any, processes: int, scheduler: str | None, slurm: Path | None, **kwargs: Any) -> Any:
             return command(*args, workers=Workers(processes, scheduler, slurm), **kwargs)
 
-        for option in reversed(options):
-            gathered = option(gathered)
-        return gathered
+        return group(*options)(gathered)
 
     return decorate
+
+
+def comma_separated(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Callback of an option whose value lists words with commas between."""
+    return tuple(word.strip() for word in (value or "").split(",") if word.strip())
+
+
+def echo_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def echo_settings(config: Config) -> None:
+    """Print a resolved config, one setting a line, as a dry run does."""
+    echo_lines(f"{name}: {value}" for name, value in config.to_dict().items())
+
+
+def end_run(finished: bool) -> None:
+    """End the command; exit code 75 says that a signal stopped the run, which goes on when it is started again."""
+    if not finished:
+        sys.exit(STOPPED)
 
 
 def plain_errors(command: Callable) -> Callable:

@@ -72,7 +72,7 @@ def build_profiles(expression: Path, out: Path, per_shard: int = PER_SHARD, seed
         if still_broken := sorted(set(present.broken) - todo.keys()):
             raise ValueError(
                 f"{out}/{still_broken[0]}{TAR} or its index is missing or truncated; mend it with "
-                "shards/check_shards.py --repair, or start with the .h5ad that it was made of."
+                "rnagan check-shards --repair, or start with the .h5ad that it was made of."
             )
         _compare(data, samples, present, out)
         options = {**kind.facts, "per_shard": per_shard, "seed": seed}

@@ -20,7 +20,7 @@ from rnagan.data.shard_schema import Kind, TileKind, kind_of
 from rnagan.data.storage import Storage, open_storage
 
 MAX_IMAGE_BYTES = 1 << 26
-_REPAIR = "mend it with shards/check_shards.py --repair"
+_REPAIR = "mend it with rnagan check-shards --repair"
 
 
 class DamagedShard(ValueError):  # noqa: N818
@@ -47,7 +47,7 @@ class Shards:
     slides: pd.DataFrame
     digest: str
 
-    script: ClassVar[str] = "shards/build_tiles.py"  # what makes such shards
+    script: ClassVar[str] = "rnagan build-tiles"  # what makes such shards
 
     @property
     def address(self) -> str:
@@ -135,7 +135,7 @@ def _index_name(slide: str) -> str:
 
 
 def open_dataset(address: Path | str) -> ShardSet:
-    """Open a folder of shards made by shards/build_tiles.py; `ValueError` or `FileNotFoundError` where it isn't one."""
+    """Open a folder of shards made by rnagan build-tiles; `ValueError` or `FileNotFoundError` where it isn't one."""
     shards, kind = open_shards(address, ShardSet.script)
     if not isinstance(kind, TileKind):
         raise ValueError(f"{shards.address} holds {kind}; a folder of tiles is wanted.")

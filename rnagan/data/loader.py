@@ -237,6 +237,6 @@ def _bounded(batches: Iterator[Any], in_use: int, loading: Loading, reader: Shar
             names = first_few(f"{slide} {reader.kind.item} {k}" for slide, k in sorted(damaged))
             raise ValueError(
                 f"{len(damaged):,} of {in_use:,} {reader.kind.item}s are damaged ({names}), more than the share of "
-                f"{loading.max_corrupt:g} that may be skipped; run shards/check_shards.py and {reader.kind.again}."
+                f"{loading.max_corrupt:g} that may be skipped; run rnagan check-shards and {reader.kind.again}."
             )
         yield batch

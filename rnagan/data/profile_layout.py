@@ -1,6 +1,6 @@
 """Which profile lies in which shard at which place, and the order of training over those of a split.
 
-Pure functions of sample ids: training from memory deals the profiles as shards/build_profiles.py would, and so sees the
+Pure functions of sample ids: training from memory deals the profiles as rnagan build-profiles would, and so sees the
 same sequence as training from shards.
 """
 
@@ -38,7 +38,7 @@ class Arrangement:
 
     @classmethod
     def dealt(cls, samples: Sequence[str], seed: int = 0, per_shard: int = PER_SHARD) -> Self:
-        """That of the shards which shards/build_profiles.py makes of these samples in an empty folder."""
+        """That of the shards which rnagan build-profiles makes of these samples in an empty folder."""
         shards = deal(samples, seed, per_shard)
         return cls([samples[row] for rows in shards for row in rows], np.array([len(rows) for rows in shards]))
 

@@ -36,7 +36,7 @@ class ProfileSet(Shards):
     units: str
     arrangement: Arrangement
 
-    script: ClassVar[str] = "shards/build_profiles.py"
+    script: ClassVar[str] = "rnagan build-profiles"
 
     @property
     def samples(self) -> list[str]:
@@ -50,7 +50,7 @@ class ProfileSet(Shards):
 
 
 def open_profile_set(address: Path | str) -> ProfileSet:
-    """Open a folder made by shards/build_profiles.py, here or at a URL.
+    """Open a folder made by rnagan build-profiles, here or at a URL.
 
     Raises `ValueError` or `FileNotFoundError` where it isn't one, and `DamagedShard` where a table of it is damaged.
     """
@@ -152,6 +152,6 @@ def _arrangement(shards: Shards, table: pd.DataFrame) -> Arrangement:
         or table["sample"].duplicated().any()
     ):
         raise DamagedShard(
-            f"{shards.address}/{SAMPLES} is not that of these shards; mend it with shards/check_shards.py --repair."
+            f"{shards.address}/{SAMPLES} is not that of these shards; mend it with rnagan check-shards --repair."
         )
     return Arrangement(table["sample"].tolist(), sizes)

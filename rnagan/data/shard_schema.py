@@ -96,7 +96,7 @@ class ProfileKind:
     stored: ClassVar[str] = "array"
     extensions: ClassVar[tuple[str, ...]] = ("npy",)
     stored_as: ClassVar[str] = "npy"
-    again: ClassVar[str] = "build these profiles again (shards/build_profiles.py)"
+    again: ClassVar[str] = "build these profiles again (rnagan build-profiles)"
     row_type: ClassVar[type[ProfileRow]] = ProfileRow
 
     def __str__(self) -> str:

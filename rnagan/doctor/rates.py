@@ -85,7 +85,7 @@ def check_step(section: Section, config: GANConfig, tile_px: int, seconds: float
     if config.resolution < tile_px:
         section.warn(
             f"Tiles of {tile_px} px are shrunk to {config.resolution} px in training.",
-            f"shards/build_tiles.py --tile-px {config.resolution} makes what is trained on, which is read faster; the "
+            f"rnagan build-tiles --tile-px {config.resolution} makes what is trained on, which is read faster; the "
             "resolution must be a power of two that divides the tiles' side",
         )
     try:

@@ -67,7 +67,7 @@ def check_reading(section: Section, shards: ShardSet, chosen: Chosen, config: GA
         _check_decoding(section, shards, places)
         _check_loader(section, shards, chosen, config)
     except (ValueError, OSError) as error:  # a damaged tile or tar, a file system or server that fails
-        section.problem(str(error), f"see what else is wrong: python shards/check_shards.py {shards.address}")
+        section.problem(str(error), f"see what else is wrong: rnagan check-shards {shards.address}")
 
 
 def loader_rate(figures: dict[str, Any]) -> float | None:

@@ -45,7 +45,7 @@ def read_covariates(
     else:
         missing = [name for name in DEFAULT if name not in cohort]
         notes = [
-            f"{path} has no column {name}, so nothing can be said of {label(name)} (shards/build_cohort.py --subjects "
+            f"{path} has no column {name}, so nothing can be said of {label(name)} (rnagan build-cohort --subjects "
             "adds it)."
             for name in missing
         ]

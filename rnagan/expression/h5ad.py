@@ -179,7 +179,7 @@ def open_expression(path: Path | str) -> StoredExpression:
 
 
 def read_expression(path: Path | str) -> Expression:
-    """Read an .h5ad that shards/build_expression.py made; raises with its name on anything else, on values that are not
+    """Read an .h5ad that rnagan build-expression made; raises with its name on anything else, on values that are not
     finite, and on a donor in two splits where the file doesn't say that it was split by sample."""
     data = _open(Path(path), backed=False)
     obs, genes, symbols, units, split_by = _checked(data, Path(path))
@@ -214,7 +214,7 @@ def _checked(data: anndata.AnnData, path: Path) -> tuple[pd.DataFrame, list[str]
     missing = [name for name in OBS_COLUMNS if name not in data.obs.columns]
     if missing or "units" not in data.uns:
         lacks = f"the obs column {missing[0]}" if missing else "uns['units']"
-        raise ValueError(f"{path} lacks {lacks}; make it with shards/build_expression.py.")
+        raise ValueError(f"{path} lacks {lacks}; make it with rnagan build-expression.")
     obs, split_by = data.obs[list(OBS_COLUMNS)].astype(str), str(data.uns.get("split_by", "donor"))
     if split_by != "sample":
         refuse_leakage(obs, "donor", str(path))
@@ -224,7 +224,7 @@ def _checked(data: anndata.AnnData, path: Path) -> tuple[pd.DataFrame, list[str]
 
 def _open(path: Path, *, backed: bool) -> anndata.AnnData:
     if not path.is_file():
-        raise FileNotFoundError(f"The expression file {path} does not exist; make it with shards/build_expression.py.")
+        raise FileNotFoundError(f"The expression file {path} does not exist; make it with rnagan build-expression.")
     try:
         return anndata.read_h5ad(path, backed="r" if backed else None)
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -232,4 +232,4 @@ def _open(path: Path, *, backed: bool) -> anndata.AnnData:
 
 
 def _not_finite(path: Path | str) -> ValueError:
-    return ValueError(f"{path} holds values that are not finite; make it with shards/build_expression.py.")
+    return ValueError(f"{path} holds values that are not finite; make it with rnagan build-expression.")

@@ -36,7 +36,7 @@ class Profiles:
 
 
 def load_any_vae(folder: Path | str) -> VAEModel:
-    """The β-VAE of a run of tools/train_vae.py, of its model folder, or of a trained RNA-GAN."""
+    """The β-VAE of a run of rnagan train-vae, of its model folder, or of a trained RNA-GAN."""
     return load_vae(vae_folder(folder))
 
 

@@ -73,10 +73,10 @@ def open_backbone(folder: Path) -> Pretrained:
     """A folder that `save_backbone` wrote; changed or missing files are refused by name."""
     folder = Path(folder)
     if not has_backbone(folder):
-        raise FileNotFoundError(f"{folder} holds no pretrained backbone; give a finished run of pretrain_simclr.py.")
+        raise FileNotFoundError(f"{folder} holds no pretrained backbone; give a run of rnagan pretrain-simclr.")
     record = read_json(folder / _RECORD)
     if record.get("format") != "rnagan-backbone":
-        raise ValueError(f"{folder / _RECORD} is of another kind; give a finished run of pretrain_simclr.py.")
+        raise ValueError(f"{folder / _RECORD} is of another kind; give a run of rnagan pretrain-simclr.")
     if not (folder / _WEIGHTS).is_file() or sha256_of_file(folder / _WEIGHTS) != record["digest"]:
         raise ValueError(f"{folder / _WEIGHTS} is missing or was changed after training; copy the run again.")
     return Pretrained(folder, record)

@@ -122,7 +122,7 @@ def load_vae(folder: Path | str) -> VAEModel:
     folder = Path(folder)
     record = read_json(folder / "model.json")
     if record.get("kind") != "vae":
-        raise ValueError(f"{folder} holds no β-VAE; give the model folder that tools/train_vae.py wrote.")
+        raise ValueError(f"{folder} holds no β-VAE; give the model folder that rnagan train-vae wrote.")
     for name, digest in record["files"].items():
         if not (folder / name).is_file() or sha256_of_file(folder / name) != digest:
             raise ValueError(f"{folder / name} is missing or was changed after training; copy the model folder again.")

@@ -1,4 +1,4 @@
-"""What a build would do, slide by slide, without reading a tile: `build_tiles.py --dry-run`."""
+"""What a build would do, slide by slide, without reading a tile: `rnagan build-tiles --dry-run`."""
 
 import functools
 from typing import Any

@@ -37,12 +37,12 @@ class EarlierRun:
 
     @classmethod
     def open(cls, run: Path) -> Self:
-        """Open a run folder of tools/train_rnagan.py. Raises `FileNotFoundError` where there is none."""
+        """Open a run folder of rnagan train-rnagan. Raises `FileNotFoundError` where there is none."""
         folder, newest = model_folder(run), latest_checkpoint(run)
         record = read_json(folder / "model.json")
         if newest is None or record.get("format") != "rnagan-model":
             raise FileNotFoundError(
-                f"{run} holds no checkpoint of a GAN to start from; give a run folder of tools/train_rnagan.py."
+                f"{run} holds no checkpoint of a GAN to start from; give a run folder of rnagan train-rnagan."
             )
         condition = folder / "condition.safetensors"
         return cls(
@@ -87,7 +87,7 @@ class EarlierRun:
         if seen and one_split_each:
             raise ValueError(
                 f"{self.folder} was trained on donors that the cohort table holds out ({first_few(seen)}); extend its "
-                "own cohort table (shards/build_cohort.py), which moves nobody."
+                "own cohort table (rnagan build-cohort), which moves nobody."
             )
 
     def load_into(self, modules: dict[str, nn.Module]) -> None:

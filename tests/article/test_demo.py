@@ -13,14 +13,15 @@ import torch
 from torch import nn
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_short_demo_ends_with_a_report_and_is_reused(tmp_path: Path) -> None:
     out, data = tmp_path / "runs", tmp_path / "data"
-    command = [sys.executable, "tools/demo.py", "--scale", "short", "--out", str(out), "--shards", str(data)]
-    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "rnagan", "demo", "--scale", "short", "--out", str(out), "--shards", str(data)]
+    first = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["faithfulness"]) == {"cortex", "lung"}
@@ -34,7 +35,7 @@ def test_short_demo_ends_with_a_report_and_is_reused(tmp_path: Path) -> None:
     assert sum(summary["seconds"].values()) < 6 * 60 * slowness()
     assert str(out / "report.html") in first.stdout and "mlflow ui" in first.stdout
     began = time.monotonic()
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    again = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert again.returncode == 0 and again.stdout.count("up to date") >= 5
     assert time.monotonic() - began < 60 * slowness()
     assert json.loads((out / "summary.json").read_text())["faithfulness"] == summary["faithfulness"]
@@ -47,9 +48,9 @@ REAL = ROOT.parent / "shared" / "data"
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not (REAL / "tiles/tiles.csv").is_file(), reason=f"the real tiles and expression are not in {REAL}")
 def test_short_demo_on_real_tiles_and_expression(tmp_path: Path) -> None:
-    command = [sys.executable, "tools/demo.py", "--scale", "short", f"--data={REAL}"]
+    command = [sys.executable, "-m", "rnagan", "demo", "--scale", "short", f"--data={REAL}"]
     command += [f"--out={tmp_path / 'runs'}", f"--shards={tmp_path / 'data'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / "runs/summary.json").read_text())
     assert summary["tissue_accuracy"] > 0.6 and summary["tissue_accuracy_real"] > 0.9

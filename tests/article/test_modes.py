@@ -51,9 +51,9 @@ def test_figures_show_the_grids_of_the_runs_at_the_same_images(
         given = inputs if mode == "rnagan" else GANInputs(inputs.shards, inputs.cohort)
         train_gan(config.replace(mode=mode), given, tmp_path / mode)
     draw_modes(config, inputs, tmp_path, epoch_length=16)
-    told = read_json(tmp_path / "modes.json")
-    assert told["images"] == [16, 32] and set(told["losses"]) == set(MODES)
-    assert [point[0] for point in told["losses"]["gan"]["wasserstein"]] == [16, 32]
+    drawn = read_json(tmp_path / "modes.json")
+    assert drawn["images"] == [16, 32] and set(drawn["losses"]) == set(MODES)
+    assert [point[0] for point in drawn["losses"]["gan"]["wasserstein"]] == [16, 32]
     grids = {mode: tiles_of_grid(tmp_path / mode / "samples/000000000032.png", 32) for mode in MODES}
     for name, other, tiles in (("figure5.png", "gan", 8), ("figure4c.png", "noise_only", 8)):
         with Image.open(tmp_path / name) as picture:
@@ -80,7 +80,7 @@ def _corners(pixels: np.ndarray) -> list[tuple[int, int]]:
 @pytest.mark.timeout(900)
 def test_one_command_trains_draws_and_is_up_to_date(inputs: GANInputs, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, str(ROOT / "tools/compare_modes.py"), "--out", str(out), *FLAGS.split()]
+    command = [sys.executable, "-m", "rnagan", "compare-modes", "--out", str(out), *FLAGS.split()]
     for name in ("shards", "cohort", "expression", "vae"):
         command += [f"--{name}", str(getattr(inputs, name))]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

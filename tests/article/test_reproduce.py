@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from rnagan.article.experiments import Cohort, experiments
+from rnagan.commands.main import command_modules, main
 from rnagan.config.reproduction import Settings
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.step_rate import items_a_second
@@ -41,7 +41,12 @@ def test_every_experiment_leaves_something_of_its_own(inputs: GANInputs, tmp_pat
     assert {stage.name for stage in with_external} - {stage.name for stage in stages} == {"external"}
     assert len({stage.product for stage in with_external}) == len(with_external)
     for stage in with_external:
-        assert (ROOT / re.search(r"tools/\w+\.py", stage.command)[0]).is_file()  # type: ignore[index]
+        name = stage.command.split()[1]
+        assert stage.command.startswith("rnagan ") and name.replace("-", "_") in command_modules()
+    launched = experiments(Cohort(**vars(cohort) | {"launch": tmp_path}), Settings.read("toy"), tmp_path, 3)
+    modules = [re.search(r" -m rnagan\.commands\.(\w+) ", stage.command) for stage in launched]
+    assert [found[1] for found in modules if found] == ["train_vae", "compute_fid", "compute_fid", "pretrain_simclr"]
+    assert any(f"--launch {tmp_path} " in stage.command for stage in launched if stage.name == "modes")
 
 
 def test_a_rate_is_of_what_went_through() -> None:
@@ -50,8 +55,7 @@ def test_a_rate_is_of_what_went_through() -> None:
 
 
 def test_inputs_that_are_missing_are_named(inputs: GANInputs, tmp_path: Path) -> None:
-    main = runpy.run_path(str(ROOT / "tools/reproduce.py"))["main"]
-    done = CliRunner().invoke(main, [*options(inputs, tmp_path / "out"), "--external=gone.h5ad"])
+    done = CliRunner().invoke(main, ["reproduce", *options(inputs, tmp_path / "out"), "--external=gone.h5ad"])
     assert done.exit_code == 1 and "gone.h5ad does not exist." in done.output and not (tmp_path / "out").exists()
 
 
@@ -59,17 +63,17 @@ def test_inputs_that_are_missing_are_named(inputs: GANInputs, tmp_path: Path) ->
 @pytest.mark.timeout(1200)
 def test_whole_reproduction_at_toy_size(inputs: GANInputs, external: Path, truth: Path, tmp_path: Path) -> None:
     out = tmp_path / "reproduction"
-    command = [sys.executable, "tools/reproduce.py", *options(inputs, out), f"--external={external}"]
+    command = [sys.executable, "-m", "rnagan", "reproduce", *options(inputs, out), f"--external={external}"]
     command += [f"--truth={truth}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
     def run(*more: str) -> str:
-        done = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True)
+        done = subprocess.run([*command, *more], cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    told = run("--dry-run")
-    assert not out.exists() and "In all" in told and re.search(r"^modes +192 +images +24 ", told, re.MULTILINE)
+    printed = run("--dry-run")
+    assert not out.exists() and "In all" in printed and re.search(r"^modes +192 +images +24 ", printed, re.MULTILINE)
     run()
     numbers = json.loads((out / "reproduction.json").read_text())["numbers"]
     by_what = {row["what"]: row for row in numbers}

@@ -1,19 +1,21 @@
+import importlib
 import itertools
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from rnagan.article import stages as module
 from rnagan.article.demos import SCALES, real, simulated
-from rnagan.article.stages import Stage, StageFailed, run_stages
+from rnagan.article.stages import Stage, StageFailed, run_stages, starting, words_of
+from rnagan.commands.main import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +26,7 @@ def log(folder: Path, name: str, extra: str = "true") -> Stage:
 
 
 def leaving(folder: Path, name: str) -> Stage:
-    """The same, of a stage that leaves a product, by which it can be told to be done."""
+    """The same, of a stage that leaves a product, which says that it is done."""
     product = folder / f"{name}.product"
     return Stage(name, log(folder, name, f"touch {product}").command, str(product))
 
@@ -120,33 +122,44 @@ def test_commands_run_beside_this_interpreter(tmp_path: Path) -> None:
     assert Path((tmp_path / "which").read_text().strip()).parent == Path(sys.executable).parent
 
 
-def test_script_tells_a_failed_stage_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rnagan_in_a_command_line_is_that_of_this_interpreter(tmp_path: Path) -> None:
+    (record,) = run_stages([Stage("help", "rnagan sync-mlflow --help")], tmp_path)
+    assert record["finished"] and record["command"] == "rnagan sync-mlflow --help"
+    assert words_of("rnagan demo --out 'a b'") == [sys.executable, "-m", "rnagan", "demo", "--out", "a b"]
+    assert words_of("sh -c rnagan") == ["sh", "-c", "rnagan"]
+
+
+def test_a_launch_config_starts_the_module_of_a_command() -> None:
+    assert starting("train-vae") == ("rnagan", "train-vae")
+    *words, module = starting("train-vae", Path("launch.yaml"))
+    assert words == ["accelerate", "launch", "--quiet", "--config_file", "launch.yaml", "-m"]
+    assert importlib.import_module(module).main is main.get_command(click.Context(main), "train-vae")
+
+
+def test_command_reports_a_failed_stage_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rnagan.article import demos
 
-    main = runpy.run_path(str(ROOT / "tools/demo.py"))["main"]
     monkeypatch.setattr(demos, "simulated", lambda *_: [Stage("cohort", "false")])
     options = [f"--out={tmp_path / 'out'}", f"--shards={tmp_path / 'data'}"]
-    failed = CliRunner().invoke(main, options)
+    failed = CliRunner().invoke(main, ["demo", *options])
     assert failed.exit_code == 1 and failed.exception.__class__ is SystemExit
     assert failed.output.splitlines()[-1] == (
         "Error: cohort failed (exit code 1); mend what it says and start again, what is done is kept."
     )
-    bad = CliRunner().invoke(main, [*options, "--data", str(tmp_path / "none")])
+    bad = CliRunner().invoke(main, ["demo", *options, "--data", str(tmp_path / "none")])
     assert bad.output == f"Error: The data folder {tmp_path / 'none'} does not exist.\n" and bad.exit_code == 1
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_pipelines_name_scripts_and_options_that_exist(scale: str) -> None:
-    """Every word of every command that starts with -- is an option of the script it calls."""
+def test_pipelines_name_commands_and_options_that_exist(scale: str) -> None:
+    """Every word of every command line that starts with -- is an option of the command that it starts."""
     out, data = Path("runs/x"), Path("shards/data/x")
     for stage in (*simulated(out, data, SCALES[scale]), *real(out, data, Path("source"), SCALES[scale])):
         words = stage.command.split()
-        script = next(word for word in words if word.endswith(".py"))
-        if words[0] == "accelerate":
-            assert (ROOT / words[words.index("--config_file") + 1]).is_file()
-        command = runpy.run_path(str(ROOT / script))["main"]
+        assert words[0] == "rnagan"
+        command = main.get_command(click.Context(main), words[1])
         known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-        own = [word for word in words[words.index(script) + 1 :] if word.startswith("--")]
+        own = [word for word in words[2:] if word.startswith("--")]
         assert own and set(own) <= known, stage.name
 
 

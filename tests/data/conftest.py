@@ -1,4 +1,4 @@
-"""Small shards of non-square positions, built as shards/build_tiles.py builds them."""
+"""Small shards of non-square positions, built as rnagan build-tiles builds them."""
 
 import numpy as np
 import pytest

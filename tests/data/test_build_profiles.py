@@ -236,7 +236,7 @@ def test_tiles_and_profiles_are_not_taken_for_each_other(make_shards, tmp_path):
         open_dataset(profiles.address)
     with pytest.raises(ValueError, match=r"holds tiles of 24 px at 0.5 µm; a folder of profiles is wanted"):
         open_profile_set(tiles.address)
-    with pytest.raises(FileNotFoundError, match=r"no dataset.json\); make one with shards/build_profiles.py"):
+    with pytest.raises(FileNotFoundError, match=r"no dataset.json\); make one with rnagan build-profiles"):
         open_profile_set(tmp_path)
 
 

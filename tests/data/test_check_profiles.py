@@ -20,7 +20,7 @@ from tests.data.profiles import files, make_set
 
 SCRIPT = Path(__file__).parents[2] / "shards" / "check_shards.py"
 FIRST = "profiles-00000"
-AGAIN = "build these profiles again (shards/build_profiles.py)"
+AGAIN = "build these profiles again (rnagan build-profiles)"
 
 
 @pytest.fixture

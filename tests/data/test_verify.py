@@ -26,7 +26,7 @@ OPTIONS = {"tile_px": 24, "mpp": 0.5}
 
 @pytest.fixture
 def folder(tmp_path):
-    """Slides a (3 tiles), b (none), c (5 tiles), as shards/build_tiles.py leaves them."""
+    """Slides a (3 tiles), b (none), c (5 tiles), as rnagan build-tiles leaves them."""
     random = np.random.default_rng(0)
     for slide, tiles in (("a", 3), ("b", 0), ("c", 5)):
         with ShardWriter(tmp_path / "shards", slide) as shard:

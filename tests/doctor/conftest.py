@@ -1,4 +1,4 @@
-"""A small set of shards, as shards/build_tiles.py builds them."""
+"""A small set of shards, as rnagan build-tiles builds them."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -53,7 +53,7 @@ def test_a_damaged_tar_is_a_problem(make_shards: Callable) -> None:
     section = Section("Tiles")
     check_reading(section, shards, choose(shards, None, CONFIG), CONFIG)
     assert section.lines[-1].verdict == Verdict.PROBLEM and "a.tar" in section.lines[-1].text
-    assert "check_shards.py" in section.lines[-1].advice
+    assert "rnagan check-shards" in section.lines[-1].advice
 
 
 def test_a_remote_set_is_read_over_its_protocol(

@@ -1,4 +1,4 @@
-"""tools/confounder_report.py on the toy cohort, from file to file."""
+"""rnagan confounder-report on the toy cohort, from file to file."""
 
 import base64
 import json

@@ -30,8 +30,7 @@ def test_what_the_table_lacks_is_said_or_refused() -> None:
     read, notes = read_covariates(table, PATH)
     assert list(read) == ["site", "age"]
     assert notes == [
-        f"cohort.csv has no column {name}, so nothing can be said of {said} "
-        "(shards/build_cohort.py --subjects adds it)."
+        f"cohort.csv has no column {name}, so nothing can be said of {said} (rnagan build-cohort --subjects adds it)."
         for name, said in (("ischaemic_min", "ischaemic time"), ("sex", "sex"))
     ]
     with pytest.raises(ValueError, match="cohort.csv has no column smoker; it has sample, site, age"):

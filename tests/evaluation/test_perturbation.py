@@ -1,4 +1,4 @@
-"""tools/perturb.py on the toy cohort, from file to file."""
+"""rnagan perturb on the toy cohort, from file to file."""
 
 import json
 import re

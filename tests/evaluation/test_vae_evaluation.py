@@ -1,4 +1,4 @@
-"""tools/evaluate_vae.py on a toy VAE."""
+"""rnagan evaluate-vae on a toy VAE."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""tools/edit_profiles.py from file to file."""
+"""rnagan edit-profiles from file to file."""
 
 import runpy
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Who the donors are: age, sex and time of ischaemia, beside the profiles.
 
-RNA and tissue both depend on them: tools/confounder_report.py asks what a model learnt of them. Recognised
+RNA and tissue both depend on them: rnagan confounder-report asks what a model learnt of them. Recognised
 beside our own columns: GTEx's SubjectPhenotypesDS.txt (SUBJID, AGE "60-69", SEX 1 or 2, DTHHRDY) and the GDC's clinical
 tables (clinical.tsv; column names with and without the entity before the dot).
 """

@@ -112,7 +112,7 @@ def read_slides(
     those of `keep` where the table has them.
 
     A slide may be given by its file name. In a table of tiles (`path` and no `slide` column) a donor is one slide, as
-    shards/build_tiles.py packs them; `columns` then names the donor column. Of a GDC sheet the slide images are taken,
+    rnagan build-tiles packs them; `columns` then names the donor column. Of a GDC sheet the slide images are taken,
     and what is left out is added to `notes`.
     """
     notes = [] if notes is None else notes

@@ -236,7 +236,7 @@ def test_script(expression: Path, tmp_path: Path) -> None:
     unknown = CliRunner().invoke(main, [*options, "--preset", "faithfull"])
     assert unknown.exit_code == 2 and "'faithfull' is not one of" in unknown.output
     bad = CliRunner().invoke(main, ["--expression", "none.h5ad", "--out", str(tmp_path / "x")])
-    assert bad.exit_code == 1 and "none.h5ad does not exist; make it with shards/build_expression.py" in bad.output
+    assert bad.exit_code == 1 and "none.h5ad does not exist; make it with rnagan build-expression" in bad.output
 
 
 def test_signal_stops_the_run_and_it_goes_on_in_the_same_bits(

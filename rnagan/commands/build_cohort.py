@@ -1,0 +1,106 @@
+"""Write the cohort table: which slide belongs to which profile, donor, tissue, split and site.
+
+The first line that it prints says which rule pairs them. GTEx: by donor and tissue site, from the ids. TCGA: by donor
+and sample type, from the barcodes. Otherwise by the columns donor and tissue.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rnagan.commands import options
+
+
+@click.command(help=__doc__, context_settings={"show_default": True})
+@options.plain_errors
+@click.option(
+    "--samples",
+    required=True,
+    type=options.FILE,
+    help="Table of profiles: attributes (GTEx's, GDC sample sheets and GEO's series matrices are recognised) or "
+    "expression.",
+)
+@click.option(
+    "--slides",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder of slides, table of slides (slide, donor, tissue; or a GDC sheet), or of tiles (path, tissue, donor). "
+    "Without it the table holds profiles alone.",
+)
+@click.option(
+    "--subjects",
+    type=options.FILE,
+    help="Table of donors with age, sex or ischaemic time: GTEx's SubjectPhenotypesDS, the GDC's clinical.tsv, or "
+    "columns donor, age, sex, ischaemic_min.",
+)
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The cohort table, a CSV.")
+@click.option(
+    "--expression", type=options.FILE, help="Keep only samples of this expression table; its values aren't read."
+)
+@click.option("--rows", type=click.Choice(["samples", "genes"]), help="Rows of --expression, where it doesn't say it.")
+@click.option(
+    "--source",
+    type=click.Choice(["auto", "gtex", "tcga", "table"]),
+    default="auto",
+    help="Whose ids say what belongs together; table: the columns donor and tissue.",
+)
+@click.option(
+    "--pair-by",
+    type=click.Choice(["donor", "tissue"]),
+    default="donor",
+    help="By donor; or by tissue alone, where images and profiles come from different people.",
+)
+@click.option("--tissues", callback=options.comma_separated, help='Keep only these, such as "Lung,Brain - Cortex".')
+@click.option("--tissue-is", help="Tissue of all samples, where --samples doesn't say it.")
+@click.option(
+    "--tcga-slides",
+    type=click.Choice(["diagnostic", "frozen", "both"]),
+    default="diagnostic",
+    help="TCGA: FFPE slides (DX), frozen ones (TS, BS, MS), or both.",
+)
+@click.option(
+    "--sample-types",
+    callback=options.comma_separated,
+    default="01,11",
+    help="TCGA: sample types to keep; 11 is normal.",
+)
+@click.option(
+    "--aliquots",
+    type=click.Choice(["one", "all"]),
+    default="one",
+    help="TCGA: one profile of each donor and sample type, or all, the further ones without slides.",
+)
+@click.option(
+    "--keep", callback=options.comma_separated, help="Further columns of these tables, such as SMRIN,SMATSSCR."
+)
+@click.option("--sample-column", help="Column of the sample in --samples.")
+@click.option("--donor-column", help="Column of the donor, in whichever of the two tables has it.")
+@click.option("--tissue-column", help="Column of the tissue, in whichever of the two tables has it.")
+@click.option("--site-column", help="Column of the centre, in whichever of the two tables has it.")
+@click.option(
+    "--split-by",
+    type=click.Choice(["donor", "sample"]),
+    default="donor",
+    help="sample: as the article did; a donor may be in several splits, and scores are optimistic.",
+)
+@click.option(
+    "--all-in",
+    type=click.Choice(options.SPLITS),
+    help="Everybody in one split, as test for an external cohort.",
+)
+@options.seed("Seed of the splits and of pairs by tissue.")
+@click.option("--extend", type=options.FILE, help="An earlier cohort table: everybody in it keeps their split.")
+def main(
+    samples: Path, slides: Path | None, subjects: Path | None, out: Path, extend: Path | None, **given: Any
+) -> None:
+    from rnagan.cohort.build import CohortOptions, make_cohort_table
+
+    columns = {ours: given.pop(f"{ours}_column") for ours in ("sample", "donor", "tissue", "site")}
+    chosen = CohortOptions(
+        columns=columns, tissue=given.pop("tissue_is") or "", all_aliquots=given.pop("aliquots") == "all", **given
+    )
+    options.echo_lines(make_cohort_table(samples, slides, out, chosen, extend=extend, subjects=subjects))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Join an expression table to the cohort table: one .h5ad of profiles with donor, tissue and split.
+
+Run again with the same inputs, it does nothing.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rnagan.commands import options
+
+
+@click.command(help=__doc__)
+@options.plain_errors
+@click.option("--table", type=Path, required=True, help="Expression: .gct, .csv, .tsv, .txt (.gz), .parquet, .h5ad.")
+@options.cohort()
+@options.out("The .h5ad to write.")
+@click.option("--units", type=click.Choice(["tpm", "counts", "log2"]), help="Units of the table; else detected.")
+@click.option("--rows", type=click.Choice(["samples", "genes"]), help="What the table's rows are; else found out.")
+@click.option("--genes", type=Path, help="CSV whose first column lists the genes to keep.")
+@click.option("--gtf", type=Path, help="GENCODE GTF instead: keep its protein-coding genes.")
+@click.option(
+    "--gene-map", type=Path, help="Table with a column of Ensembl ids, for a table with Entrez ids or symbols."
+)
+@click.option(
+    "--min-overlap",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Refuse a table with a smaller share of the genes to keep.",
+)
+@click.option(
+    "--sample-column",
+    default="sample",
+    show_default=True,
+    help="Name of the column of samples, where rows are samples.",
+)
+def main(table: Path, cohort: Path, out: Path, **settings: Any) -> None:
+    from rnagan.expression.build_h5ad import build_expression
+
+    options.echo_lines(build_expression(table, cohort, out, **settings))
+
+
+if __name__ == "__main__":
+    main()

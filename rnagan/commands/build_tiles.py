@@ -1,0 +1,121 @@
+"""Cut slides into tiles and write a shard for each; with --tiles, pack ready-made tiles, a shard for each donor.
+
+Start it again to go on: only what is missing or changed is made. Slides that fail are listed at the end and in
+OUT/failures.csv, and the exit code is 1; it is 3 if --max-failures ended the run.
+With --tiles, mpp says the resolution of a stored tile; where it isn't given the shards say that it isn't known.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rnagan.commands import options
+from rnagan.config.base import resolve
+from rnagan.config.tiling import TilingConfig
+from rnagan.io.files import read_yaml
+from rnagan.runtime.workers import Workers
+
+SOME_FAILED, GIVEN_UP = 1, 3  # exit codes
+LISTED = 20  # failures that are printed one by one
+
+
+def parse_part(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    first, _, second = value.partition("/")
+    if not (first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
+        raise click.BadParameter(f"it must be i/n with i from 1 to n, like 1/8, not {value!r}.")
+    return int(first), int(second)
+
+
+@click.command(help=__doc__, context_settings={"show_default": True})
+@options.plain_errors
+@click.option(
+    "--slides",
+    "given",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A slide, or a folder that is searched for slides; may be given several times.",
+)
+@click.argument("more_slides", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[SLIDE]...")
+@click.option(
+    "--tiles", "table", type=options.FILE, help="Instead of slides: a table of ready-made tiles, in their folder."
+)
+@click.option("--path-column", default="path", help="With --tiles: column of the image's path.")
+@click.option("--tissue-column", default="tissue", help="With --tiles: column of the tissue.")
+@click.option("--donor-column", default="donor", help="With --tiles: column of the donor; one shard each.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the shards.")
+@click.option(
+    "--cohort",
+    type=options.FILE,
+    help="Table with a column slide: only these are made; and perhaps mpp, which wins over what a slide says.",
+)
+@click.option(
+    "--coordinates", type=options.FOLDER, help="Folder of TRIDENT's or CLAM's .h5 files, instead of our tissue mask."
+)
+@click.option("--dry-run", is_flag=True, help="Print level, mpp, its source and the tiles to expect of each slide.")
+@click.option("--qc/--no-qc", default=True, help="Draw a picture of each slide and a contact sheet into OUT/qc.")
+@click.option("--part", callback=parse_part, metavar="I/N", help="Only the I-th of N parts: a task of a job array.")
+@click.option("--max-failures", default=0, type=click.IntRange(0), help="Give up after so many; 0: never.")
+@options.workers(default_processes=min(2, os.cpu_count() or 1))
+@click.option("--config", "config_file", type=options.FILE, help="YAML file of the settings below; flags win.")
+@options.config_options(TilingConfig)
+@click.pass_context
+def main(
+    context: click.Context,
+    given: tuple[Path, ...],
+    more_slides: tuple[Path, ...],
+    table: Path | None,
+    out: Path,
+    cohort: Path | None,
+    coordinates: Path | None,
+    dry_run: bool,
+    qc: bool,
+    part: tuple[int, int] | None,
+    max_failures: int,
+    workers: Workers,
+    config_file: Path | None,
+    settings: dict,
+    **columns: Any,
+) -> None:
+    given_settings = (read_yaml(config_file) if config_file else {}) | settings
+    config = resolve(TilingConfig, given_settings)
+    given += more_slides
+    if bool(given) == bool(table):
+        raise click.UsageError("Give either --slides or --tiles.")
+    if table and (cohort or coordinates or dry_run):
+        raise click.UsageError("--cohort, --coordinates and --dry-run are for --slides.")
+    from rnagan.data.build_jobs import BuildOptions
+
+    how = BuildOptions(workers, part, max_failures or None)
+    if table:
+        from rnagan.slides.premade_tiles import pack_tiles
+
+        mpp = config.mpp if "mpp" in given_settings else None
+        summary = pack_tiles(table, out, config, how, mpp=mpp, **columns)
+    else:
+        from rnagan.slides.sources import find_sources
+        from rnagan.slides.tiling import tile_slides
+
+        sources, notes = find_sources(given, cohort, coordinates)
+        for note in notes:
+            click.echo(note)
+        if dry_run:
+            from rnagan.slides.dry_run import as_text, survey
+
+            found = survey(sources, config, workers)
+            click.echo(as_text(found))
+            context.exit(SOME_FAILED if found["problem"].notna().any() else 0)
+        summary = tile_slides(sources, out, config, how, qc)
+    for slide, failure in list(summary.failures.items())[:LISTED]:
+        click.echo(f"{slide} failed: {failure.sentence}", err=True)
+    if len(summary.failures) > LISTED:
+        click.echo(f"… and {len(summary.failures) - LISTED:,} more, all in {out}/failures{how.part_name}.csv", err=True)
+    click.echo(f"{out}: {summary}")
+    context.exit(GIVEN_UP if summary.not_begun else SOME_FAILED if summary.failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Train GAN, RNA-GAN and noise alone with the same settings, and draw the article's figures 5 and 4C.
+
+Finished runs are kept; one that was broken off goes on.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rnagan.commands import options
+from rnagan.config.gan import GANConfig
+
+
+@click.command(help=__doc__)
+@options.plain_errors
+@options.tiles(expression_required=True)
+@options.vae()
+@options.out("Folder of the three runs and the figures.")
+@options.launch()
+@options.config_of(GANConfig, "faithful")
+def main(out: Path, launch: Path | None, config: GANConfig, **inputs: Any) -> None:
+    from rnagan.article.modes import compare_modes
+    from rnagan.training.gan.inputs import GANInputs
+
+    click.echo(compare_modes(config, GANInputs(**inputs), out, launch))
+
+
+if __name__ == "__main__":
+    main()

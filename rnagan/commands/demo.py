@@ -1,0 +1,34 @@
+"""Run a whole demonstration, from slides and expression to a report. What is done is kept and used again."""
+
+from pathlib import Path
+
+import click
+
+from rnagan.commands import options
+
+
+@click.command(help=__doc__)
+@options.plain_errors
+@click.option(
+    "--data", "source", type=Path, help="Folder with real tiles and expression; without it a cohort is simulated."
+)
+@click.option("--out", type=Path, help="Folder of the runs and the report.  [default: runs/demo or runs/demo-real]")
+@click.option(
+    "--shards", "data", type=Path, help="Folder of cohort and shards.  [default: shards/data/demo or …/demo-real]"
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["full", "short", "toy"]),
+    default="full",
+    show_default=True,
+    help="full takes about 20 minutes on two CPU cores, short 5, toy 2; a toy model learns nothing.",
+)
+def main(source: Path | None, out: Path | None, data: Path | None, scale: str) -> None:
+    from rnagan.article.demos import run_demo
+
+    name = "demo" if source is None else "demo-real"
+    run_demo(out or Path("runs") / name, data or Path("shards/data") / name, source, scale)
+
+
+if __name__ == "__main__":
+    main()

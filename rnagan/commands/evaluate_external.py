@@ -1,0 +1,52 @@
+"""Classify tiles generated from an external cohort's profiles by a network that was trained on real tiles (figure 4D).
+
+The classifier calls their tissue, and is shown real tiles of held-out donors beside.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rnagan.commands import options
+from rnagan.config.classifier import ClassifierConfig
+
+SHOWN = (
+    "per_class",
+    "where",
+    "backbone",
+    "epochs",
+    "batch_size",
+    "lr",
+    "weight_decay",
+    "flips",
+    "validation_share",
+    "patience_epochs",
+    "seed",
+    "precision",
+    "threads",
+)
+
+
+@click.command(help=__doc__)
+@options.plain_errors
+@options.model()
+@click.option("--profiles", type=Path, required=True, help="The other cohort's .h5ad, with obs column tissue.")
+@options.shards()
+@options.cohort()
+@options.out("Folder for result.json, report.html and pictures.")
+@options.n(100, "Generated tiles a tissue.", least=2)
+@click.option(
+    "--tissue-map",
+    multiple=True,
+    help="A tissue that is called otherwise, external=ours; may be repeated. Or a CSV of columns external, ours.",
+)
+@options.config_of(ClassifierConfig, "paper_external", SHOWN)
+def main(out: Path, n: int, config: ClassifierConfig, **inputs: Any) -> None:
+    from rnagan.classification.external_tiles import ExternalInputs, evaluate_external
+
+    options.echo_lines(evaluate_external(config, ExternalInputs(**inputs), out, n))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Measure whether tiles generated for held-out donors follow their profiles.
+
+They are compared with the truth of a simulated cohort, or with the donors' real tiles; the page also says whether the
+right donor is found among others of its tissue, and shows a null model and training donors beside.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rnagan.commands import options
+
+
+@click.command(help=__doc__)
+@options.plain_errors
+@options.model()
+@click.option("--null", type=Path, help="Likewise, trained with --shuffle-profiles: what is shown beside the model.")
+@options.tiles(expression_required=True)
+@options.truth()
+@options.out("Folder for faithfulness.html, evaluation.json and the pictures.")
+@options.split()
+@options.n(12, "Tiles a profile.")
+@click.option(
+    "--train-donors",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    help="Training donors a tissue that are evaluated too, at most: learning by heart shows as a gap. 0: none.",
+)
+@options.seed()
+def main(out: Path, split: str, n: int, train_donors: int, seed: int, **inputs: Any) -> None:
+    from rnagan.evaluation.faithfulness import PAGE, evaluate
+    from rnagan.evaluation.test_set import EvaluationInputs
+    from rnagan.reports.console import lines
+
+    options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, split, n, seed, train_donors)))
+    click.echo(f"\nPage: {out / PAGE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Classify real tiles in cross-validation: from scratch, from SimCLR's weights, from ImageNet's."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rnagan.commands import options
+from rnagan.config.classifier import ClassifierConfig
+
+
+@click.command(help=__doc__)
+@options.plain_errors
+@options.shards()
+@click.option("--cohort", type=Path, required=True, help="Cohort table; its column --label names the classes.")
+@options.out("Folder for result.json, report.html, pictures, finished folds.")
+@click.option("--pretrained", type=Path, help="Run of rnagan pretrain-simclr, to start from beside from scratch.")
+@click.option("--imagenet", type=Path, help="torchvision's weights as safetensors, to start from too.")
+@options.dry_run("Print the resolved config, tiles and starts, train nothing.")
+@options.config_of(ClassifierConfig, "paper")
+def main(out: Path, dry_run: bool, config: ClassifierConfig, **inputs: Any) -> None:
+    from rnagan.classification.finetune import FinetuneInputs, finetune
+
+    if dry_run:
+        options.echo_settings(config)
+    options.echo_lines(finetune(config, FinetuneInputs(**inputs), out, dry_run))
+
+
+if __name__ == "__main__":
+    main()

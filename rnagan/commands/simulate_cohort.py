@@ -1,0 +1,26 @@
+"""Simulate a cohort with known truth: slides, expression as GTEx writes it, and the truth beside them."""
+
+from pathlib import Path
+
+import click
+
+from rnagan.commands import options
+from rnagan.config.simulation import SimulationConfig
+
+
+@click.command(help=__doc__)
+@options.plain_errors
+@options.out("Folder of the cohort.")
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Slides generated at a time."
+)
+@options.config_options(SimulationConfig)
+def main(out: Path, processes: int, settings: dict) -> None:
+    config = options.read_config(SimulationConfig, None, settings)
+    from rnagan.simulation.cohort import simulate_cohort
+
+    click.echo(simulate_cohort(config, out, processes))
+
+
+if __name__ == "__main__":
+    main()

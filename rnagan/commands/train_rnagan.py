@@ -1,0 +1,35 @@
+"""Train a GAN or an RNA-GAN on tile shards, also under accelerate launch.
+
+Several processes: accelerate launch --config_file … -m rnagan.commands.train_rnagan …
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rnagan.commands import options
+from rnagan.config.gan import GANConfig
+
+
+@click.command(help=__doc__)
+@options.plain_errors
+@options.tiles()
+@options.vae(required=False)
+@click.option(
+    "--init-from", type=Path, help="An earlier run to start from: the same networks, with other tiles (a new tissue)."
+)
+@options.out("Run folder; an interrupted run in it goes on.")
+@options.dry_run("Print the resolved config and the size of the run, train nothing.")
+@options.config_of(GANConfig, "faithful", tagged=True)
+def main(out: Path, dry_run: bool, config: GANConfig, tags: dict[str, str], **inputs: Any) -> None:
+    from rnagan.training.gan.inputs import GANInputs
+    from rnagan.training.gan.train import train_gan
+
+    if dry_run:
+        options.echo_settings(config)
+    options.end_run(train_gan(config, GANInputs(**inputs), out, dry_run, tags))
+
+
+if __name__ == "__main__":
+    main()

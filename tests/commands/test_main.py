@@ -1,0 +1,45 @@
+"""The console script `rnagan`."""
+
+import subprocess
+import sys
+
+from click.testing import CliRunner
+
+from rnagan import __version__
+from rnagan.commands.main import command_modules, main, short_help
+
+
+def test_help_lists_every_command_with_its_sentence() -> None:
+    done = CliRunner().invoke(main, ["--help"], terminal_width=200, max_content_width=200)
+    listed = " ".join(done.output.split())
+    assert done.exit_code == 0
+    for module in command_modules():
+        assert f"{module.replace('_', '-')} {short_help(module)}" in listed, module
+    assert len(command_modules()) >= 26
+
+
+def test_help_imports_no_command() -> None:
+    program = (
+        "import sys; from click.testing import CliRunner; from rnagan.commands.main import main; "
+        "CliRunner().invoke(main, ['--help']); CliRunner().invoke(main, ['sync-mlflow', '--help']); "
+        "print(*sorted(name for name in sys.modules if name.startswith('rnagan.commands.') or name == 'torch'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"rnagan.commands.{name}" for name in ("main", "options", "sync_mlflow")]
+
+
+def test_a_command_may_be_spelt_as_its_module() -> None:
+    hyphens, underscores = (CliRunner().invoke(main, [name, "--help"]) for name in ("build-tiles", "build_tiles"))
+    assert hyphens.exit_code == underscores.exit_code == 0
+    assert hyphens.output.splitlines()[1:] == underscores.output.splitlines()[1:]
+    assert hyphens.output.startswith("Usage: main build-tiles [OPTIONS]")
+
+
+def test_an_unknown_command_is_refused() -> None:
+    for name in ("mint-tiles", "options", "main", "__init__"):
+        done = CliRunner().invoke(main, [name])
+        assert done.exit_code == 2 and f"No such command '{name}'" in done.output
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(main, ["--version"]).output == f"rnagan, version {__version__}\n"
