@@ -39,8 +39,8 @@ def test_a_run_and_its_model_folder_are_the_same(trained: Path, profiles: anndat
 
 
 def test_encode_writes_the_latents_of_the_vae(model: RNAGAN, profiles: anndata.AnnData) -> None:
-    told = model.encode(profiles)
-    assert told is profiles
+    encoded = model.encode(profiles)
+    assert encoded is profiles
     latents = profiles.obsm["X_rnagan"]
     assert (latents.shape, latents.dtype) == ((profiles.n_obs, 6), np.float32)
     by_hand = np.log1p(profiles.X.astype(np.float64))
@@ -61,7 +61,7 @@ def test_encode_writes_the_latents_of_the_vae(model: RNAGAN, profiles: anndata.A
     np.testing.assert_array_equal(model.encode(sparse).obsm["X_rnagan"], latents)
 
 
-def test_missing_genes_are_told(model: RNAGAN, profiles: anndata.AnnData) -> None:
+def test_missing_genes_are_reported(model: RNAGAN, profiles: anndata.AnnData) -> None:
     fewer = profiles[:, :27].copy()
     with pytest.warns(UserWarning, match="25 of 25 profiles lack up to 10% of the model's 30 genes"):
         model.encode(fewer)
@@ -107,14 +107,14 @@ def test_bad_profiles(model: RNAGAN, profiles: anndata.AnnData) -> None:
         return adata
 
     model.encode(changed())
-    for changes, told in (
+    for changes, said in (
         ({"units": None}, r"uns\['units'\] must say what X holds: 'tpm', 'counts' or 'log2'"),
         ({"units": "counts"}, "The profiles are in counts and the model was fitted on tpm"),
         ({"genes": [f"BRCA{k}" for k in range(30)]}, "none of the model's 30 genes: theirs start with BRCA0"),
         ({"value": np.inf}, "values that are infinite or negative"),
         ({"value": -0.5}, "values that are infinite or negative"),
     ):
-        with pytest.raises(ValueError, match=told), np.errstate(invalid="ignore"):
+        with pytest.raises(ValueError, match=said), np.errstate(invalid="ignore"):
             model.encode(changed(**changes))
 
 
@@ -144,8 +144,8 @@ def test_changed_vae_is_refused_by_name_even_with_a_new_digest(copy_of_model: Pa
 
     transform = copy_of_model / "vae/transform.json"
     transform.write_text(transform.read_text().replace("ENSG00000000000", "ENSG00000000099"))
-    told = read_json(copy_of_model / "model.json")
-    write_json(copy_of_model / "model.json", told | {"digest": digest_of_folder(copy_of_model)})
+    record = read_json(copy_of_model / "model.json")
+    write_json(copy_of_model / "model.json", record | {"digest": digest_of_folder(copy_of_model)})
     with pytest.raises(ValueError, match=r"transform\.json is missing or was changed after training"):
         RNAGAN.from_pretrained(copy_of_model)
 

@@ -24,7 +24,7 @@ TOOL = Path(__file__).parents[1] / "tools/generate_tiles.py"
 
 
 def generate(trained: Path, profiles: Path, out: Path, **changes: object) -> str:
-    """The last line of what is told."""
+    """The last line for the user."""
     options = {"n": 3, "seed": 5, "form": "png", "split": None, "samples": []} | changes
     return generate_tiles(trained, profiles, out, **options)[-1]
 
@@ -38,8 +38,8 @@ def renamed(inputs: GANInputs, folder: Path, names: list[str]) -> Path:
 
 
 def test_pngs_hold_the_tiles_and_say_what_they_are(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
-    told = generate(trained, inputs.expression, tmp_path / "out", split="test")
-    assert told == f"{tmp_path / 'out'}: 33 tiles of 11 profiles."
+    said = generate(trained, inputs.expression, tmp_path / "out", split="test")
+    assert said == f"{tmp_path / 'out'}: 33 tiles of 11 profiles."
     model, profiles = RNAGAN.from_pretrained(trained), open_profiles(inputs.expression)
     tiles = model.generate(profiles[["D8-lung"]].copy(), 3, seed=5)
     for k in range(3):
@@ -163,13 +163,13 @@ def test_tiles_say_how_far_their_profile_is_to_be_trusted(trained: Path, inputs:
     options = {"n": 1, "seed": 0, "form": "png", "split": None, "samples": []}
     lines = generate_tiles(trained, tmp_path / "x.h5ad", tmp_path / "out", **options)
     assert lines[0] == "1 profiles are unlike the training profiles (D1-lung): don't trust their tiles."
-    told = read_json(tmp_path / "out/generated.json")["profiles"]
-    assert [told[name]["far"] for name in ("D0-lung", "D1-lung")] == [False, True]
-    assert told["D0-lung"]["missing_genes"] == 0.2 and told["D1-lung"]["missing_genes"] == 0
+    trust = read_json(tmp_path / "out/generated.json")["profiles"]
+    assert [trust[name]["far"] for name in ("D0-lung", "D1-lung")] == [False, True]
+    assert trust["D0-lung"]["missing_genes"] == 0.2 and trust["D1-lung"]["missing_genes"] == 0
     with Image.open(tmp_path / "out/D1-lung/D1-lung_0000.png") as picture:
         assert picture.text["rnagan:far"] == "true"
-        assert float(picture.text["rnagan:residual"]) == told["D1-lung"]["residual"] > 2
-        assert float(picture.text["rnagan:distance"]) == told["D1-lung"]["distance"]
+        assert float(picture.text["rnagan:residual"]) == trust["D1-lung"]["residual"] > 2
+        assert float(picture.text["rnagan:distance"]) == trust["D1-lung"]["distance"]
 
 
 @pytest.mark.parametrize("form", ["png", "shards"])
@@ -186,15 +186,15 @@ def test_hostile_names_stay_in_the_folder(trained: Path, inputs: GANInputs, tmp_
             assert picture.text["rnagan:profile"] == "../../x"
 
 
-def test_names_that_cannot_be_told_apart_or_written_are_refused(
+def test_names_that_would_collide_or_cannot_be_written_are_refused(
     trained: Path, inputs: GANInputs, tmp_path: Path
 ) -> None:
-    for names, told in (
+    for names, said in (
         (["a.1", "b", "a_1"], "2 profiles would be written as a_1; give each a name of its own"),
         (["a", "b\\c"], "can't name a shard"),
         (["a", "b" * 71], "can't name a shard"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=said):
             generate(trained, renamed(inputs, tmp_path, names), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 

@@ -1,7 +1,7 @@
 """What did a model learn of the tissue: morphology, or the centre's stain, autolysis, age and sex?
 
-Within a tissue, over donors: what goes along with the measures of generated and of real tiles, whose variance is it,
-and how much of the agreement between the two is left when the covariates are regressed out of both.
+Within a tissue, over donors: what the measures of generated and of real tiles go along with, where their variance
+comes from, and how much of the agreement between the two is left when the covariates are regressed out of both.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ def separate(tables: Tables, seed: int = 0, draws: int = 1999) -> dict[str, Any]
         for tissue, rows in evaluated.groupby("tissue"):
             result[str(tissue)] = _of_tissue(tables, str(tissue), rows, seed, draws)
             bar.update()
-    tested = [row for told in result.values() for row in told["associations"]]
+    tested = [row for report in result.values() for row in report["associations"]]
     if tested:
         for row, q in zip(tested, false_discovery_control([row["p"] for row in tested]), strict=True):
             row["q"] = float(q)
@@ -65,40 +65,42 @@ def separate(tables: Tables, seed: int = 0, draws: int = 1999) -> dict[str, Any]
 
 def _of_tissue(tables: Tables, tissue: str, rows: pd.DataFrame, seed: int, draws: int) -> dict[str, Any]:
     donors = rows["donor"].nunique()
-    told: dict[str, Any] = {"donors": donors, "covariates": [], "regressed_out": [], "notes": []}
-    told |= {name: [] for name in ("associations", "partition", "agreement", "probe")}
+    report: dict[str, Any] = {"donors": donors, "covariates": [], "regressed_out": [], "notes": []}
+    report |= {name: [] for name in ("associations", "partition", "agreement", "probe")}
     if donors < FEWEST_DONORS:
-        told["notes"].append(f"{tissue} has {donors} donors, and at least {FEWEST_DONORS} are needed: left out.")
-        return told
+        report["notes"].append(f"{tissue} has {donors} donors, and at least {FEWEST_DONORS} are needed: left out.")
+        return report
     known = of_donors(tables.covariates, rows, tissue)
     programmes = by_donor(tables.programmes, rows)
-    told |= {"covariates": list(known.values), "regressed_out": known.joint, "notes": list(known.notes)}
+    report |= {"covariates": list(known.values), "regressed_out": known.joint, "notes": list(known.notes)}
     if not known.joint:
-        told["notes"].append(
-            f"{tissue}: no covariate can be regressed out, so what is left of the agreement isn't told."
+        report["notes"].append(
+            f"{tissue}: no covariate can be regressed out, so what is left of the agreement is unknown."
         )
     for kind, all_measures in tables.tiles.items():
         own = rows.loc[rows.index.intersection(all_measures.index)]
         if own["donor"].nunique() < FEWEST_DONORS:
-            told["notes"].append(f"{tissue} has {own['donor'].nunique()} donors with {kind} tiles, too few: left out.")
+            report["notes"].append(
+                f"{tissue} has {own['donor'].nunique()} donors with {kind} tiles, too few: left out."
+            )
             continue
         measures = by_donor(all_measures, own)
         for name, values in [*known.values.items(), *programmes.items()]:
             if why := _untested(values.reindex(measures.index).dropna()):
-                told["notes"].append(f"{tissue}: {label(str(name))} {why} with {kind} tiles: left out there.")
+                report["notes"].append(f"{tissue}: {label(str(name))} {why} with {kind} tiles: left out there.")
         for name in MEASURES:
             if not measures[name].std(ddof=0) > 0:
-                told["notes"].append(f"{tissue}: {WORDS[name]} doesn't vary on {kind} tiles: left out.")
+                report["notes"].append(f"{tissue}: {WORDS[name]} doesn't vary on {kind} tiles: left out.")
                 continue
             at = {"tissue": tissue, "tiles": kind, "measure": name}
             tested = _associations(measures[name], known, programmes, seed, draws)
-            told["associations"] += [at | row for row in tested]
-            told["partition"] += [
-                at | row for row in _partition(measures[name], known, programmes, told, at, seed, draws)
+            report["associations"] += [at | row for row in tested]
+            report["partition"] += [
+                at | row for row in _partition(measures[name], known, programmes, report["notes"], at, seed, draws)
             ]
-    told["agreement"] = _agreement(tables, tissue, rows, known, told["notes"], seed, draws)
-    told["probe"] = _probe(tables, tissue, rows, known, told["notes"], seed, draws)
-    return told
+    report["agreement"] = _agreement(tables, tissue, rows, known, report["notes"], seed, draws)
+    report["probe"] = _probe(tables, tissue, rows, known, report["notes"], seed, draws)
+    return report
 
 
 def _associations(
@@ -127,12 +129,12 @@ def _partition(
     measured: pd.Series,
     known: OfTissue,
     programmes: pd.DataFrame,
-    told: dict[str, Any],
+    notes: list[str],
     at: dict[str, str],
     seed: int,
     draws: int,
 ) -> list[dict[str, Any]]:
-    """Whose the variance of one measure by donor is; nothing, and a note, where donors are too few."""
+    """What the variance of one measure by donor comes from; nothing, and a note, where donors are too few."""
     complete = known.values[known.joint].reindex(measured.index).dropna()
     scores = programmes.loc[complete.index]
     parts = {"covariates": design(complete), "programmes": design(scores)}
@@ -140,8 +142,9 @@ def _partition(
     if not all(part.shape[1] for part in parts.values()):
         return []
     if not enough(len(complete), columns):
-        told["notes"].append(
-            f"{at['tissue']}: whose the variance of {WORDS[at['measure']]} on {at['tiles']} tiles is can't be told: "
+        notes.append(
+            f"{at['tissue']}: what the variance of {WORDS[at['measure']]} on {at['tiles']} tiles comes from is "
+            "unknown: "
             f"{len(complete)} donors are complete, and {columns} columns of covariates and programmes take "
             f"{2 * (columns + 1)}."
         )
@@ -169,10 +172,10 @@ def _agreement(
     found: list[dict[str, Any]] = []
     for name in MEASURES:
         if y[name].isna().any():
-            notes.append(f"{tissue}: no {WORDS[name]} is expected, so its agreement isn't told.")
+            notes.append(f"{tissue}: no {WORDS[name]} is expected, so its agreement is unknown.")
             continue
         if not (x.loc[complete.index, name].std(ddof=0) > 0 and y.loc[complete.index, name].std(ddof=0) > 0):
-            notes.append(f"{tissue}: {WORDS[name]} doesn't vary, so its agreement isn't told.")
+            notes.append(f"{tissue}: {WORDS[name]} doesn't vary, so its agreement is unknown.")
             continue
         for given, columns in sets.items():
             z = design(complete[columns])
@@ -181,24 +184,24 @@ def _agreement(
                 continue
             if not enough(len(complete), z.shape[1]):
                 notes.append(
-                    f"{tissue}: what is left of {WORDS[name]} given {label(given)} can't be told: {len(complete)} "
+                    f"{tissue}: what is left of {WORDS[name]} given {label(given)} is unknown: {len(complete)} "
                     f"donors are complete, and {z.shape[1]} columns take {2 * (z.shape[1] + 1)}."
                 )
                 continue
             made, wanted = (table.loc[complete.index, name].to_numpy() for table in (x, y))
-            told = beyond(made, wanted, z, seed, draws)
-            if told.partial == (0, 0, 0):
+            left = beyond(made, wanted, z, seed, draws)
+            if left.partial == (0, 0, 0):
                 notes.append(f"{tissue}: {label(given)} makes up all of {WORDS[name]}, so nothing is left to agree in.")
-            along = told.along if told.r.low > 0 else Interval(np.nan, np.nan, np.nan)
-            row = {"tissue": tissue, "measure": name, "given": given, "p": told.p, "donors": len(complete)}
-            found.append(row | as_dict(r=told.r, partial=told.partial, along=along))
+            along = left.along if left.r.low > 0 else Interval(np.nan, np.nan, np.nan)
+            row = {"tissue": tissue, "measure": name, "given": given, "p": left.p, "donors": len(complete)}
+            found.append(row | as_dict(r=left.r, partial=left.partial, along=along))
     return found
 
 
 def _probe(
     tables: Tables, tissue: str, rows: pd.DataFrame, known: OfTissue, notes: list[str], seed: int, draws: int
 ) -> list[dict[str, Any]]:
-    """How well the condition tells each covariate, learnt from all donors of the tissue, told for those of `rows`."""
+    """How well the condition predicts each covariate: learnt from all donors of the tissue, scored on `rows`."""
     everyone = tables.about[tables.about["tissue"] == tissue]
     everyone = everyone.loc[everyone.index.intersection(tables.condition.index)]
     c = by_donor(tables.condition, everyone)
@@ -207,15 +210,15 @@ def _probe(
     for name in known.values:
         values = of_all[name].reindex(c.index).dropna() if name in of_all else pd.Series(dtype=float)
         scored = values.index.isin(rows["donor"])
-        told = (
+        scores = (
             linear_probe(c.loc[values.index].to_numpy(), values.to_numpy(), scored, seed, draws)
             if len(values)
             else None
         )
-        if told is None:
-            notes.append(f"{tissue}: too few donors to say how well RNA tells {label(name)}.")
+        if scores is None:
+            notes.append(f"{tissue}: too few donors to say how well RNA predicts {label(name)}.")
             continue
-        found.append({"tissue": tissue, "covariate": name} | told)
+        found.append({"tissue": tissue, "covariate": name} | scores)
     return found
 
 

@@ -22,8 +22,8 @@ _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*[-–]\s*(\d+(?:\.\d+)?)")  # GTEx's age
 @dataclasses.dataclass(frozen=True)
 class OfTissue:
     """Covariates of one tissue's donors. `values`: by donor, float64 or text, NaN or None where unknown, of those that
-    can be told; `joint`: those known for most donors, which models take together; `notes`: what can't be told, and
-    why."""
+    can be analysed; `joint`: those known for most donors, which models take together; `notes`: what can't be analysed,
+    and why."""
 
     values: pd.DataFrame
     joint: list[str]
@@ -67,7 +67,7 @@ def of_donors(covariates: pd.DataFrame, rows: pd.DataFrame, tissue: str) -> OfTi
     together as one. What is unknown, or alike, in too many donors is left out by name.
     """
     own = covariates.reindex(rows.index).groupby(rows["donor"].to_numpy())
-    told, joint, notes = {}, [], []
+    kept, joint, notes = {}, [], []
     donors = own.ngroups
     for name in covariates:
         numeric = pd.api.types.is_numeric_dtype(covariates[name])
@@ -87,7 +87,7 @@ def of_donors(covariates: pd.DataFrame, rows: pd.DataFrame, tissue: str) -> OfTi
                 "said of it."
             )
             continue
-        told[name] = values
+        kept[name] = values
         if 2 * len(known) > donors:
             joint.append(name)
         else:
@@ -95,7 +95,7 @@ def of_donors(covariates: pd.DataFrame, rows: pd.DataFrame, tissue: str) -> OfTi
                 f"{tissue}: {label(name)} is known for {len(known)} of {donors} donors, so it is tested alone and not "
                 "regressed out."
             )
-    return OfTissue(pd.DataFrame(told, index=pd.Index(sorted(own.groups), name="donor")), joint, notes)
+    return OfTissue(pd.DataFrame(kept, index=pd.Index(sorted(own.groups), name="donor")), joint, notes)
 
 
 def _parse(text: pd.Series, category: bool) -> pd.Series:

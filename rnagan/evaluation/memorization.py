@@ -131,7 +131,7 @@ def find_copies(generated: NDArray[np.float64], held_out: NDArray[np.float64]) -
     """
     if len(held_out) < 3:
         raise ValueError(
-            f"Copies can't be told from new tissue by {len(held_out)} held-out tiles; 3 at least are needed."
+            f"Copies can't be separated from new tissue by {len(held_out)} held-out tiles; 3 at least are needed."
         )
     logs, own = (np.log(np.maximum(values, 1e-12)) for values in (held_out, generated))
     mean, sd = logs.mean(), max(logs.std(ddof=1), 1e-3)

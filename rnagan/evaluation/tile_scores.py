@@ -63,8 +63,8 @@ def frechet_distance(one: FeatureStatistics, other: FeatureStatistics) -> float:
     """|μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½), by torch-fidelity's formula, in float64."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
-    told = [{"mu": each.mean, "sigma": each.covariance} for each in (one, other)]
-    return fid_statistics_to_metric(*told, verbose=False)[KEY_METRIC_FID]
+    moments = [{"mu": each.mean, "sigma": each.covariance} for each in (one, other)]
+    return fid_statistics_to_metric(*moments, verbose=False)[KEY_METRIC_FID]
 
 
 def frechet_name(extractor: FeatureExtractor, count: int, part: str = "all") -> str:
@@ -182,32 +182,32 @@ def kernel_distance(generated: NDArray, real: NDArray) -> tuple[float, float]:
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
     size = min(KID_SUBSET, len(generated), len(real))
-    told = kid_features_to_metric(
+    scores = kid_features_to_metric(
         *map(_tensor, (generated, real)), kid_subsets=KID_SUBSETS, kid_subset_size=size, verbose=False
     )
-    return told[KEY_METRIC_KID_MEAN], told[KEY_METRIC_KID_STD]
+    return scores[KEY_METRIC_KID_MEAN], scores[KEY_METRIC_KID_STD]
 
 
 def precision_recall(generated: NDArray, real: NDArray) -> tuple[float, float]:
     """Share of generated tiles among real ones, and of real tiles among generated ones, by the 3 nearest neighbours."""
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-    told = prc_features_to_metric(
+    scores = prc_features_to_metric(
         *map(_tensor, (generated, real)),
         prc_neighborhood=NEIGHBOURHOOD,
         prc_batch_size=_PRC_BATCH,
         save_cpu_ram=True,
         verbose=False,
     )
-    return told[KEY_METRIC_PRECISION], told[KEY_METRIC_RECALL]
+    return scores[KEY_METRIC_PRECISION], scores[KEY_METRIC_RECALL]
 
 
 def class_score(logits: NDArray[np.float32]) -> tuple[float, float]:
     """The Inception Score of a classifier's logits (n, classes), with its SD over CLASS_SCORE_PARTS parts."""
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
-    told = isc_features_to_metric(_tensor(logits), splits=CLASS_SCORE_PARTS, shuffle=True, rng_seed=2020)
-    return told[KEY_METRIC_ISC_MEAN], told[KEY_METRIC_ISC_STD]
+    scores = isc_features_to_metric(_tensor(logits), splits=CLASS_SCORE_PARTS, shuffle=True, rng_seed=2020)
+    return scores[KEY_METRIC_ISC_MEAN], scores[KEY_METRIC_ISC_STD]
 
 
 def _tensor(values: NDArray) -> torch.Tensor:

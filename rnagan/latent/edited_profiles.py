@@ -102,13 +102,13 @@ def write_perturbed(
     table = out.with_name(f"{out.stem}.changes.csv")
     with atomic_path(table) as temporary:
         changes.to_csv(temporary, index=False, float_format="%.6g")
-    told = [f"Left out what the model doesn't have: {count_and_names(unknown, 'gene')}."] if unknown else []
+    notes = [f"Left out what the model doesn't have: {count_and_names(unknown, 'gene')}."] if unknown else []
     followers = changes[~changes["moved"]].sort_values("reconstructed_sd", key=np.abs, ascending=False)
     names = followers["symbol"].where(followers["symbol"] != "", followers["gene"])
     pairs = zip(names[:_FOLLOWERS_SHOWN], followers["reconstructed_sd"], strict=False)
     kept = changes.loc[changes["moved"], "reconstructed_sd"].mean() / changes.loc[changes["moved"], "change_sd"].mean()
     return [
-        *told,
+        *notes,
         *lines,
         f"{table}: the change of every gene. Of that of the moved {len(moved):,} the reconstruction keeps {kept:.0%}.",
         "Of the others these follow most, in SDs: " + ", ".join(f"{name} {value:+.3f}" for name, value in pairs) + ".",

@@ -155,7 +155,7 @@ def write_profiles(
     was made from, as JSON-able value. Returns how many are far, and the median distance.
     """
     genes = list(model.transform.genes)
-    with warnings.catch_warnings():  # told as numbers
+    with warnings.catch_warnings():  # reported as numbers
         warnings.simplefilter("ignore", UserWarning)
         encoding = model.encode(values, genes, model.transform.units)
     obs = obs.assign(distance=encoding.distance, residual=encoding.residual, far=encoding.far)

@@ -32,18 +32,18 @@ def test_eta_squared_is_that_of_the_analysis_of_variance_less_chance() -> None:
     y = normal(0, 13) + (groups == "b")
     f, oracle = stats.f_oneway(*(y[groups == name] for name in "abc"))
     eta = f * 2 / (f * 2 + 10)
-    told, p = eta_squared(groups, y, draws=4999)
-    assert told.value == pytest.approx(1 - (1 - eta) * 12 / 10) and told.low < told.value < told.high
+    parts, p = eta_squared(groups, y, draws=4999)
+    assert parts.value == pytest.approx(1 - (1 - eta) * 12 / 10) and parts.low < parts.value < parts.high
     assert 0.01 < oracle < 0.9 and p == pytest.approx(oracle, abs=0.04)
 
 
 def test_without_a_relation_eta_squared_is_around_0_and_p_uniform() -> None:
     """The known-wrong figure, plain η², is never 0 or less."""
     found = [eta_squared(np.arange(48) % 4, normal(seed, 48), seed, 199) for seed in range(120)]
-    assert np.mean([told.low <= 0 <= told.high for told, _ in found]) > 0.93
-    assert abs(np.mean([told.value for told, _ in found])) < 0.02
+    assert np.mean([parts.low <= 0 <= parts.high for parts, _ in found]) > 0.93
+    assert abs(np.mean([parts.value for parts, _ in found])) < 0.02
     assert stats.kstest([p for _, p in found], "uniform").pvalue > 0.01
-    plain = [1 - (1 - told.value) * 44 / 47 for told, _ in found]
+    plain = [1 - (1 - parts.value) * 44 / 47 for parts, _ in found]
     assert np.mean(plain) > 0.05 and min(plain) > 0
 
 
@@ -56,15 +56,15 @@ def planted(seed: int, own: float, n: int = 80) -> tuple[np.ndarray, np.ndarray,
 def test_partial_correlation_is_the_closed_form_of_three_correlations() -> None:
     x, y, z = planted(0, 0.7)
     xy, xz, yz = pearson(x, y), pearson(x, z[:, 0]), pearson(y, z[:, 0])
-    told = beyond(x, y, z, draws=199)
-    assert told.r.value == pytest.approx(xy)
-    assert told.partial.value == pytest.approx((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)), abs=1e-9)
+    parts = beyond(x, y, z, draws=199)
+    assert parts.r.value == pytest.approx(xy)
+    assert parts.partial.value == pytest.approx((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)), abs=1e-9)
     slope = [stats.linregress(z[:, 0], v).slope for v in (x, y)]
     explained = 1 - 79 / 78 * (1 - slope[0] * slope[1] * np.var(z) / np.cov(x, y, bias=True)[0, 1])
-    assert told.along.value == pytest.approx(explained, abs=1e-6)
+    assert parts.along.value == pytest.approx(explained, abs=1e-6)
     # Known to be wrong: regressing the covariates out of one side alone.
     naive = pearson(x - slope[0] * z[:, 0], y)
-    assert naive < told.partial.value - 0.1
+    assert naive < parts.partial.value - 0.1
 
 
 def test_several_covariates_are_as_the_inverse_of_the_correlation_matrix_says() -> None:
@@ -77,16 +77,16 @@ def test_several_covariates_are_as_the_inverse_of_the_correlation_matrix_says() 
 
 def test_a_planted_confounder_takes_all_of_the_agreement_and_p_is_uniform_then() -> None:
     found = [beyond(*planted(seed, 0.0), seed, 199) for seed in range(120)]
-    assert min(told.r.low for told in found) > 0.5
-    assert np.mean([told.partial.low <= 0 <= told.partial.high for told in found]) > 0.89
-    assert np.mean([told.along.low <= 1 <= told.along.high for told in found]) > 0.85
-    assert stats.kstest([told.p for told in found], "uniform").pvalue > 0.01
+    assert min(parts.r.low for parts in found) > 0.5
+    assert np.mean([parts.partial.low <= 0 <= parts.partial.high for parts in found]) > 0.89
+    assert np.mean([parts.along.low <= 1 <= parts.along.high for parts in found]) > 0.85
+    assert stats.kstest([parts.p for parts in found], "uniform").pvalue > 0.01
 
 
 def test_what_isnt_of_the_covariates_is_left() -> None:
     x, y, _ = planted(1, 2.0)
-    told = beyond(x, y, normal(9, 80, 4))
-    assert told.partial.low > 0.8 and told.p == 1 / 2000 and told.along.low < 0 < told.along.high < 0.2
+    parts = beyond(x, y, normal(9, 80, 4))
+    assert parts.partial.low > 0.8 and parts.p == 1 / 2000 and parts.along.low < 0 < parts.along.high < 0.2
     both = beyond(*planted(2, 1.0, 300))
     assert both.partial.low > 0.7 and both.along.low < 0.5 < both.along.high
     assert beyond(x, y, x[:, None]).partial == (0, 0, 0) and beyond(x, y, x[:, None]).p == 1
@@ -145,8 +145,8 @@ def test_adjusted_r2_is_0_on_average_where_there_is_nothing() -> None:
 def test_variance_goes_to_the_part_that_it_is_of() -> None:
     z, p = normal(13, 800, 2), normal(14, 800, 3)
     y = z[:, 0] + p[:, 0] + normal(15, 800)
-    told, how = partition(y, {"covariates": z, "programmes": p}, draws=99)
-    assert how == "left out" and set(told) == {
+    parts, how = partition(y, {"covariates": z, "programmes": p}, draws=99)
+    assert how == "left out" and set(parts) == {
         "covariates",
         "programmes",
         "both",
@@ -155,21 +155,21 @@ def test_variance_goes_to_the_part_that_it_is_of() -> None:
         "shared",
     }
     for part in ("covariates only", "programmes only"):
-        assert told[part].value == pytest.approx(1 / 3, abs=0.08) and told[part].low > 0.2
-    assert told["both"].value == pytest.approx(2 / 3, abs=0.05) and abs(told["shared"].value) < 0.05
+        assert parts[part].value == pytest.approx(1 / 3, abs=0.08) and parts[part].low > 0.2
+    assert parts["both"].value == pytest.approx(2 / 3, abs=0.05) and abs(parts["shared"].value) < 0.05
     z, noise = z[:200], normal(17, 200, 2)
-    told, _ = partition(z[:, 0] + 0.5 * normal(16, 200), {"covariates": z, "programmes": z + 0.2 * noise})
-    assert told["shared"].low > 0.6 and told["programmes only"].low <= 0.01
+    parts, _ = partition(z[:, 0] + 0.5 * normal(16, 200), {"covariates": z, "programmes": z + 0.2 * noise})
+    assert parts["shared"].low > 0.6 and parts["programmes only"].low <= 0.01
 
 
 @pytest.mark.parametrize("left_out", [True, False])
 def test_variance_of_nothing_is_nobodys(left_out: bool) -> None:
-    told = [
+    parts = [
         partition(normal(s, 80), {"a": normal(s + 500, 80, 2), "b": normal(s + 900, 80, 3)}, s, 99, left_out)[0]
         for s in range(25)
     ]
     for part in ("a", "b", "a only", "b only"):
-        assert np.mean([each[part].low <= 0 for each in told]) >= 0.92
+        assert np.mean([each[part].low <= 0 for each in parts]) >= 0.92
 
 
 def test_few_donors_get_the_adjusted_r2() -> None:

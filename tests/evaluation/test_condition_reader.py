@@ -38,8 +38,8 @@ def test_the_state_with_the_least_error_on_held_out_profiles_is_kept() -> None:
     tiles, targets = coloured(4, 0)
     held_out, true = coloured(30, 1)
     reader, last = (
-        train_condition_regressor(tiles, targets, *watched, seed=0, steps=64, lr=1e-2)
-        for watched in ((held_out, true), (tiles, targets))
+        train_condition_regressor(tiles, targets, *validation, seed=0, steps=64, lr=1e-2)
+        for validation in ((held_out, true), (tiles, targets))
     )
     kept, by_heart = (np.stack([one.read(own) for own in held_out]) for one in (reader, last))
     assert reader.error == np.square(kept - true).mean() < np.square(by_heart - true).mean()

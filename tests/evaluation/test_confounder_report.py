@@ -39,15 +39,18 @@ def report(trained: Path, inputs: GANInputs, tmp_path: Path):
 def test_from_files_to_files(report, tmp_path: Path) -> None:
     done = report("--covariates=site")
     assert done.exit_code == 0, done.output
-    told = json.loads((tmp_path / "out/confounders.json").read_text())
-    assert told["covariates"] == ["site"] and set(told["tissues"]) == set(told["conclusions"]) == {"cortex", "lung"}
-    assert told["programmes"][0] == "unit 1" and "No --programmes" in told["notes"][0]
-    assert all(told["tissues"][tissue]["donors"] == 5 for tissue in ("cortex", "lung"))
+    result = json.loads((tmp_path / "out/confounders.json").read_text())
+    assert result["covariates"] == ["site"] and set(result["tissues"]) == set(result["conclusions"]) == {
+        "cortex",
+        "lung",
+    }
+    assert result["programmes"][0] == "unit 1" and "No --programmes" in result["notes"][0]
+    assert all(result["tissues"][tissue]["donors"] == 5 for tissue in ("cortex", "lung"))
     table = pd.read_csv(tmp_path / "out/confounders.csv")
     rows = table[(table["tissue"] == "lung") & (table["section"] == "association with programme")]
     assert set(rows["tiles"]) == {"generated", "real"} and set(rows["measure"]) <= set(MEASURES)
     page = (tmp_path / "out/confounders.html").read_text(encoding="utf-8")
-    assert told["conclusions"]["lung"].split(";")[0].split(",")[0] in page and 'src="http' not in page
+    assert result["conclusions"]["lung"].split(";")[0].split(",")[0] in page and 'src="http' not in page
     (png,) = re.findall(r"data:image/png;base64,([^\"]+)", page)
     assert base64.b64decode(png) == (tmp_path / "out/confounders.png").read_bytes()
     assert "What can't be said" in page and "5 donors" in page
@@ -61,12 +64,12 @@ def test_programmes_truth_and_the_same_result_again(report, inputs: GANInputs, t
     done = report(*options)
     assert done.exit_code == 0, done.output
     first = (tmp_path / "out/confounders.json").read_bytes()
-    told = json.loads(first)
-    assert told["programmes"] == ["other", "planted"] and told["reference"] == "the truth"
-    assert told["covariates"] == ["site", "age", "sex"]
-    assert "people.csv has no column ischaemic_min" in told["notes"][0]
-    assert "other: 1 of 2 genes aren't the model's." in told["notes"]
-    assert any("no air fraction is expected" in note for note in told["tissues"]["cortex"]["notes"])
+    result = json.loads(first)
+    assert result["programmes"] == ["other", "planted"] and result["reference"] == "the truth"
+    assert result["covariates"] == ["site", "age", "sex"]
+    assert "people.csv has no column ischaemic_min" in result["notes"][0]
+    assert "other: 1 of 2 genes aren't the model's." in result["notes"]
+    assert any("no air fraction is expected" in note for note in result["tissues"]["cortex"]["notes"])
     assert report(*options).exit_code == 0 and (tmp_path / "out/confounders.json").read_bytes() == first
 
 

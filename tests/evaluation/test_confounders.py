@@ -1,4 +1,4 @@
-"""Planted covariates are found and told apart from morphology; where none is planted, none is found."""
+"""Planted covariates are found and separated from morphology; where none is planted, none is found."""
 
 import dataclasses
 
@@ -59,21 +59,23 @@ def unconfounded() -> dict:
     return separate(planted(0.0), draws=399)
 
 
-def test_a_planted_confounder_is_found_and_its_part_is_told(confounded: dict) -> None:
-    told = confounded["lung"]
+def test_a_planted_confounder_is_found_and_its_part_is_measured(confounded: dict) -> None:
+    report = confounded["lung"]
     for tiles in ("real", "generated"):
-        found = row_of(told["associations"], tiles=tiles, measure="matrix_colour", **{"with": "ischaemic_min"})
+        found = row_of(report["associations"], tiles=tiles, measure="matrix_colour", **{"with": "ischaemic_min"})
         assert found["value_high"] < -0.4 and found["q"] < 0.05 and found["figure"] == "r"
         shares = {
-            row["part"]: row for row in told["partition"] if row["measure"] == "matrix_colour" and row["tiles"] == tiles
+            row["part"]: row
+            for row in report["partition"]
+            if row["measure"] == "matrix_colour" and row["tiles"] == tiles
         }
         assert shares["covariates only"]["share_low"] > 0.25 and shares["programmes only"]["share_low"] > 0.25
         assert shares["both"]["share"] > 0.85 and shares["both"]["how"] == "left out"
-    colour = row_of(told["agreement"], measure="matrix_colour", given=ALL)
+    colour = row_of(report["agreement"], measure="matrix_colour", given=ALL)
     assert colour["along_low"] > 0.3 and colour["along_high"] < 0.7 and colour["partial_low"] > 0.8
-    single = {row["given"]: row["along"] for row in told["agreement"] if row["measure"] == "matrix_colour"}
+    single = {row["given"]: row["along"] for row in report["agreement"] if row["measure"] == "matrix_colour"}
     assert single["ischaemic_min"] > 0.35 and max(single["age"], single["sex"], single["site"]) < 0.15
-    knows = {row["covariate"]: row for row in told["probe"]}
+    knows = {row["covariate"]: row for row in report["probe"]}
     assert knows["ischaemic_min"]["score_low"] > 0.9
     assert all(knows[name]["score_low"] <= knows[name]["chance"] for name in ("age", "sex", "site"))
     sentence = sentences(confounded, "real tiles")["lung"]
@@ -82,14 +84,14 @@ def test_a_planted_confounder_is_found_and_its_part_is_told(confounded: dict) ->
 
 
 def test_where_none_is_planted_none_is_found(unconfounded: dict) -> None:
-    told = unconfounded["lung"]
-    made = [r for r in told["associations"] if r["tiles"] == "generated" and r["what"] == "covariate"]
+    report = unconfounded["lung"]
+    made = [r for r in report["associations"] if r["tiles"] == "generated" and r["what"] == "covariate"]
     assert len(made) == 4 * len(MEASURES) and all(row["q"] > 0.05 for row in made)
-    colour = row_of(told["agreement"], measure="matrix_colour", given=ALL)
+    colour = row_of(report["agreement"], measure="matrix_colour", given=ALL)
     assert colour["along_low"] <= 0 < 0.9 < colour["partial_low"]
-    assert row_of(told["agreement"], measure="air_fraction", given=ALL)["along"] is None
-    assert all(row["score_low"] <= row["chance"] for row in told["probe"])
-    stain = row_of(told["associations"], tiles="real", measure="site_stain", **{"with": "site"})
+    assert row_of(report["agreement"], measure="air_fraction", given=ALL)["along"] is None
+    assert all(row["score_low"] <= row["chance"] for row in report["probe"])
+    stain = row_of(report["associations"], tiles="real", measure="site_stain", **{"with": "site"})
     assert stain["figure"] == "eta²" and stain["value_low"] > 0.9 and stain["q"] < 0.05
     assert (
         "no measure of generated tiles is shown to go along with centre, ischaemic time, age or sex"
@@ -98,8 +100,8 @@ def test_where_none_is_planted_none_is_found(unconfounded: dict) -> None:
 
 
 def test_q_is_over_the_tests_of_all_tissues() -> None:
-    told = separate(planted(1.0, 40, tissues=("lung", "cortex")), draws=99)
-    rows = [row for tissue in told.values() for row in tissue["associations"]]
+    report = separate(planted(1.0, 40, tissues=("lung", "cortex")), draws=99)
+    rows = [row for tissue in report.values() for row in tissue["associations"]]
     p = np.array([row["p"] for row in rows])
     order = np.argsort(p)
     step_up = np.minimum.accumulate((p[order] * len(p) / np.arange(1, len(p) + 1))[::-1])[::-1].clip(max=1)
@@ -115,8 +117,8 @@ def test_tissues_are_never_pooled() -> None:
     tables.covariates.loc[lung, "age"] += 200
     pooled = np.corrcoef(tables.tiles["generated"]["matrix_colour"], tables.covariates["age"])[0, 1]
     assert pooled > 0.8
-    for told in separate(tables, draws=199).values():
-        found = row_of(told["associations"], tiles="generated", measure="matrix_colour", **{"with": "age"})
+    for report in separate(tables, draws=199).values():
+        found = row_of(report["associations"], tiles="generated", measure="matrix_colour", **{"with": "age"})
         assert abs(found["value"]) < 0.3 and found["value_low"] < 0 < found["value_high"]
 
 
@@ -124,13 +126,13 @@ def test_what_cant_be_said_is_said() -> None:
     tables = planted(1.0, 9)
     tables.covariates.loc[:, "site"] = "c1"
     tables.tiles["generated"]["air_fraction"] = 0.0
-    told = separate(tables, draws=99)["lung"]
-    said = " ".join(told["notes"])
+    report = separate(tables, draws=99)["lung"]
+    said = " ".join(report["notes"])
     assert "lung: all 9 donors have the same centre (c1), so nothing can be said of it." in said
-    assert "air fraction doesn't vary on generated tiles" in said and "its agreement isn't told" in said
-    assert "whose the variance of matrix colour on real tiles is can't be told: 9 donors are complete" in said
+    assert "air fraction doesn't vary on generated tiles" in said and "its agreement is unknown" in said
+    assert "what the variance of matrix colour on real tiles comes from is unknown: 9 donors are complete" in said
     assert "too few donors to say how well RNA tells sex" in said
-    assert told["partition"] == [] and len(told["agreement"]) > 0
+    assert report["partition"] == [] and len(report["agreement"]) > 0
     alone = separate(planted(1.0, 2), draws=99)
     assert alone["lung"]["notes"] == ["lung has 2 donors, and at least 3 are needed: left out."]
     assert sentences(alone, "real tiles")["lung"].startswith("lung: too little is known of its 2 donors")
@@ -139,20 +141,20 @@ def test_what_cant_be_said_is_said() -> None:
 def test_unknown_values_leave_out_their_donors_alone() -> None:
     tables = planted(1.0)
     tables.covariates.loc[tables.covariates.index[:15], "age"] = np.nan
-    told = separate(tables, draws=99)["lung"]
-    counts = {row["with"]: row["donors"] for row in told["associations"]}
+    report = separate(tables, draws=99)["lung"]
+    counts = {row["with"]: row["donors"] for row in report["associations"]}
     assert counts["age"] == DONORS - 15 and counts["sex"] == DONORS
-    assert {row["donors"] for row in told["agreement"]} == {DONORS - 15}
+    assert {row["donors"] for row in report["agreement"]} == {DONORS - 15}
 
 
 def test_scores_and_the_long_table_hold_every_figure(confounded: dict) -> None:
-    told = confounded["lung"]
+    report = confounded["lung"]
     table = long_form(confounded)
-    lengths = [len(told[name]) for name in ("associations", "partition", "agreement", "probe")]
+    lengths = [len(report[name]) for name in ("associations", "partition", "agreement", "probe")]
     assert len(table) == lengths[0] + lengths[1] + 3 * lengths[2] + lengths[3]
     assert table["value"].notna().sum() >= len(table) - 10
     listed = {row["name"]: row for row in scores(confounded)}
-    own = row_of(told["agreement"], measure="matrix_colour", given=ALL)
+    own = row_of(report["agreement"], measure="matrix_colour", given=ALL)
     assert listed["lung/matrix_colour/r given all covariates"]["value"] == own["partial"]
     assert set(next(iter(listed.values()))) == {"name", "value", "low", "high"} and len(listed) == len(
         scores(confounded)
@@ -164,10 +166,10 @@ def test_a_covariate_that_only_donors_without_real_tiles_vary_in_is_named() -> N
     tables.covariates.loc[:, "site"] = ["c1"] * 20 + ["c2"] * 20
     tables.covariates.loc[tables.covariates.index[:20], "sex"] = ["female", "male"] + [None] * 18
     tables.tiles["real"] = tables.tiles["real"].iloc[:20]
-    told = separate(dataclasses.replace(tables, reference=tables.tiles["real"]), draws=99)["lung"]
-    said = " ".join(told["notes"])
+    report = separate(dataclasses.replace(tables, reference=tables.tiles["real"]), draws=99)["lung"]
+    said = " ".join(report["notes"])
     assert "lung: centre doesn't vary among the 20 donors with real tiles: left out there." in said
     assert "lung: sex is known for 2 donors with real tiles: left out there." in said
-    assert "lung: what is left of matrix colour given all covariates can't be told: 2 donors are complete" in said
-    tested = {(row["tiles"], row["with"]) for row in told["associations"]}
+    assert "lung: what is left of matrix colour given all covariates is unknown: 2 donors are complete" in said
+    tested = {(row["tiles"], row["with"]) for row in report["associations"]}
     assert ("generated", "site") in tested and ("real", "site") not in tested

@@ -1,4 +1,4 @@
-"""Covariates as numbers or labels, by donor, and a sentence for each that can't be told."""
+"""Covariates as numbers or labels, by donor, and a sentence for each that can't be analysed."""
 
 from pathlib import Path
 
@@ -55,11 +55,11 @@ def test_by_donor_with_counts_of_what_is_unknown() -> None:
         [f"S{k}" for k in number],
     )
     rows = pd.DataFrame({"donor": [f"D{k // 2}" for k in number]}, covariates.index)
-    told = of_donors(covariates, rows, "lung")
-    assert told.values["age"].tolist()[2:] == [4.5 + 2 * k for k in range(8)] and told.values["age"].isna().sum() == 2
-    assert list(told.values) == ["age", "sex", "site", "known", "kind"] and told.joint == ["age", "sex", "site", "kind"]
-    assert set(told.values["kind"]) == {"p", "q", "other"}
-    assert told.notes == [
+    kept = of_donors(covariates, rows, "lung")
+    assert kept.values["age"].tolist()[2:] == [4.5 + 2 * k for k in range(8)] and kept.values["age"].isna().sum() == 2
+    assert list(kept.values) == ["age", "sex", "site", "known", "kind"] and kept.joint == ["age", "sex", "site", "kind"]
+    assert set(kept.values["kind"]) == {"p", "q", "other"}
+    assert kept.notes == [
         "lung: 1 kinds of centre with fewer than 3 donors (b) count together as other.",
         "lung: all 4 donors have the same batch (x), so nothing can be said of it.",
         "lung: few is known for 2 of 10 donors, too few to say anything.",

@@ -47,9 +47,9 @@ def test_a_faithful_model_has_ratio_one_though_it_saturates_beyond_what_it_was_t
     values = {name: draw.normal(size=at.shape) * 1e-3 for name in MEASURES}
     values["matrix_colour"] += 0.34 + 0.2 * at
     found = against_truth(STEPS, values, truth, own, "matrix")
-    told = found["matrix_colour"]
-    assert told["ratio"] == pytest.approx(1, abs=0.02) and told["low"] < 0.2 < told["high"] + 1e-3
-    assert told["moved"] == pytest.approx(1, abs=0.02)  # in SDs of the measure for one of the programme
+    own = found["matrix_colour"]
+    assert own["ratio"] == pytest.approx(1, abs=0.02) and own["low"] < 0.2 < own["high"] + 1e-3
+    assert own["moved"] == pytest.approx(1, abs=0.02)  # in SDs of the measure for one of the programme
     assert found["nuclear_density"]["ratio"] is None and abs(found["nuclear_density"]["moved"]) < 1e-5
     assert "air_fraction" not in found
     # known wrong: all steps alike

@@ -15,7 +15,7 @@ def tiles(count: int, side: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-def test_features_have_the_width_that_is_told(extractor: features.FeatureExtractor) -> None:
+def test_features_have_the_width_that_is_stated(extractor: features.FeatureExtractor) -> None:
     found = extractor(tiles(3))
     assert found.shape == (3, extractor.width) and found.dtype == np.float32
     assert found.std(axis=0).max() > 0.1 and found.min() >= 0  # after a ReLU6

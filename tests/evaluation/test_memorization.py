@@ -100,7 +100,7 @@ def test_new_tissue_is_called_a_copy_as_seldom_as_promised() -> None:
     draw = np.random.default_rng(0)
     wrong = [len(find_copies(*np.exp(draw.normal(0, 0.2, (2, 100)))).rows) > 0 for _ in range(500)]
     assert np.mean(wrong) <= 0.02
-    with pytest.raises(ValueError, match="can't be told from new tissue by 2 held-out tiles; 3 at least"):
+    with pytest.raises(ValueError, match="can't be separated from new tissue by 2 held-out tiles; 3 at least"):
         find_copies(np.ones(5), np.ones(2))
 
 

@@ -47,11 +47,11 @@ def test_programme_beside_the_truth(perturb, programmes: Path, truth: Path, inpu
     table.to_csv(tmp_path / "truth.csv", index=False)
     done = perturb(f"--programme={programmes}", "--name=programme", f"--truth={tmp_path / 'truth.csv'}", "--reach=0.5")
     assert done.exit_code == 0, done.output
-    told = json.loads((tmp_path / "out/perturbation.json").read_text())
-    assert told["genes"] == 10 and told["steps"] == [-0.5, 0, 0.5] and set(told["tissues"]) == {"cortex", "lung"}
-    of_lung = told["tissues"]["lung"]["truth"]
+    result = json.loads((tmp_path / "out/perturbation.json").read_text())
+    assert result["genes"] == 10 and result["steps"] == [-0.5, 0, 0.5] and set(result["tissues"]) == {"cortex", "lung"}
+    of_lung = result["tissues"]["lung"]["truth"]
     assert of_lung["nuclear_density"]["expected"] == pytest.approx(300) and of_lung["site_stain"]["expected"] == 0
-    assert "air_fraction" not in told["tissues"]["cortex"]["truth"]
+    assert "air_fraction" not in result["tissues"]["cortex"]["truth"]
     assert "shouldn't move" in done.output and "ratio" in done.output
     curves = pd.read_csv(tmp_path / "out/curves.csv")
     assert len(curves) == 2 * 3 * len(MEASURES) and (curves["low"] <= curves["high"]).all()
@@ -94,12 +94,12 @@ def test_genes_together_and_as_they_vary(perturb, inputs: GANInputs, tmp_path: P
     done = perturb(f"--genes={tmp_path / 'list.txt'}", "--tissue=lung", "--donors=3", "--leading", "--reach=1")
     assert done.exit_code == 0, done.output
     assert "Left out 1 genes that the model doesn't have." in done.output and "for each SD" in done.output
-    told = json.loads((tmp_path / "out/perturbation.json").read_text())
-    assert told["move"] == "list" and told["genes"] == 10 and told["tissues"]["lung"]["donors"] == 3
+    result = json.loads((tmp_path / "out/perturbation.json").read_text())
+    assert result["move"] == "list" and result["genes"] == 10 and result["tissues"]["lung"]["donors"] == 3
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "said"),
     [
         ([], "Say what to move: either --genes, or --programme"),
         (["--genes=ENSG00000000001", "--programme=P"], "Say what to move"),
@@ -111,8 +111,8 @@ def test_genes_together_and_as_they_vary(perturb, inputs: GANInputs, tmp_path: P
         (["--programme=P", "--name=other", "--truth=T"], "has no column other"),
     ],
 )
-def test_mistakes_are_told(perturb, programmes: Path, truth: Path, arguments: list[str], told: str) -> None:
+def test_mistakes_are_one_sentence(perturb, programmes: Path, truth: Path, arguments: list[str], said: str) -> None:
     given = [word.replace("=P", f"={programmes}").replace("=T", f"={truth}") for word in arguments]
     done = perturb(*given)
     assert done.exit_code == 1 and done.output.count("\n") == 1, done.output
-    assert re.search(told, done.output)
+    assert re.search(said, done.output)

@@ -1,4 +1,4 @@
-"""What RNA tells of a covariate: planted ones are told, others not, and a class that is common doesn't help."""
+"""What RNA predicts of a covariate: planted ones are predicted, others not, and a class that is common doesn't help."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,16 @@ from sklearn.model_selection import KFold
 from rnagan.evaluation.probe import linear_probe
 
 
-def test_what_rna_tells_is_told_for_donors_that_were_left_out() -> None:
+def test_what_rna_knows_is_predicted_for_donors_that_were_left_out() -> None:
     draw = np.random.default_rng(3)
     c = draw.standard_normal((200, 6))
     y, scored = c[:, 0] + draw.standard_normal(200), np.arange(200) % 2 == 0
-    told = linear_probe(c, y, scored)
+    result = linear_probe(c, y, scored)
     assert (
-        told and told["donors"] == 100 and told["learnt_from"] == 200 and told["score_low"] < 0.5 < told["score_high"]
+        result
+        and result["donors"] == 100
+        and result["learnt_from"] == 200
+        and result["score_low"] < 0.5 < result["score_high"]
     )
     nothing = [linear_probe(draw.standard_normal((40, 20)), y[:40], scored[:40], seed, 199) for seed in range(10)]
     assert np.mean([found["score_low"] <= 0 for found in nothing if found]) >= 0.9
@@ -33,9 +36,9 @@ def test_r2_is_against_the_mean_of_those_learnt_from() -> None:
     c = draw.standard_normal((60, 15))
     y = 0.5 * c[:, 0] + draw.standard_normal(60)
     errors = np.zeros((2, 60))
-    for learn, told in KFold(5, shuffle=True, random_state=7).split(c):
+    for learn, result in KFold(5, shuffle=True, random_state=7).split(c):
         model = RidgeCV(np.logspace(-2, 5, 15)).fit(c[learn], y[learn])
-        errors[:, told] = (y[told] - model.predict(c[told])) ** 2, (y[told] - y[learn].mean()) ** 2
+        errors[:, result] = (y[result] - model.predict(c[result])) ** 2, (y[result] - y[learn].mean()) ** 2
     found = linear_probe(c, y, np.ones(60, bool), seed=7, draws=99)
     assert found and found["score"] == pytest.approx(1 - errors[0].sum() / errors[1].sum())
     assert RidgeCV(np.logspace(-2, 5, 15)).fit(c, y).score(c, y) > found["score"] + 0.1

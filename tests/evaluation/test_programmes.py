@@ -16,8 +16,8 @@ def write(path: Path, *lines: str) -> Path:
 
 
 def test_several_programmes_or_one_called_like_the_file(tmp_path: Path) -> None:
-    told = read_programmes(write(tmp_path / "p.csv", "gene,programme,loading", "A,x,1", "B,y,-2", "C,x,0.5"))
-    assert {name: own.values.tolist() for name, own in told.items()} == {"x": [["A", 1], ["C", 0.5]], "y": [["B", -2]]}
+    read = read_programmes(write(tmp_path / "p.csv", "gene,programme,loading", "A,x,1", "B,y,-2", "C,x,0.5"))
+    assert {name: own.values.tolist() for name, own in read.items()} == {"x": [["A", 1], ["C", 0.5]], "y": [["B", -2]]}
     assert list(read_programmes(write(tmp_path / "hypoxia.csv", "gene,loading", "A,1"))) == ["hypoxia"]
     genes = write(tmp_path / "set.csv", "gene,symbol", "A,a", "B,b")
     assert read_programmes(genes, loadings=False)["set"]["loading"].tolist() == [1, 1]

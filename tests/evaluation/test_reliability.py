@@ -25,7 +25,7 @@ def test_its_root_bounds_the_correlation_with_what_is_true() -> None:
     assert abs(wrong - reliability(values, donor)) > 0.3
 
 
-def test_where_it_cannot_be_told() -> None:
+def test_where_it_is_unknown() -> None:
     assert np.isnan(reliability(np.arange(3.0), np.arange(3)))  # one tile a donor
     assert np.isnan(reliability(np.ones(6), np.repeat([0, 1, 2], 2)))
     assert np.isnan(reliability(np.full(6, np.nan), np.repeat([0, 1, 2], 2)))

@@ -84,7 +84,7 @@ def test_scores_are_torch_fidelitys_of_the_same_tiles(counts: tuple[int, int]) -
             return torch.from_numpy(self.tiles[k]).permute(2, 0, 1)
 
     FEATURE_EXTRACTORS_REGISTRY["pixels"] = Registered
-    told = torch_fidelity.calculate_metrics(
+    reference = torch_fidelity.calculate_metrics(
         input1=Images(generated),
         input2=Images(real),
         cuda=False,
@@ -100,12 +100,12 @@ def test_scores_are_torch_fidelitys_of_the_same_tiles(counts: tuple[int, int]) -
     )
     features = pixels(generated), pixels(real)
     value, _, _ = frechet_with_interval(*(Tiles(own, np.arange(len(own))) for own in features))
-    assert value == pytest.approx(told["frechet_inception_distance"], rel=1e-6)
+    assert value == pytest.approx(reference["frechet_inception_distance"], rel=1e-6)
     mean, sd = kernel_distance(*features)
-    assert mean == pytest.approx(told["kernel_inception_distance_mean"], rel=1e-6)
-    assert sd == pytest.approx(told["kernel_inception_distance_std"], rel=1e-6, abs=1e-12)
-    assert precision_recall(*features) == pytest.approx((told["precision"], told["recall"]), rel=1e-6)
-    assert class_score(pixels.logits(features[0]))[0] == pytest.approx(told["inception_score_mean"], rel=1e-6)
+    assert mean == pytest.approx(reference["kernel_inception_distance_mean"], rel=1e-6)
+    assert sd == pytest.approx(reference["kernel_inception_distance_std"], rel=1e-6, abs=1e-12)
+    assert precision_recall(*features) == pytest.approx((reference["precision"], reference["recall"]), rel=1e-6)
+    assert class_score(pixels.logits(features[0]))[0] == pytest.approx(reference["inception_score_mean"], rel=1e-6)
     # known to be wrong: covariances of n instead of n - 1, or around no mean
     for wrong in (lambda x: np.cov(x, rowvar=False, bias=True), lambda x: x.T @ x / (len(x) - 1)):
         a, b = (FeatureStatistics(2, own.mean(0, dtype=np.float64), wrong(own.astype(float))) for own in features)

@@ -49,8 +49,8 @@ def test_planted_checkerboard_has_the_energy_of_its_amplitude() -> None:
 @pytest.mark.parametrize("period", PERIODS)
 def test_planted_checkerboards_are_found_in_texture_at_their_period(period: int) -> None:
     clean, real = textures(80, 0), checkerboards(power_spectrum(to_tiles(textures(80, 1))))
-    told = compare(checkerboards(power_spectrum(to_tiles(clean + board(period, period / 2)))), real)
-    for name, ratios in told.items():
+    over_real = compare(checkerboards(power_spectrum(to_tiles(clean + board(period, period / 2)))), real)
+    for name, ratios in over_real.items():
         if name == str(period):
             assert ratios["prominence"] > 1.3
         else:

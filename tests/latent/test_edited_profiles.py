@@ -99,7 +99,7 @@ def test_interpolation_goes_from_one_reconstruction_to_the_other(edit, tmp_path:
     assert set(data.obs["split"]) == {"test"} and set(data.obs["donor"]) == {""}  # of two donors
 
 
-def test_perturbed_genes_move_and_the_changes_of_all_are_told(edit, toy_profiles: Path, tmp_path: Path) -> None:
+def test_perturbed_genes_move_and_the_changes_of_all_are_written(edit, toy_profiles: Path, tmp_path: Path) -> None:
     chosen = ("--split", "test", "--scale", "log", "--by", "1")
     done = edit("perturb", "--genes", "sym3,ENSG00000000005.7,NOSUCH", *chosen)
     assert done.exit_code == 0 and "1 gene (NOSUCH)" in done.output and "follow most" in done.output

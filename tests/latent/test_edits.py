@@ -142,7 +142,7 @@ def test_unmeasured_genes_stay_unmeasured_or_come_from_the_reconstruction(model:
     assert np.isfinite(done.followed).all()
 
 
-def test_mistakes_are_told(space: LatentSpace, model: VAEModel, x: np.ndarray) -> None:
+def test_mistakes_are_refused(space: LatentSpace, model: VAEModel, x: np.ndarray) -> None:
     with pytest.raises(ValueError, match="wasn't trained on 'spleen'; it knows cortex, lung"):
         edits.sample_latents(space, "spleen", 1)
     with pytest.raises(ValueError, match="spread is 'wide'; choose tissue or prior"):
