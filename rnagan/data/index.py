@@ -1,6 +1,6 @@
 """Opens a folder of shards: which slides it holds, how many tiles each has, and where each tile lies in its tar.
 
-In a set of profiles (rnagan/data/profiles.py) a slide is a shard, and its tiles are profiles.
+In a set of profiles (rnagan/data/profile_shards.py) a slide is a shard, and its tiles are profiles.
 """
 
 import dataclasses

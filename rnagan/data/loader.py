@@ -1,6 +1,6 @@
 """The loader: batches of decoded tiles in the order of the endless sequence, made ahead in threads or processes.
 
-Profiles go the same way (rnagan/data/profiles.py): what is decoded, and into what, the reader says.
+Profiles go the same way (rnagan/data/profile_shards.py): what is decoded, and into what, the reader says.
 """
 
 import collections

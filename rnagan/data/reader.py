@@ -1,6 +1,6 @@
 """Tiles by slide and number: their stored bytes, or their pixels, checked; what is damaged may be replaced.
 
-Profiles are read by the same rules (rnagan/data/profiles.py), where a slide is a shard and a tile is a profile.
+Profiles are read by the same rules (rnagan/data/profile_shards.py), where a slide is a shard and a tile is a profile.
 """
 
 import abc

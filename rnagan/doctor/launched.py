@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from rnagan.doctor.findings import Section
-from rnagan.doctor.probe import REDUCED_BYTES
+from rnagan.doctor.launch_probe import REDUCED_BYTES
 from rnagan.io.files import read_json, read_yaml
 
 CPU_WAY = (
@@ -77,7 +77,7 @@ def run_probe(config: LaunchConfig, timeout: float) -> tuple[list[dict[str, Any]
         folder, log = Path(scratch) / "said", Path(scratch) / "log"
         folder.mkdir()
         command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config.path.resolve())]
-        command += ["-m", "rnagan.doctor.probe", str(folder), str(max(1, round(timeout)))]
+        command += ["-m", "rnagan.doctor.launch_probe", str(folder), str(max(1, round(timeout)))]
         with open(log, "wb") as output:
             launcher = subprocess.Popen(
                 command, env=os.environ | config.environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL

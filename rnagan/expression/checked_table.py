@@ -9,7 +9,8 @@ import numpy as np
 
 from rnagan.expression.genes import count_and_names
 from rnagan.expression.units import UNITS, ValueRange, refuse_impossible, units_of
-from rnagan.io.matrix import Block, Matrix, open_matrix
+from rnagan.io.matrix import open_matrix
+from rnagan.io.matrix_rows import Block, Matrix
 
 
 @dataclasses.dataclass

@@ -1,72 +1,28 @@
-"""Expression tables in any format: what their rows are, who is named across, and their values in blocks of rows.
+"""Opens expression tables: GCT 1.2 and 1.3, CSV, TSV or TXT (plain or gzipped), Parquet, AnnData."""
 
-Formats: GCT 1.2 and 1.3, CSV, TSV or TXT (plain or gzipped), Parquet, AnnData. Rows are samples or genes; the first of
-these that decides is said in the line that is printed:
-1. `--rows` says it; a GCT's rows are genes;
-2. most names of one axis are Ensembl ids (genes), or else ids of GTEx, TCGA, GEO or SRA (samples);
-3. the first cell of the header is the sample column's name (samples), or one of `GENE_WORDS` (genes);
-4. nothing: the table is refused (AnnData's obs are then samples).
-"""
-
-import dataclasses
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from rnagan.io.matrix_parquet_h5ad import open_h5ad, open_parquet
+from rnagan.io.matrix_rows import Matrix
+from rnagan.io.matrix_text import read_layout, text_labels
+from rnagan.io.matrix_text_values import text_blocks
 from rnagan.io.tables import table_format
 
-ROWS = ("samples", "genes")
 TEXT_KINDS, BINARY_KINDS = ("gct", "csv", "tsv", "txt"), ("parquet", "h5ad")
-_IDS = ("ensembl", "ensembl_id", "ensembl_gene_id", "entrez", "entrez_id", "entrezid")
-GENE_WORDS = ("gene", "geneid", "gene_id", "gene_name", "gene_symbol", "hugo_symbol", "name", "symbol", *_IDS)
-SYMBOL_WORDS = ("description", "symbol", "gene_symbol", "gene_name", "genename", "hgnc_symbol", "pr_gene_symbol")
-_ENSEMBL = re.compile(r"(rna_)?ENS[A-Z]*\d{6,}(\.\d+)?(_PAR_Y)?")
-_SAMPLE = re.compile(r"(GTEX|TCGA)-.+|GSM\d+|[SED]RR\d+.*")
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """Rows of a table: their names, their symbols (empty where there are none), and float32 (rows, names across)."""
-
-    labels: list[str]
-    symbols: list[str]
-    values: NDArray[np.float32]
-
-
-@dataclasses.dataclass(frozen=True)
-class Matrix:
-    """An opened table: `names` across (samples where `rows_are` genes, and the other way round), `symbols` of those.
-
-    `why`: what decided about the rows. `ignored`: columns of text that are left out. `units`: as the file says them.
-    `labels` reads the names of the rows alone, `blocks` the rows.
-    """
-
-    rows_are: str
-    why: str
-    names: list[str]
-    symbols: list[str]
-    ignored: tuple[str, ...]
-    units: str | None
-    labels: Callable[[], list[str]]
-    blocks: Callable[[], Iterator[Block]]
 
 
 def open_matrix(path: Path | str, rows: str | None = None, sample_column: str = "sample") -> Matrix:
-    """Open a table without reading its values, by its ending; `rows` (samples or genes) wins over the rule above.
+    """Open a table without reading its values, by its ending.
 
-    Raises `FileNotFoundError` or `ValueError` with the file's name.
+    `rows` (samples or genes) wins over the rule in matrix_rows.py. Raises `FileNotFoundError` or `ValueError` with the
+    file's name.
     """
     path = Path(path)
-    if matrix_kind(path) in BINARY_KINDS:  # anndata takes a second to import
-        from rnagan.io.matrix_parquet_h5ad import open_h5ad, open_parquet
-
-        return (open_parquet if matrix_kind(path) == "parquet" else open_h5ad)(path, rows, sample_column)
-    from rnagan.io.matrix_text import read_layout, text_labels
-    from rnagan.io.matrix_text_values import text_blocks
-
+    kind = matrix_kind(path)
+    if kind == "parquet":
+        return open_parquet(path, rows, sample_column)
+    if kind == "h5ad":
+        return open_h5ad(path, rows, sample_column)
     layout = read_layout(path, rows, sample_column)
     return Matrix(
         layout.rows_are,
@@ -96,45 +52,3 @@ def matrix_kind(path: Path) -> str:
     raise ValueError(
         f"{path} ends in none of .gct, .csv, .tsv, .txt (or these with .gz), .parquet, .h5ad; rename or convert it."
     )
-
-
-def orientation(
-    path: Path,
-    first: str,
-    across: Sequence[str],
-    down: Sequence[str],
-    rows: str | None = None,
-    sample_column: str = "sample",
-) -> tuple[str, str]:
-    """`samples` or `genes`, and what decided it: the rule at the top of this module."""
-    if rows is not None:
-        if rows not in ROWS:
-            raise ValueError(f"--rows must be samples or genes, not {rows!r}.")
-        return rows, "as declared"
-    for pattern, kind, of_down, of_across in (
-        (_ENSEMBL, "Ensembl ids", "genes", "samples"),
-        (_SAMPLE, "ids of GTEx, TCGA, GEO or SRA", "samples", "genes"),
-    ):
-        in_down, in_across = _share(pattern, down), _share(pattern, across)
-        if max(in_down, in_across) > 0.5 and in_down != in_across:
-            where = "rows" if in_down > in_across else "columns"
-            return (of_down if in_down > in_across else of_across), f"its {where} are named by {kind}"
-    if first.casefold() == sample_column.casefold():
-        return "samples", f"its first column is {first}"
-    if first.casefold().lstrip("#") in GENE_WORDS:
-        return "genes", f"its first column is {first}"
-    raise ValueError(
-        f"{path} doesn't say whether its rows are samples or genes: its first column is called {first!r} and neither "
-        "rows nor columns are named by Ensembl ids; say --rows samples or --rows genes, or name the sample's column "
-        "with --sample-column."
-    )
-
-
-def unreadable(path: Path, why: object) -> ValueError:
-    """One sentence for a table that is damaged."""
-    return ValueError(f"{path} can't be read as a table of numbers ({why}).".replace("\n", " "))
-
-
-def _share(pattern: re.Pattern[str], names: Iterable[str]) -> float:
-    found = [bool(pattern.fullmatch(name)) for name in names]
-    return sum(found) / max(len(found), 1)

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from rnagan.io.matrix import SYMBOL_WORDS, Block, Matrix, orientation, unreadable
+from rnagan.io.matrix_rows import SYMBOL_WORDS, Block, Matrix, orientation, unreadable
 
 _VALUES = 16_000_000  # in a block
 

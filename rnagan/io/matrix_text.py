@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from rnagan.io.matrix import SYMBOL_WORDS, orientation, unreadable
+from rnagan.io.matrix_rows import SYMBOL_WORDS, orientation, unreadable
 from rnagan.io.tables import UNREADABLE, open_bytes, table_format
 
 # Columns after the first that annotate, though they may hold numbers; others count as such where they hold text.

@@ -19,7 +19,7 @@ import simdjson
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from rnagan.io.matrix import Block, unreadable
+from rnagan.io.matrix_rows import Block, unreadable
 from rnagan.io.matrix_text import MISSING, Layout
 from rnagan.io.tables import UNREADABLE, table_format
 

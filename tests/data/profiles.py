@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from rnagan.data.build_profiles import build_profiles
-from rnagan.data.profiles import open_profile_set
+from rnagan.data.profile_shards import open_profile_set
 from rnagan.expression.h5ad import Expression, write_expression
 
 GENES = [f"ENSG{n:011d}.{n % 5}" for n in range(13)]

@@ -14,7 +14,7 @@ from rnagan.data import build_profiles as module
 from rnagan.data.build_profiles import build_profiles
 from rnagan.data.index import open_dataset
 from rnagan.data.profile_layout import deal
-from rnagan.data.profiles import open_profile_set
+from rnagan.data.profile_shards import open_profile_set
 from rnagan.expression.h5ad import Expression
 from rnagan.io.files import read_json, write_json
 from tests.data.profiles import GENES, bits, files, make_expression, make_set, write

@@ -14,7 +14,8 @@ import pandas as pd
 from rnagan.cohort.readers.geo import NAMES, is_series_matrix, read_series_matrix
 from rnagan.cohort.readers.subjects import COVARIATES
 from rnagan.cohort.slide_ids import find_slides, shard_name, slide_of
-from rnagan.io.matrix import BINARY_KINDS, GENE_WORDS, matrix_samples
+from rnagan.io.matrix import BINARY_KINDS, matrix_samples
+from rnagan.io.matrix_rows import GENE_WORDS
 from rnagan.io.tables import column_names, first_few, need_columns, read_table, table_format
 
 _SAMPLE_COLUMNS = {
@@ -138,7 +139,7 @@ def read_slides(
 
 
 def expression_samples(path: Path | str, rows: str | None = None, sample_column: str | None = None) -> list[str]:
-    """The samples of an expression table, without reading its values; `io.matrix` has the rule for its rows."""
+    """The samples of an expression table, without reading its values; `io.matrix_rows` has the rule for its rows."""
     return matrix_samples(path, rows, sample_column or "sample")
 
 

@@ -18,7 +18,7 @@ from rnagan.cohort.filter import matching_rows
 from rnagan.cohort.table import read_cohort, split_by
 from rnagan.config.vae import VAEConfig
 from rnagan.data.profile_layout import PER_SHARD, Arrangement, ProfileSelection
-from rnagan.data.profiles import ProfileSet, all_profiles, open_profile_set, profile_batches
+from rnagan.data.profile_shards import ProfileSet, all_profiles, open_profile_set, profile_batches
 from rnagan.expression.build_h5ad import profiles_of_cohort
 from rnagan.expression.h5ad import OBS_COLUMNS, open_expression
 from rnagan.expression.transform import ExpressionTransform

@@ -1,6 +1,6 @@
 """What each process of a tried launch does: say who it is, and time messages to the others.
 
-Started by rnagan/doctor/launched.py: `accelerate launch … -m rnagan.doctor.probe FOLDER SECONDS`.
+Started by rnagan/doctor/launched.py: `accelerate launch … -m rnagan.doctor.launch_probe FOLDER SECONDS`.
 """
 
 import os

@@ -12,7 +12,7 @@ import pytest
 from rnagan.data.import_webdataset import adopt_folder
 from rnagan.data.manifest import write_digest
 from rnagan.data.npy_codec import encode_profile
-from rnagan.data.profiles import open_profile_set
+from rnagan.data.profile_shards import open_profile_set
 from rnagan.data.verify import check_folder
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import read_json, sha256_of, write_json

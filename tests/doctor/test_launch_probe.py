@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.distributed
 def test_a_process_alone_says_who_it_is(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rnagan.doctor.probe", str(tmp_path), "60"]
+    command = [sys.executable, "-m", "rnagan.doctor.launch_probe", str(tmp_path), "60"]
     subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=True)
     (path,) = tmp_path.glob("*.json")
     said = json.loads(path.read_text())

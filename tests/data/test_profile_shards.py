@@ -17,7 +17,7 @@ from rnagan.data.loader import Loading
 from rnagan.data.manifest import write_digest
 from rnagan.data.npy_codec import encode_profile
 from rnagan.data.profile_layout import Arrangement
-from rnagan.data.profiles import all_profiles, open_profile_set, profile_batches
+from rnagan.data.profile_shards import all_profiles, open_profile_set, profile_batches
 from rnagan.data.writer import ShardWriter
 from rnagan.expression.h5ad import OBS_COLUMNS
 from rnagan.io.files import read_json
@@ -121,7 +121,7 @@ GATHER = """
 import json, sys
 from itertools import islice
 import torch.distributed as dist
-from rnagan.data.profiles import open_profile_set, profile_batches
+from rnagan.data.profile_shards import open_profile_set, profile_batches
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
