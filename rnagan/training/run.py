@@ -6,10 +6,11 @@ A trainer owns its loop, its losses and its optimisers, and has a `TrainingRun` 
 import contextlib
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 import psutil
@@ -27,9 +28,36 @@ from rnagan.tracking.run_log import RunLog, Unwritten
 from rnagan.training import deepspeed
 from rnagan.training.checkpoint import Checkpoint, best_checkpoint, keep, load_checkpoint, save_checkpoint
 from rnagan.training.launch import end_together
-from rnagan.training.signals import StopSignal
 
 Optimizers = dict[str, tuple[nn.Module, torch.optim.Optimizer]]  # each with the network that it moves
+STEPS_BETWEEN_CHECKS = 16  # asking all processes costs a round of messages
+
+
+class StopSignal:
+    """Notes SIGTERM and SIGUSR1, which schedulers send before they kill; a `with` block around the steps of a run."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator, self._asked = accelerator, False
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def is_set(self, steps: int) -> bool:
+        """Whether any process got a signal; asked of all of them, so that they stop after the same step."""
+        if self._accelerator.num_processes == 1:
+            return self._asked
+        if steps % STEPS_BETWEEN_CHECKS:
+            return False
+        flag = torch.tensor(float(self._asked), device=self._accelerator.device)
+        return bool(self._accelerator.reduce(flag, "sum").item())
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
 
 
 class TrainingRun:

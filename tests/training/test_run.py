@@ -214,7 +214,7 @@ def test_a_crash_is_recorded_as_failed(
 def test_a_stopped_run_is_recorded_as_killed(
     small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("rnagan.training.signals.StopSignal.is_set", lambda *_: True)
+    monkeypatch.setattr("rnagan.training.run.StopSignal.is_set", lambda *_: True)
     train_of(kind, small, inputs, tmp_path)()
     assert read_json(tmp_path / "run.json")["status"] == "KILLED"
 

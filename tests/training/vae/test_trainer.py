@@ -368,7 +368,7 @@ def test_two_processes_equal_one(expression: Path, tmp_path: Path) -> None:
 def test_deepspeed_equals_one_process(expression: Path, tmp_path: Path, stage: int) -> None:
     """ZeRO on two processes, also when it goes on from a checkpoint of one process, and one process from ZeRO's."""
     config = SMALL.replace(epochs=6, patience_epochs=9)
-    settings = TOOL.parents[2] / f"launch_configs/deepspeed_zero{stage}.yaml"
+    settings = TOOL.parents[1] / f"launch_configs/deepspeed_zero{stage}.yaml"
     launch = ["accelerate.commands.launch", "--config_file", str(settings)]
     launched(launch, config, expression, tmp_path / "zero")
     train(config, expression, tmp_path / "one")
