@@ -182,7 +182,7 @@ def _summary(
 ) -> list[str]:
     """A short table: state, speed, and the first figures that have a better end (* the best)."""
     marked = [line for line in (*scores, *metrics) if any(cell.best for cell in line.cells)]
-    marked = [line for line in marked if not line.name.startswith("slope")][:METRICS_SHOWN]
+    marked = [line for line in marked if not line.name.endswith("/slope")][:METRICS_SHOWN]
     rows = []
     for k, entry in enumerate(entries):
         pace = speed(entry.run)

@@ -2,14 +2,14 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rnagan.comparison.metric_directions import HIGH, LOW, direction
+from rnagan.evaluation import faithfulness
 from rnagan.io.files import read_json
-from rnagan.reports.pages import measure_rows, retrieval_rows
-from rnagan.tracking.evaluations import EVALUATION_RECORD, find_evaluations
+from rnagan.tracking.evaluations import EVALUATION_RECORD, evaluations_below, find_evaluations
 from rnagan.tracking.mlflow_run import has_store, recorded_evaluations
 from rnagan.tracking.old_results import read_result
 from rnagan.tracking.run_folder import RunFolder
@@ -46,12 +46,12 @@ class Results:
 
 def find_results(run: RunFolder) -> list[Results]:
     """All results of a run, each evaluation once: those in its folder and in folders right in it, those of its models
-    in folders beside it, and those in MLflow. A store that can't be reached costs a warning."""
+    further down or beside it, and those in MLflow. A store that can't be reached costs a warning."""
     digests, found = digests_of(run), results_of_run(run.folder)
-    for folder in _folders_in(run.folder.resolve().parent):
-        if folder != run.folder.resolve():
-            beside = [each for within in (folder, *_folders_in(folder)) for each in _recorded(within)]
-            found += [results for results in beside if results.model in digests]
+    around = [path for path in _folders_in(run.folder.resolve().parent) if path != run.folder.resolve()]
+    for folder in (run.folder, *around):
+        records = [_of_record(path, read_json(path)) for path in evaluations_below(folder)]
+        found += [results for results in records if results.model in digests]
     if digests and has_store(run.folder):
         try:
             stored = recorded_evaluations(run.folder, sorted(digests))
@@ -86,9 +86,9 @@ def read_results(folder: Path) -> list[Results]:
     Without a record: evaluation.json of evaluate-faithfulness, and any JSON with a list `scores` of {"name", "value",
     "low", "high"} (and perhaps "better": low or high). Other files are no results.
     """
-    recorded = list(_recorded(folder))
+    recorded = find_evaluations(folder)
     if recorded:
-        return recorded
+        return [_of_record(path, read_json(path)) for path in recorded]
     found = [_without_record(path) for path in sorted(Path(folder).glob("*.json"))]
     return [results for results in found if results is not None]
 
@@ -123,11 +123,6 @@ def _folders_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*/") if path.is_dir())  # glob leaves out what can't be read
 
 
-def _recorded(folder: Path) -> Iterator[Results]:
-    for path in find_evaluations(folder):
-        yield _of_record(path, read_json(path))
-
-
 def _of_record(path: Path, record: Mapping[str, Any]) -> Results:
     scores = tuple(
         _named(name, score["value"], score.get("low"), score.get("high"))
@@ -143,7 +138,8 @@ def _without_record(path: Path) -> Results | None:
         return None
     if {"tissue_accuracy", "tiles_per_profile", "profiles"} <= result.keys():
         how = {name: result[name] for name in ("profiles", "split", "tiles_per_profile")}
-        return Results(path, result["model"], tuple(_of_evaluation(result)), "faithfulness", how)
+        record = {"model": result["model"], "scores": faithfulness.scores_of(result), "kind": "faithfulness"}
+        return _of_record(path, record | {"protocol": how, "key": None, "changed": 0.0})
     if not isinstance(result.get("scores"), list):
         return None
     try:
@@ -158,24 +154,9 @@ def _without_record(path: Path) -> Results | None:
 
 def _score(score: dict[str, Any]) -> Score:
     """A score of a file's list; of one tissue where the file says a part."""
-    part = score.get("part", "all")
-    name = str(score["name"]) if part == "all" else f"{score['name']}, {part}"
+    name = f"{score['part']}/{score['name']}" if "part" in score else str(score["name"])
     low, high = (None if score.get(end) is None else float(score[end]) for end in ("low", "high"))
     return Score(name, float(score["value"]), low, high, _STATED.get(str(score.get("better"))) or _way(name))
-
-
-def _of_evaluation(evaluation: dict[str, Any]) -> list[Score]:
-    """r with its interval and slope by tissue and measure, then tissues and retrieval."""
-    scores = []
-    for row in measure_rows(evaluation):
-        of = f"{row['tissue']}, {row['measure']}"
-        scores += [_named(f"r, {of}", row["r"], row["low"], row["high"]), _named(f"slope, {of}", row["slope"])]
-    scores.append(_named("tissue called right", evaluation["tissue_accuracy"]))
-    for row in retrieval_rows(evaluation):
-        if row["tiles"] == "generated":
-            name = f"place of the right donor, {row['tissue']}, among its {row['among']}"
-            scores.append(_named(name, row["rank"], row["rank_low"], row["rank_high"]))
-    return scores
 
 
 def _named(name: str, value: float, low: float | None = None, high: float | None = None) -> Score:

@@ -23,17 +23,24 @@ class Direction:
 UNKNOWN = Direction(None)
 _DIRECTIONS = (  # the first that a name matches
     (r"site_stain", UNKNOWN),  # the control: the profile shouldn't make it
-    (r"^faithfulness/", Direction(HIGH, _TILES)),
-    (r"^(frechet|fid|kid|fdd?|cmmd)([_\d/ ,]|$)", Direction(LOW, _TILES)),
-    (r"^(precision|recall|coverage|density)([_\d/ ,]|$)", Direction(HIGH, _TILES)),
+    (r"^(null|train)/|/(p|ceiling)$|_real$", UNKNOWN),  # beside the model, not of it
+    (r"^(faithfulness|on_real_tiles)/.*/slope$", Direction(ONE)),
+    (r"^(faithfulness|on_real_tiles)/.*/r$", Direction(HIGH)),
+    (r"^faithfulness/", Direction(HIGH, _TILES)),  # of validation
+    (r"(^|/)(frechet|fid|kid|kernel|fdd?|cmmd)([_\d/ ,]|$)", Direction(LOW, _TILES)),
+    (r"(^|/)(precision|recall|coverage|density)([_\d/ ,]|$)", Direction(HIGH, _TILES)),
     (r"^validation_total$", Direction(LOW, (*_PROFILES, "beta"))),
     (r"^validation_reconstruction$", Direction(LOW, _PROFILES)),
     (r"_rmse$", Direction(LOW, _PROFILES)),
-    (r"^r, ", Direction(HIGH)),
-    (r"^slope, ", Direction(ONE)),
-    (r"^tissue called right", Direction(HIGH)),
+    (r"^reconstruction/vae/(rmse|absolute_error|percentage_error)", Direction(LOW)),
+    (r"^reconstruction/vae/(pearson|r2)$", Direction(HIGH)),
+    (r"(^|/)tissue_knn/vae$", Direction(HIGH)),
+    (r"^tissue_accuracy$", Direction(HIGH)),
+    (r"^retrieval/.*/generated/.*/rank$", Direction(LOW)),
+    (r"^retrieval/.*/generated/.*/top\d$", Direction(HIGH)),
+    (r"^\d+_px/", Direction(ONE)),  # of spectra: generated over real
+    (r"^copies$", Direction(LOW)),
     (r"(^|/)(accuracy|macro_f1|auc)$", Direction(HIGH)),
-    (r"^place of the right donor, ", Direction(LOW)),
 )
 
 

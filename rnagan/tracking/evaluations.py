@@ -68,6 +68,12 @@ def find_evaluations(folder: Path) -> list[Path]:
     return sorted(Path(folder).glob(f"{Path(EVALUATION_RECORD).stem}*.json"))
 
 
+def evaluations_below(folder: Path) -> list[Path]:
+    """The records of evaluations in a folder and up to four levels below: RUNS/RUN/spectra/models/MODEL."""
+    below = [path for depth in range(1, 5) for path in Path(folder).glob("*/" * depth) if path.is_dir()]
+    return [record for path in (Path(folder), *sorted(below)) for record in find_evaluations(path)]
+
+
 def evaluation_to_mlflow(path: Path) -> dict[str, int]:
     """Bring MLflow up to date with a record of an evaluation; how many values, files and tags were new, by these
     names. Raises whatever MLflow raises."""

@@ -4,12 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rnagan.io.files import read_json
-from rnagan.tracking.evaluations import evaluation_to_mlflow, find_evaluations, store_of
+from rnagan.tracking.evaluations import evaluation_to_mlflow, evaluations_below, store_of
 from rnagan.tracking.mlflow_run import EXPERIMENTS, MLflowRun, shown, tracking_uri
 from rnagan.tracking.run_folder import RunFolder, find_runs, write_record
 from rnagan.tracking.run_log import model_tags, new_record, points
-
-_DEPTH = 3  # folders below a given one in which evaluations are looked for: RUNS/RUN/evaluation/page
 
 
 def sync_folders(paths: Sequence[Path]) -> Iterator[str]:
@@ -21,7 +19,7 @@ def sync_folders(paths: Sequence[Path]) -> Iterator[str]:
     runs: dict[Path, Path] = {}
     evaluations: dict[Path, Path] = {}
     for path in map(Path, paths):
-        found = _evaluations_below(path)
+        found = evaluations_below(path)
         try:
             runs |= {run.resolve(): run for run in find_runs([path])}
         except FileNotFoundError:
@@ -86,8 +84,3 @@ def _unreachable(error: Exception, store: Path, folder: Path) -> ConnectionError
         f"MLflow at {shown(tracking_uri(store))} can't be brought up to date with {folder} "
         f"({type(error).__name__}: {str(error)[:200]})."
     )
-
-
-def _evaluations_below(folder: Path) -> list[Path]:
-    below = [each for depth in range(_DEPTH) for each in sorted(folder.glob("*/" * (depth + 1))) if each.is_dir()]
-    return [record for each in (folder, *below) for record in find_evaluations(each)]

@@ -23,6 +23,8 @@ from rnagan.tracking.run_log import RunLog
 OLD = Path(__file__).parent / "results_of_7595055"  # as that version wrote them, cut to a few rows
 
 FOUND = {"r": 0.9, "slope": 0.8, "low": 0.7, "high": 0.95, "p": 0.001, "donors": 9, "ceiling": None}
+ENDS = (("low", 0.05), ("high", 0.2))
+PLACES = {"rank": 0.1, "top1": 0.4, "top5": 0.9}
 EVALUATION = {
     "model": "abc",
     "split": "test",
@@ -30,7 +32,7 @@ EVALUATION = {
     "tiles_per_profile": 4,
     "tissue_accuracy": 0.98,
     "faithfulness": {"lung": {"air_fraction": FOUND}},
-    "retrieval": {"lung": {"generated": {"tissue": {"rank": 0.1, "rank_low": 0.05, "rank_high": 0.2}}}},
+    "retrieval": {"lung": {"generated": {"tissue": PLACES | {f"{k}_{e}": x for k in PLACES for e, x in ENDS}}}},
 }
 
 
@@ -39,11 +41,15 @@ def test_an_evaluation_gives_r_with_its_interval_slope_tissues_and_retrieval(tmp
     (results,) = read_results(tmp_path)
     assert results.model == "abc"
     assert results.protocol == {"profiles": 80, "split": "test", "tiles_per_profile": 4}
+    at, of = "faithfulness/lung/air_fraction", "retrieval/lung/generated/tissue"
     assert results.scores == (
-        Score("r, lung, air_fraction", 0.9, 0.7, 0.95, "high"),
-        Score("slope, lung, air_fraction", 0.8, None, None, "one"),
-        Score("tissue called right", 0.98, None, None, "high"),
-        Score("place of the right donor, lung, among its tissue", 0.1, 0.05, 0.2, "low"),
+        Score("tissue_accuracy", 0.98, None, None, "high"),
+        Score(f"{at}/r", 0.9, 0.7, 0.95, "high"),
+        Score(f"{at}/slope", 0.8, None, None, "one"),
+        Score(f"{at}/p", 0.001, None, None, None),
+        Score(f"{of}/rank", 0.1, 0.05, 0.2, "low"),
+        Score(f"{of}/top1", 0.4, 0.05, 0.2, "high"),
+        Score(f"{of}/top5", 0.9, 0.05, 0.2, "high"),
     )
 
 
@@ -83,8 +89,8 @@ def test_results_of_an_earlier_version_are_read_as_those_of_today(tmp_path: Path
         ("confounders.json", "evaluation.json", "external.json", "fid.json"), model
     )
     names = {name: {score.name for score in results.scores} for name, results in found.items()}
-    assert "r, lung, air_fraction" in names["evaluation.json"] and "tissue called right" in names["evaluation.json"]
-    assert {"frechet_pixels_60_vs_41_real", "frechet_pixels_30_vs_20_real, lung"} <= names["fid.json"]
+    assert {"faithfulness/lung/air_fraction/r", "tissue_accuracy"} <= names["evaluation.json"]
+    assert {"all/frechet_pixels_60_vs_41_real", "lung/frechet_pixels_30_vs_20_real"} <= names["fid.json"]
     assert "accuracy, tiles generated from the external cohort" in names["external.json"]
     assert "lung/nuclear_density/r" in names["confounders.json"]
     for path in OLD.glob("*.json"):
@@ -96,16 +102,19 @@ def test_results_of_an_earlier_version_are_read_as_those_of_today(tmp_path: Path
     old = {"retrieval": {"lung": {"painted": EVALUATION["retrieval"]["lung"]["generated"]}}}
     write_json(tmp_path / "evaluation.json", EVALUATION | old)
     (results,) = read_results(tmp_path)
-    assert results.scores[-1].name == "place of the right donor, lung, among its tissue"
+    assert results.scores[-1].name == "retrieval/lung/generated/tissue/top5"
 
 
 def test_a_folder_with_records_is_read_from_them_alone(tmp_path: Path) -> None:
     shutil.copy(OLD / "evaluation.json", tmp_path)
-    scores = {"r, lung, air_fraction": {"value": 0.5, "low": 0.4, "high": 0.6}, "gone": {"value": float("nan")}}
+    scores = {
+        "faithfulness/lung/air_fraction/r": {"value": 0.5, "low": 0.4, "high": 0.6},
+        "gone": {"value": float("nan")},
+    }
     record_evaluation(tmp_path, "faithfulness", "a" * 64, scores, {"split": "test"})
     (results,) = read_results(tmp_path)
     assert (results.model, results.kind, results.protocol) == ("a" * 64, "faithfulness", {"split": "test"})
-    assert results.scores == (Score("r, lung, air_fraction", 0.5, 0.4, 0.6, "high"),)
+    assert results.scores == (Score("faithfulness/lung/air_fraction/r", 0.5, 0.4, 0.6, "high"),)
 
 
 def values(results: list[Results]) -> dict[str, float]:
@@ -128,7 +137,7 @@ def test_results_are_found_beside_the_run_and_in_mlflow_each_once(run: Path, tmp
 
     record(run / "inside", "faithfulness", 1.0)
     record(run.parent / "beside", "fid", 2.0)
-    record(run.parent / "evaluations/deeper", "spectra", 3.0)
+    record(run.parent / "evaluations/models/deeper", "spectra", 3.0)
     record(tmp_path / "far/away", "external_tiles", 4.0)
     record(run.parent / "other", "memorization", 5.0, model="b" * 64)
     expected = {"faithfulness": 1.0, "fid": 2.0, "spectra": 3.0, "external_tiles": 4.0}
