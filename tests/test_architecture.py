@@ -1,6 +1,7 @@
 """Imports point one way, and heavy libraries are each imported in one place (README.md, Architecture)."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,19 @@ def imports(path: Path) -> set[str]:
     return names
 
 
+def top_imports(path: Path) -> set[str]:
+    """Names that a module imports when it is imported itself."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def room_of(module: str) -> str:
     """The room of a dotted name `rnagan.ROOM…`."""
     return module.split(".")[1]
@@ -69,12 +83,26 @@ def room_of(module: str) -> str:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path: Path) -> None:
-    own = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    own = module_name(path)
     if own in ("rnagan", "rnagan.__main__"):
         return  # re-exports RNAGAN, on first use; starts the commands
     later = ROOMS[ROOMS.index(room_of(own)) + 1 :]
     upward = {name for name in imports(path) if name.startswith("rnagan.") and room_of(name) in later}
     assert not upward, f"{own} imports {upward}, from a later room"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports at the top of modules; one inside of a function is for weight, never to break a circle."""
+    names = {module_name(path): path for path in MODULES}
+    wanted = {name: {other for other in top_imports(path) if other in names} for name, path in names.items()}
+    for room, inside in {
+        room: [name for name in names if name != "rnagan" and room_of(name) == room] for room in ROOMS
+    }.items():
+        order = graphlib.TopologicalSorter({name: wanted[name] & set(inside) - {name} for name in inside})
+        try:
+            order.prepare()
+        except graphlib.CycleError as error:
+            pytest.fail(f"{room}: {' -> '.join(error.args[1])}")
 
 
 def test_every_module_has_a_room() -> None:
