@@ -13,7 +13,7 @@ RETIRED = (
     *("told", "taught", "judge", "judges", "judged", "judging", "observer", "observers", "readout", "readouts"),
     *("watched", "pile", "piles"),
 )
-# Module names that say too little, and what is said instead: by folder of the first layout, any folder now.
+# Module names that say too little.
 NAMELESS = (
     *("condition_reader", "held_out", "associations", "curves", "neighbours", "nearest_tiles"),
     *("kinds", "arrays", "arrangement", "records", "adopt", "batch_memory"),
@@ -36,15 +36,21 @@ ROOMS_OF_ALIKE = {"commands", "config"}  # a command's and a setting's file are 
 ALIKE = {"__init__", "__main__", "trainer", "train", "step", "data"}  # of each kind of training
 
 
+# The two places that read names which earlier versions wrote.
+OLD_NAMES_ARE_READ = {"rnagan/tracking/old_results.py", "rnagan/config/reproduction.py"}
+
+
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_retired_word(path: Path) -> None:
     """Nor as a part of an identifier: `painted_tiles`, `TilesPainted`."""
+    if str(path.relative_to(ROOT)) in OLD_NAMES_ARE_READ:
+        return
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", path.read_text(encoding="utf-8")).replace("_", " ").lower()
-    found = [word for word in RETIRED if re.search(rf"\b{word}\b", text)]
-    lines = [
-        number for number, line in enumerate(text.splitlines(), 1) if re.search(rf"\b({'|'.join(RETIRED)})\b", line)
+    retired = re.compile(rf"\b({'|'.join(RETIRED)})\b")
+    found = [
+        f"line {number}: {word}" for number, line in enumerate(text.splitlines(), 1) for word in retired.findall(line)
     ]
-    assert not found, f"{path.relative_to(ROOT)} says {', '.join(found)} (lines {lines[:9]}); STYLE: Words"
+    assert not found, f"{path.relative_to(ROOT)} uses retired words ({', '.join(found)})"
 
 
 def test_module_and_class_names_say_what_is_inside() -> None:
@@ -56,5 +62,9 @@ def test_module_and_class_names_say_what_is_inside() -> None:
 
 
 def test_no_two_modules_of_one_name_do_different_things() -> None:
-    counted = Counter(path.stem for path in MODULES if path.stem not in ALIKE and not set(path.parts) & ROOMS_OF_ALIKE)
+    counted = Counter(
+        path.stem
+        for path in MODULES
+        if path.stem not in ALIKE and path.relative_to(ROOT).parts[1] not in ROOMS_OF_ALIKE
+    )
     assert not [name for name, count in counted.items() if count > 1]

@@ -22,7 +22,7 @@ from rnagan.cohort.leakage import donor_digest, refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import open_dataset
-from rnagan.evaluation.external_profiles import match_tissues, told_tissues
+from rnagan.evaluation.external_profiles import match_tissues, read_tissue_map
 from rnagan.evaluation.stats import percentile_interval
 from rnagan.evaluation.test_set import check_tiles
 from rnagan.io import provenance
@@ -60,7 +60,7 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
     and on the generated tiles. Writes `generated.png`, `confusion.png`, `report.html` and, last, `result.json` into
     `out`; a result of the same request is up to date.
     """
-    out, tissue_map = Path(out), told_tissues(inputs.tissue_map)
+    out, tissue_map = Path(out), read_tissue_map(inputs.tissue_map)
     if config.label != "tissue":
         raise ValueError(f"An external cohort is known by its tissues: label must be tissue, not {config.label!r}.")
     model = RNAGAN.from_pretrained(inputs.model, "cuda" if torch.cuda.is_available() else "cpu")

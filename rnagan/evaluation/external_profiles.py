@@ -44,8 +44,8 @@ def match_tissues(
     return shared
 
 
-def told_tissues(given: Sequence[str]) -> Path | dict[str, str] | None:
-    """What `--tissue-map` was given as: one table, or `external=ours` as often as wanted; nothing is None."""
+def read_tissue_map(given: Sequence[str]) -> Path | dict[str, str] | None:
+    """Values of `--tissue-map`: one table, or any number of `external=ours`; None where there are none."""
     if len(given) == 1 and "=" not in given[0]:
         return Path(given[0])
     pairs = [tuple(part.strip() for part in text.split("=")) for text in given]
