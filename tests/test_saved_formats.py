@@ -1,18 +1,23 @@
 """What earlier versions saved keeps loading: models, runs, shards (tests/saved/README.md)."""
 
+import shutil
 from pathlib import Path
 
 import anndata
 import numpy as np
 
 from rnagan import RNAGAN
+from rnagan.comparison.evaluation_scores import read_results
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.reader import TileReader
 from rnagan.data.verify import check_folder
+from rnagan.generation import generate_tiles
+from rnagan.io.files import read_json
 from rnagan.models.trained_vae import load_vae
 from rnagan.runtime.workers import Workers
+from rnagan.tracking.old_results import read_result
 from rnagan.tracking.run_folder import RunFolder
 
 SAVED = Path(__file__).parent / "saved"
@@ -47,3 +52,21 @@ def test_saved_shards_open_and_pass_every_check() -> None:
     reader.decode(0, 0, tile)
     assert tile.std() > 1
     assert not check_folder(SAVED / "shards", workers=Workers(1)).findings
+
+
+def test_saved_evaluations_have_their_scores_under_the_names_of_today() -> None:
+    (faithfulness,) = read_results(SAVED / "evaluation")
+    (fid,) = read_results(SAVED / "fid")
+    assert faithfulness.scores and fid.scores
+    names = [score.name for results in (faithfulness, fid) for score in results.scores]
+    assert not [name for name in names if "painted" in name]
+    result = read_result(SAVED / "fid/fid.json")
+    assert result["protocol"]["generated_tiles"] == 30 and {row["generated"] for row in result["scores"]} >= {30}
+    assert "probe" in next(iter(read_result(SAVED / "confounders/confounders.json")["tissues"].values()))
+
+
+def test_a_saved_folder_of_generated_tiles_may_be_made_again(tmp_path: Path) -> None:
+    out = Path(shutil.copytree(SAVED / "generated", tmp_path / "generated"))
+    made = {"n": 1, "seed": 0, "form": "png", "split": "test", "samples": ["D8-lung"]}
+    generate_tiles(SAVED / "run", SAVED / "expression.h5ad", out, **made)
+    assert read_json(out / "generated.json")["finished"] and (out / "grid.png").is_file()
