@@ -12,6 +12,7 @@ from rnagan.losses.wgan_gp import gradient_penalty
 from rnagan.models.critics import build_critic
 from rnagan.models.generators import build_generator
 from rnagan.runtime import rng
+from rnagan.training.gan import step as gan_step
 from rnagan.training.gan.step import GANStep
 
 WIDTH, N = 3, 4
@@ -62,7 +63,7 @@ class Spy:
             self.dtypes |= {x_hat.dtype, value.dtype}
             return value
 
-        monkeypatch.setattr(step, "gradient_penalty", penalty)
+        monkeypatch.setattr(gan_step, "gradient_penalty", penalty)
 
 
 def test_penalty_is_float32_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +80,7 @@ def test_naive_penalty_would_not_be_float32(monkeypatch: pytest.MonkeyPatch) -> 
     """The wrong variant: through the critic that Accelerate wrapped."""
     step = make_step(CONFIG, "bf16")
     spy = Spy(step, monkeypatch)
-    step._penalty = lambda x_hat, c: step.gradient_penalty(step.raw_critic, x_hat, c, "per_sample")
+    step._penalty = lambda x_hat, c: gan_step.gradient_penalty(step.raw_critic, x_hat, c, "per_sample")
     step(0, *batch(), False)
     assert torch.bfloat16 in spy.dtypes
 
