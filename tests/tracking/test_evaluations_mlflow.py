@@ -14,18 +14,17 @@ import pytest
 from rnagan.classification.external_tiles import ExternalInputs, evaluate_external
 from rnagan.classification.finetune import FinetuneInputs, finetune
 from rnagan.comparison.compare import compare_runs
-from rnagan.comparison.evaluation_scores import read_results
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.config.gan import GANConfig
-from rnagan.evaluation.faithfulness import EvaluationInputs, evaluate
+from rnagan.evaluation.faithfulness import evaluate
 from rnagan.evaluation.fid import compute_fid
-from rnagan.evaluation.test_set import TileInputs
+from rnagan.evaluation.test_set import EvaluationInputs
 from rnagan.evaluation.tile_networks import train_condition_regressor, train_tissue_classifier
 from rnagan.expression.h5ad import read_expression
 from rnagan.io.files import read_json, write_json
 from rnagan.models.resnet import build_backbone, save_backbone
 from rnagan.runtime.distributed import Processes
-from rnagan.tracking.evaluations import EVALUATION_RECORD, record_evaluation
+from rnagan.tracking.evaluations import EVALUATION_RECORD
 from rnagan.tracking.run_folder import model_digest, read_record
 from rnagan.tracking.sync import sync_folders
 from rnagan.training.gan.inputs import GANInputs
@@ -44,16 +43,19 @@ class Toy(NamedTuple):
     inputs: GANInputs
     scratch: Path
 
+    @property
+    def paths(self) -> EvaluationInputs:
+        return EvaluationInputs(self.run, self.inputs.shards, self.inputs.cohort, self.inputs.expression)
+
 
 def faithfulness(toy: Toy, out: Path) -> None:
     """Measures on held-out donors."""
-    evaluate(EvaluationInputs(toy.run, toy.inputs.shards, toy.inputs.cohort, toy.inputs.expression), out, n=3)
+    evaluate(toy.paths, out, n=3)
 
 
 def fid(toy: Toy, out: Path) -> None:
     """Scores of generated tiles, on features that are means of pixels."""
-    inputs = TileInputs(toy.inputs.shards, toy.inputs.cohort, toy.inputs.expression)
-    compute_fid(toy.run, inputs, out, Pixels(), toy.scratch / "cache", Processes(0, 1), count=60, map_tiles=0)
+    compute_fid(toy.paths, out, Pixels(), toy.scratch / "cache", Processes(0, 1), count=60, map_tiles=0)
 
 
 def external_tiles(toy: Toy, out: Path) -> None:
@@ -80,16 +82,6 @@ EVALUATIONS: dict[str, Callable[[Toy, Path], None]] = {
     "external_tiles": external_tiles,
     "classifier_folds": classifier_folds,
 }
-
-
-def evaluated(kind: str, toy: Toy, out: Path) -> Path:
-    """Run an evaluation; one that records nothing itself is recorded from its result."""
-    EVALUATIONS[kind](toy, out)
-    if not (out / EVALUATION_RECORD).is_file():
-        scores = {score.name: vars(score) for results in read_results(out) for score in results.scores}
-        page = next(iter(out.glob("*.html")), None)
-        record_evaluation(out, kind, toy.run, scores, {"of": kind}, page, sorted(out.glob("*.png")))
-    return out
 
 
 @pytest.fixture
@@ -143,6 +135,7 @@ class Rows(HTMLParser):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two starts of a server and four evaluations; a busy machine needs more than five minutes
 @pytest.mark.usefixtures("mirrored_evaluations")
 def test_evaluations_stand_under_the_run_of_their_model(
     server: Server, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -154,13 +147,13 @@ def test_evaluations_stand_under_the_run_of_their_model(
         monkeypatch.setattr(f"rnagan.evaluation.tile_measurements.{name}", functools.partial(train, steps=steps))
     far = tmp_path / "far"  # from the run: MLflow alone knows that they are its
     for kind in ("faithfulness", "fid"):
-        evaluated(kind, toy, far / kind)
+        EVALUATIONS[kind](toy, far / kind)
     assert children(server, toy.run).keys() == {"faithfulness", "fid"}
 
     server.stop()
     for kind in ("external_tiles", "classifier_folds"):
         with pytest.warns(UserWarning) as warned:
-            evaluated(kind, toy, far / kind)
+            EVALUATIONS[kind](toy, far / kind)
         (said,) = [str(each.message) for each in warned if "MLflow" in str(each.message)]
         assert f"rnagan sync-mlflow {far / kind}" in said and "the evaluation goes on" in said
 
