@@ -207,7 +207,7 @@ def warn_unreachable(error: Exception, what: str, folder: Path) -> None:
 def allowed_name(name: str) -> str:
     """A name of a metric or a parameter as MLflow takes it: letters, digits and `_-. :/`, a path in its normal form.
 
-    A comma before a space, as in "r, lung, air_fraction", becomes a slash.
+    A comma before a space, as in "accuracy, lung", becomes a slash.
     """
     path = re.sub(r"[^\w\-. :/]", "_", name.replace(", ", "/"))
     return posixpath.normpath(path.replace("..", "__").strip("/"))[:_NAME_LENGTH]
@@ -271,6 +271,7 @@ def _store(folder: Path) -> Iterator[tuple[Any, bool]]:
     # A server that is down would otherwise hold the start up for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # commands print their own results
     from mlflow import MlflowClient
 
     uri = tracking_uri(folder)

@@ -43,16 +43,19 @@ class Toy(NamedTuple):
     inputs: GANInputs
     scratch: Path
 
+    @property
+    def paths(self) -> EvaluationInputs:
+        return EvaluationInputs(self.run, self.inputs.shards, self.inputs.cohort, self.inputs.expression)
+
 
 def faithfulness(toy: Toy, out: Path) -> None:
     """Measures on held-out donors."""
-    evaluate(EvaluationInputs(toy.run, toy.inputs.shards, toy.inputs.cohort, toy.inputs.expression), out, n=3)
+    evaluate(toy.paths, out, n=3)
 
 
 def fid(toy: Toy, out: Path) -> None:
     """Scores of generated tiles, on features that are means of pixels."""
-    inputs = EvaluationInputs(toy.run, toy.inputs.shards, toy.inputs.cohort, toy.inputs.expression)
-    compute_fid(inputs, out, Pixels(), toy.scratch / "cache", Processes(0, 1), count=60, map_tiles=0)
+    compute_fid(toy.paths, out, Pixels(), toy.scratch / "cache", Processes(0, 1), count=60, map_tiles=0)
 
 
 def external_tiles(toy: Toy, out: Path) -> None:
@@ -132,6 +135,7 @@ class Rows(HTMLParser):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two starts of a server and four evaluations; a busy machine needs more than five minutes
 @pytest.mark.usefixtures("mirrored_evaluations")
 def test_evaluations_stand_under_the_run_of_their_model(
     server: Server, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
