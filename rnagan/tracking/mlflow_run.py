@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import click
 import filelock
 
 from rnagan.io.files import read_json
@@ -86,7 +87,7 @@ class MLflowRun:
             cls(client, found).tags(tags)
             return cls(client, found), False
         own = {"run_key": record["key"], "folder": str(folder), "mlflow.user": _user()}
-        own |= {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
+        own |= {"mlflow.source.name": _command(), "mlflow.source.type": "LOCAL"}
         made = client.create_run(home, round(1000 * record["began"]), own | dict(tags), name)
         return cls(client, made.info.run_id), True
 
@@ -256,6 +257,12 @@ def default_tracking_uri(run: Path) -> str:
 
 def _same(value: float) -> float | str:
     return "nan" if value != value else value
+
+
+def _command() -> str:
+    """The command that runs, such as `rnagan train-vae`, or the script where there is none."""
+    context = click.get_current_context(silent=True)
+    return Path(sys.argv[0]).name if context is None else context.command_path
 
 
 def _user() -> str:
