@@ -204,7 +204,7 @@ def test_a_run_of_simclr_is_brought_up_and_found_by_its_backbone(mlflow_runs: Pa
 def test_two_processes_that_start_together_on_a_fresh_store_have_one_sweep(tmp_path: Path) -> None:
     """They race for the store's migration, the experiment and the sweep's run."""
     program = (
-        "import sys; from pathlib import Path; from rnagan.config import VAEConfig\n"
+        "import sys; from pathlib import Path; from rnagan.config.vae import VAEConfig\n"
         "from rnagan.tracking.run_log import RunLog\n"
         "log = RunLog(Path(sys.argv[1]), VAEConfig(), 'rnagan-vae', main=True, tags={'sweep': 'lr'})\n"
         "log.metrics(8, {'loss': 1.0}); log.close()"
