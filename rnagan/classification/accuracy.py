@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from rnagan.evaluation.stats import stratified_resamples
+from rnagan.evaluation.stats import Values, bootstrap_counts
 from rnagan.runtime import rng
 
 Counts = NDArray[np.int64]
-Values = NDArray[np.float64]
 Measure = Callable[[NDArray], Values]
 
 DRAWS = 2000
@@ -58,7 +57,7 @@ def auc(labels: Counts, probabilities: Values, weights: NDArray | None = None) -
 
 def resamples(strata: Counts, seed: int, draws: int = DRAWS) -> Counts:
     """How often each unit is in each bootstrap resample, (draws, units), drawn within `strata` (units,)."""
-    return stratified_resamples(rng.generator(seed, "classifier resamples"), strata, draws)
+    return bootstrap_counts(rng.generator(seed, "classifier resamples"), len(strata), draws, strata)
 
 
 def mean_over_folds(matrices: Counts, folds: Counts, measure: Measure, counts: Counts | None = None) -> Values:

@@ -23,7 +23,7 @@ from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.external_profiles import match_tissues, read_tissue_map
-from rnagan.evaluation.stats import percentile_interval
+from rnagan.evaluation.stats import interval
 from rnagan.evaluation.test_set import check_tiles
 from rnagan.io import provenance
 from rnagan.io.files import sha256_of, sha256_of_file, write_json
@@ -202,10 +202,10 @@ def _score_set(
     counts = accuracy.resamples(tissues, seed)
     found: dict[str, Any] = {"tiles": len(labels), "people": len(names), "confusion": matrices.sum(axis=0).tolist()}
     for name, measure in accuracy.MEASURES.items():
-        low, high = percentile_interval(accuracy.pooled(matrices, measure, counts))
+        low, high = interval(accuracy.pooled(matrices, measure, counts))
         found[name] = {"value": float(accuracy.pooled(matrices, measure)[0]), "low": low, "high": high}
     resampled = np.array([accuracy.auc(labels, probabilities, drawn[unit]) for drawn in counts[:_AUC_DRAWS]])
-    low, high = percentile_interval(resampled)
+    low, high = interval(resampled)
     return found | {"auc": {"value": accuracy.auc(labels, probabilities), "low": low, "high": high}}
 
 

@@ -11,10 +11,8 @@ from rnagan.classification import accuracy
 from rnagan.classification.classifier import SCRATCH, SIMCLR
 from rnagan.classification.cross_validation import OutOfFold, Rows
 from rnagan.classification.labelled_tiles import Labelled
-from rnagan.evaluation.stats import percentile_interval
+from rnagan.evaluation.stats import Values, interval
 from rnagan.runtime import rng
-
-Values = NDArray[np.float64]
 
 
 class TTest(NamedTuple):
@@ -113,7 +111,7 @@ def compare(
         for name, measure in accuracy.MEASURES.items():
             by_fold = [float(measure(np.array(matrix))) for matrix in starts[start]["confusion_by_fold"]]
             resampled[start, name] = accuracy.mean_over_folds(matrices, fold_of, measure, counts)
-            low, high = percentile_interval(resampled[start, name])
+            low, high = interval(resampled[start, name])
             mean, sd = float(np.mean(by_fold)), float(np.std(by_fold, ddof=1))
             starts[start][name] = {"mean": mean, "sd": sd, "low": low, "high": high, "folds": by_fold}
     comparisons = []
@@ -122,7 +120,7 @@ def compare(
         for name in accuracy.MEASURES:
             differences = np.subtract(starts[second][name]["folds"], starts[first][name]["folds"])
             tested = corrected_t_test(differences, ratio)
-            low, high = percentile_interval(resampled[second, name] - resampled[first, name])
+            low, high = interval(resampled[second, name] - resampled[first, name])
             comparison = {"measure": name, "first": first, "second": second, "difference": tested.difference}
             comparison |= {"low": low, "high": high, "corrected_t_test": tested._asdict()}
             if name == "accuracy":

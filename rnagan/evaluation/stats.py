@@ -12,6 +12,10 @@ from rnagan.runtime import rng
 Values = NDArray[np.float64]
 
 FEWEST_DONORS = 3
+_RIDGE = 1e-9  # for each donor, so that a category that a resample lacks has a weight of 0
+DONORS_A_COLUMN = 10  # so many let a model be evaluated on donors left out
+_AT_ONCE = 100  # resamples that are worked on together: memory
+_LEAST_SHARE = 1e-10  # of a variable's variance beyond the covariates; less is rounding, and nothing is left
 
 
 def bootstrap(random: np.random.Generator, n: int, draws: int) -> NDArray[np.int64]:
@@ -99,12 +103,6 @@ def pearson(x: Values, y: Values) -> Values:
     y = y - y.mean(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):  # a resample of one donor has no variation: NaN
         return (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
-
-
-_RIDGE = 1e-9  # for each donor, so that a category that a resample lacks has a weight of 0
-DONORS_A_COLUMN = 10  # so many let a model be evaluated on donors left out
-_AT_ONCE = 100  # resamples that are worked on together: memory
-_LEAST_SHARE = 1e-10  # of a variable's variance beyond the covariates; less is rounding, and nothing is left
 
 
 class Interval(NamedTuple):
@@ -304,22 +302,6 @@ def _resamples(random: np.random.Generator, donors: int, draws: int) -> Iterator
     counts = bootstrap_counts(random, donors, draws).astype(np.float64)
     for start in range(0, draws, _AT_ONCE):
         yield counts[start : start + _AT_ONCE]
-
-
-def stratified_resamples(random: np.random.Generator, strata: NDArray, draws: int) -> NDArray[np.int64]:
-    """How often each unit is in each of `draws` resamples, (draws, units): as many units of each stratum as it has,
-    drawn with replacement. `strata` (units,)."""
-    counts = np.zeros((draws, len(strata)), np.int64)
-    for stratum in np.unique(strata):
-        own = np.flatnonzero(strata == stratum)
-        counts[:, own] = np.concatenate([*_resamples(random, len(own), draws)])
-    return counts
-
-
-def percentile_interval(values: Values) -> tuple[float, float]:
-    """The 95% interval of resampled values (draws,); NaN counts for nothing."""
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def by_donor(values: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from rnagan.classification import accuracy
-from rnagan.evaluation.stats import percentile_interval
+from rnagan.evaluation.stats import interval
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -61,7 +61,7 @@ def test_few_donors_make_a_wide_interval_and_tiles_would_make_it_too_narrow() ->
     for units in (np.arange(240) // 20, np.arange(240)):
         of_units = accuracy.confusions(np.ones(240, int), right, units, 2)
         counts = accuracy.resamples(np.zeros(len(of_units), int), 0)
-        low, high = percentile_interval(accuracy.pooled(of_units, accuracy.accuracy, counts))
+        low, high = interval(accuracy.pooled(of_units, accuracy.accuracy, counts))
         widths.append(high - low)
     assert widths[0] == pytest.approx(2 * 1.96 * (8 / 12 * 4 / 12 / 12) ** 0.5, rel=0.2)
     assert widths[1] < widths[0] / 3
