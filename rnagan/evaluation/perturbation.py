@@ -17,10 +17,11 @@ from rnagan.evaluation.dose_response import against_truth, mean_with_interval, s
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.programmes import genes_of_model, read_programmes
 from rnagan.evaluation.stats import by_donor
+from rnagan.evaluation.test_set import read_truth
 from rnagan.io.files import atomic_path, sha256_of_file, write_json
 from rnagan.io.images import synthetic_texts
-from rnagan.io.tables import column_names, need_columns, read_table
-from rnagan.latent.edits import fold_genes, leading_direction, move_genes
+from rnagan.io.tables import column_names
+from rnagan.latent.edits import fold_genes, leading_direction, move_genes, refuse_unmeasured
 from rnagan.latent.profiles import Choice, Profiles, gene_columns, profiles_of_model
 from rnagan.models.trained_vae import VAEModel
 from rnagan.reports.figures import response_curves, tile_strip
@@ -51,7 +52,7 @@ class Move:
         transform = vae.transform
         if self.scale == "fold":
             return fold_genes(x, self.moved, step * self.by, transform.units)
-        z = transform.apply(x, list(transform.genes), transform.units)
+        z = transform.apply(x, transform.genes, transform.units)
         edited = transform.invert(move_genes(transform, z, self.moved, step * self.by))
         return np.where(np.isnan(x), x, edited)
 
@@ -92,10 +93,7 @@ def perturb_tiles(model_folder: Path, request: Request, out: Path) -> list[str]:
     move, notes = _move(request, model.vae, everyone)
     truth = _truth(request, everyone)
     chosen = _few(everyone, request.donors, model.tissues)
-    gap = np.isnan(chosen.values[:, move.moved]).any(axis=0)
-    if gap.any():
-        gene = model.vae.transform.genes[move.moved[gap][0]]
-        raise ValueError(f"{gene} wasn't measured in every profile, so it can't be moved; leave it out.")
+    refuse_unmeasured(model.vae.transform, chosen.values, move.moved)
     reach = request.reach or (3.0 if move.scale == "sd" else 1.0)
     steps = np.linspace(-reach, reach, request.steps)
     for name in PRODUCTS:
@@ -195,7 +193,7 @@ def _move(request: Request, vae: VAEModel, profiles: Profiles) -> tuple[Move, li
         moved = moved[~transform.constant[moved]]
         if len(moved) < 2 or len(profiles.values) < 3:
             raise ValueError("--leading needs two genes and three profiles at least, to see what varies together.")
-        z = transform.apply(profiles.values, list(transform.genes), transform.units)
+        z = transform.apply(profiles.values, transform.genes, transform.units)
         tissues = profiles.obs["tissue"].to_numpy()
         for tissue in set(tissues):  # how donors differ, not how tissues do
             z[tissues == tissue] -= z[tissues == tissue].mean(axis=0)
@@ -233,18 +231,12 @@ def _truth(request: Request, profiles: Profiles) -> pd.DataFrame | None:
     if request.programme is None:
         raise ValueError("--truth needs --programme with the genes of one of the truth's programmes, and its --name.")
     name = request.name or request.programme.stem
-    table = read_table(request.truth)
-    need_columns(list(table), ("sample", "tissue", *MEASURES), request.truth)
+    table = read_truth(request.truth, profiles.obs.index, more=())
     if name not in table:
         raise ValueError(
             f"{request.truth} has no column {name}, so it doesn't know what that programme does; leave --truth out."
         )
-    table = table.drop_duplicates("sample").set_index("sample")
-    table[[name, *MEASURES]] = table[[name, *MEASURES]].apply(pd.to_numeric)
-    lacking = profiles.obs.index.difference(table.index)
-    if len(lacking):
-        raise ValueError(f"{request.truth} lacks {len(lacking)} samples ({lacking[0]} …); give that of this cohort.")
-    return table
+    return table.assign(**{name: pd.to_numeric(table[name])})
 
 
 def _few(profiles: Profiles, donors: int, tissues: list[str]) -> Profiles:
@@ -267,7 +259,7 @@ def _generate(
     profiles, by step, that are unlike the training profiles."""
     vae, samples = model.vae, chosen.obs.index.tolist()
     assert vae is not None and model.mpp is not None
-    genes, units = list(vae.transform.genes), vae.transform.units
+    genes, units = vae.transform.genes, vae.transform.units
     measures = {name: np.empty((len(samples), len(steps))) for name in MEASURES}
     tiles: dict[str, list[NDArray[np.uint8]]] = {sample: [] for sample in shown}
     far = np.empty(len(steps))

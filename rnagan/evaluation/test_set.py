@@ -298,10 +298,11 @@ def noise_name(slide: str) -> str:
     return f"held-out/{slide}"
 
 
-def read_truth(path: Path, samples: pd.Index) -> pd.DataFrame:
-    """A truth table by sample, its measures as numbers; raises `ValueError` where it lacks columns or samples."""
+def read_truth(path: Path, samples: pd.Index, more: Sequence[str] = ("donor", "site")) -> pd.DataFrame:
+    """A truth table by sample, its measures as numbers. Raises `ValueError` where it lacks samples, tissue, a measure,
+    or one of the columns `more`."""
     truth = read_table(path)
-    need_columns(list(truth), ("sample", "donor", "tissue", "site", *MEASURES), path)
+    need_columns(list(truth), ("sample", "tissue", *more, *MEASURES), path)
     try:
         truth[list(MEASURES)] = truth[list(MEASURES)].apply(pd.to_numeric)
     except ValueError as error:

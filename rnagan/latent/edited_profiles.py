@@ -11,7 +11,7 @@ from rnagan.api import model_folder
 from rnagan.expression.genes import count_and_names
 from rnagan.io.files import atomic_path, sha256_of_file
 from rnagan.io.tables import first_few
-from rnagan.latent.edits import interpolate_latents, perturb, reconstruct, sample_latents, shift_latents
+from rnagan.latent.edits import in_units, interpolate_latents, perturb, reconstruct, sample_latents, shift_latents
 from rnagan.latent.profiles import Choice, Profiles, gene_columns, load_any_vae, profiles_of_model, write_profiles
 from rnagan.models.trained_vae import VAEModel
 
@@ -25,7 +25,7 @@ def write_reconstructed(vae: Path, choice: Choice, out: Path, keep_real: bool = 
     """
     model = load_any_vae(vae)
     chosen = profiles_of_model(choice, model)
-    z, _ = reconstruct(model, chosen.values, list(model.transform.genes), model.transform.units)
+    z, _ = reconstruct(model, chosen.values)
     return _write(out, vae, model, z, _obs(chosen.obs, "reconstructed"), chosen, keep_real)
 
 
@@ -53,7 +53,7 @@ def write_shifted(
             f"The model wasn't trained on {first_few(map(repr, strange))}; say with --from which of its tissues they "
             f"are ({', '.join(model.space.tissues)}), or choose others with --tissue."
         )
-    _, latents = reconstruct(model, chosen.values, list(model.transform.genes), model.transform.units)
+    _, latents = reconstruct(model, chosen.values)
     z = model.decode(shift_latents(model.space, latents, tissues, to))
     obs = _obs(chosen.obs, "shifted", f"_to_{_part(to)}").assign(source_tissue=tissues, tissue=to)
     return _write(out, vae, model, z, obs, chosen, keep_real, {"to": to, "from": source})
@@ -67,7 +67,7 @@ def write_interpolated(
     if start == end:
         raise ValueError(f"Both ends are {start}; give two profiles.")
     chosen = profiles_of_model(Choice(path, samples=(start, end)), model)
-    _, latents = reconstruct(model, chosen.values, list(model.transform.genes), model.transform.units)
+    _, latents = reconstruct(model, chosen.values)
     line, share = interpolate_latents(latents[0], latents[1], steps)
     names = pd.Index([f"{start}_to_{end}_{k:03d}" for k in range(steps)])
     obs = chosen.obs.iloc[(share >= 0.5).astype(int)].set_axis(names)
@@ -127,7 +127,7 @@ def _changes(
     change: NDArray[np.float32],
     moved: NDArray[np.intp],
 ) -> pd.DataFrame:
-    genes, sd = list(model.transform.genes), model.transform.sd
+    genes, sd = model.transform.genes, model.transform.sd
     before = model.transform.apply(chosen.values, genes, model.transform.units)
     before[np.isnan(chosen.values)] = np.nan
     with np.errstate(invalid="ignore"):
@@ -155,7 +155,7 @@ def _write(
     keep_real: bool,
     request: dict[str, Any] | None = None,
 ) -> list[str]:
-    values = np.where(np.isnan(z), np.float32(np.nan), model.transform.invert(np.nan_to_num(z)))
+    values = in_units(model.transform, z)
     count = len(values)
     if keep_real and chosen is not None:
         values = np.concatenate([chosen.values, values])

@@ -27,11 +27,10 @@ class Perturbation(NamedTuple):
     change: NDArray[np.float32]  # of reconstructions: of the edited profile minus that of the profile itself
 
 
-def reconstruct(
-    model: VAEModel, x: NDArray[np.floating], genes: Sequence[str], units: str
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Z scores (samples, the model's genes) decoded from the latent means of profiles, and those (samples, latent)."""
-    latents = model.encode(x, genes, units).latents
+def reconstruct(model: VAEModel, x: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Z scores (samples, the model's genes) decoded from the latent means of profiles in the model's genes and units,
+    and those latents (samples, latent)."""
+    latents = model.encode(x, model.transform.genes, model.transform.units).latents
     return model.decode(latents), latents
 
 
@@ -142,20 +141,26 @@ def perturb(
     Thus a profile keeps what the latent doesn't hold of it; unmeasured genes come from the reconstruction. The encoder
     weighs one gene among all, so what follows of a single one is little.
     """
-    genes, transform = list(model.transform.genes), model.transform
-    unmeasured = np.isnan(x)
-    if unmeasured[:, moved].any():
-        gene = genes[moved[unmeasured[:, moved].any(axis=0)][0]]
-        raise ValueError(f"{gene} wasn't measured in every profile, so it can't be moved; leave it out.")
-    z = transform.apply(x, genes, model.transform.units)
+    transform, unmeasured = model.transform, np.isnan(x)
+    refuse_unmeasured(transform, x, moved)
+    z = transform.apply(x, transform.genes, transform.units)
     edited = np.where(unmeasured, np.float32(np.nan), move_genes(transform, z, moved, by, scale))
-    before = reconstruct(model, x, genes, transform.units)[0]
-    after = reconstruct(model, _in_units(transform, edited), genes, transform.units)[0]
+    before, _ = reconstruct(model, x)
+    after, _ = reconstruct(model, in_units(transform, edited))
     change = after - before
     followed = np.where(unmeasured, after, z + change)
     followed[:, moved] = edited[:, moved]
     return Perturbation(edited, followed, change)
 
 
-def _in_units(transform: ExpressionTransform, z: NDArray[np.float32]) -> NDArray[np.float32]:
+def refuse_unmeasured(transform: ExpressionTransform, x: NDArray[np.floating], moved: NDArray[np.intp]) -> None:
+    """Raise `ValueError` where a gene at columns `moved` is NaN in any of the profiles (samples, genes)."""
+    lacking = moved[np.isnan(x[:, moved]).any(axis=0)]
+    if len(lacking):
+        gene = transform.genes[lacking[0]]
+        raise ValueError(f"{gene} wasn't measured in every profile, so it can't be moved; leave it out.")
+
+
+def in_units(transform: ExpressionTransform, z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Z scores (samples, the model's genes) in the model's units; NaN stays."""
     return np.where(np.isnan(z), np.float32(np.nan), transform.invert(np.nan_to_num(z)))

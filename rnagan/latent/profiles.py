@@ -154,7 +154,7 @@ def write_profiles(
     `obs` by sample gets `distance`, `residual` and `far` of what is written, as the model sees it. `asked`: what it
     was made from, as JSON-able value. Returns how many are far, and the median distance.
     """
-    genes = list(model.transform.genes)
+    genes = model.transform.genes
     with warnings.catch_warnings():  # reported as numbers
         warnings.simplefilter("ignore", UserWarning)
         encoding = model.encode(values, genes, model.transform.units)
