@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +33,6 @@ def umap_embedding(z: NDArray[np.floating], seed: int = 0) -> NDArray[np.float32
     return umap.UMAP(n_neighbors=neighbours, init="pca", random_state=seed, n_jobs=1, **looser).fit_transform(scores)
 
 
-matplotlib.use("Agg")
-
-
-TITLES = ("generated", "real")
-
-
 def feature_map(
     path: Path, features: Sequence[NDArray], tissues: Sequence[NDArray], tiles: int, extractor: str, seed: int
 ) -> None:
@@ -59,7 +52,7 @@ def feature_map(
     colours = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), sharex=True, sharey=True)
     for axis, title, own, chosen, labels in zip(
-        axes[::-1], TITLES, parts, rows, tissues, strict=True
+        axes[::-1], ("generated", "real"), parts, rows, tissues, strict=True
     ):  # real at the left
         axis.scatter(*places.T, s=3, c="0.9", lw=0)
         for k, name in enumerate(names):

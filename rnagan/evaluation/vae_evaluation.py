@@ -41,6 +41,8 @@ from rnagan.reports.pages import embedded, write_template
 from rnagan.reports.vae_figures import MODELS
 from rnagan.tracking.evaluations import record_evaluation
 
+RESULT, PAGE = "summary.json", "report.html"
+TABLES = ("rmse_per_tissue", "rmse_per_profile", "genes", "external", "external_samples", "missing_genes")
 ERRORS = {
     "rmse_z": "RMSE, Z scores",
     "rmse_log": "RMSE, log units",
@@ -49,7 +51,7 @@ ERRORS = {
     "pearson": "correlation of a gene, median",
     "r2": "R² of a gene, median",
 }
-CAPTIONS = {
+PICTURES = {  # name of the .png, caption
     "umap_pair": "Two tissues: real held-out profiles, their reconstructions, and profiles drawn around "
     "the tissue's centroid (article: figure 2A).",
     "umap_shifted": "Real profiles of each shifted to the other by the difference of the centroids; a shifted profile "
@@ -62,27 +64,6 @@ CAPTIONS = {
     "missing_genes": "What missing genes cost: the same genes hidden from all held-out profiles, five draws a share; "
     "the band is their range.",
 }
-
-
-def write_vae_report(out: Path, result: dict[str, Any]) -> None:
-    """Write `out/report.html` from what `evaluate_vae` found and the pictures that it wrote to `out`."""
-    pictures = {name: embedded([(out / f"{name}.png", caption)]) for name, caption in CAPTIONS.items()}
-    models = MODELS | {"mean": "training mean"}
-    write_template(out / PAGE, "vae.html", found=result, errors=ERRORS, models=models, pictures=pictures)
-
-
-RESULT, PAGE = "summary.json", "report.html"
-TABLES = ("rmse_per_tissue", "rmse_per_profile", "genes", "external", "external_samples", "missing_genes")
-PICTURES = (
-    "umap_pair",
-    "umap_shifted",
-    "umap_reconstructed",
-    "umap_generated",
-    "rmse_per_tissue",
-    "genes",
-    "external",
-    "missing_genes",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +129,7 @@ def evaluate_vae(
     result = read_current(out / RESULT, request)
     if result is None:
         result = {KEY: request} | _evaluate(inputs, out, split, pair, missing_genes, seed)
-        write_vae_report(out, result)
+        _write_report(out, result)
         write_json(out / RESULT, result)
     pictures = [out / f"{name}.png" for name in PICTURES]
     record_evaluation(out, "vae", inputs.vae, scores_of(result), protocol, out / PAGE, pictures)
@@ -200,6 +181,12 @@ def _evaluate(
     if missing_genes:
         result["missing_genes"] = _missing(out, inputs, model, beside, train, test, expression, gaps)
     return result
+
+
+def _write_report(out: Path, result: dict[str, Any]) -> None:
+    pictures = {name: embedded([(out / f"{name}.png", caption)]) for name, caption in PICTURES.items()}
+    models = MODELS | {"mean": "training mean"}
+    write_template(out / PAGE, "vae.html", found=result, errors=ERRORS, models=models, pictures=pictures)
 
 
 def scores_of(result: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -371,16 +358,16 @@ def _table(out: Path, name: str, table: pd.DataFrame) -> None:
 
 def summary_lines(result: dict[str, Any], out: Path) -> list[str]:
     """The result of `evaluate_vae` as lines for the terminal."""
-    lines = [f"{out / 'report.html'}: {result['profiles']:,} profiles, {result['active_units']} active units."]
+    lines = [f"{out / PAGE}: {result['profiles']:,} profiles, {result['active_units']} active units."]
     for name in ("vae", "pca"):
         found, right = result["reconstruction"][name], result["tissue_knn"][name]
         tissue = "–" if right is None else f"{right:.1%}"
         lines.append(
-            f"{vae_figures.MODELS[name]:6} RMSE {found['rmse_z']:.3f} (Z scores), {found['rmse_log']:.3f} (log); mean "
+            f"{MODELS[name]:6} RMSE {found['rmse_z']:.3f} (Z scores), {found['rmse_log']:.3f} (log); mean "
             f"absolute error {found['absolute_error_percent']:.1f}%; tissue called right {tissue}."
         )
     if "external" in result:
-        rates = ", ".join(f"{vae_figures.MODELS[k]} {v:.1%}" for k, v in result["external"]["tissue_knn"].items())
+        rates = ", ".join(f"{MODELS[k]} {v:.1%}" for k, v in result["external"]["tissue_knn"].items())
         lines.append(f"External tissue called right: {rates}; {result['external']['far']:.0%} of its samples far.")
     for row in result.get("missing_genes", []):
         if row["rmse_missing"] is not None:
