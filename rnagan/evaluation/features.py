@@ -15,8 +15,13 @@ from torch import Tensor, nn
 
 from rnagan.io.files import sha256_of_file
 from rnagan.io.weights import read_tensors
+from rnagan.models.resnet import MEAN, SD
 
 BATCH = 32
+INCEPTION, DINOV2 = "inception_v3", "dinov2"
+INCEPTION_SHA256_BEGINS = "6726825d"  # of torch-fidelity's conversion of the weights that define FID
+DINOV2_HUB = "facebook/dinov2-small"
+DINOV2_PX = 224
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -57,19 +62,17 @@ class EfficientNetLite0:
 
     @torch.no_grad()
     def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        check_tiles(tiles)
-        pieces = [self._features(tiles[first : first + BATCH]) for first in range(0, len(tiles), BATCH)]
-        return np.concatenate([np.empty((0, self.width), np.float32), *pieces])
+        return _in_batches(tiles, self.width, self._features)
 
     @torch.no_grad()
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Of ImageNet's 1,000 classes."""
         return self.classifier(torch.from_numpy(np.array(features)).to(self.device)).cpu().numpy()
 
-    def _features(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        x = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device).permute(0, 3, 1, 2)
-        x = _enlarged((x.float() - 127) / 128, self.smallest_px)  # the scale that its weights were trained with
-        return self.maps(x).mean((2, 3)).cpu().numpy()
+    def _features(self, x: Tensor) -> Tensor:
+        x = x.to(self.device, memory_format=torch.channels_last).float()
+        x = _enlarged((x - 127) / 128, self.smallest_px)  # the scale that its weights were trained with
+        return self.maps(x).mean((2, 3))
 
 
 def offline_extractor(device: str | torch.device = "cpu") -> FeatureExtractor:
@@ -101,11 +104,6 @@ def _lite0() -> nn.Module:
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
     return network.eval().requires_grad_(False)
 
-
-INCEPTION, DINOV2 = "inception_v3", "dinov2"
-INCEPTION_SHA256_BEGINS = "6726825d"  # of torch-fidelity's conversion of the weights that define FID
-DINOV2_HUB = "facebook/dinov2-small"
-DINOV2_PX = 224
 
 _made_by: dict[str, Callable[[torch.device], FeatureExtractor]] = {"efficientnet_lite0": offline_extractor}
 
@@ -156,7 +154,7 @@ class InceptionV3:
         network = _inception(_state_dict(weights), weights).to(device)
         # Channels last, a CPU is half as fast again.
         self.device, self.network = device, network.to(memory_format=torch.channels_last)
-        self.classifier: torch.nn.Linear = self.network.fc  # type: ignore[assignment]
+        self.classifier: nn.Linear = self.network.fc  # type: ignore[assignment]
 
     @torch.no_grad()
     def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -172,7 +170,6 @@ class DINOv2:
     """The class token of a DINOv2 that transformers loads (Oquab et al. 2023): 384 numbers a tile for the small one."""
 
     resizer = f"bicubic with antialiasing to {DINOV2_PX} px"
-    _mean, _sd = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which it was trained with
 
     def __init__(self, source: Path | str, device: torch.device) -> None:
         from transformers import Dinov2Model
@@ -196,16 +193,14 @@ class DINOv2:
     def logits(self, features: NDArray[np.float32]) -> None:
         """It is no classifier."""
 
-    def _features(self, x: torch.Tensor) -> torch.Tensor:
-        mean, sd = (torch.tensor(each, device=self.device).view(1, 3, 1, 1) for each in (self._mean, self._sd))
+    def _features(self, x: Tensor) -> Tensor:
+        mean, sd = (torch.tensor(each, device=self.device).view(1, 3, 1, 1) for each in (MEAN, SD))
         size = (DINOV2_PX, DINOV2_PX)
-        x = torch.nn.functional.interpolate(x.to(self.device).float() / 255, size=size, mode="bicubic", antialias=True)
+        x = F.interpolate(x.to(self.device).float() / 255, size=size, mode="bicubic", antialias=True)
         return self.network((x - mean) / sd).pooler_output
 
 
-def _in_batches(
-    tiles: NDArray[np.uint8], width: int, features: Callable[[torch.Tensor], torch.Tensor]
-) -> NDArray[np.float32]:
+def _in_batches(tiles: NDArray[np.uint8], width: int, features: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
     check_tiles(tiles)
     pieces = [np.empty((0, width), np.float32)]
     for first in range(0, len(tiles), BATCH):
@@ -214,7 +209,7 @@ def _in_batches(
     return np.concatenate(pieces)
 
 
-def _inception(state: dict[str, torch.Tensor], path: Path) -> torch.nn.Module:
+def _inception(state: dict[str, Tensor], path: Path) -> nn.Module:
     """torch-fidelity's network with these weights. It would load a file of weights with pickle, so it is given the
     tensors in the place of its download."""
     from torch_fidelity import feature_extractor_inceptionv3 as inception
@@ -226,7 +221,7 @@ def _inception(state: dict[str, torch.Tensor], path: Path) -> torch.nn.Module:
             raise ValueError(f"{path} doesn't hold the weights of torch-fidelity's Inception-v3.") from None
 
 
-def _state_dict(path: Path) -> dict[str, torch.Tensor]:
+def _state_dict(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_tensors(path)
     try:
@@ -256,7 +251,7 @@ def _inception_file(weights: Path | str | None) -> Path:
     return path
 
 
-def _digest_of(network: torch.nn.Module) -> str:
+def _digest_of(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 from scipy.special import expit
 
+from rnagan.evaluation.features import check_tiles
+
 MEASURES = ("nuclear_density", "air_fraction", "matrix_colour", "site_stain")
 GLASS = 244  # grey level without absorption
 AIR_DENSITY = 0.19  # green optical density below which a pixel is air
@@ -28,8 +30,7 @@ def measure(tiles: NDArray[np.uint8], mpp: float) -> dict[str, NDArray[np.float6
 
     Colours are ratios of sums, so how strongly a tile is stained cancels out. They are 0 where there is no tissue.
     """
-    if tiles.ndim != 4 or tiles.shape[3] != 3 or tiles.dtype != np.uint8:
-        raise ValueError(f"Tiles must be uint8 of shape (n, H, W, 3), not {tiles.dtype} of shape {tiles.shape}.")
+    check_tiles(tiles)
     red, green, blue = (_DENSITY[tiles[..., channel]] for channel in range(3))
     air = expit((AIR_DENSITY - green) / 0.02)
     nuclear = np.clip((red - NUCLEAR_DENSITY[0]) / (NUCLEAR_DENSITY[1] - NUCLEAR_DENSITY[0]), 0, 1)
