@@ -24,7 +24,7 @@ from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.external_profiles import match_tissues, read_tissue_map
 from rnagan.evaluation.stats import interval
-from rnagan.evaluation.test_set import check_tiles
+from rnagan.evaluation.test_set import check_sizes
 from rnagan.io import provenance
 from rnagan.io.files import sha256_of, sha256_of_file, write_json
 from rnagan.io.images import grid, save_png, synthetic_texts
@@ -67,7 +67,7 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
     if model.vae is None:
         raise ValueError(f"{inputs.model} was trained in mode {model.config.mode} and takes no profiles.")
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
-    check_tiles([model], shards)
+    check_sizes([model], shards)
     cohort = cohort[matching_rows(cohort, config.where)]
     with_tiles = sorted(set(model.tissues) & set(cohort.loc[cohort["slide"] != "", "tissue"]))
     units = model.vae.transform.units

@@ -246,7 +246,7 @@ def make_evaluation_set(
     differently; where a model has seen the donors of a held-out split; where nothing is left to evaluate.
     """
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
-    check_tiles(models, shards)
+    check_sizes(models, shards)
     for model in models:
         if need == "profiles" and model.vae is None:
             raise ValueError(f"{inputs.model} was trained in mode {model.config.mode}: RNA has no say in its tiles.")
@@ -329,7 +329,7 @@ def _about(expression: Expression | None, cohort: pd.DataFrame) -> pd.DataFrame:
     return expression.obs.assign(site=site.reindex(expression.obs.index).fillna(""))
 
 
-def check_tiles(models: Sequence[RNAGAN], shards: ShardSet) -> None:
+def check_sizes(models: Sequence[RNAGAN], shards: ShardSet) -> None:
     """Refuse models that generate tiles of several sizes, or tiles of another size or µm per px than the real ones."""
     sizes = sorted({model.config.resolution for model in models})
     if len(sizes) > 1:
