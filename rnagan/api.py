@@ -24,7 +24,7 @@ from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, w
 from rnagan.io.weights import load_weights, read_tensors, save_weights
 from rnagan.models.conditioning import Bottleneck, draw_noise
 from rnagan.models.generators import build_generator
-from rnagan.models.sampling import check_truncation, generate, generate_batch
+from rnagan.models.sampling import check_truncation, generate, generate_batch, number_tiles
 from rnagan.models.trained_vae import VAEModel, load_vae
 
 
@@ -161,8 +161,7 @@ class RNAGAN:
             for row, (name, count) in enumerate(zip(names, counts, strict=True)):
                 yield self.generate_tiles(None if latents is None else latents[row], count, seed, name, truncation)
             return
-        row_of = np.repeat(np.arange(len(counts)), counts)
-        number_of = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)
+        row_of, number_of = number_tiles(counts)
         waiting = np.empty((0, self.config.resolution, self.config.resolution, 3), np.uint8)
         first = 0
         for count in counts:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -23,7 +23,7 @@ from rnagan.evaluation.features import FeatureExtractor
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, NumberedTiles, noise_name, open_evaluation_set
 from rnagan.evaluation.tile_scores import (
     CLASS_SCORE_PARTS,
-    Tiles,
+    TileFeatures,
     class_score,
     floor,
     frechet_with_interval,
@@ -32,12 +32,15 @@ from rnagan.evaluation.tile_scores import (
     score_name,
 )
 from rnagan.io.files import sha256_of, write_json
+from rnagan.models.sampling import number_tiles
 from rnagan.runtime import progress
 from rnagan.runtime.distributed import Processes, keep_freed_memory
 from rnagan.tracking.evaluations import record_evaluation
 
 RESULT, PICTURE = "fid.json", "features.png"
 ALL, NO_PROFILE = "all", "no profile"
+
+Sides = tuple[TileFeatures, TileFeatures]  # generated and real tiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +49,6 @@ class Plan:
 
     real: NDArray[np.int64]
     generated: NDArray[np.int64]
-
-
-class Sides(NamedTuple):
-    """What is compared."""
-
-    generated: Tiles
-    real: Tiles
 
 
 def make_plan(stored: NDArray[np.int64], count: int) -> Plan:
@@ -101,12 +97,13 @@ def compute_fid(
         return {}
     donor_of_row = rows["donor"].rank(method="dense").to_numpy(np.int64) - 1
     tissue_of_row = rows["tissue"].to_numpy(str)
-    sides = Sides(
-        Tiles(generated, np.repeat(donor_of_row, plan.generated)), Tiles(real, np.repeat(donor_of_row, plan.real))
+    sides = (
+        TileFeatures(generated, np.repeat(donor_of_row, plan.generated)),
+        TileFeatures(real, np.repeat(donor_of_row, plan.real)),
     )
     tissues = [np.repeat(tissue_of_row, counts) for counts in (plan.generated, plan.real)]
     if model.vae is None:
-        tissues[0] = np.full(len(generated), NO_PROFILE)  # whose tissue nobody has asked for
+        tissues[0] = np.full(len(generated), NO_PROFILE)  # they are of no tissue
     progress.say(f"{len(generated):,} generated and {len(real):,} real tiles: scores, with a jackknife over donors.")
     result: dict[str, Any] = {
         "scores": list(_scores(sides, tissues, extractor, seed)),
@@ -167,8 +164,7 @@ def _generated_features(
 ) -> Features:
     model, latents = held_out.model, held_out.latents_of_rows(held_out.model)
     names = [noise_name(slide) for slide in held_out.rows["slide"]]
-    row_of = np.repeat(np.arange(len(counts)), counts)
-    number_of = np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)
+    row_of, number_of = number_tiles(counts)
 
     def make(numbers: range) -> NDArray[np.uint8]:
         rows = row_of[numbers.start : numbers.stop]
@@ -216,9 +212,10 @@ def _scores(sides: Sides, tissues: list[NDArray], extractor: FeatureExtractor, s
 
 
 def _floor(sides: Sides, donor_of_row: NDArray, tissue_of_row: NDArray, seed: int) -> dict[str, Any] | None:
+    generated, real = sides
     tissue_of_donor = np.empty(donor_of_row.max() + 1, tissue_of_row.dtype)
     tissue_of_donor[donor_of_row] = tissue_of_row  # a donor of several tissues counts as of one of them
-    found = floor(sides.generated, sides.real, tissue_of_donor, seed)
+    found = floor(generated, real, tissue_of_donor, seed)
     return None if found is None else found._asdict()
 
 

@@ -1,4 +1,4 @@
-"""What is evaluated, for every evaluation: the profiles of a split, real tiles of its slides, and tiles generated."""
+"""The data of every evaluation: the profiles of a split, real tiles of its slides, and generated tiles."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +19,12 @@ from rnagan.data.reader import TileReader
 from rnagan.data.shard_schema import MPP_TOLERANCE
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.h5ad import Expression, read_expression
-from rnagan.io import images
 from rnagan.io.files import sha256_of_file
+from rnagan.io.images import shrink
 from rnagan.io.provenance import asked
 from rnagan.io.tables import need_columns, read_table
 from rnagan.latent.profiles import refuse_repeated
+from rnagan.models.sampling import number_tiles
 from rnagan.runtime import progress
 
 Tiles = NDArray[np.uint8]
@@ -42,7 +43,7 @@ def tiles_of_slides(
         tiles = np.empty((count, *reader.shape), np.uint8)
         for k, tile in enumerate(tiles):
             read(row, k, tile)
-        yield _at(tiles, resolution)
+        yield at_resolution(tiles, resolution)
 
 
 class NumberedTiles:
@@ -50,30 +51,20 @@ class NumberedTiles:
 
     def __init__(self, shards: ShardSet, slides: list[str], counts: NDArray[np.int64], resolution: int) -> None:
         self._reader, self._resolution = TileReader(shards, slides), resolution
-        self._ends = np.cumsum(counts)
-
-    def places(self, numbers: range) -> list[tuple[int, int]]:
-        """(row, number in its slide) of each."""
-        rows = np.searchsorted(self._ends, numbers, side="right")
-        starts = np.concatenate([[0], self._ends])[rows]
-        return list(zip(rows.tolist(), (np.asarray(numbers) - starts).tolist(), strict=True))
+        self._places = np.stack(number_tiles(counts), axis=1)  # (tiles, 2): row, number in its slide
 
     def __call__(self, numbers: range) -> Tiles:
         """(n, resolution, resolution, 3) uint8, averaged by area. A damaged tile raises."""
         tiles = np.empty((len(numbers), *self._reader.shape), np.uint8)
-        for tile, place in zip(tiles, self.places(numbers), strict=True):
-            self._reader.decode(*place, tile)
-        return _at(tiles, self._resolution)
+        for tile, (row, k) in zip(tiles, self._places[numbers.start : numbers.stop].tolist(), strict=True):
+            self._reader.decode(row, k, tile)
+        return at_resolution(tiles, self._resolution)
 
 
-def _at(tiles: Tiles, resolution: int) -> Tiles:
-    return tiles if tiles.shape[1] == resolution else np.stack([shrink(tile, resolution) for tile in tiles])
-
-
-def shrink(image: Tiles, resolution: int) -> Tiles:
-    """A tile (S, S, 3) averaged by area to `resolution`, which divides S."""
-    factor = image.shape[0] // resolution
-    return image if factor == 1 else images.shrink(image, factor)
+def at_resolution(tiles: Tiles, resolution: int) -> Tiles:
+    """Tiles (n, S, S, 3) averaged by area to `resolution`, which divides S."""
+    factor = tiles.shape[1] // resolution
+    return tiles if factor == 1 else np.stack([shrink(tile, factor) for tile in tiles])
 
 
 def read_tiles(shards: ShardSet, slides: list[str], n: int, resolution: int) -> list[Tiles]:
@@ -249,7 +240,7 @@ def make_evaluation_set(
     check_sizes(models, shards)
     for model in models:
         if need == "profiles" and model.vae is None:
-            raise ValueError(f"{inputs.model} was trained in mode {model.config.mode}: RNA has no say in its tiles.")
+            raise ValueError(f"{inputs.model} was trained in mode {model.config.mode}: it takes no profiles.")
     if null is not None:
         _check_null(null, models[0], inputs.null)
     expression = _read_profiles(models, inputs, cohort)

@@ -1,6 +1,6 @@
 """Measurements of tiles, real or generated: morphology, tissue, and the condition that a network reads from them.
 
-Tiles are measured sample by sample and let go, so memory doesn't grow with donors.
+Tiles are measured sample by sample and dropped, so memory doesn't grow with donors.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rnagan.data.index import ShardSet
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.evaluation.test_set import read_tiles, real_tiles, shrink
+from rnagan.evaluation.test_set import at_resolution, read_tiles, real_tiles
 from rnagan.evaluation.tile_networks import (
     ConditionRegressor,
     TissueClassifier,
@@ -120,7 +120,7 @@ def train_regressor(
 
 
 def _for_reader(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return tiles if tiles.shape[1] <= READER_PX else np.stack([shrink(tile, READER_PX) for tile in tiles])
+    return at_resolution(tiles, min(tiles.shape[1], READER_PX))
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -80,15 +80,15 @@ CONFIDENCE = 0.95
 _PRC_BATCH = 1000  # rows of distances at a time: memory, not the value
 
 
-class Tiles(NamedTuple):
+class TileFeatures(NamedTuple):
     """`features` (n, width) of tiles and the `donors` (n,) that they are of, as numbers."""
 
     features: NDArray[np.float32]
     donors: NDArray[np.int64]
 
-    def of(self, rows: NDArray) -> "Tiles":
+    def of(self, rows: NDArray) -> "TileFeatures":
         """Those that a mask (n,) or row numbers choose."""
-        return Tiles(self.features[rows], self.donors[rows])
+        return TileFeatures(self.features[rows], self.donors[rows])
 
 
 class Floor(NamedTuple):
@@ -113,7 +113,9 @@ def _count(tiles: int) -> str:
     return f"{tiles // 1000}k" if tiles >= 1000 and tiles % 1000 == 0 else str(tiles)
 
 
-def frechet_with_interval(generated: Tiles, real: Tiles, seed: int = 0) -> tuple[float, float | None, float | None]:
+def frechet_with_interval(
+    generated: TileFeatures, real: TileFeatures, seed: int = 0
+) -> tuple[float, float | None, float | None]:
     """The distance, and its interval by a jackknife over donors, None where there are fewer than three.
 
     Donors are dealt into at most JACKKNIFE_GROUPS groups (the delete-a-group jackknife, Kott 2001); one group after
@@ -143,7 +145,7 @@ def frechet_with_interval(generated: Tiles, real: Tiles, seed: int = 0) -> tuple
     return value, value - reach, value + reach
 
 
-def floor(generated: Tiles, real: Tiles, tissue_of_donor: NDArray, seed: int = 0) -> Floor | None:
+def floor(generated: TileFeatures, real: TileFeatures, tissue_of_donor: NDArray, seed: int = 0) -> Floor | None:
     """What real tiles of other donors reach. `tissue_of_donor`: by a donor's number; halves take as many of each.
 
     Of generated tiles a half takes as many as it has real ones. None where a half would have fewer than two tiles.

@@ -1,5 +1,7 @@
 """Generating tiles with a generator: conditions and addressed noise in, uint8 tiles out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -47,6 +49,12 @@ def generate_batch(
     3)."""
     noise = noise.to(next(generator.parameters())) * truncation
     return to_uint8(generator(generator_input(config, c, noise)).float().cpu().numpy())
+
+
+def number_tiles(counts: Sequence[int] | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number tiles that stand row after row, `counts` (rows,) of each: the row of every tile, and its number there."""
+    row_of = np.repeat(np.arange(len(counts)), counts)
+    return row_of, np.arange(len(row_of)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def check_truncation(truncation: float) -> None:

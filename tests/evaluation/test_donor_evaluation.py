@@ -84,9 +84,10 @@ def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -
 
 
 def test_shrinking_averages_blocks() -> None:
-    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
-    assert test_set.shrink(image, 2)[0, 1].tolist() == image[:2, 2:].mean(axis=(0, 1)).round().tolist()
-    assert test_set.shrink(image, 4) is image
+    tiles = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3)
+    means = tiles[0, :2, 2:].mean(axis=(0, 1)).round().tolist()
+    assert test_set.at_resolution(tiles, 2)[0, 0, 1].tolist() == means
+    assert test_set.at_resolution(tiles, 4) is tiles
 
 
 def test_generated_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:

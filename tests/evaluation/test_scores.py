@@ -6,7 +6,7 @@ from scipy import stats
 from rnagan.evaluation import tile_scores
 from rnagan.evaluation.tile_scores import (
     FeatureStatistics,
-    Tiles,
+    TileFeatures,
     class_score,
     floor,
     frechet_distance,
@@ -22,12 +22,12 @@ def drawn(count: int, seed: int, shift: float = 0.0, width: int = 6) -> np.ndarr
     return np.random.default_rng(seed).normal(shift, 1 + shift, (count, width)).astype(np.float32)
 
 
-def of_donors(count: int, donors: int, seed: int, spread: float = 0.0, width: int = 3) -> Tiles:
-    """Tiles of donors that differ by `spread`, dealt evenly."""
+def of_donors(count: int, donors: int, seed: int, spread: float = 0.0, width: int = 3) -> TileFeatures:
+    """TileFeatures of donors that differ by `spread`, dealt evenly."""
     draw = np.random.default_rng(seed)
     donor = np.arange(count) % donors
     means = np.random.default_rng(100).normal(size=(donors, width))[donor]
-    return Tiles((draw.normal(size=(count, width)) + spread * means).astype(np.float32), donor)
+    return TileFeatures((draw.normal(size=(count, width)) + spread * means).astype(np.float32), donor)
 
 
 def test_names_tell_extractor_and_counts() -> None:
@@ -99,7 +99,7 @@ def test_scores_are_torch_fidelitys_of_the_same_tiles(counts: tuple[int, int]) -
         cache=False,
     )
     features = pixels(generated), pixels(real)
-    value, _, _ = frechet_with_interval(*(Tiles(own, np.arange(len(own))) for own in features))
+    value, _, _ = frechet_with_interval(*(TileFeatures(own, np.arange(len(own))) for own in features))
     assert value == pytest.approx(reference["frechet_inception_distance"], rel=1e-6)
     mean, sd = kernel_distance(*features)
     assert mean == pytest.approx(reference["kernel_inception_distance_mean"], rel=1e-6)
@@ -131,7 +131,10 @@ def test_jackknife_leaves_out_one_donor_after_another() -> None:
     error = np.sqrt(5 / 6 * np.sum((without - without.mean()) ** 2))
     reach = stats.t.ppf(0.975, 5) * error
     assert (low, high) == pytest.approx((value - reach, value + reach), rel=1e-6)
-    tiles = Tiles(generated.features, np.arange(60)), Tiles(real.features, np.arange(48))  # wrong: over tiles
+    tiles = (
+        TileFeatures(generated.features, np.arange(60)),
+        TileFeatures(real.features, np.arange(48)),
+    )  # wrong: over tiles
     alone = frechet_with_interval(*tiles)
     assert alone[2] is not None and high is not None and low is not None and alone[1] is not None
     assert (high - low) > 1.5 * (alone[2] - alone[1])
@@ -148,7 +151,7 @@ def test_floor_is_of_donors_that_the_other_half_has_not() -> None:
     assert found.floor > 5 * sharing
     assert found.matched == pytest.approx(found.floor, rel=0.3)  # generated tiles are drawn as real ones are
     assert floor(generated, real, tissue) == found
-    further = floor(Tiles(generated.features + 3, generated.donors), real, tissue)
+    further = floor(TileFeatures(generated.features + 3, generated.donors), real, tissue)
     assert further is not None and further.matched > found.matched + 10
 
 
