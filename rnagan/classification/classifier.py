@@ -37,11 +37,10 @@ class Start:
 class ResNetClassifier(nn.Module):
     """A backbone and one linear layer, (n, 3, H, W) to (n, classes). `seed` draws their first weights."""
 
-    def __init__(self, config: ClassifierConfig, classes: int, seed: int, start: Start | None = None) -> None:
+    def __init__(self, config: ClassifierConfig, classes: int, seed: int, start: Start) -> None:
         super().__init__()
         self.backbone, width = build_backbone(config.backbone, config.norm, seed)
-        if start is not None:
-            start.load_into(self.backbone)
+        start.load_into(self.backbone)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.head = nn.Linear(width, classes)

@@ -65,7 +65,7 @@ def fit(
     config: ClassifierConfig,
     fold: int,
     purpose: str,
-    start: Start | None = None,
+    start: Start,
     on_tiles: Callable[[int], object] = lambda count: None,
 ) -> Trained:
     """Train a new classifier; `validation_share` of its donors are held out to stop early.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import rnagan
 from rnagan.api import RNAGAN
 from rnagan.classification import accuracy
-from rnagan.classification.classifier import Trained, predict_probabilities
+from rnagan.classification.classifier import Trained, from_scratch, predict_probabilities
 from rnagan.classification.cross_validation import fit, result_settings
 from rnagan.classification.labelled_tiles import Labelled, choose_slides, read_tiles
 from rnagan.cohort.filter import matching_rows
@@ -22,13 +22,13 @@ from rnagan.cohort.leakage import donor_digest, refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import open_dataset
-from rnagan.evaluation.external_profiles import match_tissues, read_tissue_map
+from rnagan.evaluation.external_profiles import match_tissues, read_tissue_map, read_tissue_table
 from rnagan.evaluation.stats import interval
 from rnagan.evaluation.test_set import check_sizes
 from rnagan.io import provenance
 from rnagan.io.files import sha256_of, sha256_of_file, write_json
 from rnagan.io.images import grid, save_png, synthetic_texts
-from rnagan.io.tables import need_columns, read_table
+from rnagan.io.tables import need_columns
 from rnagan.latent.profiles import Choice, choose_profiles
 from rnagan.reports.figures import confusion_figure
 from rnagan.reports.pages import embedded, write_template
@@ -62,7 +62,9 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
     """
     out, tissue_map = Path(out), read_tissue_map(inputs.tissue_map)
     if config.label != "tissue":
-        raise ValueError(f"An external cohort is known by its tissues: label must be tissue, not {config.label!r}.")
+        raise ValueError(
+            f"Of an external cohort only tissues are classified: label must be tissue, not {config.label!r}."
+        )
     model = RNAGAN.from_pretrained(inputs.model, "cuda" if torch.cuda.is_available() else "cpu")
     if model.vae is None:
         raise ValueError(f"{inputs.model} was trained in mode {model.config.mode} and takes no profiles.")
@@ -94,7 +96,7 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
         real = {name: read_tiles(shards, rows, classes, resolution) for name, rows in slides.items()}
         generated = generate_external(model, adata, profiles, config.seed)
         with progress.bar(config.epochs * len(real["train"].labels), "img", "Classifier") as bar:
-            trained = fit(real["train"], classes, config, 0, "external", on_tiles=bar.update)
+            trained = fit(real["train"], classes, config, 0, "external", from_scratch(), bar.update)
         result = {provenance.KEY: request, "classes": classes, "n": n, "article": ARTICLE, "sets": SETS}
         result |= _scores(config, trained, real["test"], generated, classes)
         result |= _about(model, slides, generated, trained, config)
@@ -128,10 +130,7 @@ def choose_external(
     need_columns(list(adata.obs), ("tissue",), f"{path} (obs)")
     theirs = adata.obs["tissue"].astype(str)
     if isinstance(tissue_map, Path):  # it may list tissues that this model or its tiles don't have
-        table = read_table(tissue_map)
-        need_columns(list(table), ("external", "ours"), tissue_map)
-        pairs = zip(table["external"], table["ours"], strict=True)
-        tissue_map = {external: own for external, own in pairs if own in ours}
+        tissue_map = {external: own for external, own in read_tissue_table(tissue_map).items() if own in ours}
     shared = match_tissues(theirs.tolist(), ours, tissue_map)
     if len(set(shared.values())) < 2:
         known = ", ".join(sorted(set(shared.values())))

@@ -22,26 +22,28 @@ def match_tissues(
     by_case = {name.casefold(): name for name in ours}
     shared = {name: by_case[name.casefold()] for name in sorted(set(theirs)) if name.casefold() in by_case}
     if table is not None:
-        if isinstance(table, Mapping):
-            given, said = (
-                pd.DataFrame({"external": list(table), "ours": list(table.values())}, dtype=str),
-                "--tissue-map",
-            )
-        else:
-            given, said = read_table(table), str(table)
-            need_columns(list(given), ("external", "ours"), table)
-        for column, known in (("external", set(theirs)), ("ours", set(ours))):
-            strange = sorted(set(given[column]) - known)
-            if strange:
-                whose = "external file" if column == "external" else "training split"
-                raise ValueError(f"{said}: the {whose} has no tissue {first_few(strange)}; correct column {column}.")
-        shared |= dict(zip(given["external"], given["ours"], strict=True))
+        given = dict(table) if isinstance(table, Mapping) else read_tissue_table(table)
+        place = "--tissue-map" if isinstance(table, Mapping) else table
+        for column, whose, named, known in (
+            ("external", "external file", given.keys(), theirs),
+            ("ours", "training split", given.values(), ours),
+        ):
+            if strange := sorted(set(named) - set(known)):
+                raise ValueError(f"{place}: the {whose} has no tissue {first_few(strange)}; correct column {column}.")
+        shared |= given
     if not shared:
         raise ValueError(
             f"The external cohort ({first_few(sorted(set(theirs)), 5)}) shares no tissue with the training split "
             f"({first_few(sorted(set(ours)), 5)}); say with --tissue-map which are the same."
         )
     return shared
+
+
+def read_tissue_table(path: Path) -> dict[str, str]:
+    """External tissue → ours, from a table with columns external and ours; `ValueError` where it lacks one."""
+    table = read_table(path)
+    need_columns(list(table), ("external", "ours"), path)
+    return dict(zip(table["external"], table["ours"], strict=True))
 
 
 def read_tissue_map(given: Sequence[str]) -> Path | dict[str, str] | None:

@@ -240,11 +240,8 @@ def _reconstruction(
     _table(out, "genes", genes)
     vae_figures.rmse_by_tissue(out / "rmse_per_tissue.png", per_profile)
     vae_figures.gene_histograms(out / "genes.png", genes)
-    spaces: dict[str, tuple[NDArray, NDArray]] = {
-        "vae": (model.space.standardised(train.latents), model.space.standardised(test.latents)),
-        "pca": (pca.scores(train.z), pca.scores(test.z)),
-        "z_scores": (train.z, test.z),
-    }
+    known = _spaces(model, pca, train.z, train.latents)
+    points = _spaces(model, pca, test.z, test.latents)
     mean = np.zeros_like(test.z)
     return {
         "reconstruction": {
@@ -253,11 +250,14 @@ def _reconstruction(
         },
         "pca_components": len(pca.components),
         "neighbours": NEIGHBOURS,
-        "tissue_knn": {
-            name: knn_accuracy(known, train.tissues, points, test.tissues) for name, (known, points) in spaces.items()
-        },
+        "tissue_knn": {name: knn_accuracy(known[name], train.tissues, points[name], test.tissues) for name in known},
         "far": float(test.far.mean()),
     }
+
+
+def _spaces(model: VAEModel, pca: PCAModel, z: NDArray[np.float32], latents: NDArray[np.float32]) -> dict[str, NDArray]:
+    """Profiles (samples, …) in each space whose nearest neighbours call the tissue."""
+    return {"vae": model.space.standardised(latents), "pca": pca.scores(z), "z_scores": z}
 
 
 def _medians(genes: pd.DataFrame, prefix: str) -> dict[str, float | None]:
@@ -274,9 +274,9 @@ def _external(
     both = np.isin(theirs, list(shared))
     truth = np.array([shared[name] for name in theirs[both]])
     calls = call_tissues(
-        {"vae": model.space.standardised(train.latents), "pca": pca.scores(train.z), "z_scores": train.z},
+        _spaces(model, pca, train.z, train.latents),
         train.tissues,
-        {"vae": model.space.standardised(encoding.latents[both]), "pca": pca.scores(z[both]), "z_scores": z[both]},
+        _spaces(model, pca, z[both], encoding.latents[both]),
     )
     table = accuracy_by_tissue(calls, truth)
     distances = pd.Series(encoding.distance[both]).groupby(truth).median()

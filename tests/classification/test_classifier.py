@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from rnagan.classification.classifier import ResNetClassifier, predict_probabilities, train_classifier
+from rnagan.classification.classifier import ResNetClassifier, from_scratch, predict_probabilities, train_classifier
 from rnagan.classification.labelled_tiles import Labelled
 from rnagan.config.classifier import ClassifierConfig
 
@@ -39,7 +39,9 @@ def test_a_resnet_repeats_itself_bit_by_bit() -> None:
     config, train = CONFIG.replace(epochs=1), coloured(8, 0)
     found = [
         predict_probabilities(
-            train_classifier(ResNetClassifier(config, 2, 4), train, config, "a").network, train.tiles, config
+            train_classifier(ResNetClassifier(config, 2, 4, from_scratch()), train, config, "a").network,
+            train.tiles,
+            config,
         )
         for _ in range(2)
     ]
