@@ -136,7 +136,7 @@ def _trust(row: pd.Series) -> dict[str, Any]:
 
 
 def _file_names(samples: list[str]) -> dict[str, str]:
-    """A file name for each profile. Profiles' names come from a stranger's table: no way out of the folder."""
+    """A file name for each profile; names from a stranger's table must not lead out of the folder."""
     names = [slide_id(sample + ".png") for sample in samples]
     name, times = collections.Counter(names).most_common(1)[0]
     if times > 1:
@@ -146,7 +146,7 @@ def _file_names(samples: list[str]) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Writer:
-    """Writes tiles with what is known of them: as PNGs with a grid, or as shards."""
+    """Writes tiles and what is known of them: as PNGs with a grid, or as shards."""
 
     out: Path
     form: str

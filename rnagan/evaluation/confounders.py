@@ -144,8 +144,7 @@ def _partition(
     if not enough(len(complete), columns):
         notes.append(
             f"{at['tissue']}: what the variance of {WORDS[at['measure']]} on {at['tiles']} tiles comes from is "
-            "unknown: "
-            f"{len(complete)} donors are complete, and {columns} columns of covariates and programmes take "
+            f"unknown: {len(complete)} donors are complete, and {columns} columns of covariates and programmes take "
             f"{2 * (columns + 1)}."
         )
         return []

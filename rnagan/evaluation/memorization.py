@@ -24,7 +24,7 @@ from rnagan.runtime import progress, rng
 from rnagan.tracking.evaluations import record_evaluation
 
 SYMMETRIES = 8
-PERCENTILE = 1.0  # of held-out real tiles' distances, which as many of them lie below
+PERCENTILE = 1.0  # of held-out real tiles' distances: so many of them lie below
 COPY_LEVEL = 0.01  # chance that even one of all generated tiles is called a copy where none is
 _AT_A_TIME = 256  # rows of distances
 
@@ -45,7 +45,7 @@ def symmetry(tiles: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
 
 
 def undone(tiles: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
-    """What `symmetry` of the same number makes these tiles of."""
+    """The tiles that `symmetry` of the same number turns into these."""
     return np.rot90(tiles[:, :, ::-1] if number >= 4 else tiles, -number % 4, axes=(1, 2))
 
 
@@ -123,8 +123,8 @@ class Copies(NamedTuple):
 
 
 def find_copies(generated: NDArray[np.float64], held_out: NDArray[np.float64]) -> Copies:
-    """Generated tiles whose `closeness` (n,) to training tiles no new tissue would have, evaluated by that of held-out
-    real tiles (m,). Raises `ValueError` where these are fewer than 3.
+    """Generated tiles whose `closeness` (n,) to training tiles no new tissue would have, as that of held-out real tiles
+    (m,) shows. Raises `ValueError` where these are fewer than 3.
 
     Logarithms of the latter are taken as normal, and a generated tile is called a copy where it lies so far below that
     COPY_LEVEL / n of them would (Bonferroni), and below all of them: far out a normal tail is only a guess.

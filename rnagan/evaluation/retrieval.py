@@ -20,7 +20,7 @@ _PENALTIES = np.logspace(-1, 4, 11)
 class ReadingModel(NamedTuple):
     """How readings follow from conditions within a tissue: read = mean + slope · (c − c_mean) + noise.
 
-    A unit that can't be read has a slope near 0 and so no say in who is found.
+    A unit that can't be read has a slope near 0, so it hardly changes who is found.
     """
 
     c_mean: Values  # (units,)

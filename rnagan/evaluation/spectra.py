@@ -1,4 +1,4 @@
-"""Power spectra of tiles: do generated ones hold a checkerboard that real ones don't?"""
+"""Power spectra of tiles: do generated ones show a checkerboard that real ones don't?"""
 
 import dataclasses
 from collections.abc import Iterable
@@ -116,7 +116,7 @@ def compare_spectra(
     Generated tiles are as many, from the profiles of the same slides. `over_real`: by period, how much more stands out
     at the checkerboard's frequencies, and plain energy there; `worst` is the period that is furthest from 1, and
     `within_tolerance` says whether that is within TOLERANCE. `real_halves`: the same between two halves of the donors,
-    so how far apart these figures come by chance.
+    which shows how far apart these figures lie by chance.
     """
     out, held_out = Path(out), open_evaluation_set(inputs, split, n)
     folders = [inputs.model, *inputs.beside]

@@ -1,4 +1,4 @@
-"""What is made in the latent, as numbers and on UMAPs beside real profiles (article: figure 2)."""
+"""Profiles made in the latent: how good they are, and UMAPs of them beside real ones (article: figure 2)."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ _SHOWN = 100  # profiles of a tissue and origin on a map, at most
 
 
 class Made(NamedTuple):
-    """Z scores (samples, the model's genes) of generated and shifted profiles, with their tissues, and what they are
-    worth. `pair`: the two tissues between which profiles were shifted, None where the model knows a single one."""
+    """Z scores (samples, the model's genes) of generated and shifted profiles, with their tissues, and how good
+    they are. `pair`: the two tissues between which profiles were shifted, None where the model knows a single one."""
 
     generated: NDArray[np.float32]
     generated_tissues: NDArray[np.str_]

@@ -1,4 +1,4 @@
-"""What a latent can do with a profile: reconstruct, draw new ones, shift between tissues, interpolate, move genes.
+"""Edits of profiles in the latent: reconstruct, draw new ones, shift between tissues, interpolate, move genes.
 
 Article: Results, "A β-VAE model can build a representative latent space", figure 2. Functions of arrays; profiles as
 files are in rnagan/latent/edited_profiles.py.
@@ -42,8 +42,7 @@ def sample_latents(
     `spread` "prior" is the article's: centroid plus N(0, 1) in every unit. The active units of a tissue's own profiles
     scatter less, so such draws lie nearly twice as far from the centroid as those (`LatentSpace.distance`). "tissue",
     the default, draws the active units with the scatter of the training profiles around their tissue's centroid (its
-    covariance, shared by all tissues), and the others from the prior: that is what the decoder saw in them, and learned
-    to ignore.
+    covariance, shared by all tissues), and the others from the prior, which the decoder has learned to ignore.
     """
     if spread not in SPREADS:
         raise ValueError(f"spread is {spread!r}; choose {' or '.join(SPREADS)}.")
@@ -59,7 +58,7 @@ def shift_latents(
 ) -> NDArray[np.float32]:
     """Latents (samples, latent) of profiles of `tissues` (samples,) moved to tissue `to`.
 
-    The difference of the two centroids is added, so what a profile has of its own stays (article: figure 2B).
+    The difference of the two centroids is added; what sets a profile apart from its tissue stays (article: figure 2B).
     """
     target = space.centroid(to)
     return latents + np.stack([target - space.centroid(tissue) for tissue in tissues])
@@ -138,8 +137,8 @@ def perturb(
     """Move genes of profiles (samples, the model's genes) in the model's units, NaN where unmeasured, and let the rest
     follow: encode and decode before and after, and add the difference.
 
-    Thus a profile keeps what the latent doesn't hold of it; unmeasured genes come from the reconstruction. The encoder
-    weighs one gene among all, so what follows of a single one is little.
+    Thus a profile keeps what the latent doesn't hold; unmeasured genes come from the reconstruction. The encoder weighs
+    one gene among all, so little follows a single one.
     """
     transform, unmeasured = model.transform, np.isnan(x)
     refuse_unmeasured(transform, x, moved)

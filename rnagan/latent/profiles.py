@@ -1,4 +1,4 @@
-"""Profiles of an .h5ad in a β-VAE's genes and units, and .h5ad files of what was made from them."""
+"""Profiles of an .h5ad in a β-VAE's genes and units, and .h5ad files of profiles made from them."""
 
 import dataclasses
 import warnings
@@ -47,7 +47,7 @@ def vae_folder(folder: Path | str) -> Path:
 
 
 class Choice(NamedTuple):
-    """Which profiles of which .h5ad: of a split, of a tissue, with these names; all where nothing is said."""
+    """Which profiles of which .h5ad: of a split, of a tissue, with these names; by default all."""
 
     path: Path
     split: str | None = None
@@ -151,8 +151,8 @@ def write_profiles(
 ) -> tuple[int, float]:
     """Write profiles (samples, the model's genes) in the model's units as an .h5ad, by rename.
 
-    `obs` by sample gets `distance`, `residual` and `far` of what is written, as the model sees it. `asked`: what it
-    was made from, as JSON-able value. Returns how many are far, and the median distance.
+    `obs` by sample gets `distance`, `residual` and `far` of the profiles written. `asked`: the request, as a JSON-able
+    value. Returns how many are far, and the median distance.
     """
     genes = model.transform.genes
     with warnings.catch_warnings():  # reported as numbers

@@ -55,29 +55,30 @@ def spatial_noise_width(resolution: int) -> int:
     return sum(side * side for side in noise_maps(resolution))
 
 
+def _noise_is_added(config: GANConfig) -> bool:
+    """Whether the noise is added to the latent, and not put beside it."""
+    return config.mode == "rnagan" and config.condition == "latent_plus_noise"
+
+
 def noise_width(config: GANConfig, condition_width: int) -> int:
-    """Width of the generator's noise: that of the latent where noise is added to it, else `noise_units`; the noise maps
-    of an up-sampling generator come behind."""
-    added = config.condition == "latent_plus_noise" and config.mode == "rnagan"
+    """Width of the generator's noise: that of the latent where noise is added to it, else `noise_units`; then the noise
+    maps of an up-sampling generator."""
     maps = spatial_noise_width(config.resolution) if config.generator == "upsample" else 0
-    return (condition_width if added else config.noise_units) + maps
+    return (condition_width if _noise_is_added(config) else config.noise_units) + maps
 
 
 def input_width(config: GANConfig, condition_width: int) -> int:
     """Width of the generator's input vector without noise maps."""
-    added = config.condition == "latent_plus_noise" and config.mode == "rnagan"
-    return condition_width + (0 if added else config.noise_units)
-
-
-def _noise_is_uniform(config: GANConfig) -> bool:
-    """Uniform in ±noise_range (added to a latent, or alone in `noise_only`), else standard normal."""
-    return config.mode == "noise_only" or (config.mode == "rnagan" and config.condition == "latent_plus_noise")
+    return condition_width + (0 if _noise_is_added(config) else config.noise_units)
 
 
 def draw_noise(config: GANConfig, purpose: str, start: int, count: int, condition_width: int, seed: int) -> Tensor:
-    """The generator's noise for images start … start+count−1, (count, noise_width) float64, on the CPU."""
+    """The generator's noise for images start … start+count−1, (count, noise_width) float64, on the CPU.
+
+    Uniform in ±noise_range where it is added to a latent, or alone in `noise_only`; else standard normal.
+    """
     width = noise_width(config, condition_width)
-    if _noise_is_uniform(config):
+    if config.mode == "noise_only" or _noise_is_added(config):
         return torch.from_numpy(config.noise_range * (2 * rng.uniform(seed, purpose, start, count, width) - 1))
     return torch.from_numpy(rng.normal(seed, purpose, start, count, width))
 

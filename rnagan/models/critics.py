@@ -23,10 +23,10 @@ class Critic(nn.Module):
     """Strided convolutions to 4 px, means over space, a linear score.
 
     The score sees the mean of every scale's feature maps, not of the last alone: how many nuclei there are and what
-    colour the matrix has are means of local features, which a generator then hears of directly.
+    colour the matrix has are means of local features, and so act on the generator directly.
     With `condition_width` > 0 it is a projection critic (Miyato & Koyama 2018): score = w·h(x) + (V e(c))·h(x), so a
     tile is scored as tissue and as tissue *of this profile*; e(c) is c beside a small layer of it, since the same
-    gene may mean another thing in another tissue.
+    gene may have another effect in another tissue.
     Input x (n, 3, resolution, resolution) in [-1, 1] and c (n, condition_width); output (n,) scores.
     """
 
@@ -40,7 +40,7 @@ class Critic(nn.Module):
             layers += [strided, *_norm(norm, widths[-1]), nn.LeakyReLU(0.2)]
         widths.append(widths[-1])
         self.features = nn.Sequential(*layers, nn.Conv2d(widths[-1], widths[-1], 3, padding=1), nn.LeakyReLU(0.2))
-        pooled = sum(widths[1:])  # full size says least
+        pooled = sum(widths[1:])  # the maps of full size add least
         self.score = nn.Linear(pooled, 1)
         self.embedding = self.projection = None
         if condition_width:
