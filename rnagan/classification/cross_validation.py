@@ -117,7 +117,7 @@ def cross_validate(
             fold=number,
             test=test,
         )
-        path = Path(folder) / f"{start.name}_{number}.json"
+        path = folder / f"{start.name}_{number}.json"
         record = provenance.read_current(path, request)
         if record is not None:
             on_tiles(config.epochs * len(train))

@@ -60,7 +60,7 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
     and on the generated tiles. Writes `generated.png`, `confusion.png`, `report.html` and, last, `result.json` into
     `out`; a result of the same request is up to date.
     """
-    out, tissue_map = Path(out), read_tissue_map(inputs.tissue_map)
+    tissue_map = read_tissue_map(inputs.tissue_map)
     if config.label != "tissue":
         raise ValueError(
             f"Of an external cohort only tissues are classified: label must be tissue, not {config.label!r}."

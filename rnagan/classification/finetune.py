@@ -48,7 +48,6 @@ def finetune(config: ClassifierConfig, inputs: FinetuneInputs, out: Path, dry_ru
     Writes `result.json`, `report.html`, `confusion.png` and `folds.png` into `out`. Finished folds are kept in
     `out/folds` and read again where inputs and settings are the same. `dry_run` only reports tiles, donors and starts.
     """
-    out = Path(out)
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     cohort = cohort[matching_rows(cohort, config.where)]
     rows = choose_slides(shards, cohort, config.label, config.per_class, config.seed)

@@ -16,6 +16,13 @@ from rnagan.evaluation.tile_measurements import TileMeasurements, TileMeasurer, 
 from rnagan.evaluation.tile_networks import within_tissue
 from rnagan.runtime import progress
 
+READER_UNITS = 64  # active units of the latent that are read from tiles, at most
+NOT_OWN = (
+    "Tiles and profiles are of different people, paired by tissue: what a donor's own tissue looks like isn't known, "
+    "so retrieval and correlation with real tiles are left out."
+)
+PLACES = ["tissue", "tiles", "donor", "place"]
+
 
 def faithfulness(truth: pd.DataFrame, generated: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
     """Correlations by tissue and measure, over donors; a donor's profiles of a tissue are averaged first.
@@ -77,14 +84,6 @@ def on_real_tiles(
         for name, found in measures.items():
             found |= {"ceiling": float(ceiling[name]), "ceiling_donors": int(both.sum())}
     return result
-
-
-READER_UNITS = 64  # active units of the latent that are read from tiles, at most
-NOT_OWN = (
-    "Tiles and profiles are of different people, paired by tissue: what a donor's own tissue looks like isn't known, "
-    "so retrieval and correlation with real tiles are left out."
-)
-PLACES = ["tissue", "tiles", "donor", "place"]
 
 
 class Comparison(NamedTuple):

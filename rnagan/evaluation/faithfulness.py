@@ -23,7 +23,6 @@ from rnagan.runtime import progress, rng
 from rnagan.tracking.evaluations import record_evaluation
 
 DONORS_SHOWN = 6  # rows of a picture, a tissue
-TILES_SHOWN = 8  # columns, of real and of generated tiles each
 TRAIN_DONORS = 200  # a tissue at most, compared with the held-out ones
 RESULT, PAGE = "evaluation.json", "faithfulness.html"
 PRODUCTS = (
@@ -206,6 +205,6 @@ def _side_by_side(out: Path, model: RNAGAN, seed: int, own: Comparison, tissue_o
     for tissue, samples in tissue_of[sorted(real)].groupby(tissue_of):
         shown = samples.index.tolist()
         names.append(f"{shard_name(str(tissue).replace('/', '_'))}.png")
-        tiles = np.stack([generated[sample][:TILES_SHOWN] for sample in shown])
+        tiles = np.stack([generated[sample] for sample in shown])
         real_beside_generated(out / names[-1], [real[sample] for sample in shown], tiles, shown, texts)
     return names

@@ -27,6 +27,8 @@ SYMMETRIES = 8
 PERCENTILE = 1.0  # of held-out real tiles' distances: so many of them lie below
 COPY_LEVEL = 0.01  # chance that even one of all generated tiles is called a copy where none is
 _AT_A_TIME = 256  # rows of distances
+SHOWN = 12  # generated tiles of the picture
+NEIGHBOURS = 4
 
 
 class Neighbours(NamedTuple):
@@ -140,10 +142,6 @@ def find_copies(generated: NDArray[np.float64], held_out: NDArray[np.float64]) -
     return Copies(rows[np.argsort(own[rows], kind="stable")], stats.norm.cdf((own - mean) / sd), float(np.exp(below)))
 
 
-SHOWN = 12  # generated tiles of the picture
-NEIGHBOURS = 4
-
-
 def nearest_tiles(
     inputs: EvaluationInputs,
     out: Path,
@@ -160,7 +158,7 @@ def nearest_tiles(
     Where training used more tiles, a copy of one that isn't looked at isn't found; `training_tiles` of the result and
     `of_training_tiles` say how many were.
     """
-    out, extractor = Path(out), extractor or offline_extractor()
+    extractor = extractor or offline_extractor()
     held_out = open_evaluation_set(inputs, split)
     held_out = dataclasses.replace(held_out, rows=_fewer(held_out.rows, tiles, seed))
     model = held_out.model

@@ -19,6 +19,7 @@ PERIODS = (2, 4, 8)  # px
 CENTRE, RING = 1, (3, 4)  # bins: a Hann window spreads a wave over ±1; around it, what is expected
 BATCH = 64
 Spectrum = NDArray[np.float64]
+TOLERANCE = 0.1  # by which generated tiles may stand out more, or less, than real ones
 
 
 class Checkerboard(NamedTuple):
@@ -104,9 +105,6 @@ def compare(generated: dict[int, Checkerboard], real: dict[int, Checkerboard]) -
     }
 
 
-TOLERANCE = 0.1  # by which generated tiles may stand out more, or less, than real ones
-
-
 def compare_spectra(
     inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 8, seed: int = 0
 ) -> dict[str, Any]:
@@ -118,7 +116,7 @@ def compare_spectra(
     `within_tolerance` says whether that is within TOLERANCE. `real_halves`: the same between two halves of the donors,
     which shows how far apart these figures lie by chance.
     """
-    out, held_out = Path(out), open_evaluation_set(inputs, split, n)
+    held_out = open_evaluation_set(inputs, split, n)
     folders = [inputs.model, *inputs.beside]
     models = dict(zip(_names(folders), held_out.models, strict=True))
     rows = held_out.rows

@@ -24,6 +24,7 @@ from rnagan.runtime import progress
 CLASSIFIER_TILES = 2000  # real training tiles a tissue at most
 READER_TILES = 40_000  # real training tiles at most, of 64 px; fewer where they are larger
 READER_PX = 128  # larger tiles are averaged to this
+KEPT_TILES = 8  # of a sample, to be shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +57,10 @@ class TileMeasurer:
         tiles: Iterable[tuple[str, NDArray[np.uint8]]],
         tissue_of: pd.Series,
         keep: Iterable[str] = (),
-        keep_tiles: int = 8,
     ) -> TileMeasurements:
         """Measure the tiles (n, H, W, 3) uint8 of each sample; `tissue_of`: its tissue, by sample.
 
-        The first `keep_tiles` tiles of the samples in `keep` are kept.
+        The first KEPT_TILES tiles of the samples in `keep` are kept.
         """
         kept, samples, right, read, shown = set(keep), [], [], [], {}
         measures: list[list[dict[str, float]]] = [[], [], []]
@@ -74,7 +74,7 @@ class TileMeasurer:
                 for rows, part in zip(measures, (slice(None), slice(0, None, 2), slice(1, None, 2)), strict=True):
                     rows.append({name: _mean(values[part]) for name, values in each.items()})
             if sample in kept:
-                shown[sample] = own[:keep_tiles].copy()
+                shown[sample] = own[:KEPT_TILES].copy()
         index = pd.Index(samples, name="sample", dtype=object)
         whole, even, odd = (_table(rows, index) for rows in measures)
         readings = None if self.regressor is None else pd.DataFrame(np.array(read).reshape(len(index), -1), index)

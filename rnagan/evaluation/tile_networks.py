@@ -15,6 +15,9 @@ from rnagan.runtime import rng
 WIDTHS = (16, 32, 64, 64)
 BATCH = 64
 _AT_A_TIME = 256  # tiles, where nothing is learned
+STEPS = 600
+CHECKS = 8  # looks at the validation donors
+_LEAST_SD = 1e-6
 
 
 def tile_network(outputs: int, seed: int) -> nn.Module:
@@ -81,11 +84,6 @@ def train_tissue_classifier(
         optimizer.step()
         schedule.step()
     return TissueClassifier(network.eval(), names)
-
-
-STEPS = 600
-CHECKS = 8  # looks at the validation donors
-_LEAST_SD = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,12 @@ from rnagan.evaluation.features import INCEPTION, FeatureExtractor
 from rnagan.runtime import rng
 
 PIECE = 8192  # features that are widened to float64 at a time
+JACKKNIFE_GROUPS = 20  # of donors: a distance takes seconds
+HALVINGS = 4
+CLASS_SCORE_PARTS = 10  # of its tiles, over which its SD is taken (Salimans et al. 2016)
+KID_SUBSET, KID_SUBSETS, NEIGHBOURHOOD = 1000, 100, 3  # Bińkowski et al. 2018; Kynkäänniemi et al. 2019
+CONFIDENCE = 0.95
+_PRC_BATCH = 1000  # rows of distances at a time: memory, not the value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +76,6 @@ def frechet_distance(one: FeatureStatistics, other: FeatureStatistics) -> float:
 def frechet_name(extractor: FeatureExtractor, count: int, part: str = "all") -> str:
     """Name of the distance between `count` generated and as many real tiles of a part of the data, a tissue say."""
     return f"frechet_{extractor.name}/{part}_{count}"
-
-
-JACKKNIFE_GROUPS = 20  # of donors: a distance takes seconds
-HALVINGS = 4
-CLASS_SCORE_PARTS = 10  # of its tiles, over which its SD is taken (Salimans et al. 2016)
-KID_SUBSET, KID_SUBSETS, NEIGHBOURHOOD = 1000, 100, 3  # Bińkowski et al. 2018; Kynkäänniemi et al. 2019
-CONFIDENCE = 0.95
-_PRC_BATCH = 1000  # rows of distances at a time: memory, not the value
 
 
 class TileFeatures(NamedTuple):

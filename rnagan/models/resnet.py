@@ -59,19 +59,18 @@ def to_input(tiles: NDArray[np.uint8]) -> Tensor:
 
 def save_backbone(folder: Path, backbone: nn.Module, record: dict[str, Any]) -> None:
     """Write both files by rename, the record last; `record` gets the weights' digest and the normalisation."""
-    with atomic_path(Path(folder) / _WEIGHTS) as temporary:
+    with atomic_path(folder / _WEIGHTS) as temporary:
         save_weights(temporary, backbone)
-    made = {"format": "rnagan-backbone", "version": 1, "digest": sha256_of_file(Path(folder) / _WEIGHTS)}
-    write_json(Path(folder) / _RECORD, made | {"mean": MEAN, "sd": SD} | record)
+    made = {"format": "rnagan-backbone", "version": 1, "digest": sha256_of_file(folder / _WEIGHTS)}
+    write_json(folder / _RECORD, made | {"mean": MEAN, "sd": SD} | record)
 
 
 def has_backbone(folder: Path) -> bool:
-    return (Path(folder) / _RECORD).is_file()
+    return (folder / _RECORD).is_file()
 
 
 def open_backbone(folder: Path) -> Pretrained:
     """A folder that `save_backbone` wrote; changed or missing files are refused by name."""
-    folder = Path(folder)
     if not has_backbone(folder):
         raise FileNotFoundError(f"{folder} holds no pretrained backbone; give a run of rnagan pretrain-simclr.")
     record = read_json(folder / _RECORD)
