@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from rnagan.models.networks import build_generator
+from rnagan.models.generators import build_generator
 
 from rnagan.api import RNAGAN
 from rnagan.cohort.leakage import donor_digest
