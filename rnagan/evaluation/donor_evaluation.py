@@ -40,10 +40,8 @@ def faithfulness(truth: pd.DataFrame, generated: pd.DataFrame, real: pd.DataFram
             continue
         site = rows.groupby("donor")["site"].first().to_numpy()
         pictured = rows.loc[rows.index.intersection(real.index)]
-        expected_of_real, measured_on_real = (
-            by_donor(truth[list(MEASURES)], pictured),
-            by_donor(real[list(MEASURES)], pictured),
-        )
+        expected_of_real = by_donor(truth[list(MEASURES)], pictured)
+        measured_on_real = by_donor(real[list(MEASURES)], pictured)
         result[str(tissue)] = {}
         for name in MEASURES:
             if expected[name].isna().any():
@@ -144,7 +142,7 @@ class DonorEvaluation:
     ) -> tuple[dict[str, Any], pd.DataFrame]:
         """By tissue, tiles and whom the donor is found among: `tissue`, or `centre`, donors of tissue and centre."""
         result: dict[str, Any] = {}
-        places = [pd.DataFrame(columns=PLACES)]
+        places: list[pd.DataFrame] = []
         for tissue, rows in self.held_out.about.loc[samples].groupby("tissue"):
             if str(tissue) not in self.reading:
                 continue
@@ -157,8 +155,7 @@ class DonorEvaluation:
                 if place is not None:
                     own = {"tissue": str(tissue), "tiles": kind, "donor": donors, "place": place}
                     places.append(pd.DataFrame(own, columns=PLACES))
-        filled = [table for table in places if len(table)]
-        return result, pd.concat(filled) if filled else places[0]
+        return result, pd.concat(places) if places else pd.DataFrame(columns=PLACES)
 
     def _of_tissue(
         self, tissue: str, rows: pd.DataFrame, tiles: TileMeasurements
@@ -172,19 +169,11 @@ class DonorEvaluation:
             return None
         own = candidates.index.get_indexer(read.index)
         distance = distances(self.reading[tissue], read.to_numpy(), candidates.to_numpy())
-        found: dict[str, Any] = {}
-        places = None
-        for among, groups in {"tissue": None, "centre": sites}.items():
-            if groups is not None and len(set(groups)) < 2:
-                continue
-            figures = retrieval(distance, own, groups, self.seed)
-            if figures is None:
-                continue
-            place = figures.pop("places")
-            found[among] = figures
-            if among == "tissue":  # one group: either everybody is found among it or nobody
-                places = place
-        return found, read.index, places
+        groups = {"tissue": None} | ({"centre": sites} if len(set(sites)) > 1 else {})
+        figures = {among: retrieval(distance, own, of, self.seed) for among, of in groups.items()}
+        found = {among: scores for among, scores in figures.items() if scores is not None}
+        places = {among: scores.pop("places") for among, scores in found.items()}
+        return found, read.index, places.get("tissue")
 
 
 def make_donor_evaluation(

@@ -209,8 +209,8 @@ def nearest_tiles(
     protocol = inputs.protocol(
         split=split, tiles=tiles, training_tiles=training_tiles, seed=seed, extractor=extractor.name
     )
-    scores = {name: {"value": value} for name, value in (("share", test.share), ("ratio", test.ratio))}
-    scores |= {"copies": {"value": float(len(copies.rows))}}
+    figures = {"share": test.share, "ratio": test.ratio, "copies": float(len(copies.rows))}
+    scores = {name: {"value": value} for name, value in figures.items()}
     record_evaluation(out, "memorization", inputs.model, scores, protocol, pictures=[out / "nearest.png"])
     return result
 
