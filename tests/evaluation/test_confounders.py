@@ -131,7 +131,7 @@ def test_what_cant_be_said_is_said() -> None:
     assert "lung: all 9 donors have the same centre (c1), so nothing can be said of it." in said
     assert "air fraction doesn't vary on generated tiles" in said and "its agreement is unknown" in said
     assert "what the variance of matrix colour on real tiles comes from is unknown: 9 donors are complete" in said
-    assert "too few donors to say how well RNA tells sex" in said
+    assert "too few donors to say how well RNA predicts sex" in said
     assert report["partition"] == [] and len(report["agreement"]) > 0
     alone = separate(planted(1.0, 2), draws=99)
     assert alone["lung"]["notes"] == ["lung has 2 donors, and at least 3 are needed: left out."]
