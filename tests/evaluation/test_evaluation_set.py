@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from rnagan.models.generators import build_generator
 
 from rnagan.api import RNAGAN
 from rnagan.cohort.leakage import donor_digest
@@ -21,6 +20,7 @@ from rnagan.evaluation.spectra import compare_spectra
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, make_evaluation_set, open_evaluation_set
 from rnagan.expression.h5ad import Expression, read_expression
 from rnagan.io.files import read_json
+from rnagan.models.generators import build_generator
 from rnagan.runtime.distributed import Processes
 from rnagan.training.gan.inputs import GANInputs
 from tests.evaluation.pixels import Pixels
