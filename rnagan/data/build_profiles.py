@@ -20,6 +20,7 @@ from rnagan.data.manifest import (
     RECORD,
     TAR,
     kind_of_record,
+    read_genes,
     read_parquet,
     read_records,
     write_digest,
@@ -127,7 +128,7 @@ def _agree_on_genes(
         present = kind_of_record(out, records[0])
         if not isinstance(present, ProfileKind):
             raise ValueError(f"{out} holds {present}; choose another --out for profiles.")
-        kind, stored = present, _stored_genes(out, present)
+        kind, stored = present, read_genes(out, present)
     same = kind == ours if stored is None else (stored["gene"].tolist(), kind.units) == (genes["gene"].tolist(), units)
     if not same:
         raise ValueError(
@@ -137,14 +138,6 @@ def _agree_on_genes(
     if stored is None:
         write_table(out / GENES, genes)
     return kind
-
-
-def _stored_genes(out: Path, kind: ProfileKind) -> pd.DataFrame | None:
-    try:
-        genes = read_parquet(out / GENES)
-        return genes if genes_digest(genes, kind.units) == kind.genes_sha256 else None
-    except (pa.ArrowException, OSError, ValueError, KeyError):
-        return None
 
 
 def _refuse_other_settings(out: Path, records: list[dict[str, Any]], settings: dict[str, int]) -> None:
