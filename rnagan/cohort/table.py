@@ -1,6 +1,6 @@
 """The cohort table: which slide belongs to which profile, donor, tissue, split and site (DESIGN.md, "Contracts").
 
-Donors are dealt to the splits here, and checked against the splits that a table says.
+Donors are dealt to the splits here, and checked against the splits that a table states.
 """
 
 from collections.abc import Mapping

@@ -214,7 +214,7 @@ def _is_whole(record: Record, folder: Path) -> bool:
 
 
 def _write_failures(folder: Path, how: BuildOptions, failures: dict[str, Failure]) -> None:
-    """The list of failures of this run; no failures, no file. Lists of runs in other parts are out of date, and go."""
+    """Write the list of failures of this run, if there are any. Lists of builds in other parts are deleted."""
     path = folder / f"failures{how.part_name}.csv"
     for other in folder.glob("failures*.csv"):
         if not how.part or not other.stem.endswith(f"of{how.part[1]}"):

@@ -16,7 +16,7 @@ _TABS = ("tsv", "txt", "gct")
 
 
 class TableFormat(NamedTuple):
-    """`kind`: the ending, without .gz, in small letters. `separator`: what usually parts the cells of such a text."""
+    """`kind`: the ending, without .gz, in small letters. `separator`: what usually separates its cells."""
 
     kind: str
     separator: str
@@ -24,7 +24,7 @@ class TableFormat(NamedTuple):
 
 
 def table_format(path: Path | str) -> TableFormat:
-    """What a file's name says of its format; the file needn't be there."""
+    """The format that a file's name states; the file needn't exist."""
     name = Path(path).name.lower()
     kind = name.removesuffix(".gz").rpartition(".")[2]
     return TableFormat(kind, "\t" if kind in _TABS else ",", name.endswith(".gz"))
