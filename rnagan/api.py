@@ -19,8 +19,8 @@ from torch import Tensor, nn
 import rnagan
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
-from rnagan.expression.h5ad import dense
 from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io.matrix_parquet_h5ad import dense
 from rnagan.io.weights import load_weights, read_tensors, save_weights
 from rnagan.models.conditioning import Bottleneck, draw_noise
 from rnagan.models.generators import build_generator

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import simplejpeg
 from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN
 from rnagan.cohort.slide_ids import check_shard_name, slide_id
 from rnagan.data import manifest
+from rnagan.data.image_codec import encode_jpeg
 from rnagan.data.manifest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import read_json, write_json
@@ -185,6 +185,5 @@ class _Writer:
         source = {"synthetic": True, "model": self.model.digest, "profile": sample, "seed": self.seed} | more
         with ShardWriter(self.out, name) as writer:
             for k, tile in enumerate(tiles):
-                jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality=JPEG_QUALITY, colorsubsampling="444")
-                writer.add(f"{name}_{k:04d}", jpeg, {"slide": name} | kind | source)
+                writer.add(f"{name}_{k:04d}", encode_jpeg(tile, JPEG_QUALITY), {"slide": name} | kind | source)
             writer.commit("done", {}, source, options, {})

@@ -28,7 +28,7 @@ def make_shards(cache: Path, data: Path) -> tuple[Path, str]:
         with atomic_path(shards) as temporary:
             random = np.random.default_rng(0)
             for slide in range(SLIDES):
-                picture = texture.generate_tiles(ACROSS * TILE_PX, ACROSS * TILE_PX, 0.0, data, random)
+                picture = texture.generate(ACROSS * TILE_PX, ACROSS * TILE_PX, 0.0, data, random)
                 cut = (
                     picture.reshape(ACROSS, TILE_PX, ACROSS, TILE_PX, 3).swapaxes(1, 2).reshape(-1, TILE_PX, TILE_PX, 3)
                 )

@@ -64,7 +64,7 @@ def write_shard(folder: Path, slide: str, jpegs: Iterator[tuple[int, bytes]]) ->
 def _write_shards(folder: Path, data: Path, enlarge: int) -> None:
     random = np.random.default_rng(0)
     for first in range(0, SLIDES, SLIDES_A_PICTURE):
-        picture = texture.generate_tiles(*PICTURE_PX, 0.0, data, random)
+        picture = texture.generate(*PICTURE_PX, 0.0, data, random)
         jpegs = enumerate(_cut(picture, TILE_PX // enlarge, random), first * TILES_A_SLIDE)
         for slide in range(first, first + SLIDES_A_PICTURE):
             write_shard(folder, f"slide-{slide:03d}", itertools.islice(jpegs, TILES_A_SLIDE))

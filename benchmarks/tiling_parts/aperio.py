@@ -64,7 +64,7 @@ def write_repeated(
     """A slide of width × height `size_px` whose level 0 repeats a few tiles: huge, and quickly made."""
     width, height = size_px
     rows, columns = math.ceil(height / TILE_PX), math.ceil(width / TILE_PX)
-    block = texture.generate_tiles(DISTINCT_TILES * TILE_PX, TILE_PX, 0.0, data, random)
+    block = texture.generate(DISTINCT_TILES * TILE_PX, TILE_PX, 0.0, data, random)
     tiles = list(block.reshape(TILE_PX, DISTINCT_TILES, TILE_PX, 3).swapaxes(0, 1))
     tiles.append(np.full((TILE_PX, TILE_PX, 3), texture.GLASS, np.uint8))
     stack = np.stack(tiles)

@@ -30,7 +30,7 @@ def make(cache: Path, data: Path) -> Slides:
     kind = "real" if texture.has_real(data) else "simulated"
     at_20x, at_40x = (cache / f"synthetic-{kind}-{power}.svs" for power in ("20x", "40x"))
     if not (at_20x.is_file() and at_40x.is_file()):
-        pixels = texture.generate_tiles(WIDTH_PX, HEIGHT_PX, GLASS_SHARE, data, np.random.default_rng(0))
+        pixels = texture.generate(WIDTH_PX, HEIGHT_PX, GLASS_SHARE, data, np.random.default_rng(0))
         aperio.write_pixels(at_20x, pixels, 0.5)
         aperio.write_pixels(at_40x, pixels, 0.25, enlarge=2)
     real = data / REAL

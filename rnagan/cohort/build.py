@@ -9,9 +9,10 @@ import pandas as pd
 from rnagan.cohort.pairing import build_cohort
 from rnagan.cohort.readers import gtex, tcga
 from rnagan.cohort.readers.subjects import add_subjects, read_subjects
-from rnagan.cohort.readers.user_tables import expression_samples, read_samples, read_slides, sample_columns
+from rnagan.cohort.readers.user_tables import read_samples, read_slides, sample_columns
 from rnagan.cohort.table import COLUMNS, OPTIMISTIC, SPLIT_BY, SPLITS, describe, read_cohort
 from rnagan.io.files import write_text
+from rnagan.io.matrix import matrix_samples
 from rnagan.io.tables import first_few
 
 SOURCES = ("auto", "gtex", "tcga", "table")
@@ -156,7 +157,7 @@ def _rule(source: str, options: CohortOptions, images: pd.DataFrame, place_name:
 def _expression_ids(options: CohortOptions) -> list[str]:
     if options.expression is None:
         return []
-    return expression_samples(options.expression, options.rows, options.columns.get("sample"))
+    return matrix_samples(options.expression, options.rows, options.columns.get("sample") or "sample")
 
 
 def _read(

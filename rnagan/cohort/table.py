@@ -1,6 +1,6 @@
 """The cohort table: which slide belongs to which profile, donor, tissue, split and site (DESIGN.md, "Contracts").
 
-Donors are dealt to the splits here, and checked against the splits that a table says.
+Donors are dealt to the splits here, and checked against the splits that a table states.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.runtime import rng
 
 SPLITS = ("train", "validation", "test")
+FRACTIONS = (0.6, 0.2, 0.2)  # of the donors, in each of them
 COLUMNS = ("sample", "donor", "tissue", "split", "slide", "site")
 SPLIT_BY = ("donor", "sample")
 OPTIMISTIC = (
@@ -80,11 +81,10 @@ def describe(cohort: pd.DataFrame) -> str:
 
 def assign_splits(
     donor_tissues: Mapping[str, set[str]],
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
     seed: int = 0,
     existing: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Split of each donor: train, validation or test, in about `fractions` of all donors, of each tissue's donors, and
+    """Split of each donor: train, validation or test, in about FRACTIONS of all donors, of each tissue's donors, and
     of the donors with each set of tissues.
 
     Donors in `existing` keep their split; the others are dealt one by one, in an order drawn from `seed`, to the split
@@ -97,7 +97,7 @@ def assign_splits(
     rows = {donor: sorted({number[label] for label in of_donor}) for donor, of_donor in labels.items()}
     lacking = np.zeros((len(number), len(SPLITS)))
     for of_donor in rows.values():
-        lacking[of_donor] += fractions
+        lacking[of_donor] += FRACTIONS
     for donor, split in splits.items():
         lacking[rows[donor], SPLITS.index(split)] -= 1
     new = sorted(set(donor_tissues) - set(splits))

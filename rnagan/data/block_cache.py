@@ -112,7 +112,7 @@ class BlockCache:
         return used
 
     def _remove_leftovers(self) -> None:
-        """Only who holds the lock of `usage` writes there, so that whatever is there is of a killed process."""
+        """Only the holder of the lock of `usage` writes there, so whatever is found was left by a killed process."""
         for left in self._incoming.glob(".tmp-*"):
             left.unlink(missing_ok=True)
 

@@ -107,11 +107,12 @@ class Summary:
         status = "up to date" if nothing_to_do else f"{self.made:,} made, {self.up_to_date:,} up to date"
         empty = f" ({_listed(self.without_tiles)})" if self.without_tiles else ""
         failed = f" ({_listed(collections.Counter(f.reason for f in self.failures.values()))})" if self.failures else ""
-        lines = (
+        sentence = (
             f"{done:,} shards ({status}): {self.tiles:,} tiles, {self.without_tiles.total():,} without tiles{empty}; "
             f"left out: {_listed(self.left_out) or 'nothing'}; {len(self.failures):,} failed{failed}"
         )
-        return f"{lines}; {self.not_begun:,} not begun after so many failures." if self.not_begun else f"{lines}."
+        given_up = f"; {self.not_begun:,} not begun after so many failures" if self.not_begun else ""
+        return f"{sentence}{given_up}."
 
 
 def build_shards(
@@ -205,7 +206,7 @@ def _failure(error: Exception) -> Failure:
 
 
 def _is_whole(record: Record, folder: Path) -> bool:
-    """Whether the files that a record vouches for are there, by size; check_shards.py reads them."""
+    """Whether the files that a record vouches for are there, by size; rnagan check-shards reads them."""
     if not record["tiles"]:
         return True
     tar = folder / (record["slide"] + TAR)
@@ -213,7 +214,7 @@ def _is_whole(record: Record, folder: Path) -> bool:
 
 
 def _write_failures(folder: Path, how: BuildOptions, failures: dict[str, Failure]) -> None:
-    """The list of failures of this run; no failures, no file. Lists of runs in other parts are out of date, and go."""
+    """Write the list of failures of this run, if there are any. Lists of builds in other parts are deleted."""
     path = folder / f"failures{how.part_name}.csv"
     for other in folder.glob("failures*.csv"):
         if not how.part or not other.stem.endswith(f"of{how.part[1]}"):

@@ -1,7 +1,7 @@
 """Builds profile shards from an .h5ad. Profiles of further files are added as further shards, and none comes twice.
 
-The profiles that a build adds are dealt into shards once, as `deal` has it. Each record says of which dealing its shard
-is, so a build that was killed goes on with the same one, and equal profiles give equal tars.
+The profiles that a build adds are dealt into shards once, as `deal` has it. Each record names the dealing of its
+shard, so a build that was killed goes on with the same one, and equal profiles give equal tars.
 """
 
 import zlib
@@ -20,6 +20,7 @@ from rnagan.data.manifest import (
     RECORD,
     TAR,
     kind_of_record,
+    read_genes,
     read_parquet,
     read_records,
     write_digest,
@@ -57,7 +58,7 @@ def build_profiles(expression: Path, out: Path, per_shard: int = PER_SHARD, seed
     """Write the profiles of an .h5ad that `out` lacks into shards there; returns lines that say what happened.
 
     Refuses, by `ValueError`, a folder of tiles, of other genes or units, or made with another `per_shard` or `seed`,
-    and a profile that is there already with other values. A shard's profiles are in memory at a time.
+    and a profile that is there already with other values. One shard's profiles are in memory at a time.
     """
     with open_expression(expression) as data:
         samples, genes = data.obs.index.tolist(), pd.DataFrame({"gene": data.genes, "symbol": data.symbols})
@@ -127,7 +128,7 @@ def _agree_on_genes(
         present = kind_of_record(out, records[0])
         if not isinstance(present, ProfileKind):
             raise ValueError(f"{out} holds {present}; choose another --out for profiles.")
-        kind, stored = present, _stored_genes(out, present)
+        kind, stored = present, read_genes(out, present)
     same = kind == ours if stored is None else (stored["gene"].tolist(), kind.units) == (genes["gene"].tolist(), units)
     if not same:
         raise ValueError(
@@ -137,14 +138,6 @@ def _agree_on_genes(
     if stored is None:
         write_table(out / GENES, genes)
     return kind
-
-
-def _stored_genes(out: Path, kind: ProfileKind) -> pd.DataFrame | None:
-    try:
-        genes = read_parquet(out / GENES)
-        return genes if genes_digest(genes, kind.units) == kind.genes_sha256 else None
-    except (pa.ArrowException, OSError, ValueError, KeyError):
-        return None
 
 
 def _refuse_other_settings(out: Path, records: list[dict[str, Any]], settings: dict[str, int]) -> None:
@@ -183,9 +176,9 @@ def _look_at(out: Path, records: list[dict[str, Any]]) -> _Present:
 
 
 def _plan(samples: list[str], present: _Present, per_shard: int, seed: int) -> tuple[_Dealing, dict[str, Indices]]:
-    """The shards to write, by name, with the rows of their profiles, and the dealing of which they are.
+    """The dealing, and the shards of it that are to be written, by name, with the rows of their profiles.
 
-    That is one that was begun with the profiles of this file and lacks shards, or else a new one of those not there.
+    It is one that was begun with the profiles of this file and lacks shards, or else a new one of those not there.
     """
     earlier: set[str] = set()
     for dealing in present.dealings:

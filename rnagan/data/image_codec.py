@@ -1,4 +1,4 @@
-"""Stored images to pixels: JPEG, and in adopted sets PNG."""
+"""Stored images to pixels, and tiles to JPEG; in adopted sets images may be PNG."""
 
 import contextlib
 import io
@@ -14,6 +14,11 @@ EXTENSIONS = ("jpg", "jpeg", "png")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MODES = ("L", "LA", "P", "RGB", "RGBA", "1")  # what a PNG of 8 bits or fewer opens as
 _PNG_DEPTH = 24  # byte that holds the bits of a channel: Pillow takes 16 of colour for 8 without a word
+
+
+def encode_jpeg(tile: NDArray[np.uint8], quality: int) -> bytes:
+    """A tile (h, w, 3) uint8 RGB as baseline JPEG without chroma subsampling."""
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality, "RGB", "444")
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:

@@ -12,7 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnagan import __version__
-from rnagan.data.shard_schema import IndexRow, Kind, ProfileKind, ProfileRow, TileKind, kind_of, name_kind
+from rnagan.data.shard_schema import (
+    IndexRow,
+    Kind,
+    ProfileKind,
+    ProfileRow,
+    TileKind,
+    genes_digest,
+    kind_of,
+    name_kind,
+)
 from rnagan.io.files import atomic_path, sha256_of, write_json
 
 FORMAT, RECORD_FORMAT, VERSION = "rnagan-shards", "rnagan-shard", 1
@@ -157,6 +166,15 @@ def kind_of_record(folder: Path, record: dict[str, Any]) -> Kind:
         return kind_of(record["options"])
     except ValueError as error:
         raise ValueError(f"{folder}/{record['slide']}{RECORD} {error}; delete it and build its shard again.") from None
+
+
+def read_genes(folder: Path, kind: ProfileKind) -> pd.DataFrame | None:
+    """`genes.parquet` of a folder; None where it is missing, damaged or of another set of profiles."""
+    try:
+        genes = read_parquet(folder / GENES)
+        return genes if genes_digest(genes, kind.units) == kind.genes_sha256 else None
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+        return None
 
 
 def read_samples(folder: Path, records: list[dict[str, Any]]) -> pd.DataFrame:

@@ -118,8 +118,8 @@ class ShardReader(abc.ABC):
     def decode_or_replace(self, slide: int, k: int, out: NDArray) -> tuple[Tile, str | None]:
         """As `decode`; a damaged item is replaced by the next one of its slide in use, or else of the next slide.
 
-        Returns the one that was decoded, and, where it isn't the one that was asked for, what is wrong with that one.
-        Where 64 neighbours in a row are damaged too the error of the first is raised.
+        Returns the item that was decoded and, if it is a replacement, what is wrong with the one asked for. Where 64
+        neighbours in a row are damaged too, the error of the first is raised.
         """
         first: ValueError | None = None
         for candidate in self._neighbours(slide, k):

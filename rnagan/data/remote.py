@@ -139,7 +139,7 @@ class RemoteFolder:
         return f"{self._prefix}\0{name}\0{what}"
 
     def _ask(self, name: str, question: Callable[[Any, str], _T]) -> _T:
-        """Put a question about a file, again where the answer may be another one the next time."""
+        """Ask the server about a file, up to `tries` times where another try may succeed."""
         if not name or name.startswith(".") or ".." in name or "/" in name or "\\" in name:
             raise ValueError(f"{name!r} can't name a file of {self.address}.")
         reason = ""
@@ -256,7 +256,7 @@ async def _refuse_whole_file(response: Any) -> None:
 
 
 def _final(error: Exception, url: str, reason: str) -> OSError | None:
-    """What an error means that another try would not mend; None for one that may pass."""
+    """The error to raise where another try can't help; None where it may."""
     if isinstance(error, _UnusableError):
         return OSError(f"{url} {error}")
     status, root = _status(error), _causes(error)[-1]

@@ -52,9 +52,8 @@ class LocalFolder:
         return (self.folder / name).read_bytes()
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
-        file = self._open(
-            name
-        )  # held until it is read: another thread may have opened it too, and this one not be kept
+        # Held until it is read: another thread may open it too, and only that one be kept.
+        file = self._open(name)
         return os.pread(file.fileno(), size, offset)
 
     def read_again(self, name: str, offset: int, size: int) -> bytes:
@@ -81,7 +80,7 @@ def open_storage(address: Path | str) -> Storage:
     if "://" not in str(address):
         return LocalFolder(Path(address))
     from rnagan.data.block_cache import BlockCache
-    from rnagan.data.remote import RemoteFolder
+    from rnagan.data.remote import RemoteFolder  # fsspec, which a local folder doesn't need
 
     folder = os.environ.get("RNAGAN_CACHE") or Path.home() / ".cache" / "rnagan" / "shards"
     return RemoteFolder(str(address), BlockCache(folder, _cache_bytes()))

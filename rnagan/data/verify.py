@@ -23,12 +23,13 @@ from rnagan.data.manifest import (
     TAR,
     VERSION,
     make_digest,
+    read_genes,
     read_parquet,
     read_samples,
     write_digest,
     write_index,
 )
-from rnagan.data.shard_schema import Kind, ProfileKind, TileKind, genes_digest, kind_of
+from rnagan.data.shard_schema import Kind, ProfileKind, TileKind, kind_of
 from rnagan.data.tars import Member, TarScan, scan_tar
 from rnagan.io.files import atomic_path, read_json, sha256_of
 from rnagan.runtime import progress, rng
@@ -306,7 +307,8 @@ def _check_digest(folder: Path, records: list[dict[str, Any]], repair: bool) -> 
         return report
     kind = kind_of(dataset)
     if isinstance(kind, ProfileKind):
-        report.findings += _gene_problems(folder, kind)
+        if read_genes(folder, kind) is None:
+            report.findings.append(Finding(GENES, f"is missing, damaged or of another set; {kind.again}"))
         try:
             tables[SAMPLES] = read_samples(folder, records)
         except (pa.ArrowException, OSError):  # reported with the index that is missing or damaged
@@ -325,15 +327,6 @@ def _check_digest(folder: Path, records: list[dict[str, Any]], repair: bool) -> 
         digest.mend()
     report.add(digest)
     return report
-
-
-def _gene_problems(folder: Path, kind: ProfileKind) -> Iterator[Finding]:
-    try:
-        digest = genes_digest(read_parquet(folder / GENES), kind.units)
-    except (pa.ArrowException, OSError, ValueError, KeyError):
-        digest = None
-    if digest != kind.genes_sha256:
-        yield Finding(GENES, f"is missing, damaged or of another set; {kind.again}")
 
 
 def _is_json(path: Path, expected: Any) -> bool:

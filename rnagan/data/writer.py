@@ -17,8 +17,8 @@ from rnagan.io.files import scratch_prefix, sha256_of_file
 class ShardWriter:
     """Collects the tiles of one slide, or some profiles of a shard called `slide`.
 
-    Nothing of them is visible before `commit`, whose last act is the record. The earlier shard of that name stays as it
-    is until then, also where its tiles can't all be made again.
+    Nothing of them is visible before `commit`, whose last act is the record. An earlier shard of that name stays as it
+    is until then, even if its tiles can't all be made again.
     """
 
     def __init__(self, folder: Path | str, slide: str) -> None:

@@ -17,6 +17,7 @@ from rnagan.io.tables import UNREADABLE, open_bytes
 
 _PROTEIN_CODING = re.compile(rb'gene_(?:bio)?type "?protein_coding"?')
 _ID, _NAME = re.compile(rb'gene_id "([^"]+)"'), re.compile(rb'gene_name "([^"]+)"')
+_LOW = 0.8  # a share of the wanted genes below this gets a warning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +75,6 @@ def _wanted(names: list[str], symbols: list[str], path: Path) -> WantedGenes:
     return WantedGenes(clean.ids, [symbols[i] for i in clean.kept], clean.par_y_dropped, path)
 
 
-_LOW = 0.8  # a share of the wanted genes below this gets a warning
-
-
 @dataclasses.dataclass(frozen=True)
 class GeneChoice:
     """Genes that are kept: where they stand in the table, ids and symbols; lines to print, and a row for every gene.
@@ -119,17 +117,16 @@ def choose_genes(
     mapped_ids = [gene or "" for gene in ids]
     if wanted is None:
         place = np.flatnonzero([gene is not None for gene in ids])
-        chosen = [mapped_ids[i] for i in place]
     else:
         at = positions(mapped_ids, wanted.ids)
         _refuse_or_warn(wanted, at, mapped_ids, table, min_overlap, lines)
         place = at[at >= 0]
-        chosen = [mapped_ids[i] for i in place]
         in_list = set(wanted.ids)
         status = [
             "surplus" if word == "kept" and gene not in in_list else word
             for word, gene in zip(status, mapped_ids, strict=True)
         ]
+    chosen = [mapped_ids[i] for i in place]
     known = dict(zip(wanted.ids, wanted.symbols, strict=True)) if wanted else {}
     further = mapping.symbols if mapping else {}
     of_table = [symbols[i] for i in clean.kept[place]]

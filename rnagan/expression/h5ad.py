@@ -17,7 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnagan.cohort.leakage import refuse_leakage
 from rnagan.io.files import atomic_path
+from rnagan.io.matrix_parquet_h5ad import dense, read_h5ad
 
+OBS_COLUMNS = ("donor", "tissue", "split")
 _CHUNK_BYTES = 64 << 10
 _SPARE_BYTES = 16 << 20  # for the tables beside X
 
@@ -78,9 +80,6 @@ class ProfileWriter:
         return error
 
 
-OBS_COLUMNS = ("donor", "tissue", "split")
-
-
 @dataclasses.dataclass(frozen=True)
 class Expression:
     """Profiles of a cohort: `values` float32 (samples, genes) in `units`; `obs` has OBS_COLUMNS by sample.
@@ -116,9 +115,7 @@ class StoredExpression:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -194,11 +191,6 @@ def open_profiles(path: Path | str) -> anndata.AnnData:
     return _open(Path(path), backed=False)
 
 
-def dense(x: Any) -> NDArray[np.float32]:
-    """The X of an AnnData, which may be sparse, as an array."""
-    return np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float32)
-
-
 def inputs_digest(path: Path | str) -> str | None:
     """Digest of the inputs that an .h5ad was made from; None where there is no such file."""
     if not Path(path).is_file():
@@ -225,10 +217,7 @@ def _checked(data: anndata.AnnData, path: Path) -> tuple[pd.DataFrame, list[str]
 def _open(path: Path, *, backed: bool) -> anndata.AnnData:
     if not path.is_file():
         raise FileNotFoundError(f"The expression file {path} does not exist; make it with rnagan build-expression.")
-    try:
-        return anndata.read_h5ad(path, backed="r" if backed else None)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None
+    return read_h5ad(path, backed=backed)
 
 
 def _not_finite(path: Path | str) -> ValueError:

@@ -29,8 +29,8 @@ class GeneImputer:
 
     @classmethod
     def fit(cls, z_train: NDArray[np.float32], z_held_out: NDArray[np.float32], seed: int = 0) -> Self:
-        """Of Z scores (samples, genes); the number of components is the one that finds hidden genes of held-out
-        profiles best. Without those, or with a single training profile, nothing is expected but the mean.
+        """Fit on Z scores (samples, genes). The number of components is the one that predicts hidden genes of held-out
+        profiles best; without those, or with a single training profile, only the mean is predicted.
         """
         components, variances = _principal_components(z_train)
         genes = z_train.shape[1]
@@ -81,8 +81,7 @@ class GeneImputer:
 
 
 def _principal_components(z: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Directions (genes, n) and variances (n,), largest first, of the most that n profiles tell, by the Gram matrix:
-    genes are many and profiles few."""
+    """Directions (genes, n) and variances (n,), largest first, by the Gram matrix: genes are many and profiles few."""
     centred = (z - z.mean(axis=0)).astype(np.float64)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     values, vectors = values[::-1], vectors[:, ::-1]

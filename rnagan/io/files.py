@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import yaml
 
+_UNTOUCHED_SECONDS = 3600  # after which a temporary name counts as left behind
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
@@ -43,15 +45,15 @@ def scratch_prefix() -> str:
     return f".tmp-{socket.gethostname()}-{os.getpid()}-"
 
 
-def remove_leftovers(folder: Path, untouched_seconds: float = 3600) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Delete temporary names in `folder` that killed processes left.
 
-    These are names of processes of this host that have ended, and any name in which nothing has changed for so long.
+    These are names of processes of this host that have ended, and any name in which nothing has changed for an hour.
     """
     for left in folder.glob(".tmp-*"):
         with contextlib.suppress(OSError):  # another process may be deleting it
             changed = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
-            if _process_has_ended(left.name) or time.time() - changed > untouched_seconds:
+            if _process_has_ended(left.name) or time.time() - changed > _UNTOUCHED_SECONDS:
                 shutil.rmtree(left)
 
 

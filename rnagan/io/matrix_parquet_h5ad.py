@@ -59,10 +59,7 @@ def open_parquet(path: Path, rows: str | None, sample_column: str) -> Matrix:
 
 def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
     """obs are the rows, which usually are samples; X is read, dense or sparse. Raises as `open_parquet`."""
-    try:
-        data = anndata.read_h5ad(path, backed="r")
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None
+    data = read_h5ad(path, backed=True)
     if data.X is None:
         raise ValueError(f"{path} has no X; put the expression there.")
     labels, names = data.obs_names.astype(str).tolist(), data.var_names.astype(str).tolist()
@@ -81,18 +78,27 @@ def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
         for start in range(0, len(labels), size):
             part = slice(start, start + size)
             symbols = of_rows[part] if rows_are == "genes" else [""] * len(labels[part])
-            yield Block(labels[part], symbols, _dense(x[part]))
+            yield Block(labels[part], symbols, dense(x[part]))
 
     return Matrix(rows_are, why, names, of_names, (), units, lambda: labels, blocks)
+
+
+def read_h5ad(path: Path, *, backed: bool) -> anndata.AnnData:
+    """An .h5ad file, with its X left on disk if `backed`; any other file raises `ValueError` with its name."""
+    try:
+        return anndata.read_h5ad(path, backed="r" if backed else None)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None
+
+
+def dense(x: Any) -> NDArray[np.float32]:
+    """The X of an AnnData, which may be sparse, as an array."""
+    return np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float32)
 
 
 def _symbols(annotation: Any) -> list[str]:
     column = next((name for name in annotation.columns if str(name).casefold() in SYMBOL_WORDS), None)
     return [""] * len(annotation) if column is None else annotation[column].astype(str).tolist()
-
-
-def _dense(x: Any) -> NDArray[np.float32]:
-    return np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float32)
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:

@@ -1,4 +1,4 @@
-"""How an expression table of text lies: where its numbers begin, and who is named across."""
+"""The layout of an expression table in text: where its numbers begin, and whether its rows are samples or genes."""
 
 import csv
 import dataclasses

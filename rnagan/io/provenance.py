@@ -39,11 +39,6 @@ def read_current(path: Path | str, digest: str) -> dict[str, Any] | None:
     return product if isinstance(product, dict) and product.get(KEY) == digest else None
 
 
-def is_up_to_date(path: Path | str, digest: str) -> bool:
-    """Whether the JSON product at `path` is there and was made by this request."""
-    return read_current(path, digest) is not None
-
-
 @functools.cache
 def _digest_of_sources(package: Path) -> str:
     found = hashlib.sha256()

@@ -5,7 +5,7 @@ import io
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TextIO, cast
+from typing import BinaryIO, NamedTuple, TextIO, cast
 
 import pandas as pd
 from isal import igzip, isal_zlib
@@ -16,7 +16,7 @@ _TABS = ("tsv", "txt", "gct")
 
 
 class TableFormat(NamedTuple):
-    """`kind`: the ending, without .gz, in small letters. `separator`: what usually parts the cells of such a text."""
+    """`kind`: the ending, without .gz, in small letters. `separator`: what usually separates its cells."""
 
     kind: str
     separator: str
@@ -24,7 +24,7 @@ class TableFormat(NamedTuple):
 
 
 def table_format(path: Path | str) -> TableFormat:
-    """What a file's name says of its format; the file needn't be there."""
+    """The format that a file's name states; the file needn't exist."""
     name = Path(path).name.lower()
     kind = name.removesuffix(".gz").rpartition(".")[2]
     return TableFormat(kind, "\t" if kind in _TABS else ",", name.endswith(".gz"))
@@ -45,7 +45,19 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFra
 
     `columns`: read only these. Raises `FileNotFoundError` or `ValueError` with the file's name.
     """
-    table = _read_csv(path, usecols=columns)
+    path, format_ = _checked(path)
+    try:
+        with open_bytes(path) as handle:
+            table = pd.read_csv(
+                handle,
+                sep=format_.separator,
+                usecols=columns,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+            )
+    except UNREADABLE as error:
+        raise _unreadable(path, format_, error) from None
     return table.apply(lambda column: column.str.strip())
 
 
@@ -74,17 +86,6 @@ def first_few(names: Iterable[str], count: int = 3) -> str:
     names = list(names)
     more = f" and {len(names) - count:,} more" if len(names) > count else ""
     return ", ".join(map(str, names[:count])) + more
-
-
-def _read_csv(path: Path | str, **options: Any) -> pd.DataFrame:
-    path, format_ = _checked(path)
-    try:
-        with open_bytes(path) as handle:
-            return pd.read_csv(
-                handle, sep=format_.separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options
-            )
-    except UNREADABLE as error:
-        raise _unreadable(path, format_, error) from None
 
 
 def _checked(path: Path | str) -> tuple[Path, TableFormat]:

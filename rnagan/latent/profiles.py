@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from rnagan.api import model_folder
 from rnagan.expression.genes import gene_id
-from rnagan.expression.h5ad import dense, open_profiles
+from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
+from rnagan.io.matrix_parquet_h5ad import dense
 from rnagan.io.tables import first_few
 from rnagan.models.trained_vae import VAEModel, load_vae
 

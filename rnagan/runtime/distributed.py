@@ -38,7 +38,7 @@ class Processes:
 
 
 def processes() -> Processes:
-    """Of the process group that the launcher made; one where there is none."""
+    """Those of the process group that the launcher made; without one, this process alone."""
     if distributed.is_available() and distributed.is_initialized():
         return Processes(distributed.get_rank(), distributed.get_world_size())
     return Processes(0, 1)

@@ -61,7 +61,7 @@ def run_each(
 
     An exception of a call is yielded in the place of its result. A worker that dies is replaced and its item done
     again; an item whose workers keep dying yields `WorkerDied`. `call` and items must be picklable, and `call` must
-    bear being repeated. Closing the iterator gives up what is not begun.
+    be safe to repeat. Closing the iterator gives up what is not begun.
     """
     if not items:
         return

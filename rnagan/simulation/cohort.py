@@ -28,7 +28,7 @@ from rnagan.simulation.tissues import TISSUES
 
 
 def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> str:
-    """Write a cohort folder, and return what to tell the user. The bytes depend on the config alone.
+    """Write a cohort folder, and return a line that says what it holds. The bytes depend on the config alone.
 
     A slide that is there is kept, so a run that was stopped goes on; a folder of other settings is refused.
     `simulation.json` is written last.

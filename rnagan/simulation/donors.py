@@ -9,7 +9,7 @@ from rnagan.simulation.tissues import TISSUES
 
 PROGRAMMES = ("proliferation", "nuclear_size", "matrix", "air")  # each uniform in −1 … 1
 ISCHAEMIA = "ischaemia"  # column of a confounded cohort: a donor's ischaemic time, −1 … 1
-ISCHAEMIA_SHARE = -0.5  # of what one unit of `matrix` does to the matrix's colour, one unit of ischaemia does
+ISCHAEMIA_SHARE = -0.5  # effect of one unit of ischaemia on the matrix's colour, in that of `matrix`
 SITE_STAINS = (0.26, 0.54)  # blue over green optical density at the first and at the last site
 
 
@@ -60,8 +60,8 @@ def draw_cohort(config: SimulationConfig) -> pd.DataFrame:
 def draw_subjects(config: SimulationConfig) -> pd.DataFrame:
     """One row a donor, in the order of their names: age in years, sex (female, male), and ischaemia, uniform in −1 … 1.
 
-    Drawn beside everything else, so a cohort is what it was before donors had them. Age and sex have nothing to do
-    with RNA or tissue.
+    They have a random stream of their own, so nothing else in the cohort depends on them. Age and sex have nothing to
+    do with RNA or tissue.
     """
     random = rng.generator(config.seed, "simulation/subjects")
     return pd.DataFrame(

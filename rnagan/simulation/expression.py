@@ -60,7 +60,7 @@ def _factors_and_loadings(
     for row in loadings:
         module = random.choice(config.genes, max(4, round(MODULE_SHARE * config.genes)), replace=False)
         row[module] = random.normal(0, 0.6, len(module))
-    if config.confounded:  # drawn by itself, so that everything else is that of the same cohort without it
+    if config.confounded:  # from a stream of its own, so all else is as in the same cohort without it
         own = rng.generator(config.seed, "simulation/ischaemic genes")
         module = own.choice(config.genes, max(4, round(ISCHAEMIC_SHARE * config.genes)), replace=False)
         row = np.zeros(config.genes)

@@ -11,7 +11,7 @@ from rnagan.slides.slide import Slide
 from rnagan.slides.sources import SlideSource
 from rnagan.slides.tissue import TissueMasks, find_tissue
 
-STRIP_PX = 8192  # width at the level read of a strip that is gone through row by row, to bound what must be remembered
+STRIP_PX = 8192  # width, at the level read, of a strip that is read row by row; it bounds what must be cached
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import PIL
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
 from rnagan.cohort.slide_ids import shard_name
 from rnagan.config.tiling import TilingConfig
 from rnagan.data.build_jobs import BuildOptions, Summary, build_shards
+from rnagan.data.image_codec import encode_jpeg
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import sha256_of
 from rnagan.io.tables import first_few, need_columns, read_table
@@ -105,32 +105,17 @@ def pack_donor(source: DonorImages, out_folder: Path, options: dict[str, Any]) -
             except ValueError as error:
                 unreadable.append(str(error))
                 continue
-            jpeg = simplejpeg.encode_jpeg(tile, options["jpeg_quality"], "RGB", "444")
-            shard.add(
-                f"{slide}_n{n}",
-                jpeg,
-                {
-                    "slide": slide,
-                    "x": None,
-                    "y": None,
-                    "tile_px": options["tile_px"],
-                    "mpp": options["mpp"],
-                    "source": names[n],
-                },
-            )
+            kind = {"tile_px": options["tile_px"], "mpp": options["mpp"]}
+            about = {"slide": slide, "x": None, "y": None, **kind, "source": names[n]}
+            shard.add(f"{slide}_n{n}", encode_jpeg(tile, options["jpeg_quality"]), about)
         if unreadable:
             named = first_few(sorted(unreadable))
             raise ValueError(
                 f"{len(unreadable)} of {len(names)} images can't be used: {named}; "
                 "mend them or take them out of the table."
             )
-        return shard.commit(
-            "done",
-            {"over_limit": len(names) - shard.tiles},
-            stamp,
-            options,
-            {"pillow": PIL.__version__},
-        )
+        over_limit = {"over_limit": len(names) - shard.tiles}
+        return shard.commit("done", over_limit, stamp, options, {"pillow": PIL.__version__})
 
 
 def load_tile(path: Path, tile_px: int) -> NDArray[np.uint8]:

@@ -118,8 +118,8 @@ def _page(width: int, height: int) -> Figure:
 
 
 def _write(page: Figure, x: int, y: int, text: str, size: int, width: int, colour: str = _TEXT) -> None:
-    """Text below and right of pixel (x, y), counted from the top left. Of one that is too long for `width` px the
-    middle is left out: names differ at both ends."""
+    """Text below and right of pixel (x, y), counted from the top left. The middle of a text that is too long for
+    `width` px is left out: names differ at both ends."""
     most = int(width / (_LETTER * size))
     if len(text) > most:
         text = f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"

@@ -1,4 +1,4 @@
-"""The resolution of a slide, where it is said, and which level to read for a resolution asked for. Pure functions."""
+"""The resolution that a slide states, and the level to read for one that is asked for. Pure functions."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import simplejpeg
 from numpy.typing import NDArray
 
 from rnagan.config.tiling import TilingConfig
 from rnagan.data.build_jobs import BuildOptions, Summary, build_shards
+from rnagan.data.image_codec import encode_jpeg
 from rnagan.data.writer import ShardWriter
 from rnagan.runtime import rng
 from rnagan.slides.grid import STRIP_PX, Candidates, find_candidates, reading_order
@@ -128,7 +128,7 @@ def _add_tiles(shard: ShardWriter, slide: Slide, candidates: Candidates, config:
                 outcomes[n] = quality_problem(tile, config) or KEPT
                 if outcomes[n] == KEPT:
                     stored = slide.stored_jpeg(x, y, config.tile_px, config.mpp) if config.keep_jpeg else None
-                    jpeg = stored or encode(tile, config.jpeg_quality)
+                    jpeg = stored or encode_jpeg(tile, config.jpeg_quality)
                     places[n] = waiting.tell(), len(jpeg)
                     waiting.write(jpeg)
         for n in filter(places.__contains__, order[:begun].tolist()):
@@ -138,11 +138,6 @@ def _add_tiles(shard: ShardWriter, slide: Slide, candidates: Candidates, config:
             about = {"slide": shard.slide, "x": x, "y": y, "tile_px": config.tile_px, "mpp": stored_mpp}
             shard.add(f"{shard.slide}_x{x}_y{y}", waiting.read(size), about, x, y)
     return outcomes
-
-
-def encode(tile: NDArray[np.uint8], quality: int) -> bytes:
-    """A tile (h, w, 3) uint8 RGB as baseline JPEG without chroma subsampling."""
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality, "RGB", "444")
 
 
 def renew_record(source: SlideSource, earlier: dict[str, Any], config: TilingConfig) -> dict[str, Any] | None:

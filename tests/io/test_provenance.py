@@ -9,7 +9,7 @@ import pytest
 
 from rnagan.io import provenance
 from rnagan.io.files import write_json
-from rnagan.io.provenance import asked, is_up_to_date, read_current, source_digest
+from rnagan.io.provenance import asked, read_current, source_digest
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_changed_source_file_makes_a_product_stale_and_an_unchanged_one_does_n
     (package / change).write_text("a = 2\n")
     assert asked(seed=1) == digest  # a process reads its source once
     provenance._digest_of_sources.cache_clear()
-    assert asked(seed=1) != digest and not is_up_to_date(path, asked(seed=1))
+    assert asked(seed=1) != digest and read_current(path, asked(seed=1)) is None
     assert asked(code=False, seed=1) == without_code  # caches that cost hours name a version of their own
 
 
@@ -65,7 +65,7 @@ def test_a_file_counts_by_its_content_and_numbers_of_numpy_as_plain_ones(tmp_pat
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"value": 1}', '{"asked": "other"}'])
 def test_old_broken_and_missing_products_are_stale_and_no_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "product.json").write_text(content)
-    assert not is_up_to_date(tmp_path / "product.json", asked(seed=1))
+    assert read_current(tmp_path / "product.json", asked(seed=1)) is None
     assert read_current(tmp_path / "none.json", asked(seed=1)) is None
 
 

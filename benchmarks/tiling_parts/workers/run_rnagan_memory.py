@@ -3,26 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+from memory import peak_gb, start_counting
 from serving import Request, serve
 
 from rnagan.config.tiling import TilingConfig
 from rnagan.slides.tiling import tile_slide
 
-_KIB_PER_GIB = 2**20
-
-
-def _resident_kib(field: str) -> int:
-    """`VmRSS` (now) or `VmHWM` (the most so far) of this process."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:")))
-
 
 def run(request: Request) -> dict[str, Any]:
-    before = _resident_kib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the most so far starts again from here
+    start_counting()
     record = tile_slide(Path(request["slide"]), Path(request["out"]), TilingConfig(**request["option"]))
-    gib = (_resident_kib("VmHWM") - before) / _KIB_PER_GIB
-    return {"tiles": record["tiles"], "peak_memory_gb": gib, "imports_gb": before / _KIB_PER_GIB}
+    return {"tiles": record["tiles"], "peak_memory_gb": peak_gb()}
 
 
 if __name__ == "__main__":

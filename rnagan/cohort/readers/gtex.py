@@ -22,9 +22,9 @@ def is_id(ids: pd.Series) -> pd.Series:
 
 
 def prepare_samples(samples: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Samples with donor and `place` of their ids; `unpictured` are those that no slide was cut from.
+    """Samples with the donor and `place` that their ids say; `unpictured` are those that no slide was cut from.
 
-    Of several at one site the first by name is the preferred one, so they are sorted.
+    They are sorted by name: of several at one site the first is preferred.
     """
     known = is_id(samples["sample"])
     if not known.all():

@@ -21,18 +21,8 @@ _COLUMNS = {
     "hardy_scale": ("hardy_scale", "DTHHRDY"),
 }
 _GTEX_SEX = {"1": "male", "2": "female"}
-UNKNOWN = {
-    "",
-    "'--",
-    "--",
-    "na",
-    "n/a",
-    "nan",
-    "unknown",
-    "not reported",
-    "unspecified",
-    "not applicable",
-}  # whatever the case
+# Whatever the case.
+UNKNOWN = {"", "'--", "--", "na", "n/a", "nan", "unknown", "not reported", "unspecified", "not applicable"}
 
 
 def read_subjects(path: Path | str, keep: Sequence[str] = ()) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def read_samples(
     if is_series_matrix(path):
         found, samples = _read_geo(path, dict(columns or {}), keep, expression, notes)
     elif only_expression(path, (columns or {}).get("sample")):
-        found, samples = {"sample": ""}, pd.DataFrame({"sample": expression_samples(path)})
+        found, samples = {"sample": ""}, pd.DataFrame({"sample": matrix_samples(path)})
     else:
         found, samples = _read(path, columns or {}, _SAMPLE_COLUMNS, ("sample",), keep)
     if "tissue" not in samples and not tissue:
@@ -136,11 +136,6 @@ def read_slides(
         raise ValueError(f"{path} has slides twice ({first_few(slides.loc[slides['slide'].duplicated(), 'slide'])}).")
     slides = slides[[column for column in slides if column in (*_SLIDE_COLUMNS, *keep)]]
     return slides.assign(site=slides.get("site", "")).reset_index(drop=True)
-
-
-def expression_samples(path: Path | str, rows: str | None = None, sample_column: str | None = None) -> list[str]:
-    """The samples of an expression table, without reading its values; `io.matrix_rows` has the rule for its rows."""
-    return matrix_samples(path, rows, sample_column or "sample")
 
 
 def only_expression(path: Path | str, sample_column: str | None = None) -> bool:

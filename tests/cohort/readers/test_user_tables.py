@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnagan.cohort.readers.user_tables import expression_samples, read_samples, read_slides
+from rnagan.cohort.readers.user_tables import read_samples, read_slides
+from rnagan.io.matrix import matrix_samples
 
 
 def table(columns, *rows):
@@ -45,7 +46,7 @@ def test_slides_by_file_name_and_tables_of_tiles(tmp_path):
 
 def test_a_gct_is_asked_for_its_header_alone(write, tmp_path):
     path = write("x.gct.gz", "#1.2", "2|2", "Name|Description|S1|S2", "no|number|at all|here")
-    assert expression_samples(path) == ["S1", "S2"]
+    assert matrix_samples(path) == ["S1", "S2"]
     samples = read_samples(path, tissue="Lung")
     assert samples.values.tolist() == [["S1", "S1", "Lung", ""], ["S2", "S2", "Lung", ""]]
     with pytest.raises(ValueError, match="x.gct.gz has no column tissue or SMTSD or .* say with --tissue-is"):
@@ -56,7 +57,7 @@ def test_the_first_column_of_a_table_names_its_samples(tmp_path):
     rows = [["sample", "g1"], ["S1", "1"], ['"S,2"', "2"], ["", ""], ["S3" + "x" * 200, "3"]]
     path = tmp_path / "x.csv"
     path.write_text("\ufeff" + "\r\n".join(",".join(row) if any(row) else "" for row in rows), encoding="utf-8")
-    assert expression_samples(path) == ["S1", "S,2", "S3" + "x" * 200]
+    assert matrix_samples(path) == ["S1", "S,2", "S3" + "x" * 200]
 
 
 @pytest.mark.parametrize(
@@ -71,12 +72,12 @@ def test_the_first_column_of_a_table_names_its_samples(tmp_path):
 def test_unreadable_expression_tables(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=sentence):
-        expression_samples(tmp_path / name)
+        matrix_samples(tmp_path / name)
 
 
 def test_a_missing_expression_table(tmp_path):
     with pytest.raises(FileNotFoundError, match="The expression table .*x.gct does not exist"):
-        expression_samples(tmp_path / "x.gct")
+        matrix_samples(tmp_path / "x.gct")
 
 
 def test_a_normal_of_a_gdc_project_is_another_tissue_in_any_sheet(write):
