@@ -59,6 +59,11 @@ def resolve_precision(precision: str) -> str:
     return "bf16" if fast else "float32"
 
 
+def dtype_of(precision: str) -> torch.dtype:
+    """What weights are kept in: float64 where it is asked for, else float32, also where a forward computes in bf16."""
+    return torch.float64 if precision == "float64" else torch.float32
+
+
 def check_process_count(got: int, asked: int | None) -> None:
     """Refuse a launch that silently runs fewer processes than asked for (as `accelerate launch --cpu` does)."""
     if asked is not None and asked > 1 and got != asked:

@@ -16,7 +16,7 @@ from rnagan.models.critics import build_critic
 from rnagan.models.generators import build_generator
 from rnagan.runtime import rng
 from rnagan.training import deepspeed
-from rnagan.training.launch import resolve_precision
+from rnagan.training.launch import dtype_of, resolve_precision
 
 
 class GradientNorms:
@@ -79,9 +79,8 @@ def build_networks(config: GANConfig, condition_width: int, accelerator: Acceler
     """Networks with fresh weights, in the precision and memory format and on the device of a run."""
     # DeepSpeed lays weights end to end, and takes plain rows only.
     layout = torch.contiguous_format if deepspeed.uses_deepspeed(accelerator) else torch.channels_last
-    dtype = torch.float64 if config.precision == "float64" else torch.float32
     generator, critic = (
-        build(config, condition_width).to(accelerator.device, dtype).to(memory_format=layout)
+        build(config, condition_width).to(accelerator.device, dtype_of(config.precision)).to(memory_format=layout)
         for build in (build_generator, build_critic)
     )
     return Networks(generator, critic)
@@ -190,9 +189,9 @@ class GANStep:
         with torch.set_grad_enabled(with_graph):
             return network(part.code).to(self.dtype)
 
-    def _perturbed(self, c: Tensor | None, start: int) -> Tensor | None:
+    def _perturbed(self, c: Tensor, start: int) -> Tensor:
         """The condition with its training noise; generator and critic see the same."""
-        if c is None or not self.config.condition_noise or self.config.condition != "bottleneck":
+        if not self.config.condition_noise or self.config.condition != "bottleneck":
             return c
         noise = rng.normal(self.config.seed, "condition", start, len(c), c.shape[1])
         return c + self.config.condition_noise * torch.from_numpy(noise).to(c)

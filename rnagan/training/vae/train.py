@@ -10,9 +10,9 @@ from rnagan.io.files import read_json
 from rnagan.runtime.distributed import keep_freed_memory
 from rnagan.runtime.progress import say
 from rnagan.training.launch import start
-from rnagan.training.run import TrainingRun, check_same_run
+from rnagan.training.run import TrainingRun, check_same_run, total_steps
 from rnagan.training.vae.data import VAEInputs, open_vae_data
-from rnagan.training.vae.trainer import VAETrainer, total_steps
+from rnagan.training.vae.trainer import VAETrainer
 
 
 def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str, str] | None = None) -> bool:
