@@ -20,12 +20,12 @@ def start(precision: str, seed: int, threads: int = 0, two_networks: bool = Fals
 
     `precision`: auto, float64, float32, bf16 or fp16; `auto` is bf16 where the machine computes in it, else float32;
     float64 is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among this machine's
-    processes.
-    `two_networks`: a generator and a critic are trained in turns, which DeepSpeed must know.
+    processes. `two_networks`: a generator and a critic are trained in turns, which DeepSpeed must know.
     Raises `ValueError` when the launcher was asked for more processes than it started.
     """
     use_cpu = not torch.cuda.is_available()
-    mixed_precision = precision if (precision := resolve_precision(precision)) in ("bf16", "fp16") else "no"
+    precision = resolve_precision(precision)
+    mixed_precision = precision if precision in ("bf16", "fp16") else "no"
     if precision == "fp16" and (use_cpu or asks_for_deepspeed()):
         raise ValueError("precision fp16 is for GPUs without DeepSpeed; choose bf16, or auto.")
     if asks_for_deepspeed():

@@ -113,7 +113,7 @@ class TrainingRun:
     def load_optimizers(self, optimizers: Optimizers, empty_step: Callable[[], None]) -> None:
         """Restore prepared optimisers from the checkpoint, whatever launch and number of processes wrote it.
 
-        The weights have been loaded before. `empty_step` makes a backward of no meaning, for which ZeRO needs one.
+        The weights have been loaded before. `empty_step` is a step on any batch: ZeRO has no room for moments before.
         """
         assert self.checkpoint is not None
         cut = [name for name, (network, _) in optimizers.items() if deepspeed.is_cut(network)]

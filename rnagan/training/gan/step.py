@@ -16,6 +16,7 @@ from rnagan.models.critics import build_critic
 from rnagan.models.generators import build_generator
 from rnagan.runtime import rng
 from rnagan.training import deepspeed
+from rnagan.training.deepspeed import Prepared
 from rnagan.training.launch import dtype_of, resolve_precision
 
 
@@ -103,16 +104,7 @@ def build_step(config: GANConfig, condition_width: int, accelerator: Accelerator
         },
         bf16=resolve_precision(config.precision) == "bf16",
     )
-    return GANStep(
-        config,
-        accelerator,
-        of_generator.module,
-        of_critic.module,
-        of_generator.optimizer,
-        of_critic.optimizer,
-        condition_width,
-        of_critic.accelerator,
-    )
+    return GANStep(config, of_generator, of_critic, condition_width)
 
 
 def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:
@@ -120,30 +112,14 @@ def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:
 
 
 class GANStep:
-    """One training step on this process's slice of the global batch.
+    """One training step on this process's slice of the global batch."""
 
-    `generator`, `critic` and their optimisers are what `Accelerator.prepare` returned; `critic_accelerator` is the
-    critic's own under DeepSpeed, which needs one for each network.
-    """
-
-    def __init__(
-        self,
-        config: GANConfig,
-        accelerator: Accelerator,
-        generator: nn.Module,
-        critic: nn.Module,
-        generator_optimizer: torch.optim.Optimizer,
-        critic_optimizer: torch.optim.Optimizer,
-        condition_width: int,
-        critic_accelerator: Accelerator | None = None,
-    ) -> None:
-        self.config, self.accelerator = config, accelerator
-        self.critic_accelerator = critic_accelerator or accelerator
-        self.generator, self.critic = generator, critic
-        self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
-        self.raw_generator = accelerator.unwrap_model(generator)
-        self.raw_critic = accelerator.unwrap_model(critic)
-        self.condition_width = condition_width
+    def __init__(self, config: GANConfig, generator: Prepared, critic: Prepared, condition_width: int) -> None:
+        self.config, self.condition_width = config, condition_width
+        self.generator, self.generator_optimizer, self.accelerator = generator
+        self.critic, self.critic_optimizer, self.critic_accelerator = critic
+        self.raw_generator = self.accelerator.unwrap_model(self.generator)
+        self.raw_critic = self.accelerator.unwrap_model(self.critic)
         self.dtype = next(self.raw_generator.parameters()).dtype
         self.gradient_norms = GradientNorms()
 
