@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnagan.config.gan import GANConfig
-from rnagan.doctor.environment import check_versions
+from rnagan.doctor.environment import check_open_files, check_shared_memory, check_versions
 from rnagan.doctor.findings import Section, render, summary
 
 if TYPE_CHECKING:
@@ -92,11 +92,7 @@ def _open(wanted: Wanted) -> _Inputs:
     """Open everything before any check: a mistake is reported at once. Imports what the checks need."""
     from rnagan.cohort.table import read_cohort
     from rnagan.data.index import open_dataset
-    from rnagan.doctor import (
-        environment,  # noqa: F401
-        machine,  # noqa: F401
-        rates,  # noqa: F401
-    )
+    from rnagan.doctor import machine, rates  # noqa: F401
     from rnagan.doctor.launched import read_launch_config
     from rnagan.doctor.reading import choose
     from rnagan.training.gan.inputs import check_run
@@ -115,7 +111,6 @@ def _open(wanted: Wanted) -> _Inputs:
 
 
 def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None:
-    from rnagan.doctor.environment import check_open_files, check_shared_memory
     from rnagan.doctor.launched import check_launch
     from rnagan.doctor.machine import check_machine
     from rnagan.doctor.rates import Rates, check_outlook, check_step
