@@ -82,8 +82,8 @@ def truth() -> Callable:
     return click.option("--truth", type=Path, help="Truth table of a simulated cohort (truth.csv).")
 
 
-def shards() -> Callable:
-    return click.option("--shards", required=True, help="Folder of tile shards, or its URL (rnagan build-tiles).")
+def shards(made_by: str = "rnagan build-tiles") -> Callable:
+    return click.option("--shards", required=True, help=f"Folder of tile shards, or its URL ({made_by}).")
 
 
 def cohort() -> Callable:

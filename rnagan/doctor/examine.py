@@ -123,10 +123,8 @@ def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None
     for launch in inputs.launches:
         examination.add(f"Launch {launch.path}", partial(check_launch, config=launch, timeout=timeout))
     if not inputs.launches:
-        examination.add(
-            "Launch",
-            partial(_note, text="Not tried: --launch launch_configs/X.yaml starts one, and says what came up."),
-        )
+        untried = "Not tried: --launch launch_configs/X.yaml starts one, and says what came up."
+        examination.add("Launch", lambda section: section.note(untried))
     machine = examination.add("Processors", check_machine)
     examination.add(
         "Memory and files",
@@ -136,7 +134,7 @@ def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None
     tiles = None
     if shards is None or chosen is None:
         unmeasured = "Not measured: --shards FOLDER measures how fast tiles are read and decoded."
-        examination.add("Tiles", partial(_note, text=unmeasured))
+        examination.add("Tiles", lambda section: section.note(unmeasured))
     else:
         check = partial(check_reading, shards=shards, chosen=chosen, config=config)
         tiles = examination.add(f"Tiles of {shards.address}", check)
@@ -150,7 +148,3 @@ def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None
             gpus=0 if step["device"].startswith("cpu") else len(machine.figures["gpus"]),
         )
         examination.add("Outlook, one process", partial(check_outlook, config=config, rates=rates))
-
-
-def _note(section: Section, text: str) -> None:
-    section.note(text)

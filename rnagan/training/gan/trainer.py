@@ -46,7 +46,7 @@ class GANTrainer:
         self.validation, self.on_best = validation, on_best
         state = {"images": 0, "steps": 0} if run.checkpoint is None else run.checkpoint.state
         self.images, self.steps = state["images"], state["steps"]  # the clock: real tiles shown, critic steps made
-        self.images_before = 0 if earlier is None else earlier.images  # in an earlier run: not an average's first
+        self.images_before = 0 if earlier is None else earlier.images  # in the earlier run, whose average goes on
         self.mpp = data.shards.mpp_at(config.resolution)
         self.conditions = self.fixed = None
         width = 0
