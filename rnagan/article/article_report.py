@@ -106,7 +106,9 @@ def _external(out: Path) -> Iterator[Row]:
     for score in result["scores"]:
         measure = score["name"].partition(",")[0]
         theirs = result["article"].get(measure) if "generated" in score["name"] else None
-        yield Row("figure 4D", score["name"], "–" if theirs is None else f"{theirs}", *_valued(score))
+        article, ours = "–" if theirs is None else f"{theirs}", f"{score['value']:.3f}"
+        around = "" if score.get("low") is None else f"{score['low']:.3f} to {score['high']:.3f}"
+        yield Row("figure 4D", score["name"], article, ours, around)
 
 
 def _classifiers(out: Path) -> Iterator[Row]:
@@ -114,10 +116,5 @@ def _classifiers(out: Path) -> Iterator[Row]:
     for start, measures in result["starts"].items():
         for measure, theirs in result["article"].get(start, {}).items():
             own = measures[measure]
-            ours, sd = f"{own['mean']:.1%} ± {own['sd']:.1%}", f"{own['low']:.1%} to {own['high']:.1%}"
-            yield Row("figure S4", f"{measure}, {start}", f"{theirs[0]:.2%} ± {theirs[1]:.2%}", ours, sd)
-
-
-def _valued(score: dict[str, Any]) -> tuple[str, str]:
-    around = "" if score.get("low") is None else f"{score['low']:.3f} to {score['high']:.3f}"
-    return f"{score['value']:.3f}", around
+            ours, around = f"{own['mean']:.1%} ± {own['sd']:.1%}", f"{own['low']:.1%} to {own['high']:.1%}"
+            yield Row("figure S4", f"{measure}, {start}", f"{theirs[0]:.2%} ± {theirs[1]:.2%}", ours, around)

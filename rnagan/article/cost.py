@@ -94,7 +94,10 @@ def _tiles(config: ClassifierConfig, sizes: Sizes) -> int:
 
 def _classifier_work(name: str, config: ClassifierConfig, tiles: int, tile_px: int) -> Work:
     side, batch = config.resolution or tile_px, config.batch_size
-    rate = lambda: _backbone_rate(config.backbone, config.norm, side, batch)  # noqa: E731
+
+    def rate() -> float:
+        return _backbone_rate(config.backbone, config.norm, side, batch)
+
     return _work(name, tiles * config.epochs, "tiles", batch, rate)
 
 

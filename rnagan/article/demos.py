@@ -1,4 +1,4 @@
-"""What `make demo` and `make demo-real` run, command lines that a user can type one by one, and their report."""
+"""What `make demo` and `make demo-real` run: the commands of README.md in order, and a report of what they left."""
 
 import dataclasses
 import shlex

@@ -7,6 +7,7 @@ from pathlib import Path
 from rnagan.article.stages import Stage, starting
 from rnagan.config.reproduction import Settings
 
+SAVED = "settings"  # folder of the settings that the commands read
 Words = tuple[object, ...]  # of a command line
 
 
@@ -26,9 +27,9 @@ class Cohort:
 
 
 def experiments(cohort: Cohort, settings: Settings, out: Path, pretraining_each: int) -> list[Stage]:
-    """Stages whose products lie in `out`; `settings` are saved in `out/settings` by then. `pretraining_each`: tiles a
+    """Stages whose products lie in `out`; `settings` are in `out/SAVED` by then. `pretraining_each`: tiles a
     training profile that SimCLR learns from."""
-    sizes, config = settings.evaluation, out / "settings"
+    sizes, config = settings.evaluation, out / SAVED
     tiles: Words = ("--shards", cohort.shards, "--cohort", cohort.cohort)
     expression: Words = ("--expression", cohort.expression)
     pairs: Words = (*tiles, *expression)

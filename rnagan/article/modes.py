@@ -30,15 +30,14 @@ def compare_modes(config: GANConfig, inputs: GANInputs, out: Path, launch: Path 
     `launch`: a config of accelerate's launcher; without it, one process. A run that was broken off goes on, a finished
     one is kept. Returns what to tell the user.
     """
-    commands = {mode: _command(config, inputs, out, launch, mode) for mode in MODES}
+    configs = {mode: config.replace(mode=mode) for mode in MODES}  # refused before anything is opened, if they are
     # The clock is images, so all three have the same count whatever slides lack a profile.
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
     order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
-    config = config.counted_in_images(order.epoch_length).replace(epochs=0)
-    for mode in MODES:
-        config.replace(mode=mode).save(out / f"{mode}.yaml")
-    run_stages([Stage(mode, command) for mode, command in commands.items()], out)
+    for mode, own in configs.items():
+        own.counted_in_images(order.epoch_length).replace(epochs=0).save(out / f"{mode}.yaml")
+    run_stages([Stage(mode, _command(inputs, out, launch, mode)) for mode in MODES], out)
     draw_modes(config, inputs, out, order.epoch_length)
     return f"{out}: {', '.join(FIGURES)}, losses.png, modes.json."
 
@@ -63,9 +62,8 @@ def draw_modes(config: GANConfig, inputs: GANInputs, out: Path, epoch_length: in
     write_json(out / "modes.json", {"images": shown, "epoch_length": epoch_length, "losses": lines})
 
 
-def _command(config: GANConfig, inputs: GANInputs, out: Path, launch: Path | None, mode: str) -> str:
+def _command(inputs: GANInputs, out: Path, launch: Path | None, mode: str) -> str:
     """The command line of one mode's run."""
-    config.replace(mode=mode)  # refused before anything is trained, if it is
     words = [*starting("train-rnagan", launch), "--shards", str(inputs.shards), "--cohort", str(inputs.cohort)]
     if mode == "rnagan":
         words += ["--expression", str(inputs.expression), "--vae", str(inputs.vae)]

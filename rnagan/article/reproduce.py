@@ -7,7 +7,7 @@ import numpy as np
 
 from rnagan.article.article_report import PAGE, write_report
 from rnagan.article.cost import Sizes, Work, costs
-from rnagan.article.experiments import Cohort, experiments
+from rnagan.article.experiments import SAVED, Cohort, experiments
 from rnagan.article.stages import run_stages
 from rnagan.cohort.table import read_cohort
 from rnagan.config.reproduction import Settings
@@ -15,8 +15,7 @@ from rnagan.data.index import open_dataset
 from rnagan.data.selection import select
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import sha256_of, sha256_of_file
-
-SAVED = "settings"
+from rnagan.reports.console import aligned
 
 
 def reproduce(cohort: Cohort, settings: Settings, out: Path) -> Path:
@@ -37,17 +36,21 @@ def reproduce(cohort: Cohort, settings: Settings, out: Path) -> Path:
 def cost_lines(cohort: Cohort, settings: Settings) -> list[str]:
     """What a reproduction would cost on this machine, as an aligned table; it takes about a minute to measure."""
     work = costs(settings, cohort_sizes(cohort, settings), cohort.external is not None)
-    rows = [("experiment", "goes through", "", "steps", "a second", "hours"), *map(_cost_row, work)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = aligned([_cost_row(each) for each in work])
     known = [each.hours for each in work if each.hours is not None]
     lines += ["", f"In all {sum(known):.1f} hours on this machine; pictures and small evaluations come on top."]
     return lines + [f"{each.experiment}: {each.why}" for each in work if each.rate is None]
 
 
-def _cost_row(work: Work) -> tuple[str, ...]:
-    rate, hours = ("?", "?") if work.rate is None else (f"{work.rate:,.1f}", f"{work.hours:,.2f}")
-    return work.experiment, f"{work.items:,}", work.unit, f"{work.steps:,}", rate, hours
+def _cost_row(work: Work) -> dict[str, str]:
+    return {
+        "experiment": work.experiment,
+        "goes through": f"{work.items:,}",
+        "": work.unit,
+        "steps": f"{work.steps:,}",
+        "a second": "?" if work.rate is None else f"{work.rate:,.1f}",
+        "hours": "?" if work.hours is None else f"{work.hours:,.2f}",
+    }
 
 
 def cohort_sizes(cohort: Cohort, settings: Settings) -> Sizes:

@@ -1,4 +1,4 @@
-"""The demonstrations: the commands of README.md in order, each restartable, with time and memory of each kept."""
+"""Commands in order, as demonstrations and reproductions run them: restartable, with time and memory of each kept."""
 
 import dataclasses
 import os
@@ -21,8 +21,8 @@ POLL_SECONDS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One step: its name, and the command line that does it from any folder. `product`: what is there once it is done,
-    where `run_stages` may leave it out then."""
+    """One step: its name, and the command line that does it from any folder. `product`: the file that it leaves, where
+    `run_stages` may skip a step whose product is there."""
 
     name: str
     command: str
@@ -30,7 +30,7 @@ class Stage:
 
 
 class StageFailed(ChildProcessError):  # noqa: N818
-    """A command of a demonstration ended with an error, which it has printed."""
+    """A stage's command ended with an error, which it has printed."""
 
 
 def starting(name: str, launch: Path | None = None) -> tuple[str, ...]:
@@ -50,9 +50,10 @@ def words_of(command: str) -> list[str]:
 def run_stages(stages: list[Stage], folder: Path, made_from: str = "") -> list[dict[str, Any]]:
     """Run commands in order and return their records, also kept in `folder/stages.json`.
 
-    Every command is run, and finds out by itself that it is up to date, but those whose product is there, of the same
-    command and `made_from` (a digest of what the stages read) and of stages before that were left out too. The record
-    keeps the seconds of the run that did the work; those of an interrupted one add up.
+    A command is skipped where its product is there and was made by the same command of the same inputs (`made_from`,
+    a digest of what the stages read), and all commands before it were skipped. The others are run, and find out by
+    themselves whether they are up to date. A record keeps the seconds of the run that did the work; those of an
+    interrupted one add up.
     """
     path = folder / "stages.json"
     known = {stage["name"]: stage for stage in read_json(path)} if path.is_file() else {}

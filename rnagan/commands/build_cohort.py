@@ -37,7 +37,9 @@ from rnagan.commands import options
 @click.option(
     "--expression", type=options.FILE, help="Keep only samples of this expression table; its values aren't read."
 )
-@click.option("--rows", type=click.Choice(["samples", "genes"]), help="Rows of --expression, where it doesn't say it.")
+@click.option(
+    "--rows", type=click.Choice(["samples", "genes"]), help="What the rows of --expression are; else detected."
+)
 @click.option(
     "--source",
     type=click.Choice(["auto", "gtex", "tcga", "table"]),

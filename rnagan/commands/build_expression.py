@@ -17,7 +17,7 @@ from rnagan.commands import options
 @options.cohort()
 @options.out("The .h5ad to write.")
 @click.option("--units", type=click.Choice(["tpm", "counts", "log2"]), help="Units of the table; else detected.")
-@click.option("--rows", type=click.Choice(["samples", "genes"]), help="What the table's rows are; else found out.")
+@click.option("--rows", type=click.Choice(["samples", "genes"]), help="What the table's rows are; else detected.")
 @click.option("--genes", type=Path, help="CSV whose first column lists the genes to keep.")
 @click.option("--gtf", type=Path, help="GENCODE GTF instead: keep its protein-coding genes.")
 @click.option(

@@ -15,7 +15,7 @@ from rnagan.config.gan import GANConfig
 @click.command(help=__doc__)
 @options.plain_errors
 @options.tiles(expression_required=True)
-@options.vae()
+@options.vae("Run of rnagan train-vae, or its model folder.")
 @options.out("Folder of the three runs and the figures.")
 @options.launch()
 @options.config_of(GANConfig, "faithful")

@@ -1,7 +1,7 @@
 """Compute FID-60k of a trained model, with KID, precision and recall, and Inception Score.
 
-Tiles that are generated for a split's profiles are compared with the split's real tiles. Beside the scores stand the
-floor of real against real tiles, and an interval over donors.
+Tiles that are generated for a split's profiles are compared with the split's real tiles. The floor, which real
+tiles of other donors reach, and an interval over donors are reported too.
 """
 
 import os
@@ -41,7 +41,7 @@ from rnagan.commands import options
     type=click.IntRange(min=0),
     default=2000,
     show_default=True,
-    help="Of either kind in the UMAP; 0: none.",
+    help="Tiles of either kind in the UMAP; 0: none.",
 )
 @click.option(
     "--cache",

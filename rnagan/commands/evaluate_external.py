@@ -1,6 +1,6 @@
 """Classify tiles generated from an external cohort's profiles by a network that was trained on real tiles (figure 4D).
 
-The classifier calls their tissue, and is shown real tiles of held-out donors beside.
+The classifier also calls real tiles of held-out donors, as the ceiling.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Measure whether tiles generated for held-out donors follow their profiles.
 
 They are compared with the truth of a simulated cohort, or with the donors' real tiles; the page also says whether the
-right donor is found among others of its tissue, and shows a null model and training donors beside.
+right donor is found among others of its tissue, and shows a null model and training donors for comparison.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from rnagan.commands import options
 @click.command(help=__doc__)
 @options.plain_errors
 @options.model()
-@click.option("--null", type=Path, help="Likewise, trained with --shuffle-profiles: what is shown beside the model.")
+@click.option("--null", type=Path, help="A run trained with --shuffle-profiles: the null, shown beside the model.")
 @options.tiles(expression_required=True)
 @options.truth()
 @options.out("Folder for faithfulness.html, evaluation.json and the pictures.")

@@ -19,7 +19,7 @@ from rnagan.commands import options
 @click.option("--tissue-map", type=Path, help="CSV of columns external, ours, for tissues that it names otherwise.")
 @click.option("--missing-genes", is_flag=True, help="Measure what missing genes cost.")
 @click.option("--present-in", "gene_lists", type=Path, multiple=True, help="Genes (.h5ad or list) that a cohort has.")
-@click.option("--beside", type=Path, help="Another β-VAE whose cost of missing genes is shown beside.")
+@click.option("--beside", type=Path, help="Another β-VAE whose cost of missing genes is shown too.")
 @options.seed()
 def main(out: Path, split: str, pair: tuple[str, str] | None, missing_genes: bool, seed: int, **inputs: Any) -> None:
     from rnagan.evaluation.vae_evaluation import VAEEvaluationInputs, evaluate_vae, summary_lines

@@ -14,8 +14,8 @@ from rnagan.config.classifier import ClassifierConfig
 @options.shards()
 @click.option("--cohort", type=Path, required=True, help="Cohort table; its column --label names the classes.")
 @options.out("Folder for result.json, report.html, pictures, finished folds.")
-@click.option("--pretrained", type=Path, help="Run of rnagan pretrain-simclr, to start from beside from scratch.")
-@click.option("--imagenet", type=Path, help="torchvision's weights as safetensors, to start from too.")
+@click.option("--pretrained", type=Path, help="Run of rnagan pretrain-simclr: the folds start from its weights too.")
+@click.option("--imagenet", type=Path, help="torchvision's weights as safetensors: the folds start from them too.")
 @options.dry_run("Print the resolved config, tiles and starts, train nothing.")
 @options.config_of(ClassifierConfig, "paper")
 def main(out: Path, dry_run: bool, config: ClassifierConfig, **inputs: Any) -> None:

@@ -74,12 +74,7 @@ def model(multiple: bool = False) -> Callable:
     return click.option(*names, type=Path, required=True, multiple=multiple, help=text)
 
 
-def vae(required: bool = True) -> Callable:
-    text = (
-        "Run of rnagan train-vae, its model folder, or an RNA-GAN."
-        if required
-        else ("Run of rnagan train-vae; needed by mode rnagan.")
-    )
+def vae(text: str = "Run of rnagan train-vae, its model folder, or an RNA-GAN.", required: bool = True) -> Callable:
     return click.option("--vae", type=Path, required=required, help=text)
 
 
@@ -87,8 +82,8 @@ def truth() -> Callable:
     return click.option("--truth", type=Path, help="Truth table of a simulated cohort (truth.csv).")
 
 
-def shards() -> Callable:
-    return click.option("--shards", required=True, help="Folder of tile shards, or its URL (rnagan build-tiles).")
+def shards(made_by: str = "rnagan build-tiles") -> Callable:
+    return click.option("--shards", required=True, help=f"Folder of tile shards, or its URL ({made_by}).")
 
 
 def cohort() -> Callable:
@@ -148,7 +143,8 @@ def config_of(kind: type[Config], default: str, only: tuple[str, ...] = (), tagg
         @functools.wraps(command)
         def gathered(*args: Any, preset: str, config_file: Path | None, settings: dict, **kwargs: Any) -> Any:
             if tagged:
-                kwargs["tags"] = run_tags(preset, kwargs.pop("sweep"))
+                given = {"preset": preset, "sweep": kwargs.pop("sweep")}
+                kwargs["tags"] = {name: value for name, value in given.items() if value}
             return command(*args, config=read_config(kind, config_file, settings, preset), **kwargs)
 
         return group(preset(kind, default), *((sweep,) if tagged else ()))(gathered)
@@ -197,11 +193,6 @@ def read_config(
     return resolve(kind, from_preset, from_file, settings)
 
 
-def run_tags(preset: str, sweep: str | None) -> dict[str, str]:
-    """What a training command knows of a run beside its settings, for MLflow's filters."""
-    return {"preset": preset} | ({"sweep": sweep} if sweep else {})
-
-
 def workers(default_processes: int) -> Callable:
     """Decorator: the options that say where jobs run; the command receives them as keyword `workers`."""
     options = (
@@ -211,7 +202,7 @@ def workers(default_processes: int) -> Callable:
         ),
         click.option(
             "--slurm",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=FILE,
             help="SLURM jobs as workers instead: a YAML file of dask-jobqueue's SLURMCluster settings, and jobs: N.",
         ),
     )

@@ -1,4 +1,4 @@
-"""Make every table and figure of the article from a cohort, in one report with the article's numbers beside.
+"""Make every table and figure of the article from a cohort, in one report beside the article's own numbers.
 
 What is done is kept. --dry-run says what it would cost on this machine.
 """

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from rnagan.commands import options
+from rnagan.config.base import resolve
 from rnagan.config.simulation import SimulationConfig
 
 
@@ -16,7 +17,7 @@ from rnagan.config.simulation import SimulationConfig
 )
 @options.config_options(SimulationConfig)
 def main(out: Path, processes: int, settings: dict) -> None:
-    config = options.read_config(SimulationConfig, None, settings)
+    config = resolve(SimulationConfig, settings)
     from rnagan.simulation.cohort import simulate_cohort
 
     click.echo(simulate_cohort(config, out, processes))

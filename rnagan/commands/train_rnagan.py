@@ -15,7 +15,7 @@ from rnagan.config.gan import GANConfig
 @click.command(help=__doc__)
 @options.plain_errors
 @options.tiles()
-@options.vae(required=False)
+@options.vae("Run of rnagan train-vae, or its model folder; needed by mode rnagan.", required=False)
 @click.option(
     "--init-from", type=Path, help="An earlier run to start from: the same networks, with other tiles (a new tissue)."
 )

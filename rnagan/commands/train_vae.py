@@ -31,6 +31,7 @@ def main(
 
     inputs = VAEInputs(expression, cohort)
     if dry_run:
+        options.echo_settings(config)
         options.echo_lines(describe(config, inputs))
     else:
         train_vae(config, inputs, out, tags)

@@ -24,7 +24,7 @@ from rnagan.comparison.run_tables import (
 from rnagan.io.files import atomic_path
 from rnagan.io.tables import first_few
 from rnagan.reports.console import aligned
-from rnagan.reports.figures import COLOURS, curves
+from rnagan.reports.figures import curves, run_style
 from rnagan.reports.pages import embedded, write_template
 from rnagan.tracking.evaluations import flat_protocol
 from rnagan.tracking.run_folder import KINDS, SEEN, RunFolder, check_one_kind, find_runs
@@ -64,7 +64,7 @@ def compare_runs(
         PAGE,
         title=f"{len(entries)} runs of {KINDS[kind]}",
         entries=entries,
-        colours=[COLOURS[k % len(COLOURS)] for k in range(len(entries))],
+        colours=[run_style(k)["color"] for k in range(len(entries))],
         seen=SEEN[kind],
         speeds=[speed(entry.run) for entry in entries],
         differing=table[differ(table)],

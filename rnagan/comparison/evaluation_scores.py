@@ -125,7 +125,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 def _of_record(path: Path, record: Mapping[str, Any]) -> Results:
     scores = tuple(
-        _named(name, score["value"], score.get("low"), score.get("high"))
+        Score(name, score["value"], score.get("low"), score.get("high"), direction(name).better)
         for name, score in record["scores"].items()
         if score["value"] is not None
     )
@@ -156,12 +156,5 @@ def _score(score: dict[str, Any]) -> Score:
     """A score of a file's list; of one tissue where the file says a part."""
     name = f"{score['part']}/{score['name']}" if "part" in score else str(score["name"])
     low, high = (None if score.get(end) is None else float(score[end]) for end in ("low", "high"))
-    return Score(name, float(score["value"]), low, high, _STATED.get(str(score.get("better"))) or _way(name))
-
-
-def _named(name: str, value: float, low: float | None = None, high: float | None = None) -> Score:
-    return Score(name, value, low, high, _way(name))
-
-
-def _way(name: str) -> str | None:
-    return direction(name).better
+    better = _STATED.get(str(score.get("better"))) or direction(name).better
+    return Score(name, float(score["value"]), low, high, better)

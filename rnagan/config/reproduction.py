@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from rnagan.config.base import Config, preset_names, read_preset, resolve, setting
+from rnagan.config.base import Config, read_preset, resolve, setting
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.config.gan import GANConfig
 from rnagan.config.simclr import SimCLRConfig
@@ -63,11 +63,6 @@ class Settings:
         """One resolved YAML a section, which the commands read."""
         for field in dataclasses.fields(self):
             getattr(self, field.name).save(folder / f"{field.name}.yaml")
-
-
-def reproduction_presets() -> list[str]:
-    """Names of the shipped sizes."""
-    return preset_names(ReproductionConfig)
 
 
 def _section(kind: Any, layers: list[dict[str, Any]]) -> Any:

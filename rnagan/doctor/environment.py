@@ -13,6 +13,9 @@ from rnagan.config.gan import GANConfig
 from rnagan.doctor.findings import Section
 
 SHOWN = ("torch", "torchvision", "accelerate", "webdataset", "simplejpeg", "numpy")  # versions worth seeing
+SHARED_MEMORY = Path("/dev/shm")
+SMALL_SHARED_BYTES = 1 << 28  # less than this is a container's default (64 MB); NCCL alone may want more
+OTHER_FILES = 512  # that a process has open besides shards: libraries, sockets, MLflow
 
 
 def check_versions(section: Section, package: str = "rnagan") -> None:
@@ -62,11 +65,6 @@ def _version(name: str) -> str | None:
 
 def _is_met(requirement: Requirement, version: str | None) -> bool:
     return version is not None and requirement.specifier.contains(version, prereleases=True)
-
-
-SHARED_MEMORY = Path("/dev/shm")
-SMALL_SHARED_BYTES = 1 << 28  # less than this is a container's default (64 MB); NCCL alone may want more
-OTHER_FILES = 512  # that a process has open besides shards: libraries, sockets, MLflow
 
 
 def check_shared_memory(section: Section, config: GANConfig, tile_px: int, folder: Path = SHARED_MEMORY) -> None:

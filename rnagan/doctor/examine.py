@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnagan.config.gan import GANConfig
-from rnagan.doctor.environment import check_versions
+from rnagan.doctor.environment import check_open_files, check_shared_memory, check_versions
 from rnagan.doctor.findings import Section, render, summary
 
 if TYPE_CHECKING:
@@ -92,11 +92,7 @@ def _open(wanted: Wanted) -> _Inputs:
     """Open everything before any check: a mistake is reported at once. Imports what the checks need."""
     from rnagan.cohort.table import read_cohort
     from rnagan.data.index import open_dataset
-    from rnagan.doctor import (
-        environment,  # noqa: F401
-        machine,  # noqa: F401
-        rates,  # noqa: F401
-    )
+    from rnagan.doctor import machine, rates  # noqa: F401
     from rnagan.doctor.launched import read_launch_config
     from rnagan.doctor.reading import choose
     from rnagan.training.gan.inputs import check_run
@@ -115,7 +111,6 @@ def _open(wanted: Wanted) -> _Inputs:
 
 
 def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None:
-    from rnagan.doctor.environment import check_open_files, check_shared_memory
     from rnagan.doctor.launched import check_launch
     from rnagan.doctor.machine import check_machine
     from rnagan.doctor.rates import Rates, check_outlook, check_step
@@ -128,10 +123,8 @@ def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None
     for launch in inputs.launches:
         examination.add(f"Launch {launch.path}", partial(check_launch, config=launch, timeout=timeout))
     if not inputs.launches:
-        examination.add(
-            "Launch",
-            partial(_note, text="Not tried: --launch launch_configs/X.yaml starts one, and says what came up."),
-        )
+        untried = "Not tried: --launch launch_configs/X.yaml starts one, and says what came up."
+        examination.add("Launch", lambda section: section.note(untried))
     machine = examination.add("Processors", check_machine)
     examination.add(
         "Memory and files",
@@ -141,7 +134,7 @@ def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None
     tiles = None
     if shards is None or chosen is None:
         unmeasured = "Not measured: --shards FOLDER measures how fast tiles are read and decoded."
-        examination.add("Tiles", partial(_note, text=unmeasured))
+        examination.add("Tiles", lambda section: section.note(unmeasured))
     else:
         check = partial(check_reading, shards=shards, chosen=chosen, config=config)
         tiles = examination.add(f"Tiles of {shards.address}", check)
@@ -155,7 +148,3 @@ def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None
             gpus=0 if step["device"].startswith("cpu") else len(machine.figures["gpus"]),
         )
         examination.add("Outlook, one process", partial(check_outlook, config=config, rates=rates))
-
-
-def _note(section: Section, text: str) -> None:
-    section.note(text)

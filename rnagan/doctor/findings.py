@@ -45,9 +45,9 @@ class Section:
         """Add a finding that is as it should be."""
         self.lines.append(Line(Verdict.OK, text))
 
-    def note(self, text: str, advice: str = "") -> None:
+    def note(self, text: str) -> None:
         """Add what is neither good nor bad."""
-        self.lines.append(Line(Verdict.NOTE, text, advice))
+        self.lines.append(Line(Verdict.NOTE, text))
 
     def warn(self, text: str, advice: str = "") -> None:
         """Add a warning."""

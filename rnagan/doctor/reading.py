@@ -16,8 +16,8 @@ import psutil
 from rnagan.config.gan import GANConfig
 from rnagan.data.image_codec import decode_into
 from rnagan.data.index import ShardSet, tar_name
-from rnagan.data.loader import Batch, default_threads, tile_batches
-from rnagan.data.reader import TileReader
+from rnagan.data.loader import default_threads, tile_batches
+from rnagan.data.reader import Batch, TileReader
 from rnagan.data.sampler import Order, TileOrder
 from rnagan.data.selection import make_order, select
 from rnagan.doctor.findings import Section

@@ -11,6 +11,8 @@ from rnagan.io.files import atomic_path
 
 Tiles = NDArray[np.uint8]
 
+GAP = 2  # px between the tiles of a grid
+
 
 def to_uint8(x: NDArray) -> Tiles:
     """Images in [-1, 1], shape (n, 3, H, W), to uint8 (n, H, W, 3)."""
@@ -24,7 +26,7 @@ def shrink(image: Tiles, factor: int) -> Tiles:
     return blocks.mean(axis=(1, 3)).round().astype(np.uint8)
 
 
-def grid(rows: Tiles, gap: int = 2) -> Tiles:
+def grid(rows: Tiles, gap: int = GAP) -> Tiles:
     """Tiles (rows, columns, H, W, 3) as one picture on white, `gap` px apart."""
     n_rows, n_columns, height, width, _ = rows.shape
     canvas = np.full((n_rows * (height + gap) - gap, n_columns * (width + gap) - gap, 3), 255, np.uint8)

@@ -45,20 +45,20 @@ def long_form(tissues: dict[str, Any]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for result in tissues.values():
         for row in result["associations"]:
-            rows.append(row | _score("", row, "value") | {"section": f"association with {row['what']}"})
+            rows.append(row | _interval(row, "value") | {"section": f"association with {row['what']}"})
         for row in result["partition"]:
             rows.append(
-                row | _score("", row, "share") | {"section": "variance", "with": row["part"], "figure": row["how"]}
+                row | _interval(row, "share") | {"section": "variance", "with": row["part"], "figure": row["how"]}
             )
         for row in result["agreement"]:
             at = row | {"section": "agreement", "tiles": "generated and reference", "with": row["given"]}
             for figure in ("r", "partial", "along"):
-                own = at | _score("", row, figure) | {"figure": figure}
+                own = at | _interval(row, figure) | {"figure": figure}
                 rows.append(own | ({} if figure == "partial" else {"p": None}))
         for row in result["probe"]:
             rows.append(
                 row
-                | _score("", row, "score")
+                | _interval(row, "score")
                 | {"section": "RNA tells", "with": row["covariate"], "figure": row["what"]}
             )
     return pd.DataFrame(rows, columns=columns)
@@ -100,8 +100,11 @@ def _variance(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _score(name: str, row: dict[str, Any], key: str) -> dict[str, Any]:
-    score = {"value": row[key], "low": row[f"{key}_low"], "high": row[f"{key}_high"]}
-    return {"name": name} | score if name else score
+    return {"name": name} | _interval(row, key)
+
+
+def _interval(row: dict[str, Any], key: str) -> dict[str, Any]:
+    return {"value": row[key], "low": row[f"{key}_low"], "high": row[f"{key}_high"]}
 
 
 def _sentence(tissue: str, result: dict[str, Any], reference: str) -> str:

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from rnagan.io.files import atomic_path
-from rnagan.io.images import grid, save_png
+from rnagan.io.images import GAP, grid, save_png
 from rnagan.reports.labels import MEASURES
 
 matplotlib.use("Agg")
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]  # frequencies in cycles per px, and the mean power of each
 
-GAP = 2  # px between the tiles of a sample grid
 # Okabe & Ito's colours, which any colour vision can distinguish; grey and black are kept for other uses.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 PANELS_ACROSS = 4
@@ -55,15 +54,15 @@ def side_by_side(
     """A PNG with one row for each label and one column for each title; a cell is a block of tiles (r, c, H, W, 3)."""
     cells = {label: [grid(block) for block in blocks] for label, blocks in rows.items()}
     height, width = next(iter(cells.values()))[0].shape[:2]
-    gap, head, margin = 10, 18, 10 + 7 * max(map(len, cells))
+    gap, margin = 10, 10 + 7 * max(map(len, cells))
     width_each = max(width, 7 * max(map(len, columns)))
-    size = (margin + len(columns) * (width_each + gap), head + len(cells) * (height + gap))
+    size = (margin + len(columns) * (width_each + gap), _HEAD + len(cells) * (height + gap))
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(columns):
         draw.text((margin + column * (width_each + gap), 3), title, fill="black")
     for row, (label, pictures) in enumerate(cells.items()):
-        top = head + row * (height + gap)
+        top = _HEAD + row * (height + gap)
         draw.text((4, top + height / 2 - 6), label, fill="black")
         for column, picture in enumerate(pictures):
             canvas.paste(Image.fromarray(picture), (margin + column * (width_each + gap), top))
@@ -206,8 +205,9 @@ def curves(
     for axis, (name, title) in zip(axes.flat, shown.items(), strict=False):
         for k, (run, rows) in enumerate(runs.items()):
             points = [(row[x], row[name]) for row in rows if name in row]
-            few = "." if len(points) < FEW_POINTS else ""
-            axis.plot(*zip(*points, strict=True), lw=1, marker=few, label=run, **run_style(k)) if points else None
+            if points:
+                few = "." if len(points) < FEW_POINTS else ""
+                axis.plot(*zip(*points, strict=True), lw=1, marker=few, label=run, **run_style(k))
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(x_label, fontsize=7)
         axis.tick_params(labelsize=7)
@@ -235,15 +235,15 @@ def nearest_figure(
 
     A distance below `threshold`, where one in a hundred held-out real tiles lies, is red. `texts`: the PNG's metadata.
     """
-    side, gap, head, line = generated.shape[1], 4, 18, 13
+    side, gap, line = generated.shape[1], 4, 13
     columns = 1 + len(neighbours[0])
     width = max(side, 64) + gap
-    canvas = Image.new("RGB", (12 + columns * width, head + len(generated) * (side + line + gap)), "white")
+    canvas = Image.new("RGB", (12 + columns * width, _HEAD + len(generated) * (side + line + gap)), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text((2, 3), "generated", fill="black")
     draw.text((width + 12, 3), "nearest real training tiles (distance)", fill="black")
     for row, tiles in enumerate(neighbours):
-        top = head + row * (side + line + gap)
+        top = _HEAD + row * (side + line + gap)
         canvas.paste(Image.fromarray(generated[row]), (2, top))
         for column, tile in enumerate(tiles):
             left = 12 + (column + 1) * width

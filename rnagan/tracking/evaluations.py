@@ -10,7 +10,8 @@ from typing import Any
 import rnagan
 from rnagan.io.files import read_json, sha256_of, write_json
 from rnagan.tracking.mlflow_run import EVALUATION, MLflowRun, warn_unreachable
-from rnagan.tracking.run_folder import model_digest, read_record, run_digest
+from rnagan.tracking.run_folder import read_record, run_digest
+from rnagan.tracking.run_log import model_tags
 
 EVALUATION_RECORD = "evaluation_run.json"
 _ENDS = ("low", "high")  # of a score's interval
@@ -119,16 +120,16 @@ def _mirror(path: Path) -> None:
 
 
 def _run_and_digest(model: Path | str) -> tuple[Path | None, str]:
-    """The run folder of a model, where it lies in one, and the digest of the model. A string is a digest."""
+    """The run folder of a model, where it lies in the one that made it, and the digest of the model. A string is a
+    digest."""
     if isinstance(model, str):
         return None, model
     folder = Path(model)
     digest = run_digest(folder)
     if digest is None:
         raise FileNotFoundError(f"{folder} holds no trained model; an evaluation is of a run or a model folder.")
-    own = folder if model_digest(folder) is None else folder.resolve().parent
-    candidates = (folder, own)
-    return next((each for each in candidates if read_record(each)), None), digest
+    near = (folder, folder.resolve().parent)
+    return next((run for run in near if read_record(run) and digest in model_tags(run).values()), None), digest
 
 
 def _path(out: Path, kind: str) -> Path:

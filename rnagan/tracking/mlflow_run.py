@@ -147,14 +147,14 @@ class MLflowRun:
         """Log the values that it hasn't, and return how many. One that stands in for another value at the same count of
         images, of a part of the run that was done again, is the newer."""
         points = [(allowed_name(name), value, images, at) for name, value, images, at in points]
-        missing: list[Point] = []
-        for name in {name for name, *_ in points} & set(self._run().data.metrics):
+        known, missing = self._run().data.metrics, list[Point]()
+        for name in {name for name, *_ in points} & known.keys():
             history = self.client.get_metric_history(self.run_id, name)
             there, taken = {(each.step, _same(each.value)) for each in history}, {each.step for each in history}
             for metric, value, images, at in points:
                 if metric == name and (images, _same(value)) not in there:
                     missing.append((metric, value, images, time.time() if images in taken else at))
-        missing += [point for point in points if point[0] not in self._run().data.metrics]
+        missing += [point for point in points if point[0] not in known]
         self.log(missing)
         return len(missing)
 

@@ -171,7 +171,7 @@ def _model_record(model: Path) -> dict[str, Any]:
 
 def _counted(settings: dict[str, Any], model: dict[str, Any]) -> int | None:
     """Tiles or profiles of a run whose record has no `total`: a backbone says its tiles; those of a β-VAE are counted
-    as in rnagan/training/vae/trainer.py."""
+    as `total_steps` of rnagan/training/run.py does."""
     if "images" in model:
         return model["images"]
     train = model.get("splits", {}).get("train")

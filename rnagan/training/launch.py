@@ -20,12 +20,12 @@ def start(precision: str, seed: int, threads: int = 0, two_networks: bool = Fals
 
     `precision`: auto, float64, float32, bf16 or fp16; `auto` is bf16 where the machine computes in it, else float32;
     float64 is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among this machine's
-    processes.
-    `two_networks`: a generator and a critic are trained in turns, which DeepSpeed must know.
+    processes. `two_networks`: a generator and a critic are trained in turns, which DeepSpeed must know.
     Raises `ValueError` when the launcher was asked for more processes than it started.
     """
     use_cpu = not torch.cuda.is_available()
-    mixed_precision = precision if (precision := resolve_precision(precision)) in ("bf16", "fp16") else "no"
+    precision = resolve_precision(precision)
+    mixed_precision = precision if precision in ("bf16", "fp16") else "no"
     if precision == "fp16" and (use_cpu or asks_for_deepspeed()):
         raise ValueError("precision fp16 is for GPUs without DeepSpeed; choose bf16, or auto.")
     if asks_for_deepspeed():
@@ -57,6 +57,11 @@ def resolve_precision(precision: str) -> str:
         return precision
     fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
     return "bf16" if fast else "float32"
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """What weights are kept in: float64 where it is asked for, else float32, also where a forward computes in bf16."""
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 def check_process_count(got: int, asked: int | None) -> None:

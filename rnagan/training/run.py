@@ -20,9 +20,12 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from rnagan.config.base import Config, family, load_config, may_change_on_resume
-from rnagan.data.loader import Replaced
+from rnagan.config.simclr import SimCLRConfig
+from rnagan.config.vae import VAEConfig
+from rnagan.data.reader import Replaced
 from rnagan.io.files import write_text
 from rnagan.runtime import progress
+from rnagan.tracking.mlflow_run import EXPERIMENTS
 from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint
 from rnagan.tracking.run_log import RunLog, Unwritten
 from rnagan.training import deepspeed
@@ -88,17 +91,17 @@ class TrainingRun:
     def is_main(self) -> bool:
         return self.accelerator.is_main_process
 
-    def begin(self, experiment: str, images: int, total: int, tags: Mapping[str, str]) -> None:
-        """Open the record, cut back to `images` of `total` where the run goes on; `tags` are MLflow's."""
-        resumed = self.checkpoint is not None
+    def begin(self, images: int, total: int, tags: Mapping[str, str]) -> None:
+        """Open the record, cut back to `images` of `total` where the run goes on; `tags`: MLflow's, beside its kind."""
+        resumed, kind = self.checkpoint is not None, family(type(self.config))
         self.log = RunLog(
             self.folder,
             self.config,
-            experiment,
+            EXPERIMENTS[kind],
             main=self.is_main,
             total=total,
             made_from=self.made_from,
-            tags={"processes": str(self.accelerator.num_processes), **tags},
+            tags={"kind": kind, "processes": str(self.accelerator.num_processes), **tags},
             resumed_at=images if resumed else None,
             run_id=self.checkpoint.state["mlflow_run"] if self.checkpoint is not None else None,
         )
@@ -110,7 +113,7 @@ class TrainingRun:
     def load_optimizers(self, optimizers: Optimizers, empty_step: Callable[[], None]) -> None:
         """Restore prepared optimisers from the checkpoint, whatever launch and number of processes wrote it.
 
-        The weights have been loaded before. `empty_step` makes a backward of no meaning, for which ZeRO needs one.
+        The weights have been loaded before. `empty_step` is a step on any batch: ZeRO has no room for moments before.
         """
         assert self.checkpoint is not None
         cut = [name for name, (network, _) in optimizers.items() if deepspeed.is_cut(network)]
@@ -194,6 +197,11 @@ class TrainingRun:
         stored = load_checkpoint(found[0])
         check_same_run(self.config, self.made_from, stored.state, self.folder)
         return stored
+
+
+def total_steps(config: VAEConfig | SimCLRConfig, samples: int) -> int:
+    """Steps that show each of so many samples `epochs` times, the last batch filled."""
+    return math.ceil(config.epochs * samples / config.batch_size)
 
 
 def check_same_run(config: Config, made_from: Mapping[str, str], before: Mapping[str, Any], folder: Path) -> None:

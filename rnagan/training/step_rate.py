@@ -1,6 +1,6 @@
 """How fast training steps are on this machine: steps of a config on tiles and profiles that are made up.
 
-The doctor says what a run will be like by it, and a reproduction what it will cost.
+The doctor predicts the time of a run from it, and a reproduction its cost.
 """
 
 import contextlib

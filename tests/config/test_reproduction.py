@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from rnagan.config.base import load_config
-from rnagan.config.reproduction import ReproductionConfig, Settings, reproduction_presets
+from rnagan.config.base import load_config, preset_names
+from rnagan.config.reproduction import ReproductionConfig, Settings
 
 
-@pytest.mark.parametrize("name", reproduction_presets())
+@pytest.mark.parametrize("name", preset_names(ReproductionConfig))
 def test_shipped_sizes_are_whole(name: str, tmp_path: Path) -> None:
     settings = Settings.read(name)
     settings.save(tmp_path)

@@ -77,9 +77,12 @@ def test_an_evaluation_is_a_child_of_the_run_of_its_model(run: Path, tmp_path: P
 def test_the_run_is_found_from_any_form_of_its_model(model: str, run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "model", run.parent / "elsewhere/copied")
     shutil.copy(run.parent / "mlflow.db", run.parent / "elsewhere/mlflow.db")
+    write_json(run.parent / "elsewhere/run.json", {"key": "of a run that left another model"})
     given: dict[str, Any] = {"run": run, "model": run / "model", "best": run / "model-best"}
     given |= {"copy": run.parent / "elsewhere/copied", "digest": BEST}
-    record_evaluation(run.parent / "evaluation", "fid", given[model], SCORES, PROTOCOL)  # beside the same store
+    out = run.parent / "evaluation"  # beside the same store
+    record_evaluation(out, "fid", given[model], SCORES, PROTOCOL)
+    assert (record(out)["run"] is None) == (model in ("copy", "digest"))
     (found,) = runs_of(run)
     assert found.data.tags["mlflow.parentRunId"] == read_record(run)["mlflow_run"]
     assert found.data.tags["model_digest"] == (BEST if model in ("best", "digest") else DIGEST)

@@ -16,10 +16,9 @@ from torch import nn
 from rnagan.config.gan import GANConfig
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.config.vae import VAEConfig
-from rnagan.data.loader import Replaced
+from rnagan.data.reader import Replaced
 from rnagan.io.files import read_json
-from rnagan.tracking.run_folder import checkpoint_path
-from rnagan.tracking.run_log import read_metrics
+from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan

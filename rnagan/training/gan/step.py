@@ -16,7 +16,8 @@ from rnagan.models.critics import build_critic
 from rnagan.models.generators import build_generator
 from rnagan.runtime import rng
 from rnagan.training import deepspeed
-from rnagan.training.launch import resolve_precision
+from rnagan.training.deepspeed import Prepared
+from rnagan.training.launch import dtype_of, resolve_precision
 
 
 class GradientNorms:
@@ -79,9 +80,8 @@ def build_networks(config: GANConfig, condition_width: int, accelerator: Acceler
     """Networks with fresh weights, in the precision and memory format and on the device of a run."""
     # DeepSpeed lays weights end to end, and takes plain rows only.
     layout = torch.contiguous_format if deepspeed.uses_deepspeed(accelerator) else torch.channels_last
-    dtype = torch.float64 if config.precision == "float64" else torch.float32
     generator, critic = (
-        build(config, condition_width).to(accelerator.device, dtype).to(memory_format=layout)
+        build(config, condition_width).to(accelerator.device, dtype_of(config.precision)).to(memory_format=layout)
         for build in (build_generator, build_critic)
     )
     return Networks(generator, critic)
@@ -104,16 +104,7 @@ def build_step(config: GANConfig, condition_width: int, accelerator: Accelerator
         },
         bf16=resolve_precision(config.precision) == "bf16",
     )
-    return GANStep(
-        config,
-        accelerator,
-        of_generator.module,
-        of_critic.module,
-        of_generator.optimizer,
-        of_critic.optimizer,
-        condition_width,
-        of_critic.accelerator,
-    )
+    return GANStep(config, of_generator, of_critic, condition_width)
 
 
 def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:
@@ -121,30 +112,14 @@ def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:
 
 
 class GANStep:
-    """One training step on this process's slice of the global batch.
+    """One training step on this process's slice of the global batch."""
 
-    `generator`, `critic` and their optimisers are what `Accelerator.prepare` returned; `critic_accelerator` is the
-    critic's own under DeepSpeed, which needs one for each network.
-    """
-
-    def __init__(
-        self,
-        config: GANConfig,
-        accelerator: Accelerator,
-        generator: nn.Module,
-        critic: nn.Module,
-        generator_optimizer: torch.optim.Optimizer,
-        critic_optimizer: torch.optim.Optimizer,
-        condition_width: int,
-        critic_accelerator: Accelerator | None = None,
-    ) -> None:
-        self.config, self.accelerator = config, accelerator
-        self.critic_accelerator = critic_accelerator or accelerator
-        self.generator, self.critic = generator, critic
-        self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
-        self.raw_generator = accelerator.unwrap_model(generator)
-        self.raw_critic = accelerator.unwrap_model(critic)
-        self.condition_width = condition_width
+    def __init__(self, config: GANConfig, generator: Prepared, critic: Prepared, condition_width: int) -> None:
+        self.config, self.condition_width = config, condition_width
+        self.generator, self.generator_optimizer, self.accelerator = generator
+        self.critic, self.critic_optimizer, self.critic_accelerator = critic
+        self.raw_generator = self.accelerator.unwrap_model(self.generator)
+        self.raw_critic = self.accelerator.unwrap_model(self.critic)
         self.dtype = next(self.raw_generator.parameters()).dtype
         self.gradient_norms = GradientNorms()
 
@@ -190,9 +165,9 @@ class GANStep:
         with torch.set_grad_enabled(with_graph):
             return network(part.code).to(self.dtype)
 
-    def _perturbed(self, c: Tensor | None, start: int) -> Tensor | None:
+    def _perturbed(self, c: Tensor, start: int) -> Tensor:
         """The condition with its training noise; generator and critic see the same."""
-        if c is None or not self.config.condition_noise or self.config.condition != "bottleneck":
+        if not self.config.condition_noise or self.config.condition != "bottleneck":
             return c
         noise = rng.normal(self.config.seed, "condition", start, len(c), c.shape[1])
         return c + self.config.condition_noise * torch.from_numpy(noise).to(c)

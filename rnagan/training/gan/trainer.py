@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
-from rnagan.data.loader import Batch, tile_batches
-from rnagan.data.reader import TileReader
+from rnagan.data.loader import tile_batches
+from rnagan.data.reader import Batch, TileReader
 from rnagan.io.images import grid, save_png, synthetic_texts
 from rnagan.models.ema import ExponentialAverage
 from rnagan.models.sampling import generate
@@ -19,6 +19,7 @@ from rnagan.training import checkpoint, deepspeed
 from rnagan.training.gan.inputs import GANData, make_loading
 from rnagan.training.gan.step import StepRecord, build_networks, build_step
 from rnagan.training.gan.validation import GANValidation
+from rnagan.training.launch import dtype_of
 from rnagan.training.run import Optimizers, StepMeans, TrainingRun
 from rnagan.training.warm_start import EarlierRun
 
@@ -45,7 +46,7 @@ class GANTrainer:
         self.validation, self.on_best = validation, on_best
         state = {"images": 0, "steps": 0} if run.checkpoint is None else run.checkpoint.state
         self.images, self.steps = state["images"], state["steps"]  # the clock: real tiles shown, critic steps made
-        self.images_before = 0 if earlier is None else earlier.images  # in an earlier run: not an average's first
+        self.images_before = 0 if earlier is None else earlier.images  # in the earlier run, whose average goes on
         self.mpp = data.shards.mpp_at(config.resolution)
         self.conditions = self.fixed = None
         width = 0
@@ -64,7 +65,7 @@ class GANTrainer:
         if run.checkpoint is not None:
             self._load_optimizers(run.checkpoint)
         self.means = StepMeans(StepRecord._fields, self.accelerator)
-        self.run.begin("rnagan", self.images, config.images, self._tags() | dict(tags or {}))
+        self.run.begin(self.images, config.images, self._tags() | dict(tags or {}))
 
     def train(self) -> bool:
         """Train to `config.images`; False if a signal stopped it early. Everything is saved either way."""
@@ -218,12 +219,10 @@ class GANTrainer:
     def _conditions(self, latents: Tensor) -> Tensor:
         """The conditions (n, width) of latents (n, latent), where and as the networks compute."""
         assert self.data.profiles is not None
-        dtype = torch.float64 if self.config.precision == "float64" else torch.float32
-        return self.data.profiles.bottleneck(latents).to(self.accelerator.device, dtype)
+        return self.data.profiles.bottleneck(latents).to(self.accelerator.device, dtype_of(self.config.precision))
 
     def _tags(self) -> dict[str, str]:
         return {
-            "kind": "gan",
             "mode": self.config.mode,
             "resolution": str(self.config.resolution),
             "tissues": ", ".join(self.data.tissues),

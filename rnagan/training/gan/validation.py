@@ -144,7 +144,7 @@ class GANValidation:
 
     def _generated(self, generator: nn.Module, row: int) -> NDArray[np.uint8]:
         """As many tiles, for the row's own profile; the noise is the same in every validation."""
-        slide, _, _, _, count = self.rows.iloc[row][["slide", "sample", "donor", "tissue", "tiles"]]
+        slide, count = self.rows.iloc[row][["slide", "tiles"]]
         parameter = next(generator.parameters())
         c = None if self.conditions is None else self.conditions[row : row + 1].to(parameter)
         return generate(self.config, generator, c, count, self.config.seed, f"validation/{slide}")

@@ -17,8 +17,8 @@ from rnagan.models.resnet import has_backbone, save_backbone
 from rnagan.runtime.progress import say
 from rnagan.training.deepspeed import asks_for_deepspeed
 from rnagan.training.launch import start
-from rnagan.training.run import TrainingRun, check_same_run
-from rnagan.training.simclr.trainer import SimCLRTrainer, total_steps
+from rnagan.training.run import TrainingRun, check_same_run, total_steps
+from rnagan.training.simclr.trainer import SimCLRTrainer
 
 
 def pretrain_simclr(

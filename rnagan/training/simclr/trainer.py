@@ -13,7 +13,8 @@ from rnagan.data.loader import Loading, batches
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder
 from rnagan.runtime import progress
-from rnagan.training.run import Optimizers, StepMeans, TrainingRun
+from rnagan.training.launch import dtype_of
+from rnagan.training.run import Optimizers, StepMeans, TrainingRun, total_steps
 from rnagan.training.simclr.step import SimCLRNetwork, StepRecord, TwoViews, Views, contrastive_loss
 
 
@@ -32,7 +33,7 @@ class SimCLRTrainer:
         accelerator, stored = run.accelerator, run.checkpoint
         self.total_steps = total_steps(config, order.epoch_length)
         self.step = 0 if stored is None else stored.state["step"]
-        dtype = torch.float64 if config.precision == "float64" else torch.float32
+        dtype = dtype_of(config.precision)
         self.place = {"device": accelerator.device, "dtype": dtype, "memory_format": torch.channels_last}
         network: nn.Module = SimCLRNetwork(config).to(**self.place)
         if stored is not None:
@@ -49,7 +50,7 @@ class SimCLRTrainer:
         if stored is not None:
             run.load_optimizers(self._optimizers(), lambda: None)
         self.means = StepMeans(StepRecord._fields, accelerator, dtype)
-        run.begin("simclr", self.images, self.total_steps * config.batch_size, {"kind": "simclr"})
+        run.begin(self.images, self.total_steps * config.batch_size, {})
 
     @property
     def images(self) -> int:
@@ -126,11 +127,6 @@ class SimCLRTrainer:
 
     def _optimizers(self) -> Optimizers:
         return {"sgd": (self.network, self.optimizer)}
-
-
-def total_steps(config: SimCLRConfig, tiles: int) -> int:
-    """Steps that show every tile `epochs` times, the last batch filled."""
-    return math.ceil(config.epochs * tiles / config.batch_size)
 
 
 def learning_rate(config: SimCLRConfig, step: int, steps: int) -> float:

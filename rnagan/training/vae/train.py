@@ -10,9 +10,9 @@ from rnagan.io.files import read_json
 from rnagan.runtime.distributed import keep_freed_memory
 from rnagan.runtime.progress import say
 from rnagan.training.launch import start
-from rnagan.training.run import TrainingRun, check_same_run
+from rnagan.training.run import TrainingRun, check_same_run, total_steps
 from rnagan.training.vae.data import VAEInputs, open_vae_data
-from rnagan.training.vae.trainer import VAETrainer, total_steps
+from rnagan.training.vae.trainer import VAETrainer
 
 
 def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str, str] | None = None) -> bool:
@@ -42,12 +42,11 @@ def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str
 
 
 def describe(config: VAEConfig, inputs: VAEInputs) -> list[str]:
-    """What a run would do, line by line, without starting it."""
+    """Profiles, genes and steps of a run, line by line, without starting it."""
     data = open_vae_data(inputs, config.where)
     counts = data.obs["split"].value_counts()
     steps = total_steps(config, int(counts["train"]))
     return [
-        *(f"{name}: {value}" for name, value in config.to_dict().items()),
         f"profiles: {', '.join(f'{count:,} {name}' for name, count in counts.items())}",
         f"tissues: {', '.join(f'{count:,} {name}' for name, count in data.obs['tissue'].value_counts().items())}",
         f"genes: {len(data.genes):,} in {data.units}",

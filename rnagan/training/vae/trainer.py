@@ -23,7 +23,8 @@ from rnagan.models.vae import BetaVAE
 from rnagan.runtime import rng
 from rnagan.runtime.progress import say
 from rnagan.training import deepspeed
-from rnagan.training.run import Optimizers, StepMeans, TrainingRun
+from rnagan.training.launch import dtype_of
+from rnagan.training.run import Optimizers, StepMeans, TrainingRun, total_steps
 from rnagan.training.vae.data import TrainingBatch, VAEData, standardised, standardised_blocks, training_batches
 
 _BATCH = 1024  # profiles that are evaluated at a time
@@ -43,7 +44,7 @@ class VAETrainer:
         assert train is not None, "open_vae_data refuses data without training profiles"
         self.selection = train
         self.transform = ExpressionTransform.fit_blocks(data.blocks(train), data.genes, data.units, config.logarithm)
-        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
+        self.dtype = dtype_of(config.precision)
         self.x_validation = self._tensor(standardised(data, data.split("validation"), self.transform))
         self.validation_eps = self._tensor(
             rng.normal(config.seed, "vae validation noise", 0, len(self.x_validation), config.latent)
@@ -56,12 +57,11 @@ class VAETrainer:
         self.means = StepMeans(VAELoss._fields, self.accelerator, self.dtype)
         self._set_up()
         own_tags = {
-            "kind": "vae",
             "latent": str(config.latent),
             "tissues": ", ".join(sorted(set(data.tissues(train)))),
             "dataset_digest": data.made_from["expression"],
         }
-        run.begin("rnagan-vae", self.images, self.total_steps * config.batch_size, own_tags | dict(tags or {}))
+        run.begin(self.images, self.total_steps * config.batch_size, own_tags | dict(tags or {}))
 
     @property
     def images(self) -> int:
@@ -291,11 +291,6 @@ def check_processes(config: VAEConfig, accelerator: Accelerator) -> None:
         raise ValueError("norm batch can't share its statistics on CPUs; start one process, or choose norm layer.")
     if config.precision == "float64" and deepspeed.uses_deepspeed(accelerator):
         raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
-
-
-def total_steps(config: VAEConfig, profiles: int) -> int:
-    """Steps that show every training profile `epochs` times, the last batch filled."""
-    return math.ceil(config.epochs * profiles / config.batch_size)
 
 
 def learning_rate(config: VAEConfig, step: int, steps: int) -> float:

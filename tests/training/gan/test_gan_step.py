@@ -12,6 +12,7 @@ from rnagan.losses.wgan_gp import gradient_penalty
 from rnagan.models.critics import build_critic
 from rnagan.models.generators import build_generator
 from rnagan.runtime import rng
+from rnagan.training.deepspeed import Prepared
 from rnagan.training.gan import step as gan_step
 from rnagan.training.gan.step import GANStep
 
@@ -26,13 +27,11 @@ def make_step(config: GANConfig, precision: str = "no", dtype: torch.dtype = tor
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
     torch.manual_seed(1)
     generator, critic = (build(config, WIDTH).to(dtype) for build in (build_generator, build_critic))
-    prepared = accelerator.prepare(
-        generator,
-        critic,
-        torch.optim.Adam(generator.parameters(), config.generator_lr),
-        torch.optim.Adam(critic.parameters(), config.critic_lr),
-    )
-    return GANStep(config, accelerator, *prepared, WIDTH)
+    prepared = [
+        Prepared(*accelerator.prepare(network, torch.optim.Adam(network.parameters(), lr)), accelerator)
+        for network, lr in ((generator, config.generator_lr), (critic, config.critic_lr))
+    ]
+    return GANStep(config, *prepared, WIDTH)
 
 
 def batch(count: int = N) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from rnagan.models.generators import build_generator
 from rnagan.models.sampling import generate
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
+from rnagan.training.deepspeed import Prepared
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import GANStep
 from rnagan.training.gan.train import train_gan
@@ -125,8 +126,11 @@ def test_every_resolution_builds_steps_and_generates(resolution: int) -> None:
     config = preset("faithful", resolution=resolution, generator_width=4, critic_width=4, noise_units=4)
     generator, critic = build_generator(config, 3), build_critic(config, 3)
     accelerator = Accelerator(cpu=True)
-    adams = [torch.optim.Adam(module.parameters(), lr=1e-4) for module in (generator, critic)]
-    step = GANStep(config, accelerator, generator, critic, *adams, 3)
+    prepared = [
+        Prepared(network, torch.optim.Adam(network.parameters(), lr=1e-4), accelerator)
+        for network in (generator, critic)
+    ]
+    step = GANStep(config, *prepared, 3)
     tiles = torch.randint(0, 256, (2, 3, resolution, resolution), dtype=torch.uint8)
     before = [next(module.parameters()).clone() for module in (generator, critic)]
     record = step(0, tiles, torch.randn(2, 3), True)
