@@ -153,7 +153,7 @@ def test_changed_vae_is_refused_by_name_even_with_a_new_digest(copy_of_model: Pa
 def test_folders_without_a_generator(tmp_path: Path, inputs: GANInputs) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no trained model \(no model\.json there or in"):
         RNAGAN.from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"vae holds no generator; give a run of tools/train_rnagan\.py"):
+    with pytest.raises(ValueError, match=r"vae holds no generator; give a run of rnagan train-rnagan"):
         RNAGAN.from_pretrained(inputs.vae)
 
 

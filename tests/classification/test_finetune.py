@@ -8,7 +8,7 @@ import pytest
 import torchvision
 
 from rnagan.classification import cross_validation
-from rnagan.classification.classifier import ResNetClassifier, from_imagenet, from_simclr
+from rnagan.classification.classifier import ResNetClassifier, from_imagenet, from_scratch, from_simclr
 from rnagan.classification.finetune import FinetuneInputs, finetune
 from rnagan.cohort.leakage import donor_digest
 from rnagan.config.classifier import ClassifierConfig
@@ -117,7 +117,7 @@ def test_folds_stand_under_the_run_of_the_generator_of_the_tiles_of_pretraining(
 
 def test_every_start_but_its_own_weights_is_the_same(pretrained: Path, tmp_path: Path) -> None:
     write_tensors(tmp_path / "imagenet.safetensors", torchvision.models.resnet18().state_dict())
-    starts = [None, from_simclr(pretrained, CONFIG)[0], from_imagenet(tmp_path / "imagenet.safetensors")]
+    starts = [from_scratch(), from_simclr(pretrained, CONFIG)[0], from_imagenet(tmp_path / "imagenet.safetensors")]
     networks = [ResNetClassifier(CONFIG, 3, 1, start) for start in starts]
     assert all((network.head.weight == networks[0].head.weight).all() for network in networks)
     firsts = [network.backbone.conv1.weight for network in networks]
