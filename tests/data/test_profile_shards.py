@@ -205,7 +205,7 @@ def test_a_damaged_profile_is_named_by_its_place_or_replaced_by_the_next_of_the_
     row = next(row for row in selection.all_rows.tolist() if selection.places[0][-1] > row > selection.places[0][0])
     whole = torch.cat([batch.rows for batch in read(profiles, selection, order, 0, 4, 8)]).tolist()
     name, place = damage(profiles, row)
-    found = rf"{name}.tar is damaged at profile {place} \(CRC-32 differs\); build these profiles again \(shards/build_"
+    found = rf"{name}.tar is damaged at profile {place} \(CRC-32 differs\); build these profiles again \(rnagan build-"
     with pytest.raises(ValueError, match=found):
         read(profiles, selection, order, 0, 4, 8)
     skip = Loading(threads=2, skip_corrupt=True, max_corrupt=1.0)
