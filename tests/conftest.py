@@ -249,3 +249,14 @@ def _command_line(config: GANConfig, inputs: GANInputs, out: Path) -> list[str]:
         f"--out={out}",
         *settings,
     ]
+
+
+@pytest.fixture
+def short_rates(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Rates of steps are measured for a moment only, and this process has its threads again afterwards."""
+    from rnagan.training import step_rate
+
+    monkeypatch.setattr(step_rate, "COUNTED_SECONDS", 0.2)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -1,26 +1,15 @@
 import pytest
-import torch
 
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.doctor.findings import Section, Verdict
 from rnagan.doctor.rates import check_step
-from rnagan.training import step_rate
 from rnagan.training.step_rate import condition_width
 
 SMALL = {"resolution": 32, "batch_size": 16, "generator_width": 4, "critic_width": 4, "threads": 1}
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_rate, "COUNTED_SECONDS", 0.2)
-
-
-@pytest.fixture(autouse=True)
-def threads_as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("short_rates")
 
 
 @pytest.mark.parametrize("preset", ["faithful", "released"])

@@ -5,7 +5,6 @@ import torch
 
 from rnagan.config.gan import GANConfig
 from rnagan.config.vae import VAEConfig
-from rnagan.training import step_rate
 from rnagan.training.step_rate import (
     TrainingStep,
     backbone_step,
@@ -18,16 +17,7 @@ from rnagan.training.step_rate import (
 SMALL = {"resolution": 32, "batch_size": 16, "generator_width": 4, "critic_width": 4, "threads": 1}
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_rate, "COUNTED_SECONDS", 0.2)
-
-
-@pytest.fixture(autouse=True)
-def threads_as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("short_rates")
 
 
 def test_time_decides_how_large_the_batches_are() -> None:
