@@ -70,6 +70,7 @@ setup(
             "s3fs>=2024.10",
             "setuptools>=77",  # builds the wheel that a test installs
             "moto[server]>=5",
+            "pre-commit>=4",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
