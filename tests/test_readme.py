@@ -1,19 +1,26 @@
-"""The README's commands and its Python run, word for word, at toy size."""
+"""The commands and the Python of README.md and of docs/ run, word for word, at toy size; links lead somewhere."""
 
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
 import simplejpeg
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from click.testing import CliRunner
 
 from rnagan.article.demos import SCALES, simulated
-from rnagan.article.stages import words_of
+from rnagan.commands.main import main
 from rnagan.data.build_profiles import build_profiles
 from rnagan.data.manifest import write_digest
 from rnagan.data.writer import ShardWriter
@@ -21,10 +28,24 @@ from rnagan.expression.h5ad import Expression, write_expression
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TOY = {  # appended to a command, so these win over what the README says
+# Pages whose commands run here, in this order: a page uses what those before it made.
+PAGES = (
+    "docs/walkthrough.md",
+    "README.md",
+    "docs/data.md",
+    "docs/training.md",
+    "docs/latent.md",
+    "docs/evaluation.md",
+    "docs/classification.md",
+    "docs/tracking.md",
+    "docs/reproduce.md",
+)
+RESULTS = ("docs/results-gan.md", "docs/results-vae.md", "docs/results-real-tiles.md")  # hours, and data of their own
+TOY = {  # appended to a command, so these win over what the page says
     "rnagan simulate-cohort": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2",
+    "rnagan build-tiles": "--tile-px 64 --mpp 1.0",
     "rnagan train-vae": "--epochs 2 --hidden 16 --latent 8 --beta 0.0001",
-    "rnagan train-rnagan": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
+    "rnagan train-rnagan": "--resolution 64 --images 32 --batch-size 8 --generator-width 4 --critic-width 4",
     "accelerate launch": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
     "rnagan evaluate-faithfulness": "--n 2",
     "rnagan nearest-tiles": "--tiles 8",
@@ -40,105 +61,206 @@ TOY = {  # appended to a command, so these win over what the README says
 ELSEWHERE = {  # commands that another check runs
     "make demo": "tests/article/test_demo.py, at short scale",
     "make test": "this",
+    "make install": ".ci/run",
     "make lint": ".ci/run",
     "make test-slow": ".ci/run",
     "make test-slurm": ".ci/run",
+    "make test-oldest": "by hand",
     "make bench": "by hand",
     "mlflow ui": "a server",
+    ".venv/bin/pre-commit install": "changes the repository",
+    ".venv/bin/python -m pytest": "this",
 }
 
 
-def commands() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def commands(page: str) -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", text_of(page), flags=re.DOTALL)
     joined = [re.sub(r" \\\n +", " ", block) for block in blocks]
     lines = [line.split(" # ")[0].strip() for block in joined for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def python_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text_of(page), flags=re.DOTALL)
 
 
 def elsewhere(command: str) -> str | None:
     return next((known for known in ELSEWHERE if command == known or command.startswith(known + " ")), None)
 
 
-def is_elsewhere(command: str) -> bool:
-    return elsewhere(command) is not None
+def run(command: str) -> None:
+    """Run a command of a page at toy size: `rnagan` in this process, another one as a shell would."""
+    settings = dict(re.findall(r"\b([A-Z_]+)=(\w+) ", command.partition("accelerate")[0]))  # of the environment
+    words = shlex.split(command)[len(settings) :]
+    words += TOY.get(" ".join(words[:2]), "").split()
+    if words[0] == "rnagan":
+        AcceleratorState._reset_state(reset_partial_state=True)  # each command would be a process of its own
+        done = CliRunner().invoke(main, words[1:])
+        assert done.exit_code == 0, f"{shlex.join(words)}\n{done.output}\n{done.exception!r}"
+        return
+    environment = os.environ | settings | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    other = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert other.returncode == 0, f"{shlex.join(words)}\n{other.stdout}\n{other.stderr}"
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the launch configs and a script to launch, and without the project's products."""
-    place = tmp_path_factory.mktemp("readme")
+def run_python(block: str) -> None:
+    exec(compile(block, "page", "exec"), {"__name__": "__main__"})
+
+
+def write_own_data(cohort: Path) -> None:
+    """slides/, samples.csv and expression.tsv: a simulated cohort under names that follow no project's rules."""
+    truth = pd.read_csv(cohort / "truth.csv")
+    donor = "p" + truth["donor"].str.removeprefix("SIM-")
+    own = pd.DataFrame({"sample": donor + "_" + truth["tissue"], "donor": donor, "tissue": truth["tissue"]})
+    own["slide"] = own["sample"] + ".svs"
+    Path("slides").mkdir()
+    for slide, name in zip(truth["slide"], own["slide"], strict=True):
+        if truth["has_slide"][truth["slide"] == slide].item():
+            shutil.copy(cohort / "slides" / f"{slide}.svs", Path("slides") / name)
+    own[truth["has_slide"]].to_csv("samples.csv", index=False)
+    table = pd.read_csv(cohort / "expression.gct.gz", sep="\t", skiprows=2).drop(columns="Description")
+    names = dict(zip(truth["sample"], own["sample"], strict=True))
+    table.rename(columns=names | {"Name": "gene"}).to_csv("expression.tsv", sep="\t", index=False)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: the launch configs and a user's data, and none of the project's products."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name in ("tools", "launch_configs"):
-        (place / name).symlink_to(ROOT / name)
-    return place
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
 
 
-def run(words: list[str], cwd: Path, settings: dict[str, str] | None = None) -> str:
-    environment = os.environ | (settings or {})
-    environment |= {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Commands run in this process, and some say how many threads it has."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
-@pytest.mark.timeout(1500)
-def test_commands_and_python_of_the_readme_run(workplace: Path) -> None:
-    ran = [command for command in commands() if not is_elsewhere(command)]
-    assert len(ran) >= 10
-    for command in ran:
-        settings = dict(re.findall(r"\b([A-Z_]+)=(\w+) ", command.partition("accelerate")[0]))  # of the environment
-        words = words_of(command)[len(settings) :]
-        name = " ".join(command.split()[len(settings) :][:2])
-        run([*words, *TOY.get(name, "").split()], workplace, settings)
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)):
-        (workplace / f"block_{number}.py").write_text(block)
-        run([sys.executable, f"block_{number}.py"], workplace)
-    assert len(list((workplace / "runs/demo/generated").glob("*/*.png"))) > 0
-    assert (workplace / "runs/demo/mlflow.db").is_file()
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("mirrored_evaluations", "threads")
+def test_commands_and_python_of_the_pages_run(workplace: Path) -> None:
+    for page in PAGES:
+        if page == "README.md":
+            write_own_data(Path("shards/data/demo/cohort"))
+        for command in commands(page):
+            if elsewhere(command) is None:
+                run(command)
+        for block in python_of(page):
+            run_python(block)
+    assert len(list(Path("runs/demo/generated").glob("*/*.png"))) > 0
+    assert len(list(Path("runs/mine/generated").glob("*/*.png"))) > 0
+    assert Path("runs/demo/mlflow.db").is_file()
 
 
-def test_python_of_the_shards_readme_runs(tmp_path: Path) -> None:
+def test_python_of_the_shards_readme_runs(workplace: Path, capsys: pytest.CaptureFixture) -> None:
     rows = [("a", "Lung", "GTEX-1117F-0226"), ("b", "Colon", "GTEX-1117F-0326")]
     for _, _, slide in rows:
-        with ShardWriter(tmp_path / "shards/data/lung", slide) as shard:
+        with ShardWriter(workplace / "shards/data/lung", slide) as shard:
             for n in range(40):
                 image = simplejpeg.encode_jpeg(np.full((256, 256, 3), 3 * n, np.uint8), 90, "RGB")
                 shard.add(f"{slide}_x{n}_y0", image, {"slide": slide}, n, 0)
             shard.commit("done", {}, {}, {"tile_px": 256, "mpp": 0.5}, {})
-    write_digest(tmp_path / "shards/data/lung")
+    write_digest(workplace / "shards/data/lung")
     cohort = "".join(f"{sample},{sample},{tissue},train,{slide},\n" for sample, tissue, slide in rows)
-    (tmp_path / "cohort.csv").write_text("sample,donor,tissue,split,slide,site\n" + cohort)
+    Path("cohort.csv").write_text("sample,donor,tissue,split,slide,site\n" + cohort)
     samples = [f"GTEX-{n:04d}.1" for n in range(30)]
     obs = pd.DataFrame({"donor": samples, "tissue": "Lung", "split": "train"}, index=samples)
     values, genes = np.ones((30, 7), np.float32), [f"ENSG{n:011d}" for n in range(7)]
-    write_expression(tmp_path / "expression.h5ad", Expression(values, obs, genes, genes, "tpm"), "digest")
-    build_profiles(tmp_path / "expression.h5ad", tmp_path / "shards/data/profiles")
-    text = (ROOT / "shards/README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    write_expression(workplace / "expression.h5ad", Expression(values, obs, genes, genes, "tpm"), "digest")
+    build_profiles(workplace / "expression.h5ad", workplace / "shards/data/profiles")
+    capsys.readouterr()
+    blocks = python_of("shards/README.md")
     assert len(blocks) == 5
-    printed = []
-    for number, block in enumerate(blocks):
+    for block in blocks:
         shown = "\nprint(tuple(batch[1].shape), batch[1].dtype)" if "_batches(" in block else ""
-        (tmp_path / f"block_{number}.py").write_text(block + shown)
-        printed += run([sys.executable, f"block_{number}.py"], tmp_path).splitlines()
+        run_python(block + shown)
+    printed = capsys.readouterr().out.splitlines()
     assert printed == ["(64, 3, 256, 256) torch.uint8", "(128, 7) torch.float32"]
 
 
-def test_every_command_of_the_readme_is_run_somewhere() -> None:
-    known = [command for command in commands() if is_elsewhere(command)]
-    assert {elsewhere(command) for command in known} == set(ELSEWHERE)
+def test_every_page_is_run_or_says_that_it_cannot_be() -> None:
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages - {"docs/architecture.md"} == {page for page in PAGES if page != "README.md"} | set(RESULTS)
+    assert not commands("docs/architecture.md")
+    for page in RESULTS:
+        assert page.removeprefix("docs/") in "".join(text_of(other) for other in PAGES)
 
 
-def test_readme_and_demo_say_the_same_commands() -> None:
+def test_every_command_of_the_pages_is_run_somewhere() -> None:
+    written = [command for page in (*PAGES, "CONTRIBUTING.md") for command in commands(page)]
+    assert {elsewhere(command) for command in written} - {None} == set(ELSEWHERE)
+    assert all(elsewhere(command) for command in commands("CONTRIBUTING.md"))
+
+
+def test_options_of_the_results_pages_are_known() -> None:
+    """Their commands take hours and data that aren't here, so only their words are checked."""
+    for page in RESULTS:
+        for command in commands(page):
+            words = shlex.split(command)
+            if words[0] != "rnagan":
+                continue
+            wanted = main.get_command(click.Context(main), words[1])
+            assert wanted is not None, f"{page}: {command}"
+            known = {option for parameter in wanted.params for option in (*parameter.opts, *parameter.secondary_opts)}
+            unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - known
+            assert not unknown, f"{page}: `{command}` has unknown options {unknown}"
+
+
+def test_pages_and_demo_say_the_same_commands() -> None:
     for stage in simulated(Path("runs/demo"), Path("shards/data/demo"), SCALES["full"]):
-        assert stage.command in commands(), f"make demo runs `{stage.command}`, which the README doesn't say"
+        assert stage.command in commands(PAGES[0]), f"make demo runs `{stage.command}`, which {PAGES[0]} doesn't say"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS, "docs/architecture.md", "shards/README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    text = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        if path.startswith("http"):
+            continue
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), f"{page} links to {link}, which isn't there"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{page} links to {link}, which has no such heading"
+
+
+def test_every_picture_is_shown() -> None:
+    shown = "".join(text_of(page) for page in ("README.md", *RESULTS))
+    for path in (ROOT / "docs").glob("*.png"):
+        assert f"{path.name})" in shown, f"{path.name} is on no page"
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 200
 
 
 def test_architecture_names_every_folder() -> None:
-    section = README.split("## Architecture")[1].split("## Develop")[0]
+    assert "docs/architecture.md" in README.split("## Architecture")[1]
     for folder in (ROOT / "rnagan").iterdir():
         if folder.is_dir() and (folder / "__init__.py").is_file():
-            assert f"{folder.name}/`" in section, f"{folder.name}/ is not in the README's architecture section"
+            assert f"`{folder.name}/`" in text_of("docs/architecture.md"), (
+                f"{folder.name}/ isn't in docs/architecture.md"
+            )
+
+
+def test_workflow_and_hooks_run_what_make_and_ci_run() -> None:
+    jobs = yaml.safe_load(text_of(".github/workflows/ci.yaml"))["jobs"]
+    assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step][-1] == ".ci/run"
+    (source,) = yaml.safe_load(text_of(".pre-commit-config.yaml"))["repos"]
+    recipe = text_of("Makefile").split("\nlint:")[1].split("\n\n")[0]
+    of_make = re.findall(r"\$\(BIN\)/(.*)", recipe)
+    assert source["repo"] == "local" and [hook["entry"] for hook in source["hooks"]] == [
+        f".venv/bin/{tool}" for tool in of_make
+    ]
