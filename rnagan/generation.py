@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN
@@ -17,12 +18,13 @@ from rnagan.data.image_codec import encode_jpeg
 from rnagan.data.manifest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import read_json, write_json
-from rnagan.io.images import grid, save_png, synthetic_texts
+from rnagan.io.images import grid, save_png, save_pngs, synthetic_texts
 from rnagan.io.provenance import KEY, asked, read_current
 from rnagan.io.tables import first_few
 from rnagan.latent.profiles import Choice, choose_profiles
 from rnagan.models.sampling import check_truncation
 from rnagan.runtime import progress
+from rnagan.runtime.devices import AUTO
 
 RECORD = "generated.json"
 GRID_ROWS, GRID_COLUMNS = 32, 16
@@ -40,6 +42,7 @@ def generate_tiles(
     split: str | None,
     samples: list[str],
     truncation: float = 1.0,
+    device: str | torch.device = AUTO,
 ) -> list[str]:
     """Generate `n` tiles for each profile of an .h5ad into `out`; returns lines for the user.
 
@@ -47,14 +50,15 @@ def generate_tiles(
     each PNG saying that it is synthetic; "shards": one tar a profile, as rnagan build-tiles makes them. `split` and
     `samples` choose profiles (all where empty); without `samples`, tissues that the model has not seen are left out.
     `truncation` below 1 gives more typical and less varied tiles (`sampling.generate`), and is stored with every tile.
-    A model without profiles takes none (`profiles` None) and generates `n` tiles named `noise`.
+    A model without profiles takes none (`profiles` None) and generates `n` tiles named `noise`. Batches hold tiles of
+    several profiles, one batch and one profile are in memory at a time. `device`: as `choose_device` takes it.
     `out/generated.json` records the request: the same one is up to date (or generated anew where it was interrupted),
     another one replaces the tiles of the last, and a folder that holds anything else is refused.
     """
     if profiles is not None and not profiles.is_file():
         raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with rnagan build-expression.")
     check_truncation(truncation)
-    model = RNAGAN.from_pretrained(model_folder)
+    model = RNAGAN.from_pretrained(model_folder, device)
     _check_mode(model, model_folder, profiles)
     request = asked(
         model=model.digest,
@@ -70,16 +74,17 @@ def generate_tiles(
     if stored is not None and stored["finished"]:
         return [f"{out} is up to date."]
     lines: list[str] = []
-    latents: dict[str, NDArray[np.float32] | None] = {"noise": None}
+    own_names = ["noise"]
+    latents: NDArray[np.float32] | None = None
     trust: dict[str, dict[str, Any]] = {}
     if model.vae is not None and profiles is not None:
         choice = Choice(profiles, split, tuple(samples))
         chosen, left_out = choose_profiles(choice, model.vae.transform.units, model.tissues)
         lines += [f"Left out {left_out:,} profiles of tissues that the model has not seen."] if left_out else []
         model.encode(chosen)
-        latents = dict(zip(chosen.obs_names, chosen.obsm["X_rnagan"], strict=True))
+        own_names, latents = chosen.obs_names.tolist(), chosen.obsm["X_rnagan"]
         trust = {sample: _trust(row) for sample, row in chosen.obs.iterrows()}
-    names = _file_names(list(latents))
+    names = _file_names(own_names)
     _take_over(out)
     record = {"model": model.digest, "n": n, "seed": seed, KEY: request, "names": names, "finished": False}
     record |= {"truncation": truncation, "profiles": trust}
@@ -87,12 +92,12 @@ def generate_tiles(
     writer = _Writer(out, form, model, seed, truncation)
     shown = set(np.linspace(0, len(names) - 1, min(GRID_ROWS, len(names))).astype(int))
     rows: list[NDArray[np.uint8]] = []
+    tiles_of = model.generate_each(latents, own_names, [n] * len(names), seed, truncation)
     with progress.bar(len(names) * n, "tile", "Generating") as bar:
-        for k, (sample, name) in enumerate(names.items()):
-            tiles = model.generate_tiles(latents[sample], n, seed, sample, truncation)
+        for k, ((sample, name), tiles) in enumerate(zip(names.items(), tiles_of, strict=True)):
             writer.write(name, sample, tiles, trust.get(sample, {}))
             if k in shown:
-                rows.append(tiles[:GRID_COLUMNS])
+                rows.append(tiles[:GRID_COLUMNS].copy())  # a view would keep its whole batch
             bar.update(n)
     writer.finish(rows)
     write_json(out / RECORD, record | {"finished": True})
@@ -175,9 +180,8 @@ class _Writer:
         return texts | {f"rnagan:{key}": str(value).lower() for key, value in more.items()}
 
     def _write_pngs(self, name: str, sample: str, tiles: NDArray[np.uint8], more: dict[str, Any]) -> None:
-        texts = self._texts(sample, more)
-        for k, tile in enumerate(tiles):
-            save_png(self.out / name / f"{name}_{k:04d}.png", tile, texts)
+        images = {f"{name}_{k:04d}.png": tile for k, tile in enumerate(tiles)}
+        save_pngs(self.out / name, images, self._texts(sample, more))
 
     def _write_shard(self, name: str, sample: str, tiles: NDArray[np.uint8], more: dict[str, Any]) -> None:
         kind = {"tile_px": tiles.shape[1], "mpp": self.model.mpp}

@@ -1,5 +1,6 @@
 import dataclasses
 import runpy
+import tempfile
 from pathlib import Path
 
 import anndata
@@ -41,7 +42,8 @@ def test_pngs_hold_the_tiles_and_say_what_they_are(trained: Path, inputs: GANInp
     said = generate(trained, inputs.expression, tmp_path / "out", split="test")
     assert said == f"{tmp_path / 'out'}: 33 tiles of 11 profiles."
     model, profiles = RNAGAN.from_pretrained(trained), open_profiles(inputs.expression)
-    tiles = model.generate(profiles[["D8-lung"]].copy(), 3, seed=5)
+    tiles = model.generate(profiles[profiles.obs["split"] == "test"].copy(), 3, seed=5)  # in the same batches
+    tiles = tiles[profiles.obs_names[profiles.obs["split"] == "test"] == "D8-lung"]
     for k in range(3):
         with Image.open(tmp_path / f"out/D8-lung/D8-lung_{k:04d}.png") as picture:
             np.testing.assert_array_equal(np.asarray(picture), tiles[0, k])
@@ -53,6 +55,46 @@ def test_pngs_hold_the_tiles_and_say_what_they_are(trained: Path, inputs: GANInp
     generated = read_json(tmp_path / "out/generated.json")
     assert (generated["model"], generated["n"], generated["seed"]) == (model.digest, 3, 5)
     assert len(generated["names"]) == 11 and generated["finished"]
+
+
+@pytest.mark.parametrize("form", ["png", "shards"])
+@pytest.mark.filterwarnings("ignore:.*profiles are unlike")
+def test_batches_hold_tiles_of_several_profiles_which_are_those_of_each_alone(
+    trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    batches: list[list[str]] = []
+    numbered = RNAGAN.generate_numbered
+
+    def noted(model: RNAGAN, latents: np.ndarray, names: list[str], *rest: object) -> np.ndarray:
+        batches.append(names)
+        return numbered(model, latents, names, *rest)
+
+    monkeypatch.setattr(RNAGAN, "generate_numbered", noted)
+    generate(trained, inputs.expression, tmp_path / "out", form=form, split="test")
+    assert list(map(len, batches)) == [16, 16, 1] and len(set(batches[0])) == 6  # 3 tiles of 11 profiles
+    model, profiles = RNAGAN.from_pretrained(trained), open_profiles(inputs.expression)
+    adata = model.encode(profiles[profiles.obs["split"] == "test"].copy())
+    together = model.generate(adata, 3, seed=5)
+    for latent, name, own in zip(adata.obsm["X_rnagan"], adata.obs_names, together, strict=True):
+        alone = model.generate_tiles(latent, 3, 5, name)
+        assert np.abs(alone.astype(int) - own).max() <= 1
+        if form == "png":
+            there = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "out" / name).iterdir())]
+            np.testing.assert_array_equal(np.stack(there), own)
+    if form == "shards":
+        reader = TileReader(open_dataset(tmp_path / "out"), adata.obs_names.tolist())
+        assert reader.read(4, 2) == simplejpeg.encode_jpeg(together[4, 2], 95, "RGB", "444")
+
+
+def test_a_profiles_pngs_appear_together(
+    trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    mkdtemp = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **given: made.append(str(given["dir"])) or mkdtemp(**given))
+    generate(trained, inputs.expression, tmp_path / "out", samples=["D0-lung", "D3-cortex"], n=5)
+    assert len(made) == 5  # of each profile, the grid, and the record before and after: not one a tile
+    assert len(list((tmp_path / "out/D0-lung").iterdir())) == 5 and not list((tmp_path / "out").glob(".tmp-*"))
 
 
 def test_truncated_tiles_say_so_and_others_stay_as_they_were(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
@@ -94,7 +136,7 @@ def test_interrupted_request_goes_on_and_another_one_leaves_nothing_of_the_last(
     out = tmp_path / "out"
     generate(trained, inputs.expression, out, samples=["D0-lung", "D3-cortex"])
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(RNAGAN, "generate_tiles", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(RNAGAN, "generate_numbered", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         generate(trained, inputs.expression, out, samples=["D0-lung"], n=2)
     assert "6 tiles of 2" in generate(trained, inputs.expression, out, samples=["D0-lung", "D3-cortex"])
     assert "2 tiles of 1" in generate(trained, inputs.expression, out, samples=["D0-lung"], n=2)
@@ -144,7 +186,7 @@ def test_shards_are_read_as_any_others(trained: Path, inputs: GANInputs, tmp_pat
     assert (shards.tile_px, shards.mpp) == (32, 1.0)
     assert shards.slides[["slide", "tiles"]].values.tolist() == [["D0-lung", 3], ["D11-lung2", 3]]
     model, profiles = RNAGAN.from_pretrained(trained), open_profiles(inputs.expression)
-    tiles = model.generate(profiles[["D11-lung2"]].copy(), 3, seed=5)[0]
+    tiles = model.generate(profiles[["D0-lung", "D11-lung2"]].copy(), 3, seed=5)[1]
     reader = TileReader(shards, ["D0-lung", "D11-lung2"])
     for k, tile in enumerate(tiles):
         assert reader.read(1, k) == simplejpeg.encode_jpeg(tile, 95, "RGB", "444")

@@ -10,6 +10,7 @@ from rnagan.config.gan import GANConfig
 from rnagan.config.reproduction import Settings
 from rnagan.config.vae import VAEConfig
 from rnagan.evaluation.features import make_extractor
+from rnagan.runtime.devices import choose_device
 from rnagan.training.step_rate import (
     TrainingStep,
     backbone_step,
@@ -110,7 +111,7 @@ def _work(experiment: str, items: int, unit: str, batch: int, measured: Callable
 
 
 def _vae_rate(config: VAEConfig, genes: int) -> float:
-    return items_a_second(vae_step(config, genes, _device()), SECONDS)
+    return items_a_second(vae_step(config, genes, choose_device()), SECONDS)
 
 
 def _gan_rate(config: GANConfig) -> float:
@@ -118,14 +119,10 @@ def _gan_rate(config: GANConfig) -> float:
 
 
 def _extractor_rate(name: str, weights: str | None, side: int) -> float:
-    extractor = make_extractor(name, weights, _device())
+    extractor = make_extractor(name, weights)
     tiles = torch.randint(0, 256, (32, side, side, 3), dtype=torch.uint8).numpy()
     return items_a_second(lambda: len(extractor(tiles)), SECONDS)
 
 
 def _backbone_rate(name: str, norm: str, side: int, batch_size: int) -> float:
-    return items_a_second(backbone_step(name, norm, side, batch_size, _device()), SECONDS)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return items_a_second(backbone_step(name, norm, side, batch_size, choose_device()), SECONDS)

@@ -15,7 +15,7 @@ from rnagan.io.files import write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.reports.figures import LOSSES, curves, side_by_side, tiles_of_grid
 from rnagan.tracking.run_folder import read_metrics
-from rnagan.training.gan.inputs import GANInputs, shown_samples
+from rnagan.training.gan.inputs import GANData, GANInputs, shown_samples
 
 MODES = {"gan": "GAN", "rnagan": "RNA-GAN", "noise_only": "noise in ±{range:g}"}
 FIGURES = {"figure5.png": ("gan", "rnagan"), "figure4c.png": ("noise_only", "rnagan")}
@@ -30,16 +30,25 @@ def compare_modes(config: GANConfig, inputs: GANInputs, out: Path, launch: Path 
     `launch`: a config of accelerate's launcher; without it, one process. A run that was broken off goes on, a finished
     one is kept. Returns what to tell the user.
     """
+    configs, data = run_configs(config, inputs)
+    for mode, own in configs.items():
+        own.save(out / f"{mode}.yaml")
+    run_stages([Stage(mode, _command(inputs, out, launch, mode)) for mode in MODES], out)
+    draw_modes(config, inputs, out, data.order.epoch_length)
+    return f"{out}: {', '.join(FIGURES)}, losses.png, modes.json."
+
+
+def run_configs(config: GANConfig, inputs: GANInputs) -> tuple[dict[str, GANConfig], GANData]:
+    """The settings of each mode's run, and the tiles that they are trained on.
+
+    The clock is images, so all three have the same count whatever slides lack a profile.
+    """
     configs = {mode: config.replace(mode=mode) for mode in MODES}  # refused before anything is opened, if they are
-    # The clock is images, so all three have the same count whatever slides lack a profile.
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
     order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
-    for mode, own in configs.items():
-        own.counted_in_images(order.epoch_length).replace(epochs=0).save(out / f"{mode}.yaml")
-    run_stages([Stage(mode, _command(inputs, out, launch, mode)) for mode in MODES], out)
-    draw_modes(config, inputs, out, order.epoch_length)
-    return f"{out}: {', '.join(FIGURES)}, losses.png, modes.json."
+    counted = {mode: own.counted_in_images(order.epoch_length).replace(epochs=0) for mode, own in configs.items()}
+    return counted, GANData(shards, selection, order)
 
 
 def draw_modes(config: GANConfig, inputs: GANInputs, out: Path, epoch_length: int) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from rnagan.article.article_report import PAGE, write_report
 from rnagan.article.cost import Sizes, Work, costs
+from rnagan.article.earlier_runs import set_aside
 from rnagan.article.experiments import SAVED, Cohort, experiments
 from rnagan.article.stages import run_stages
 from rnagan.cohort.table import read_cohort
@@ -21,12 +22,14 @@ from rnagan.reports.console import aligned
 def reproduce(cohort: Cohort, settings: Settings, out: Path) -> Path:
     """Run every experiment that isn't done into `out`, and write its report, whose path is returned.
 
-    What was done with other settings or inputs is done again. Raises `ValueError` or `FileNotFoundError` on inputs that
+    What was done with other settings or inputs is done again; trainings of before are kept in `out/earlier` and
+    `out/modes/earlier`. Raises `ValueError` or `FileNotFoundError` on inputs that
     are missing, and `StageFailed` where a command fails; started again it goes on there.
     """
     sizes = cohort_sizes(cohort, settings)
     settings.save(out / SAVED)
     each = -(-settings.evaluation.pretraining_tiles // sizes.profiles)
+    set_aside(cohort, settings, out, each)
     stages = experiments(cohort, settings, out, each)
     records = run_stages(stages, out, _made_from(cohort, settings))
     write_report(out, cohort, settings, records)

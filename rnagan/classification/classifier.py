@@ -19,6 +19,7 @@ from rnagan.data.augment import flip_and_turn
 from rnagan.io.files import sha256_of_file
 from rnagan.models.resnet import Pretrained, build_backbone, load_imagenet, open_backbone, to_input
 from rnagan.runtime import rng
+from rnagan.runtime.devices import AUTO, choose_device
 
 SCRATCH, SIMCLR, IMAGENET = "scratch", "SimCLR", "ImageNet"
 
@@ -93,18 +94,18 @@ def train_classifier(
     purpose: str,
     validation: Labelled | None = None,
     on_tiles: Callable[[int], object] = lambda count: None,
+    device: str | torch.device = AUTO,
 ) -> Trained:
     """Train on labelled tiles. Their order depends on `purpose` and the seed alone.
 
     The last tiles of an epoch are left out where they fill no batch, which BatchNorm needs. With `validation` the
     weights of the lowest loss there are kept, and training stops after `patience_epochs` without a lower one.
-    `on_tiles` is called after each batch with its size. Raises `ValueError` where there are fewer tiles than a batch,
-    or the loss is no longer finite.
+    `on_tiles` is called after each batch with its size. `device`: as `choose_device` takes it. Raises `ValueError`
+    where there are fewer tiles than a batch, or the loss is no longer finite.
     """
     if len(train.labels) < config.batch_size:
         raise ValueError(f"{len(train.labels)} training tiles fill no batch of {config.batch_size}; lower batch_size.")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device).to(memory_format=torch.channels_last)
+    network = network.to(choose_device(device)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     best, best_loss, best_epoch = None, math.inf, config.epochs
     train_losses: list[float] = []

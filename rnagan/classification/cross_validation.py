@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -15,6 +16,7 @@ from rnagan.config.classifier import ClassifierConfig
 from rnagan.io import provenance
 from rnagan.io.files import write_json
 from rnagan.runtime import rng
+from rnagan.runtime.devices import AUTO
 
 Rows = NDArray[np.intp]
 
@@ -67,6 +69,7 @@ def fit(
     purpose: str,
     start: Start,
     on_tiles: Callable[[int], object] = lambda count: None,
+    device: str | torch.device = AUTO,
 ) -> Trained:
     """Train a new classifier; `validation_share` of its donors are held out to stop early.
 
@@ -78,7 +81,7 @@ def fit(
         train, validation = data.part(rows), data.part(held_out)
     first_weights = int(rng.generator(config.seed, "classifier first weights", fold).integers(2**31))
     network = ResNetClassifier(config, len(classes), first_weights, start)
-    return train_classifier(network, train, config, purpose, validation, on_tiles)
+    return train_classifier(network, train, config, purpose, validation, on_tiles, device)
 
 
 class OutOfFold(NamedTuple):
@@ -100,6 +103,7 @@ def cross_validate(
     data_digest: str,
     folder: Path,
     on_tiles: Callable[[int], object] = lambda count: None,
+    device: str | torch.device = AUTO,
 ) -> OutOfFold:
     """Train and test from `start` in every fold. `folder` keeps finished folds; those of the same request are read.
 
@@ -122,7 +126,7 @@ def cross_validate(
         if record is not None:
             on_tiles(config.epochs * len(train))
         else:
-            trained = fit(data.part(train), classes, config, number, f"fold {number}", start, on_tiles)
+            trained = fit(data.part(train), classes, config, number, f"fold {number}", start, on_tiles, device)
             predicted = predict_probabilities(trained.network, data.tiles[test], config)
             record = {provenance.KEY: request, "probabilities": predicted.tolist()} | trained.record()
             write_json(path, record)

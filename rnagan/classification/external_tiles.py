@@ -33,6 +33,7 @@ from rnagan.latent.profiles import Choice, choose_profiles
 from rnagan.reports.figures import confusion_figure
 from rnagan.reports.pages import embedded, write_template
 from rnagan.runtime import progress, rng
+from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
 
 ARTICLE = {"accuracy": 0.805, "f1": 0.797, "auc": 0.805}  # brain cortex and lung of GSE120795
@@ -53,7 +54,9 @@ class ExternalInputs:
     tissue_map: tuple[str, ...] = ()
 
 
-def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Path, n: int = 100) -> list[str]:
+def evaluate_external(
+    config: ClassifierConfig, inputs: ExternalInputs, out: Path, n: int = 100, device: str | torch.device = AUTO
+) -> list[str]:
     """Generate `n` tiles a tissue and classify them; returns the result as lines for the terminal.
 
     The classifier is trained on real tiles of the model's training donors, and tested on real tiles of held-out donors
@@ -65,7 +68,7 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
         raise ValueError(
             f"Of an external cohort only tissues are classified: label must be tissue, not {config.label!r}."
         )
-    model = RNAGAN.from_pretrained(inputs.model, "cuda" if torch.cuda.is_available() else "cpu")
+    model = RNAGAN.from_pretrained(inputs.model, device)
     if model.vae is None:
         raise ValueError(f"{inputs.model} was trained in mode {model.config.mode} and takes no profiles.")
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
@@ -96,7 +99,7 @@ def evaluate_external(config: ClassifierConfig, inputs: ExternalInputs, out: Pat
         real = {name: read_tiles(shards, rows, classes, resolution) for name, rows in slides.items()}
         generated = generate_external(model, adata, profiles, config.seed)
         with progress.bar(config.epochs * len(real["train"].labels), "img", "Classifier") as bar:
-            trained = fit(real["train"], classes, config, 0, "external", from_scratch(), bar.update)
+            trained = fit(real["train"], classes, config, 0, "external", from_scratch(), bar.update, device)
         result = {provenance.KEY: request, "classes": classes, "n": n, "article": ARTICLE, "sets": SETS}
         result |= _scores(config, trained, real["test"], generated, classes)
         result |= _about(model, slides, generated, trained, config)

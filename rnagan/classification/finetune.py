@@ -24,6 +24,7 @@ from rnagan.models.resnet import Pretrained
 from rnagan.reports.figures import confusion_figure, fold_figure
 from rnagan.reports.pages import embedded, write_template
 from rnagan.runtime import progress
+from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
 
 PICTURES = {
@@ -42,7 +43,13 @@ class FinetuneInputs:
     imagenet: Path | None = None
 
 
-def finetune(config: ClassifierConfig, inputs: FinetuneInputs, out: Path, dry_run: bool = False) -> list[str]:
+def finetune(
+    config: ClassifierConfig,
+    inputs: FinetuneInputs,
+    out: Path,
+    dry_run: bool = False,
+    device: str | torch.device = AUTO,
+) -> list[str]:
     """Train and test from every start in every fold; returns the result as lines for the terminal.
 
     Writes `result.json`, `report.html`, `confusion.png` and `folds.png` into `out`. Finished folds are kept in
@@ -64,7 +71,7 @@ def finetune(config: ClassifierConfig, inputs: FinetuneInputs, out: Path, dry_ru
     with progress.bar(len(starts) * config.epochs * sum(len(train) for train, _ in folds), "img", "Folds") as bar:
         for start in starts:
             found[start.name] = cross_validate(
-                data, folds, classes, start, config, data_digest, out / "folds", bar.update
+                data, folds, classes, start, config, data_digest, out / "folds", bar.update, device
             )
     result = compare(data, folds, classes, found, config.seed) | {
         "classes": classes,

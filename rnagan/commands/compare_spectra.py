@@ -16,11 +16,13 @@ from rnagan.commands import options
 @options.split()
 @options.n(8, "Tiles a slide.")
 @options.seed()
-def main(models: tuple[Path, ...], out: Path, split: str, n: int, seed: int, **inputs: Any) -> None:
+@options.device()
+def main(models: tuple[Path, ...], out: Path, split: str, n: int, seed: int, device: Any, **inputs: Any) -> None:
     from rnagan.evaluation.spectra import compare_spectra
     from rnagan.evaluation.test_set import EvaluationInputs
 
-    result = compare_spectra(EvaluationInputs(models[0], beside=models[1:], **inputs), out, split, n, seed)
+    evaluated = EvaluationInputs(models[0], beside=models[1:], **inputs)
+    result = compare_spectra(evaluated, out, split, n, seed, device)
     for name, found in result["models"].items():
         each = ", ".join(f"{period} px {ratios['prominence']:.2f}" for period, ratios in found["over_real"].items())
         verdict = "within" if found["within_tolerance"] else "not within"

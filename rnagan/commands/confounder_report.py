@@ -38,12 +38,22 @@ from rnagan.commands import options
     "--draws", type=click.IntRange(min=99), default=1999, show_default=True, help="Of permutations and bootstraps."
 )
 @options.seed()
-def main(model: Path, shards: str, cohort: Path, expression: Path, truth: Path | None, out: Path, **asked: Any) -> None:
+@options.device()
+def main(
+    model: Path,
+    shards: str,
+    cohort: Path,
+    expression: Path,
+    truth: Path | None,
+    out: Path,
+    device: Any,
+    **asked: Any,
+) -> None:
     from rnagan.evaluation.confounder_report import Asked, confounder_report
     from rnagan.evaluation.test_set import EvaluationInputs
 
     inputs = EvaluationInputs(model, shards, cohort, expression, truth)
-    options.echo_lines(confounder_report(inputs, Asked(**asked), out))
+    options.echo_lines(confounder_report(inputs, Asked(**asked), out, device))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from rnagan.commands import options
 if TYPE_CHECKING:
     from rnagan.latent.edited_profiles import Choice
 
-_OUT = options.out("The .h5ad to write.")
+_OUT = options.group(options.device(), options.out("The .h5ad to write."))
 _REAL = click.option("--keep-real", is_flag=True, help="Write the profiles that it was made from too, as origin real.")
 _CHOSEN = options.group(options.vae(), options.profiles())
 
@@ -34,11 +34,11 @@ def main() -> None:
 @_CHOSEN
 @_OUT
 @_REAL
-def reconstruct(vae: Path, out: Path, keep_real: bool, **chosen: Any) -> None:
+def reconstruct(vae: Path, out: Path, keep_real: bool, device: Any, **chosen: Any) -> None:
     """Encode and decode profiles."""
     from rnagan.latent.edited_profiles import write_reconstructed
 
-    options.echo_lines(write_reconstructed(vae, _choice(**chosen), out, keep_real))
+    options.echo_lines(write_reconstructed(vae, _choice(**chosen), out, keep_real, device))
 
 
 @main.command()
@@ -55,11 +55,11 @@ def reconstruct(vae: Path, out: Path, keep_real: bool, **chosen: Any) -> None:
 )
 @options.seed()
 @_OUT
-def sample(vae: Path, tissues: tuple[str, ...], n: int, spread: str, seed: int, out: Path) -> None:
+def sample(vae: Path, tissues: tuple[str, ...], n: int, spread: str, seed: int, out: Path, device: Any) -> None:
     """Draw new profiles around the centroid of a tissue."""
     from rnagan.latent.edited_profiles import write_sampled
 
-    options.echo_lines(write_sampled(vae, tissues, n, spread, seed, out))
+    options.echo_lines(write_sampled(vae, tissues, n, spread, seed, out, device))
 
 
 @main.command()
@@ -69,11 +69,11 @@ def sample(vae: Path, tissues: tuple[str, ...], n: int, spread: str, seed: int, 
 @click.option("--from", "source", help="The model's tissue that they are of, where the file calls it otherwise.")
 @_OUT
 @_REAL
-def shift(vae: Path, to: str, source: str | None, out: Path, keep_real: bool, **chosen: Any) -> None:
+def shift(vae: Path, to: str, source: str | None, out: Path, keep_real: bool, device: Any, **chosen: Any) -> None:
     """Move profiles from their tissue to another, by the difference of the centroids."""
     from rnagan.latent.edited_profiles import write_shifted
 
-    options.echo_lines(write_shifted(vae, _choice(**chosen), to, source, out, keep_real))
+    options.echo_lines(write_shifted(vae, _choice(**chosen), to, source, out, keep_real, device))
 
 
 @main.command()
@@ -85,11 +85,13 @@ def shift(vae: Path, to: str, source: str | None, out: Path, keep_real: bool, **
 @click.option("--steps", type=click.IntRange(min=2), default=8, show_default=True, help="Profiles, with both ends.")
 @_OUT
 @_REAL
-def interpolate(vae: Path, profiles: Path, start: str, end: str, steps: int, out: Path, keep_real: bool) -> None:
+def interpolate(
+    vae: Path, profiles: Path, start: str, end: str, steps: int, out: Path, keep_real: bool, device: Any
+) -> None:
     """Walk from one profile to another in the latent."""
     from rnagan.latent.edited_profiles import write_interpolated
 
-    options.echo_lines(write_interpolated(vae, profiles, start, end, steps, out, keep_real))
+    options.echo_lines(write_interpolated(vae, profiles, start, end, steps, out, keep_real, device))
 
 
 @main.command()
@@ -108,12 +110,21 @@ def interpolate(vae: Path, profiles: Path, start: str, end: str, steps: int, out
 @_OUT
 @_REAL
 def perturb(
-    vae: Path, genes: str, by: float, scale: str, input_alone: bool, out: Path, keep_real: bool, **chosen: Any
+    vae: Path,
+    genes: str,
+    by: float,
+    scale: str,
+    input_alone: bool,
+    out: Path,
+    keep_real: bool,
+    device: Any,
+    **chosen: Any,
 ) -> None:
     """Move genes up or down, let the others follow, and write how every gene changed beside the profiles."""
     from rnagan.latent.edited_profiles import write_perturbed
 
-    options.echo_lines(write_perturbed(vae, _choice(**chosen), genes, by, scale, out, input_alone, keep_real))
+    choice = _choice(**chosen)
+    options.echo_lines(write_perturbed(vae, choice, genes, by, scale, out, input_alone, keep_real, device))
 
 
 if __name__ == "__main__":

@@ -41,11 +41,12 @@ SHOWN = (
     multiple=True,
     help="A tissue that is called otherwise, external=ours; may be repeated. Or a CSV of columns external, ours.",
 )
+@options.device()
 @options.config_of(ClassifierConfig, "paper_external", SHOWN)
-def main(out: Path, n: int, config: ClassifierConfig, **inputs: Any) -> None:
+def main(out: Path, n: int, config: ClassifierConfig, device: Any, **inputs: Any) -> None:
     from rnagan.classification.external_tiles import ExternalInputs, evaluate_external
 
-    options.echo_lines(evaluate_external(config, ExternalInputs(**inputs), out, n))
+    options.echo_lines(evaluate_external(config, ExternalInputs(**inputs), out, n, device))
 
 
 if __name__ == "__main__":

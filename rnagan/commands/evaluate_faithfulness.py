@@ -29,12 +29,13 @@ from rnagan.commands import options
     help="Training donors a tissue that are evaluated too, at most: learning by heart shows as a gap. 0: none.",
 )
 @options.seed()
-def main(out: Path, split: str, n: int, train_donors: int, seed: int, **inputs: Any) -> None:
+@options.device()
+def main(out: Path, split: str, n: int, train_donors: int, seed: int, device: Any, **inputs: Any) -> None:
     from rnagan.evaluation.faithfulness import PAGE, evaluate
     from rnagan.evaluation.test_set import EvaluationInputs
     from rnagan.reports.console import lines
 
-    options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, split, n, seed, train_donors)))
+    options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, split, n, seed, train_donors, device)))
     click.echo(f"\nPage: {out / PAGE}")
 
 

@@ -21,10 +21,19 @@ from rnagan.commands import options
 @click.option("--present-in", "gene_lists", type=Path, multiple=True, help="Genes (.h5ad or list) that a cohort has.")
 @click.option("--beside", type=Path, help="Another β-VAE whose cost of missing genes is shown too.")
 @options.seed()
-def main(out: Path, split: str, pair: tuple[str, str] | None, missing_genes: bool, seed: int, **inputs: Any) -> None:
+@options.device()
+def main(
+    out: Path,
+    split: str,
+    pair: tuple[str, str] | None,
+    missing_genes: bool,
+    seed: int,
+    device: Any,
+    **inputs: Any,
+) -> None:
     from rnagan.evaluation.vae_evaluation import VAEEvaluationInputs, evaluate_vae, summary_lines
 
-    found = evaluate_vae(VAEEvaluationInputs(**inputs), out, split, pair, missing_genes, seed)
+    found = evaluate_vae(VAEEvaluationInputs(**inputs), out, split, pair, missing_genes, seed, device)
     options.echo_lines(summary_lines(found, out))
 
 

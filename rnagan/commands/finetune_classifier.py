@@ -17,13 +17,14 @@ from rnagan.config.classifier import ClassifierConfig
 @click.option("--pretrained", type=Path, help="Run of rnagan pretrain-simclr: the folds start from its weights too.")
 @click.option("--imagenet", type=Path, help="torchvision's weights as safetensors: the folds start from them too.")
 @options.dry_run("Print the resolved config, tiles and starts, train nothing.")
+@options.device()
 @options.config_of(ClassifierConfig, "paper")
-def main(out: Path, dry_run: bool, config: ClassifierConfig, **inputs: Any) -> None:
+def main(out: Path, dry_run: bool, config: ClassifierConfig, device: Any, **inputs: Any) -> None:
     from rnagan.classification.finetune import FinetuneInputs, finetune
 
     if dry_run:
         options.echo_settings(config)
-    options.echo_lines(finetune(config, FinetuneInputs(**inputs), out, dry_run))
+    options.echo_lines(finetune(config, FinetuneInputs(**inputs), out, dry_run, device))
 
 
 if __name__ == "__main__":

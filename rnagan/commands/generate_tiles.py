@@ -1,6 +1,7 @@
 """Generate tiles from expression profiles with a trained RNA-GAN."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,26 +16,12 @@ from rnagan.commands import options
 @options.n(8, "Tiles a profile.")
 @options.seed("Seed of the noise.")
 @options.truncation()
+@options.device()
 @click.option("--format", "form", type=click.Choice(["png", "shards"]), default="png", show_default=True)
-def main(
-    model: Path,
-    profiles: Path | None,
-    out: Path,
-    n: int,
-    seed: int,
-    truncation: float,
-    form: str,
-    split: str | None,
-    samples: tuple[str, ...],
-) -> None:
+def main(model: Path, profiles: Path | None, out: Path, samples: tuple[str, ...], **asked: Any) -> None:
     from rnagan.generation import generate_tiles
 
-    chosen = list(samples)
-    options.echo_lines(
-        generate_tiles(
-            model, profiles, out, n=n, seed=seed, form=form, split=split, samples=chosen, truncation=truncation
-        )
-    )
+    options.echo_lines(generate_tiles(model, profiles, out, samples=list(samples), **asked))
 
 
 if __name__ == "__main__":

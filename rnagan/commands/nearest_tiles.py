@@ -22,11 +22,22 @@ from rnagan.commands import options
     "--training-tiles", type=click.IntRange(min=1), default=20_000, show_default=True, help="To compare with, at most."
 )
 @options.seed()
-def main(model: Path, out: Path, split: str, tiles: int, training_tiles: int, seed: int, **inputs: Any) -> None:
+@options.device()
+def main(
+    model: Path,
+    out: Path,
+    split: str,
+    tiles: int,
+    training_tiles: int,
+    seed: int,
+    device: Any,
+    **inputs: Any,
+) -> None:
     from rnagan.evaluation.memorization import nearest_tiles
     from rnagan.evaluation.test_set import EvaluationInputs
 
-    found = nearest_tiles(EvaluationInputs(model, **inputs), out, split, tiles, training_tiles, seed)
+    evaluated = EvaluationInputs(model, **inputs)
+    found = nearest_tiles(evaluated, out, split, tiles, training_tiles, seed, device=device)
     click.echo(
         f"{found['share']:.1%} of {found['generated']:,} generated tiles are nearer to one of "
         f"{found['training_tiles']:,} training tiles than 99% of real tiles of split {split} are (1% expected); "

@@ -74,6 +74,22 @@ def model(multiple: bool = False) -> Callable:
     return click.option(*names, type=Path, required=True, multiple=multiple, help=text)
 
 
+def device() -> Callable:
+    """Decorator: --device; the command receives it as a `torch.device`."""
+
+    def decorate(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def gathered(*args: Any, device: str, **kwargs: Any) -> Any:
+            from rnagan.runtime.devices import choose_device
+
+            return command(*args, device=choose_device(device), **kwargs)
+
+        text = "Where networks compute: cpu, cuda, cuda:1 (the second GPU) or mps; auto: a GPU where there is one."
+        return click.option("--device", default="auto", show_default=True, help=text)(gathered)
+
+    return decorate
+
+
 def vae(text: str = "Run of rnagan train-vae, its model folder, or an RNA-GAN.", required: bool = True) -> Callable:
     return click.option("--vae", type=Path, required=required, help=text)
 

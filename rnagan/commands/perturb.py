@@ -29,11 +29,12 @@ from rnagan.commands import options
 @click.option("--steps", type=click.IntRange(2), default=7, show_default=True, help="From -reach to +reach.")
 @options.n(8, "Tiles a profile and step.")
 @options.seed()
+@options.device()
 @options.out("Folder for the strips, curves and perturbation.json.")
-def main(model: Path, out: Path, **request: Any) -> None:
+def main(model: Path, out: Path, device: Any, **request: Any) -> None:
     from rnagan.evaluation.perturbation import Request, perturb_tiles
 
-    options.echo_lines(perturb_tiles(model, Request(**request), out))
+    options.echo_lines(perturb_tiles(model, Request(**request), out, device))
 
 
 if __name__ == "__main__":

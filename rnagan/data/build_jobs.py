@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from rnagan.data.manifest import INDEX, RECORD, TAR, read_records, write_digest, write_record
-from rnagan.data.shard_schema import name_kind
+from rnagan.data.manifest import INDEX, RECORD, TAR, kind_of_record, read_records, write_digest, write_record
+from rnagan.data.shard_schema import TileKind, name_kind
 from rnagan.io.files import remove_leftovers, sha256_of, write_text
 from rnagan.runtime import progress
 from rnagan.runtime.workers import WorkerDied, Workers, run_each
@@ -234,10 +234,9 @@ def _listed(counts: collections.Counter[str]) -> str:
 
 
 def _refuse_other_kind(records: dict[str, Record], folder: Path, options: dict[str, Any]) -> None:
-    asked = name_kind(options["tile_px"], options["mpp"])
+    asked = TileKind(options["tile_px"], options["mpp"])
+    kind = name_kind(asked.tile_px, asked.mpp)
     for slide, record in records.items():
-        present = name_kind(record["options"]["tile_px"], record["options"]["mpp"])
+        present = kind_of_record(folder, record)
         if present != asked:
-            raise ValueError(
-                f"{folder} already holds tiles of {present} ({slide}, …); choose another --out for {asked}."
-            )
+            raise ValueError(f"{folder} already holds {present} ({slide}, …); choose another --out for {kind}.")

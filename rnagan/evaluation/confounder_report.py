@@ -18,6 +18,7 @@ from rnagan.evaluation.tile_measurements import measure_samples
 from rnagan.io.files import atomic_path, sha256_of_file, write_json
 from rnagan.reports.confounder_page import heat_map, long_form, scores, sentences, write_confounder_page
 from rnagan.runtime import progress
+from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
 
 PAGE = "confounders.html"
@@ -41,12 +42,14 @@ class Asked:
     draws: int = 1999
 
 
-def confounder_report(inputs: EvaluationInputs, asked: Asked, out: Path) -> list[str]:
+def confounder_report(
+    inputs: EvaluationInputs, asked: Asked, out: Path, device: str | torch.device = AUTO
+) -> list[str]:
     """Generate for the donors of a split, measure, and separate covariates from programmes; returns lines for the user.
 
     Writes `confounders.png`, `confounders.csv` (one row a figure), `confounders.html` and, last, `confounders.json`.
     """
-    held_out = open_evaluation_set(inputs, asked.split, need="profiles")
+    held_out = open_evaluation_set(inputs, asked.split, need="profiles", device=device)
     held_out.need_mpp()
     covariates, notes = read_covariates(held_out.cohort, inputs.cohort, asked.covariates, asked.categories)
     if covariates.empty:
@@ -105,12 +108,11 @@ def _measures(held_out: EvaluationSet, asked: Asked, notes: list[str]) -> dict[s
 def _from_rna(held_out: EvaluationSet, path: Path | None) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The condition and the programmes of every profile of a tissue that the model knows, by sample, and notes."""
     model, expression = held_out.model, held_out.expression
-    assert model.vae is not None and model.bottleneck is not None and expression is not None
+    assert model.vae is not None and expression is not None
     rows = np.flatnonzero(expression.obs["tissue"].isin(model.tissues))
     index, values = expression.obs.index[rows], expression.values[rows]
     latents = model.latents(values, expression.genes, expression.units)
-    with torch.no_grad():
-        condition = pd.DataFrame(model.bottleneck(torch.from_numpy(latents)).numpy().astype(np.float64), index)
+    condition = pd.DataFrame(model.conditions(latents).astype(np.float64), index)
     if path is None:
         few = condition.iloc[:, :UNITS].rename(columns=lambda k: f"unit {k + 1}")
         instead = f"the first {few.shape[1]} of {condition.shape[1]} units of the model's condition stand for them"

@@ -180,7 +180,8 @@ def make_donor_evaluation(
     held_out: EvaluationSet, truth: pd.DataFrame | None, compared: pd.Index, n: int, seed: int
 ) -> DonorEvaluation:
     """Train the networks that measure tiles. `compared`: training samples, hidden from the one that reads profiles."""
-    classifier = train_classifier(held_out.shards, held_out.train_rows(n), held_out.resolution, seed)
+    device = held_out.model.device
+    classifier = train_classifier(held_out.shards, held_out.train_rows(n), held_out.resolution, seed, device)
     measurer = TileMeasurer(classifier, None, held_out.model.mpp)
     known = held_out.pictured[held_out.pictured["tissue"].isin(held_out.model.tissues)]
     hidden = held_out.about.loc[compared, "donor"]
@@ -191,7 +192,7 @@ def make_donor_evaluation(
     if why := _why_no_retrieval(held_out, train, fitted):
         return DonorEvaluation(held_out, truth, measurer, None, {}, [why], n, seed)
     targets = _targets(held_out)
-    regressor = train_regressor(held_out.shards, train, validation, targets, held_out.resolution, seed)
+    regressor = train_regressor(held_out.shards, train, validation, targets, held_out.resolution, seed, device)
     measurer = dataclasses.replace(measurer, regressor=regressor)
     samples = pd.Index(validation["sample"].unique())
     read = measurer.measure(held_out.real_of(samples, n), held_out.about["tissue"]).read

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from rnagan.api import RNAGAN
 from rnagan.cohort.slide_ids import shard_name
@@ -20,6 +21,7 @@ from rnagan.io.provenance import KEY, read_current
 from rnagan.reports.figures import measured_on_expected, places_of_donors, real_beside_generated
 from rnagan.reports.pages import write_page
 from rnagan.runtime import progress, rng
+from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
 
 DONORS_SHOWN = 6  # rows of a picture, a tissue
@@ -43,6 +45,7 @@ def evaluate(
     n: int = 12,
     seed: int = 0,
     train_donors: int = TRAIN_DONORS,
+    device: str | torch.device = AUTO,
 ) -> dict[str, Any]:
     """Generate `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
 
@@ -57,7 +60,7 @@ def evaluate(
     request = inputs.request(protocol)
     result = read_current(out / RESULT, request)
     if result is None:
-        result = {KEY: request} | _evaluate(inputs, out, split, n, seed, train_donors)
+        result = {KEY: request} | _evaluate(inputs, out, split, n, seed, train_donors, device)
         write_page(out / PAGE, result, out)
         write_json(out / RESULT, result)
     pictures = [out / name for name in (*result["pictures"], "measures.png", "retrieval.png")]
@@ -65,9 +68,17 @@ def evaluate(
     return result
 
 
-def _evaluate(inputs: EvaluationInputs, out: Path, split: str, n: int, seed: int, train_donors: int) -> dict[str, Any]:
+def _evaluate(
+    inputs: EvaluationInputs,
+    out: Path,
+    split: str,
+    n: int,
+    seed: int,
+    train_donors: int,
+    device: str | torch.device,
+) -> dict[str, Any]:
     """Evaluate, write all but the page and the result, and return the result."""
-    held_out = open_evaluation_set(inputs, split, need="profiles")
+    held_out = open_evaluation_set(inputs, split, need="profiles", device=device)
     compared = _training_samples(held_out, 0 if split == "train" else train_donors, seed)
     truth = held_out.truth(held_out.samples.union(compared))
     for name in PRODUCTS:  # of other settings: no longer true

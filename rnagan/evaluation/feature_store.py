@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rnagan.evaluation.features import FeatureExtractor
@@ -67,12 +68,17 @@ def cached_features(
     extractor: FeatureExtractor,
     here: Processes,
     title: str,
+    device: torch.device,
 ) -> tuple[Features, str]:
     """As `write_features`, in the folder `cache` under the digest of `made_from`, which must name everything that
-    decides them; made only where they aren't there. Returns them and the digest."""
+    decides them, and of the kind of `device`, since a GPU rounds otherwise than a CPU; made only where they aren't
+    there. Returns them and the digest of `made_from` alone."""
     made_from = made_from | {"count": count, "width": extractor.width}
     digest = asked(code=False, **made_from)  # an hour of Inception: `made_from` names the versions that count
-    path, record = cache / f"{digest}.npy", cache / f"{digest}.json"
+    if device.type != "cpu":  # a CPU's have the name that they had before GPUs'
+        made_from |= {"device": device.type}
+    name = asked(code=False, **made_from)
+    path, record = cache / f"{name}.npy", cache / f"{name}.json"
     ready = record.is_file() and path.is_file()  # the record is written last
     here.wait()  # all have looked before any writes
     if ready:

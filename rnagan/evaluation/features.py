@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rnagan.io.files import sha256_of_file
 from rnagan.io.weights import read_tensors
 from rnagan.models.resnet import MEAN, SD
+from rnagan.runtime.devices import AUTO, choose_device
 
 BATCH = 32
 INCEPTION, DINOV2 = "inception_v3", "dinov2"
@@ -54,8 +55,8 @@ class EfficientNetLite0:
     resizer = "bilinear to the next multiple of 32 px, 128 px at least"
     weights = LITE0_SHA256
 
-    def __init__(self, device: str | torch.device = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(self, device: str | torch.device = AUTO) -> None:
+        self.device = choose_device(device)
         self.network = _lite0().to(self.device).to(memory_format=torch.channels_last)
         self.classifier: nn.Linear = self.network._fc  # type: ignore[assignment]
         self.maps: Callable[[Tensor], Tensor] = self.network.extract_features  # type: ignore[assignment]
@@ -75,7 +76,7 @@ class EfficientNetLite0:
         return self.maps(x).mean((2, 3))
 
 
-def offline_extractor(device: str | torch.device = "cpu") -> FeatureExtractor:
+def offline_extractor(device: str | torch.device = AUTO) -> FeatureExtractor:
     """The extractor that is always there."""
     return EfficientNetLite0(device)
 
@@ -113,13 +114,11 @@ def register_extractor(name: str, make: Callable[[torch.device], FeatureExtracto
     _made_by[name] = make
 
 
-def make_extractor(
-    name: str, weights: Path | str | None = None, device: str | torch.device = "cpu"
-) -> FeatureExtractor:
+def make_extractor(name: str, weights: Path | str | None = None, device: str | torch.device = AUTO) -> FeatureExtractor:
     """The extractor called `name`: efficientnet_lite0 (offline), inception_v3, dinov2, a registered one, or
     `module:function`. `weights`: Inception's file or DINOv2's folder; without it, what their libraries have fetched
-    before, or fetch. Raises `ValueError` and `FileNotFoundError`."""
-    device = torch.device(device)
+    before, or fetch. `device`: as `choose_device` takes it. Raises `ValueError` and `FileNotFoundError`."""
+    device = choose_device(device)
     if name == INCEPTION:
         return InceptionV3(_inception_file(weights), device)
     if name == DINOV2:

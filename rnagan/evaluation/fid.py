@@ -34,6 +34,7 @@ from rnagan.evaluation.tile_scores import (
 from rnagan.io.files import sha256_of, write_json
 from rnagan.models.sampling import number_tiles
 from rnagan.runtime import progress
+from rnagan.runtime.devices import AUTO, choose_device
 from rnagan.runtime.distributed import Processes, keep_freed_memory
 from rnagan.tracking.evaluations import record_evaluation
 
@@ -79,20 +80,24 @@ def compute_fid(
     seed: int = 0,
     truncation: float = 1.0,
     map_tiles: int = 2000,
-    device: str | torch.device = "cpu",
+    device: str | torch.device = AUTO,
 ) -> dict[str, Any]:
     """Score a model; the main process writes `out/features.png`, then `out/fid.json`, and returns it (others: {}).
 
     `cache`: folder of the real tiles' features, for every later evaluation on the same tiles. Those of generated tiles
     are kept in `out/generated`. `map_tiles`: tiles of either kind in the picture, a UMAP of their features; 0 for none.
+    `device`: where the model generates, and the extractor computes; as `choose_device` takes it.
     """
-    if torch.device(device).type == "cpu":
+    device = choose_device(device)
+    if device.type == "cpu":
         keep_freed_memory()  # an extractor's maps are large: a quarter of its time
     held_out = open_evaluation_set(inputs, split, device=device)
     model, rows = held_out.model, held_out.rows
     plan = make_plan(rows["tiles"].to_numpy(np.int64), count)
-    real, real_digest = _real_features(held_out, plan.real, extractor, cache, here)
-    generated = _generated_features(held_out, plan.generated, extractor, out / "generated", here, seed, truncation)
+    real, real_digest = _real_features(held_out, plan.real, extractor, cache, here, device)
+    generated = _generated_features(
+        held_out, plan.generated, extractor, out / "generated", here, seed, truncation, device
+    )
     if not here.is_main:
         return {}
     donor_of_row = rows["donor"].rank(method="dense").to_numpy(np.int64) - 1
@@ -138,7 +143,12 @@ def compute_fid(
 
 
 def _real_features(
-    held_out: EvaluationSet, counts: NDArray[np.int64], extractor: FeatureExtractor, cache: Path, here: Processes
+    held_out: EvaluationSet,
+    counts: NDArray[np.int64],
+    extractor: FeatureExtractor,
+    cache: Path,
+    here: Processes,
+    device: torch.device,
 ) -> tuple[Features, str]:
     slides = held_out.rows["slide"].tolist()
     sums = held_out.shards.slides.set_index("slide")["sha256"]
@@ -150,7 +160,7 @@ def _real_features(
         **_made_how(extractor, held_out.resolution),
     }
     make = NumberedTiles(held_out.shards, slides, counts, held_out.resolution)
-    return cached_features(cache, made_from, make, int(counts.sum()), extractor, here, "Real tiles")
+    return cached_features(cache, made_from, make, int(counts.sum()), extractor, here, "Real tiles", device)
 
 
 def _generated_features(
@@ -161,6 +171,7 @@ def _generated_features(
     here: Processes,
     seed: int,
     truncation: float,
+    device: torch.device,
 ) -> Features:
     model, latents = held_out.model, held_out.latents_of_rows(held_out.model)
     names = [noise_name(slide) for slide in held_out.rows["slide"]]
@@ -182,7 +193,7 @@ def _generated_features(
         "versions": _versions(),
         **_made_how(extractor, held_out.resolution),
     }
-    return cached_features(folder, made_from, make, len(row_of), extractor, here, "Generated tiles")[0]
+    return cached_features(folder, made_from, make, len(row_of), extractor, here, "Generated tiles", device)[0]
 
 
 def _scores(sides: Sides, tissues: list[NDArray], extractor: FeatureExtractor, seed: int) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -21,6 +22,7 @@ from rnagan.io.files import write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.reports.figures import nearest_figure
 from rnagan.runtime import progress, rng
+from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
 
 SYMMETRIES = 8
@@ -150,6 +152,7 @@ def nearest_tiles(
     training_tiles: int = 20_000,
     seed: int = 0,
     extractor: FeatureExtractor | None = None,
+    device: str | torch.device = AUTO,
 ) -> dict[str, Any]:
     """Test `tiles` tiles generated from profiles of `split`, beside as many real tiles of the same slides, against up
     to `training_tiles` tiles that the model was trained on; writes `out/nearest.png`, then `out/nearest.json`, whose
@@ -158,8 +161,8 @@ def nearest_tiles(
     Where training used more tiles, a copy of one that isn't looked at isn't found; `training_tiles` of the result and
     `of_training_tiles` say how many were.
     """
-    extractor = extractor or offline_extractor()
-    held_out = open_evaluation_set(inputs, split)
+    extractor = extractor or offline_extractor(device)
+    held_out = open_evaluation_set(inputs, split, device=device)
     held_out = dataclasses.replace(held_out, rows=_fewer(held_out.rows, tiles, seed))
     model = held_out.model
     used = held_out.train_rows(model.config.tiles_per_slide)

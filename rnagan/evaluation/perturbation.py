@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN
@@ -26,6 +27,7 @@ from rnagan.latent.profiles import Choice, Profiles, gene_columns, profiles_of_m
 from rnagan.models.trained_vae import VAEModel
 from rnagan.reports.figures import response_curves, tile_strip
 from rnagan.runtime import progress
+from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
 
 ROWS_SHOWN = 4  # profiles of a strip, a tissue
@@ -78,13 +80,13 @@ class Request:
     seed: int = 0
 
 
-def perturb_tiles(model_folder: Path, request: Request, out: Path) -> list[str]:
+def perturb_tiles(model_folder: Path, request: Request, out: Path, device: str | torch.device = AUTO) -> list[str]:
     """Move, generate with the same noise, measure; returns lines for the user.
 
     Writes `strip_TISSUE.png`, `curves.png`, `curves.csv` (tissue, measure, step, mean, low, high, donors) and, last,
     `perturbation.json`, which with a truth table also holds what it expects.
     """
-    model = RNAGAN.from_pretrained(model_folder)
+    model = RNAGAN.from_pretrained(model_folder, device)
     if model.vae is None:
         raise ValueError(f"{model_folder} was trained in mode {model.config.mode}: it takes no profiles to perturb.")
     if model.mpp is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rnagan.evaluation.features import check_tiles
@@ -13,6 +14,7 @@ from rnagan.evaluation.test_set import EvaluationInputs, Tiles, open_evaluation_
 from rnagan.io.files import write_json
 from rnagan.reports.figures import spectra_figure
 from rnagan.runtime import progress
+from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
 
 PERIODS = (2, 4, 8)  # px
@@ -106,7 +108,12 @@ def compare(generated: dict[int, Checkerboard], real: dict[int, Checkerboard]) -
 
 
 def compare_spectra(
-    inputs: EvaluationInputs, out: Path, split: str = "test", n: int = 8, seed: int = 0
+    inputs: EvaluationInputs,
+    out: Path,
+    split: str = "test",
+    n: int = 8,
+    seed: int = 0,
+    device: str | torch.device = AUTO,
 ) -> dict[str, Any]:
     """Compare the model, and those beside it, with the first `n` real tiles of every slide of `split`; writes
     `out/spectra.png`, then `out/spectra.json`, and returns it.
@@ -116,7 +123,7 @@ def compare_spectra(
     `within_tolerance` says whether that is within TOLERANCE. `real_halves`: the same between two halves of the donors,
     which shows how far apart these figures lie by chance.
     """
-    held_out = open_evaluation_set(inputs, split, n)
+    held_out = open_evaluation_set(inputs, split, n, device=device)
     folders = [inputs.model, *inputs.beside]
     models = dict(zip(_names(folders), held_out.models, strict=True))
     rows = held_out.rows

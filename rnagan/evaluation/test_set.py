@@ -26,6 +26,7 @@ from rnagan.io.tables import need_columns, read_table
 from rnagan.latent.profiles import refuse_repeated
 from rnagan.models.sampling import number_tiles
 from rnagan.runtime import progress
+from rnagan.runtime.devices import AUTO
 
 Tiles = NDArray[np.uint8]
 Need = Literal["tiles", "profiles"]
@@ -213,9 +214,9 @@ def open_evaluation_set(
     split: str,
     tiles: int = ALL_TILES,
     need: Need = "tiles",
-    device: str | torch.device = "cpu",
+    device: str | torch.device = AUTO,
 ) -> EvaluationSet:
-    """Load the models of `inputs` on a device, and `make_evaluation_set`."""
+    """Load the models of `inputs` on a device (as `choose_device` takes it), and `make_evaluation_set`."""
     models = [RNAGAN.from_pretrained(folder, device) for folder in (inputs.model, *inputs.beside)]
     null = None if inputs.null is None else RNAGAN.from_pretrained(inputs.null, device)
     return make_evaluation_set(models, inputs, split, tiles, need, null)

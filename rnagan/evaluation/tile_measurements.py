@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from rnagan.data.index import ShardSet
@@ -20,6 +21,7 @@ from rnagan.evaluation.tile_networks import (
     train_tissue_classifier,
 )
 from rnagan.runtime import progress
+from rnagan.runtime.devices import AUTO
 
 CLASSIFIER_TILES = 2000  # real training tiles a tissue at most
 READER_TILES = 40_000  # real training tiles at most, of 64 px; fewer where they are larger
@@ -90,16 +92,24 @@ def measure_samples(tiles: Iterable[tuple[str, NDArray[np.uint8]]], mpp: float) 
     return _table(rows, pd.Index(samples, name="sample", dtype=object))
 
 
-def train_classifier(shards: ShardSet, train: pd.DataFrame, resolution: int, seed: int) -> TissueClassifier:
+def train_classifier(
+    shards: ShardSet, train: pd.DataFrame, resolution: int, seed: int, device: str | torch.device = AUTO
+) -> TissueClassifier:
     """A tissue classifier of real training tiles; `train`: rows of the cohort table with slide and tissue."""
     per_slide = max(1, CLASSIFIER_TILES * train["tissue"].nunique() // len(train))
     own = read_tiles(shards, train["slide"].tolist(), per_slide, resolution)
     right = [tissue for tiles, tissue in zip(own, train["tissue"], strict=True) for _ in tiles]
-    return train_tissue_classifier(np.concatenate(own), right, seed=seed)
+    return train_tissue_classifier(np.concatenate(own), right, seed=seed, device=device)
 
 
 def train_regressor(
-    shards: ShardSet, train: pd.DataFrame, validation: pd.DataFrame, targets: pd.DataFrame, resolution: int, seed: int
+    shards: ShardSet,
+    train: pd.DataFrame,
+    validation: pd.DataFrame,
+    targets: pd.DataFrame,
+    resolution: int,
+    seed: int,
+    device: str | torch.device = AUTO,
 ) -> ConditionRegressor:
     """A regressor of real training tiles, stopped on validation donors.
 
@@ -116,7 +126,8 @@ def train_regressor(
             tiles.append(_for_reader(own))
         return tiles, targets.loc[samples].to_numpy(np.float32)
 
-    return train_condition_regressor(*tiles_and_targets(train), *tiles_and_targets(validation), seed=seed)
+    own = (*tiles_and_targets(train), *tiles_and_targets(validation))
+    return train_condition_regressor(*own, seed=seed, device=device)
 
 
 def _for_reader(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:

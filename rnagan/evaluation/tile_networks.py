@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnagan.runtime import rng
+from rnagan.runtime.devices import AUTO, choose_device
 
 WIDTHS = (16, 32, 64, 64)
 BATCH = 64
@@ -43,14 +44,18 @@ def flipped(x: Tensor, random: np.random.Generator) -> Tensor:
 
 @torch.no_grad()
 def outputs_of(network: nn.Module, tiles: NDArray[np.uint8]) -> Tensor:
-    """What the network says of tiles (n, H, W, 3) uint8, (n, outputs); it is left in evaluation mode."""
+    """What the network says of tiles (n, H, W, 3) uint8, (n, outputs) on the CPU; it is left in evaluation mode."""
     network.eval()
     return torch.cat(list(_in_parts(network, tiles)))
 
 
 def _in_parts(network: nn.Module, tiles: NDArray[np.uint8]) -> Iterator[Tensor]:
     for first in range(0, len(tiles), _AT_A_TIME):
-        yield network(to_tensor(tiles[first : first + _AT_A_TIME]))
+        yield network(to_tensor(tiles[first : first + _AT_A_TIME]).to(_device_of(network))).cpu()
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +71,19 @@ class TissueClassifier:
 
 
 def train_tissue_classifier(
-    tiles: NDArray[np.uint8], tissues: list[str], seed: int = 0, steps: int = 400, lr: float = 2e-3
+    tiles: NDArray[np.uint8],
+    tissues: list[str],
+    seed: int = 0,
+    steps: int = 400,
+    lr: float = 2e-3,
+    device: str | torch.device = AUTO,
 ) -> TissueClassifier:
     """Train on real tiles (n, H, W, 3) with the tissue of each; flips, and every tissue equally often."""
     names = sorted(set(tissues))
     labels = np.array([names.index(tissue) for tissue in tissues])
     rows_of = [np.flatnonzero(labels == label) for label in range(len(names))]
-    network = tile_network(len(names), seed)
+    device = choose_device(device)
+    network = tile_network(len(names), seed).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
@@ -80,7 +91,7 @@ def train_tissue_classifier(
         rows = np.array([random.choice(rows_of[label]) for label in random.integers(0, len(names), BATCH)])
         x = flipped(to_tensor(tiles[rows]), random)
         optimizer.zero_grad()
-        F.cross_entropy(network(x), torch.from_numpy(labels[rows])).backward()
+        F.cross_entropy(network(x.to(device)), torch.from_numpy(labels[rows]).to(device)).backward()
         optimizer.step()
         schedule.step()
     return TissueClassifier(network.eval(), names)
@@ -124,6 +135,7 @@ def train_condition_regressor(
     seed: int = 0,
     steps: int = STEPS,
     lr: float = 2e-3,
+    device: str | torch.device = AUTO,
 ) -> ConditionRegressor:
     """Train on real tiles, one (k, H, W, 3) a profile, with the `targets` (profiles, units) of their profiles.
 
@@ -131,7 +143,8 @@ def train_condition_regressor(
     profiles is kept, so that it doesn't learn donors by heart.
     """
     pool, owner = np.concatenate(tiles), np.repeat(np.arange(len(tiles)), [len(own) for own in tiles])
-    network = tile_network(targets.shape[1], seed)
+    device = choose_device(device)
+    network = tile_network(targets.shape[1], seed).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     best = ConditionRegressor(network, np.inf)
@@ -141,7 +154,7 @@ def train_condition_regressor(
         x = flipped(to_tensor(pool[rows]), random)
         x = x.transpose(2, 3) if random.random() < 0.5 else x
         optimizer.zero_grad()
-        F.mse_loss(network(x), torch.from_numpy(targets[owner[rows]])).backward()
+        F.mse_loss(network(x.to(device)), torch.from_numpy(targets[owner[rows]]).to(device)).backward()
         optimizer.step()
         schedule.step()
         if (step + 1) % max(1, steps // CHECKS) == 0 or step + 1 == steps:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from rnagan.api import model_folder
@@ -39,6 +40,7 @@ from rnagan.models.trained_vae import VAEModel
 from rnagan.reports import vae_figures
 from rnagan.reports.pages import embedded, write_template
 from rnagan.reports.vae_figures import MODELS
+from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
 
 RESULT, PAGE = "summary.json", "report.html"
@@ -113,6 +115,7 @@ def evaluate_vae(
     pair: tuple[str, str] | None = None,
     missing_genes: bool = False,
     seed: int = 0,
+    device: str | torch.device = AUTO,
 ) -> dict[str, Any]:
     """Write TABLES (.csv) and PICTURES (.png), report.html and, last, summary.json, which is returned.
 
@@ -128,7 +131,7 @@ def evaluate_vae(
     request = asked(vae=vae_folder(inputs.vae) / "model.json", protocol=protocol)
     result = read_current(out / RESULT, request)
     if result is None:
-        result = {KEY: request} | _evaluate(inputs, out, split, pair, missing_genes, seed)
+        result = {KEY: request} | _evaluate(inputs, out, split, pair, missing_genes, seed, device)
         _write_report(out, result)
         write_json(out / RESULT, result)
     pictures = [out / f"{name}.png" for name in PICTURES]
@@ -137,10 +140,16 @@ def evaluate_vae(
 
 
 def _evaluate(
-    inputs: VAEEvaluationInputs, out: Path, split: str, pair: tuple[str, str] | None, missing_genes: bool, seed: int
+    inputs: VAEEvaluationInputs,
+    out: Path,
+    split: str,
+    pair: tuple[str, str] | None,
+    missing_genes: bool,
+    seed: int,
+    device: str | torch.device,
 ) -> dict[str, Any]:
     """Check all inputs, evaluate, write tables and pictures, and return the result."""
-    model, expression = load_any_vae(inputs.vae), read_expression(inputs.expression)
+    model, expression = load_any_vae(inputs.vae, device), read_expression(inputs.expression)
     train, test = (_encoded(model, expression, name, inputs.expression) for name in ("train", split))
     if split != "train" and expression.split_by == "donor":
         known = model.record.get("train_donors", ())
@@ -150,7 +159,7 @@ def _evaluate(
     shared: dict[str, str] = {}
     if external is not None:
         shared = match_tissues(external.obs["tissue"].tolist(), sorted(set(train.tissues)), inputs.tissue_map)
-    beside = None if inputs.beside is None else load_any_vae(inputs.beside)
+    beside = None if inputs.beside is None else load_any_vae(inputs.beside, device)
     gaps = _gaps(inputs, model, external, seed) if missing_genes else []
     if beside is not None and set(beside.transform.genes) != set(model.transform.genes):
         raise ValueError(f"{inputs.beside} was trained on other genes than {inputs.vae}; train both on the same file.")

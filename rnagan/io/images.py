@@ -38,11 +38,23 @@ def grid(rows: Tiles, gap: int = GAP) -> Tiles:
 
 def save_png(path: Path, image: Tiles, texts: dict[str, str] | None = None) -> None:
     """Write an RGB PNG by rename, with `texts` in its metadata."""
-    info = PngInfo()
-    for key, value in (texts or {}).items():
-        info.add_text(key, value)
     with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary, format="PNG", pnginfo=info)
+        _write_png(temporary, image, texts or {})
+
+
+def save_pngs(folder: Path, images: dict[str, Tiles], texts: dict[str, str]) -> None:
+    """Write a folder of RGB PNGs, `images` by file name, by one rename; each has `texts` in its metadata."""
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        for name, image in images.items():
+            _write_png(temporary / name, image, texts)
+
+
+def _write_png(path: Path, image: Tiles, texts: dict[str, str]) -> None:
+    info = PngInfo()
+    for key, value in texts.items():
+        info.add_text(key, value)
+    Image.fromarray(image).save(path, format="PNG", pnginfo=info)
 
 
 def synthetic_texts(model_digest: str, profile: str, seed: int, mpp: float | None) -> dict[str, str]:

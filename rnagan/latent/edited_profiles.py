@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from rnagan.api import model_folder
@@ -14,24 +15,36 @@ from rnagan.io.tables import first_few
 from rnagan.latent.edits import in_units, interpolate_latents, perturb, reconstruct, sample_latents, shift_latents
 from rnagan.latent.profiles import Choice, Profiles, gene_columns, load_any_vae, profiles_of_model, write_profiles
 from rnagan.models.trained_vae import VAEModel
+from rnagan.runtime.devices import AUTO
 
 _FOLLOWERS_SHOWN = 10
 
 
-def write_reconstructed(vae: Path, choice: Choice, out: Path, keep_real: bool = False) -> list[str]:
+def write_reconstructed(
+    vae: Path, choice: Choice, out: Path, keep_real: bool = False, device: str | torch.device = AUTO
+) -> list[str]:
     """Encode and decode profiles; returns what to tell the user, line by line, as do all functions here.
 
-    `keep_real` writes the profiles themselves too, in the model's genes, as origin `real`.
+    `keep_real` writes the profiles themselves too, in the model's genes, as origin `real`. `device`: where the network
+    computes, as `choose_device` takes it.
     """
-    model = load_any_vae(vae)
+    model = load_any_vae(vae, device)
     chosen = profiles_of_model(choice, model)
     z, _ = reconstruct(model, chosen.values)
     return _write(out, vae, model, z, _obs(chosen.obs, "reconstructed"), chosen, keep_real)
 
 
-def write_sampled(vae: Path, tissues: tuple[str, ...], n: int, spread: str, seed: int, out: Path) -> list[str]:
+def write_sampled(
+    vae: Path,
+    tissues: tuple[str, ...],
+    n: int,
+    spread: str,
+    seed: int,
+    out: Path,
+    device: str | torch.device = AUTO,
+) -> list[str]:
     """Draw `n` new profiles of each of `tissues`, or of all that the model knows."""
-    model = load_any_vae(vae)
+    model = load_any_vae(vae, device)
     tissues = tissues or model.space.tissues
     latents = np.concatenate([sample_latents(model.space, tissue, n, seed, spread) for tissue in tissues])
     numbers = pd.Index([f"{_part(tissue)}_generated_{k:04d}" for tissue in tissues for k in range(n)])
@@ -41,10 +54,16 @@ def write_sampled(vae: Path, tissues: tuple[str, ...], n: int, spread: str, seed
 
 
 def write_shifted(
-    vae: Path, choice: Choice, to: str, source: str | None, out: Path, keep_real: bool = False
+    vae: Path,
+    choice: Choice,
+    to: str,
+    source: str | None,
+    out: Path,
+    keep_real: bool = False,
+    device: str | torch.device = AUTO,
 ) -> list[str]:
     """Move profiles to tissue `to`; `source` stands in for their own tissue where the model calls it otherwise."""
-    model = load_any_vae(vae)
+    model = load_any_vae(vae, device)
     chosen = profiles_of_model(choice, model)
     tissues = [source] * len(chosen.obs) if source else chosen.obs["tissue"].tolist()
     strange = sorted(set(tissues) - set(model.space.tissues))
@@ -60,10 +79,17 @@ def write_shifted(
 
 
 def write_interpolated(
-    vae: Path, path: Path, start: str, end: str, steps: int, out: Path, keep_real: bool = False
+    vae: Path,
+    path: Path,
+    start: str,
+    end: str,
+    steps: int,
+    out: Path,
+    keep_real: bool = False,
+    device: str | torch.device = AUTO,
 ) -> list[str]:
     """Walk in `steps` from one profile to another; each step has the tissue of the end that is nearer."""
-    model = load_any_vae(vae)
+    model = load_any_vae(vae, device)
     if start == end:
         raise ValueError(f"Both ends are {start}; give two profiles.")
     chosen = profiles_of_model(Choice(path, samples=(start, end)), model)
@@ -85,13 +111,14 @@ def write_perturbed(
     out: Path,
     input_alone: bool = False,
     keep_real: bool = False,
+    device: str | torch.device = AUTO,
 ) -> list[str]:
     """Move genes by `by` (SDs or log units) and let the others follow, or not (`input_alone`).
 
     Beside `out`, `NAME.changes.csv` has one row a gene: whether it was moved, and the mean change over profiles, in SDs
     of the training split and in log units, of the gene in the profile written and of its reconstruction.
     """
-    model = load_any_vae(vae)
+    model = load_any_vae(vae, device)
     chosen = profiles_of_model(choice, model)
     moved, unknown = gene_columns(genes, model, chosen.symbols)
     done = perturb(model, chosen.values, moved, by, scale)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import anndata
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from rnagan.api import model_folder
@@ -18,6 +19,7 @@ from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
 from rnagan.io.matrix_parquet_h5ad import dense
 from rnagan.io.tables import first_few
 from rnagan.models.trained_vae import VAEModel, load_vae
+from rnagan.runtime.devices import AUTO, choose_device
 
 OBS = ("donor", "tissue", "split")  # of every file written; "" where unknown
 _HEADERS = {"gene", "genes", "gene_id", "gene_symbol", "symbol", "ensembl", "entrez"}
@@ -36,9 +38,9 @@ class Profiles:
     digest: str
 
 
-def load_any_vae(folder: Path | str) -> VAEModel:
+def load_any_vae(folder: Path | str, device: str | torch.device = AUTO) -> VAEModel:
     """The β-VAE of a run of rnagan train-vae, of its model folder, or of a trained RNA-GAN."""
-    return load_vae(vae_folder(folder))
+    return load_vae(vae_folder(folder), choose_device(device))
 
 
 def vae_folder(folder: Path | str) -> Path:

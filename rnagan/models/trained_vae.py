@@ -62,16 +62,22 @@ class VAEModel:
         z_scores, measured = self.transform.apply(x, genes, units), self.transform.measured(x, genes)
         if self.config.missing_genes == "impute" and not measured.all():
             z_scores = self.imputer.fill(z_scores, measured)
-        latents = posterior(self.network, torch.from_numpy(z_scores))[0].numpy()
+        latents = posterior(self.network, torch.from_numpy(z_scores).to(self.device))[0].cpu().numpy()
         distance, residual = self.space.distance(latents), residuals(z_scores, self.decode(latents), measured)
         missing = 1.0 - measured.mean(axis=1)
         return Encoding(latents, distance, residual, missing, self.space.is_far(distance, residual))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of its network, on which it encodes and decodes."""
+        return next(self.network.parameters()).device
 
     @torch.no_grad()
     def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Z scores (samples, the model's genes) of latents (samples, latent)."""
         padded = F.pad(torch.from_numpy(np.ascontiguousarray(latents)), (0, 0, 0, -len(latents) % _BATCH))
-        return torch.cat([self.network.eval().decode(part) for part in padded.split(_BATCH)])[: len(latents)].numpy()
+        parts = [self.network.eval().decode(part).cpu() for part in padded.to(self.device).split(_BATCH)]
+        return torch.cat(parts)[: len(latents)].numpy()
 
     def _warn(self, encoding: Encoding) -> None:
         total, lacking = len(encoding.missing), int((encoding.missing > MANY_GENES_MISSING).sum())
@@ -117,8 +123,8 @@ def save_vae(folder: Path, model: VAEModel) -> None:
         write_json(temporary / "model.json", record | {"files": files})
 
 
-def load_vae(folder: Path | str) -> VAEModel:
-    """Read a model folder that `save_vae` wrote, on the CPU; changed or missing files are refused by name."""
+def load_vae(folder: Path | str, device: str | torch.device = "cpu") -> VAEModel:
+    """Read a model folder that `save_vae` wrote onto a device; changed or missing files are refused by name."""
     folder = Path(folder)
     record = read_json(folder / "model.json")
     if record.get("kind") != "vae":
@@ -132,4 +138,4 @@ def load_vae(folder: Path | str) -> VAEModel:
     network = BetaVAE(len(transform.genes), config)
     load_weights(folder / "vae.safetensors", network)
     space = LatentSpace.load(folder / "latents.safetensors", record["tissues"])
-    return VAEModel(config, transform, imputer, network.eval(), space, record)
+    return VAEModel(config, transform, imputer, network.to(device).eval(), space, record)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -172,3 +173,21 @@ def test_mistakes_are_one_sentence(trained: Path, paths: EvaluationInputs, tmp_p
     ):
         result = CliRunner().invoke(main, list(map(str, options + more)))
         assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output
+
+
+def test_features_of_a_gpu_and_of_a_cpu_are_kept_apart_and_evaluations_of_both_are_one(tmp_path: Path) -> None:
+    made: list[range] = []
+
+    def make(numbers: range) -> Any:
+        made.append(numbers)
+        return np.zeros((len(numbers), 32, 32, 3), np.uint8)
+
+    def digest(device: str) -> str:
+        where = torch.device(device)
+        return feature_store.cached_features(tmp_path, {"tiles": "real"}, make, 5, Pixels(), HERE, "Tiles", where)[1]
+
+    digests = [digest(device) for device in ("cpu", "cuda", "cuda:1", "cpu")]
+    assert len(set(digests)) == 1 and len(made) == 2  # any GPU's are a GPU's
+    assert (tmp_path / f"{digests[0]}.npy").is_file()  # a CPU's under the name that they had before
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert sorted(record.get("device", "cpu") for record in records) == ["cpu", "cuda"]

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from rnagan.slides.slide import Slide
 from rnagan.slides.sources import find_sources
 from rnagan.slides.tiling import REASONS, tile_slide
 from rnagan.slides.tiling import tile_slides as build
+from tests.data.profiles import files, make_set
 
 CONFIG = TilingConfig(tile_px=128, min_sharpness=0)  # the slides of these tests are smooth
 SCRIPT = Path(__file__).parents[2] / "shards" / "build_tiles.py"
@@ -171,6 +173,16 @@ def test_a_folder_of_another_kind_is_refused_and_left_as_it_is(make_slide, tmp_p
         with pytest.raises(ValueError, match=sentence):
             tile_slides(sources, out, CONFIG.replace(**change))
     assert {file.name: file.read_bytes() for file in out.rglob("*.*") if file.is_file()} == before
+
+
+def test_a_folder_of_profiles_is_refused_in_one_sentence_and_left_as_it_is(make_slide, tmp_path):
+    make_set(tmp_path, 3)
+    before = files(tmp_path / "profiles")
+    done = run_script("--slides", make_slide("a.svs"), "--out", tmp_path / "profiles", "--tile-px", 128)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    sentence = r"Error: .*profiles already holds profiles of 13 genes in tpm \(list \w+\) \(profiles-00000, …\); "
+    assert re.fullmatch(f"{sentence}choose another --out for 128 px at 0.5 µm.", done.stderr.strip())
+    assert files(tmp_path / "profiles") == before
 
 
 def test_a_bad_slide_costs_itself_only(make_slide, tmp_path):
