@@ -12,7 +12,7 @@ from serving import serve
 
 from rnagan.config.vae import VAEConfig
 from rnagan.data.profile_layout import Arrangement
-from rnagan.runtime.distributed import keep_freed_memory
+from rnagan.runtime.memory import keep_freed_memory
 from rnagan.tracking.run_log import RunLog
 from rnagan.training.launch import start
 from rnagan.training.run import TrainingRun
