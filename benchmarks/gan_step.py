@@ -8,20 +8,19 @@ processes of one core against one of two, and the whole trainer against its bare
 object.
 """
 
-import contextlib
-import json
-import os
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from shared.contenders import Contender
-from shared.environments import python_of, versions_of
-from shared.others import wait_for_quiet
+from shared.contenders import Contenders
+from shared.environments import environments_only, find_environments, versions_of
+from shared.options import common_options
+from shared.others import own_cores, wait_for_quiet
 from shared.race import Answer, Entry, Outcome, race
-from shared.report import Clock, load_average, rounded, source_digest
+from shared.report import Report, rounded
 
 WORKERS = Path(__file__).parent / "gan_parts" / "workers"
 GENES, LATENT, CONDITION = 19_198, 2048, 64
@@ -38,134 +37,96 @@ SAME_NETWORKS = {
     "flips": False,
     "quarter_turns": False,
 }
+PRECISION = {"bf16": "bf16", "fp32": "float32"}
 LAZY = {"penalty_every": 4}  # as the preset `faithful` has it; torchgan's every tile pays, and so do ours without it
 
 
 @click.command(help=__doc__)
-@click.option("--cache", type=click.Path(path_type=Path), default="runs/bench", show_default=True)
-@click.option("--rounds", default=5, show_default=True)
+@common_options(5, {"steps": 1, "resolution": 32, "batch_size": 4, "width": 4, "matrix": 256})
+@environments_only
 @click.option("--steps", default=4, show_default=True, help="Steps of each contender a round.")
 @click.option("--resolution", default=256, show_default=True)
 @click.option("--batch-size", default=8, show_default=True)
 @click.option("--width", default=32, show_default=True)
-@click.option("--environments-only", is_flag=True, help="Make the environment of torchgan and end.")
-def main(
-    cache: Path, rounds: int, steps: int, resolution: int, batch_size: int, width: int, environments_only: bool
-) -> None:
-    torchgan = python_of("torchgan", ["torchgan==0.1.0"], cache / "venvs", on_ours=True)
-    if environments_only:
-        return
-    clock, source, load = Clock(), source_digest(), [load_average()]
-    cores, scratch = sorted(os.sched_getaffinity(0)), cache / "scratch" / "gan_step"
-    size = {"resolution": resolution, "batch_size": batch_size}
-    widths = {"generator_width": width, "critic_width": width}
-    wait_for_quiet(cores)
-    clock.say("against torchgan")
-    same = size | widths | SAME_NETWORKS
-    published = size | {"width": width, "genes": GENES, "steps": steps}
-    options: dict[str, dict[str, Any]] = {
-        "ours_bf16": {"config": same | {"precision": "bf16"}, "condition_width": LATENT},
-        "ours_fp32": {"config": same | {"precision": "float32"}, "condition_width": LATENT},
-        "ours_bf16_lazy": {"config": same | LAZY | {"precision": "bf16"}, "condition_width": LATENT},
-        "ours_fp32_lazy": {"config": same | LAZY | {"precision": "float32"}, "condition_width": LATENT},
-        "torchgan": published | {"encoder": True},
-        "torchgan_without_encoder": published | {"encoder": False},
-    }
-    ours = {name: "rnagan" for name in options if name.startswith("ours")}
-    outcome, peaks = _race_apart(
-        ours | dict.fromkeys(["torchgan", "torchgan_without_encoder"], "torchgan"),
-        torchgan,
-        options,
-        cores,
-        scratch,
-        rounds,
-        steps,
-    )
-    clock.say("processes")
-    faithful = size | widths | {"precision": "bf16", "diffaugment": "none"}
-    two = {f"{n}_processes": {"config": faithful, "condition_width": CONDITION, "processes": n} for n in (1, 2)}
-    scaling, _ = _race_apart(dict.fromkeys(two, "processes"), torchgan, two, cores, scratch, rounds, 2 * steps)
-    clock.say("trainer against its step")
-    own = size | widths | {"log_every": 8 * batch_size, "sample_every": 10**9, "checkpoint_every": 10**9}
-    beside = _trainer_against_step(own, cores, scratch, rounds, 4 * steps)
-    clock.say("done")
-    print(
-        json.dumps(
-            {
-                "ratio_torchgan_bf16": rounded(outcome.ratio("ours_bf16", "torchgan")),
-                "ratio_torchgan_fp32": rounded(outcome.ratio("ours_fp32", "torchgan")),
-                "ratio_torchgan_bf16_lazy": rounded(outcome.ratio("ours_bf16_lazy", "torchgan")),
-                "ratio_torchgan_fp32_lazy": rounded(outcome.ratio("ours_fp32_lazy", "torchgan")),
-                "ratio_torchgan_without_encoder_bf16": rounded(outcome.ratio("ours_bf16", "torchgan_without_encoder")),
-                "ratio_torchgan_without_encoder_fp32": rounded(outcome.ratio("ours_fp32", "torchgan_without_encoder")),
-                **_memory(outcome),
-                **_shares(outcome, peaks),
-                "scaling_2_processes": rounded(scaling.ratio("2_processes", "1_processes")),
-                "overhead": rounded(_overhead(beside)),
-                "images_per_second": {
-                    name: round(o.median(name), 2) for o in (outcome, scaling, beside) for name in o.rates
-                },
-                "images_per_second_by_round": {
-                    name: [round(r, 2) for r in rates]
-                    for o in (outcome, scaling, beside)
-                    for name, rates in o.rates.items()
-                },
-                "failures": outcome.failures | scaling.failures | beside.failures,
-                "size": size | {"width": width},
-                "cores": len(cores),
-                "versions": versions_of(torchgan, ["torch", "torchgan"]),
-                "load_average": [*load, load_average()],
-                "rnagan_source_changed_during_run": source_digest() != source,
-                "seconds": round(clock.seconds()),
-            }
-        )
-    )
-
-
-def _race_apart(
-    workers: dict[str, str],
-    torchgan: Path,
-    options: dict[str, dict[str, Any]],
-    cores: list[int],
-    scratch: Path,
-    rounds: int,
-    steps: int,
-) -> tuple[Outcome, list[Answer]]:
-    """Contenders in a process each, one at work at a time; also what the machine's peak was in each round."""
+@click.option("--matrix", default=4096, show_default=True, help="Side of the matrices whose product is the peak.")
+def main(cache: Path, rounds: int, quick: bool, environments_only: bool, matrix: int, **sizes: int) -> None:
+    others, missing = find_environments({"torchgan": ["torchgan==0.1.0"]}, quick, environments_only, on_ours=True)
+    report, cores, scratch = Report("images"), own_cores(quick), cache / "scratch" / "gan_step"
+    pythons = dict.fromkeys(("rnagan", "processes", "trainer"), Path(sys.executable)) | others
     peaks: list[Answer] = []
-    with contextlib.ExitStack() as stack:
-        contenders = {
-            name: stack.enter_context(
-                Contender(
-                    WORKERS / f"run_{worker}.py",
-                    torchgan if worker == "torchgan" else sys.executable,
-                    cores,
-                    scratch / name,
-                )
-            )
-            for name, worker in workers.items()
-        }
+    with Contenders(WORKERS, pythons, cores, scratch, quick) as contenders:
+
+        def compete(
+            part: str, entries: list[Entry], apart: bool, warm_up: Callable[[Entry], Answer] = contenders.ask
+        ) -> Outcome:
+            report.begin(part)
+            return report.add(race(contenders.start(entries, apart), ask, warm_up), part)
 
         def ask(entry: Entry) -> Answer:
             if entry.name == "ours_bf16":  # once a round: what the machine can do varies with its neighbours
-                peaks.append(contenders[entry.name].ask({"do": "peak"})["flops_per_second"])
-            return contenders[entry.name].ask({"do": "steps", "steps": steps} | entry.option)
+                peaks.append(contenders.of(entry).ask({"do": "peak", "matrix": matrix})["flops_per_second"])
+            return contenders.ask(entry)
 
-        def warm_up(entry: Entry) -> Answer:
-            return contenders[entry.name].ask({"do": "steps"} | entry.option | {"steps": 2})
+        wait_for_quiet(cores, 0 if quick else 60)
+        precisions = ("bf16",) if quick else ("bf16", "fp32")  # a process has one
+        steppers = _steppers(precisions, rounds, **sizes)
+        outcome = compete("against torchgan", steppers, True, lambda entry: contenders.ask(entry, steps=2))
+        scaling = compete("processes", _in_processes(rounds, **sizes), apart=False)
+        beside = compete("trainer against its step", _beside(not quick, rounds, **sizes), apart=False)
+    report.end(
+        {
+            "ratio_torchgan_bf16": rounded(outcome.ratio("ours_bf16", "torchgan")),
+            "ratio_torchgan_fp32": rounded(outcome.ratio("ours_fp32", "torchgan")),
+            "ratio_torchgan_bf16_lazy": rounded(outcome.ratio("ours_bf16_lazy", "torchgan")),
+            "ratio_torchgan_fp32_lazy": rounded(outcome.ratio("ours_fp32_lazy", "torchgan")),
+            "ratio_torchgan_without_encoder_bf16": rounded(outcome.ratio("ours_bf16", "torchgan_without_encoder")),
+            "ratio_torchgan_without_encoder_fp32": rounded(outcome.ratio("ours_fp32", "torchgan_without_encoder")),
+            **_memory(outcome),
+            **_shares(outcome, peaks),
+            "scaling_2_processes": rounded(scaling.ratio("2_processes", "1_processes")),
+            "overhead": rounded(_overhead(beside)),
+            "size": sizes,
+            "environments_missing": missing,
+            "versions": versions_of(others.get("torchgan", sys.executable), ["torch", "torchgan"]),
+        }
+    )
 
-        entries = [Entry(name, name, options[name], rounds) for name in workers]
-        return race(entries, ask, warm_up), peaks
+
+def _steppers(
+    precisions: tuple[str, ...], rounds: int, steps: int, resolution: int, batch_size: int, width: int
+) -> list[Entry]:
+    """Ours in each precision, and torchgan with and without the encoders."""
+    size = {"resolution": resolution, "batch_size": batch_size}
+    same = size | {"generator_width": width, "critic_width": width} | SAME_NETWORKS
+    published = size | {"width": width, "genes": GENES, "steps": steps}
+    ours = {
+        f"ours_{name}{kind}": {"config": same | lazy | {"precision": PRECISION[name]}, "condition_width": LATENT}
+        for kind, lazy in (("", {}), ("_lazy", LAZY))
+        for name in precisions
+    }
+    return [
+        *(Entry(name, "rnagan", {"do": "steps", "steps": steps} | option, rounds) for name, option in ours.items()),
+        Entry("torchgan", "torchgan", published | {"encoder": True}, rounds),
+        Entry("torchgan_without_encoder", "torchgan", published | {"encoder": False}, rounds),
+    ]
 
 
-def _trainer_against_step(config: dict[str, Any], cores: list[int], scratch: Path, rounds: int, steps: int) -> Outcome:
-    """Both in one process, in turn: the trainer's loop, and its step alone."""
-    with Contender(WORKERS / "run_trainer.py", sys.executable, cores, scratch / "trainer") as contender:
+def _in_processes(rounds: int, steps: int, resolution: int, batch_size: int, width: int) -> list[Entry]:
+    """Our step on one process and on two."""
+    size = {"resolution": resolution, "batch_size": batch_size, "generator_width": width, "critic_width": width}
+    config = size | {"precision": "bf16", "diffaugment": "none"}
+    request = {"config": config, "condition_width": CONDITION, "steps": 2 * steps}
+    return [Entry(f"{n}_processes", "processes", request | {"processes": n}, rounds) for n in (1, 2)]
 
-        def ask(entry: Entry) -> Answer:
-            return contender.ask({"do": entry.name, "config": config, "steps": steps})
 
-        return race([Entry(name, "trainer", {}, rounds) for name in ("trainer", "bare")], ask, ask)
+def _beside(mlflow: bool, rounds: int, steps: int, resolution: int, batch_size: int, width: int) -> list[Entry]:
+    """The trainer's loop, and its step alone, in one process, in turn."""
+    size = {"resolution": resolution, "batch_size": batch_size, "generator_width": width, "critic_width": width}
+    config = size | {"log_every": 8 * batch_size, "sample_every": 10**9, "checkpoint_every": 10**9}
+    return [
+        Entry(name, "trainer", {"do": name, "config": config, "steps": 4 * steps, "mlflow": mlflow}, rounds)
+        for name in ("trainer", "bare")
+    ]
 
 
 def _memory(outcome: Outcome) -> dict[str, Any]:

@@ -6,50 +6,44 @@ alternate; ratios are medians of ratios within a round, against the better numbe
 printed is one JSON object.
 """
 
-import contextlib
-import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 from loader_parts import contest, environments, start, stores, tiles
 from loader_parts.contest import Variant, best_of, ratios
-from shared.contenders import Contender, open_contenders
-from shared.environments import python_of, versions_of
-from shared.others import foreign_seconds, wait_for_quiet
-from shared.race import Answer, race
-from shared.report import Clock, attempt, end_with_environments, load_average, source_digest
+from shared.contenders import Contenders
+from shared.environments import environments_only, find_environments, versions_of
+from shared.options import common_options
+from shared.others import wait_for_quiet
+from shared.race import OWN_WORKERS, Answer, race
+from shared.report import Report
 
-BATCH_SIZE = 64
-SECONDS, WARM_UP_SECONDS = 3.0, 0.7
+OURS_AND_LIMIT = ("rnagan", "limit")
 START_FIGURES = ("first_batch_s", "worker_memory_mb", "worker_memory_100m_mb", "resume_s")
+QUICK = {"slides": 2, "tiles_a_slide": 32, "picture": 512, "seconds": 0.2, "batch_size": 8, "large": (2, 3)}
 
 
 class Field:
     """The contenders with what each reads, and what kept some of them from the race."""
 
-    def __init__(self, contenders: dict[str, Contender], made: tiles.Tiles) -> None:
-        self.contenders, self.made = contenders, made
+    def __init__(self, contenders: Contenders, made: tiles.Tiles, usual: dict[str, Any]) -> None:
+        self.contenders, self.made, self._usual = contenders, made, usual
         self.requests: dict[str, dict[str, Any]] = {}
         self.checked: dict[str, dict[str, Any]] = {}
         self.failures: dict[str, str] = {}
+        self.own_failures: dict[str, str] = {}
 
-    def make_stores(self) -> None:
-        for worker, contender in self.contenders.items():
+    def make_stores(self, entered: list[Variant]) -> None:
+        for worker, entry in {entry.worker: entry for entry in entered}.items():
             try:
-                store = stores.make_store(worker, contender, self.made)
+                store = stores.make_store(worker, self.contenders.of(entry), self.made)
             except (ValueError, OSError) as error:
-                self.failures[f"{worker}, its form"] = str(error)
+                self._fail(f"{worker}, its form", worker, error)
             else:
-                self.requests[worker] = {
-                    "store": str(store),
-                    "batch_size": BATCH_SIZE,
-                    "seconds": SECONDS,
-                    "warm_up_seconds": WARM_UP_SECONDS,
-                }
+                self.requests[worker] = self._usual | {"store": str(store)}
 
     def check(self, entered: list[Variant], versions: dict[str, str]) -> None:
         """Each loader, with the most workers that it has in the race. `versions`: of each contender's parts."""
@@ -57,32 +51,31 @@ class Field:
         for family, entry in families.items():
             if family and entry.worker in self.requests:
                 request = self.requests[entry.worker] | {"option": entry.option}
-                contender, state = self.contenders[entry.worker], versions[entry.worker]
+                contender, state = self.contenders.of(entry), versions[entry.worker]
                 try:
                     self.checked[family] = stores.check(family, contender, request, self.made, state)
                 except (ValueError, OSError) as error:
-                    self.failures[family] = str(error)
+                    self._fail(family, entry.worker, error)
 
     def may_run(self, entry: Variant) -> bool:
         return entry.worker in self.requests and (entry.family is None or entry.family in self.checked)
 
     def ask(self, entry: Variant) -> Answer:
-        """Its rate, and the share of the cores that others had meanwhile."""
-        contender, request = self.contenders[entry.worker], self.requests[entry.worker]
+        request = self.requests[entry.worker]
         stores.warm(Path(request["store"]))
-        foreign, began = foreign_seconds(contender.cores, contender.pid), time.perf_counter()
-        answer = contender.ask(request | {"do": "rate", "option": entry.option})
-        foreign = foreign_seconds(contender.cores, contender.pid) - foreign
-        return answer | {"others": foreign / (time.perf_counter() - began) / len(contender.cores)}
+        return self.contenders.of(entry).ask(request | {"do": "rate", "option": entry.option})
 
     def megabytes(self) -> dict[str, int]:
         return {worker: stores.megabytes(Path(request["store"])) for worker, request in self.requests.items()}
 
+    def _fail(self, name: str, worker: str, error: Exception) -> None:
+        (self.own_failures if worker in OWN_WORKERS else self.failures)[name] = str(error)
+
 
 @click.command(help=__doc__)
+@common_options(4, QUICK)
+@environments_only
 @click.option("--data", type=click.Path(path_type=Path), default="../shared/data", show_default=True, help="Real data.")
-@click.option("--cache", type=click.Path(path_type=Path), default="runs/bench", show_default=True)
-@click.option("--rounds", default=4, show_default=True)
 @click.option(
     "--enlarge",
     type=click.Choice([1, 2]),
@@ -90,79 +83,73 @@ class Field:
     show_default=True,
     help="How much the real texture is enlarged: by 2, tiles have 20 kB, by 1 32 kB.",
 )
-@click.option("--quick", is_flag=True, help="Leave out one worker, starting, and memory.")
-@click.option("--environments-only", is_flag=True, help="Only make the environment of the others.")
-def main(data: Path, cache: Path, rounds: int, enlarge: int, quick: bool, environments_only: bool) -> None:
-    clock = Clock()
+@click.option("--slides", default=96, show_default=True)
+@click.option("--tiles-a-slide", default=208, show_default=True, help="Whole batches over all slides.")
+@click.option("--picture", default=8192, show_default=True, help="Width of what tiles are cut from, px.")
+@click.option("--seconds", default=3.0, show_default=True, help="Of a measurement of a loader.")
+@click.option("--batch-size", default=64, show_default=True)
+@click.option("--large", default=(250, 25_000), show_default=True, nargs=2, type=int, help="Slides of two large sets.")
+def main(
+    data: Path,
+    cache: Path,
+    rounds: int,
+    quick: bool,
+    environments_only: bool,
+    enlarge: int,
+    slides: int,
+    tiles_a_slide: int,
+    picture: int,
+    seconds: float,
+    batch_size: int,
+    large: tuple[int, int],
+) -> None:
+    peers, missing = find_environments({"loader": environments.PEERS}, quick, environments_only, on_ours=True)
+    pythons: dict[str, Path] = dict.fromkeys(OURS_AND_LIMIT, Path(sys.executable))
+    if not quick:
+        pythons["webdataset"] = Path(sys.executable)
+    if peers:
+        pythons |= dict.fromkeys(("lmdb", "mosaicml", "litdata"), peers["loader"])
+    report = Report("tiles")
+    report.begin("tiles")
     cache.mkdir(parents=True, exist_ok=True)
-    pythons: dict[str, Path | str] = dict.fromkeys(("rnagan", "limit", "webdataset"), sys.executable)
-    missing = {}
-    try:
-        peers = python_of("loader", environments.PEERS, cache.resolve() / "venvs", on_ours=True)
-        pythons |= dict.fromkeys(("lmdb", "mosaicml", "litdata"), peers.absolute())
-    except ValueError as error:
-        missing["loader"] = str(error)
-    if environments_only:
-        end_with_environments(missing)
-    source, load = source_digest(), [load_average()]
-    clock.say("tiles")
-    made = tiles.make(cache, data, enlarge)
+    made = tiles.make(cache, data, enlarge, slides, tiles_a_slide, picture)
     cores = sorted(os.sched_getaffinity(0))[-2:]
     scratch = cache / "scratch"
     versions = {name: versions_of(python, environments.DECIDE_SPEED) for name, python in pythons.items()}
-    entered = contest.variants(rounds, with_one=not quick)
-    with contextlib.ExitStack() as stack:
-        contenders = open_contenders(stack, stores.WORKERS, pythons, cores, scratch)
-        field = Field(contenders, made)
-        clock.say("the tiles in each form")
-        field.make_stores()
-        clock.say("checks")
-        field.check(entered, {name: f"{found}{source if name == 'rnagan' else ''}" for name, found in versions.items()})
-        wait_for_quiet(cores)
-        clock.say("rounds")
-        load.append(load_average())
+    usual = {"batch_size": batch_size, "seconds": seconds, "warm_up_seconds": 0.25 * seconds}
+    with Contenders(stores.WORKERS, pythons, cores, scratch, quick) as contenders:
+        entered = contenders.start(contest.variants(rounds), apart=False)
+        field = Field(contenders, made, usual)
+        report.begin("the tiles in each form")
+        field.make_stores(entered)
+        report.begin("checks")
+        states = {name: f"{found}{report.source if name == 'rnagan' else ''}" for name, found in versions.items()}
+        field.check(entered, states)
+        report.fail(field.failures, field.own_failures)
+        wait_for_quiet(cores, 0 if quick else 60)
+        report.begin("rounds")
         for request in field.requests.values():
             stores.forget(Path(request["store"]))
-        outcome = race([entry for entry in entered if field.may_run(entry)], field.ask)
-    extra: dict[str, Any] = {}
-    if not quick:
-        clock.say("starts and memory")
-        load.append(load_average())
-        extra = attempt(start.measure_start, cores, made, scratch)
-    clock.say("done")
+        outcome = report.add(race([entry for entry in entered if field.may_run(entry)], field.ask))
+    report.begin("starts and memory")
+    started = report.attempt(start.measure_start, cores, made, scratch, batch_size, large, quick)
     ours = ratios(outcome, contest.OURS, contest.LIMIT, (0, 2))
-    print(
-        json.dumps(
-            {name: ours[name] for name in contest.HEADLINES}
-            | dict.fromkeys(START_FIGURES)
-            | extra
-            | {
-                "ratios": ours,
-                "ratios_with_processes": ratios(outcome, contest.OURS_IN_PROCESSES, contest.LIMIT, (0, 2)),
-                "ratios_with_one_worker": ratios(outcome, contest.OURS_ALONE, contest.LIMIT_ALONE, (0, 1)),
-                "best": {name: best_of(outcome, name, (0, 2)) for name in contest.PEERS},
-                "tiles_per_second": {name: round(outcome.median(name), 1) for name in outcome.rates},
-                "tiles_per_second_by_round": {
-                    name: [round(rate, 1) for rate in rates] for name, rates in outcome.rates.items()
-                },
-                "others_share_by_round": {  # of the cores: where it isn't near 0, run it again
-                    name: [round(answer["others"], 2) for answer in answers]
-                    for name, answers in outcome.answers.items()
-                },
-                "megabytes": field.megabytes(),
-                "checked": field.checked,
-                "failures": field.failures | outcome.failures,
-                "texture": made.texture,
-                "tiles": tiles.SLIDES * tiles.TILES_A_SLIDE,
-                "environments_missing": missing,
-                "cores": len(os.sched_getaffinity(0)),
-                "load_average": [*load, load_average()],
-                "rnagan_source": source,
-                "rnagan_source_changed_during_run": source_digest() != source,  # then ours is a mix: run it again
-                "versions": versions,
-                "seconds": round(clock.seconds()),
-            }
-        )
+    report.end(
+        {name: ours[name] for name in contest.HEADLINES}
+        | dict.fromkeys(START_FIGURES)
+        | started
+        | {
+            "ratios": ours,
+            "ratios_with_processes": ratios(outcome, contest.OURS_IN_PROCESSES, contest.LIMIT, (0, 2)),
+            "ratios_with_one_worker": ratios(outcome, contest.OURS_ALONE, contest.LIMIT_ALONE, (0, 1)),
+            "best": {name: best_of(outcome, name, (0, 2)) for name in contest.PEERS},
+            "megabytes": field.megabytes(),
+            "checked": field.checked,
+            "texture": made.texture,
+            "tiles": made.count,
+            "environments_missing": missing,
+            "versions": versions,
+        }
     )
 
 

@@ -1,8 +1,8 @@
 """How fast an expression table of GTEx's kind is read, beside pandas: seconds and peak resident memory.
 
-A GCT of 1,000 samples × 56,200 genes is made once under runs/bench (TPM of four significant digits, half of them
-zeros). Both hold the whole table at the end: ours as the blocks that build_expression takes one by one. Each reading
-is a fresh process, the two take turns, and the median of three counts.
+A GCT of 1,000 samples × 56,200 genes is made once in the cache (TPM of four significant digits, half of them zeros).
+Both hold the whole table at the end: ours as the blocks that build_expression takes one by one. Each reading is a fresh
+process, the two take turns, and medians count. The last line printed is one JSON object.
 """
 
 import gzip
@@ -11,12 +11,15 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
+from shared.options import common_options
+from shared.report import Report
 
 from rnagan.io.files import atomic_path
 
-ROOT = Path(__file__).parents[1]
 SAMPLES, GENES, ROUNDS = 1_000, 56_200, 3
 _OURS = """
 from rnagan.expression.checked_table import open_table
@@ -39,37 +42,55 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 
 """
 
 
-def measure() -> dict[str, float]:
+@click.command(help=__doc__)
+@common_options(ROUNDS, {"samples": 20, "genes": 500})
+@click.option("--samples", default=SAMPLES, show_default=True)
+@click.option("--genes", default=GENES, show_default=True)
+def main(cache: Path, rounds: int, quick: bool, samples: int, genes: int) -> None:
+    report = Report()
+    report.end(report.attempt(measure, cache, rounds, samples, genes, ("ours",) if quick else ("ours", "pandas")))
+
+
+def measure(
+    cache: Path,
+    rounds: int = ROUNDS,
+    samples: int = SAMPLES,
+    genes: int = GENES,
+    names: tuple[str, ...] = ("ours", "pandas"),
+) -> dict[str, Any]:
     """Seconds and peak MiB of ours and of `pandas.read_csv`, and `ratio_read_csv`, pandas' seconds by ours."""
-    table = _table(ROOT / "runs" / "bench" / f"gtex_like_{SAMPLES}x{GENES}.gct.gz")
-    runs: dict[str, list[list[float]]] = {name: [] for name in _READERS}
-    for _ in range(ROUNDS):
-        for name, reader in _READERS.items():
-            command = [sys.executable, "-c", _PROGRAM.format(reader=reader), str(table)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    table = _table(cache / f"gtex_like_{samples}x{genes}.gct.gz", samples, genes)
+    runs: dict[str, list[list[float]]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            command = [sys.executable, "-c", _PROGRAM.format(reader=_READERS[name]), str(table)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise ValueError(f"{name}: {done.stderr.strip().splitlines()[-1]}")
             runs[name].append(json.loads(done.stdout))
-    seconds = {name: statistics.median(run[0] for run in of_one) for name, of_one in runs.items()}
-    peaks = {name: statistics.median(run[1] for run in of_one) for name, of_one in runs.items()}
+    seconds, peaks = (
+        {name: statistics.median(run[k] for run in of_one) for name, of_one in runs.items()} for k in range(2)
+    )
     return {
-        "ratio_read_csv": seconds["pandas"] / seconds["ours"],
+        "ratio_read_csv": seconds["pandas"] / seconds["ours"] if "pandas" in names else None,
         **{f"{name}_seconds": value for name, value in seconds.items()},
         **{f"{name}_peak_mib": value for name, value in peaks.items()},
     }
 
 
-def _table(path: Path) -> Path:
+def _table(path: Path, count: int, genes: int) -> Path:
     if path.is_file():
         return path
     random = np.random.default_rng(0)
     with atomic_path(path) as temporary, gzip.open(temporary, "wt", compresslevel=6) as file:
-        samples = "\t".join(f"GTEX-{n:05d}-0226-SM-{n:05d}" for n in range(SAMPLES))
-        file.write(f"#1.2\n{GENES}\t{SAMPLES}\nName\tDescription\t{samples}\n")
-        for gene in range(GENES):
-            values = np.exp(random.normal(0, 3, SAMPLES)) * (random.random(SAMPLES) < 0.5)
+        samples = "\t".join(f"GTEX-{n:05d}-0226-SM-{n:05d}" for n in range(count))
+        file.write(f"#1.2\n{genes}\t{count}\nName\tDescription\t{samples}\n")
+        for gene in range(genes):
+            values = np.exp(random.normal(0, 3, count)) * (random.random(count) < 0.5)
             cells = "\t".join("0" if value == 0 else f"{value:.4g}" for value in values.tolist())
             file.write(f"ENSG{gene:011d}.4\tGENE{gene}\t{cells}\n")
     return path
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))
+    main()

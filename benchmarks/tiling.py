@@ -4,20 +4,18 @@ All on the same slides and tiles, each on one core and with its imports done, in
 medians of ratios within a round. The last line printed is one JSON object.
 """
 
-import contextlib
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from shared.contenders import Contender, open_contenders
-from shared.environments import python_of, versions_of
-from shared.race import Entry, Outcome
-from shared.report import Clock, attempt, end_with_environments, load_average, rounded, source_digest
+from shared.contenders import Contender, Contenders
+from shared.environments import environments_only, find_environments, versions_of
+from shared.options import common_options
+from shared.race import Answer, Entry, Outcome, race
+from shared.report import Report, rounded
 from tiling_parts import environments, slides
-from tiling_parts.race import race_on_slide
 from tiling_parts.scaling import measure_scaling
 
 WORKERS = Path(__file__).parent / "tiling_parts" / "workers"
@@ -41,6 +39,9 @@ SLOW = ("hs2p/openslide", "tiatoolbox/openslide", "histolab")
 SCALING_ROUNDS = 4
 
 
+OURS = Entry("ours", "rnagan", {}, 1)
+
+
 def entries(rounds: int, slow_rounds: int, published_rounds: int, published_tiles: int) -> list[Entry]:
     """All in all rounds but those that are never the best peer, which take part in the first few."""
     return [
@@ -55,12 +56,26 @@ def entries(rounds: int, slow_rounds: int, published_rounds: int, published_tile
     ]
 
 
-def describe(slide: Path, mpp: float, ours: Contender) -> dict[str, Any]:
+def describe(slide: Path, mpp: float, contenders: Contenders) -> dict[str, Any]:
     """The request of a slide: what it is, and the tiles that ours keeps of it."""
     span_px = TILE_PX * round(MPP / mpp)
     request = {"slide": str(slide.resolve()), "mpp": mpp, "tile_px": TILE_PX, "span_px": span_px}
-    answer = ours.ask(request | {"option": {}, "tell": True})
+    answer = contenders.of(OURS).ask(request | {"option": {}, "tell": True})
     return request | {"tiles": answer["corners"], "counts": answer["counts"]}
+
+
+def compete(contenders: Contenders, entries: list[Entry], request: dict[str, Any]) -> Outcome:
+    """All rounds on one slide. A first run of each on a few tiles, where it takes a list of them, isn't counted."""
+
+    def ask(entry: Entry) -> Answer:
+        return contenders.of(entry).ask(request | {"option": entry.option})
+
+    def warm_up(entry: Entry) -> None:
+        if entry.worker not in ("rnagan", "published"):  # these two take no list; they are warm anyhow
+            tiles = request["tiles"] if entry.worker == "codec" else request["tiles"][:WARM_UP_TILES]
+            contenders.of(entry).ask(request | {"option": entry.option, "tiles": tiles})
+
+    return race(entries, ask, warm_up)
 
 
 def summarise(outcome: Outcome, request: dict[str, Any]) -> dict[str, Any]:
@@ -74,14 +89,12 @@ def summarise(outcome: Outcome, request: dict[str, Any]) -> dict[str, Any]:
     return {
         "tiles": len(request["tiles"]),
         "left_out": request["counts"],
-        "tiles_per_second": {name: round(outcome.median(name), 1) for name in outcome.rates},
-        "tiles_per_second_by_round": {name: [round(rate, 1) for rate in r] for name, r in outcome.rates.items()},
         "core_share_by_round": {
             name: [round(answer["core_share"], 2) for answer in each] for name, each in outcome.answers.items()
         },
         "tiles_of": {name: answer["tiles"] for name, answer in answers.items()},
         "published_tiles_read": answers.get("published", {}).get("read"),
-        "codec": {key: codec[key] for key in codec if key not in ("tiles", "seconds", "core_share")},
+        "codec": {key: codec[key] for key in codec if key not in ("tiles", "seconds", "core_share", "others")},
         "best_peer": best,
         "ratio_best_peer": rounded(outcome.ratio("ours", best)) if best else None,
         "best_peer_same_jpeg": best_alike,
@@ -96,7 +109,6 @@ def summarise(outcome: Outcome, request: dict[str, Any]) -> dict[str, Any]:
             "ratio_codec_limit": rounded(outcome.ratio(ENCODED, "codec")),
             "ratio_published": rounded(outcome.ratio(ENCODED, "published")),
         },
-        "failures": outcome.failures,
     }
 
 
@@ -114,13 +126,10 @@ def by_slide(outcome: Outcome) -> float | None:
     return rounded(ratio * published[-1]["tiles"] / outcome.answers["ours"][-1]["tiles"])
 
 
-def measure_memory(core: int, slide: Path, scratch: Path, every_tile: bool) -> dict[str, Any]:
-    """Memory of one process above its imports, on a huge slide; with `every_tile` also without a limit of tiles."""
-    options: dict[str, dict[str, Any]] = {"default": {}}
-    if every_tile:
-        options["every_tile"] = {"max_tiles": EVERY_TILE}
+def measure_memory(core: int, slide: Path, scratch: Path) -> dict[str, Any]:
+    """Memory of one process above its imports, on a huge slide, as it is and without a limit of tiles."""
     found = {}
-    for name, option in options.items():
+    for name, option in {"default": {}, "every_tile": {"max_tiles": EVERY_TILE}}.items():
         with Contender(WORKERS / "run_rnagan_memory.py", sys.executable, [core], scratch / f"memory-{name}") as ours:
             answer = ours.ask({"slide": str(slide.resolve()), "option": option})
             found[name] = {key: round(value, 3) for key, value in answer.items()}
@@ -128,81 +137,77 @@ def measure_memory(core: int, slide: Path, scratch: Path, every_tile: bool) -> d
 
 
 @click.command(help=__doc__)
+@common_options(5, {"width": 1536, "height": 1024, "huge": 3, "scaling_rounds": 1, "few": 0, "many": 2})
+@environments_only
 @click.option("--data", type=click.Path(path_type=Path), default="../shared/data", show_default=True, help="Real data.")
-@click.option("--cache", type=click.Path(path_type=Path), default="runs/bench", show_default=True)
-@click.option("--rounds", default=5, show_default=True, help="Rounds on the synthetic slides.")
-@click.option("--quick", is_flag=True, help="Leave out the slide at 0.25 µm, several processes and memory.")
-@click.option("--environments-only", is_flag=True, help="Only make the environments of the others.")
-def main(data: Path, cache: Path, rounds: int, quick: bool, environments_only: bool) -> None:
-    clock = Clock()
+@click.option("--width", default=12_032, show_default=True, help="Of the synthetic slides, px at 0.5 µm.")
+@click.option("--height", default=9_088, show_default=True)
+@click.option("--huge", default=100, show_default=True, help="Thousands of px of the width of a huge slide.")
+@click.option("--scaling-rounds", default=4, show_default=True)
+@click.option("--few", default=2, show_default=True, help="Slides of a short build on two processes.")
+@click.option("--many", default=10, show_default=True, help="Slides of a long one.")
+def main(
+    data: Path,
+    cache: Path,
+    rounds: int,
+    quick: bool,
+    environments_only: bool,
+    width: int,
+    height: int,
+    huge: int,
+    scaling_rounds: int,
+    few: int,
+    many: int,
+) -> None:
+    others, missing = find_environments(environments.REQUIREMENTS, quick, environments_only)
+    pythons = {"rnagan": Path(sys.executable)} | others
+    report = Report("tiles")
+    report.begin("slides")
     cache.mkdir(parents=True, exist_ok=True)
-    pythons: dict[str, Path | str] = {"rnagan": sys.executable}
-    missing = {}
-    for name, requirements in environments.REQUIREMENTS.items():
-        try:
-            pythons[name] = python_of(name, requirements, cache.resolve() / "venvs").absolute()
-        except ValueError as error:
-            missing[name] = str(error)
-    if environments_only:
-        end_with_environments(missing)
-    source, load = source_digest(), [load_average()]
-    clock.say("slides")
-    made = slides.make(cache, data)
-    cores = sorted(os.sched_getaffinity(0))[-2:]
-    scratch = cache / "scratch"
-    report: dict[str, Any] = {}
-    with contextlib.ExitStack() as stack:
-        contenders = open_contenders(stack, WORKERS, pythons, cores[-1:], scratch)
-        plans = [("synthetic", made.synthetic, MPP, entries(rounds, 2, 2, PUBLISHED_TILES))]
-        if made.real:
-            plans.append(("real", made.real, 0.499, entries(2 * rounds - 1, rounds, 3, PUBLISHED_TILES)))
-        if not quick:
-            plans.append(("synthetic_40x", made.synthetic_40x, MPP / 2, entries(3, 1, 1, PUBLISHED_TILES_40X)))
-        for name, path, mpp, entered in plans:
-            clock.say(f"{name}: rounds")
-            request = describe(path, mpp, contenders["rnagan"])
-            present = [entry for entry in entered if entry.worker in pythons]
-            load.append(load_average())
-            report[name] = summarise(race_on_slide(present, contenders, request, WARM_UP_TILES), request)
-            if name == "synthetic":
-                synthetic = request
-    extra: dict[str, Any] = {}
-    if not quick:
-        if len(cores) > 1:
-            clock.say("two processes")
-            codec = pythons.get("codec")
-            extra |= attempt(measure_scaling, cores, made.synthetic, synthetic, codec, scratch, SCALING_ROUNDS)
-        clock.say("memory")
-        extra |= attempt(measure_memory, cores[-1], slides.make_huge(cache, data), scratch, every_tile=True)
-    nothing: dict[str, Any] = {}
-    extra = dict.fromkeys(("scaling_2_processes", "peak_memory_gb")) | extra
-    headline = {
-        "ratio_published": report["synthetic"]["ratio_published"],
-        "ratio_published_real": report.get("real", nothing).get("ratio_published"),
-        "ratio_codec_limit": report["synthetic"]["ratio_codec_limit"],
-        "ratio_best_peer": report["synthetic"]["ratio_best_peer"],
-        "best_peer": report["synthetic"]["best_peer"],
-    } | {f"{name}_all_encoded": ratio for name, ratio in report["synthetic"]["all_encoded"].items()}
-    for name in ("real", "synthetic_40x"):
-        for what in ("ratio_codec_limit", "ratio_best_peer", "best_peer"):
-            headline[f"{what}_{name.removeprefix('synthetic_')}"] = report.get(name, nothing).get(what)
-    clock.say("done")
-    print(
-        json.dumps(
-            headline
-            | extra
-            | {
-                "texture": made.texture,
-                "slides": report,
-                "environments_missing": missing,
-                "cores": len(os.sched_getaffinity(0)),
-                "load_average": [*load, load_average()],  # above 1 or 2: others were at work
-                "rnagan_source": source,
-                "rnagan_source_changed_during_run": source_digest() != source,  # then ours is a mix: run it again
-                "versions": {name: versions_of(python, environments.DECIDE_SPEED) for name, python in pythons.items()},
-                "seconds": round(clock.seconds()),
-            }
+    made = slides.make(cache, data, width, height)
+    cores, scratch = sorted(os.sched_getaffinity(0))[-2:], cache / "scratch"
+    plans = {"synthetic": (made.synthetic, MPP, entries(rounds, 2, 2, PUBLISHED_TILES))}
+    if made.real and not quick:
+        plans["real"] = made.real, 0.499, entries(2 * rounds - 1, rounds, 3, PUBLISHED_TILES)
+    plans["synthetic_40x"] = made.synthetic_40x, MPP / 2, entries(min(rounds, 3), 1, 1, PUBLISHED_TILES_40X)
+    found, requests = dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
+    with Contenders(WORKERS, pythons, cores[-1:], scratch, quick) as contenders:
+        workers = {entry.worker for entry in contenders.start(plans["synthetic"][-1], apart=False)}
+
+        def on_slide(name: str, path: Path, mpp: float, entered: list[Entry]) -> dict[str, Any]:
+            requests[name] = request = describe(path, mpp, contenders)
+            present = [entry for entry in entered if entry.worker in workers]
+            return {name: summarise(report.add(compete(contenders, present, request), name), request)}
+
+        for name, plan in plans.items():
+            report.begin(f"{name}: rounds")
+            found |= report.attempt(on_slide, name, *plan)
+    scaling: dict[str, Any] = {}
+    if len(cores) > 1 and "synthetic" in requests:
+        report.begin("two processes")
+        request, codec = requests["synthetic"], others.get("codec")
+        scaling = report.attempt(
+            measure_scaling, cores, made.synthetic, request, codec, scratch, scaling_rounds, few, many
         )
+    report.begin("memory")
+    memory = report.attempt(measure_memory, cores[-1], slides.make_huge(cache, data, huge), scratch)
+    headline = dict.fromkeys(("scaling_2_processes", "peak_memory_gb"))
+    for name in plans:
+        for what in ("ratio_published", "ratio_codec_limit", "ratio_best_peer", "best_peer"):
+            key = what if name == "synthetic" else f"{what}_{name.removeprefix('synthetic_')}"
+            headline[key] = found.get(name, {}).get(what)
+    all_encoded = found.get("synthetic", {}).get("all_encoded", {})
+    report.end(
+        headline
+        | {f"{name}_all_encoded": ratio for name, ratio in all_encoded.items()}
+        | scaling
+        | memory
+        | {
+            "texture": made.texture,
+            "slides": found,
+            "environments_missing": missing,
+            "versions": {name: versions_of(python, environments.DECIDE_SPEED) for name, python in pythons.items()},
+        }
     )
 
 

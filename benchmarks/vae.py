@@ -5,9 +5,6 @@ within a round. Ours draws its noise and gene dropout, and has the trainer's own
 is one JSON object.
 """
 
-import contextlib
-import json
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -15,84 +12,90 @@ from typing import Any
 
 import click
 import table_reading
-from shared.contenders import Contender
-from shared.others import wait_for_quiet
+from shared.contenders import Contenders
+from shared.options import common_options
+from shared.others import own_cores, wait_for_quiet
 from shared.race import Answer, Entry, Outcome, race
-from shared.report import Clock, attempt, load_average, rounded, source_digest
+from shared.report import Report, rounded
 
 WORKERS = Path(__file__).parent / "vae_parts" / "workers"
-GENES, FIRST_HIDDEN, BATCH = 19_198, 6000, 128
-PROFILES = 512
+BATCH, PROFILES = 128, 512
 BYTES_A_WEIGHT = 28  # Adam reads weight, gradient and two moments, and writes three of them, 4 bytes each
-WORKER_OF = {"ours_fp32": "rnagan", "ours_bf16": "rnagan", "plain": "plain"}
-PRECISION = {"ours_fp32": "float32", "ours_bf16": "bf16"}
+PRECISION = {"fp32": "float32", "bf16": "bf16"}
+PLAIN = "plain"  # a loop in plain PyTorch, which needs no environment
 
 
 @click.command(help=__doc__)
-@click.option("--cache", type=click.Path(path_type=Path), default="runs/bench", show_default=True)
-@click.option("--rounds", default=5, show_default=True)
+@common_options(5, {"steps": 1, "genes": 200, "hidden": (48, 32), "latent": 16, "matrix": 256, "tables": False})
 @click.option("--steps", default=3, show_default=True, help="Steps of each contender a round.")
+@click.option("--genes", default=19_198, show_default=True)
+@click.option("--hidden", default=(6000, 4096), show_default=True, nargs=2, type=int, help="Widths of hidden layers.")
+@click.option("--latent", default=2048, show_default=True)
+@click.option("--matrix", default=4096, show_default=True, help="Side of the matrices whose product is the peak.")
 @click.option("--tables/--no-tables", default=True, show_default=True, help="Also read tables.")
-def main(cache: Path, rounds: int, steps: int, tables: bool) -> None:
-    clock, source, load = Clock(), source_digest(), [load_average()]
-    scratch, cores = cache / "scratch", sorted(os.sched_getaffinity(0))
-    with contextlib.ExitStack() as stack:
-        contenders = {
-            name: stack.enter_context(Contender(WORKERS / f"run_{worker}.py", sys.executable, cores, scratch))
-            for name, worker in WORKER_OF.items()
-        }
-        limits: list[Answer] = []
+def main(
+    cache: Path,
+    rounds: int,
+    quick: bool,
+    steps: int,
+    genes: int,
+    hidden: tuple[int, int],
+    latent: int,
+    matrix: int,
+    tables: bool,
+) -> None:
+    report, cores = Report("samples"), own_cores(quick)
+    size = {"genes": genes, "hidden": hidden, "latent": latent, "profiles": PROFILES}
+    request = {"do": "steps", "steps": steps, **size}
+    ours = {f"ours_{name}": PRECISION[name] for name in (["fp32"] if quick else PRECISION)}
+    entries = [Entry(name, "rnagan", request | {"precision": precision}, rounds) for name, precision in ours.items()]
+    if not quick:
+        entries.append(Entry(PLAIN, PLAIN, request, rounds))
+    limits: list[Answer] = []
+    pythons = dict.fromkeys(("rnagan", PLAIN), sys.executable)
+    with Contenders(WORKERS, pythons, cores, cache / "scratch" / "vae", quick) as contenders:
 
         def ask(entry: Entry) -> Answer:
             if entry.name == "ours_fp32":  # once a round: what the machine can do varies with its neighbours
-                limits.append(contenders["ours_fp32"].ask({"do": "limits"}))
-            request = {"do": "steps", "steps": steps, "genes": GENES, "profiles": PROFILES}
-            return contenders[entry.worker].ask(request | entry.option)
+                limits.append(contenders.of(entry).ask({"do": "limits", "matrix": matrix}))
+            return contenders.ask(entry)
 
-        entries = [Entry(name, name, {"precision": PRECISION.get(name, "float32")}, rounds) for name in WORKER_OF]
-        wait_for_quiet(cores)
-        clock.say("rounds")
-        outcome = race(entries, ask, warm_up=ask)
-    clock.say("tables")
-    read = attempt(table_reading.measure) if tables else {}
-    clock.say("done")
-    print(
-        json.dumps(
-            {
-                "ratio_plain_bf16": rounded(outcome.ratio("ours_bf16", "plain")),
-                "ratio_plain_fp32": rounded(outcome.ratio("ours_fp32", "plain")),
-                **shares(outcome, limits[1:]),
-                **read,
-                "samples_per_second": {name: round(outcome.median(name), 1) for name in outcome.rates},
-                "samples_per_second_by_round": {
-                    name: [round(rate, 1) for rate in rates] for name, rates in outcome.rates.items()
-                },
-                "seconds_a_step": {
-                    name: {
-                        part: round(statistics.median(answer[part] for answer in outcome.answers[name]), 3)
-                        for part in ("waiting", "forward_backward", "optimiser")
-                    }
-                    for name in PRECISION
-                    if name in outcome.answers
-                },
-                "failures": outcome.failures,
-                "cores": len(cores),
-                "load_average": [*load, load_average()],
-                "rnagan_source_changed_during_run": source_digest() != source,
-                "seconds": round(clock.seconds()),
-            }
-        )
+        wait_for_quiet(cores, 0 if quick else 60)
+        report.begin("rounds")
+        outcome = report.add(race(contenders.start(entries), ask, warm_up=ask))
+    read = {}
+    if tables:
+        report.begin("tables")
+        read = report.attempt(table_reading.measure, cache)
+    report.end(
+        {
+            "ratio_plain_bf16": rounded(outcome.ratio("ours_bf16", PLAIN)),
+            "ratio_plain_fp32": rounded(outcome.ratio("ours_fp32", PLAIN)),
+            **shares(outcome, limits[1:], genes, hidden[0]),
+            **read,
+            "seconds_a_step": {
+                name: {
+                    part: round(statistics.median(answer[part] for answer in outcome.answers[name]), 3)
+                    for part in ("waiting", "forward_backward", "optimiser")
+                }
+                for name in ours
+                if name in outcome.rates
+            },
+            "size": size,
+        }
     )
 
 
-def shares(outcome: Outcome, limits: list[Answer]) -> dict[str, Any]:
+def shares(outcome: Outcome, limits: list[Answer], genes: int, first_hidden: int) -> dict[str, Any]:
     """Of the peak of a matrix multiply and of the memory bandwidth, medians of ratios within a round."""
     found: dict[str, Any] = {}
     for name, dtype in (("fp32", "float32"), ("bf16", "bfloat16")):
         answers = outcome.answers.get(f"ours_{name}", [])
         rounds = list(zip(answers, limits, strict=False))
         found[f"share_of_peak_{name}"] = rounded(
-            statistics.median(flops(a["weights"]) / a["forward_backward"] / limit["peak"][dtype] for a, limit in rounds)
+            statistics.median(
+                flops(a["weights"], genes * first_hidden) / a["forward_backward"] / b["peak"][dtype] for a, b in rounds
+            )
             if rounds
             else None
         )
@@ -105,9 +108,9 @@ def shares(outcome: Outcome, limits: list[Answer]) -> dict[str, Any]:
     return found
 
 
-def flops(weights: int) -> float:
+def flops(weights: int, first_weights: int) -> float:
     """Of forward and backward of a batch: three products a weight, but none for the gradient of the input."""
-    return 2 * BATCH * (3 * weights - GENES * FIRST_HIDDEN)
+    return 2 * BATCH * (3 * weights - first_weights)
 
 
 if __name__ == "__main__":

@@ -16,24 +16,22 @@ from rnagan.data.manifest import write_digest
 from rnagan.data.reader import TileReader
 from rnagan.io.files import atomic_path
 
-SLIDES, ACROSS = 4, 16
-TILES_A_SLIDE = ACROSS**2
+SLIDES = 4
 
 
-def make_shards(cache: Path, data: Path) -> tuple[Path, str]:
-    """Shards of SLIDES × TILES_A_SLIDE tiles, and what they show."""
+def make_shards(cache: Path, data: Path, across: int) -> tuple[Path, str]:
+    """Shards of SLIDES × across² tiles, and what they show."""
     kind = "real" if texture.has_real(data) else "simulated"
-    shards = cache.resolve() / f"fid-{kind}" / "shards"
+    shards = cache.resolve() / f"fid-{kind}-{across}" / "shards"
     if not shards.is_dir():
         with atomic_path(shards) as temporary:
             random = np.random.default_rng(0)
             for slide in range(SLIDES):
-                picture = texture.generate(ACROSS * TILE_PX, ACROSS * TILE_PX, 0.0, data, random)
-                cut = (
-                    picture.reshape(ACROSS, TILE_PX, ACROSS, TILE_PX, 3).swapaxes(1, 2).reshape(-1, TILE_PX, TILE_PX, 3)
-                )
+                picture = texture.generate(across * TILE_PX, across * TILE_PX, 0.0, data, random)
+                squares = picture.reshape(across, TILE_PX, across, TILE_PX, 3).swapaxes(1, 2)
+                cut = squares.reshape(-1, TILE_PX, TILE_PX, 3)
                 jpegs = (simplejpeg.encode_jpeg(np.ascontiguousarray(tile), QUALITY, "RGB", "444") for tile in cut)
-                write_shard(temporary, f"slide-{slide}", enumerate(jpegs, slide * TILES_A_SLIDE))
+                write_shard(temporary, f"slide-{slide}", enumerate(jpegs, slide * across**2))
             write_digest(temporary)
     return shards, f"{kind} tiles"
 
@@ -44,10 +42,11 @@ def make_folder(shards: Path, count: int) -> Path:
     if not folder.is_dir():
         opened = open_dataset(shards)
         reader = TileReader(opened, opened.slides["slide"].tolist())
+        tiles_a_slide = int(opened.slides["tiles"].iloc[0])
         with atomic_path(folder) as temporary:
             temporary.mkdir(exist_ok=True)
             for number in range(count):
-                jpeg = reader.read(*divmod(number, TILES_A_SLIDE))
+                jpeg = reader.read(*divmod(number, tiles_a_slide))
                 (temporary / f"{number:06d}.jpg").write_bytes(jpeg)
     return folder
 

@@ -29,10 +29,10 @@ class Variant(Entry):
     family: str | None
 
 
-def variants(rounds: int, with_one: bool) -> list[Variant]:
+def variants(rounds: int) -> list[Variant]:
     """With two workers, or none, in all rounds; one worker, and what is never the best, in the first few."""
     few = min(rounds, FEW_ROUNDS)
-    entered = [
+    return [
         Variant(OURS, "rnagan", {"threads": 2, "workers": 0}, rounds, "ours"),
         Variant(LIMIT, "limit", {"processes": 2}, rounds, None),
         *(
@@ -41,14 +41,10 @@ def variants(rounds: int, with_one: bool) -> list[Variant]:
             for workers in (0, 2)
         ),
         Variant(OURS_IN_PROCESSES, "rnagan", {"threads": 1, "workers": 2}, few, "ours, in processes"),
+        Variant(OURS_ALONE, "rnagan", {"threads": 1, "workers": 0}, few, "ours"),
+        Variant(LIMIT_ALONE, "limit", {"processes": 1}, few, None),
+        *(_peer(name, 1, few) for name in ALONE),
     ]
-    if with_one:
-        entered += [
-            Variant(OURS_ALONE, "rnagan", {"threads": 1, "workers": 0}, few, "ours"),
-            Variant(LIMIT_ALONE, "limit", {"processes": 1}, few, None),
-            *(_peer(name, 1, few) for name in ALONE),
-        ]
-    return entered
 
 
 def ratios(outcome: Outcome, ours: str, limit: str, workers: tuple[int, ...]) -> dict[str, float | None]:

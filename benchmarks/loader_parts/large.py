@@ -5,19 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from rnagan.data.index import open_dataset
 from rnagan.data.manifest import INDEX, TAR, make_digest
-from rnagan.data.reader import TileReader
 from rnagan.io.files import atomic_path, write_json
 
-from .tiles import TILES_A_SLIDE, Tiles, write_shard
+from .tiles import Tiles, write_shard
 
 TILES_OF_EACH = 4000
-MILLION, HUNDRED_MILLION = 250, 25_000  # slides; ext4 allows a file 65,000 names
 
 
 def make(tiles: Tiles, slides: int, copy_indexes: bool) -> Path:
-    """A set of so many slides of 4,000 tiles each. `copy_indexes`: they are files of their own, that can be cold."""
+    """A set of so many slides of TILES_OF_EACH tiles each; ext4 allows a file 65,000 names.
+
+    `copy_indexes`: they are files of their own, that can be cold.
+    """
     folder = tiles.folder / f"{slides}-slides"
     if not folder.is_dir():
         with atomic_path(folder) as temporary:
@@ -27,10 +27,8 @@ def make(tiles: Tiles, slides: int, copy_indexes: bool) -> Path:
 
 
 def _write(folder: Path, tiles: Tiles, slides: int, copy_indexes: bool) -> None:
-    opened = open_dataset(tiles.shards)
-    reader = TileReader(opened, opened.slides["slide"].tolist())
-    numbers = range(TILES_OF_EACH)
-    only = write_shard(folder, "only", ((n, reader.read(*divmod(n, TILES_A_SLIDE))) for n in numbers))
+    count = min(TILES_OF_EACH, tiles.count)
+    only = write_shard(folder, "only", tiles.jpegs(range(count)))
     index = (folder / f"only{INDEX}").read_bytes()
     names = [f"slide-{number:05d}" for number in range(slides)]
     for name in names:
@@ -42,6 +40,6 @@ def _write(folder: Path, tiles: Tiles, slides: int, copy_indexes: bool) -> None:
     for left in folder.glob("only.*"):
         left.unlink()
     dataset, table = make_digest(folder, [only | {"slide": name} for name in names])
-    assert dataset["tiles"] == slides * TILES_OF_EACH and np.all(table["tiles"] == TILES_OF_EACH)
+    assert dataset["tiles"] == slides * count and np.all(table["tiles"] == count)
     table.to_parquet(folder / "slides.parquet", index=False)
     write_json(folder / "dataset.json", dataset)

@@ -2,7 +2,7 @@
 
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,39 @@ from . import large
 from .tiles import Tiles
 
 SCRIPT = Path(__file__).parent / "workers" / "run_rnagan_start.py"
-BATCH_SIZE, BATCHES = 64, 200
+BATCHES = 200
 MIDDLE = 1.5  # epochs
 REPEATED, REPEATED_LESS = 3, 2
 
 
-def measure_start(cores: Iterable[int], tiles: Tiles, scratch: Path) -> dict[str, Any]:
-    """Each figure from processes of its own, of which the median is reported."""
+def measure_start(
+    cores: Iterable[int], tiles: Tiles, scratch: Path, batch_size: int, slides: tuple[int, int], quick: bool
+) -> dict[str, Any]:
+    """Each figure from processes of its own, of which the median is reported; in one process if `quick`.
+
+    `slides`: of the smaller and of the larger set.
+    """
     with Contender(SCRIPT, sys.executable, cores, scratch / "idle") as idle:
         idle.ask({"idle": True})
-        return _measure(cores, tiles, scratch)
+
+        def runs(folder: Path, count: int, **options: Any) -> list[dict[str, Any]]:
+            usual = {"epochs": 0, "batches": 1, "threads": 2, "workers": 0, "cold": False}
+            request = {"shards": str(folder), "batch_size": batch_size, **usual, **options}
+            if quick:
+                return [idle.ask(request)]
+            answers = []
+            for _ in range(count):
+                with Contender(SCRIPT, sys.executable, cores, scratch) as ours:
+                    answers.append(ours.ask(request))
+            return answers
+
+        return _measure(runs, *(large.make(tiles, n, copy_indexes=n == slides[0]) for n in slides))
 
 
-def _measure(cores: Iterable[int], tiles: Tiles, scratch: Path) -> dict[str, Any]:
-    def runs(folder: Path, count: int, **options: Any) -> list[dict[str, Any]]:
-        usual = {"epochs": 0, "batches": 1, "threads": 2, "workers": 0, "cold": False}
-        request = {"shards": str(folder), "batch_size": BATCH_SIZE, **usual, **options}
-        answers = []
-        for _ in range(count):
-            with Contender(SCRIPT, sys.executable, cores, scratch) as ours:
-                answers.append(ours.ask(request))
-        return answers
-
+def _measure(runs: Callable[..., list[dict[str, Any]]], million: Path, hundred_million: Path) -> dict[str, Any]:
     def median(answers: list[dict[str, Any]], what: str, digits: int) -> float:
         return round(statistics.median(answer[what] for answer in answers), digits)
 
-    million = large.make(tiles, large.MILLION, copy_indexes=True)
-    hundred_million = large.make(tiles, large.HUNDRED_MILLION, copy_indexes=False)
     usual = runs(million, REPEATED, batches=BATCHES)
     usual_100m = runs(hundred_million, REPEATED_LESS, batches=BATCHES)
     (in_worker,) = runs(million, 1, batches=BATCHES, workers=1)

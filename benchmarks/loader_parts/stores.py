@@ -9,7 +9,7 @@ from shared.contenders import Contender
 
 from rnagan.io.files import atomic_path, read_json, write_json
 
-from .tiles import SAMPLE_EVERY, SLIDES, TILES_A_SLIDE, Tiles
+from .tiles import SAMPLE_EVERY, Tiles
 
 WORKERS = Path(__file__).parent / "workers"
 OWN_FORM = ("lmdb", "mosaicml", "litdata")
@@ -65,11 +65,10 @@ def check(name: str, contender: Contender, request: dict[str, Any], tiles: Tiles
         found = contender.ask(request | {"do": "check", "sample": str(tiles.sample)})
         kept[name] = found | {"state": state}
         write_json(path, kept)
-    found = {key: value for key, value in kept[name].items() if key not in ("state", "core_share", "seconds")}
-    count = SLIDES * TILES_A_SLIDE
-    whole = found["tiles"] == found["different"] == found["different_in_content"] == count
-    if not whole or found["compared"] != -(-count // SAMPLE_EVERY):
-        raise ValueError(f"{name} doesn't deliver each of {count:,} tiles once: {found}")
+    found = {key: value for key, value in kept[name].items() if key not in ("state", "core_share", "seconds", "others")}
+    whole = found["tiles"] == found["different"] == found["different_in_content"] == tiles.count
+    if not whole or found["compared"] != -(-tiles.count // SAMPLE_EVERY):
+        raise ValueError(f"{name} doesn't deliver each of {tiles.count:,} tiles once: {found}")
     if found["mean_difference"] > LARGEST_MEAN_DIFFERENCE:
         raise ValueError(f"{name} delivers other pixels: {found}")
     return found

@@ -1,12 +1,47 @@
-"""A virtual environment for contenders that aren't ours, since they ask for versions that exclude each other."""
+"""Virtual environments for contenders that aren't ours, since they ask for versions that exclude each other."""
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
+
+import click
+
+# All checkouts share them.
+FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rnagan" / "benchmark-environments"
+
+environments_only = click.option("--environments-only", is_flag=True, help="Only make the competitors' environments.")
+
+
+def find_environments(
+    requirements: dict[str, list[str]], quick: bool, only: bool, on_ours: bool = False
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """The interpreter of each named environment, made where it isn't there; and why others can't be had.
+
+    `quick`: none is looked for. `only`: end then, with exit code 1 and the reasons on stderr if any is missing.
+    """
+    if quick:
+        return {}, dict.fromkeys(requirements, "left out by --quick")
+    pythons, missing = {}, {}
+    for name, packages in requirements.items():
+        try:
+            pythons[name] = python_of(name, packages, FOLDER, on_ours)
+        except ValueError as error:
+            missing[name] = str(error)
+    if only:
+        _end(missing)
+    return pythons, missing
+
+
+def _end(missing: dict[str, str]) -> NoReturn:
+    for problem in missing.values():
+        click.echo(problem, err=True)
+    sys.exit(bool(missing))
 
 
 def python_of(name: str, requirements: list[str], folder: Path, on_ours: bool = False) -> Path:
@@ -15,17 +50,18 @@ def python_of(name: str, requirements: list[str], folder: Path, on_ours: bool = 
     `on_ours`: it sees the packages of the environment that runs this too, and pip adds what they lack, which spares
     gigabytes of PyTorch. Raises `ValueError` with pip's last line where it can't be made.
     """
-    home = folder / name
+    version = sysconfig.get_python_version()
+    home = folder / f"{name}-python{version}"
     python, ready = home / "bin" / "python", home / ".ready"
-    ours = [sysconfig.get_path("purelib")] if on_ours else []
-    digest = hashlib.sha256(" ".join(requirements + ours).encode()).hexdigest()
-    if ready.is_file() and ready.read_text() == digest:
-        return python
-    _run([sys.executable, "-m", "venv", "--clear", home], home)
-    for path in ours:
-        (home / f"lib/python{sysconfig.get_python_version()}/site-packages/ours.pth").write_text(path)
-    _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements], home)
-    ready.write_text(digest)
+    digest = hashlib.sha256(" ".join([*requirements, str(on_ours)]).encode()).hexdigest()
+    made = ready.is_file() and ready.read_text() == digest
+    if not made:
+        _run([sys.executable, "-m", "venv", "--clear", home], home)
+    if on_ours:  # each time: another checkout may have made it
+        (home / f"lib/python{version}/site-packages/ours.pth").write_text(sysconfig.get_path("purelib"))
+    if not made:
+        _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements], home)
+        ready.write_text(digest)
     return python
 
 

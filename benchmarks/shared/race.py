@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 Answer = dict[str, Any]
+OWN_WORKERS = ("rnagan", "processes", "trainer", "limit")  # all others are competitors, which may fail
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A contender in one configuration. `rounds`: how many of the rounds it takes part in, the first ones."""
+    """A contender in one configuration. `rounds`: how many of the rounds it takes part in, the first ones.
+
+    `worker`: its script, `run_WORKER.py`.
+    """
 
     name: str
     worker: str
@@ -20,11 +24,12 @@ class Entry:
 
 @dataclasses.dataclass
 class Outcome:
-    """Tiles per second and answer of each entry in each of its rounds, and what failed."""
+    """Tiles per second and answer of each entry in each of its rounds, and what failed, ours among it."""
 
-    rates: dict[str, list[float]]
-    answers: dict[str, list[Answer]]
-    failures: dict[str, str]
+    rates: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    answers: dict[str, list[Answer]] = dataclasses.field(default_factory=dict)
+    failures: dict[str, str] = dataclasses.field(default_factory=dict)
+    own_failures: list[str] = dataclasses.field(default_factory=list)
 
     def median(self, name: str) -> float:
         return statistics.median(self.rates[name])
@@ -42,7 +47,7 @@ def race(
 
     An entry that fails is left out from there on.
     """
-    outcome = Outcome({}, {}, {})
+    outcome = Outcome()
     running = list(entries)
 
     def attempt(call: Callable[[Entry], Any], entry: Entry) -> Any:
@@ -50,6 +55,8 @@ def race(
             return call(entry)
         except (ValueError, OSError) as error:
             outcome.failures[entry.name] = str(error)
+            if entry.worker in OWN_WORKERS:
+                outcome.own_failures.append(entry.name)
             outcome.rates.pop(entry.name, None)
             running.remove(entry)
             return None

@@ -10,21 +10,28 @@ from typing import Any
 from shared.contenders import Contender
 
 WORKERS = Path(__file__).parent / "workers"
-FEW, MANY = 2, 10  # slides of two builds: their difference is free of what starting takes
 
 
 def measure_scaling(
-    cores: list[int], slide: Path, request: dict[str, Any], codec: Path | str | None, scratch: Path, rounds: int
+    cores: list[int],
+    slide: Path,
+    request: dict[str, Any],
+    codec: Path | None,
+    scratch: Path,
+    rounds: int,
+    few: int,
+    many: int,
 ) -> dict[str, Any]:
     """Builds of copies of a slide on one process and on two, and the codec limit on one and two, in the same rounds.
 
-    `request`: of the slide, for the codec limit; `codec`: its interpreter, or None.
+    `request`: of the slide, for the codec limit; `codec`: its interpreter, or None. `few`, `many`: slides of two
+    builds, whose difference is free of what starting takes.
     """
-    copies = [scratch / f"copy-{number}.svs" for number in range(MANY)]
+    copies = [scratch / f"copy-{number}.svs" for number in range(many)]
     for copy in copies:
         copy.unlink(missing_ok=True)
         os.link(slide, copy)
-    seconds: dict[tuple[int, int], list[float]] = {(p, n): [] for p in (1, 2) for n in (FEW, MANY)}
+    seconds: dict[tuple[int, int], list[float]] = {(p, n): [] for p in (1, 2) for n in (few, many)}
     limits = []
     with contextlib.ExitStack() as stack:
         builders = {
@@ -45,17 +52,19 @@ def measure_scaling(
         for number in range(rounds):
             for processes, slides in list(seconds)[:: -1 if number % 2 else 1]:
                 paths = [str(copy) for copy in copies[:slides]]
-                answer = builders[processes].ask({"slides": paths, "processes": processes})
+                answer = (
+                    builders[processes].ask({"slides": paths, "processes": processes}) if paths else {"seconds": 0.0}
+                )
                 seconds[processes, slides].append(answer["seconds"])
             if pair:
                 limits.append(_gain_of_pair(pair, request))
     for copy in copies:
         copy.unlink()
-    work = {p: [b - a for a, b in zip(seconds[p, FEW], seconds[p, MANY], strict=True)] for p in (1, 2)}
+    work = {p: [b - a for a, b in zip(seconds[p, few], seconds[p, many], strict=True)] for p in (1, 2)}
     gains = _gains(work[1], work[2])
     return {
         "scaling_2_processes": round(statistics.median(gains), 3),
-        "scaling_2_processes_with_start": round(statistics.median(_gains(seconds[1, MANY], seconds[2, MANY])), 3),
+        "scaling_2_processes_with_start": round(statistics.median(_gains(seconds[1, many], seconds[2, many])), 3),
         "scaling_2_processes_limit": round(statistics.median(limits), 3) if limits else None,
         "scaling": {
             "gain_by_round": [round(gain, 3) for gain in gains],

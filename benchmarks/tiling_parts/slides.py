@@ -8,9 +8,7 @@ from shared import texture
 
 from . import aperio
 
-WIDTH_PX, HEIGHT_PX = 12_032, 9_088  # at 0.5 µm
 GLASS_SHARE = 0.25
-HUGE_PX = (100_000, 80_000)
 HUGE_GLASS_SHARE = 0.5
 REAL = Path("slides") / "CMU-1-Small-Region.svs"
 
@@ -25,21 +23,22 @@ class Slides:
     texture: str
 
 
-def make(cache: Path, data: Path) -> Slides:
-    """The same content at 0.5 and at 0.25 µm, and the real slide of `data`."""
+def make(cache: Path, data: Path, width_px: int, height_px: int) -> Slides:
+    """The same content at 0.5 and at 0.25 µm, and the real slide of `data`. Width and height are at 0.5 µm."""
     kind = "real" if texture.has_real(data) else "simulated"
-    at_20x, at_40x = (cache / f"synthetic-{kind}-{power}.svs" for power in ("20x", "40x"))
+    at_20x, at_40x = (cache / f"synthetic-{kind}-{width_px}x{height_px}-{power}.svs" for power in ("20x", "40x"))
     if not (at_20x.is_file() and at_40x.is_file()):
-        pixels = texture.generate(WIDTH_PX, HEIGHT_PX, GLASS_SHARE, data, np.random.default_rng(0))
+        pixels = texture.generate(width_px, height_px, GLASS_SHARE, data, np.random.default_rng(0))
         aperio.write_pixels(at_20x, pixels, 0.5)
         aperio.write_pixels(at_40x, pixels, 0.25, enlarge=2)
     real = data / REAL
     return Slides(at_20x, at_40x, real if real.is_file() else None, f"{kind} tiles")
 
 
-def make_huge(cache: Path, data: Path) -> Path:
-    """A slide of 100,000 × 80,000 px at 0.25 µm, of tiles that repeat."""
-    path = cache / "huge-40x.svs"
+def make_huge(cache: Path, data: Path, times: int) -> Path:
+    """A slide of 1,000 × 800 px times so much, at 0.25 µm, of tiles that repeat."""
+    path = cache / f"huge-{times}-40x.svs"
     if not path.is_file():
-        aperio.write_repeated(path, HUGE_PX, 0.25, HUGE_GLASS_SHARE, data, np.random.default_rng(0))
+        size = (1000 * times, 800 * times)
+        aperio.write_repeated(path, size, 0.25, HUGE_GLASS_SHARE, data, np.random.default_rng(0))
     return path

@@ -35,7 +35,8 @@ from rnagan.io.files import sha256_of, write_json
 from rnagan.models.sampling import number_tiles
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO, choose_device
-from rnagan.runtime.distributed import Processes, keep_freed_memory
+from rnagan.runtime.distributed import Processes
+from rnagan.runtime.memory import keep_freed_memory
 from rnagan.tracking.evaluations import record_evaluation
 
 RESULT, PICTURE = "fid.json", "features.png"

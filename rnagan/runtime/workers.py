@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from rnagan import __version__
 from rnagan.io.files import read_yaml
+from rnagan.runtime.memory import keep_freed_memory
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,7 +73,7 @@ def run_each(
     with _client(workers, len(items)) as client:
         from dask.distributed import KilledWorker, as_completed
 
-        futures = client.map(functools.partial(_outcome, call), items, pure=False)
+        futures = client.map(functools.partial(_outcome_on_worker, call), items, pure=False)
         item_of = dict(zip(futures, items, strict=True))
         del futures  # a result is forgotten as soon as it has been handed over
         try:
@@ -91,6 +92,12 @@ def _outcome(call: Callable[[T], R], item: T) -> R | Exception:
         return call(item)
     except Exception as error:
         return error
+
+
+def _outcome_on_worker(call: Callable[[T], R], item: T) -> R | Exception:
+    """Dask starts workers so that they give back memory at once: a job's buffers would come anew, page by page."""
+    keep_freed_memory()  # before each job: a worker may have replaced another, or have been there before this run
+    return _outcome(call, item)
 
 
 @contextlib.contextmanager

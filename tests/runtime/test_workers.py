@@ -1,10 +1,12 @@
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from rnagan.config.simulation import SimulationConfig
 from rnagan.runtime.workers import WorkerDied, Workers, run_each
@@ -36,6 +38,22 @@ def make_deadly(number: int | None, until: Path | None = None) -> Callable:
     return deadly
 
 
+def make_page_faults() -> Callable:
+    def page_faults(_: object) -> int:
+        """How many pages an array of 8 MiB takes anew, 50 times over, after the first."""
+
+        def faults() -> int:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+        np.ones(2**20)
+        before = faults()
+        for _ in range(50):
+            np.ones(2**20)
+        return faults() - before
+
+    return page_faults
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_each_item_has_its_result_or_its_error(processes: int) -> None:
     outcomes = dict(run_each(make_square(), range(6), Workers(processes)))
@@ -62,6 +80,15 @@ def test_a_running_scheduler_is_used() -> None:
         outcomes = dict(run_each(make_square(), [4, 5], Workers(scheduler=cluster.scheduler_address)))
     assert {result[0] for result in outcomes.values()} == {16, 25}
     assert os.getpid() not in {result[1] for result in outcomes.values()}
+
+
+def test_jobs_on_workers_use_freed_memory_again() -> None:
+    outcomes = dict(run_each(make_page_faults(), [1, 2], Workers(2)))
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        with Client(cluster) as client:  # a worker as Dask starts it: each array takes fresh pages
+            without = client.submit(make_page_faults(), 0).result()
+        outcomes |= dict(run_each(make_page_faults(), [3], Workers(scheduler=cluster.scheduler_address)))
+    assert without > 10_000 and max(outcomes.values()) < 2_000, (without, outcomes)
 
 
 def test_a_scheduler_without_workers_is_refused() -> None:

@@ -10,7 +10,8 @@ from rnagan.data.index import open_dataset
 from rnagan.evaluation.feature_store import Features, write_features
 from rnagan.evaluation.features import INCEPTION, FeatureExtractor, make_extractor
 from rnagan.evaluation.test_set import NumberedTiles
-from rnagan.runtime.distributed import Processes, keep_freed_memory
+from rnagan.runtime.distributed import Processes
+from rnagan.runtime.memory import keep_freed_memory
 
 
 def set_up(request: dict[str, Any], threads: int) -> FeatureExtractor:

@@ -11,6 +11,7 @@ import torch
 from memory import peak_gb, start_counting
 from ours import extract, open_tiles, set_up
 from serving import serve
+from torch_fidelity import feature_extractor_inceptionv3 as inception
 
 from rnagan.api import RNAGAN
 from rnagan.config.gan import GANConfig
@@ -22,8 +23,9 @@ _RUN: dict[str, Any] = {}
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    if not _RUN:
-        _RUN["extractor"] = set_up(request, len(os.sched_getaffinity(0)))
+    if _RUN.get("name") != request["extractor"]:
+        _RUN.clear()
+        _RUN.update(name=request["extractor"], extractor=set_up(request, len(os.sched_getaffinity(0))))
     return {"extract": _extract, "bare": _bare, "evaluations": _evaluations, "memory": _memory}[request["do"]](request)
 
 
@@ -39,14 +41,14 @@ def _extract(request: dict[str, Any]) -> dict[str, Any]:
 def _bare(request: dict[str, Any]) -> dict[str, Any]:
     """The network on one batch of floats of the size and range that it sees, over and over."""
     if "x" not in _RUN:
-        tiles = torch.from_numpy(open_tiles(request)(range(BATCH))).permute(0, 3, 1, 2)
+        tiles = torch.from_numpy(open_tiles(request)(range(request["batch_size"]))).permute(0, 3, 1, 2)
         _RUN["x"], _RUN["forward"] = _prepare(_RUN["extractor"], tiles)
-    batches = request["images"] // BATCH
+    batches = request["images"] // request["batch_size"]
     began = time.perf_counter()
-    with torch.no_grad():
+    with torch.no_grad(), _as_it_is():
         for _ in range(batches):
             _RUN["forward"](_RUN["x"])
-    return {"tiles": batches * BATCH, "seconds": time.perf_counter() - began}
+    return {"tiles": batches * request["batch_size"], "seconds": time.perf_counter() - began}
 
 
 def _prepare(extractor: Any, tiles: torch.Tensor) -> tuple[torch.Tensor, Any]:
@@ -54,16 +56,16 @@ def _prepare(extractor: Any, tiles: torch.Tensor) -> tuple[torch.Tensor, Any]:
     if extractor.name == "efficientnet_lite0":  # 256 px are a multiple of 32: nothing is resized
         x = ((tiles.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
         return x, lambda x: extractor.maps(x).mean((2, 3))
-    from torch_fidelity import feature_extractor_inceptionv3 as inception
-
     # Its forward wants bytes, and resizes and scales them itself, so it is given bytes of its own size: what is left
     # beside the network is a cast and a scaling.
     side = inception.FeatureExtractorInceptionV3.INPUT_IMAGE_SIZE
     resized = torch.nn.functional.interpolate(tiles.float(), size=(side, side), mode="bilinear", align_corners=False)
-    name = "interpolate_bilinear_2d_like_tensorflow1x"
-    _RUN["patch"] = mock.patch.object(inception, name, lambda x, **_: x)
-    _RUN["patch"].start()
     return resized.round().to(torch.uint8), extractor.network
+
+
+def _as_it_is() -> Any:
+    """A context in which Inception-v3 doesn't resize."""
+    return mock.patch.object(inception, "interpolate_bilinear_2d_like_tensorflow1x", lambda x, **_: x)
 
 
 def _evaluations(request: dict[str, Any]) -> dict[str, Any]:
@@ -98,8 +100,8 @@ def _generate(count: int, seed: int) -> np.ndarray:
     torch.manual_seed(seed)
     config = GANConfig(mode="gan")
     model = RNAGAN(config, build_generator(config, 0).eval(), None, ["lung"], "random", frozenset())
-    batches = [range(first, first + BATCH) for first in range(0, count, BATCH)]
-    return np.concatenate([model.generate_numbered(None, ["slide"] * BATCH, list(numbers), 0) for numbers in batches])
+    batches = [range(first, min(first + BATCH, count)) for first in range(0, count, BATCH)]
+    return np.concatenate([model.generate_numbered(None, ["slide"] * len(batch), list(batch), 0) for batch in batches])
 
 
 def _memory(request: dict[str, Any]) -> dict[str, Any]:

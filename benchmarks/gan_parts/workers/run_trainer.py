@@ -16,6 +16,7 @@ from rnagan.data.index import open_dataset
 from rnagan.data.manifest import write_digest
 from rnagan.data.selection import make_order, select
 from rnagan.data.writer import ShardWriter
+from rnagan.tracking.run_log import RunLog
 from rnagan.training.gan.inputs import GANData
 from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.launch import start
@@ -64,6 +65,8 @@ def _bare(steps: int) -> dict[str, Any]:
 
 def _set_up(request: dict[str, Any]) -> None:
     folder = Path(request["out"]).parent / f"trainer_{os.getpid()}"
+    if not request["mlflow"]:
+        RunLog._start_mlflow = lambda *_: None  # type: ignore[method-assign]
     config = GANConfig(**request["config"], mode="gan", threads=len(os.sched_getaffinity(0)))
     draw, side = np.random.default_rng(0), config.resolution
     for k in range(SLIDES):

@@ -16,11 +16,11 @@ _RUN: dict[str, Any] = {}
 class PublishedVAE(nn.Module):
     """Two hidden layers with BatchNorm and LeakyReLU on either side."""
 
-    def __init__(self, genes: int) -> None:
+    def __init__(self, genes: int, first: int, second: int, latent: int) -> None:
         super().__init__()
-        self.encoder = _layers(genes, 6000, 4096)
-        self.z_mu, self.z_logvar = nn.Linear(4096, 2048), nn.Linear(4096, 2048)
-        self.decoder = nn.Sequential(_layers(2048, 4096, 6000), nn.Linear(6000, genes))
+        self.encoder = _layers(genes, first, second)
+        self.z_mu, self.z_logvar = nn.Linear(second, latent), nn.Linear(second, latent)
+        self.decoder = nn.Sequential(_layers(latent, second, first), nn.Linear(first, genes))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self.encoder(x)
@@ -38,7 +38,7 @@ def _layers(*widths: int) -> nn.Sequential:
 def run(request: dict[str, Any]) -> dict[str, Any]:
     if not _RUN:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        model = PublishedVAE(request["genes"])
+        model = PublishedVAE(request["genes"], *request["hidden"], request["latent"])
         profiles = TensorDataset(torch.randn(request["profiles"], request["genes"]))
         loader = DataLoader(profiles, batch_size=128, shuffle=True, drop_last=True)
         _RUN.update(model=model, loader=loader, optimizer=torch.optim.Adam(model.parameters(), lr=5e-5))

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from peak import bytes_per_second, flops_per_second
 from serving import serve
 
 from rnagan.config.vae import VAEConfig
 from rnagan.data.profile_layout import Arrangement
-from rnagan.runtime.distributed import keep_freed_memory
+from rnagan.runtime.memory import keep_freed_memory
 from rnagan.tracking.run_log import RunLog
 from rnagan.training.launch import start
 from rnagan.training.run import TrainingRun
@@ -24,7 +25,8 @@ _RUN: dict[str, Any] = {}
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     if request["do"] == "limits":
-        return limits()
+        side = request["matrix"]  # the memory that is read is of their size too
+        return {"peak": flops_per_second(side), "bandwidth": bytes_per_second(6 * side**2)}
     if not _RUN:
         _set_up(request)
     trainer, batches = _RUN["trainer"], _RUN["batches"]
@@ -49,28 +51,11 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def limits() -> dict[str, Any]:
-    """The most of a matrix multiply, FLOP/s, and of memory traffic, bytes/s."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    peak = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b = (torch.randn(4096, 4096).to(dtype) for _ in range(2))
-        peak[str(dtype).removeprefix("torch.")] = max(2 * 4096**3 / _seconds(lambda: a @ b) for _ in range(3))  # noqa: B023
-    x, y = (torch.ones(100_000_000) for _ in range(2))  # in place, as an optimiser: what is written was read before
-    traffic = max(12e8 / _seconds(lambda: x.add_(y, alpha=2.0)) for _ in range(5))
-    return {"peak": peak, "bandwidth": traffic}
-
-
-def _seconds(call: Any) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
 def _set_up(request: dict[str, Any]) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     keep_freed_memory()  # as train_vae does
-    config = VAEConfig(precision=request["precision"], threads=len(os.sched_getaffinity(0)))
+    widths = {"hidden": ",".join(map(str, request["hidden"])), "latent": request["latent"]}
+    config = VAEConfig(**widths, precision=request["precision"], threads=len(os.sched_getaffinity(0)))
     RunLog._start_mlflow = lambda *_: None  # type: ignore[method-assign]
     draw, profiles, genes = np.random.default_rng(0), request["profiles"], request["genes"]
     samples = [f"S{k}" for k in range(profiles + 8)]
@@ -79,7 +64,7 @@ def _set_up(request: dict[str, Any]) -> None:
     values = draw.gamma(1.0, 20.0, (len(samples), genes)).astype(np.float32)
     names = [f"ENSG{k:011d}" for k in range(genes)]
     arrangement = Arrangement.dealt(samples)
-    made_from = {"expression": ""}
+    made_from = {"expression": "made up"}
     data = VAEData(obs.loc[arrangement.samples], names, "tpm", "donor", made_from, arrangement, values)
     folder = Path(request["out"]).parent / f"run_{os.getpid()}"
     accelerator = start(config.precision, config.seed, config.threads)

@@ -7,7 +7,7 @@ import torch
 
 from rnagan.config.vae import VAEConfig
 from rnagan.io.files import read_json
-from rnagan.runtime.distributed import keep_freed_memory
+from rnagan.runtime.memory import keep_freed_memory
 from rnagan.runtime.progress import say
 from rnagan.training.launch import start
 from rnagan.training.run import TrainingRun, check_same_run, total_steps

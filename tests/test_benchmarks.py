@@ -1,0 +1,79 @@
+"""Each benchmark runs its own side at a quick size, and says so where that is broken."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OWN_FIGURES = {
+    "gan_step": ["share_of_peak_bf16", "scaling_2_processes", "overhead"],
+    "vae": ["share_of_peak_fp32", "optimiser_bandwidth_share"],
+    "fid": [
+        *("ratio_bare_forward", "ratio_bare_forward_efficientnet_lite0"),
+        *("second_over_first", "scaling_2_processes", "memory_growth"),
+    ],
+    "tiling": ["scaling_2_processes", "peak_memory_gb"],
+    "loader": ["ratio_limit", "first_batch_s", "worker_memory_mb", "worker_memory_100m_mb", "resume_s"],
+    "table_reading": ["ours_seconds", "ours_peak_mib"],
+}
+OWN_RATES = {"gan_step": 6, "vae": 1, "fid": 6, "tiling": 4, "loader": 5, "table_reading": 0}  # entries in races
+RATES = ("images_per_second", "samples_per_second", "tiles_per_second")
+
+
+def run(name: str, folder: Path, *options: str, broken: str | None = None) -> tuple[int, dict[str, Any], str]:
+    """Exit code, what is printed, and stderr of a quick run; `broken`: a module that can't be imported in it."""
+    paths = [str(ROOT)]
+    if broken:
+        (folder / "sitecustomize.py").write_text(f"import sys; sys.modules[{broken!r}] = None\n")
+        paths.insert(0, str(folder))
+    data = ["--data", str(folder / "no-data")] if name in ("fid", "tiling", "loader") else []
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{name}.py", "--quick", "--cache", folder / "cache", *data, *options],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def figures(name: str, report: dict[str, Any]) -> list[Any]:
+    return [report[figure] for figure in OWN_FIGURES[name]]
+
+
+@pytest.mark.parametrize("name", OWN_FIGURES)
+def test_ours_is_measured(name: str, tmp_path: Path) -> None:
+    code, report, said = run(name, tmp_path)
+    assert code == 0 and not report["failures"], said
+    assert all(isinstance(figure, int | float) for figure in figures(name, report)), report
+    rates = [rate for unit in RATES for rate in report.get(unit, {}).values()]
+    assert len(rates) == OWN_RATES[name] and all(rate > 0 for rate in rates)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("gan_step", "rnagan.config.gan"),
+        ("fid", "rnagan.evaluation.feature_store"),
+        ("tiling", "rnagan.slides.tiling"),
+        ("loader", "rnagan.data.loader"),
+        ("table_reading", "rnagan.expression.checked_table"),
+    ],
+)
+def test_a_benchmark_fails_where_ours_does(name: str, broken: str, tmp_path: Path) -> None:
+    code, report, said = run(name, tmp_path, broken=broken)
+    assert code == 1 and report["failures"]
+    assert "Ours failed at" in said and f"import of {broken} halted" in said
+    assert not all(isinstance(report.get(figure), int | float) for figure in OWN_FIGURES[name])
+
+
+def test_a_benchmark_gives_the_reason_of_a_worker_that_goes_on(tmp_path: Path) -> None:
+    code, report, said = run("vae", tmp_path, "--latent", "0")
+    assert code == 1 and figures("vae", report) == [None, None]
+    assert "Ours failed at ours_fp32: rnagan: ValueError: latent must be" in said
