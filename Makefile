@@ -1,10 +1,11 @@
 VENV := .venv
+OLDEST := .venv-oldest
 PYTHON ?= python3
 DATA ?= ../shared/data
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo demo-real test test-slow test-slurm lint bench bench-environments clean
+.PHONY: install demo demo-real test test-slow test-slurm test-oldest lint lock bench bench-environments clean
 
 install: $(READY)
 
@@ -29,10 +30,20 @@ test-slow: install
 test-slurm: install
 	tests/slurm/cluster.sh run /tmp/rnagan-slurm $(BIN)/python -m pytest -m slurm tests/slurm
 
+test-oldest: install  # the fast tests on the lowest versions that setup.py allows
+	$(BIN)/uv venv --quiet --allow-existing --seed --python 3.11 $(OLDEST)
+	$(BIN)/uv pip install --quiet --python $(OLDEST) --resolution lowest-direct --editable '.[dev]'
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --dist worksteal -m "not slow and not slurm"
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lock: install  # this environment's versions, with what other platforms need in their place
+	$(BIN)/uv pip freeze --python $(VENV) --exclude-editable >$(VENV)/frozen.txt
+	$(BIN)/uv pip compile setup.py --extra s3 --universal --python-version 3.11 --constraints $(VENV)/frozen.txt \
+	    --generate-hashes --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock
 
 bench: install
 	$(BIN)/python benchmarks/gan_step.py
@@ -48,5 +59,5 @@ bench-environments: install  # of what ours is compared with; `bench` makes what
 	$(BIN)/python benchmarks/loader.py --environments-only
 
 clean:
-	rm -rf $(VENV) runs/demo runs/demo-real shards/data/demo shards/data/demo-real
+	rm -rf $(VENV) $(OLDEST) runs/demo runs/demo-real shards/data/demo shards/data/demo-real
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -77,9 +77,10 @@ setup(
             "hypothesis>=6.100",
             "ruff>=0.9",
             "mypy>=1.14",
-            "types-pyyaml",
-            "types-psutil",
-            "types-tqdm",
+            "types-pyyaml>=6",
+            "types-psutil>=6",
+            "types-tqdm>=4.66",
+            "uv>=0.5",  # resolves requirements.lock and the oldest versions
         ],
     },
     classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3.11"],

@@ -34,7 +34,7 @@ def main(
         options.echo_settings(config)
         options.echo_lines(describe(config, inputs))
     else:
-        train_vae(config, inputs, out, tags)
+        options.end_run(train_vae(config, inputs, out, tags))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -21,54 +20,11 @@ import pytest
 import yaml
 from dask_jobqueue import SLURMCluster
 
-ROOT = Path(__file__).parents[2]
+from tests.slurm.jobs import ENVIRONMENT, NODES, PATIENCE_SECONDS, ROOT, is_over, run, wait_until
+
 SECTION = "### A trial run"  # of shards/README.md
-NODES = {"virtual1", "virtual2"}
-PATIENCE_SECONDS = 90
 SLIDES, BROKEN = 40, 3
 SETTINGS = ("--tile-px", "32")  # small tiles: enough work to be killed in the middle of it
-ENVIRONMENT = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "PYTHONPATH": str(ROOT),
-    "OMP_NUM_THREADS": "1",
-}
-
-
-def run(*words: object, cwd: Path = ROOT, code: int = 0) -> str:
-    done = subprocess.run(list(map(str, words)), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == code, f"{words}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def wait_until(happened: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not happened():
-        assert time.monotonic() < end, f"{what} in {PATIENCE_SECONDS} s"
-        time.sleep(0.02)
-
-
-def is_over() -> bool:
-    return not run("squeue", "--me", "--noheader").strip()
-
-
-def idle_nodes() -> set[str]:
-    return set(run("sinfo", "--noheader", "--Node", "--states=idle", "--format=%N").split())
-
-
-@pytest.fixture(scope="module")
-def cluster() -> None:
-    settings = Path(os.environ.get("SLURM_CONF", os.devnull))
-    if not settings.exists() or "NodeName=virtual[1-2] " not in settings.read_text():
-        pytest.skip("SLURM_CONF names no SLURM of two virtual nodes; tests/slurm/cluster.sh starts one.")
-
-
-@pytest.fixture
-def nodes(cluster: None) -> Iterator[None]:
-    """Both virtual nodes, idle; no job is left on them afterwards."""
-    wait_until(lambda: idle_nodes() == NODES, "the two nodes weren't idle")
-    yield
-    run("scancel", "--me")
-    wait_until(is_over, "jobs didn't end")
 
 
 @pytest.fixture(scope="module")

@@ -1,56 +1,86 @@
-"""Training by a SLURM job on two nodes that is stopped, requeued and goes on, against a run that nothing stopped.
+"""Trainers and scores as SLURM jobs: stopped, requeued and gone on, and on two nodes, against runs outside SLURM.
 
 Marked `slurm`: they need the two virtual nodes of tests/slurm/cluster.sh (`make test-slurm` starts them).
 """
 
-import os
+import dataclasses
+import json
+import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from rnagan.config.base import Config
 from rnagan.config.gan import GANConfig
+from rnagan.config.simclr import SimCLRConfig
+from rnagan.config.vae import VAEConfig
+from rnagan.evaluation.features import make_extractor
+from rnagan.evaluation.fid import RESULT, compute_fid
+from rnagan.evaluation.test_set import EvaluationInputs
 from rnagan.io.files import sha256_of_file
+from rnagan.runtime.distributed import Processes
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
 from rnagan.training.gan.inputs import GANInputs
+from tests.slurm.jobs import ENVIRONMENT, ROOT, run, state_of, wait_until
 
-ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 400
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "RANK"} | {
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "PYTHONPATH": str(ROOT),
-    "OMP_NUM_THREADS": "1",
-    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-}
 CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1500)]
+ONE_NODE = ("--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1", "--mem-per-cpu=3000", "--time=20")
+TWO_NODES = ("--nodes=2", *ONE_NODE[1:])
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 
-def run(*words: object) -> str:
-    done = subprocess.run(list(map(str, words)), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, f"{words}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A batch script that was submitted: its number, its run folder and what it prints."""
+
+    number: str
+    out: Path
+    log: Path
 
 
-def wait_until(happened: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not happened():
-        assert time.monotonic() < end, f"{what} in {PATIENCE_SECONDS} s"
-        time.sleep(0.1)
+def submit(script: str, sizes: tuple[str, ...], out: Path, *options: str) -> Job:
+    log = out.with_name(f"{out.name}.txt")
+    words = (*sizes, f"--output={log}", f"launch_configs/{script}.sbatch", f"--out={out}", *options)
+    return Job(run("sbatch", "--parsable", *words).strip(), out, log)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    settings = Path(os.environ.get("SLURM_CONF", os.devnull))
-    if not settings.exists() or "NodeName=virtual[1-2] " not in settings.read_text():
-        pytest.skip("SLURM_CONF names no SLURM of two virtual nodes; tests/slurm/cluster.sh starts one.")
-    yield
-    run("scancel", "--me")
-    wait_until(lambda: not run("squeue", "--me", "--noheader").strip(), "jobs didn't end")
+def stop_after_a_checkpoint(jobs: list[Job]) -> None:
+    """As SLURM does before the time limit; every job is back in the queue, or goes on already."""
+    waiting = list(jobs)
+
+    def all_are_asked() -> bool:
+        for job in list(waiting):
+            if latest_checkpoint(job.out) is not None:
+                run("scancel", "--batch", "--signal=USR1", job.number)
+                waiting.remove(job)
+        return not waiting
+
+    wait_until(all_are_asked, "no checkpoint")
+    for job in jobs:
+        wait_until(lambda job=job: "Restarts=1" in state_of(job.number), "the job wasn't requeued")
+        assert "Stopped at" in job.log.read_text()
+
+
+def end_of(job: Job) -> str:
+    """What SLURM says of the job when it is done, which ended well."""
+    wait_until(lambda: "JobState=COMPLETED" in state_of(job.number), "the job didn't finish")
+    assert "ExitCode=0:0" in state_of(job.number)
+    return state_of(job.number)
+
+
+def settings_of(config: Config) -> list[str]:
+    return [
+        f"--{name.replace('_', '-')}={value}" for name, value in config.to_dict().items() if value not in ("", False)
+    ]
+
+
+def digests(folder: Path | None) -> dict[str, str]:
+    assert folder is not None
+    return {path.name: sha256_of_file(path) for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -73,46 +103,60 @@ def unstopped(
     return out
 
 
-def state_of(job: str) -> str:
-    """What SLURM says of a job, which mustn't have failed: minutes after that it would be forgotten."""
-    told = run("scontrol", "show", "job", job)
-    for state in ("FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"):
-        assert f"JobState={state}" not in told, told
-    return told
-
-
-def digests(folder: Path | None) -> dict[str, str]:
-    assert folder is not None
-    return {path.name: sha256_of_file(path) for path in folder.iterdir()}
-
-
 def test_a_requeued_job_ends_in_the_bits_of_one_that_nothing_stopped(
     config: GANConfig, inputs: GANInputs, unstopped: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:
-    out, log = tmp_path / "run", tmp_path / "log.txt"
-    sizes = (
-        "--nodes=2",
-        "--ntasks-per-node=1",
-        "--cpus-per-task=1",
-        "--mem-per-cpu=3000",
-        "--time=20",
-        f"--output={log}",
+    job = submit("train_rnagan", TWO_NODES, tmp_path / "run", *command_line(config, inputs, tmp_path / "run"))
+    stop_after_a_checkpoint([job])
+    stopped_at = int(re.findall(r"Stopped at ([\d,]+) images", job.log.read_text())[0].replace(",", ""))
+    assert 400 <= stopped_at < 1600
+    assert "NumNodes=2" in end_of(job)
+    assert "Finished at 1,600 images" in job.log.read_text() and "(2 × 4)" in job.log.read_text()
+    assert digests(latest_checkpoint(job.out)) == digests(latest_checkpoint(unstopped))
+    assert [row["images"] for row in read_metrics(job.out)] == sorted({400, 800, 1200, 1600, stopped_at})
+
+
+def test_jobs_of_one_node_go_back_to_the_queue_and_go_on(nodes: None, inputs: GANInputs, tmp_path: Path) -> None:
+    """A β-VAE and SimCLR, at the same time; their own tests prove that they go on in the same bits."""
+    vae = VAEConfig(hidden="1500,1500", latent=16, epochs=400, patience_epochs=400, batch_size=8, threads=1)
+    simclr = SimCLRConfig(
+        backbone="resnet18", epochs=10, batch_size=16, log_every=16, checkpoint_every=96, precision="float32", threads=1
     )
-    script = ("launch_configs/train_rnagan.sbatch", *command_line(config, inputs, out))
-    job = run("sbatch", "--parsable", f"--output={log}", *sizes, *script).strip()
-    wait_until(lambda: latest_checkpoint(out) is not None, "no checkpoint")
-    run("scancel", "--batch", "--signal=USR1", job)  # what SLURM does before the time limit
-    wait_until(lambda: "Restarts=1" in state_of(job), "the job wasn't requeued")
-    stopped_at = int(latest_checkpoint(out).name)
-    assert 400 <= stopped_at < 1600 and "Stopped at" in log.read_text()
-    wait_until(lambda: "JobState=COMPLETING" not in state_of(job), "the job didn't end")
-    time.sleep(5)  # SLURM would wait two minutes; started within a second, the job gets the end of its first start
-    run("scontrol", "update", f"jobid={job}", "StartTime=now")
-    wait_until(lambda: "JobState=COMPLETED" in state_of(job), "the job didn't finish")
-    assert "ExitCode=0:0" in state_of(job) and "NumNodes=2" in state_of(job)
-    assert "Finished at 1,600 images" in log.read_text() and "(2 × 4)" in log.read_text()
-    assert digests(latest_checkpoint(out)) == digests(latest_checkpoint(unstopped))
-    assert [row["images"] for row in read_metrics(out)] == sorted({400, 800, 1200, 1600, stopped_at})
+    jobs = [
+        submit("train_vae", ONE_NODE, tmp_path / "vae", f"--expression={inputs.expression}", *settings_of(vae)),
+        submit("pretrain_simclr", ONE_NODE, tmp_path / "simclr", f"--shards={inputs.shards}", *settings_of(simclr)),
+    ]
+    stop_after_a_checkpoint(jobs)
+    before = [read_metrics(job.out) for job in jobs]
+    hosts = {re.findall(r"BatchHost=(\S+)", end_of(job))[0] for job in jobs}
+    assert hosts == {"virtual1", "virtual2"}
+    for job, rows, product in zip(jobs, before, ("model/vae.safetensors", "backbone.safetensors"), strict=True):
+        after = read_metrics(job.out)
+        assert 0 < len(rows) < len(after) and after[: len(rows)] == rows  # to their seconds: it didn't start over
+        assert (job.out / product).is_file()
+
+
+def test_two_nodes_score_as_one_process(nodes: None, inputs: GANInputs, trained: Path, tmp_path: Path) -> None:
+    paths = EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
+    options = [
+        *(f"--{name}={getattr(paths, name)}" for name in ("model", "shards", "cohort", "expression")),
+        *("--extractor=efficientnet_lite0", "--tiles=60", "--map-tiles=0", f"--cache={tmp_path / 'cache'}"),
+    ]
+    # PYTHON of several words, as a container's
+    through = (*TWO_NODES, "--export=ALL,PYTHON=env THROUGH=env python")
+    job = submit("compute_fid", through, tmp_path / "two", *options)
+    one = compute_fid(
+        *(paths, tmp_path / "one", make_extractor("efficientnet_lite0", None, "cpu"), tmp_path / "other-cache"),
+        Processes(0, 1),
+        count=60,
+        map_tiles=0,
+    )
+    assert "NumNodes=2" in end_of(job)
+    two = json.loads((job.out / RESULT).read_text())
+    assert two["protocol"] == one["protocol"] and len(two["scores"]) == len(one["scores"])
+    for of_two, of_one in zip(two["scores"], one["scores"], strict=True):
+        assert of_two["name"] == of_one["name"] and of_two["value"] == pytest.approx(of_one["value"], rel=1e-4)
+    assert job.log.read_text().count(f"{job.out / RESULT}") == 1  # said by one of them
 
 
 def test_accelerate_launch_on_each_node_makes_one_run(

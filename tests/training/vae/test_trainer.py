@@ -239,22 +239,40 @@ def test_script(expression: Path, tmp_path: Path) -> None:
     assert bad.exit_code == 1 and "none.h5ad does not exist; make it with rnagan build-expression" in bad.output
 
 
-def test_signal_stops_the_run_and_it_goes_on_in_the_same_bits(
-    expression: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train(SMALL, expression, tmp_path / "whole")
+def stop_after(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """This process gets SIGTERM after each of these steps."""
     step = trainer.VAETrainer.train_step
 
     def interrupted(trainer: trainer.VAETrainer, batch: data.TrainingBatch) -> None:
         step(trainer, batch)
-        if trainer.step in (2, 9):  # in the midst of an epoch, before and after the first checkpoint
+        if trainer.step in steps:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(trainer.VAETrainer, "train_step", interrupted)
+
+
+def test_signal_stops_the_run_and_it_goes_on_in_the_same_bits(
+    expression: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(SMALL, expression, tmp_path / "whole")
+    stop_after(monkeypatch, 2, 9)  # in the midst of an epoch, before and after the first checkpoint
     assert [train(SMALL, expression, tmp_path / "cut") for _ in range(3)] == [False, False, True]
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
     rows = [[{**row, "seconds": 0} for row in read_metrics(tmp_path / run)] for run in ("whole", "cut")]
     assert rows[0] == rows[1]
+
+
+def test_a_stopped_command_says_so_by_its_exit_code(
+    expression: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """75, as the other trainers: a batch script sends the job back to the queue."""
+    main = runpy.run_path(str(TOOL))["main"]
+    options = [f"--expression={expression}", f"--out={tmp_path / 'run'}", "--hidden=24,16", "--latent=6", "--epochs=3"]
+    stop_after(monkeypatch, 1)
+    stopped = CliRunner().invoke(main, options)
+    assert stopped.exit_code == 75 and "Stopped at step 1 of 2; start again to go on." in stopped.output
+    assert CliRunner().invoke(main, options).exit_code == 0
+    assert (tmp_path / "run/model/model.json").is_file()
 
 
 def test_streamed_from_shards_equals_memory_bit_for_bit(expression: Path, tmp_path: Path) -> None:
