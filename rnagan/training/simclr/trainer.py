@@ -13,6 +13,7 @@ from rnagan.data.loader import Loading, batches
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder
 from rnagan.runtime import progress
+from rnagan.training.deepspeed import unwrapped
 from rnagan.training.launch import dtype_of
 from rnagan.training.run import Optimizers, StepMeans, TrainingRun, total_steps
 from rnagan.training.simclr.step import SimCLRNetwork, StepRecord, TwoViews, Views, contrastive_loss
@@ -46,7 +47,7 @@ class SimCLRTrainer:
         if config.norm == "batch" and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
-        self.network = accelerator.unwrap_model(self.model)
+        self.network = unwrapped(self.model, accelerator)
         if stored is not None:
             run.load_optimizers(self._optimizers(), lambda: None)
         self.means = StepMeans(StepRecord._fields, accelerator, dtype)
