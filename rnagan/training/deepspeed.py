@@ -95,7 +95,7 @@ def unwrapped(module: nn.Module, accelerator: Accelerator) -> nn.Module:
     Accelerate's own `unwrap_model` imports DeepSpeed to look for it, which takes seconds and prints a warning.
     """
     is_wrapped = isinstance(module, DistributedDataParallel) or uses_deepspeed(accelerator)
-    return module.module if is_wrapped else module
+    return module.get_submodule("module") if is_wrapped else module
 
 
 def is_cut(network: nn.Module) -> bool:

@@ -13,7 +13,6 @@ from rnagan.data.loader import Loading, batches
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder
 from rnagan.runtime import progress
-from rnagan.training.deepspeed import unwrapped
 from rnagan.training.launch import dtype_of
 from rnagan.training.run import Optimizers, StepMeans, TrainingRun, total_steps
 from rnagan.training.simclr.step import SimCLRNetwork, StepRecord, TwoViews, Views, contrastive_loss
@@ -47,7 +46,7 @@ class SimCLRTrainer:
         if config.norm == "batch" and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
-        self.network = unwrapped(self.model, accelerator)
+        self.network = network
         if stored is not None:
             run.load_optimizers(self._optimizers(), lambda: None)
         self.means = StepMeans(StepRecord._fields, accelerator, dtype)
@@ -61,7 +60,7 @@ class SimCLRTrainer:
     @property
     def backbone(self) -> nn.Module:
         """The network without its head."""
-        return self.network.backbone
+        return self.network.get_submodule("backbone")
 
     def train(self) -> bool:
         """Train to the last step; False if a signal stopped it before. Everything is saved either way."""
