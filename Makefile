@@ -4,22 +4,24 @@ PYTHON ?= python3
 DATA ?= ../shared/data
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
 .PHONY: install demo demo-real test test-slow test-slurm test-oldest lint lock bench bench-environments clean
 
 install: $(READY)
 
 $(READY): setup.py
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+	@echo "Installing rnagan, and what it needs, into $(VENV): several GB, which takes minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade pip
+	@$(PIP) install --editable '.[dev]'
+	@touch $@
 
 demo: install
-	$(BIN)/rnagan demo
+	@$(BIN)/rnagan demo
 
 demo-real: install
-	$(BIN)/rnagan demo --data $(DATA)
+	@$(BIN)/rnagan demo --data $(DATA)
 
 test: install  # a worker a core, of one thread: threads that wait for one another would spin
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not slurm"

@@ -16,7 +16,7 @@ setup(
     description="Generate H&E tissue tiles from gene expression, train on many GPUs, and prove what is claimed.",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["rnagan", "rnagan.*"]),
     package_data={"rnagan": ["config/presets/*.yaml", "reports/templates/*.html", "py.typed"]},
@@ -83,5 +83,5 @@ setup(
             "uv>=0.5",  # resolves requirements.lock and the oldest versions
         ],
     },
-    classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3.11"],
+    classifiers=["Programming Language :: Python :: 3.11"],
 )

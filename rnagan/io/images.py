@@ -1,5 +1,6 @@
 """Arrays of tiles as pictures, and PNG files whose metadata say that they are synthetic."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ def to_uint8(x: NDArray) -> Tiles:
 
 def shrink(image: Tiles, factor: int) -> Tiles:
     """An image (H, W, 3) averaged over squares of `factor` px; what doesn't fill a square at the far edges is cut."""
-    height, width = (side // factor for side in image.shape[:2])
-    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
-    return blocks.mean(axis=(1, 3)).round().astype(np.uint8)
+    height, width = (side // factor * factor for side in image.shape[:2])
+    whole = image[:height, :width].astype(np.uint32)  # sums of integers: exact, and a fifth of the time of a mean
+    bands = functools.reduce(np.add, (whole[k::factor] for k in range(factor)))
+    sums = functools.reduce(np.add, (bands[:, k::factor] for k in range(factor)))
+    return (sums / factor**2).round().astype(np.uint8)
 
 
 def grid(rows: Tiles, gap: int = GAP) -> Tiles:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -41,6 +40,8 @@ class Pretrained:
 def build_backbone(name: str, norm: str, seed: int) -> tuple[nn.Module, int]:
     """A ResNet without its last layer, (n, 3, H, W) to (n, width), and that width. Its first weights are drawn from
     `seed`; torch's own randomness is left alone. `norm`: batch, or group (32 groups)."""
+    import torchvision  # most of a second, and its constants alone are wanted by those who evaluate
+
     norm_layer = functools.partial(nn.GroupNorm, _GROUPS) if norm == "group" else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -279,6 +279,7 @@ def _store(folder: Path) -> Iterator[tuple[Any, bool]]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # commands print their own results
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # nobody asks how a store makes its tables
     from mlflow import MlflowClient
 
     uri = tracking_uri(folder)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import DeepSpeedPlugin, DistributedType
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from rnagan.training.checkpoint import Moments, moments_of
 
@@ -86,6 +87,15 @@ def prepare_each(
         module, optimizer = own.prepare(network, optimizer)
         prepared.append(Prepared(module, optimizer, own))
     return prepared
+
+
+def unwrapped(module: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """The network in what Accelerate has prepared.
+
+    Accelerate's own `unwrap_model` imports DeepSpeed to look for it, which takes seconds and prints a warning.
+    """
+    is_wrapped = isinstance(module, DistributedDataParallel) or uses_deepspeed(accelerator)
+    return module.get_submodule("module") if is_wrapped else module
 
 
 def is_cut(network: nn.Module) -> bool:

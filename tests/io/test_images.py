@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rnagan.io.images import grid, save_png, synthetic_texts, to_uint8
+from rnagan.io.images import grid, save_png, shrink, synthetic_texts, to_uint8
 
 
 def test_to_uint8_rounds_and_clips():
@@ -23,6 +23,19 @@ def test_to_uint8_keeps_channels_and_axes():
     x = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4, 6))
     for n, c, row, column in ((0, 0, 1, 5), (1, 2, 3, 0)):
         assert to_uint8(x)[n, row, column, c] == round((x[n, c, row, column] + 1) * 127.5)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_shrinking_averages_squares_and_rounds_to_even(factor: int) -> None:
+    image = np.random.default_rng(factor).integers(0, 256, (13, 11, 3)).astype(np.uint8)
+    image[:2, :2] = [[[0, 1, 254], [1, 1, 255]], [[1, 2, 255], [0, 2, 254]]]  # means of 2 × 2: 0.5, 1.5, 254.5
+    small = shrink(image, factor)
+    assert small.shape == (13 // factor, 11 // factor, 3) and small.dtype == np.uint8
+    for i, j in np.ndindex(small.shape[:2]):
+        square = image[factor * i : factor * (i + 1), factor * j : factor * (j + 1)]
+        assert small[i, j].tolist() == square.mean(axis=(0, 1)).round().tolist()
+    if factor == 2:
+        assert small[0, 0].tolist() == [0, 2, 254]
 
 
 def test_grid_geometry():

@@ -118,8 +118,8 @@ class GANStep:
         self.config, self.condition_width = config, condition_width
         self.generator, self.generator_optimizer, self.accelerator = generator
         self.critic, self.critic_optimizer, self.critic_accelerator = critic
-        self.raw_generator = self.accelerator.unwrap_model(self.generator)
-        self.raw_critic = self.accelerator.unwrap_model(self.critic)
+        self.raw_generator = deepspeed.unwrapped(self.generator, self.accelerator)
+        self.raw_critic = deepspeed.unwrapped(self.critic, self.accelerator)
         self.dtype = next(self.raw_generator.parameters()).dtype
         self.gradient_norms = GradientNorms()
 

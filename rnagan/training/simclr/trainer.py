@@ -46,7 +46,7 @@ class SimCLRTrainer:
         if config.norm == "batch" and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.model, self.optimizer = accelerator.prepare(network, optimizer)
-        self.network = accelerator.unwrap_model(self.model)
+        self.network = network
         if stored is not None:
             run.load_optimizers(self._optimizers(), lambda: None)
         self.means = StepMeans(StepRecord._fields, accelerator, dtype)
@@ -60,7 +60,7 @@ class SimCLRTrainer:
     @property
     def backbone(self) -> nn.Module:
         """The network without its head."""
-        return self.network.backbone
+        return self.network.get_submodule("backbone")
 
     def train(self) -> bool:
         """Train to the last step; False if a signal stopped it before. Everything is saved either way."""
