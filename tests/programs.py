@@ -1,0 +1,101 @@
+"""Programs for tests, started as processes of their own from one that has imported what takes long.
+
+An interpreter that imports PyTorch and MLflow anew costs 5 to 10 s, a fork of one that has them 0.1 s. The process
+server holds libraries alone: rnagan is imported by each program, after its environment is set.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import runpy
+import shlex
+import socket
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+
+CHILD = str(Path(__file__).with_name("started_program.py"))
+LIBRARIES = (
+    *("torch", "torch.distributed", "torch._dynamo", "torchvision", "accelerate", "lightly.loss", "lightly.transforms"),
+    *("mlflow", "sqlalchemy", "alembic", "pandas", "pyarrow.parquet", "anndata", "h5py", "fsspec", "webdataset"),
+    *("scipy.stats", "sklearn.linear_model", "sklearn.decomposition", "skimage", "tifffile", "openslide", "simplejpeg"),
+    *("matplotlib.pyplot", "jinja2", "click", "dask.distributed", "safetensors.torch", "tqdm", "psutil"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A program that has ended: its exit code (below 0 the signal that ended it) and what it printed."""
+
+    words: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def check(self) -> "Ended":
+        assert self.returncode == 0, f"{shlex.join(self.words)}\n{self.stdout}\n{self.stderr[-5000:]}"
+        return self
+
+
+def run(
+    *words: object,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    processes: int = 1,
+    timeout: float = 200,
+) -> Ended:
+    """Run a program to its end: `rnagan NAME …`, or the path of a Python file, with arguments.
+
+    `env` goes over this process's environment. Of several `processes` each is a rank of one launch, as torchrun starts
+    them: when one fails, the others are ended. Raises `TimeoutError` after `timeout` seconds.
+    """
+    said = tuple(map(str, words))
+    place, settings = str(cwd or Path.cwd()), dict(os.environ | (env or {}))
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [(f"{folder}/out{rank}", f"{folder}/err{rank}") for rank in range(processes)]
+        ranks = _ranks(processes) if processes > 1 else [{}]
+        started = [
+            _context().Process(target=runpy.run_path, args=(CHILD, {"GIVEN": (said, place, settings | rank, *files)}))
+            for rank, files in zip(ranks, outputs, strict=True)
+        ]
+        for process in started:
+            process.start()
+        codes = _wait(started, timeout)
+        out, err = ("".join(Path(pair[at]).read_text() for pair in outputs) for at in (0, 1))
+    return Ended(said, codes, out, err)
+
+
+def _context() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(LIBRARIES))
+    return context
+
+
+def _ranks(processes: int) -> list[dict[str, str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+
+
+def _wait(started: Sequence[multiprocessing.process.BaseProcess], timeout: float) -> int:
+    """The exit code of the first process that fails, else 0."""
+    end = time.monotonic() + timeout
+    running = {process.sentinel: process for process in started}
+    while running:
+        for sentinel in wait(list(running), timeout=max(0.0, end - time.monotonic())) or [None]:
+            process = running.pop(sentinel, None)
+            if process is not None:
+                process.join()
+            if process is None or process.exitcode:
+                for other in running.values():
+                    other.kill()
+                    other.join()
+                if process is None:
+                    raise TimeoutError(f"A program ran for more than {timeout:.0f} s.")
+                return process.exitcode
+    return 0
