@@ -19,7 +19,7 @@ from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import Selection, make_order, select
 from rnagan.io.files import read_json
 from rnagan.runtime import progress
-from rnagan.runtime.distributed import keep_freed_memory
+from rnagan.runtime.memory import keep_freed_memory
 from rnagan.training.deepspeed import uses_deepspeed
 from rnagan.training.gan.inputs import (
     GANData,
