@@ -50,13 +50,15 @@ TOY = {  # appended to a command, so these win over what the page says
     "rnagan simulate-cohort": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2 --processes 1",
     "rnagan build-tiles": "--tile-px 64 --mpp 1.0 --processes 1",
     "rnagan train-vae": "--epochs 2 --hidden 16 --latent 8 --beta 0.0001",
-    "rnagan train-rnagan": "--resolution 64 --images 32 --batch-size 8 --generator-width 4 --critic-width 4",
+    "rnagan train-rnagan": "--resolution 64 --images 32 --batch-size 8 --generator-width 4 --critic-width 4 "
+    "--validation-tiles 16",
     "accelerate launch": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
     "rnagan evaluate-faithfulness": "--n 2",
-    "rnagan nearest-tiles": "--tiles 8",
+    "rnagan generate-tiles": "--n 2",
+    "rnagan nearest-tiles": "--tiles 8 --training-tiles 24",
     "rnagan compute-fid": "--tiles 20 --map-tiles 0 --cache features",
     "rnagan compare-spectra": "--n 2",
-    "rnagan pretrain-simclr": "--epochs 1 --batch-size 128 --threads 1 --precision float32",
+    "rnagan pretrain-simclr": "--epochs 1 --batch-size 32 --threads 1 --precision float32",
     "rnagan finetune-classifier": "--epochs 1 --folds 2 --per-class 8 --threads 1",
     "rnagan evaluate-external": "--n 4 --epochs 1 --per-class 8 --validation-share 0.5 --threads 1",
     "rnagan confounder-report": "--n 1 --draws 99",
@@ -154,7 +156,7 @@ def toy_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("mirrored_evaluations", "toy_process")
 def test_commands_and_python_of_the_pages_run(workplace: Path, mlflow_store: Path) -> None:
     stores = [workplace / runs / "mlflow.db" for runs in ("runs/demo", "runs/mine", "runs")]
