@@ -11,13 +11,13 @@ medians of ratios within a round. The last line printed is one JSON object.
 import statistics
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import click
 from fid_parts import images
 from shared.contenders import Contenders
 from shared.environments import environments_only, find_environments, versions_of
-from shared.options import common_options
+from shared.options import benchmark, takes_data
 from shared.others import own_cores, wait_for_quiet
 from shared.race import Answer, Entry, Outcome, race
 from shared.report import Report, rounded
@@ -34,52 +34,42 @@ OURS, ALONE = "ours", ", no workers"
 DECIDE_SPEED = ("torch", "torchvision", "torch_fidelity", "pytorch-fid", "numpy", "pillow", "simplejpeg", "rnagan")
 
 
-@click.command(help=__doc__)
-@common_options(5, {"batches": 1, "batch_size": 2, "across": 4})
-@environments_only
-@click.option("--data", type=click.Path(path_type=Path), default="../shared/data", show_default=True, help="Real data.")
-@click.option("--batches", default=3, show_default=True, help="Batches of each contender a round.")
-@click.option("--batch-size", default=32, show_default=True, help="Ours has 32, or all images if they are fewer.")
-@click.option("--across", default=16, show_default=True, help="Tiles of a slide's side.")
-def main(
-    data: Path,
-    cache: Path,
-    rounds: int,
-    quick: bool,
-    environments_only: bool,
-    batches: int,
-    batch_size: int,
-    across: int,
-) -> None:
-    others, missing = find_environments({"pytorch_fid": ["pytorch-fid==0.3.*"]}, quick, environments_only, on_ours=True)
-    report, cores, scratch = Report("images"), own_cores(quick), cache / "scratch" / "fid"
-    pythons = dict.fromkeys(("rnagan", "processes"), Path(sys.executable)) | others
-    if not quick:
-        pythons["torch_fidelity"] = Path(sys.executable)
+@benchmark(
+    takes_data,
+    environments_only,
+    rounds=(5, 1, ""),
+    batches=(3, 1, "Batches of each contender a round."),
+    batch_size=(32, 2, "Ours has 32, or all images if they are fewer."),
+    across=(16, 4, "Tiles of a slide's side."),
+)
+def main(run: SimpleNamespace) -> None:
+    others, missing = find_environments({"pytorch_fid": ["pytorch-fid==0.3.*"]}, run, on_ours=True)
+    report, cores, scratch = Report("images"), own_cores(run.quick), run.cache / "scratch" / "fid"
+    own = ("rnagan", "processes") if run.quick else ("rnagan", "processes", "torch_fidelity")
+    pythons = dict.fromkeys(own, Path(sys.executable)) | others
     report.begin("images and weights")
-    shards, texture = images.make_shards(cache, data, across)
-    count = batches * batch_size
+    shards, texture = images.make_shards(run.cache, run.data, run.across)
+    count = run.batches * run.batch_size
     given = {
         "shards": str(shards),
         "folder": str(images.make_folder(shards, count)),
-        "weights": str(images.make_weights(cache)),
-        "batch_size": batch_size,
+        "weights": str(images.make_weights(run.cache)),
+        "batch_size": run.batch_size,
         "images": count,
         "extractor": INCEPTION,
     }
-    with Contenders(WORKERS, pythons, cores, scratch, quick) as contenders:
-        wait_for_quiet(cores, 0 if quick else 60)
+    with Contenders(WORKERS, pythons, cores, scratch, run.quick) as contenders:
+        wait_for_quiet(cores, 0 if run.quick else 60)
         report.begin("rounds")
-        outcome, apart = _race(contenders, _entries(given, rounds), scratch.resolve())
+        outcome, apart = _race(contenders, _entries(given, run.rounds), scratch.resolve())
         report.add(outcome, "rounds")
         report.begin("a second evaluation")
-        second = report.attempt(_second_evaluation, contenders, given, min(rounds, FEW_ROUNDS))
+        second = report.attempt(_second_evaluation, contenders, given, min(run.rounds, FEW_ROUNDS))
         report.begin("processes")
-        scaling = report.add(race(contenders.start(_in_processes(given, rounds)), contenders.ask), "processes")
+        scaling = report.add(race(contenders.start(_in_processes(given, run.rounds)), contenders.ask), "processes")
         report.begin("memory")
-        memory = report.attempt(
-            _memory_growth, contenders, given, dict.fromkeys(MEMORY_BATCHES, 1) if quick else MEMORY_BATCHES
-        )
+        batches = dict.fromkeys(MEMORY_BATCHES, 1) if run.quick else MEMORY_BATCHES
+        memory = report.attempt(_memory_growth, contenders, given, batches)
     report.end(
         {
             "ratio_bare_forward": rounded(outcome.ratio("ours", "bare")),

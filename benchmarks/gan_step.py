@@ -12,12 +12,12 @@ import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import click
 from shared.contenders import Contenders
 from shared.environments import environments_only, find_environments, versions_of
-from shared.options import common_options
+from shared.options import benchmark
 from shared.others import own_cores, wait_for_quiet
 from shared.race import Answer, Entry, Outcome, race
 from shared.report import Report, rounded
@@ -41,20 +41,21 @@ PRECISION = {"bf16": "bf16", "fp32": "float32"}
 LAZY = {"penalty_every": 4}  # as the preset `faithful` has it; torchgan's every tile pays, and so do ours without it
 
 
-@click.command(help=__doc__)
-@common_options(5, {"steps": 1, "resolution": 32, "batch_size": 4, "width": 4, "matrix": 256})
-@environments_only
-@click.option("--steps", default=4, show_default=True, help="Steps of each contender a round.")
-@click.option("--resolution", default=256, show_default=True)
-@click.option("--batch-size", default=8, show_default=True)
-@click.option("--width", default=32, show_default=True)
-@click.option("--matrix", default=4096, show_default=True, help="Side of the matrices whose product is the peak.")
-def main(cache: Path, rounds: int, quick: bool, environments_only: bool, matrix: int, **sizes: int) -> None:
-    others, missing = find_environments({"torchgan": ["torchgan==0.1.0"]}, quick, environments_only, on_ours=True)
-    report, cores, scratch = Report("images"), own_cores(quick), cache / "scratch" / "gan_step"
+@benchmark(
+    environments_only,
+    rounds=(5, 1, ""),
+    steps=(4, 1, "Steps of each contender a round."),
+    resolution=(256, 32, ""),
+    batch_size=(8, 4, ""),
+    width=(32, 4, ""),
+    matrix=(4096, 256, "Side of the matrices whose product is the peak."),
+)
+def main(run: SimpleNamespace) -> None:
+    others, missing = find_environments({"torchgan": ["torchgan==0.1.0"]}, run, on_ours=True)
+    report, cores, scratch = Report("images"), own_cores(run.quick), run.cache / "scratch" / "gan_step"
     pythons = dict.fromkeys(("rnagan", "processes", "trainer"), Path(sys.executable)) | others
     peaks: list[Answer] = []
-    with Contenders(WORKERS, pythons, cores, scratch, quick) as contenders:
+    with Contenders(WORKERS, pythons, cores, scratch, run.quick) as contenders:
 
         def compete(
             part: str, entries: list[Entry], apart: bool, warm_up: Callable[[Entry], Answer] = contenders.ask
@@ -64,15 +65,15 @@ def main(cache: Path, rounds: int, quick: bool, environments_only: bool, matrix:
 
         def ask(entry: Entry) -> Answer:
             if entry.name == "ours_bf16":  # once a round: what the machine can do varies with its neighbours
-                peaks.append(contenders.of(entry).ask({"do": "peak", "matrix": matrix})["flops_per_second"])
+                peaks.append(contenders.of(entry).ask({"do": "peak", "matrix": run.matrix})["flops_per_second"])
             return contenders.ask(entry)
 
-        wait_for_quiet(cores, 0 if quick else 60)
-        precisions = ("bf16",) if quick else ("bf16", "fp32")  # a process has one
-        steppers = _steppers(precisions, rounds, **sizes)
+        wait_for_quiet(cores, 0 if run.quick else 60)
+        precisions = ("bf16",) if run.quick else ("bf16", "fp32")  # a process has one
+        steppers = _steppers(precisions, run)
         outcome = compete("against torchgan", steppers, True, lambda entry: contenders.ask(entry, steps=2))
-        scaling = compete("processes", _in_processes(rounds, **sizes), apart=False)
-        beside = compete("trainer against its step", _beside(not quick, rounds, **sizes), apart=False)
+        scaling = compete("processes", _in_processes(run), apart=False)
+        beside = compete("trainer against its step", _beside(run), apart=False)
     report.end(
         {
             "ratio_torchgan_bf16": rounded(outcome.ratio("ours_bf16", "torchgan")),
@@ -85,48 +86,46 @@ def main(cache: Path, rounds: int, quick: bool, environments_only: bool, matrix:
             **_shares(outcome, peaks),
             "scaling_2_processes": rounded(scaling.ratio("2_processes", "1_processes")),
             "overhead": rounded(_overhead(beside)),
-            "size": sizes,
+            "size": {"resolution": run.resolution, "batch_size": run.batch_size, "width": run.width},
             "environments_missing": missing,
             "versions": versions_of(others.get("torchgan", sys.executable), ["torch", "torchgan"]),
         }
     )
 
 
-def _steppers(
-    precisions: tuple[str, ...], rounds: int, steps: int, resolution: int, batch_size: int, width: int
-) -> list[Entry]:
+def _steppers(precisions: tuple[str, ...], run: SimpleNamespace) -> list[Entry]:
     """Ours in each precision, and torchgan with and without the encoders."""
-    size = {"resolution": resolution, "batch_size": batch_size}
-    same = size | {"generator_width": width, "critic_width": width} | SAME_NETWORKS
-    published = size | {"width": width, "genes": GENES, "steps": steps}
+    published = {"resolution": run.resolution, "batch_size": run.batch_size, "width": run.width, "genes": GENES}
     ours = {
-        f"ours_{name}{kind}": {"config": same | lazy | {"precision": PRECISION[name]}, "condition_width": LATENT}
+        f"ours_{name}{kind}": _networks(run) | SAME_NETWORKS | lazy | {"precision": PRECISION[name]}
         for kind, lazy in (("", {}), ("_lazy", LAZY))
         for name in precisions
     }
+    request = {"do": "steps", "steps": run.steps}
     return [
-        *(Entry(name, "rnagan", {"do": "steps", "steps": steps} | option, rounds) for name, option in ours.items()),
-        Entry("torchgan", "torchgan", published | {"encoder": True}, rounds),
-        Entry("torchgan_without_encoder", "torchgan", published | {"encoder": False}, rounds),
+        *(Entry(n, "rnagan", request | {"config": c, "condition_width": LATENT}, run.rounds) for n, c in ours.items()),
+        Entry("torchgan", "torchgan", request | published | {"encoder": True}, run.rounds),
+        Entry("torchgan_without_encoder", "torchgan", request | published | {"encoder": False}, run.rounds),
     ]
 
 
-def _in_processes(rounds: int, steps: int, resolution: int, batch_size: int, width: int) -> list[Entry]:
+def _in_processes(run: SimpleNamespace) -> list[Entry]:
     """Our step on one process and on two."""
-    size = {"resolution": resolution, "batch_size": batch_size, "generator_width": width, "critic_width": width}
-    config = size | {"precision": "bf16", "diffaugment": "none"}
-    request = {"config": config, "condition_width": CONDITION, "steps": 2 * steps}
-    return [Entry(f"{n}_processes", "processes", request | {"processes": n}, rounds) for n in (1, 2)]
+    config = _networks(run) | {"precision": "bf16", "diffaugment": "none"}
+    request = {"config": config, "condition_width": CONDITION, "steps": 2 * run.steps}
+    return [Entry(f"{n}_processes", "processes", request | {"processes": n}, run.rounds) for n in (1, 2)]
 
 
-def _beside(mlflow: bool, rounds: int, steps: int, resolution: int, batch_size: int, width: int) -> list[Entry]:
+def _beside(run: SimpleNamespace) -> list[Entry]:
     """The trainer's loop, and its step alone, in one process, in turn."""
-    size = {"resolution": resolution, "batch_size": batch_size, "generator_width": width, "critic_width": width}
-    config = size | {"log_every": 8 * batch_size, "sample_every": 10**9, "checkpoint_every": 10**9}
-    return [
-        Entry(name, "trainer", {"do": name, "config": config, "steps": 4 * steps, "mlflow": mlflow}, rounds)
-        for name in ("trainer", "bare")
-    ]
+    config = _networks(run) | {"log_every": 8 * run.batch_size, "sample_every": 10**9, "checkpoint_every": 10**9}
+    request = {"config": config, "steps": 4 * run.steps, "mlflow": not run.quick}
+    return [Entry(name, "trainer", request | {"do": name}, run.rounds) for name in ("trainer", "bare")]
+
+
+def _networks(run: SimpleNamespace) -> dict[str, Any]:
+    widths = {"generator_width": run.width, "critic_width": run.width}
+    return {"resolution": run.resolution, "batch_size": run.batch_size} | widths
 
 
 def _memory(outcome: Outcome) -> dict[str, Any]:

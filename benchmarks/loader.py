@@ -9,21 +9,20 @@ printed is one JSON object.
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import click
 from loader_parts import contest, environments, start, stores, tiles
 from loader_parts.contest import Variant, best_of, ratios
 from shared.contenders import Contenders
 from shared.environments import environments_only, find_environments, versions_of
-from shared.options import common_options
+from shared.options import benchmark, takes_data
 from shared.others import wait_for_quiet
 from shared.race import OWN_WORKERS, Answer, race
 from shared.report import Report
 
 OURS_AND_LIMIT = ("rnagan", "limit")
 START_FIGURES = ("first_batch_s", "worker_memory_mb", "worker_memory_100m_mb", "resume_s")
-QUICK = {"slides": 2, "tiles_a_slide": 32, "picture": 512, "seconds": 0.2, "batch_size": 8, "large": (2, 3)}
 
 
 class Field:
@@ -72,53 +71,34 @@ class Field:
         (self.own_failures if worker in OWN_WORKERS else self.failures)[name] = str(error)
 
 
-@click.command(help=__doc__)
-@common_options(4, QUICK)
-@environments_only
-@click.option("--data", type=click.Path(path_type=Path), default="../shared/data", show_default=True, help="Real data.")
-@click.option(
-    "--enlarge",
-    type=click.Choice([1, 2]),
-    default=2,
-    show_default=True,
-    help="How much the real texture is enlarged: by 2, tiles have 20 kB, by 1 32 kB.",
+@benchmark(
+    takes_data,
+    environments_only,
+    rounds=(4, 1, ""),
+    enlarge=(2, 2, "How much the real texture is enlarged: by 2, tiles have 20 kB, by 1 32 kB."),
+    slides=(96, 2, ""),
+    tiles_a_slide=(208, 32, "Whole batches over all slides."),
+    picture=(8192, 512, "Width of what tiles are cut from, px."),
+    seconds=(3.0, 0.2, "Of a measurement of a loader."),
+    batch_size=(64, 8, ""),
+    large=((250, 25_000), (2, 3), "Slides of two large sets."),
 )
-@click.option("--slides", default=96, show_default=True)
-@click.option("--tiles-a-slide", default=208, show_default=True, help="Whole batches over all slides.")
-@click.option("--picture", default=8192, show_default=True, help="Width of what tiles are cut from, px.")
-@click.option("--seconds", default=3.0, show_default=True, help="Of a measurement of a loader.")
-@click.option("--batch-size", default=64, show_default=True)
-@click.option("--large", default=(250, 25_000), show_default=True, nargs=2, type=int, help="Slides of two large sets.")
-def main(
-    data: Path,
-    cache: Path,
-    rounds: int,
-    quick: bool,
-    environments_only: bool,
-    enlarge: int,
-    slides: int,
-    tiles_a_slide: int,
-    picture: int,
-    seconds: float,
-    batch_size: int,
-    large: tuple[int, int],
-) -> None:
-    peers, missing = find_environments({"loader": environments.PEERS}, quick, environments_only, on_ours=True)
-    pythons: dict[str, Path] = dict.fromkeys(OURS_AND_LIMIT, Path(sys.executable))
-    if not quick:
-        pythons["webdataset"] = Path(sys.executable)
+def main(run: SimpleNamespace) -> None:
+    peers, missing = find_environments({"loader": environments.PEERS}, run, on_ours=True)
+    own = OURS_AND_LIMIT if run.quick else (*OURS_AND_LIMIT, "webdataset")
+    pythons: dict[str, Path] = dict.fromkeys(own, Path(sys.executable))
     if peers:
         pythons |= dict.fromkeys(("lmdb", "mosaicml", "litdata"), peers["loader"])
     report = Report("tiles")
     report.begin("tiles")
-    cache.mkdir(parents=True, exist_ok=True)
-    made = tiles.make(cache, data, enlarge, slides, tiles_a_slide, picture)
+    run.cache.mkdir(parents=True, exist_ok=True)
+    made = tiles.make(run.cache, run.data, run.enlarge, run.slides, run.tiles_a_slide, run.picture)
     cores = sorted(os.sched_getaffinity(0))[-2:]
-    scratch = cache / "scratch"
+    scratch = run.cache / "scratch"
     versions = {name: versions_of(python, environments.DECIDE_SPEED) for name, python in pythons.items()}
-    usual = {"batch_size": batch_size, "seconds": seconds, "warm_up_seconds": 0.25 * seconds}
-    with Contenders(stores.WORKERS, pythons, cores, scratch, quick) as contenders:
-        entered = contenders.start(contest.variants(rounds), apart=False)
+    usual = {"batch_size": run.batch_size, "seconds": run.seconds, "warm_up_seconds": 0.25 * run.seconds}
+    with Contenders(stores.WORKERS, pythons, cores, scratch, run.quick) as contenders:
+        entered = contenders.start(contest.variants(run.rounds), apart=False)
         field = Field(contenders, made, usual)
         report.begin("the tiles in each form")
         field.make_stores(entered)
@@ -126,13 +106,13 @@ def main(
         states = {name: f"{found}{report.source if name == 'rnagan' else ''}" for name, found in versions.items()}
         field.check(entered, states)
         report.fail(field.failures, field.own_failures)
-        wait_for_quiet(cores, 0 if quick else 60)
+        wait_for_quiet(cores, 0 if run.quick else 60)
         report.begin("rounds")
         for request in field.requests.values():
             stores.forget(Path(request["store"]))
         outcome = report.add(race([entry for entry in entered if field.may_run(entry)], field.ask))
     report.begin("starts and memory")
-    started = report.attempt(start.measure_start, cores, made, scratch, batch_size, large, quick)
+    started = report.attempt(start.measure_start, cores, made, scratch, run.batch_size, run.large, run.quick)
     ours = ratios(outcome, contest.OURS, contest.LIMIT, (0, 2))
     report.end(
         {name: ours[name] for name in contest.HEADLINES}

@@ -11,11 +11,11 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import click
 import numpy as np
-from shared.options import common_options
+from shared.options import benchmark
 from shared.report import Report
 
 from rnagan.io.files import atomic_path
@@ -42,13 +42,10 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 
 """
 
 
-@click.command(help=__doc__)
-@common_options(ROUNDS, {"samples": 20, "genes": 500})
-@click.option("--samples", default=SAMPLES, show_default=True)
-@click.option("--genes", default=GENES, show_default=True)
-def main(cache: Path, rounds: int, quick: bool, samples: int, genes: int) -> None:
-    report = Report()
-    report.end(report.attempt(measure, cache, rounds, samples, genes, ("ours",) if quick else ("ours", "pandas")))
+@benchmark(rounds=(ROUNDS, 1, ""), samples=(SAMPLES, 20, ""), genes=(GENES, 500, ""))
+def main(run: SimpleNamespace) -> None:
+    report, names = Report(), ("ours",) if run.quick else ("ours", "pandas")
+    report.end(report.attempt(measure, run.cache, run.rounds, run.samples, run.genes, names))
 
 
 def measure(

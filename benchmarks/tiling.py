@@ -7,12 +7,12 @@ medians of ratios within a round. The last line printed is one JSON object.
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import click
 from shared.contenders import Contender, Contenders
 from shared.environments import environments_only, find_environments, versions_of
-from shared.options import common_options
+from shared.options import benchmark, takes_data
 from shared.race import Answer, Entry, Outcome, race
 from shared.report import Report, rounded
 from tiling_parts import environments, slides
@@ -136,42 +136,31 @@ def measure_memory(core: int, slide: Path, scratch: Path) -> dict[str, Any]:
     return {"peak_memory_gb": max(run["peak_memory_gb"] for run in found.values()), "memory": found}
 
 
-@click.command(help=__doc__)
-@common_options(5, {"width": 1536, "height": 1024, "huge": 3, "scaling_rounds": 1, "few": 0, "many": 2})
-@environments_only
-@click.option("--data", type=click.Path(path_type=Path), default="../shared/data", show_default=True, help="Real data.")
-@click.option("--width", default=12_032, show_default=True, help="Of the synthetic slides, px at 0.5 µm.")
-@click.option("--height", default=9_088, show_default=True)
-@click.option("--huge", default=100, show_default=True, help="Thousands of px of the width of a huge slide.")
-@click.option("--scaling-rounds", default=4, show_default=True)
-@click.option("--few", default=2, show_default=True, help="Slides of a short build on two processes.")
-@click.option("--many", default=10, show_default=True, help="Slides of a long one.")
-def main(
-    data: Path,
-    cache: Path,
-    rounds: int,
-    quick: bool,
-    environments_only: bool,
-    width: int,
-    height: int,
-    huge: int,
-    scaling_rounds: int,
-    few: int,
-    many: int,
-) -> None:
-    others, missing = find_environments(environments.REQUIREMENTS, quick, environments_only)
+@benchmark(
+    takes_data,
+    environments_only,
+    rounds=(5, 1, "Rounds on the synthetic slides."),
+    width=(12_032, 1536, "Of the synthetic slides, px at 0.5 µm."),
+    height=(9_088, 1024, ""),
+    huge=(100, 3, "Width of a huge slide, thousands of px."),
+    scaling_rounds=(4, 1, ""),
+    few=(2, 0, "Slides of a short build on two processes."),
+    many=(10, 2, "Slides of a long one."),
+)
+def main(run: SimpleNamespace) -> None:
+    others, missing = find_environments(environments.REQUIREMENTS, run)
     pythons = {"rnagan": Path(sys.executable)} | others
-    report = Report("tiles")
+    report, rounds = Report("tiles"), run.rounds
     report.begin("slides")
-    cache.mkdir(parents=True, exist_ok=True)
-    made = slides.make(cache, data, width, height)
-    cores, scratch = sorted(os.sched_getaffinity(0))[-2:], cache / "scratch"
+    run.cache.mkdir(parents=True, exist_ok=True)
+    made = slides.make(run.cache, run.data, run.width, run.height)
+    cores, scratch = sorted(os.sched_getaffinity(0))[-2:], run.cache / "scratch"
     plans = {"synthetic": (made.synthetic, MPP, entries(rounds, 2, 2, PUBLISHED_TILES))}
-    if made.real and not quick:
+    if made.real and not run.quick:
         plans["real"] = made.real, 0.499, entries(2 * rounds - 1, rounds, 3, PUBLISHED_TILES)
     plans["synthetic_40x"] = made.synthetic_40x, MPP / 2, entries(min(rounds, 3), 1, 1, PUBLISHED_TILES_40X)
     found, requests = dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
-    with Contenders(WORKERS, pythons, cores[-1:], scratch, quick) as contenders:
+    with Contenders(WORKERS, pythons, cores[-1:], scratch, run.quick) as contenders:
         workers = {entry.worker for entry in contenders.start(plans["synthetic"][-1], apart=False)}
 
         def on_slide(name: str, path: Path, mpp: float, entered: list[Entry]) -> dict[str, Any]:
@@ -185,12 +174,11 @@ def main(
     scaling: dict[str, Any] = {}
     if len(cores) > 1 and "synthetic" in requests:
         report.begin("two processes")
-        request, codec = requests["synthetic"], others.get("codec")
-        scaling = report.attempt(
-            measure_scaling, cores, made.synthetic, request, codec, scratch, scaling_rounds, few, many
-        )
+        given = made.synthetic, requests["synthetic"], others.get("codec"), scratch
+        sizes = run.scaling_rounds, run.few, run.many
+        scaling = report.attempt(measure_scaling, cores, *given, *sizes)
     report.begin("memory")
-    memory = report.attempt(measure_memory, cores[-1], slides.make_huge(cache, data, huge), scratch)
+    memory = report.attempt(measure_memory, cores[-1], slides.make_huge(run.cache, run.data, run.huge), scratch)
     headline = dict.fromkeys(("scaling_2_processes", "peak_memory_gb"))
     for name in plans:
         for what in ("ratio_published", "ratio_codec_limit", "ratio_best_peer", "best_peer"):

@@ -8,12 +8,12 @@ is one JSON object.
 import statistics
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import click
 import table_reading
 from shared.contenders import Contenders
-from shared.options import common_options
+from shared.options import benchmark
 from shared.others import own_cores, wait_for_quiet
 from shared.race import Answer, Entry, Outcome, race
 from shared.report import Report, rounded
@@ -25,53 +25,45 @@ PRECISION = {"fp32": "float32", "bf16": "bf16"}
 PLAIN = "plain"  # a loop in plain PyTorch, which needs no environment
 
 
-@click.command(help=__doc__)
-@common_options(5, {"steps": 1, "genes": 200, "hidden": (48, 32), "latent": 16, "matrix": 256, "tables": False})
-@click.option("--steps", default=3, show_default=True, help="Steps of each contender a round.")
-@click.option("--genes", default=19_198, show_default=True)
-@click.option("--hidden", default=(6000, 4096), show_default=True, nargs=2, type=int, help="Widths of hidden layers.")
-@click.option("--latent", default=2048, show_default=True)
-@click.option("--matrix", default=4096, show_default=True, help="Side of the matrices whose product is the peak.")
-@click.option("--tables/--no-tables", default=True, show_default=True, help="Also read tables.")
-def main(
-    cache: Path,
-    rounds: int,
-    quick: bool,
-    steps: int,
-    genes: int,
-    hidden: tuple[int, int],
-    latent: int,
-    matrix: int,
-    tables: bool,
-) -> None:
-    report, cores = Report("samples"), own_cores(quick)
-    size = {"genes": genes, "hidden": hidden, "latent": latent, "profiles": PROFILES}
-    request = {"do": "steps", "steps": steps, **size}
-    ours = {f"ours_{name}": PRECISION[name] for name in (["fp32"] if quick else PRECISION)}
-    entries = [Entry(name, "rnagan", request | {"precision": precision}, rounds) for name, precision in ours.items()]
-    if not quick:
-        entries.append(Entry(PLAIN, PLAIN, request, rounds))
+@benchmark(
+    rounds=(5, 1, ""),
+    steps=(3, 1, "Steps of each contender a round."),
+    genes=(19_198, 200, ""),
+    hidden=((6000, 4096), (48, 32), "Widths of the hidden layers."),
+    latent=(2048, 16, ""),
+    matrix=(4096, 256, "Side of the matrices whose product is the peak."),
+    tables=(True, False, "Also read tables."),
+)
+def main(run: SimpleNamespace) -> None:
+    report, cores = Report("samples"), own_cores(run.quick)
+    size = {"genes": run.genes, "hidden": run.hidden, "latent": run.latent, "profiles": PROFILES}
+    request = {"do": "steps", "steps": run.steps, **size}
+    ours = {f"ours_{name}": PRECISION[name] for name in (["fp32"] if run.quick else PRECISION)}
+    asked = {name: request | {"precision": precision} for name, precision in ours.items()}
+    entries = [Entry(name, "rnagan", option, run.rounds) for name, option in asked.items()]
+    if not run.quick:
+        entries.append(Entry(PLAIN, PLAIN, request, run.rounds))
     limits: list[Answer] = []
     pythons = dict.fromkeys(("rnagan", PLAIN), sys.executable)
-    with Contenders(WORKERS, pythons, cores, cache / "scratch" / "vae", quick) as contenders:
+    with Contenders(WORKERS, pythons, cores, run.cache / "scratch" / "vae", run.quick) as contenders:
 
         def ask(entry: Entry) -> Answer:
             if entry.name == "ours_fp32":  # once a round: what the machine can do varies with its neighbours
-                limits.append(contenders.of(entry).ask({"do": "limits", "matrix": matrix}))
+                limits.append(contenders.of(entry).ask({"do": "limits", "matrix": run.matrix}))
             return contenders.ask(entry)
 
-        wait_for_quiet(cores, 0 if quick else 60)
+        wait_for_quiet(cores, 0 if run.quick else 60)
         report.begin("rounds")
         outcome = report.add(race(contenders.start(entries), ask, warm_up=ask))
     read = {}
-    if tables:
+    if run.tables:
         report.begin("tables")
-        read = report.attempt(table_reading.measure, cache)
+        read = report.attempt(table_reading.measure, run.cache)
     report.end(
         {
             "ratio_plain_bf16": rounded(outcome.ratio("ours_bf16", PLAIN)),
             "ratio_plain_fp32": rounded(outcome.ratio("ours_fp32", PLAIN)),
-            **shares(outcome, limits[1:], genes, hidden[0]),
+            **shares(outcome, limits[1:], run.genes * run.hidden[0]),
             **read,
             "seconds_a_step": {
                 name: {
@@ -86,7 +78,7 @@ def main(
     )
 
 
-def shares(outcome: Outcome, limits: list[Answer], genes: int, first_hidden: int) -> dict[str, Any]:
+def shares(outcome: Outcome, limits: list[Answer], first_weights: int) -> dict[str, Any]:
     """Of the peak of a matrix multiply and of the memory bandwidth, medians of ratios within a round."""
     found: dict[str, Any] = {}
     for name, dtype in (("fp32", "float32"), ("bf16", "bfloat16")):
@@ -94,7 +86,7 @@ def shares(outcome: Outcome, limits: list[Answer], genes: int, first_hidden: int
         rounds = list(zip(answers, limits, strict=False))
         found[f"share_of_peak_{name}"] = rounded(
             statistics.median(
-                flops(a["weights"], genes * first_hidden) / a["forward_backward"] / b["peak"][dtype] for a, b in rounds
+                flops(a["weights"], first_weights) / a["forward_backward"] / b["peak"][dtype] for a, b in rounds
             )
             if rounds
             else None

@@ -22,6 +22,7 @@ OWN_FIGURES = {
     "table_reading": ["ours_seconds", "ours_peak_mib"],
 }
 OWN_RATES = {"gan_step": 6, "vae": 1, "fid": 6, "tiling": 4, "loader": 5, "table_reading": 0}  # entries in races
+SLOW = ("gan_step", "fid")  # PyTorch is imported by several processes in turn
 RATES = ("images_per_second", "samples_per_second", "tiles_per_second")
 
 
@@ -47,7 +48,9 @@ def figures(name: str, report: dict[str, Any]) -> list[Any]:
     return [report[figure] for figure in OWN_FIGURES[name]]
 
 
-@pytest.mark.parametrize("name", OWN_FIGURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in OWN_FIGURES]
+)
 def test_ours_is_measured(name: str, tmp_path: Path) -> None:
     code, report, said = run(name, tmp_path)
     assert code == 0 and not report["failures"], said
@@ -60,7 +63,7 @@ def test_ours_is_measured(name: str, tmp_path: Path) -> None:
     ("name", "broken"),
     [
         ("gan_step", "rnagan.config.gan"),
-        ("fid", "rnagan.evaluation.feature_store"),
+        pytest.param("fid", "rnagan.evaluation.feature_store", marks=pytest.mark.slow),
         ("tiling", "rnagan.slides.tiling"),
         ("loader", "rnagan.data.loader"),
         ("table_reading", "rnagan.expression.checked_table"),

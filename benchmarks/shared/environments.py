@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from types import SimpleNamespace
 
 import click
 
@@ -19,13 +19,13 @@ environments_only = click.option("--environments-only", is_flag=True, help="Only
 
 
 def find_environments(
-    requirements: dict[str, list[str]], quick: bool, only: bool, on_ours: bool = False
+    requirements: dict[str, list[str]], run: SimpleNamespace, on_ours: bool = False
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """The interpreter of each named environment, made where it isn't there; and why others can't be had.
 
-    `quick`: none is looked for. `only`: end then, with exit code 1 and the reasons on stderr if any is missing.
+    With `run.quick` none is looked for. With `run.environments_only` that is all: the exit code is 1 if one is missing.
     """
-    if quick:
+    if run.quick:
         return {}, dict.fromkeys(requirements, "left out by --quick")
     pythons, missing = {}, {}
     for name, packages in requirements.items():
@@ -33,15 +33,11 @@ def find_environments(
             pythons[name] = python_of(name, packages, FOLDER, on_ours)
         except ValueError as error:
             missing[name] = str(error)
-    if only:
-        _end(missing)
+    if run.environments_only:
+        for problem in missing.values():
+            click.echo(problem, err=True)
+        sys.exit(bool(missing))
     return pythons, missing
-
-
-def _end(missing: dict[str, str]) -> NoReturn:
-    for problem in missing.values():
-        click.echo(problem, err=True)
-    sys.exit(bool(missing))
 
 
 def python_of(name: str, requirements: list[str], folder: Path, on_ours: bool = False) -> Path:

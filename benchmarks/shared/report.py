@@ -50,10 +50,10 @@ class Report:
         self._failures |= failures
         self._own_failures |= own_failures
 
-    def attempt(self, measure: Callable[..., dict[str, Any]], *arguments: Any, **options: Any) -> dict[str, Any]:
+    def attempt(self, measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
         """What a measurement of ours finds; nothing where it fails: the rest of a long run is kept."""
         try:
-            return measure(*arguments, **options)
+            return measure(*arguments)
         except (ValueError, OSError) as error:
             self._own_failures[measure.__name__.strip("_")] = str(error)
             return {}

@@ -110,6 +110,7 @@ def _client(workers: Workers, jobs: int) -> Iterator[Any]:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # WorkerDied reports deaths
     settings = {
         "distributed.scheduler.allowed-failures": DEATHS,
+        "distributed.worker.profile.enabled": False,  # it would look at each worker's stack a hundred times a second
         "distributed.scheduler.worker-saturation": 1.0,  # a job that only waited on a worker isn't blamed for its death
     }
     with dask.config.set(settings):
