@@ -36,6 +36,7 @@ from rnagan.models.sampling import number_tiles
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO, choose_device
 from rnagan.runtime.distributed import Processes, keep_freed_memory
+from rnagan.runtime.freed_memory import freed_memory_given_back
 from rnagan.tracking.evaluations import record_evaluation
 
 RESULT, PICTURE = "fid.json", "features.png"
@@ -68,6 +69,7 @@ def proportional(weights: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return parts
 
 
+@freed_memory_given_back()
 def compute_fid(
     inputs: EvaluationInputs,
     out: Path,
