@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -7,12 +8,16 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rnagan import RNAGAN
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json, sha256_of, sha256_of_file, write_json
+from rnagan.models.conditioning import Bottleneck
+from rnagan.models.generators import build_generator
+from rnagan.models.vae import BetaVAE
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 
@@ -192,3 +197,35 @@ def test_profile_cancels_out_in_the_released_preset_and_not_in_faithful(
         assert one.std() > 0
         differences[name] = np.abs(one - two).max()
     assert differences["released"] <= 1 < 3 < differences["faithful"]  # a grey level of rounding
+
+
+def test_all_parts_of_a_model_are_loaded_onto_its_device(trained: Path) -> None:
+    loaded = RNAGAN.from_pretrained(trained, torch.device("meta"))
+    assert loaded.bottleneck is not None and loaded.vae is not None
+    assert {loaded.device.type, loaded.vae.device.type, loaded.bottleneck.mean.device.type} == {"meta"}
+
+
+def test_profiles_are_encoded_and_tiles_generated_where_the_model_is(
+    model: RNAGAN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU that PyTorch only pretends to have: shapes and devices are true, and no tensor leaves it unasked."""
+    assert model.vae is not None and model.bottleneck is not None
+    genes = model.vae.transform.genes
+
+    def numpy(tensor: torch.Tensor) -> np.ndarray:
+        assert tensor.device.type == "cpu", "a GPU's tensor has no array"
+        return np.zeros(tensor.shape, np.float32)
+
+    with FakeTensorMode(allow_non_fake_inputs=True), monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "numpy", numpy)
+        with torch.device("cuda"):
+            generator = build_generator(model.config, model.bottleneck.width).eval()
+            network = BetaVAE(len(genes), model.vae.config).eval()
+            bottleneck = Bottleneck(*(torch.zeros(model.bottleneck.width) for _ in range(3)))
+        vae = dataclasses.replace(model.vae, network=network)
+        there = dataclasses.replace(model, generator=generator, vae=vae, bottleneck=bottleneck)
+        assert there.device.type == vae.device.type == "cuda"
+        latents = there.latents(np.ones((3, len(genes)), np.float32), genes, "tpm")
+        assert latents.shape == (3, 6) and there.conditions(latents).shape == (3, model.bottleneck.width)
+        tiles = list(there.generate_each(latents, ["a", "b", "c"], [2, 3, 1], 0))
+        assert [own.shape for own in tiles] == [(n, 32, 32, 3) for n in (2, 3, 1)]

@@ -36,7 +36,7 @@ from rnagan.models.sampling import number_tiles
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO, choose_device
 from rnagan.runtime.distributed import Processes
-from rnagan.runtime.memory import keep_freed_memory
+from rnagan.runtime.memory import freed_memory_given_back, keep_freed_memory
 from rnagan.tracking.evaluations import record_evaluation
 
 RESULT, PICTURE = "fid.json", "features.png"
@@ -69,6 +69,7 @@ def proportional(weights: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return parts
 
 
+@freed_memory_given_back()
 def compute_fid(
     inputs: EvaluationInputs,
     out: Path,

@@ -1,6 +1,8 @@
 """How this process takes memory from the system."""
 
+import contextlib
 import ctypes
+from collections.abc import Iterator
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -15,3 +17,19 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+@contextlib.contextmanager
+def freed_memory_given_back() -> Iterator[None]:
+    """A block (or, as a decorator, a function) after which this process gives the memory that it has freed back to the
+    system, where the C library is glibc.
+
+    After `keep_freed_memory` it would hold all of it, and more after each block: what one block allocates doesn't fit
+    the holes that the last one left.
+    """
+    try:
+        yield
+    finally:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

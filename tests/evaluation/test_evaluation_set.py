@@ -101,6 +101,17 @@ def test_the_runs_own_where_chooses_what_is_evaluated_and_what_was_trained_on(
     pd.testing.assert_frame_equal(both.rows, part.rows)  # models are compared on tiles that all of them stand for
 
 
+def test_copies_are_looked_for_among_the_tiles_that_the_runs_own_where_takes(
+    paths: EvaluationInputs, model: RNAGAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_site = with_where(model, "site=site0")
+    monkeypatch.setattr(RNAGAN, "from_pretrained", lambda *_: of_site)
+    found = nearest_tiles(paths, tmp_path, tiles=4, extractor=Pixels())
+    cohort, tiles = pd.read_csv(paths.cohort), open_dataset(paths.shards).slides.set_index("slide")["tiles"]
+    train = cohort[(cohort["split"] == "train")].assign(tiles=cohort["slide"].map(tiles))
+    assert found["of_training_tiles"] == train.query("site == 'site0'")["tiles"].sum() < train["tiles"].sum()
+
+
 def test_slides_profiles_and_other_people(paths: EvaluationInputs, model: RNAGAN, tmp_path: Path) -> None:
     held_out = make_evaluation_set([model], paths, "test", 2)
     assert len(held_out.samples) == 11 and len(held_out.rows) == 10  # one profile has no slide

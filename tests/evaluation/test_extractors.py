@@ -14,22 +14,6 @@ def tiles(count: int, side: int = 32) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the right shapes, but random: FID's own aren't in any package."""
-    from unittest import mock
-
-    from torch_fidelity import feature_extractor_inceptionv3 as inception
-
-    torch.manual_seed(0)
-    with mock.patch.object(inception.FeatureExtractorInceptionV3, "load_state_dict"):
-        with mock.patch.object(inception, "load_state_dict_from_url"):
-            network = inception.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
-    path = tmp_path_factory.mktemp("inception") / "weights.pth"
-    torch.save(network.state_dict(), path)
-    return path
-
-
 def test_inception_is_torch_fidelitys_and_only_fids_weights_make_fid(inception_weights: Path, tmp_path: Path) -> None:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
