@@ -234,6 +234,7 @@ def test_jobs_that_slurm_refuses_are_told(nodes: None, tmp_path: Path) -> None:
 
 
 @pytest.mark.slurm
+@pytest.mark.timeout(900)
 def test_the_trial_run_of_the_readme(simulated: Path, trial_commands: list[str], tmp_path: Path) -> None:
     """Word for word, from a folder like the project's top, where its first command finds its cohort made."""
     (tmp_path / "tests").mkdir()
