@@ -13,9 +13,13 @@ from rnagan.tracking.run_folder import read_metrics
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large a demonstration is: `full` for people, `short` for tests, `toy` for a look at the files."""
+    """How large a demonstration is: `full` for people, `short` for tests, `toy` for a look at the files.
+
+    `slides`: how the simulated ones are rendered and cut; worker processes take longer to start than 60 slides do.
+    """
 
     simulation: str
+    slides: str
     vae: str
     images: int  # shown to the critic, of the simulated cohort
     real_images: int  # of the real tiles
@@ -23,9 +27,16 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale("", "--epochs 150", 24_000, 64_000, 12),
-    "short": Scale("--donors 700 --slide-donors 120", "--epochs 150", 6_000, 8_000, 4),
-    "toy": Scale("--donors 60 --slide-donors 30 --genes 60 --tiles-across 3 --tiles-down 3", "--epochs 4", 64, 64, 2),
+    "full": Scale("", "", "--epochs 150", 24_000, 64_000, 12),
+    "short": Scale("--donors 700 --slide-donors 120", "", "--epochs 150", 6_000, 8_000, 4),
+    "toy": Scale(
+        "--donors 60 --slide-donors 30 --genes 60 --tiles-across 3 --tiles-down 3",
+        "--processes 1",
+        "--epochs 4",
+        64,
+        64,
+        2,
+    ),
 }
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
@@ -39,12 +50,17 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
     runs, work = _word(out), _word(data)
     cohort, table = f"{work}/cohort", f"{work}/cohort.csv"
     return [
-        Stage("cohort", f"rnagan simulate-cohort --out {cohort} {scale.simulation}".strip()),
+        Stage("cohort", _joined(f"rnagan simulate-cohort --out {cohort}", scale.simulation, scale.slides)),
         Stage(
             "splits",
             f"rnagan build-cohort --samples {cohort}/sample_attributes.tsv --slides {cohort}/slides.csv --out {table}",
         ),
-        Stage("tiles", f"rnagan build-tiles --slides {cohort}/slides --out {work}/tiles --tile-px 64 --mpp 1.0"),
+        Stage(
+            "tiles",
+            _joined(
+                f"rnagan build-tiles --slides {cohort}/slides --out {work}/tiles --tile-px 64 --mpp 1.0", scale.slides
+            ),
+        ),
         *_train_and_generate(
             runs,
             work,
@@ -88,6 +104,11 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
     ]
 
 
+def _joined(*words: str) -> str:
+    """Parts of a command line, without the empty ones."""
+    return " ".join(filter(None, words))
+
+
 def _word(path: Path) -> str:
     """A path as (the start of) a word of a command line."""
     return shlex.quote(str(path))
@@ -116,8 +137,11 @@ def _train_and_generate(
         ),
         Stage(
             "evaluate",
-            f"rnagan evaluate-faithfulness --model {runs}/rnagan {joined} --out {runs}/evaluation "
-            f"--n {scale.tiles_per_profile} {evaluation}".strip(),
+            _joined(
+                f"rnagan evaluate-faithfulness --model {runs}/rnagan {joined} --out {runs}/evaluation "
+                f"--n {scale.tiles_per_profile}",
+                evaluation,
+            ),
         ),
     ]
 

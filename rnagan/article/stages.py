@@ -94,7 +94,7 @@ def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None
         raise StageFailed(
             f"{stage.name} failed (exit code {code}); mend what it says and start again, what is done is kept."
         )
-    say(f"{stage.name}: {record['seconds']:.0f} s, {record['peak_memory_gb']:.1f} GB")
+    say(f"{stage.name} took {record['seconds']:.0f} s and {record['peak_memory_gb']:.1f} GB of memory at most.")
 
 
 def _watch_memory(process: subprocess.Popen, record: dict[str, Any]) -> None:
