@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,19 +6,15 @@ import pytest
 from rnagan.config.gan import GANConfig
 from rnagan.doctor.examine import Wanted, examine
 from rnagan.training.gan.inputs import GANInputs
+from tests import programs
 
 ROOT = Path(__file__).parents[2]
 
 
-def doctor(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools/doctor.py"), *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-
-
 def test_a_report_from_end_to_end(inputs: GANInputs, tmp_path: Path) -> None:
     GANConfig(generator_width=4, critic_width=4, resolution=32, batch_size=8, images=1000).save(tmp_path / "run.yaml")
-    found = doctor(
+    found = programs.run(
+        *("rnagan", "doctor"),
         *("--shards", inputs.shards, "--cohort", inputs.cohort, "--config", tmp_path / "run.yaml"),
         *("--launch", ROOT / "launch_configs/gpu_eight.yaml", "--json", tmp_path / "doctor.json"),
     )

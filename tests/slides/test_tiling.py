@@ -1,8 +1,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -24,18 +22,17 @@ from rnagan.slides.slide import Slide
 from rnagan.slides.sources import find_sources
 from rnagan.slides.tiling import REASONS, tile_slide
 from rnagan.slides.tiling import tile_slides as build
+from tests import programs
 
 CONFIG = TilingConfig(tile_px=128, min_sharpness=0)  # the slides of these tests are smooth
-SCRIPT = Path(__file__).parents[2] / "shards" / "build_tiles.py"
 
 
 def tile_slides(given, out, config, processes=1, **options):
     return build(find_sources(given)[0], out, config, BuildOptions(Workers(processes), **options))
 
 
-def run_script(*arguments):
-    command = [sys.executable, SCRIPT, "--min-sharpness", 0, *arguments]
-    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+def build_tiles(*arguments):
+    return programs.run("rnagan", "build-tiles", "--min-sharpness", 0, *arguments)
 
 
 def sums(folder):
@@ -177,13 +174,13 @@ def test_a_bad_slide_costs_itself_only(make_slide, tmp_path):
     make_slide("good.svs")
     (tmp_path / "slides" / "bad.svs").write_text("no slide")
     arguments = ("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 128)
-    result = run_script(*arguments)
+    result = build_tiles(*arguments)
     assert result.returncode == 1
     assert "bad failed:" in result.stderr and "is no slide that OpenSlide can read" in result.stderr
     assert "1 shards (1 made, 0 up to date): 16 tiles" in result.stdout and "1 failed" in result.stdout
     assert open_dataset(tmp_path / "out").slides["slide"].tolist() == ["good"]
     (tmp_path / "slides" / "bad.svs").unlink()
-    result = run_script(*arguments)
+    result = build_tiles(*arguments)
     assert result.returncode == 0 and "(up to date)" in result.stdout, result.stderr
 
 
@@ -198,8 +195,8 @@ def test_a_slide_that_stops_being_readable_keeps_its_earlier_shard(make_slide, t
 
 
 def test_script_says_what_it_needs(tmp_path):
-    assert "Give either --slides or --tiles" in run_script("--out", tmp_path).stderr
-    result = run_script("--slides", tmp_path, "--out", tmp_path / "out", "--missing-mpp", "often")
+    assert "Give either --slides or --tiles" in build_tiles("--out", tmp_path).stderr
+    result = build_tiles("--slides", tmp_path, "--out", tmp_path / "out", "--missing-mpp", "often")
     assert result.returncode == 1 and "missing_mpp must be error, skip or a positive number" in result.stderr
 
 
@@ -288,25 +285,20 @@ def test_kill_at_any_moment_leaves_nothing_that_is_trusted(make_slide, tmp_path)
     """A run is killed again and again, each time a little later, until one gets through."""
     for n in range(4):
         make_slide(f"s{n}.svs", make_slide.smooth_image(1100, 1500, seed=n))
-    settings = ["--tile-px", "64", "--processes", "1", "--min-sharpness", "0"]
-    arguments = [sys.executable, SCRIPT, "--slides", tmp_path / "slides", *settings]
-    subprocess.run([*arguments, "--out", tmp_path / "whole"], check=True, capture_output=True)
-    whole, out, kills, delay = sums(tmp_path / "whole"), tmp_path / "out", 0, 0.9
+    command = ["rnagan", "build-tiles", "--slides", tmp_path / "slides", "--tile-px", 64, "--min-sharpness", 0]
+    command += ["--processes", 1]
+    programs.run(*command, "--out", tmp_path / "whole").check()
+    whole, out, kills, delay = sums(tmp_path / "whole"), tmp_path / "out", 0, 0.2
     while True:
-        process = subprocess.Popen([*arguments, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
-            _, errors = process.communicate(timeout=delay)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills, delay = kills + 1, delay + 0.15
-            committed = sums(out) if out.is_dir() else {}
-            assert committed == {slide: whole[slide] for slide in committed}
-            for slide, digest in committed.items():
-                assert sha256_of_file(out / f"{slide}.tar") == digest
-            continue
-        assert process.returncode == 0, errors
-        break
+            programs.run(*command, "--out", out, timeout=delay).check()
+            break
+        except TimeoutError:
+            kills, delay = kills + 1, delay + 0.05
+        committed = sums(out) if out.is_dir() else {}
+        assert committed == {slide: whole[slide] for slide in committed}
+        for slide, digest in committed.items():
+            assert sha256_of_file(out / f"{slide}.tar") == digest
     assert kills and sums(out) == whole
     assert read_json(out / "dataset.json") == read_json(tmp_path / "whole" / "dataset.json")
 
@@ -375,7 +367,7 @@ def test_failures_are_grouped_listed_and_end_a_hopeless_run(make_slide, tmp_path
 
     for n in range(6):
         (tmp_path / "slides" / f"bad{n}.svs").write_text("no slide")
-    result = run_script(
+    result = build_tiles(
         "--slides", tmp_path / "slides", "--out", tmp_path / "two", "--tile-px", 128, "--processes", 1,
         "--max-failures", 2,
     )  # fmt: skip
@@ -401,7 +393,7 @@ def test_dry_run_says_what_a_build_would_do(make_slide, tmp_path):
     make_slide("b.svs", make_slide.smooth_image(600, 900), mpp=0.25)
     make_slide("c.svs", mpp=None, power=40)
     make_slide("d.svs", mpp=None)
-    result = run_script("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 64, "--dry-run")
+    result = build_tiles("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 64, "--dry-run")
     assert result.returncode == 1 and not (tmp_path / "out").exists()
     rows = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert rows[0] == "slide width_px height_px mpp source level reduced_by stored_mpp tiles"
@@ -419,7 +411,7 @@ def test_a_cohort_table_chooses_slides_and_gives_resolutions(make_slide, tmp_pat
         make_slide(f"{name}.svs", mpp=None)
     (tmp_path / "cohort.csv").write_text("sample,slide,mpp\ns1,a,0.5\ns2,b.svs,0.25\ns3,zz,\n")
     arguments = ("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 128)
-    result = run_script(*arguments, "--cohort", tmp_path / "cohort.csv")
+    result = build_tiles(*arguments, "--cohort", tmp_path / "cohort.csv")
     assert result.returncode == 0, result.stderr
     assert "1 slides are not in" in result.stdout and "1 slides are missing, though they are in" in result.stdout
     records = {name: read_json(tmp_path / "out" / f"{name}.record.json")["source"] for name in "ab"}
@@ -429,7 +421,7 @@ def test_a_cohort_table_chooses_slides_and_gives_resolutions(make_slide, tmp_pat
     }
     assert sorted(sums(tmp_path / "out")) == ["a", "b"]
     (tmp_path / "cohort.csv").write_text("sample,slide,mpp\ns1,a,0.5\ns2,b.svs,0.5\n")
-    result = run_script(*arguments, "--cohort", tmp_path / "cohort.csv")
+    result = build_tiles(*arguments, "--cohort", tmp_path / "cohort.csv")
     assert "(1 made, 1 up to date)" in result.stdout  # b's resolution was mended
 
 
@@ -446,16 +438,16 @@ def test_coordinates_of_trident_and_clam_are_used_instead_of_our_mask(make_slide
     write_coordinates(folder / "a_patches.h5", [[10, 20], [300, 7], [800, 20]], patch_size_level0=128, patch_size=256)
     write_coordinates(folder / "b.h5", [[33, 44]], patch_size=64, patch_level=1, downsample=(2.0, 2.0))
     arguments = ("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 128)
-    result = run_script(*arguments, "--coordinates", folder.parent)
+    result = build_tiles(*arguments, "--coordinates", folder.parent)
     assert result.returncode == 1 and "c.svs has no .h5 file in the coordinates folder" in result.stderr
     shards = open_dataset(tmp_path / "out")
     assert sorted(shards.index("a")[["x", "y"]].to_numpy().tolist()) == [[10, 20], [300, 7]]
     assert shards.index("b")[["x", "y"]].to_numpy().tolist() == [[33, 44]]
     assert shards.slides.set_index("slide")["outside"].to_dict() == {"a": 1, "b": 0}
     write_coordinates(folder / "b.h5", [[33, 44], [50, 44]], patch_size_level0=128)
-    assert "(1 made, 1 up to date)" in run_script(*arguments, "--coordinates", folder.parent).stdout
+    assert "(1 made, 1 up to date)" in build_tiles(*arguments, "--coordinates", folder.parent).stdout
     write_coordinates(folder / "b.h5", [[33, 44]], patch_size_level0=512)
-    errors = run_script(*arguments, "--coordinates", folder.parent).stderr
+    errors = build_tiles(*arguments, "--coordinates", folder.parent).stderr
     assert "b.h5 has patches of 512 level-0 px, and a tile here spans 128; choose --tile-px and --mpp" in errors
 
 
@@ -463,13 +455,13 @@ def test_qc_pictures_and_contact_sheet(make_slide, tmp_path):
     make_slide("a.svs")
     make_slide("glass.svs", np.full((600, 900, 3), 244, np.uint8))
     (tmp_path / "slides" / "bad.svs").write_text("no slide")
-    run_script("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 128)
+    build_tiles("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 128)
     assert sorted(path.name for path in (tmp_path / "out" / "qc").iterdir()) == [
         "a.jpg",
         "contact_sheet.png",
         "glass.jpg",
     ]
-    assert run_script("--slides", tmp_path / "slides", "--out", tmp_path / "no", "--no-qc").returncode == 1
+    assert build_tiles("--slides", tmp_path / "slides", "--out", tmp_path / "no", "--no-qc").returncode == 1
     assert not (tmp_path / "no" / "qc").exists()
 
 
