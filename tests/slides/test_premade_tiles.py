@@ -64,7 +64,7 @@ def test_script_takes_mpp_from_config_and_flags(table, tmp_path, flags, mpp):
     config = tmp_path / "tiles.yaml"
     config.write_text("tile_px: 32\nmpp: 2\n")
     command = ("rnagan", "build-tiles", "--tiles", table, "--donor-column", "source", "--out", tmp_path / "out")
-    programs.run(*command, "--config", config, *flags).check()
+    programs.run(*command, "--processes", 1, "--config", config, *flags).check()
     assert open_dataset(tmp_path / "out").mpp == mpp
 
 
@@ -74,7 +74,7 @@ def test_unreadable_images_are_named_and_their_donor_fails(table, tmp_path):
     (table.parent / "d2" / "5.png").write_bytes(whole[: len(whole) // 2])
     Image.new("RGB", (20, 90)).save(table.parent / "d3" / "7.png")
     command = ("rnagan", "build-tiles", "--tiles", table, "--donor-column", "source", "--tile-px", 32)
-    result = programs.run(*command, "--out", tmp_path / "out")
+    result = programs.run(*command, "--processes", 1, "--out", tmp_path / "out")
     assert result.returncode == 1
     assert "d2 failed: 2 of 3 images can't be used" in result.stderr
     assert "4.png is no readable image" in result.stderr and "5.png is no readable image" in result.stderr
