@@ -29,6 +29,9 @@ from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
+from tests import programs
+
+programs.warm_the_server()
 
 SPLITS = ("train",) * 5 + ("validation",) * 2 + ("test",) * 5  # of the twelve donors
 TISSUES = ("cortex", "lung")

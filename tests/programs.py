@@ -49,15 +49,16 @@ def run(
     """Run a program to its end: `rnagan NAME …`, or the path of a Python file, with arguments.
 
     `env` goes over this process's environment. Of several `processes` each is a rank of one launch, as torchrun starts
-    them: when one fails, the others are ended. Raises `TimeoutError` after `timeout` seconds.
+    them: when one fails, the others are ended. Raises `TimeoutError` when it had to be killed after `timeout` seconds.
     """
     said = tuple(map(str, words))
     place, settings = str(cwd or Path.cwd()), dict(os.environ | (env or {}))
     with tempfile.TemporaryDirectory() as folder:
         outputs = [(f"{folder}/out{rank}", f"{folder}/err{rank}") for rank in range(processes)]
+        context = multiprocessing.get_context("forkserver")
         ranks = _ranks(processes) if processes > 1 else [{}]
         started = [
-            _context().Process(target=runpy.run_path, args=(CHILD, {"GIVEN": (said, place, settings | rank, *files)}))
+            context.Process(target=runpy.run_path, args=(CHILD, {"GIVEN": (said, place, settings | rank, *files)}))
             for rank, files in zip(ranks, outputs, strict=True)
         ]
         for process in started:
@@ -67,10 +68,9 @@ def run(
     return Ended(said, codes, out, err)
 
 
-def _context() -> multiprocessing.context.ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(LIBRARIES))
-    return context
+def warm_the_server() -> None:
+    """Have the libraries imported by this process's fork server, once it starts. Loaders' workers come from it too."""
+    multiprocessing.set_forkserver_preload(list(LIBRARIES))
 
 
 def _ranks(processes: int) -> list[dict[str, str]]:

@@ -7,10 +7,14 @@ import signal
 import sys
 from pathlib import Path
 
+import torch
+
 words, folder, environment, out, err = GIVEN  # noqa: F821, of runpy.run_path
 os.environ.clear()
 os.environ.update(environment)
 os.chdir(folder)
+if "OMP_NUM_THREADS" in environment:  # PyTorch has read the server's
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
 for stream, path in ((1, out), (2, err)):
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, stream)

@@ -1,6 +1,7 @@
 """Imports point one way, and heavy libraries are each imported in one place (README.md, Architecture)."""
 
 import ast
+import functools
 import graphlib
 from pathlib import Path
 
@@ -53,6 +54,7 @@ ONE_PLACE = {
 MODULES = sorted((ROOT / "rnagan").rglob("*.py"))
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -63,6 +65,7 @@ def imports(path: Path) -> set[str]:
     return names
 
 
+@functools.cache
 def top_imports(path: Path) -> set[str]:
     """Names that a module imports when it is imported itself."""
     names: set[str] = set()

@@ -1,8 +1,5 @@
 """Three modes trained alike and drawn beside one another."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +13,8 @@ from rnagan.io.images import grid, save_png
 from rnagan.reports.figures import side_by_side, tiles_of_grid
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from tests import programs
 
-ROOT = Path(__file__).parents[2]
 FLAGS = "--resolution 32 --images 32 --batch-size 8 --generator-width 4 --critic-width 4 --noise-units 8 "
 FLAGS += "--log-every 8 --sample-every 16 --threads 1 --precision float32"
 
@@ -80,14 +77,12 @@ def _corners(pixels: np.ndarray) -> list[tuple[int, int]]:
 @pytest.mark.timeout(900)
 def test_one_command_trains_draws_and_is_up_to_date(inputs: GANInputs, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "rnagan", "compare-modes", "--out", str(out), *FLAGS.split()]
+    command = ["rnagan", "compare-modes", "--out", out, *FLAGS.split()]
     for name in ("shards", "cohort", "expression", "vae"):
-        command += [f"--{name}", str(getattr(inputs, name))]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    first = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert first.returncode == 0, first.stdout + first.stderr
+        command += [f"--{name}", getattr(inputs, name)]
+    programs.run(*command, cwd=tmp_path, timeout=800).check()
     assert {"figure5.png", "figure4c.png", "losses.png", "modes.json"} <= {path.name for path in out.iterdir()}
     before = (out / "rnagan/model/model.json").stat().st_mtime_ns
-    again = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert again.returncode == 0 and again.stdout.count("up to date (32 images)") == 3
+    again = programs.run(*command, cwd=tmp_path).check()
+    assert again.stdout.count("up to date (32 images)") == 3
     assert (out / "rnagan/model/model.json").stat().st_mtime_ns == before

@@ -1,15 +1,11 @@
 import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from rnagan.cohort.build import CohortOptions, make_cohort_table
 from rnagan.cohort.table import read_cohort
-
-SCRIPT = Path(__file__).parents[2] / "shards" / "build_cohort.py"
+from tests import programs
 
 
 @pytest.fixture
@@ -25,15 +21,15 @@ def tables(tmp_path):
 
 def test_script_writes_repeats_and_extends(tables):
     samples, slides, out = tables
-    command = [sys.executable, SCRIPT, "--samples", samples, "--slides", slides, "--out", out]
-    first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["rnagan", "build-cohort", "--samples", samples, "--slides", slides, "--out", out]
+    first = programs.run(*command).check().stdout
     assert "10 profiles, 5 slides, 10 donors (6 train, 2 validation, 2 test)." in first
     before = read_cohort(out)
-    assert "is up to date" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "is up to date" in programs.run(*command).check().stdout
     samples.write_text(samples.read_text() + "SIM-0100-0226-SM-X\tLung\tB1\n")
-    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused = programs.run(*command)
     assert refused.returncode == 1 and "exists and would change; add --extend" in refused.stderr
-    subprocess.run([*command, "--extend", out], capture_output=True, text=True, check=True)
+    programs.run(*command, "--extend", out).check()
     after = read_cohort(out)
     assert len(after) == 11 and after[:10].equals(before)
 
@@ -59,9 +55,9 @@ def test_the_script_hands_every_option_on(tmp_path, slide_folder, write):
         "--source tcga --tcga-slides both --sample-types 01,11 --aliquots all --tissue-is lung --keep purity "
         "--sample-column name --seed 3"
     )
-    command = [sys.executable, SCRIPT, "--samples", samples, "--slides", folder, "--expression", expression, *options]
-    command += ["--out", tmp_path / "cohort.csv"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["rnagan", "build-cohort", "--samples", samples, "--slides", folder, "--expression", expression]
+    command += [*options, "--out", tmp_path / "cohort.csv"]
+    said = programs.run(*command).check().stdout
     assert said.startswith("Rule tcga (--source tcga)")
     cohort = read_cohort(tmp_path / "cohort.csv")
     assert cohort[["sample", "tissue", "slide", "purity"]].values.tolist() == [
@@ -69,5 +65,5 @@ def test_the_script_hands_every_option_on(tmp_path, slide_folder, write):
         [names[1], "lung", f"{base}-01Z-00-DX1_{uuid}", "0.1"],
         [names[2], "lung (normal)", f"{base}-11A-01-TS1_{uuid}", "0.2"],
     ]
-    wrong = subprocess.run([*command, "--tissues", "kidney"], capture_output=True, text=True, check=False)
+    wrong = programs.run(*command, "--tissues", "kidney")
     assert wrong.returncode == 1 and wrong.stderr.startswith("Error: No profile is of tissue kidney")

@@ -1,7 +1,5 @@
 """A third tissue is added to two, from downloaded slides to shards, and nothing that was there changes."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +8,13 @@ import pytest
 
 from rnagan.cohort.table import read_cohort
 from rnagan.simulation.svs import write_svs
+from tests import programs
 
-ROOT = Path(__file__).parents[2]
 SITES = {"Lung": "07", "Brain - Cortex": "31", "Liver": "06"}
 
 
-def run(script: str, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, ROOT / "shards" / script, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def run(command: str, *arguments: object) -> str:
+    return programs.run("rnagan", command, *arguments).check().stdout
 
 
 class Download:
@@ -41,11 +35,9 @@ class Download:
         pd.DataFrame(self.rows).to_csv(self.attributes, sep="\t", index=False)
 
     def build(self, *more: object) -> str:
-        said = run(
-            "build_cohort.py", "--samples", self.attributes, "--slides", self.slides, "--out", self.cohort, *more
-        )
+        said = run("build-cohort", "--samples", self.attributes, "--slides", self.slides, "--out", self.cohort, *more)
         settings = ("--tile-px", 32, "--thumbnail-mpp", 2, "--min-sharpness", 0, "--processes", 1, "--no-qc")
-        run("build_tiles.py", "--slides", self.slides, "--cohort", self.cohort, "--out", self.shards, *settings)
+        run("build-tiles", "--slides", self.slides, "--cohort", self.cohort, "--out", self.shards, *settings)
         return said
 
     def files(self) -> dict[str, bytes]:
@@ -89,10 +81,10 @@ def test_the_order_of_growth_would_move_donors_without_extend(tmp_path):
     download = Download(tmp_path)
     download.add("Lung", range(0, 7))
     base = ("--samples", download.attributes, "--slides", download.slides)
-    run("build_cohort.py", *base, "--out", download.cohort)
+    run("build-cohort", *base, "--out", download.cohort)
     download.add("Liver", range(1, 12))
-    run("build_cohort.py", *base, "--out", tmp_path / "fresh.csv")
-    run("build_cohort.py", *base, "--out", tmp_path / "grown.csv", "--extend", download.cohort)
+    run("build-cohort", *base, "--out", tmp_path / "fresh.csv")
+    run("build-cohort", *base, "--out", tmp_path / "grown.csv", "--extend", download.cohort)
     first, fresh, grown = (
         read_cohort(path).set_index("sample")["split"]
         for path in (download.cohort, tmp_path / "fresh.csv", tmp_path / "grown.csv")
@@ -104,14 +96,14 @@ def test_only_the_new_slides_need_be_at_hand(tmp_path):
     download = Download(tmp_path)
     download.add("Lung", range(0, 5))
     base = ("--samples", download.attributes, "--out", download.cohort)
-    run("build_cohort.py", *base, "--slides", download.slides)
+    run("build-cohort", *base, "--slides", download.slides)
     before = read_cohort(download.cohort)
     download.add("Liver", range(3, 8))
-    said = run("build_cohort.py", *base, "--slides", download.slides / "Liver", "--extend", download.cohort)
+    said = run("build-cohort", *base, "--slides", download.slides / "Liver", "--extend", download.cohort)
     after = read_cohort(download.cohort)
     assert "5 slides of the earlier table are kept without being given again." in said
     assert after[after["sample"].isin(before["sample"])].reset_index(drop=True).equals(before)
     assert (after["slide"] != "").sum() == 10
     # Another tissue alone, of the same attributes, leaves the others as they are as well.
-    said = run("build_cohort.py", *base, "--slides", download.slides, "--tissues", "liver", "--extend", download.cohort)
+    said = run("build-cohort", *base, "--slides", download.slides, "--tissues", "liver", "--extend", download.cohort)
     assert "is up to date" in said

@@ -1,9 +1,6 @@
 import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +14,8 @@ from rnagan.data.profile_layout import deal
 from rnagan.data.profile_shards import open_profile_set
 from rnagan.expression.h5ad import Expression
 from rnagan.io.files import read_json, write_json
+from tests import programs
 from tests.data.profiles import GENES, bits, files, make_expression, make_set, write
-
-SCRIPT = Path(__file__).parents[2] / "shards" / "build_profiles.py"
 
 
 def tars(folder):
@@ -133,7 +129,8 @@ module.build_profiles(Path(sys.argv[1]), Path(sys.argv[2]), 4)
 def test_a_build_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
     make_set(tmp_path, 21, per_shard=4)
     out = tmp_path / "killed"
-    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "e21.h5ad", out], env=os.environ, check=False)
+    (tmp_path / "killed.py").write_text(KILLED)
+    done = programs.run(tmp_path / "killed.py", tmp_path / "e21.h5ad", out)
     assert done.returncode == -signal.SIGKILL and len(tars(out)) == 2
     with pytest.raises(FileNotFoundError, match="no finished folder of shards"):
         open_profile_set(out)
@@ -250,8 +247,6 @@ def test_records_that_say_nothing_of_their_dealing_are_refused(tmp_path):
 
 def test_the_script_builds_and_says_so(tmp_path):
     path = write(tmp_path, "e.h5ad", make_expression(5))
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--expression", path, "--out", tmp_path / "p"], capture_output=True, text=True
-    )
+    done = programs.run("rnagan", "build-profiles", "--expression", path, "--out", tmp_path / "p")
     assert done.returncode == 0 and "5 profiles of 13 genes in tpm, 1 shards (1 shards made)." in done.stdout
     assert len(open_profile_set(tmp_path / "p").samples) == 5

@@ -2,10 +2,7 @@ import bz2
 import gzip
 import io
 import lzma
-import subprocess
-import sys
 import tarfile
-from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -22,8 +19,7 @@ from rnagan.data.manifest import write_record
 from rnagan.data.sampler import TileOrder
 from rnagan.data.verify import check_folder
 from rnagan.runtime.workers import Workers
-
-SCRIPT = Path(__file__).parents[2] / "shards" / "check_shards.py"
+from tests import programs
 
 
 def tile(n, side=24):
@@ -255,9 +251,9 @@ def test_several_kinds_are_refused_before_anything_is_written(tmp_path):
 
 def test_the_script_adopts_and_checks(folder):
     write_tar(folder / "bad.tar", [("a.json", b"{}")])
-    command = [sys.executable, SCRIPT, folder, "--index", "--mpp", "0.5"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ("rnagan", "check-shards", folder, "--index", "--mpp", "0.5")
+    result = programs.run(*command)
     assert result.returncode == 1 and "2 tars adopted, 1 refused." in result.stdout
     assert result.stderr.count("bad.tar") == 1 and "2 slides, 10 tiles" in result.stdout
     (folder / "bad.tar").unlink()
-    assert subprocess.run(command, capture_output=True, text=True, check=False).returncode == 0
+    assert programs.run(*command).returncode == 0

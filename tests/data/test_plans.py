@@ -40,7 +40,8 @@ def planned(order, start, batches, processes, share, workers):
         plans = []
         for worker in range(workers or 1):
             info = SimpleNamespace(id=worker, num_workers=workers) if workers else None
-            with mock.patch.object(loader, "get_worker_info", lambda info=info: info):
+            # Few images are located at a time, so that batches lie beyond the first of such pieces too.
+            with mock.patch.multiple(loader, get_worker_info=lambda info=info: info, IMAGES_LOCATED=30):
                 own = loader._plans(order, start, processes * share, rank, processes)
                 plans.append(list(islice(own, -(-batches // max(1, workers)))))
         by_process.append([plans[n % len(plans)][n // len(plans)] for n in range(batches)])

@@ -1,19 +1,15 @@
 """The stream over real processes: keys of 2 and 4 gloo processes, gathered, against those of one."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
 from rnagan.data.loader import Loading, tile_batches
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder, WeightedOrder
+from tests import programs
 
-ROOT = Path(__file__).parents[2]
 TILES = {f"s{n}": 1 + 3 * n % 11 for n in range(9)}  # uneven: 49 tiles
 BATCH, BATCHES, START = 12, 12, 5  # nearly three epochs
 
@@ -63,22 +59,9 @@ def script(tmp_path_factory):
 
 def read_by(processes, script, shards, out, **given):
     """What `processes` processes have read: for each of them its batches."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     asked = {"workers": 0, "weights": None, "start": START, "batch": BATCH, "batches": BATCHES} | given
-    run = subprocess.run(
-        [
-            *launch,
-            str(script),
-            shards.address,
-            str(out),
-            json.dumps(asked | {"groups": [f"t{n % 3}" for n in range(9)]}),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    words = (script, shards.address, out, json.dumps(asked | {"groups": [f"t{n % 3}" for n in range(9)]}))
+    programs.run(*words, env={"OMP_NUM_THREADS": "1"}, processes=processes).check()
     return json.loads(out.read_text())
 
 

@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import threading
 from itertools import islice
 from pathlib import Path
@@ -21,10 +18,9 @@ from rnagan.data.profile_shards import all_profiles, open_profile_set, profile_b
 from rnagan.data.writer import ShardWriter
 from rnagan.expression.h5ad import OBS_COLUMNS
 from rnagan.io.files import read_json
+from tests import programs
 from tests.data.profiles import bits, files, make_set
 from tests.data.servers import WebServer
-
-ROOT = Path(__file__).parents[2]
 
 
 def training_split(expression):
@@ -142,15 +138,8 @@ def test_two_processes_read_what_one_reads(world, tmp_path):
     _, profiles, selection, order = world
     script, out = tmp_path / "gather.py", tmp_path / "read.json"
     script.write_text(GATHER)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launch, str(script), profiles.address, str(out), json.dumps(selection.samples)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    words = (script, profiles.address, out, json.dumps(selection.samples))
+    programs.run(*words, env={"OMP_NUM_THREADS": "1"}, processes=2).check()
     of_rank = json.loads(out.read_text())
     for number, batch in enumerate(read(profiles, selection, order, 4, 6, 8)):
         starts, rows, values = zip(*(read[number] for read in of_rank), strict=True)

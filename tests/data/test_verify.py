@@ -1,11 +1,8 @@
 import hashlib
 import io
 import shutil
-import subprocess
-import sys
 import tarfile
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,8 +16,8 @@ from rnagan.data.verify import check_folder
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import read_json, sha256_of, sha256_of_file, write_json
 from rnagan.runtime.workers import Workers
+from tests import programs
 
-SCRIPT = Path(__file__).parents[2] / "shards" / "check_shards.py"
 OPTIONS = {"tile_px": 24, "mpp": 0.5}
 
 
@@ -371,7 +368,7 @@ def test_a_large_tar_takes_little_memory(tmp_path):
 
 def test_the_script_tells_and_mends(folder):
     def run(*arguments):
-        return subprocess.run([sys.executable, SCRIPT, folder, *arguments], capture_output=True, text=True, check=False)
+        return programs.run("rnagan", "check-shards", folder, *arguments)
 
     sound = run()
     assert sound.returncode == 0 and "3 slides, 8 tiles" in sound.stdout and "0 findings." in sound.stdout

@@ -1,8 +1,6 @@
 """check_shards.py on profile shards: the checks of test_check.py, where profiles have their own."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +14,9 @@ from rnagan.data.profile_shards import open_profile_set
 from rnagan.data.verify import check_folder
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import read_json, sha256_of, write_json
+from tests import programs
 from tests.data.profiles import files, make_set
 
-SCRIPT = Path(__file__).parents[2] / "shards" / "check_shards.py"
 FIRST = "profiles-00000"
 AGAIN = "build these profiles again (rnagan build-profiles)"
 
@@ -51,7 +49,7 @@ def rewrite(folder, stored=None, samples=None, units="tpm", options=None, key=FI
 def test_a_sound_folder_has_no_findings(folder):
     report = check_folder(folder, decode=True)
     assert report.findings == [] and (report.slides, report.tiles) == (3, 11)
-    done = subprocess.run([sys.executable, SCRIPT, folder, "--decode"], capture_output=True, text=True, check=False)
+    done = programs.run("rnagan", "check-shards", folder, "--decode")
     assert done.returncode == 0 and "3 shards, 11 profiles, " in done.stdout and "0 findings." in done.stdout
 
 

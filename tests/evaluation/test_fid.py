@@ -1,9 +1,6 @@
 import dataclasses
 import json
-import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance
 from rnagan.runtime.distributed import Processes
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from tests import programs
 from tests.evaluation.pixels import Pixels
 
 ROOT = Path(__file__).parents[2]
@@ -131,21 +129,18 @@ def test_batch_size_decides_nothing(paths: EvaluationInputs, tmp_path: Path, mon
 
 def test_two_processes_score_as_one(trained: Path, paths: EvaluationInputs, tmp_path: Path) -> None:
     words = [
-        "tools/compute_fid.py",
+        *("rnagan", "compute-fid"),
         f"--model={trained}",
         f"--shards={paths.shards}",
         f"--cohort={paths.cohort}",
         f"--expression={paths.expression}",
-        "--extractor=pixels:make",
+        "--extractor=tests.evaluation.pixels:make",
         "--tiles=60",
         "--map-tiles=0",
         f"--cache={tmp_path / 'cache'}",
         f"--out={tmp_path / 'two'}",
     ]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
-    done = subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    done = programs.run(*words, env={"OMP_NUM_THREADS": "1"}, processes=2).check()
     two = json.loads((tmp_path / "two" / RESULT).read_text())
     one = score(paths, tmp_path / "one", tmp_path / "other-cache")
     for of_two, of_one in zip(two["scores"], one["scores"], strict=True):

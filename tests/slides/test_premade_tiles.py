@@ -1,7 +1,3 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +9,7 @@ from rnagan.data.build_jobs import BuildOptions
 from rnagan.data.index import open_dataset
 from rnagan.runtime.workers import Workers
 from rnagan.slides.premade_tiles import load_tile, pack_tiles
+from tests import programs
 
 CONFIG = TilingConfig(tile_px=32)
 
@@ -66,9 +63,8 @@ def test_done_donors_are_kept_and_changed_ones_made_again(table, tmp_path):
 def test_script_takes_mpp_from_config_and_flags(table, tmp_path, flags, mpp):
     config = tmp_path / "tiles.yaml"
     config.write_text("tile_px: 32\nmpp: 2\n")
-    script = Path(__file__).parents[2] / "shards" / "build_tiles.py"
-    command = [script, "--tiles", table, "--donor-column", "source", "--out", tmp_path / "out", "--config", config]
-    subprocess.run([sys.executable, *command, *flags], check=True)
+    command = ("rnagan", "build-tiles", "--tiles", table, "--donor-column", "source", "--out", tmp_path / "out")
+    programs.run(*command, "--processes", 1, "--config", config, *flags).check()
     assert open_dataset(tmp_path / "out").mpp == mpp
 
 
@@ -77,24 +73,8 @@ def test_unreadable_images_are_named_and_their_donor_fails(table, tmp_path):
     whole = (table.parent / "d2" / "5.png").read_bytes()
     (table.parent / "d2" / "5.png").write_bytes(whole[: len(whole) // 2])
     Image.new("RGB", (20, 90)).save(table.parent / "d3" / "7.png")
-    script = Path(__file__).parents[2] / "shards" / "build_tiles.py"
-    result = subprocess.run(
-        [
-            sys.executable,
-            script,
-            "--tiles",
-            table,
-            "--donor-column",
-            "source",
-            "--tile-px",
-            "32",
-            "--out",
-            tmp_path / "out",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ("rnagan", "build-tiles", "--tiles", table, "--donor-column", "source", "--tile-px", 32)
+    result = programs.run(*command, "--processes", 1, "--out", tmp_path / "out")
     assert result.returncode == 1
     assert "d2 failed: 2 of 3 images can't be used" in result.stderr
     assert "4.png is no readable image" in result.stderr and "5.png is no readable image" in result.stderr

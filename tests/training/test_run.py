@@ -1,8 +1,5 @@
 """What all trainers share: which checkpoint a run goes on from, what it refuses, its means, and how it ends."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +26,8 @@ from rnagan.training.simclr.trainer import SimCLRTrainer
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
 from rnagan.training.vae.trainer import VAETrainer
+from tests import programs
 
-ROOT = Path(__file__).parents[2]
 VAE = VAEConfig(hidden="16", latent=4, epochs=2, batch_size=4, checkpoint_epochs=1, precision="float32", threads=1)
 SIMCLR = SimCLRConfig(backbone="resnet18", epochs=1, batch_size=16, projection=8, precision="float32", threads=1)
 
@@ -107,15 +104,9 @@ def test_the_main_process_says_which_checkpoint_all_go_on_from(tmp_path: Path) -
     stored(tmp_path / "run", 64)
     VAE.save(tmp_path / "config.yaml")
     (tmp_path / "lagging.py").write_text(LAGGING)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launch, str(tmp_path / "lagging.py"), str(tmp_path / "run"), str(tmp_path / "config.yaml")],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    words = (tmp_path / "lagging.py", tmp_path / "run", tmp_path / "config.yaml")
+    environment = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = programs.run(*words, env=environment, processes=2).check()
     assert {"0 goes on from 000000000064", "1 goes on from 000000000064"} <= set(done.stdout.splitlines())
 
 

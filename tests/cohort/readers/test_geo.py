@@ -1,17 +1,13 @@
 """GSE120795 in miniature, as GEO ships it: series matrix, the authors' supplement, and NCBI's counts and annotation."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import anndata
 import pytest
 
 from rnagan.cohort.build import CohortOptions, make_cohort_table
 from rnagan.cohort.readers.geo import is_series_matrix, read_series_matrix
 from rnagan.cohort.table import read_cohort
+from tests import programs
 
-SHARDS = Path(__file__).parents[3] / "shards"
 MATRIX = (
     '!Series_title|"Transcriptomic profiling of 21 normal tissues"',
     '!Series_geo_accession|"GSE120795"',
@@ -70,15 +66,15 @@ def test_samples_and_their_characteristics(matrix):
 )
 def test_from_geo_to_an_expression_file(matrix, write, tmp_path, name, rows, options, called, units):
     table, cohort, out = write(name, *rows), tmp_path / "cohort.csv", tmp_path / "external.h5ad"
-    command = [sys.executable, SHARDS / "build_cohort.py", "--samples", matrix, "--expression", table, "--out", cohort]
-    said = subprocess.run([*command, "--all-in", "test"], capture_output=True, text=True, check=True).stdout
+    command = ("rnagan", "build-cohort", "--samples", matrix, "--expression", table, "--out", cohort)
+    said = programs.run(*command, "--all-in", "test").check().stdout
     assert said.startswith("Rule table (the ids aren't all GTEx's or TCGA's): profiles without slides.")
     assert f"samples are called by their {called} (as in the expression table)" in said
     assert "No donor is known beside the sample: each sample counts as a donor of its own." in said
     assert "4 profiles, 0 slides, 4 donors (0 train, 0 validation, 4 test)." in said
-    command = [sys.executable, SHARDS / "build_expression.py", "--table", table, "--cohort", cohort, "--out", out]
+    command = ["rnagan", "build-expression", "--table", table, "--cohort", cohort, "--out", out]
     command += [*options, write("Human.GRCh38.p13.annot.tsv.gz", *ANNOTATION)] if options else []
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = programs.run(*command).check().stdout
     assert f"in {units} (" in said and "rows are genes" in said
     data = anndata.read_h5ad(out)
     assert data.obs_names.tolist() == read_series_matrix(matrix)[called].tolist()

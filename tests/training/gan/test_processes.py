@@ -19,19 +19,16 @@ from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import RunLog
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from tests import programs
 
 ROOT = Path(__file__).parents[3]
 CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
 pytestmark = pytest.mark.distributed
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-
-
+SCRIPT = ROOT / "tools/train_rnagan.py"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 EQUAL = {"images": 160, "batch_size": 8, "precision": "float64", "sample_every": 1000, "checkpoint_every": 1000}
-ENVIRONMENT = os.environ | {
-    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": str(ROOT),
-}
+SETTINGS = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = os.environ | SETTINGS | {"PYTHONPATH": str(ROOT)}
 WITHOUT_SYNC = """
 import runpy, sys
 from rnagan.training.gan.step import GANStep
@@ -77,7 +74,7 @@ def test_two_processes_equal_one(
         "launch",
         "--config_file",
         str(ROOT / "launch_configs/cpu_two_processes.yaml"),
-        str(ROOT / "tools/train_rnagan.py"),
+        str(SCRIPT),
     ]
     run = subprocess.run(
         [*launch, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
@@ -97,15 +94,8 @@ def test_two_processes_without_a_common_critic_gradient_differ(
     small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
 ) -> None:
     (tmp_path / "wrong.py").write_text(WITHOUT_SYNC)
-    script = [str(tmp_path / "wrong.py"), str(ROOT / "tools/train_rnagan.py")]
-    run = subprocess.run(
-        [*TORCHRUN, "--nproc_per_node=2", *script, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    words = [tmp_path / "wrong.py", SCRIPT, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")]
+    programs.run(*words, env=SETTINGS, processes=2).check()
     assert largest_difference(one_process, all_weights(tmp_path / "two")) > 1e-4
 
 
@@ -165,7 +155,7 @@ def test_two_deepspeed_processes_equal_one_process(
 
     def run(launch: str, name: str, images: int = 160, precision: str = "float32") -> dict[str, torch.Tensor]:
         config = small.replace(**EQUAL | {"precision": precision, "images": images})
-        words = [str(tmp_path / "smooth.py"), str(ROOT / "tools/train_rnagan.py")]
+        words = [str(tmp_path / "smooth.py"), str(SCRIPT)]
         done = subprocess.run(
             [*launches[launch], *words, *command_line(config, inputs, tmp_path / name)],
             env=ENVIRONMENT,
@@ -213,18 +203,8 @@ def test_killed_on_two_resumed_on_one_killed_and_resumed_on_two_sees_the_same_ti
     config = small.replace(tissue_weights="lung=3,cortex=1", images=120)
 
     def trace(name: str, run: str, processes: int, killed_at: int = -1) -> list[list[int]]:
-        done = subprocess.run(
-            [
-                *TORCHRUN,
-                f"--nproc_per_node={processes}",
-                *(str(tmp_path / "traced.py"), str(tmp_path / name), str(killed_at)),
-                *(str(ROOT / "tools/train_rnagan.py"), *command_line(config, inputs, tmp_path / run)),
-            ],
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=150,
-        )
+        words = [tmp_path / "traced.py", tmp_path / name, killed_at, SCRIPT]
+        done = programs.run(*words, *command_line(config, inputs, tmp_path / run), env=SETTINGS, processes=processes)
         assert (done.returncode == 0) == (killed_at < 0), done.stderr[-3000:]
         lines = [line for path in tmp_path.glob(f"{name}.*") for line in path.read_text().splitlines()]
         return sorted(map(json.loads, lines))
@@ -268,19 +248,13 @@ def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
     config = small.replace(
         checkpoint_every=16, keep_checkpoints=9, precision="float32" if processes == 1 else "float64"
     )
-    launch = [sys.executable] if processes == 1 else [*TORCHRUN, f"--nproc_per_node={processes}"]
 
-    def run(name: str, killed_at: int = -1, launch: list[str] = launch) -> None:
-        done = subprocess.run(
-            [
-                *(*launch, str(tmp_path / "killed.py"), str(killed_at)),
-                *(str(ROOT / "tools/train_rnagan.py"), *command_line(config, inputs, tmp_path / name)),
-            ],
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
+    def run(name: str, killed_at: int = -1, processes: int = processes) -> None:
+        words = [*map(str, (tmp_path / "killed.py", killed_at, SCRIPT)), *command_line(config, inputs, tmp_path / name)]
+        if processes == 1:
+            done = programs.run(*words, env=SETTINGS)
+        else:
+            done = subprocess.run([*TORCHRUN, *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
         assert (done.returncode == 0) == (killed_at < 0), done.stderr[-3000:]
 
     # Epochs have 39 tiles, or nearly 5 steps: both fall into the second, each after a checkpoint of its own.
@@ -301,7 +275,7 @@ def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
         one, other = (latest_checkpoint(run) / name for run in (whole, tmp_path / "cut"))
         assert sha256_of_file(one) == sha256_of_file(other), name
     if processes == 2:  # the rest on one process: the same samples and noise, sums in another order
-        run("on_one", launch=[sys.executable])
+        run("on_one", processes=1)
         assert 0 < largest_difference(all_weights(whole), all_weights(tmp_path / "on_one")) < 1e-6
 
 
@@ -336,14 +310,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch_in_one_message(
 ) -> None:
     (tmp_path / "accumulated.py").write_text(ACCUMULATED)
     config = small.replace(**EQUAL, accumulate=2)
-    words = [str(tmp_path / "accumulated.py"), str(ROOT / "tools/train_rnagan.py")]
-    run = subprocess.run(
-        [*TORCHRUN, "--nproc_per_node=2", *words, *command_line(config, inputs, tmp_path / "two")],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    words = [tmp_path / "accumulated.py", SCRIPT, *command_line(config, inputs, tmp_path / "two")]
+    run = programs.run(*words, env=SETTINGS, processes=2).check()
     assert run.stdout.count("30 messages in 20 steps") == 2  # twenty of the critic, ten of the generator
     assert largest_difference(one_process, all_weights(tmp_path / "two")) < 1e-6

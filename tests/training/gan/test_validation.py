@@ -1,9 +1,6 @@
 import dataclasses
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,9 +26,9 @@ from rnagan.training.gan import validation
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.gan.validation import GANValidation, choose_rows, faithfulness, metric_part, what_is_missing
+from tests import programs
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
-ROOT = Path(__file__).parents[3]
 WEIGHTS = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")
 
 
@@ -313,12 +310,9 @@ def test_two_processes_validate_once_and_measure_what_one_does(
     monkeypatch.setattr(validation, "offline_extractor", offline_extractor)
     whole = config.replace(mode="gan", images=32, precision="float64")
     train_gan(whole, five, tmp_path / "one")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(ROOT / "tools/train_rnagan.py"), *command_line(whole, five, tmp_path / "two")]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = ("rnagan", "train-rnagan", *command_line(whole, five, tmp_path / "two"))
+    environment = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
+    programs.run(*command, env=environment, processes=2).check()
     (one,), (two,) = (validations(tmp_path / name) for name in ("one", "two"))
     assert strip(two) == pytest.approx(strip(one), rel=1e-3)
     assert read_json(tmp_path / "two/model-best/model.json")["images"] == 32

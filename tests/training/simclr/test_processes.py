@@ -1,9 +1,5 @@
 """SimCLR on two real processes: the negatives are those of the whole batch, and a run makes what one process makes."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +11,13 @@ from rnagan.config.simclr import SimCLRConfig
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.simclr.step import contrastive_loss
 from rnagan.training.simclr.train import pretrain_simclr
+from tests import programs
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.distributed
-ENVIRONMENT = os.environ | {
-    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": str(ROOT),
-}
+ENVIRONMENT = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
 LOSS = """
-import os, sys
+import sys
 import numpy as np, torch
 import torch.distributed as dist
 from rnagan.training.simclr.step import contrastive_loss
@@ -43,17 +36,8 @@ dist.destroy_process_group()
 def test_loss_and_gradient_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
     z = np.random.default_rng(0).normal(size=(12, 5))
     np.save(tmp_path / "z.npy", z)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", LOSS, str(tmp_path / "z.npy"), str(tmp_path)],
-            env=ENVIRONMENT | {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(120) for process in started] == [0, 0]
+    (tmp_path / "loss.py").write_text(LOSS)
+    programs.run(tmp_path / "loss.py", tmp_path / "z.npy", tmp_path, env=ENVIRONMENT, processes=2).check()
     whole = torch.from_numpy(z).requires_grad_()
     loss = contrastive_loss(whole, 0.5, 1).loss
     loss.backward()
@@ -92,18 +76,11 @@ def test_two_processes_make_the_backbone_that_one_makes(inputs: GANInputs, tmp_p
     )
     assert pretrain_simclr(config, inputs.shards, tmp_path / "one")
     (tmp_path / "wrong.py").write_text(WITH_NEGATIVES_OF_THEIR_OWN)
-    script = str(ROOT / "tools/pretrain_simclr.py")
+    script = ROOT / "tools/pretrain_simclr.py"
     settings = [f"--{name.replace('_', '-')}={value}" for name, value in config.to_dict().items() if value is not False]
-    for out, words in (("two", [script]), ("wrong", [str(tmp_path / "wrong.py"), script])):
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *words]
-        run = subprocess.run(
-            [*launch, f"--shards={inputs.shards}", f"--out={tmp_path / out}", *settings],
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-        assert run.returncode == 0, run.stderr[-3000:]
+    for out, words in (("two", [script]), ("wrong", [tmp_path / "wrong.py", script])):
+        given = [f"--shards={inputs.shards}", f"--out={tmp_path / out}", *settings]
+        run = programs.run(*words, *given, env=ENVIRONMENT, processes=2).check()
         assert "(2 × 8)" in run.stdout
     one, two, wrong = (load_file(tmp_path / name / "backbone.safetensors") for name in ("one", "two", "wrong"))
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-9

@@ -27,6 +27,7 @@ from rnagan.tracking.run_log import RunLog, read_metrics
 from rnagan.training.vae import data, trainer
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
+from tests import programs
 
 TOOL = Path(__file__).parents[3] / "tools/train_vae.py"
 GENES = [f"ENSG{i:011d}" for i in range(40)]
@@ -343,11 +344,18 @@ def test_free_bits_keep_units_alive(expression: Path, tmp_path: Path) -> None:
     assert active[0] < active[1] == 6
 
 
-def launched(command: list[str], config: VAEConfig, expression: Path, run: Path) -> None:
+ENVIRONMENT = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
+
+
+def command_line(config: VAEConfig, expression: Path, run: Path) -> list[str]:
     settings = [f"--{name.replace('_', '-')}={value}" for name, value in config.to_dict().items() if value != ""]
+    return [f"--expression={expression}", f"--out={run}", *settings]
+
+
+def launched(command: list[str], config: VAEConfig, expression: Path, run: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", *command, str(TOOL), f"--expression={expression}", f"--out={run}", *settings],
-        env=os.environ | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", *command, str(TOOL), *command_line(config, expression, run)],
+        env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=400,
@@ -368,8 +376,8 @@ def assert_close(run: Path, other: Path, tolerance: float) -> None:
 @pytest.mark.distributed
 def test_two_processes_equal_one(expression: Path, tmp_path: Path) -> None:
     config = SMALL.replace(precision="float64", epochs=6, input_dropout=0.2, free_bits=0.05, patience_epochs=9)
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    launched(torchrun, config, expression, tmp_path / "two")
+    words = ("rnagan", "train-vae", *command_line(config, expression, tmp_path / "two"))
+    programs.run(*words, env=ENVIRONMENT, processes=2).check()
     train(config, expression, tmp_path / "one")
     train(config.replace(batch_size=8), expression, tmp_path / "half")  # what two strangers would do
     record = load_vae(tmp_path / "two/model").record
