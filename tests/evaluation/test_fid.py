@@ -1,6 +1,9 @@
 import dataclasses
 import json
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
