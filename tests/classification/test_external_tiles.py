@@ -84,10 +84,10 @@ def test_the_classifier_learns_from_training_donors_and_is_tested_on_others(
     train_classifier = cross_validation.train_classifier
 
     def recorded(
-        network: object, train: Labelled, config: object, purpose: str, validation: Labelled, on: object
+        network: object, train: Labelled, config: object, purpose: str, validation: Labelled, *rest: object
     ) -> Trained:
         fitted.append((train, validation))
-        return train_classifier(network, train, config, purpose, validation, on)
+        return train_classifier(network, train, config, purpose, validation, *rest)
 
     monkeypatch.setattr(cross_validation, "train_classifier", recorded)
     asked = ExternalInputs(trained, profiles, inputs.shards, inputs.cohort, ("cerebral cortex=cortex",))
