@@ -1,4 +1,5 @@
 import copy
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -32,6 +33,13 @@ def make_step(config: GANConfig, precision: str = "no", dtype: torch.dtype = tor
         for network, lr in ((generator, config.generator_lr), (critic, config.critic_lr))
     ]
     return GANStep(config, *prepared, WIDTH)
+
+
+def test_a_step_does_without_deepspeed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its import takes seconds, and prints that it found no GPU."""
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # an import fails
+    step = make_step(CONFIG)
+    assert step.raw_generator is step.generator and step.raw_critic is step.critic
 
 
 def batch(count: int = N) -> tuple[Tensor, Tensor]:
