@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: install demo demo-real test test-slow test-slurm test-oldest lint lock bench bench-environments clean
+.PHONY: install demo demo-real test test-guards test-slow test-slurm test-oldest lint lock bench bench-environments clean
 
 install: $(READY)
 
@@ -25,6 +25,9 @@ demo-real: install
 
 test: install  # a worker a core, of one thread: threads that wait for one another would spin
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not slurm"
+
+test-guards: install  # the slow tests that .ci/run runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m guard
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

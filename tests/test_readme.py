@@ -70,7 +70,8 @@ ELSEWHERE = {  # commands that another check runs
     "make test": "this",
     "make install": ".ci/run",
     "make lint": ".ci/run",
-    "make test-slow": ".ci/run",
+    "make test-guards": ".ci/run",
+    "make test-slow": "by hand",
     "make test-slurm": ".ci/run",
     "make test-oldest": "by hand",
     "make bench": "by hand",
@@ -137,9 +138,10 @@ def write_own_data(cohort: Path) -> None:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder: the launch configs, and none of the project's products."""
+    """The working folder: launch configs and scripts, and none of the project's products."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "launch_configs").symlink_to(ROOT / "launch_configs")
+    for name in ("launch_configs", "tools"):
+        (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 
@@ -158,12 +160,19 @@ def toy_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("mirrored_evaluations", "toy_process")
-def test_commands_and_python_of_the_pages_run(workplace: Path, mlflow_store: Path) -> None:
+@pytest.mark.parametrize(
+    "pages",
+    [
+        pytest.param(PAGES[:2], id="walkthrough and README"),
+        pytest.param(PAGES, id="all", marks=[pytest.mark.slow, pytest.mark.guard]),
+    ],
+)
+def test_commands_and_python_of_the_pages_run(pages: tuple[str, ...], workplace: Path, mlflow_store: Path) -> None:
     stores = [workplace / runs / "mlflow.db" for runs in ("runs/demo", "runs/mine", "runs")]
     for store in stores:  # empty, so that no command waits for migrations
         store.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(mlflow_store, store)
-    for page in PAGES:
+    for page in pages:
         if page == "README.md":
             write_own_data(Path("shards/data/demo/cohort"))
         for command in commands(page):

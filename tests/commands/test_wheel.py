@@ -49,6 +49,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.timeout(900)
 def test_the_wheel_holds_all_that_the_commands_need(installed: Path, tmp_path: Path) -> None:
     place = run(installed / "python", "-c", "import rnagan; print(rnagan.__file__)", cwd=tmp_path).stdout.strip()
@@ -61,6 +62,7 @@ def test_the_wheel_holds_all_that_the_commands_need(installed: Path, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.timeout(900)
 def test_the_demonstration_runs_from_a_wheel_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     done = run(installed / "rnagan", "demo", "--scale", "toy", cwd=tmp_path)

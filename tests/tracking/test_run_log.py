@@ -136,6 +136,7 @@ def only_so_large(size: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 def test_server_that_dies_in_mid_run_neither_kills_nor_stalls_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,7 @@ def test_a_run_of_simclr_is_brought_up_and_found_by_its_backbone(mlflow_runs: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 def test_two_processes_that_start_together_on_a_fresh_store_have_one_sweep(tmp_path: Path) -> None:
     """They race for the store's migration, the experiment and the sweep's run."""
     program = (

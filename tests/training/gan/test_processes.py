@@ -140,6 +140,7 @@ def deepspeed_settings(stage: int, folder: Path) -> str:
 
 
 @pytest.mark.slow  # DeepSpeed compiles at its first start
+@pytest.mark.guard
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_two_deepspeed_processes_equal_one_process(
@@ -196,6 +197,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 def test_killed_on_two_resumed_on_one_killed_and_resumed_on_two_sees_the_same_tiles(
     small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
 ) -> None:
@@ -239,7 +241,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.guard])])
 def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
     small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, command_line: CommandLine, processes: int
 ) -> None:

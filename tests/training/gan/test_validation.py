@@ -304,6 +304,7 @@ def test_run_without_validation_donors_goes_on(
 
 @pytest.mark.distributed
 @pytest.mark.slow
+@pytest.mark.guard
 def test_two_processes_validate_once_and_measure_what_one_does(
     config: GANConfig, five: GANInputs, tmp_path: Path, command_line: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

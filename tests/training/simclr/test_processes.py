@@ -68,6 +68,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("no_mlflow")
 def test_two_processes_make_the_backbone_that_one_makes(inputs: GANInputs, tmp_path: Path) -> None:

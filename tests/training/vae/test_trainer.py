@@ -389,6 +389,7 @@ def test_two_processes_equal_one(expression: Path, tmp_path: Path) -> None:
 
 @pytest.mark.distributed
 @pytest.mark.slow  # DeepSpeed compiles at its first start
+@pytest.mark.guard
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_deepspeed_equals_one_process(expression: Path, tmp_path: Path, stage: int) -> None:
