@@ -20,7 +20,7 @@ for stream, path in ((1, out), (2, err)):
     os.dup2(file, stream)
     os.close(file)
 sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[1]), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = list(words)
 try:

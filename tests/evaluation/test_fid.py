@@ -137,13 +137,14 @@ def test_two_processes_score_as_one(trained: Path, paths: EvaluationInputs, tmp_
         f"--shards={paths.shards}",
         f"--cohort={paths.cohort}",
         f"--expression={paths.expression}",
-        "--extractor=tests.evaluation.pixels:make",
+        "--extractor=pixels:make",
         "--tiles=60",
         "--map-tiles=0",
         f"--cache={tmp_path / 'cache'}",
         f"--out={tmp_path / 'two'}",
     ]
-    done = programs.run(*words, env={"OMP_NUM_THREADS": "1"}, processes=2).check()
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    done = programs.run(*words, env=environment, processes=2).check()
     two = json.loads((tmp_path / "two" / RESULT).read_text())
     one = score(paths, tmp_path / "one", tmp_path / "other-cache")
     for of_two, of_one in zip(two["scores"], one["scores"], strict=True):

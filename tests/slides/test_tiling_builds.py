@@ -92,8 +92,8 @@ def test_a_folder_of_profiles_is_refused_in_one_sentence_and_left_as_it_is(make_
 def test_a_bad_slide_costs_itself_only(make_slide, tmp_path):
     make_slide("good.svs")
     (tmp_path / "slides" / "bad.svs").write_text("no slide")
-    arguments = ("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 128, "--processes", 2)
-    result = build_tiles(*arguments)
+    arguments = ("--slides", tmp_path / "slides", "--out", tmp_path / "out", "--tile-px", 128)
+    result = build_tiles(*arguments, "--processes", 2)
     assert result.returncode == 1
     assert "bad failed:" in result.stderr and "is no slide that OpenSlide can read" in result.stderr
     assert "1 shards (1 made, 0 up to date): 16 tiles" in result.stdout and "1 failed" in result.stdout
@@ -132,7 +132,7 @@ def test_kill_at_any_moment_leaves_nothing_that_is_trusted(make_slide, tmp_path)
             programs.run(*command, "--out", out, timeout=delay).check()
             break
         except TimeoutError:
-            kills, delay = kills + 1, delay + 0.05
+            kills, delay = kills + 1, delay * 1.2
         committed = sums(out) if out.is_dir() else {}
         assert committed == {slide: whole[slide] for slide in committed}
         for slide, digest in committed.items():
