@@ -186,9 +186,12 @@ def mlflow_runs(mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture(autouse=True)
-def _fresh_accelerate_state() -> None:
-    """Accelerate remembers the precision of a process's first run."""
+def _as_a_process_starts() -> Iterator[None]:
+    """Accelerate remembers the precision of a process's first run, and PyTorch the threads of its last one."""
     AcceleratorState._reset_state(reset_partial_state=True)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -255,11 +258,8 @@ def _command_line(config: GANConfig, inputs: GANInputs, out: Path) -> list[str]:
 
 
 @pytest.fixture
-def short_rates(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Rates of steps are measured for a moment only, and this process has its threads again afterwards."""
+def short_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates of steps are measured for a moment only."""
     from rnagan.training import step_rate
 
     monkeypatch.setattr(step_rate, "COUNTED_SECONDS", 0.2)
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)

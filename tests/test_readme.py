@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import simplejpeg
-import torch
 import yaml
 from accelerate.state import AcceleratorState
 from click.testing import CliRunner
@@ -146,16 +144,13 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def toy_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the commands' options don't say is small too; the process has its threads again afterwards."""
+def toy_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the commands' options don't say is small too."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name, steps in (("train_tissue_classifier", 10), ("train_condition_regressor", 10)):
         monkeypatch.setattr(tile_measurements, name, partial(getattr(tile_measurements, name), steps=steps))
     monkeypatch.setattr(step_rate, "COUNTED_SECONDS", 0.2)
     monkeypatch.setattr(reading, "SECONDS", 0.2)
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.timeout(1500)

@@ -192,6 +192,8 @@ def test_features_of_a_gpu_and_of_a_cpu_are_kept_apart_and_evaluations_of_both_a
     assert sorted(record.get("device", "cpu") for record in records) == ["cpu", "cuda"]
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_evaluations_in_one_process_give_their_memory_back(
     paths: EvaluationInputs, inception_weights: Path, tmp_path: Path
 ) -> None:
