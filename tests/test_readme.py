@@ -153,21 +153,16 @@ def toy_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "SECONDS", 0.2)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("mirrored_evaluations", "toy_process")
-@pytest.mark.parametrize(
-    "pages",
-    [
-        pytest.param(PAGES[:2], id="walkthrough and README"),
-        pytest.param(PAGES, id="all", marks=[pytest.mark.slow, pytest.mark.guard]),
-    ],
-)
-def test_commands_and_python_of_the_pages_run(pages: tuple[str, ...], workplace: Path, mlflow_store: Path) -> None:
+def test_commands_and_python_of_the_pages_run(workplace: Path, mlflow_store: Path) -> None:
     stores = [workplace / runs / "mlflow.db" for runs in ("runs/demo", "runs/mine", "runs")]
     for store in stores:  # empty, so that no command waits for migrations
         store.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(mlflow_store, store)
-    for page in pages:
+    for page in PAGES:
         if page == "README.md":
             write_own_data(Path("shards/data/demo/cohort"))
         for command in commands(page):

@@ -7,17 +7,23 @@ from rnagan.data.index import open_dataset
 from rnagan.evaluation import tile_measurements
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.test_set import real_tiles
-from rnagan.evaluation.tile_networks import train_condition_regressor
+from rnagan.evaluation.tile_networks import TissueClassifier, train_condition_regressor
 from rnagan.training.gan.inputs import GANInputs
 
 
-def test_tissue_is_known_and_so_is_its_confusion(inputs: GANInputs) -> None:
+@pytest.fixture(scope="module")
+def classifier(inputs: GANInputs) -> TissueClassifier:
+    cohort = read_cohort(inputs.cohort)
+    train = cohort[(cohort["slide"] != "") & (cohort["split"] == "train")]
+    return tile_measurements.train_classifier(open_dataset(inputs.shards), train, 32, 0)
+
+
+def test_tissue_is_known_and_so_is_its_confusion(inputs: GANInputs, classifier: TissueClassifier) -> None:
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     pictured = cohort[cohort["slide"] != ""]
     real = dict(real_tiles(shards, pictured[pictured["split"] == "test"], 3, 32))
     tissue_of = cohort.set_index("sample")["tissue"]
     swapped = {name: real[name.replace("lung", "x").replace("cortex", "lung").replace("x", "cortex")] for name in real}
-    classifier = tile_measurements.train_classifier(shards, pictured[pictured["split"] == "train"], 32, 0)
     eyes = tile_measurements.TileMeasurer(classifier, None, None)
     for tiles, share in ((real, 1.0), (swapped, 0.0)):
         seen = eyes.measure(tiles.items(), tissue_of)
@@ -26,9 +32,7 @@ def test_tissue_is_known_and_so_is_its_confusion(inputs: GANInputs) -> None:
         assert seen.measures.empty and seen.read is None and seen.shown == {}
 
 
-def test_measures_halves_and_readings_are_means_over_a_samples_tiles(inputs: GANInputs) -> None:
-    shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
-    classifier = tile_measurements.train_classifier(shards, cohort[cohort["split"] == "train"], 32, 0)
+def test_measures_halves_and_readings_are_means_over_a_samples_tiles(classifier: TissueClassifier) -> None:
     draw = np.random.default_rng(0)
     tiles = {"a": draw.integers(60, 255, (5, 32, 32, 3), np.uint8), "b": draw.integers(0, 99, (1, 32, 32, 3), np.uint8)}
     network = train_condition_regressor(

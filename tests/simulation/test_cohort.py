@@ -90,6 +90,8 @@ def test_what_is_beside_the_slides(tiny: Path) -> None:
     assert made["config"] == TINY.to_dict() and (made["samples"], made["slides"]) == (20, 4)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.parametrize("tissues, donors", [("cortex,lung", 30), ("liver,muscle", 20)])
 def test_measured_morphology_follows_the_truth_through_slide_and_tiles(
     tmp_path: Path, tissues: str, donors: int

@@ -131,6 +131,8 @@ def test_deepspeed_settings_of_a_gan(monkeypatch: pytest.MonkeyPatch) -> None:
         deepspeed.plugins_of_two()
 
 
+@pytest.mark.slow  # starts of Accelerate's own launcher
+@pytest.mark.guard
 @pytest.mark.distributed
 def test_launch_that_would_silently_run_one_process_is_refused(inputs: GANInputs, tmp_path: Path) -> None:
     command = [
