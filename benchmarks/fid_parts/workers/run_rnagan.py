@@ -90,7 +90,7 @@ def _evaluations(request: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
         for kind, folder, tiles in sources:
             described = {"tiles": kind, "extractor": extractor.name, "weights": extractor.weights}
-            cached_features(folder, described, tiles, count, extractor, processes(), kind)
+            cached_features(folder, described, tiles, count, extractor, processes(), kind, torch.device("cpu"))
         seconds.append(time.perf_counter() - began)
     return {"tiles": 3 * count, "first": seconds[0], "second": seconds[1], "generating": generating}
 
