@@ -18,6 +18,7 @@ setup(
     long_description_content_type="text/markdown",
     license_expression="Apache-2.0",
     python_requires=">=3.11",
+    package_dir={"": "."},  # an editable install is a path then, and setuptools has nothing to warn of
     packages=find_packages(include=["rnagan", "rnagan.*"]),
     package_data={"rnagan": ["config/presets/*.yaml", "reports/templates/*.html", "py.typed"]},
     entry_points={"console_scripts": ["rnagan = rnagan.commands.main:main"]},
