@@ -3,12 +3,14 @@
 Each group is a decorator. Its options reach the command as keywords of the same names, unless the group says otherwise.
 """
 
+import contextlib
 import dataclasses
 import errno
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -254,13 +256,32 @@ def end_run(finished: bool) -> None:
         sys.exit(STOPPED)
 
 
+@contextlib.contextmanager
+def _warnings_without_code() -> Iterator[None]:
+    """Warnings that users are given are shown without the line of code that gives them."""
+    usual = warnings.formatwarning
+
+    def plain(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        is_for_users = category is UserWarning
+        return f"Warning: {message}\n" if is_for_users else usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
 def plain_errors(command: Callable) -> Callable:
-    """Decorator: `ValueError` and `OSError` become one sentence and exit code 1."""
+    """Decorator: `ValueError` and `OSError` become one sentence and exit code 1, and a warning is one sentence too."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with _warnings_without_code():
+                return command(*args, **kwargs)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise click.ClickException(

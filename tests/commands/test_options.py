@@ -1,5 +1,7 @@
 import dataclasses
 import errno
+import subprocess
+import sys
 
 import click
 import pytest
@@ -108,3 +110,15 @@ def test_the_commands_name_and_help_stay():
         """What it does."""
 
     assert (command.__name__, command.__doc__) == ("command", "What it does.")
+
+
+def test_a_warning_for_users_is_one_line_without_code() -> None:
+    program = (
+        "import warnings, click; from rnagan.commands.options import plain_errors\n"
+        "@click.command()\n@plain_errors\ndef main():\n"
+        "    warnings.warn('2 profiles are far.')\n    warnings.warn('old', FutureWarning)\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    shown = done.stderr.splitlines()
+    assert shown[0] == "Warning: 2 profiles are far." and "<string>:6: FutureWarning: old" in shown[1]
