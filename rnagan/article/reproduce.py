@@ -23,8 +23,8 @@ def reproduce(cohort: Cohort, settings: Settings, out: Path) -> Path:
     """Run every experiment that isn't done into `out`, and write its report, whose path is returned.
 
     What was done with other settings or inputs is done again; trainings of before are kept in `out/earlier` and
-    `out/modes/earlier`. Raises `ValueError` or `FileNotFoundError` on inputs that
-    are missing, and `StageFailed` where a command fails; started again it goes on there.
+    `out/modes/earlier`. Raises `ValueError` or `FileNotFoundError` on inputs that are missing, and `StageFailed` where
+    a command fails; started again it goes on there.
     """
     sizes = cohort_sizes(cohort, settings)
     settings.save(out / SAVED)

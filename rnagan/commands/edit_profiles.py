@@ -13,7 +13,7 @@ from rnagan.commands import options
 if TYPE_CHECKING:
     from rnagan.latent.edited_profiles import Choice
 
-_OUT = options.group(options.device(), options.out("The .h5ad to write."))
+_OUT_AND_DEVICE = options.group(options.device(), options.out("The .h5ad to write."))
 _REAL = click.option("--keep-real", is_flag=True, help="Write the profiles that it was made from too, as origin real.")
 _CHOSEN = options.group(options.vae(), options.profiles())
 
@@ -32,7 +32,7 @@ def main() -> None:
 @main.command()
 @options.plain_errors
 @_CHOSEN
-@_OUT
+@_OUT_AND_DEVICE
 @_REAL
 def reconstruct(vae: Path, out: Path, keep_real: bool, device: Any, **chosen: Any) -> None:
     """Encode and decode profiles."""
@@ -54,7 +54,7 @@ def reconstruct(vae: Path, out: Path, keep_real: bool, device: Any, **chosen: An
     help="Scatter around the centroid: that of the training profiles, or N(0, 1) as in the article, which is wider.",
 )
 @options.seed()
-@_OUT
+@_OUT_AND_DEVICE
 def sample(vae: Path, tissues: tuple[str, ...], n: int, spread: str, seed: int, out: Path, device: Any) -> None:
     """Draw new profiles around the centroid of a tissue."""
     from rnagan.latent.edited_profiles import write_sampled
@@ -67,7 +67,7 @@ def sample(vae: Path, tissues: tuple[str, ...], n: int, spread: str, seed: int, 
 @_CHOSEN
 @click.option("--to", required=True, help="Tissue to move them to.")
 @click.option("--from", "source", help="The model's tissue that they are of, where the file calls it otherwise.")
-@_OUT
+@_OUT_AND_DEVICE
 @_REAL
 def shift(vae: Path, to: str, source: str | None, out: Path, keep_real: bool, device: Any, **chosen: Any) -> None:
     """Move profiles from their tissue to another, by the difference of the centroids."""
@@ -83,7 +83,7 @@ def shift(vae: Path, to: str, source: str | None, out: Path, keep_real: bool, de
 @click.option("--start", required=True, help="Profile to start from.")
 @click.option("--end", required=True, help="Profile to end at.")
 @click.option("--steps", type=click.IntRange(min=2), default=8, show_default=True, help="Profiles, with both ends.")
-@_OUT
+@_OUT_AND_DEVICE
 @_REAL
 def interpolate(
     vae: Path, profiles: Path, start: str, end: str, steps: int, out: Path, keep_real: bool, device: Any
@@ -107,7 +107,7 @@ def interpolate(
     help="Unit of --by: SDs of the training split, or log units (ln, or log2 where the data are).",
 )
 @click.option("--input-alone", is_flag=True, help="Move these genes only; the others stay as they were.")
-@_OUT
+@_OUT_AND_DEVICE
 @_REAL
 def perturb(
     vae: Path,

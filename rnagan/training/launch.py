@@ -12,11 +12,12 @@ from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from rnagan.io.files import read_yaml
 from rnagan.runtime.distributed import own_cores
+from rnagan.runtime.memory import keep_freed_memory
 from rnagan.training.deepspeed import asks_for_deepspeed, plugins_of_two
 
 
 def start(precision: str, seed: int, threads: int = 0, two_networks: bool = False) -> Accelerator:
-    """Make the Accelerator of this process.
+    """Make the Accelerator of this process, which on a CPU keeps freed memory from then on.
 
     `precision`: auto, float64, float32, bf16 or fp16; `auto` is bf16 where the machine computes in it, else float32;
     float64 is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among this machine's
@@ -24,6 +25,8 @@ def start(precision: str, seed: int, threads: int = 0, two_networks: bool = Fals
     Raises `ValueError` when the launcher was asked for more processes than it started.
     """
     use_cpu = not torch.cuda.is_available()
+    if use_cpu:
+        keep_freed_memory()
     precision = resolve_precision(precision)
     mixed_precision = precision if precision in ("bf16", "fp16") else "no"
     if precision == "fp16" and (use_cpu or asks_for_deepspeed()):

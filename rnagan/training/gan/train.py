@@ -19,7 +19,6 @@ from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import Selection, make_order, select
 from rnagan.io.files import read_json
 from rnagan.runtime import progress
-from rnagan.runtime.memory import keep_freed_memory
 from rnagan.training.deepspeed import uses_deepspeed
 from rnagan.training.gan.inputs import (
     GANData,
@@ -58,8 +57,6 @@ def train_gan(
     if (images := _images_if_finished(config, made_from, out)) is not None:
         progress.say(f"{out} is up to date ({images:,} images).")
         return True
-    if not torch.cuda.is_available():
-        keep_freed_memory()
     # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
     accelerator = start(config.precision, config.seed, config.threads, two_networks=True)
     on_gpus = accelerator.device.type == "cuda"

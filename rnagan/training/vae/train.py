@@ -3,11 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from rnagan.config.vae import VAEConfig
 from rnagan.io.files import read_json
-from rnagan.runtime.memory import keep_freed_memory
 from rnagan.runtime.progress import say
 from rnagan.training.launch import start
 from rnagan.training.run import TrainingRun, check_same_run, total_steps
@@ -28,8 +25,6 @@ def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str
         check_same_run(config, data.made_from, read_json(product), run)
         say(f"{run / 'model'} is up to date.")
         return True
-    if not torch.cuda.is_available():
-        keep_freed_memory()
     accelerator = start(config.precision, config.seed, config.threads)
     trainer = VAETrainer(config, TrainingRun(run, config, accelerator, data.made_from, "profiles"), data, tags)
     with trainer.run as opened:
