@@ -93,6 +93,7 @@ def train_gan(
             "train_donors": donors,
             "images": trainer.images,
             "made_from": made_from,
+            "validation_extractor": None if validation is None else validation.extractor_label,
         }
         bottleneck = None if profiles is None else profiles.bottleneck
         write_model(Path(out) / folder, config, trainer.average.module, bottleneck, inputs.vae, record)

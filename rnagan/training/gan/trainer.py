@@ -226,7 +226,8 @@ class GANTrainer:
         return self.data.profiles.bottleneck(latents).to(self.accelerator.device, dtype_of(self.config.precision))
 
     def _tags(self) -> dict[str, str]:
-        return {
+        validated = {} if self.validation is None else {"validation_extractor": self.validation.extractor_label}
+        return validated | {
             "mode": self.config.mode,
             "resolution": str(self.config.resolution),
             "tissues": ", ".join(self.data.tissues),
