@@ -60,7 +60,7 @@ def _statistics(tile: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _stain(tile: NDArray[np.uint8]) -> NDArray[np.float64]:
-    stains = rgb2hed(tile).reshape(-1, 3)
+    stains = rgb2hed(np.maximum(tile, 1)).reshape(-1, 3)  # of 0 it would take a density of 6, a hundred SDs away
     return np.concatenate([stains.mean(0), stains.std(0), np.quantile(stains, QUANTILES, axis=0).ravel()])
 
 

@@ -146,6 +146,8 @@ def test_every_size_has_numbers_in_every_place(shape: tuple[int, int]) -> None:
 def test_black_and_white_tiles_are_numbers_too() -> None:
     for level in (0, 255):
         assert np.isfinite(of(np.full((32, 32), float(level)))).all()
+    black, darkest = (of(np.full((32, 32), level)) for level in (0.0, 1.0))
+    np.testing.assert_array_equal(black[STAIN], darkest[STAIN])  # not log(0), nor the log of some tiny number
 
 
 def test_tiles_that_it_cannot_see_are_refused() -> None:
