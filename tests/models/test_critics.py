@@ -73,7 +73,8 @@ def test_score_changes_with_the_profile_of_a_projection_critic_only():
 
 def test_critics_of_the_presets():
     def build(preset, **changes):
-        return build_critic(resolve(GANConfig, read_preset(GANConfig, preset), {"critic_width": 4} | changes), 5)
+        config = resolve(GANConfig, read_preset(GANConfig, preset), {"critic_width": 4} | changes)
+        return build_critic(config, 5, None).pixels
 
     def has_batch_norm(critic):
         return any(isinstance(module, nn.BatchNorm2d) for module in critic.modules())
