@@ -70,7 +70,9 @@ class Spy:
 
         def penalty(score: Callable, x_hat: Tensor, c: Tensor | None, norm: str) -> Tensor:
             self.penalised.append((x_hat, c))
-            hook = step.raw_critic.pixels.features[0].register_forward_hook(lambda _, __, out: self.dtypes.add(out.dtype))
+            hook = step.raw_critic.pixels.features[0].register_forward_hook(
+                lambda _, __, out: self.dtypes.add(out.dtype)
+            )
             value = gradient_penalty(score, x_hat, c, norm)
             hook.remove()
             self.dtypes |= {x_hat.dtype, value.dtype}
@@ -113,7 +115,9 @@ def test_generator_step_leaves_the_critic_alone() -> None:
     assert all(map(torch.equal, *gradients))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     step(N, *batch(), False)  # and it learns on
-    assert not torch.equal(weights[1]["pixels.score.weight"], make_step(CONFIG).raw_critic.state_dict()["pixels.score.weight"])
+    assert not torch.equal(
+        weights[1]["pixels.score.weight"], make_step(CONFIG).raw_critic.state_dict()["pixels.score.weight"]
+    )
 
 
 def test_real_generated_and_interpolated_tiles_carry_the_same_profile(monkeypatch: pytest.MonkeyPatch) -> None:
