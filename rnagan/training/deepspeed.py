@@ -4,6 +4,7 @@ So a checkpoint is the same few safetensors whether one process, DDP or ZeRO wro
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -142,8 +143,21 @@ def whole_moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> Momen
         for field in ("exp_avg", "exp_avg_sq"):
             tensors[f"{k}.{field}"] = safe_get_full_optimizer_state(weight, field).cpu()
         tensors[f"{k}.step"] = torch.tensor(step)
-    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    return Moments(tensors, [group | {"params": list(range(k + 1))} for group in groups[:1]])
+    numbers = iter(range(len(tensors) // 3))
+    groups = [
+        {**group, "params": list(itertools.islice(numbers, size))}
+        for group, size in zip(optimizer.param_groups, _group_sizes(network, optimizer), strict=False)
+    ]
+    return Moments(tensors, groups)
+
+
+def _group_sizes(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[int]:
+    """How many weights each group of an optimiser had before ZeRO laid them end to end."""
+    while not hasattr(optimizer, "bit16_groups"):  # stages 1 and 2 keep them
+        if not hasattr(optimizer, "optimizer"):
+            return [len(list(network.parameters()))]  # stage 3, which no network of several groups has
+        optimizer = optimizer.optimizer
+    return [len(group) for group in optimizer.bit16_groups]
 
 
 def make_room(optimizers: Iterable[torch.optim.Optimizer], step: Callable[[], None]) -> None:
