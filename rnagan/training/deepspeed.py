@@ -137,6 +137,7 @@ def whole_moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> Momen
         return moments_of(optimizer)
     from deepspeed.utils import safe_get_full_optimizer_state
 
+    _link_moments(optimizer)
     tensors: dict[str, Tensor] = {}
     (step,) = {float(own["step"]) for own in _inner(optimizer).state.values()} or {0.0}
     for k, weight in enumerate(network.parameters()):
@@ -153,11 +154,30 @@ def whole_moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> Momen
 
 def _group_sizes(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[int]:
     """How many weights each group of an optimiser had before ZeRO laid them end to end."""
-    while not hasattr(optimizer, "bit16_groups"):  # stages 1 and 2 keep them
+    zero = _stage_1_or_2(optimizer)
+    if zero is None:  # stage 3, at which no network has several groups
+        return [len(list(network.parameters()))]
+    return [len(group) for group in zero.bit16_groups]
+
+
+def _link_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Let DeepSpeed find the moments of every group's weights: by itself it looks for them once, after the first step
+    of the first group, when the other groups have none yet."""
+    zero = _stage_1_or_2(optimizer)
+    if zero is not None:
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state
+
+        for group, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
+            lazy_init_hp_params_optimizer_state(group, flat, _inner(optimizer).state)
+
+
+def _stage_1_or_2(optimizer: Any) -> Any:
+    """ZeRO's own optimiser within what Accelerate wraps around it; None at stage 3."""
+    while not hasattr(optimizer, "bit16_groups"):
         if not hasattr(optimizer, "optimizer"):
-            return [len(list(network.parameters()))]  # stage 3, which no network of several groups has
+            return None
         optimizer = optimizer.optimizer
-    return [len(group) for group in optimizer.bit16_groups]
+    return optimizer
 
 
 def make_room(optimizers: Iterable[torch.optim.Optimizer], step: Callable[[], None]) -> None:
@@ -177,6 +197,7 @@ def put_moments(network: nn.Module, optimizer: torch.optim.Optimizer, moments: d
     """
     from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
+    _link_moments(optimizer)
     for k, weight in enumerate(network.parameters()):
         for field in ("exp_avg", "exp_avg_sq"):
             value = moments[f"{k}.{field}"].to(weight.device)
