@@ -88,6 +88,28 @@ def test_run_broken_twice_ends_in_the_same_bits(
     assert model == other and rows(tmp_path / "cut") == rows(whole)
 
 
+def test_the_step_that_makes_room_for_moments_moves_no_estimate(
+    toy: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under ZeRO a resumed run begins with a step of no weight (`make_room`): spectral norm goes on where it was."""
+    found: list[bool] = []
+    one_step = trainer.GANTrainer._one_step
+
+    def patched(own: trainer.GANTrainer, batch: object) -> StepRecord:
+        if not found:
+            before = [(buffer, buffer.clone()) for buffer in own.step.raw_critic.buffers()]
+            own._empty_step()
+            found.extend(torch.equal(buffer, old) for buffer, old in before)
+            record = one_step(own, batch)
+            assert not all(torch.equal(buffer, old) for buffer, old in before)  # as any other step does
+            return record
+        return one_step(own, batch)
+
+    monkeypatch.setattr(trainer.GANTrainer, "_one_step", patched)
+    train_gan(toy.replace(images=8), inputs, tmp_path)
+    assert found and all(found)
+
+
 def test_what_a_run_of_both_leaves(pair: GANConfig, whole: Path) -> None:
     for row in rows(whole):
         assert {"wasserstein", "penalty", "feature_gap", "gradient_norm/critic"} < set(row)

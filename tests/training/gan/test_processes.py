@@ -140,6 +140,24 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 DEEPSPEED = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
 
 
+@pytest.fixture(scope="module", params=["wgan_gp", "pair"])
+def smooth(
+    small: GANConfig,
+    inputs: GANInputs,
+    command_line: CommandLine,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> tuple[GANConfig, dict[str, torch.Tensor]]:
+    """Ten generator steps with two critic steps each, five with both critics; and what one process makes of them in
+    float64."""
+    both = PAIR | {"images": 80} if request.param == "pair" else {}
+    config, folder = small.replace(**EQUAL | both), tmp_path_factory.mktemp("smooth")
+    (folder / "smooth.py").write_text(SMOOTH)
+    words = [folder / "smooth.py", SCRIPT, *command_line(config, inputs, folder / "truth")]
+    programs.run(*words, env=ENVIRONMENT).check()
+    return config.replace(precision="float32"), all_weights(folder / "truth")
+
+
 def deepspeed_settings(stage: int, folder: Path) -> str:
     if stage:
         return str(ROOT / f"launch_configs/deepspeed_zero{stage}.yaml")
@@ -152,18 +170,17 @@ def deepspeed_settings(stage: int, folder: Path) -> str:
 @pytest.mark.guard
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-@pytest.mark.parametrize("critics", [{}, PAIR], ids=["wgan_gp", "pair"])
 def test_two_deepspeed_processes_equal_one_process(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine, critics: dict, stage: int
+    smooth: tuple[GANConfig, dict], inputs: GANInputs, tmp_path: Path, command_line: CommandLine, stage: int
 ) -> None:
-    """Ten generator steps with two critic steps each, also where half-way a run goes over from one process to
-    DeepSpeed or back. DeepSpeed knows no float64."""
+    """Also where half-way a run goes over from one process to DeepSpeed or back. DeepSpeed knows no float64."""
+    config, truth = smooth
     (tmp_path / "smooth.py").write_text(SMOOTH)
     zero = [*DEEPSPEED, deepspeed_settings(stage, tmp_path)]
 
-    def run(launch: str, name: str, images: int = 160, precision: str = "float32") -> dict[str, torch.Tensor]:
-        config = small.replace(**EQUAL | critics | {"precision": precision, "images": images})
-        words = [str(tmp_path / "smooth.py"), str(SCRIPT), *command_line(config, inputs, tmp_path / name)]
+    def run(launch: str, name: str, images: int = config.images) -> dict[str, torch.Tensor]:
+        own = config.replace(images=images)
+        words = [str(tmp_path / "smooth.py"), str(SCRIPT), *command_line(own, inputs, tmp_path / name)]
         if launch == "one":
             programs.run(*words, env=ENVIRONMENT).check()
         else:
@@ -172,10 +189,9 @@ def test_two_deepspeed_processes_equal_one_process(
             assert "(2 × 4)" in done.stdout
         return all_weights(tmp_path / name)
 
-    truth = run("one", "truth", precision="float64")
     assert largest_difference(truth, run("zero", "zero")) < 1e-5
     for name, first, second in (("over", "one", "zero"), ("back", "zero", "one")):
-        run(first, name, images=80)
+        run(first, name, images=config.images // 2)
         assert largest_difference(truth, run(second, name)) < 1e-5, name
 
 
