@@ -3,13 +3,16 @@
 import dataclasses
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from rnagan import RNAGAN
+from rnagan.commands.train_rnagan import main
 from rnagan.config.gan import GANConfig
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json, sha256_of_file
@@ -178,6 +181,18 @@ def test_a_backbone_that_does_not_fit_is_refused_before_training(
     with pytest.raises(ValueError, match=r"maps of 40 px have sides \[10, 5\].* choose another backbone_px\.$"):
         train_gan(toy.replace(backbone_px=40), inputs, tmp_path / "run")
     assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+def test_a_users_mistake_is_one_sentence(
+    pair: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: Callable[..., list[str]]
+) -> None:
+    for change, sentence in (
+        ({"backbone": "uni"}, "Error: There is no backbone uni; known are efficientnet_lite0, efficientnet_lite2"),
+        ({"backbone_px": 96}, "Error: The backbone's maps of 96 px have sides [24, 12, 6, 3]; they must be powers of"),
+    ):
+        done = CliRunner().invoke(main, command_line(pair.replace(**change), inputs, tmp_path / "run"))
+        assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+        assert done.output.splitlines()[-1].startswith(sentence), done.output
 
 
 def test_a_model_generates_without_any_backbone(
