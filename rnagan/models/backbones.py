@@ -107,20 +107,29 @@ class _OwnPrecision(nn.Module):
 def load_lite(name: str) -> nn.Module:
     """The EfficientNet-Lite called `name`, with its ImageNet weights, frozen and in eval mode.
 
-    Raises `ValueError` where the file of weights isn't the one that is known.
+    Raises `ValueError` where the file of weights isn't there, or isn't the one that is known.
     """
+    path = _lite_file(name)
     from efficientnet_lite_pytorch import EfficientNet
 
-    lite = LITE[name]
-    path = Path(getattr(importlib.import_module(lite.package), lite.file).get_model_file_path())
-    if sha256_of_file(path) != lite.sha256:
-        raise ValueError(f"{path} isn't the weights file it should be; reinstall {lite.package.replace('_', '-')}.")
     with torch.device("meta"):  # no first weights, which would draw from torch's own generator
         # 224 px: its fixed padding then fits every multiple of 32
         network = EfficientNet.from_name(name.replace("_", "-"), image_size=224)
     # The file is one known file, and weights_only builds tensors alone: nothing in it can run code.
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
     return network.eval().requires_grad_(False)
+
+
+def _lite_file(name: str) -> Path:
+    lite = LITE[name]
+    package = lite.package.replace("_", "-")
+    try:
+        path = Path(getattr(importlib.import_module(lite.package), lite.file).get_model_file_path())
+    except ImportError as error:
+        raise ValueError(f"{name} needs a package that isn't there ({error}); install {package}.") from None
+    if sha256_of_file(path) != lite.sha256:
+        raise ValueError(f"{path} isn't the weights file it should be; reinstall {package}.")
+    return path
 
 
 def make_backbone(name: str) -> Backbone:
@@ -141,16 +150,24 @@ def make_backbone(name: str) -> Backbone:
         )
     try:
         backbone = offered[name].load()()
-    except (ImportError, AttributeError, OSError, ValueError) as error:
+    except (ImportError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"The backbone {name} can't be made ({error}).") from None
     if not isinstance(backbone, nn.Module) or not hasattr(backbone, "channels"):
         raise ValueError(f"The backbone {name} is no module with `channels` (rnagan.models.backbones.Backbone).")
     return backbone.eval().requires_grad_(False)  # type: ignore[return-value]
 
 
+def backbone_digest(name: str) -> str:
+    """Hex SHA-256 of the weights of the backbone called `name`, with the errors of `make_backbone`.
+
+    EfficientNet-Lite's is that of its file: folding BatchNorm may round otherwise on another processor.
+    """
+    return sha256_of_file(_lite_file(name)) if name in LITE else digest_of(make_backbone(name))
+
+
 def digest_of(network: nn.Module) -> str:
-    """Hex SHA-256 of all weights of a network."""
+    """Hex SHA-256 of all weights of a network, of any dtype."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

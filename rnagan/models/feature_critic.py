@@ -29,20 +29,10 @@ class FrozenFeatures(nn.Module):
         super().__init__()
         self.px = px
         self._unsaved = [backbone]  # in a list, which nn.Module doesn't look into
-        count = len(backbone.channels)
         for k, channels in enumerate(backbone.channels):
             self.register_buffer(f"channels_{k}", _random(seed, f"mixing/channels/{k}", (MIXED, channels, 1, 1)))
             self.register_buffer(f"scales_{k}", _random(seed, f"mixing/scales/{k}", (MIXED, MIXED, 3, 3)))
-        with torch.no_grad():
-            self.sides = [map_.shape[-1] for map_ in backbone(torch.zeros(1, 3, px, px).to(_weight_of(backbone)))]
-        coarser = self.sides[1:] + self.sides[-1:]
-        if len(self.sides) != count or any(
-            side < 2 or side & (side - 1) or side < after for side, after in zip(self.sides, coarser, strict=True)
-        ):
-            raise ValueError(
-                f"The backbone's maps of {px} px have sides {self.sides}, {count} were told of; they must be powers of "
-                "two, at least 2 and falling: choose another backbone_px."
-            )
+        self.sides = _sides(backbone, px)
 
     @property
     def backbone(self) -> Backbone:
@@ -104,6 +94,25 @@ class _Head(nn.Module):
         assert c is not None, "a critic with a projection is called with the condition"
         of_condition = self.projection(torch.cat([c, self.embedding(c)], dim=1))
         return score + torch.einsum("nk,nkhw->nhw", of_condition, h).flatten(1)
+
+
+def _sides(backbone: Backbone, px: int) -> list[int]:
+    """The sides of the backbone's maps of tiles of `px`; raises `ValueError` on maps that the heads can't take."""
+    try:
+        with torch.no_grad():
+            maps = backbone(torch.zeros(1, 3, px, px).to(_weight_of(backbone)))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ValueError(f"The backbone can't take tiles of {px} px ({error}); choose another backbone_px.") from None
+    channels, sides = [own.shape[1] for own in maps], [own.shape[-1] for own in maps]
+    if channels != list(backbone.channels):
+        raise ValueError(f"The backbone's maps have {channels} channels, and it says {list(backbone.channels)}.")
+    coarser = sides[1:] + sides[-1:]
+    if any(side < 2 or side & (side - 1) or side < after for side, after in zip(sides, coarser, strict=True)):
+        raise ValueError(
+            f"The backbone's maps of {px} px have sides {sides}; they must be powers of two, at least 2 and falling: "
+            "choose another backbone_px."
+        )
+    return sides
 
 
 def _random(seed: int, purpose: str, shape: tuple[int, ...]) -> Tensor:

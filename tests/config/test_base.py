@@ -156,6 +156,7 @@ def test_what_the_networks_of_a_gan_are():
     assert architecture(GANConfig) == (
         *("mode", "resolution", "condition", "condition_units", "noise_units", "noise_range", "batch_standardise"),
         *("generator", "generator_width", "generator_norm", "critic", "critic_width", "critic_norm", "critic_layout"),
+        *("pixel_loss", "backbone", "backbone_px"),
     )
 
 

@@ -26,6 +26,7 @@ from rnagan.expression.h5ad import read_expression
 from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
 from rnagan.io.provenance import asked
 from rnagan.io.tables import first_few
+from rnagan.models.backbones import backbone_digest
 from rnagan.models.conditioning import Bottleneck, make_bottleneck
 from rnagan.models.trained_vae import VAEModel, load_vae
 from rnagan.runtime import rng
@@ -167,6 +168,8 @@ def digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: S
             "vae": sha256_of_file(model_folder(inputs.vae) / "model.json"),
             "expression": sha256_of_file(inputs.expression),
         }
+    if config.backbone != "none":
+        found["backbone"] = backbone_digest(config.backbone)
     return found
 
 

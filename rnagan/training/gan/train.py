@@ -123,7 +123,7 @@ def _earlier(
     if Path(inputs.init_from).resolve() == Path(out).resolve():
         raise ValueError(f"{out} can't start from itself: choose another --out (without --init-from it goes on).")
     earlier = EarlierRun.open(inputs.init_from)
-    earlier.check_fits(config, made_from.get("vae"), shards.mpp_at(config.resolution), cohort)
+    earlier.check_fits(config, made_from, shards.mpp_at(config.resolution), cohort)
     made_from["earlier run"] = earlier.digest()
     return earlier
 

@@ -218,7 +218,12 @@ class GANTrainer:
     def _empty_step(self) -> None:
         count, side = self.config.batch_size // self.accelerator.num_processes, self.config.resolution
         tiles = torch.zeros(count, 3, side, side, dtype=torch.uint8, device=self.accelerator.device)
+        estimates = [
+            (own, own.clone()) for own in self.step.raw_critic.buffers()
+        ]  # of spectral norms: a step moves them
         self.step(0, tiles, None if self.conditions is None else self.conditions[:1].expand(count, -1), True)
+        for own, before in estimates:
+            own.copy_(before)
 
     def _conditions(self, latents: Tensor) -> Tensor:
         """The conditions (n, width) of latents (n, latent), where and as the networks compute."""
