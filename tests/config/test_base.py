@@ -41,7 +41,10 @@ WITH_A_BASE = {
     ("vae", "paper_five_tissues"): "dcf4520c034dd536",
     ("vae", "paper_lung_cortex"): "368fd927160537b3",
 }
-LATER = ("rate_decay",)  # settings that came after that time
+LATER = (  # settings that came after that time
+    *("rate_decay", "pixel_loss", "pixel_weight", "backbone", "backbone_px"),
+    *("feature_weight", "feature_lr", "feature_diffaugment"),
+)
 DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}
 
 
