@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import psutil
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
@@ -30,7 +31,7 @@ from rnagan.api import RNAGAN
 from rnagan.article.demos import SCALES, real
 from rnagan.article.stages import words_of
 from rnagan.cohort.table import read_cohort
-from rnagan.data.index import open_dataset
+from rnagan.data.index import ShardSet, open_dataset
 from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor
 from rnagan.evaluation.memorization import copy_test
 from rnagan.evaluation.test_set import read_tiles
@@ -41,14 +42,15 @@ from rnagan.io.images import grid, save_png, synthetic_texts
 
 PRESETS = ("wgan_gp", "two_critics")
 EXTRACTORS = {"": "efficientnet_lite0", "_second": "efficientnet_lite2", "_hand": "handmade"}
-GAN = "--resolution 64 --generator-width 24 --critic-width 24 --diffaugment none --batch-size 16 --threads 1"
+SIDE, MOST_TILES = 64, 1000  # px; tiles of a slide
+GAN = f"--resolution {SIDE} --generator-width 24 --critic-width 24 --diffaugment none --batch-size 16 --threads 1"
 ENDS = "--validate-every 0 --checkpoint-every 100000000"
 STOPPED = 75  # exit code of a training that a signal stopped
 SHOWN = 8  # tiles a row of a picture
 
 
 class Tiles(NamedTuple):
-    """uint8 (n, 64, 64, 3), and the tissue of each."""
+    """uint8 (n, SIDE, SIDE, 3), and the tissue of each."""
 
     images: NDArray[np.uint8]
     tissues: NDArray[np.str_]
@@ -62,7 +64,12 @@ class Tiles(NamedTuple):
     images=(100_000_000, 32, "Images at which a training ends at the latest."),
 )
 def main(run: SimpleNamespace) -> None:
-    report, folder = Report(), (run.cache / "realism").resolve()
+    report = Report()
+    report.end(report.attempt(realism, report, (run.cache / "realism").resolve(), run))
+
+
+def realism(report: Report, folder: Path, run: SimpleNamespace) -> dict[str, Any]:
+    """Prepare the data, train each preset on each seed, and compare what they generate."""
     scale = SCALES["toy" if run.quick else "full"]
     stages = {stage.name: stage.command for stage in real(folder / "runs", folder / "data", run.data.resolve(), scale)}
     for name in ("tiles", "splits", "expression", "vae"):
@@ -70,24 +77,23 @@ def main(run: SimpleNamespace) -> None:
         _run(stages[name])
     report.begin("training")
     runs = [(preset, seed) for seed in range(run.seeds) for preset in PRESETS]
-    cores = own_cores(run.quick)
-    with ThreadPoolExecutor(len(cores)) as pool:
+    with ThreadPoolExecutor(len(own_cores(run.quick))) as pool:
         images = list(pool.map(lambda one: _train(folder, stages["rnagan"], *one, run), runs))
     report.begin("measuring")
     shards, cohort = open_dataset(folder / "data/tiles"), read_cohort(folder / "data/cohort.csv")
-    train, held_out = (_real(shards, cohort, splits) for splits in (["train"], ["validation", "test"]))
-    classifier = train_classifier(
-        shards, cohort[(cohort["split"] == "train") & (cohort["slide"] != "")], 64, seed=0, device="cpu"
-    )
-    found: dict[str, list[dict[str, Any]]] = {preset: [] for preset in PRESETS}
+    pictured = cohort[cohort["slide"] != ""]
+    train, held_out = (_real(shards, pictured[pictured["split"].isin(own)]) for own in (["train"], ["validation", "test"]))
+    classifier = train_classifier(shards, pictured[pictured["split"] == "train"], SIDE, seed=0, device="cpu")
     measures = [(suffix, make_extractor(name, device="cpu")) for suffix, name in EXTRACTORS.items()]
+    found: dict[str, list[dict[str, Any]]] = {preset: [] for preset in PRESETS}
     for (preset, seed), shown in zip(runs, images, strict=True):
         own = _generated(folder, preset, seed, run.tiles)
         right = np.array(classifier.predict(own.images)) == own.tissues
         scores = _scores(measures, own, train, held_out) | {"tissue": float(right.mean()), "images": shown}
         found[preset].append(scores | {"edge": _edge(own.images)})
         _draw(folder / f"{preset}-{seed}.png", own, f"{preset}, seed {seed}")
-    report.end(_summary(found) | {"real": _scores(measures, held_out, train, held_out) | {"edge": _edge(train.images)}})
+    of_real = _scores(measures, held_out, train, held_out) | {"edge": _edge(train.images)}
+    return _summary(found) | {"of_each": found, "held_out": of_real}
 
 
 def _run(command: str) -> None:
@@ -120,9 +126,10 @@ def _train(folder: Path, command: str, preset: str, seed: int, run: SimpleNamesp
     return RNAGAN.from_pretrained(out, device="cpu").record["images"]
 
 
-def _real(shards: Any, cohort: Any, splits: list[str]) -> Tiles:
-    rows = cohort[cohort["split"].isin(splits) & (cohort["slide"] != "")].drop_duplicates("slide")
-    of_rows = read_tiles(shards, rows["slide"].tolist(), 1000, 64)
+def _real(shards: ShardSet, rows: pd.DataFrame) -> Tiles:
+    """All tiles of the slides in rows of the cohort table."""
+    rows = rows.drop_duplicates("slide")
+    of_rows = read_tiles(shards, rows["slide"].tolist(), MOST_TILES, SIDE)
     return Tiles(np.concatenate(of_rows), np.repeat(rows["tissue"].to_numpy(str), [len(own) for own in of_rows]))
 
 
@@ -189,7 +196,7 @@ def _summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     names = [f"frechet{suffix}" for suffix in EXTRACTORS]
     ratios = {f"ratio_{name}": rounded(new[name] / old[name]) for name in names}
     own = {name: rounded(new[name]) for name in ("recall", "recall_second", "tissue", "copies")}
-    return ratios | own | {"copies_wgan_gp": rounded(old["copies"]), "of_each": found}
+    return ratios | own | {"copies_wgan_gp": rounded(old["copies"])}
 
 
 if __name__ == "__main__":
