@@ -16,7 +16,7 @@ import psutil
 from rnagan.io.files import read_json, write_json
 from rnagan.runtime.progress import say
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 2.0  # counting the pages of a large process holds it up
 
 
 @dataclasses.dataclass(frozen=True)
