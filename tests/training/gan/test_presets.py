@@ -88,7 +88,16 @@ def test_the_article_s_models(tissue: str, mode: str) -> None:
     own, paper = read_preset(GANConfig, f"paper_{tissue}_{mode}"), read_preset(GANConfig, "paper")
     where = {"cortex": "tissue=Brain - Cortex", "lung": "tissue=Lung"}[tissue]
     assert own == paper | {"mode": mode, "where": where, "epochs": EPOCHS[tissue, mode]}
-    assert set(preset_names(GANConfig)) == {*FAMILIES, *(f"paper_{'_'.join(key)}" for key in EPOCHS)}
+    of_article = {f"paper_{'_'.join(key)}" for key in EPOCHS}
+    assert set(preset_names(GANConfig)) == {*FAMILIES, *of_article, "two_critics", "relativistic", "features", "wgan_gp"}
+
+
+def test_presets_of_critics_differ_in_their_critics_alone() -> None:
+    both = preset("two_critics")
+    assert both.pixel_loss == "relativistic" and both.backbone == "efficientnet_lite0"
+    assert preset("relativistic") == both.replace(backbone="none")
+    assert preset("features") == both.replace(pixel_loss="none")
+    assert preset("wgan_gp") == both.replace(pixel_loss="wgan_gp", backbone="none", penalty_weight=10.0) == GANConfig()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
