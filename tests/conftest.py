@@ -51,7 +51,6 @@ def small() -> GANConfig:
         critic_width=4,
         noise_units=8,
         critic_steps=2,
-        rate_decay=0.5,
         penalty_every=2,
         ema_half_life=100,
         window_slides=4,
