@@ -82,7 +82,9 @@ def realism(report: Report, folder: Path, run: SimpleNamespace) -> dict[str, Any
     report.begin("measuring")
     shards, cohort = open_dataset(folder / "data/tiles"), read_cohort(folder / "data/cohort.csv")
     pictured = cohort[cohort["slide"] != ""]
-    train, held_out = (_real(shards, pictured[pictured["split"].isin(own)]) for own in (["train"], ["validation", "test"]))
+    train, held_out = (
+        _real(shards, pictured[pictured["split"].isin(own)]) for own in (["train"], ["validation", "test"])
+    )
     classifier = train_classifier(shards, pictured[pictured["split"] == "train"], SIDE, seed=0, device="cpu")
     measures = [(suffix, make_extractor(name, device="cpu")) for suffix, name in EXTRACTORS.items()]
     found: dict[str, list[dict[str, Any]]] = {preset: [] for preset in PRESETS}

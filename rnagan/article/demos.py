@@ -27,7 +27,7 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale("", "", "--epochs 150", 20_000, 64_000, 12),
+    "full": Scale("", "", "--epochs 150", 24_000, 64_000, 12),
     "short": Scale("--donors 700 --slide-donors 120", "", "--epochs 150", 6_000, 8_000, 4),
     "toy": Scale(
         "--donors 60 --slide-donors 30 --genes 60 --tiles-across 3 --tiles-down 3",
@@ -67,7 +67,7 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
             scale,
             expression=f"{cohort}/expression.gct.gz",
             vae=f"--hidden 512,256 --latent 64 --lr 1e-3 --threads 1 {scale.vae}",
-            gan=f"{GAN} --images {scale.images} --batch-size 8 --condition-units 10 --rate-decay 0.5",
+            gan=f"{GAN} --images {scale.images} --batch-size 8 --condition-units 10",
             evaluation=f"--truth {cohort}/truth.csv",
         ),
     ]

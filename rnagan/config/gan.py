@@ -129,9 +129,6 @@ class GANConfig(Config):
     critic_steps: int = setting(1, "critic steps for one generator step", low=1)
     generator_lr: float = setting(4e-4, "Adam's learning rate of the generator", low=0.0)
     critic_lr: float = setting(4e-4, "Adam's learning rate of the critic on pixels", low=0.0)
-    rate_decay: float = setting(
-        0.0, "last share of the images over which the learning rates fall linearly to 0", low=0.0, high=1.0
-    )
     beta1: float = setting(0.0, "Adam's first beta", low=0.0, high=0.999)
     beta2: float = setting(0.99, "Adam's second beta", low=0.0, high=0.9999)
     ema_half_life: int = setting(20_000, "half-life of the averaged generator, in images; 0 keeps no average", low=0)
@@ -246,11 +243,6 @@ class GANConfig(Config):
     def counted_in_images(self, epoch_length: int) -> Self:
         """With the images that `epochs` passes of so many tiles are, where epochs are given: the clock is images."""
         return self.replace(images=self.epochs * epoch_length) if self.epochs else self
-
-    def rate_at(self, images: int) -> float:
-        """The share of the learning rates that a step has which begins after `images` images."""
-        left = max(self.images - images, 0) / self.images
-        return min(1.0, left / self.rate_decay) if self.rate_decay else 1.0
 
     @property
     def conditional(self) -> bool:

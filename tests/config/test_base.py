@@ -42,7 +42,7 @@ WITH_A_BASE = {
     ("vae", "paper_lung_cortex"): "368fd927160537b3",
 }
 LATER = {  # settings that came after that time
-    "gan": ["rate_decay", "pixel_loss", "pixel_weight", "backbone", "backbone_px"]
+    "gan": ["pixel_loss", "pixel_weight", "backbone", "backbone_px"]
     + ["feature_weight", "feature_lr", "feature_diffaugment"]
 }
 DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}

@@ -147,14 +147,6 @@ class GANStep:
         self.raw_critic: TwoCritics = deepspeed.unwrapped(self.critic, self.accelerator)  # type: ignore[assignment]
         self.dtype = next(self.raw_generator.parameters()).dtype
         self.gradient_norms = GradientNorms()
-        optimizers = (self.generator_optimizer, self.critic_optimizer)
-        self._rates = [(optimizer, [group["lr"] for group in optimizer.param_groups]) for optimizer in optimizers]
-
-    def set_rates(self, share: float) -> None:
-        """Learn at a share of the config's learning rates from now on."""
-        for optimizer, rates in self._rates:
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = share * rate
 
     def __call__(self, start: int, tiles: Tensor, c: Tensor | None, update_generator: bool) -> StepRecord:
         """Update the critic, and the generator if asked.

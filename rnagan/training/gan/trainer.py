@@ -118,15 +118,13 @@ class GANTrainer:
         self.run.throughput.restart(self.images)
 
     def _one_step(self, batch: Batch) -> StepRecord:
-        config = self.config
         c = None if self.conditions is None else self.conditions[batch.slides.to(self.conditions.device)]
-        tiles = _to_resolution(batch.images.to(self.accelerator.device, non_blocking=True), config.resolution)
-        generator_too = self.steps % config.critic_steps == config.critic_steps - 1
-        self.step.set_rates(config.rate_at(self.images))
+        tiles = _to_resolution(batch.images.to(self.accelerator.device, non_blocking=True), self.config.resolution)
+        generator_too = self.steps % self.config.critic_steps == self.config.critic_steps - 1
         record = self.step(batch.start, tiles, c, generator_too)
-        self.images, self.steps = self.images + config.batch_size, self.steps + 1
+        self.images, self.steps = self.images + self.config.batch_size, self.steps + 1
         if generator_too:
-            used = config.batch_size * config.critic_steps
+            used = self.config.batch_size * self.config.critic_steps
             with deepspeed.gathered(self.step.raw_generator):
                 self.average.update(self.step.raw_generator, used, self.images_before + self.images)
         return record

@@ -89,7 +89,14 @@ def test_the_article_s_models(tissue: str, mode: str) -> None:
     where = {"cortex": "tissue=Brain - Cortex", "lung": "tissue=Lung"}[tissue]
     assert own == paper | {"mode": mode, "where": where, "epochs": EPOCHS[tissue, mode]}
     of_article = {f"paper_{'_'.join(key)}" for key in EPOCHS}
-    assert set(preset_names(GANConfig)) == {*FAMILIES, *of_article, "two_critics", "relativistic", "features", "wgan_gp"}
+    assert set(preset_names(GANConfig)) == {
+        *FAMILIES,
+        *of_article,
+        "two_critics",
+        "relativistic",
+        "features",
+        "wgan_gp",
+    }
 
 
 def test_presets_of_critics_differ_in_their_critics_alone() -> None:

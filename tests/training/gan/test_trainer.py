@@ -82,27 +82,6 @@ def test_run_broken_twice_ends_in_the_same_bits(
     assert rows(run) == rows(trained)
 
 
-def test_learning_rates_fall_over_the_last_share_of_the_images(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = small.replace(rate_decay=0.5)
-    assert [config.rate_at(images) for images in (0, 48, 56, 72, 88, 96)] == [1, 1, 5 / 6, 0.5, 1 / 6, 0]
-    assert {small.rate_at(images) for images in (0, 95, 200)} == {1}
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train_gan(config, inputs, whole)
-    groups = [read_json(whole / f"checkpoints/{k:012d}/state.json")["optimizers"] for k in (80, 96)]
-    for optimizer, rate in (("generator_optimizer", config.generator_lr), ("critic_optimizer", config.critic_lr)):
-        # of the last step before each checkpoint: those of images 72 to 79, and 88 to 95
-        assert [own[optimizer][0]["lr"] for own in groups] == pytest.approx([rate / 2, rate / 6])
-    without = read_json(trained / "checkpoints/000000000096/state.json")["optimizers"]
-    assert without["generator_optimizer"][0]["lr"] == small.generator_lr
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        call_at(patched, 11, power_cut)
-        train_gan(config, inputs, cut)
-    train_gan(config, inputs, cut)
-    assert digests(latest_checkpoint(cut)) == digests(latest_checkpoint(whole)) != digests(latest_checkpoint(trained))
-
-
 def test_seed_decides_the_bits(small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path) -> None:
     train_gan(small.replace(seed=1), inputs, tmp_path / "run")
     own, other = (digests(latest_checkpoint(run)) for run in (tmp_path / "run", trained))
