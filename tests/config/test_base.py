@@ -42,8 +42,10 @@ WITH_A_BASE = {
     ("vae", "paper_lung_cortex"): "368fd927160537b3",
 }
 LATER = {  # settings that came after that time
-    "gan": ["pixel_loss", "pixel_weight", "backbone", "backbone_px"]
-    + ["feature_weight", "feature_lr", "feature_diffaugment"]
+    "gan": [
+        *("pixel_loss", "pixel_weight", "backbone", "backbone_px"),
+        *("feature_weight", "feature_lr", "feature_diffaugment"),
+    ]
 }
 DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}
 
