@@ -56,6 +56,7 @@ bench: install
 	$(BIN)/python benchmarks/fid.py --data $(DATA)
 	$(BIN)/python benchmarks/tiling.py --data $(DATA)
 	$(BIN)/python benchmarks/loader.py --data $(DATA)
+	$(BIN)/python benchmarks/realism.py --data $(DATA)
 
 bench-environments: install  # of what ours is compared with; `bench` makes what is missing
 	$(BIN)/python benchmarks/gan_step.py --environments-only

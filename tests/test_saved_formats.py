@@ -5,6 +5,9 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
 
 from rnagan import RNAGAN
 from rnagan.comparison.evaluation_scores import read_results
@@ -14,11 +17,13 @@ from rnagan.data.index import open_dataset
 from rnagan.data.reader import TileReader
 from rnagan.data.verify import check_folder
 from rnagan.generation import generate_tiles
-from rnagan.io.files import read_json
+from rnagan.io.files import read_json, sha256_of_file
 from rnagan.models.trained_vae import load_vae
 from rnagan.runtime.workers import Workers
 from rnagan.tracking.old_results import read_result
-from rnagan.tracking.run_folder import RunFolder
+from rnagan.tracking.run_folder import RunFolder, latest_checkpoint
+from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.gan.train import train_gan
 
 SAVED = Path(__file__).parent / "saved"
 
@@ -70,3 +75,38 @@ def test_a_saved_folder_of_generated_tiles_may_be_made_again(tmp_path: Path) -> 
     made = {"n": 1, "seed": 0, "form": "png", "split": "test", "samples": ["D8-lung"]}
     generate_tiles(SAVED / "run", SAVED / "expression.h5ad", out, **made)
     assert read_json(out / "generated.json")["finished"] and (out / "grid.png").is_file()
+
+
+def test_a_saved_config_means_what_it_did() -> None:
+    """Settings that it doesn't have were then what they are in `before`, whatever is the default today."""
+    config = load_config(GANConfig, SAVED / "run/config.yaml")
+    assert (config.pixel_loss, config.backbone) == ("wgan_gp", "none")
+
+
+@pytest.mark.usefixtures("no_mlflow")
+def test_a_run_from_before_there_were_two_critics_goes_on_to_the_same_bits(
+    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path
+) -> None:
+    """Its critic on pixels was the whole critic, and its settings knew no other."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    shutil.rmtree(run / "model")
+    shutil.rmtree(latest_checkpoint(run))  # as if it had been killed before its end
+    cut = latest_checkpoint(run)
+    stored = load_file(cut / "critic.safetensors")
+    assert all(name.startswith("pixels.") for name in stored)
+    save_file({name.removeprefix("pixels."): own for name, own in stored.items()}, cut / "critic.safetensors")
+    new = (
+        "pixel_loss",
+        "pixel_weight",
+        "backbone",
+        "backbone_px",
+        "feature_weight",
+        "feature_lr",
+        "feature_diffaugment",
+    )
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({name: settings[name] for name in settings if name not in new}))
+    assert settings.keys() > set(new)
+    train_gan(small, inputs, run)
+    for path in latest_checkpoint(trained).iterdir():
+        assert sha256_of_file(latest_checkpoint(run) / path.name) == sha256_of_file(path), path.name

@@ -6,7 +6,8 @@ REQUIREMENTS = {
     "codec": ["simplejpeg", "imagecodecs", "PyTurboJPEG<2", "tifffile", "opencv-python-headless", "setuptools"],
     "hs2p": ["hs2p[openslide,tifffile]>=6.1,<7", "PyTurboJPEG<2", "pyvips[binary]"],
     "tiatoolbox": ["tiatoolbox>=2"],
-    "histolab": ["histolab>=0.7", "openslide-bin", "setuptools<81"],
+    # Where its scikit-image has no wheel for this Python, building one takes longer than the benchmark.
+    "histolab": ["--only-binary=scikit-image", "histolab>=0.7", "openslide-bin", "setuptools<81"],
 }
 DECIDE_SPEED = (  # packages whose versions are reported
     *("hs2p", "tiatoolbox", "histolab", "openslide-python", "openslide-bin", "tifffile", "imagecodecs", "PyTurboJPEG"),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from rnagan.article.experiments import Cohort
 from rnagan.config.reproduction import Settings
 from rnagan.io.files import write_json
+from rnagan.reports.labels import network_label
 from rnagan.reports.pages import embedded, measure_rows, write_template
 from rnagan.tracking.old_results import read_result
 
@@ -77,10 +78,11 @@ def _scores(out: Path) -> Iterator[Row]:
                 continue
             is_distance = score["name"].startswith(("fid", "frechet"))
             around = f"{score['low']:.4g} to {score['high']:.4g}" if score.get("low") is not None else ""
-            note = ""
+            note = network_label(score.get("in_training"))
+            note = f"the network is {note}" if note else ""
             if is_distance and scored["floor"]:
                 floor = scored["floor"]
-                note = f"halves of the donors: real {floor['floor']:.4g}, generated {floor['matched']:.4g}"
+                note += f"; halves of the donors: real {floor['floor']:.4g}, generated {floor['matched']:.4g}"
             if is_distance and score["name"] != "fid_60k":
                 note += "; not FID-60k, so not to be compared with the article's"
             article = f"{theirs} (FID-60k)" if is_distance else "–"

@@ -17,6 +17,7 @@ from rnagan.io.files import read_json, write_json
 from rnagan.runtime.progress import say
 
 POLL_SECONDS = 0.5
+COUNTING_SHARE = 0.02  # of a core: counting the pages of a large process takes long, and holds it up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +101,9 @@ def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None
 def _watch_memory(process: subprocess.Popen, record: dict[str, Any]) -> None:
     """Note the largest sum of resident memory of a process and its children, in GB."""
     while process.poll() is None:
+        began = time.perf_counter()
         record["peak_memory_gb"] = max(record["peak_memory_gb"], _tree_memory(process.pid) / 1e9)
-        time.sleep(POLL_SECONDS)
+        time.sleep(max(POLL_SECONDS, (time.perf_counter() - began) / COUNTING_SHARE))
 
 
 def _tree_memory(pid: int) -> int:

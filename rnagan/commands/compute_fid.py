@@ -31,7 +31,9 @@ from rnagan.commands import options
     "--extractor",
     default="inception_v3",
     show_default=True,
-    help="inception_v3 (FID), dinov2, efficientnet_lite0 (offline, its own score), or your own as module:function.",
+    help="inception_v3 (FID) or dinov2; offline, with scores of their own names: efficientnet_lite0, "
+    "efficientnet_lite2 or handmade (stain, grain and edges, by no network); or your own as module:function. One that "
+    "the critic had in training flatters the model: the scores say so.",
 )
 @click.option("--weights", type=Path, help="Inception's file, or DINOv2's folder, instead of fetching them.")
 @options.seed()

@@ -35,13 +35,15 @@ def main(
 ) -> None:
     from rnagan.evaluation.memorization import nearest_tiles
     from rnagan.evaluation.test_set import EvaluationInputs
+    from rnagan.reports.labels import network_label
 
     evaluated = EvaluationInputs(model, **inputs)
     found = nearest_tiles(evaluated, out, split, tiles, training_tiles, seed, device=device)
     click.echo(
         f"{found['share']:.1%} of {found['generated']:,} generated tiles are nearer to one of "
         f"{found['training_tiles']:,} training tiles than 99% of real tiles of split {split} are (1% expected); "
-        f"median distance {found['ratio']:.2f} times theirs."
+        f"median distance {found['ratio']:.2f} times theirs. Distances are those of {found['extractor']}, "
+        f"{network_label(found['extractor_in_training'])}."
     )
     copies = found["copies"]
     click.echo(f"{len(copies):,} of them are called copies.")

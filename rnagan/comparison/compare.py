@@ -10,6 +10,7 @@ import pandas as pd
 from rnagan.comparison import sample_grids
 from rnagan.comparison.evaluation_scores import Results, digests_of, find_results, once, results_of
 from rnagan.comparison.run_tables import (
+    Cell,
     Entry,
     Line,
     differ,
@@ -188,8 +189,12 @@ def _summary(
         pace = speed(entry.run)
         row = {"run": entry.name, "state": entry.run.state}
         row |= {f"{SEEN[entry.run.kind]}/s": "–" if pace is None else f"{pace:g}"}
-        row |= {line.name: line.cells[k].text + (" *" if line.cells[k].best else "") for line in marked}
+        row |= {line.name: _said(line.cells[k]) for line in marked}
         rows.append(row)
     own = table[differ(table)]
     lines = [f"{name} ({', '.join(value or '–' for value in values)})" for name, values in own.iterrows()]
     return [*aligned(rows), "", f"{len(table) - len(own)} parameters alike; different: {first_few(lines, 6) or 'none'}"]
+
+
+def _said(cell: Cell) -> str:
+    return cell.text + (f", {cell.network}" if cell.network else "") + (" *" if cell.best else "")

@@ -9,6 +9,9 @@ import pandas as pd
 
 from rnagan.comparison.evaluation_scores import Results, Score, scores_of
 from rnagan.comparison.metric_directions import best, best_row, direction
+from rnagan.evaluation.features import took_part
+from rnagan.evaluation.tile_scores import extractor_of
+from rnagan.reports.labels import network_label
 from rnagan.tracking.mlflow_run import MODEL_TAGS
 from rnagan.tracking.run_folder import RunFolder
 
@@ -34,7 +37,8 @@ class Entry:
 class Cell:
     """What a page shows of one run in a row: text, and a line under it; each may be the best of its row.
 
-    `apart`: the interval of the best doesn't reach that of any other run.
+    `apart`: the interval of the best doesn't reach that of any other run. `network`: whether the one behind the score
+    was the critic's in training (`network_label`); "" where no network is.
     """
 
     text: str
@@ -42,6 +46,7 @@ class Cell:
     best: bool = False
     apart: bool = False
     note_best: bool = False
+    network: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +83,8 @@ def metric_lines(entries: Sequence[Entry]) -> list[Line]:
         cells = []
         for k, (score, peak) in enumerate(zip(finals, peaks, strict=True)):
             note = "" if peak is None else f"best {figure(peak[name])} at {peak['images']:,}"
-            cells.append(dataclasses.replace(_cell(score, k in marked, finals), note=note, note_best=k in top))
+            cell = _cell(score, k in marked, finals, entries[k].run)
+            cells.append(dataclasses.replace(cell, note=note, note_best=k in top))
         lines.append(Line(name, tuple(cells), unlike))
     return lines
 
@@ -90,7 +96,8 @@ def score_lines(entries: Sequence[Entry]) -> list[Line]:
     for name in in_order(scores):
         own = [each.get(name) for each in scores]
         marked, unlike = _marked(own, name, entries)
-        lines.append(Line(name, tuple(_cell(score, k in marked, own) for k, score in enumerate(own)), unlike))
+        cells = [_cell(score, k in marked, own, entries[k].run) for k, score in enumerate(own)]
+        lines.append(Line(name, tuple(cells), unlike))
     return lines
 
 
@@ -153,6 +160,8 @@ def _marked(scores: Sequence[Score | None], name: str, entries: Sequence[Entry])
     """Which scores are the best, unless the runs (those that have one) differ in what must be alike for that."""
     there = [entry.run for entry, score in zip(entries, scores, strict=True) if score is not None]
     unlike = tuple(what for what in direction(name).alike if len({_must_be_alike(run, what) for run in there}) > 1)
+    if len({_network(run, name) for run in there}) > 1:
+        unlike += ("part of the extractor in training",)
     better = next((score.better for score in scores if score is not None), None)
     values = [None if score is None else score.value for score in scores]
     return (set() if unlike else best(values, better)), unlike
@@ -167,14 +176,21 @@ def _score_of_row(row: Mapping[str, Any], name: str) -> Score:
     return Score(name, row[name], low, high, direction(name).better)
 
 
-def _cell(score: Score | None, is_best: bool, beside: Sequence[Score | None]) -> Cell:
+def _network(run: RunFolder, name: str) -> str:
+    """What the network behind a score was in a run's training; "" for a score without any."""
+    extractor = extractor_of(name)
+    return network_label(None if extractor is None else took_part(extractor, run.settings.get("backbone", "none")))
+
+
+def _cell(score: Score | None, is_best: bool, beside: Sequence[Score | None], run: RunFolder) -> Cell:
     if score is None:
         return Cell("–")
     others = [other for other in beside if other is not None and other is not score]
     text = figure(score.value)
     if score.low is not None and score.high is not None:
         text += f" ({figure(score.low)} to {figure(score.high)})"
-    return Cell(text, best=is_best, apart=is_best and all(_apart(score, other) for other in others))
+    apart = is_best and all(_apart(score, other) for other in others)
+    return Cell(text, best=is_best, apart=apart, network=_network(run, score.name))
 
 
 def _apart(one: Score, other: Score) -> bool:

@@ -44,6 +44,8 @@ class Config:
     takes_back: ClassVar[dict[str, dict[str, Any]]] = {}
     # Names that settings had in earlier versions, and those that they have now: files of then still load.
     renamed: ClassVar[dict[str, str]] = {}
+    # What settings that those files don't have yet were then, where it isn't today's default.
+    before: ClassVar[dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
         types = field_types(type(self))
@@ -129,7 +131,7 @@ def resolve(kind: type[C], *layers: dict[str, Any]) -> C:
 
 def load_config(kind: type[C], path: Path | str) -> C:
     """Read a saved resolved config."""
-    return resolve(kind, read_yaml(path))
+    return resolve(kind, kind.before, read_yaml(path))
 
 
 def preset_names(kind: type[Config]) -> list[str]:

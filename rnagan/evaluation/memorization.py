@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from rnagan.evaluation.features import FeatureExtractor, offline_extractor
+from rnagan.evaluation.features import FeatureExtractor, offline_extractor, took_part
 from rnagan.evaluation.test_set import (
     EvaluationInputs,
     EvaluationSet,
@@ -165,6 +165,7 @@ def nearest_tiles(
     held_out = open_evaluation_set(inputs, split, device=device)
     held_out = dataclasses.replace(held_out, rows=_fewer(held_out.rows, tiles, seed))
     model = held_out.model
+    in_training = took_part(extractor.name, model.config.backbone)
     used = held_out.train_rows(model.config.tiles_per_slide)
     used = used[used["tissue"].isin(model.tissues)]
     seen = _fewer(used, training_tiles, seed)
@@ -180,6 +181,7 @@ def nearest_tiles(
     result = {
         "model": model.digest,
         "extractor": extractor.name,
+        "extractor_in_training": in_training,
         "split": split,
         "seed": seed,
         "training_tiles": len(training),
@@ -210,7 +212,12 @@ def nearest_tiles(
     nearest_figure(out / "nearest.png", generated[shown], neighbours, found.distances[shown], test.threshold, texts)
     write_json(out / "nearest.json", result)
     protocol = inputs.protocol(
-        split=split, tiles=tiles, training_tiles=training_tiles, seed=seed, extractor=extractor.name
+        split=split,
+        tiles=tiles,
+        training_tiles=training_tiles,
+        seed=seed,
+        extractor=extractor.name,
+        extractor_in_training=in_training,
     )
     figures = {"share": test.share, "ratio": test.ratio, "copies": float(len(copies.rows))}
     scores = {name: {"value": value} for name, value in figures.items()}

@@ -1,6 +1,7 @@
 """Scores of generated against real tiles: Fréchet distance, KID, precision and recall, Inception Score."""
 
 import dataclasses
+import re
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -105,6 +106,16 @@ def score_name(metric: str, extractor: str, generated: int, real: int) -> str:
     own = {"frechet": "fid", "kernel": "kid", "class_score": "inception_score"}
     stem = own[metric] if extractor == INCEPTION and metric in own else f"{metric}_{extractor}"
     return f"{stem}_{_count(generated)}" + ("" if real == generated else f"_vs_{_count(real)}_real")
+
+
+def extractor_of(name: str) -> str | None:
+    """The extractor in a name that `score_name` or `frechet_name` made, behind a part of the data or before one; None
+    in the name of anything else."""
+    if re.search(r"(^|/)(fid|kid|inception_score)_\d", name):
+        return INCEPTION
+    own = r"(?:^|/)(?:frechet|kernel|precision|recall|class_score)_(.+?)(?:/.*)?_\d+k?(?:_vs_\d+k?_real)?(?: \(.*\))?$"
+    found = re.search(own, name)
+    return found.group(1) if found else None
 
 
 def _count(tiles: int) -> str:

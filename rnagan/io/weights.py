@@ -15,8 +15,13 @@ def save_weights(path: Path, module: nn.Module) -> None:
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Copy stored weights into `module`; raises `ValueError` when names or shapes differ."""
+    """Copy stored weights into `module`; raises `ValueError` when names or shapes differ.
+
+    A module whose weights had other names in earlier versions has a method `earlier_names`, which gives them today's.
+    """
     tensors, own = read_tensors(path), module.state_dict()
+    if hasattr(module, "earlier_names"):
+        tensors = module.earlier_names(tensors)  # type: ignore[operator]
     differs = sorted(
         name
         for name in tensors.keys() | own.keys()

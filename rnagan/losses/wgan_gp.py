@@ -1,7 +1,6 @@
 """Wasserstein losses with gradient penalty (article, equations 3 and 4; Gulrajani et al. 2017)."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,18 +8,9 @@ from torch import Tensor
 Scorer = Callable[[Tensor, Tensor | None], Tensor]
 
 
-class CriticLoss(NamedTuple):
-    """`total` is minimised; `wasserstein` is the critic's estimate of the distance; `penalty` is unweighted."""
-
-    total: Tensor
-    wasserstein: Tensor
-    penalty: Tensor
-
-
-def critic_loss(score_real: Tensor, score_fake: Tensor, penalty: Tensor, weight: float) -> CriticLoss:
-    """Equation 3: E[D(fake)] − E[D(real)] + λ · penalty. Scores (n,), penalty a scalar."""
-    wasserstein = score_real.float().mean() - score_fake.float().mean()
-    return CriticLoss(weight * penalty - wasserstein, wasserstein.detach(), penalty.detach())
+def critic_loss(score_real: Tensor, score_fake: Tensor) -> Tensor:
+    """Equation 3 without its penalty: E[D(fake)] − E[D(real)], the estimate of the distance, negated. Scores (n,)."""
+    return score_fake.float().mean() - score_real.float().mean()
 
 
 def generator_loss(score_fake: Tensor) -> Tensor:

@@ -1,22 +1,69 @@
-"""Critics: an RGB tile (and, for a conditional one, its condition) in, a score out."""
+"""Critics: an RGB tile (and, for a conditional one, its condition) in, scores out."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
+from rnagan.models.feature_critic import FeatureHeads, FrozenFeatures
 
 MAX_CHANNELS = 256
 EMBEDDING = 64  # units of the condition's embedding, beside the condition itself
 
 
-def build_critic(config: GANConfig, condition_width: int) -> nn.Module:
-    """The critic of a config; it takes the condition only where the config shows it."""
-    if config.critic_layout == "dcgan":
-        return DCCritic(config.resolution, config.critic_width, config.critic_norm)
+class Views(NamedTuple):
+    """What the halves of a critic see of tiles: pixels (n, 3, H, H) in [-1, 1], and mixed maps of a frozen network.
+    None where there is no such half."""
+
+    pixels: Tensor | None
+    maps: list[Tensor] | None
+
+
+class Scores(NamedTuple):
+    """By half of the critic: pixels (n,), features (n, k); None where there is no such half."""
+
+    pixels: Tensor | None
+    features: Tensor | None
+
+
+def build_critic(config: GANConfig, condition_width: int, frozen: FrozenFeatures | None) -> "TwoCritics":
+    """The critic of a config; it takes the condition only where the config shows it. `frozen`: what its second half
+    works on, where the config names a backbone."""
     shown = condition_width if config.conditional else 0
-    return Critic(config.resolution, config.critic_width, config.critic_norm, shown)
+    pixels: nn.Module | None
+    if config.pixel_loss == "none":
+        pixels = None
+    elif config.critic_layout == "dcgan":
+        pixels = DCCritic(config.resolution, config.critic_width, config.critic_norm)
+    else:
+        pixels = Critic(config.resolution, config.critic_width, config.critic_norm, shown)
+    return TwoCritics(pixels, None if frozen is None else FeatureHeads(frozen.sides, shown))
+
+
+class TwoCritics(nn.Module):
+    """A critic on pixels and one on the maps of a frozen network, trained as one network; either may be missing.
+
+    `views`: of tiles, as a pair of pixels and maps; c (n, condition_width), or None.
+    """
+
+    def __init__(self, pixels: nn.Module | None, features: nn.Module | None) -> None:
+        super().__init__()
+        self.pixels, self.features = pixels, features
+
+    def forward(self, views: Views, c: Tensor | None = None) -> Scores:
+        pixels = features = None
+        if self.pixels is not None and views.pixels is not None:
+            pixels = self.pixels(views.pixels, c)
+        if self.features is not None and views.maps is not None:
+            features = self.features(views.maps, c)
+        return Scores(pixels, features)
+
+    def earlier_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a file from before there were two, when the critic on pixels was the whole: by today's names."""
+        is_earlier = any(name.startswith("score.") for name in tensors)
+        return {f"pixels.{name}": tensor for name, tensor in tensors.items()} if is_earlier else tensors
 
 
 class Critic(nn.Module):

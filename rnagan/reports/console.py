@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rnagan.reports.labels import network_label
 from rnagan.reports.pages import measure_rows, retrieval_rows
 
 
@@ -24,7 +25,7 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 
 def score_lines(result: dict[str, Any]) -> list[str]:
-    """Scores of what `compute_fid` returned, then their floor."""
+    """Scores of what `compute_fid` returned, then their floor, and a warning where they flatter the model."""
     said = aligned([_score(score) for score in result["scores"]])
     floor = result["floor"]
     if floor is not None:
@@ -33,6 +34,8 @@ def score_lines(result: dict[str, Any]) -> list[str]:
             f"Fréchet distance between halves of the donors, {floor['tiles']:,} tiles each: real and real tiles "
             f"{floor['floor']:.2f}, generated and real ones {floor['matched']:.2f}.",
         ]
+    if any(score.get("in_training") for score in result["scores"]):
+        said += ["", "The critic had this extractor's network in training: its scores flatter the model. Take another."]
     return said
 
 
@@ -45,6 +48,7 @@ def _score(score: dict[str, Any]) -> dict[str, str]:
         "value": f"{score['value']:.4g}",
         "95% over donors": around,
         "SD": sd,
+        "network": network_label(score.get("in_training")),
     }
 
 

@@ -73,7 +73,7 @@ def check_process_count(got: int, asked: int | None) -> None:
         raise ValueError(
             f"{asked} processes were asked for and {got} started; on CPUs launch with "
             "launch_configs/cpu_two_processes.yaml and ACCELERATE_USE_CPU=true, or with torchrun; under srun, with "
-            "launch_configs/train_rnagan.sbatch."
+            "the command's sbatch file of launch_configs/."
         )
 
 
@@ -90,7 +90,7 @@ def processes_asked() -> int | None:
 
 
 def _asked_in(environment: Mapping[str, str]) -> int | None:
-    """What torchrun, or srun with launch_configs/train_rnagan.sbatch, says in the environment of a process."""
+    """What torchrun, or srun with an sbatch file of launch_configs/, says in the environment of a process."""
     here, world, nodes = (environment.get(k, "") for k in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_STEP_NUM_NODES"))
     if here and nodes:  # also where each node's launcher knows only of its own processes
         return int(here) * int(nodes)

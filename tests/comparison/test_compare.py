@@ -87,7 +87,7 @@ def test_page_and_tables_of_two_runs(make: Make, trained: Path, tmp_path: Path) 
     assert "script" not in page.tags and not re.search(r"https?://|@import|url\(", text)
     assert len(page.loaded) >= 4 and all(source.startswith("data:image/png;base64,") for source in page.loaded)
     assert page.row("generator_lr") == ["0.0004", "0.001"] and page.row("critic_lr") == ["0.0004"]  # alike: once
-    assert page.row(FID) == ["12.5 (11 to 14)best 12.5 at 96", "**10 (9 to 10.5)**best 10 at 96"]
+    assert page.row(FID) == ["12.5 (11 to 14)best 12.5 at 96a witness", "**10 (9 to 10.5)**best 10 at 96a witness"]
     assert 'class="best apart"' in text and "**" not in "".join(page.row("wasserstein"))
     assert "don't show the same profiles" not in "\n".join(lines) and any("generator_lr" in line for line in lines)
     runs = pd.read_csv(tmp_path / "out/runs.csv")
@@ -186,7 +186,26 @@ def test_a_better_value_on_other_data_marks_no_run(make: Make, tmp_path: Path) -
         shutil.rmtree(run / "samples")
     compare_runs(runs, tmp_path / "out")
     page = Cells((tmp_path / "out/compare.html").read_text())
-    assert page.row(f"{FID} not comparable: another resolution") == ["12.5best 12.5 at 96", "10best 10 at 96"]
+    assert page.row(f"{FID} not comparable: another resolution") == [
+        "12.5best 12.5 at 96a witness",
+        "10best 10 at 96a witness",
+    ]
+
+
+def test_scores_of_the_critics_own_network_are_no_rivals_of_a_witness(make: Make, tmp_path: Path) -> None:
+    second = FID.replace("lite0", "lite2")
+    runs = [
+        make("one", {FID: 12.5, second: 14.0}, short=True),
+        make("two", {FID: 10.0, second: 13.0}, short=True, backbone="efficientnet_lite0"),
+    ]
+    for run in runs:
+        shutil.rmtree(run / "samples")
+    lines = compare_runs(runs, tmp_path / "out")
+    page = Cells((tmp_path / "out/compare.html").read_text())
+    own = page.row(f"{FID} not comparable: another part of the extractor in training")
+    assert own == ["12.5best 12.5 at 96a witness", "10best 10 at 96in training"]
+    assert page.row(second) == ["14best 14 at 96a witness", "**13**best 13 at 96a witness"]
+    assert any("13, a witness *" in line for line in lines)
 
 
 def test_runs_of_a_vae(toy_vae: Path, tmp_path: Path) -> None:

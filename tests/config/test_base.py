@@ -41,6 +41,12 @@ WITH_A_BASE = {
     ("vae", "paper_five_tissues"): "dcf4520c034dd536",
     ("vae", "paper_lung_cortex"): "368fd927160537b3",
 }
+LATER = {  # settings that came after that time
+    "gan": [
+        *("pixel_loss", "pixel_weight", "backbone", "backbone_px"),
+        *("feature_weight", "feature_lr", "feature_diffaugment"),
+    ]
+}
 DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}
 
 
@@ -136,7 +142,8 @@ def test_the_default_preset_is_the_default(family):
 @pytest.mark.parametrize(("family", "name"), WITH_A_BASE)
 def test_a_preset_with_a_base_has_the_settings_that_it_had_without(family, name):
     settings = read_preset(FAMILIES[family], name)
-    assert sha256_of(settings).startswith(WITH_A_BASE[family, name])
+    of_then = {key: value for key, value in settings.items() if key not in LATER.get(family, [])}
+    assert sha256_of(of_then).startswith(WITH_A_BASE[family, name])
     written = read_yaml(Path(rnagan.__file__).parent / f"config/presets/{family}.{name}.yaml")
     own = {key: value for key, value in written.items() if key != "base"}
     assert settings == read_preset(FAMILIES[family], written["base"]) | own and len(own) < 4
@@ -156,6 +163,7 @@ def test_what_the_networks_of_a_gan_are():
     assert architecture(GANConfig) == (
         *("mode", "resolution", "condition", "condition_units", "noise_units", "noise_range", "batch_standardise"),
         *("generator", "generator_width", "generator_norm", "critic", "critic_width", "critic_norm", "critic_layout"),
+        *("pixel_loss", "backbone", "backbone_px"),
     )
 
 

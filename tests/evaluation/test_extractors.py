@@ -68,9 +68,11 @@ def test_a_laboratorys_own_extractor() -> None:
     register_extractor("ours", lambda device: Pixels())
     for name in ("ours", "tests.evaluation.pixels:make"):
         assert make_extractor(name)(tiles(2)).shape == (2, 192)
-    assert make_extractor("efficientnet_lite0").width == 1280
+    for name, width in (("efficientnet_lite0", 1280), ("efficientnet_lite2", 1280), ("handmade", 81)):
+        extractor = make_extractor(name)
+        assert (extractor.name, extractor.width) == (name, width) and extractor(tiles(2)).shape == (2, width)
     for name, said in (
-        ("uni", "There is no extractor uni; known are efficientnet_lite0"),
+        ("uni", "There is no extractor uni; known are efficientnet_lite0, efficientnet_lite2, handmade, "),
         ("no_such_module:make", r"The extractor no_such_module:make can't be made \(No module named"),
         (
             "tests.evaluation.pixels:gone",

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from rnagan.api import RNAGAN
+from rnagan.api import RNAGAN, digest_of_folder
 from rnagan.config.gan import GANConfig
 from rnagan.evaluation import feature_store
 from rnagan.evaluation.fid import PICTURE, RESULT, compute_fid, make_plan, proportional
 from rnagan.evaluation.test_set import EvaluationInputs, make_evaluation_set
 from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance
+from rnagan.io.files import read_json, write_json
+from rnagan.reports.console import score_lines
 from rnagan.runtime.distributed import Processes
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
@@ -80,6 +84,61 @@ def test_a_model_is_scored(trained: Path, paths: EvaluationInputs, tmp_path: Pat
     assert result["floor"]["floor"] > 0 and result["protocol"]["donors"] == 5
     assert result["protocol"]["extractor"] == "pixels" and result["protocol"]["versions"]["torch-fidelity"]
     assert not (tmp_path / "out" / PICTURE).exists()
+
+
+def test_every_score_says_whether_its_network_was_the_critics(
+    trained: Path, paths: EvaluationInputs, tmp_path: Path
+) -> None:
+    """The same model, whose config says that its critic had the extractor's network."""
+    own = shutil.copytree(trained, tmp_path / "own")
+    config = own / "model/config.yaml"
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"backbone": "pixels"}))
+    record = read_json(own / "model/model.json")
+    write_json(own / "model/model.json", record | {"digest": digest_of_folder(own / "model")})
+    said = {}
+    for model, in_training in ((trained, False), (own, True)):
+        out = tmp_path / f"of-{model.name}"
+        result = score(dataclasses.replace(paths, model=model), out, tmp_path / "cache")
+        assert [each["in_training"] for each in result["scores"]] == [in_training] * len(result["scores"])
+        assert result["protocol"]["extractor_in_training"] is in_training
+        assert json.loads((out / "evaluation_run.json").read_text())["protocol"]["extractor_in_training"] is in_training
+        said[in_training] = score_lines(result)
+    header, *rows = said[True][: 1 + len(result["scores"])]
+    assert header.endswith("network") and all(row.endswith("  in training") for row in rows)
+    assert "its scores flatter the model" in said[True][-1]
+    assert all(row.endswith("  a witness") for row in said[False][1 : len(rows) + 1])
+    assert "flatter" not in "".join(said[False])
+
+
+def test_numbers_of_different_units_are_scored_in_sds_of_the_real_tiles(
+    paths: EvaluationInputs, tmp_path: Path
+) -> None:
+    class Scaled(Pixels):
+        name, standardised = "scaled", True
+        scale = np.geomspace(0.01, 1000, Pixels.width).astype(np.float32)
+
+        def __call__(self, tiles: np.ndarray) -> np.ndarray:
+            return super().__call__(tiles) * self.scale
+
+    class Unscaled(Scaled):
+        name, scale = "unscaled", np.ones(Pixels.width, np.float32)
+
+    def values(extractor: Pixels) -> list[float]:
+        return [
+            each["value"]
+            for each in compute_fid(
+                paths, tmp_path / extractor.name, extractor, tmp_path / "cache", HERE, count=60, map_tiles=0
+            )["scores"]
+        ]
+
+    scaled, unscaled, raw = (values(extractor) for extractor in (Scaled(), Unscaled(), Pixels()))
+    assert scaled == pytest.approx(unscaled, rel=1e-2, abs=1e-3)
+    assert abs(raw[0] / unscaled[0] - 1) > 0.5
+
+
+def test_an_evaluation_of_an_earlier_version_is_shown_without_it() -> None:
+    shown = {"name": "fid_60k", "part": "all", "value": 87.85}
+    assert score_lines({"scores": [shown], "floor": None})[1].split() == ["fid_60k", "all", "87.85"]
 
 
 @pytest.mark.slow  # UMAP compiles itself

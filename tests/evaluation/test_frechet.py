@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from rnagan.evaluation.features import EfficientNetLite0
+from rnagan.evaluation.features import make_extractor
 from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance, frechet_name
 
 
@@ -51,7 +51,7 @@ def test_few_tiles_are_biased_which_is_why_the_name_tells_their_count() -> None:
         for n in (40, 400, 4000)
     ]
     assert distances[0] > 5 * distances[1] > 25 * distances[2]
-    assert frechet_name(EfficientNetLite0, 500, "lung") == "frechet_efficientnet_lite0/lung_500"
+    assert frechet_name(make_extractor("efficientnet_lite0"), 500, "lung") == "frechet_efficientnet_lite0/lung_500"
 
 
 def test_statistics_of_parts_are_those_of_the_whole() -> None:

@@ -139,6 +139,8 @@ def test_script_on_a_model_and_on_one_that_copies(
     found = json.loads((tmp_path / "nearest.json").read_text())
     assert found["copies"] == [] and "0 of them are called copies." in done.output
     assert found["of_training_tiles"] == 39 and found["held_out"] == 4 and found["extractor"] == "efficientnet_lite0"
+    assert found["extractor_in_training"] is False
+    assert "Distances are those of efficientnet_lite0, a witness." in done.output
     with Image.open(tmp_path / "nearest.png") as picture:
         assert picture.text["Synthetic"] == "true" and np.asarray(picture).std() > 0
 

@@ -8,6 +8,7 @@ from rnagan.evaluation.tile_scores import (
     FeatureStatistics,
     TileFeatures,
     class_score,
+    extractor_of,
     floor,
     frechet_distance,
     frechet_with_interval,
@@ -35,6 +36,15 @@ def test_names_tell_extractor_and_counts() -> None:
     assert score_name("kernel", "inception_v3", 60_000, 1790) == "kid_60k_vs_1790_real"
     assert score_name("frechet", "inception_v3_12345678", 60_000, 60_000) == "frechet_inception_v3_12345678_60k"
     assert score_name("frechet", "efficientnet_lite0", 500, 400) == "frechet_efficientnet_lite0_500_vs_400_real"
+    for extractor in ("inception_v3", "inception_v3_0a1b2c3d", "efficientnet_lite2", "handmade", "dinov2_small"):
+        for metric in ("frechet", "kernel", "precision", "recall", "class_score"):
+            for counts in ((60_000, 60_000), (500, 400), (41, 41)):
+                name = score_name(metric, extractor, *counts)
+                for shown in (name, f"all/{name}", f"Lung (left)/{name}", f"all/{name} (fid-rnagan/fid)"):
+                    assert extractor_of(shown) == extractor
+    assert extractor_of("frechet_efficientnet_lite0/lung_500") == "efficientnet_lite0"
+    for other in ("faithfulness/mean", "faithfulness/lung/nuclear_density", "wasserstein", "copies", "floor", "fid"):
+        assert extractor_of(other) is None
     assert score_name("class_score", "inception_v3", 5000, 5000) == "inception_score_5k"
 
 

@@ -4,6 +4,7 @@ from torch import nn
 
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
+from rnagan.io.weights import load_weights, save_weights
 from rnagan.models.critics import Critic, DCCritic, build_critic
 
 
@@ -73,7 +74,8 @@ def test_score_changes_with_the_profile_of_a_projection_critic_only():
 
 def test_critics_of_the_presets():
     def build(preset, **changes):
-        return build_critic(resolve(GANConfig, read_preset(GANConfig, preset), {"critic_width": 4} | changes), 5)
+        config = resolve(GANConfig, read_preset(GANConfig, preset), {"critic_width": 4} | changes)
+        return build_critic(config, 5, None).pixels
 
     def has_batch_norm(critic):
         return any(isinstance(module, nn.BatchNorm2d) for module in critic.modules())
@@ -93,3 +95,21 @@ def test_scores_do_not_depend_on_the_tiles_beside_them():
 def test_channels_double_up_to_256():
     widths = [layer.out_channels for layer in Critic(256, 32, "none").features if isinstance(layer, nn.Conv2d)]
     assert widths == [32, 64, 128, 256, 256, 256, 256, 256]
+
+
+@pytest.mark.parametrize("preset", ["faithful", "paper", "released"])
+def test_weights_from_before_there_were_two_critics_are_those_of_the_critic_on_pixels(preset, tmp_path):
+    changes = {"critic_width": 4, "pixel_loss": "wgan_gp", "backbone": "none"}
+    config = resolve(GANConfig, read_preset(GANConfig, preset), changes)
+    torch.manual_seed(0)
+    stored = build_critic(config, 5, None)
+    save_weights(tmp_path / "today.safetensors", stored)
+    save_weights(tmp_path / "earlier.safetensors", stored.pixels)  # which was the whole
+    for name in ("today", "earlier"):
+        critic = build_critic(config, 5, None)
+        assert any(not torch.equal(own, stored.state_dict()[key]) for key, own in critic.state_dict().items())
+        load_weights(tmp_path / f"{name}.safetensors", critic)
+        torch.testing.assert_close(dict(critic.state_dict()), dict(stored.state_dict()), rtol=0, atol=0)
+    other = build_critic(config.replace(critic_width=8), 5, None)
+    with pytest.raises(ValueError, match="belongs to another architecture"):
+        load_weights(tmp_path / "earlier.safetensors", other)

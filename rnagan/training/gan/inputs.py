@@ -26,6 +26,7 @@ from rnagan.expression.h5ad import read_expression
 from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
 from rnagan.io.provenance import asked
 from rnagan.io.tables import first_few
+from rnagan.models.backbones import backbone_digest
 from rnagan.models.conditioning import Bottleneck, make_bottleneck
 from rnagan.models.trained_vae import VAEModel, load_vae
 from rnagan.runtime import rng
@@ -80,6 +81,11 @@ def check_run(
         raise ValueError(f"{wide[0]} needs a batch whole: run it on one process.")  # the generator has SyncBatchNorm
     if deepspeed and config.precision == "float64":
         raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
+    if deepspeed and config.backbone != "none":
+        raise ValueError(
+            "A critic on features isn't for DeepSpeed: a run that goes on under it would not learn the same. Set "
+            "backbone none, or choose another of launch_configs/."
+        )
     if deepspeed and config.accumulate > 1:
         raise ValueError("accumulate isn't for DeepSpeed: set it to 1, or start with another of launch_configs/.")
 
@@ -167,6 +173,8 @@ def digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: S
             "vae": sha256_of_file(model_folder(inputs.vae) / "model.json"),
             "expression": sha256_of_file(inputs.expression),
         }
+    if config.backbone != "none":
+        found["backbone"] = backbone_digest(config.backbone)
     return found
 
 

@@ -2,7 +2,7 @@
 trainer's."""
 
 import contextlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
 from rnagan.data.augment import colour_jitter, draw_diffaugment, flip_and_turn
-from rnagan.losses.wgan_gp import critic_loss, generator_loss, gradient_penalty, interpolate
+from rnagan.losses import hinge, relativistic, wgan_gp
+from rnagan.models.backbones import make_backbone
 from rnagan.models.conditioning import draw_noise, generator_input
-from rnagan.models.critics import build_critic
+from rnagan.models.critics import Scores, TwoCritics, Views, build_critic
+from rnagan.models.feature_critic import FrozenFeatures
 from rnagan.models.generators import build_generator
 from rnagan.runtime import rng
 from rnagan.training import deepspeed
@@ -51,10 +53,18 @@ class GradientNorms:
 
 
 class StepRecord(NamedTuple):
-    """Scalars of one step, left on the device. `generator` is None in a step without a generator update."""
+    """Scalars of one step, left on the device; None where the step has no such part.
 
-    wasserstein: Tensor
-    penalty: Tensor
+    wasserstein   mean score of real tiles less that of generated ones, by the critic on pixels: under WGAN-GP its
+                  estimate of the distance
+    penalty       the critic's penalty, unweighted
+    feature_gap   as `wasserstein`, by the critic on features
+    generator     the generator's loss
+    """
+
+    wasserstein: Tensor | None
+    penalty: Tensor | None
+    feature_gap: Tensor | None
     generator: Tensor | None
 
 
@@ -70,56 +80,71 @@ class MicroBatch(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """Generator and critic of a config, not yet prepared by Accelerate."""
+    """Generator and critic of a config, not yet prepared by Accelerate; and the frozen features that the critic's
+    second half works on, where the config names a backbone."""
 
     generator: nn.Module
-    critic: nn.Module
+    critic: TwoCritics
+    frozen: FrozenFeatures | None
 
 
 def build_networks(config: GANConfig, condition_width: int, accelerator: Accelerator) -> Networks:
     """Networks with fresh weights, in the precision and memory format and on the device of a run."""
     # DeepSpeed lays weights end to end, and takes plain rows only.
     layout = torch.contiguous_format if deepspeed.uses_deepspeed(accelerator) else torch.channels_last
-    generator, critic = (
-        build(config, condition_width).to(accelerator.device, dtype_of(config.precision)).to(memory_format=layout)
-        for build in (build_generator, build_critic)
-    )
-    return Networks(generator, critic)
+
+    def placed(network: nn.Module) -> Any:
+        return network.to(accelerator.device, dtype_of(config.precision)).to(memory_format=layout)
+
+    frozen = None
+    if config.backbone != "none":
+        frozen = placed(FrozenFeatures(make_backbone(config.backbone), config.backbone_px, config.seed))
+    generator = placed(build_generator(config, condition_width))
+    return Networks(generator, placed(build_critic(config, condition_width, frozen)), frozen)
 
 
 def build_step(config: GANConfig, condition_width: int, accelerator: Accelerator, networks: Networks) -> "GANStep":
     """The step that trains networks: with fresh optimisers, prepared for all processes of the run."""
-    generator, critic = networks
-    if config.compile:  # in place: the penalty, whose gradient has a gradient, calls the class's uncompiled forward
+    generator, critic, frozen = networks
+    if config.compile:  # in place: the penalty, whose gradient has a gradient, calls the pixels' uncompiled critic
         generator.compile()
         critic.compile()
     if config.generator_norm == "batch" and accelerator.num_processes > 1:
         generator = nn.SyncBatchNorm.convert_sync_batchnorm(generator)
+    rates = {"pixels": config.critic_lr, "features": config.feature_lr}
+    halves = [{"params": list(half.parameters()), "lr": rates[name]} for name, half in critic.named_children()]
     of_generator, of_critic = deepspeed.prepare_each(
         accelerator,
         config.batch_size // accelerator.num_processes,
         {
-            "generator": (generator, _adam(generator, config.generator_lr, config)),
-            "critic": (critic, _adam(critic, config.critic_lr, config)),
+            "generator": (generator, _adam(generator.parameters(), config.generator_lr, config)),
+            "critic": (critic, _adam(halves, config.critic_lr, config)),
         },
         bf16=resolve_precision(config.precision) == "bf16",
     )
-    return GANStep(config, of_generator, of_critic, condition_width)
+    return GANStep(config, of_generator, of_critic, frozen, condition_width)
 
 
-def _adam(module: nn.Module, lr: float, config: GANConfig) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), lr=lr, betas=(config.beta1, config.beta2), fused=True)
+def _adam(parameters: Any, lr: float, config: GANConfig) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, lr=lr, betas=(config.beta1, config.beta2), fused=True)
 
 
 class GANStep:
     """One training step on this process's slice of the global batch."""
 
-    def __init__(self, config: GANConfig, generator: Prepared, critic: Prepared, condition_width: int) -> None:
-        self.config, self.condition_width = config, condition_width
+    def __init__(
+        self,
+        config: GANConfig,
+        generator: Prepared,
+        critic: Prepared,
+        frozen: FrozenFeatures | None,
+        condition_width: int,
+    ) -> None:
+        self.config, self.condition_width, self.frozen = config, condition_width, frozen
         self.generator, self.generator_optimizer, self.accelerator = generator
         self.critic, self.critic_optimizer, self.critic_accelerator = critic
         self.raw_generator = deepspeed.unwrapped(self.generator, self.accelerator)
-        self.raw_critic = deepspeed.unwrapped(self.critic, self.accelerator)
+        self.raw_critic: TwoCritics = deepspeed.unwrapped(self.critic, self.accelerator)  # type: ignore[assignment]
         self.dtype = next(self.raw_generator.parameters()).dtype
         self.gradient_norms = GradientNorms()
 
@@ -131,16 +156,21 @@ class GANStep:
         """
         parts = self._micro_batches(start, tiles, c)
         alone = len(parts) == 1  # one forward of the generator serves both updates; of several it would fill the memory
-        of_critic, of_generator = [], []
+        of_critic: list[tuple[Tensor | None, ...]] = []
+        of_generator: list[Tensor | None] = []
         for part in parts:
             with self._held_back(self.critic, part):
                 x_fake = self._generated(part, with_graph=update_generator and alone)
-                of_critic.append(torch.stack(self._update_critic(part, x_fake.detach())))
+                maps = self._maps(x_fake, "features/fake", part.start)
+                of_critic.append(self._update_critic(part, x_fake.detach(), maps and [own.detach() for own in maps]))
         for part in parts if update_generator else ():
             with self._held_back(self.generator, part):
-                of_generator.append(self._update_generator(part, x_fake if alone else self._generated(part, True)))
-        wasserstein, penalty = torch.stack(of_critic).mean(dim=0)
-        return StepRecord(wasserstein, penalty, torch.stack(of_generator).mean() if update_generator else None)
+                if not alone:
+                    x_fake = self._generated(part, with_graph=True)
+                    maps = self._maps(x_fake, "features/fake", part.start)
+                of_generator.append(self._update_generator(part, x_fake, maps))
+        wasserstein, penalty, feature_gap = (_mean(list(own)) for own in zip(*of_critic, strict=True))
+        return StepRecord(wasserstein, penalty, feature_gap, _mean(of_generator))
 
     def _micro_batches(self, start: int, tiles: Tensor, c: Tensor | None) -> list[MicroBatch]:
         """The parts that gradients are accumulated over. Every draw is addressed by image number: none moves."""
@@ -179,53 +209,102 @@ class GANStep:
         x = flip_and_turn(x, config.seed, start, flips=config.flips, turns=config.quarter_turns)
         return colour_jitter(x, config.seed, start, config.colour_jitter) if config.colour_jitter else x
 
-    def _augmented(self, x: Tensor, purpose: str, start: int) -> Tensor:
-        if self.config.diffaugment == "none":
-            return x
+    def _update_critic(
+        self, part: MicroBatch, x_fake: Tensor, maps_fake: list[Tensor] | None
+    ) -> tuple[Tensor | None, ...]:
+        """The critic's step; a `StepRecord`'s figures of it."""
+        config, critic, start = self.config, self.raw_critic, part.start
+        critic.requires_grad_(True)
+        if critic.features is not None:  # spectral norm's estimates move once a step
+            critic.features.train(part.first)
+        shown = part.c if config.conditional else None
+        real = Views(self._pixels(part.x_real, "augment/real", start), self._maps(part.x_real, "features/real", start))
+        fake = Views(self._pixels(x_fake, "augment/fake", start), maps_fake)
+        score_real, score_fake = self._scores(real, fake, shown)
+        loss = self._critic_loss(score_real, score_fake)
+        penalty = None
+        if config.penalty_step == "separate":  # the released code: two optimiser steps
+            self._descend(loss, self.critic_optimizer)
+            penalty = self._penalty(real, fake, shown, start)
+            self._descend(config.penalty_weight * penalty, self.critic_optimizer)
+        else:
+            if critic.pixels is not None:
+                penalty = self._penalty(real, fake, shown, start)
+                loss = loss + config.penalty_weight * penalty
+            # One backward for scores and penalty: two would leave DDP's reducer half-way.
+            self._descend(loss, self.critic_optimizer, part.first, part.last)
+        penalty = None if penalty is None else penalty.detach()
+        return _gap(score_real.pixels, score_fake.pixels), penalty, _gap(score_real.features, score_fake.features)
+
+    def _pixels(self, x: Tensor, purpose: str, start: int) -> Tensor | None:
+        """What the critic on pixels sees of tiles; None where there is none."""
+        if self.raw_critic.pixels is None or self.config.diffaugment == "none":
+            return None if self.raw_critic.pixels is None else x
         return draw_diffaugment(self.config.seed, purpose, start, len(x), x.shape[-1])(x)
 
-    def _update_critic(self, part: MicroBatch, x_fake: Tensor) -> tuple[Tensor, Tensor]:
-        config, start = self.config, part.start
-        self.raw_critic.requires_grad_(True)
-        shown = part.c if config.conditional else None
-        x_real = self._augmented(part.x_real, "augment/real", start)
-        x_fake = self._augmented(x_fake, "augment/fake", start)
-        epsilon = torch.from_numpy(rng.uniform(config.seed, "epsilon", start, len(x_real), 1)).to(x_real)
-        paying = slice(-start % config.penalty_every, None, config.penalty_every)  # by image number, on any process
-        x_hat = interpolate(x_real[paying], x_fake[paying], epsilon[paying])
-        penalised = shown if shown is None else shown[paying]
-        score_real, score_fake = self._scores(x_real, x_fake, shown)
-        if config.penalty_step == "separate":  # the released code: two optimiser steps
-            loss = critic_loss(score_real, score_fake, torch.zeros_like(score_real.mean()), 0.0)
-            self._descend(loss.total, self.critic_optimizer)
-            penalty = self._penalty(x_hat, penalised)
-            self._descend(config.penalty_weight * penalty, self.critic_optimizer)
-            return loss.wasserstein, penalty.detach()
-        # One backward for scores and penalty: two would leave DDP's reducer half-way.
-        loss = critic_loss(score_real, score_fake, self._penalty(x_hat, penalised), config.penalty_weight)
-        self._descend(loss.total, self.critic_optimizer, part.first, part.last)
-        return loss.wasserstein, loss.penalty
+    def _maps(self, x: Tensor, purpose: str, start: int) -> list[Tensor] | None:
+        """What the critic on features sees of tiles; None where there is none."""
+        if self.frozen is None:
+            return None
+        if self.config.feature_diffaugment != "none":
+            x = draw_diffaugment(self.config.seed, purpose, start, len(x), x.shape[-1])(x)
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(resolve_precision(self.config.precision))
+        with torch.autocast(x.device.type, kind, enabled=kind is not None):
+            return [own.to(self.dtype) for own in self.frozen(x)]
 
-    def _scores(self, x_real: Tensor, x_fake: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _scores(self, real: Views, fake: Views, c: Tensor | None) -> tuple[Scores, Scores]:
         if self.config.critic_norm == "batch":  # statistics of real and generated tiles stay apart, as released
-            return self.critic(x_real, c), self.critic(x_fake, c)
-        both = None if c is None else torch.cat([c, c])
-        real, fake = self.critic(torch.cat([x_real, x_fake]), both).chunk(2)
-        return real, fake
+            return self.critic(real, c), self.critic(fake, c)
+        pixels = None if real.pixels is None or fake.pixels is None else torch.cat([real.pixels, fake.pixels])
+        maps = None
+        if real.maps is not None and fake.maps is not None:
+            maps = [torch.cat(both) for both in zip(real.maps, fake.maps, strict=True)]
+        found = self.critic(Views(pixels, maps), None if c is None else torch.cat([c, c]))
+        halves = [(None, None) if both is None else both.chunk(2) for both in found]
+        return Scores(*(half[0] for half in halves)), Scores(*(half[1] for half in halves))
 
-    def _penalty(self, x_hat: Tensor, c: Tensor | None) -> Tensor:
-        """The gradient penalty in full precision, whatever the precision of the scores."""
+    def _critic_loss(self, real: Scores, fake: Scores) -> Tensor:
+        """The sum of both halves' losses, without penalties."""
+        of_pixels = relativistic if self.config.pixel_loss == "relativistic" else wgan_gp
+        losses = []
+        if real.pixels is not None and fake.pixels is not None:
+            losses.append(of_pixels.critic_loss(real.pixels, fake.pixels))
+        if real.features is not None and fake.features is not None:
+            losses.append(hinge.critic_loss(real.features, fake.features))
+        return torch.stack(losses).sum()
 
-        def full_precision(x: Tensor, condition: Tensor | None) -> Tensor:
-            # The class's forward: Accelerate has wrapped the instance's in autocast, which would reach inside.
-            return type(self.raw_critic).forward(self.raw_critic, x, condition)
+    def _penalty(self, real: Views, fake: Views, c: Tensor | None, start: int) -> Tensor:
+        """The penalty of the critic on pixels, in full precision, whatever the precision of the scores."""
+        config, critic = self.config, self.raw_critic.pixels
+        assert critic is not None and real.pixels is not None and fake.pixels is not None
+        paying = slice(-start % config.penalty_every, None, config.penalty_every)  # by image number, on any process
+        x_real, x_fake, c = real.pixels[paying], fake.pixels[paying], None if c is None else c[paying]
+        # The half itself: Accelerate has wrapped the whole critic's forward in autocast.
+        if config.pixel_loss == "relativistic":
+            both = None if c is None else torch.cat([c, c])  # (R1 + R2) / 2 is the mean over real and generated tiles
+            return relativistic.zero_centred_penalty(critic, torch.cat([x_real, x_fake]), both)
+        epsilon = torch.from_numpy(rng.uniform(config.seed, "epsilon", start, len(real.pixels), 1)).to(x_real)
+        x_hat = wgan_gp.interpolate(x_real, x_fake, epsilon[paying])
+        return wgan_gp.gradient_penalty(critic, x_hat, c, config.penalty_norm)
 
-        return gradient_penalty(full_precision, x_hat, c, self.config.penalty_norm)
-
-    def _update_generator(self, part: MicroBatch, x_fake: Tensor) -> Tensor:
-        self.raw_critic.requires_grad_(False)  # its gradients would be wasted, and wrong under ZeRO
-        x = self._augmented(x_fake, "augment/generator", part.start)
-        loss = generator_loss(self.raw_critic(x, part.c if self.config.conditional else None))
+    def _update_generator(self, part: MicroBatch, x_fake: Tensor, maps: list[Tensor] | None) -> Tensor:
+        config, critic = self.config, self.raw_critic
+        critic.requires_grad_(False)  # its gradients would be wasted, and wrong under ZeRO
+        if critic.features is not None:
+            critic.features.eval()
+        shown = part.c if config.conditional else None
+        score = critic(Views(self._pixels(x_fake, "augment/generator", part.start), maps), shown)
+        losses = []
+        if config.pixel_loss == "relativistic":
+            with torch.no_grad():
+                x_real = self._pixels(part.x_real, "augment/real", part.start)
+                score_real = critic(Views(x_real, None), shown).pixels
+            losses.append(config.pixel_weight * relativistic.generator_loss(score_real, score.pixels))
+        elif config.pixel_loss == "wgan_gp":
+            losses.append(config.pixel_weight * wgan_gp.generator_loss(score.pixels))
+        if score.features is not None:
+            losses.append(config.feature_weight * hinge.generator_loss(score.features))
+        loss = torch.stack(losses).sum()
         self._descend(loss, self.generator_optimizer, part.first, part.last)
         return loss.detach()
 
@@ -239,3 +318,14 @@ class GANStep:
             if accelerator.scaler is None:  # fp16's are scaled, and may be infinite in a step that it then leaves out
                 self.gradient_norms.add("critic" if optimizer is self.critic_optimizer else "generator", optimizer)
             optimizer.step()
+
+
+def _gap(real: Tensor | None, fake: Tensor | None) -> Tensor | None:
+    """Mean score of real tiles less that of generated ones."""
+    return None if real is None or fake is None else (real.float().mean() - fake.float().mean()).detach()
+
+
+def _mean(scalars: list[Tensor | None]) -> Tensor | None:
+    """The mean of a figure over micro-batches, all of which have it, or none."""
+    there = [scalar for scalar in scalars if scalar is not None]
+    return torch.stack(there).mean() if there else None

@@ -93,6 +93,7 @@ def train_gan(
             "train_donors": donors,
             "images": trainer.images,
             "made_from": made_from,
+            "validation_extractor": None if validation is None else validation.extractor_label,
         }
         bottleneck = None if profiles is None else profiles.bottleneck
         write_model(Path(out) / folder, config, trainer.average.module, bottleneck, inputs.vae, record)
@@ -122,7 +123,7 @@ def _earlier(
     if Path(inputs.init_from).resolve() == Path(out).resolve():
         raise ValueError(f"{out} can't start from itself: choose another --out (without --init-from it goes on).")
     earlier = EarlierRun.open(inputs.init_from)
-    earlier.check_fits(config, made_from.get("vae"), shards.mpp_at(config.resolution), cohort)
+    earlier.check_fits(config, made_from, shards.mpp_at(config.resolution), cohort)
     made_from["earlier run"] = earlier.digest()
     return earlier
 

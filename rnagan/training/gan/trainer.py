@@ -55,7 +55,9 @@ class GANTrainer:
             width = data.profiles.bottleneck.width
         networks = build_networks(config, width, self.accelerator)
         self.average = ExponentialAverage(networks.generator, config.ema_half_life)
-        modules = {**networks._asdict(), "average": self.average.module}
+        modules = {"generator": networks.generator, "critic": networks.critic, "average": self.average.module}
+        if networks.frozen is not None:
+            modules["mixing"] = networks.frozen
         if run.checkpoint is not None:
             for name, module in modules.items():
                 run.checkpoint.load_module(name, module)
@@ -140,7 +142,8 @@ class GANTrainer:
     def _now_and_then(self, bar: Any) -> None:
         if self._passed(self.config.log_every):
             row = self._log_means()
-            bar.set_postfix({"W": f"{row['wasserstein']:.2f}", "GP": f"{row['penalty']:.3f}"})
+            shown = {"real-fake": "wasserstein", "penalty": "penalty", "features": "feature_gap"}
+            bar.set_postfix({name: f"{row[key]:.2f}" for name, key in shown.items() if key in row})
         if self._passed(self.config.sample_every):
             self._save_samples()
         if self._passed(self.config.checkpoint_every):
@@ -198,7 +201,8 @@ class GANTrainer:
             self.run.log.artifact(path)
 
     def _modules(self) -> dict[str, nn.Module]:
-        return {"generator": self.step.raw_generator, "critic": self.step.raw_critic, "average": self.average.module}
+        own = {"generator": self.step.raw_generator, "critic": self.step.raw_critic, "average": self.average.module}
+        return own if self.step.frozen is None else own | {"mixing": self.step.frozen}
 
     def _optimizers(self) -> Optimizers:
         return {
@@ -214,7 +218,12 @@ class GANTrainer:
     def _empty_step(self) -> None:
         count, side = self.config.batch_size // self.accelerator.num_processes, self.config.resolution
         tiles = torch.zeros(count, 3, side, side, dtype=torch.uint8, device=self.accelerator.device)
+        estimates = [
+            (own, own.clone()) for own in self.step.raw_critic.buffers()
+        ]  # of spectral norms: a step moves them
         self.step(0, tiles, None if self.conditions is None else self.conditions[:1].expand(count, -1), True)
+        for own, before in estimates:
+            own.copy_(before)
 
     def _conditions(self, latents: Tensor) -> Tensor:
         """The conditions (n, width) of latents (n, latent), where and as the networks compute."""
@@ -222,7 +231,8 @@ class GANTrainer:
         return self.data.profiles.bottleneck(latents).to(self.accelerator.device, dtype_of(self.config.precision))
 
     def _tags(self) -> dict[str, str]:
-        return {
+        validated = {} if self.validation is None else {"validation_extractor": self.validation.extractor_label}
+        return validated | {
             "mode": self.config.mode,
             "resolution": str(self.config.resolution),
             "tissues": ", ".join(self.data.tissues),

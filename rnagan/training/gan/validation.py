@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet
 from rnagan.data.selection import Selection, read_weights, select
-from rnagan.evaluation.features import FeatureExtractor, offline_extractor
+from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor, took_part, witness_of
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.stats import FEWEST_DONORS, pearson, reliability
 from rnagan.evaluation.test_set import tiles_of_slides
@@ -29,6 +29,7 @@ from rnagan.io.provenance import asked
 from rnagan.io.tables import first_few
 from rnagan.io.weights import read_arrays, write_arrays
 from rnagan.models.sampling import generate
+from rnagan.reports.labels import network_label
 from rnagan.runtime import rng
 
 SLIDE_TILES = 8  # of a slide at least, where it has them: a donor's mean of fewer is mostly noise
@@ -50,7 +51,7 @@ class GANValidation:
 
     `conditions` (rows, condition_width): those of the rows' profiles, None in the modes without profiles, where only
     the Fréchet distance is measured. `out`: the run folder, where what is known of the real tiles is kept. `extractor`:
-    the offline one where None.
+    where None, an offline one whose network isn't the critic's: what chooses the best model took no part in training.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class GANValidation:
         """Metrics of a generator; names hold the extractor and the count of tiles, which decide a distance's value."""
         real, of_real = self._of_real()
         generated = self._describe(self._generated(generator, k) for k in range(len(self.rows)))
-        of_generated = self._statistics(generated.features)
+        of_generated = self._statistics(comparable(self._extract, generated.features, real.features))
         row = {
             frechet_name(self._extract, of.count, metric_part(part)): frechet_distance(of, of_real[part])
             for part, of in of_generated.items()
@@ -93,9 +94,15 @@ class GANValidation:
         return name, row[name]
 
     @property
+    def extractor_label(self) -> str:
+        """The extractor's name, and whether its network was the critic's: "efficientnet_lite2, a witness"."""
+        name = witness_of(self.config.backbone) if self._extractor is None else self._extractor.name
+        return f"{name}, {network_label(took_part(name, self.config.backbone))}"
+
+    @property
     def _extract(self) -> FeatureExtractor:
         if self._extractor is None:
-            self._extractor = offline_extractor(self.device)
+            self._extractor = make_extractor(witness_of(self.config.backbone), device=self.device)
         return self._extractor
 
     def _statistics(self, features: NDArray[np.float32]) -> dict[str, FeatureStatistics]:
@@ -113,7 +120,8 @@ class GANValidation:
                 skip = self.config.on_corrupt == "skip"
                 described = self._describe(tiles_of_slides(self.shards, self.rows, self.config.resolution, skip))
                 write_arrays(self.out / STORED, dataclasses.asdict(described) | {"made_from": self._made_from()})
-            self._real = described, self._statistics(described.features)
+            real = described.features
+            self._real = described, self._statistics(comparable(self._extract, real, real))
         return self._real
 
     def _stored(self) -> Described | None:

@@ -10,12 +10,12 @@ from torch import Tensor
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.losses.wgan_gp import gradient_penalty
-from rnagan.models.critics import build_critic
+from rnagan.models.critics import Views, build_critic
 from rnagan.models.generators import build_generator
 from rnagan.runtime import rng
 from rnagan.training.deepspeed import Prepared
 from rnagan.training.gan import step as gan_step
-from rnagan.training.gan.step import GANStep
+from rnagan.training.gan.step import GANStep, StepRecord
 
 WIDTH, N = 3, 4
 CONFIG = GANConfig(
@@ -27,12 +27,12 @@ FROZEN = {"generator_lr": 0.0, "critic_lr": 0.0}
 def make_step(config: GANConfig, precision: str = "no", dtype: torch.dtype = torch.float32) -> GANStep:
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
     torch.manual_seed(1)
-    generator, critic = (build(config, WIDTH).to(dtype) for build in (build_generator, build_critic))
+    generator, critic = build_generator(config, WIDTH).to(dtype), build_critic(config, WIDTH, None).to(dtype)
     prepared = [
         Prepared(*accelerator.prepare(network, torch.optim.Adam(network.parameters(), lr)), accelerator)
         for network, lr in ((generator, config.generator_lr), (critic, config.critic_lr))
     ]
-    return GANStep(config, *prepared, WIDTH)
+    return GANStep(config, *prepared, None, WIDTH)
 
 
 def test_a_step_does_without_deepspeed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +51,12 @@ def batch(count: int = N) -> tuple[Tensor, Tensor]:
     )
 
 
+def figures(record: StepRecord) -> list[Tensor]:
+    """Those that there are: none of a critic on features, and none of the generator where it had no step."""
+    assert record.feature_gap is None
+    return [scalar for scalar in record if scalar is not None]
+
+
 class Spy:
     """What the networks and the penalty were called with."""
 
@@ -60,34 +66,38 @@ class Spy:
         self.penalised: list[tuple[Tensor, Tensor | None]] = []
         self.dtypes: set[torch.dtype] = set()
         step.raw_generator.register_forward_pre_hook(lambda _, given: self.codes.append(given[0]))
-        step.raw_critic.register_forward_pre_hook(lambda _, given: self.evaluated.append(given))
+        step.raw_critic.register_forward_pre_hook(lambda _, given: self.evaluated.append((given[0].pixels, given[1])))
 
         def penalty(score: Callable, x_hat: Tensor, c: Tensor | None, norm: str) -> Tensor:
             self.penalised.append((x_hat, c))
-            hook = step.raw_critic.features[0].register_forward_hook(lambda _, __, out: self.dtypes.add(out.dtype))
+            hook = step.raw_critic.pixels.features[0].register_forward_hook(
+                lambda _, __, out: self.dtypes.add(out.dtype)
+            )
             value = gradient_penalty(score, x_hat, c, norm)
             hook.remove()
             self.dtypes |= {x_hat.dtype, value.dtype}
             return value
 
-        monkeypatch.setattr(gan_step, "gradient_penalty", penalty)
+        monkeypatch.setattr(gan_step.wgan_gp, "gradient_penalty", penalty)
 
 
 def test_penalty_is_float32_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     step = make_step(CONFIG, "bf16")
     spy, features = Spy(step, monkeypatch), set()
-    step.raw_critic.features[0].register_forward_hook(lambda _, __, out: features.add(out.dtype))
+    step.raw_critic.pixels.features[0].register_forward_hook(lambda _, __, out: features.add(out.dtype))
     record = step(0, *batch(), True)
     assert spy.dtypes == {torch.float32}
     assert features == {torch.float32, torch.bfloat16}  # the scores, in the same step, are not
-    assert record.penalty.dtype == torch.float32 and all(map(torch.isfinite, record))
+    assert record.penalty.dtype == torch.float32 and all(map(torch.isfinite, figures(record)))
 
 
 def test_naive_penalty_would_not_be_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wrong variant: through the critic that Accelerate wrapped."""
     step = make_step(CONFIG, "bf16")
     spy = Spy(step, monkeypatch)
-    step._penalty = lambda x_hat, c: gan_step.gradient_penalty(step.raw_critic, x_hat, c, "per_sample")
+    step._penalty = lambda real, fake, c, start: gan_step.wgan_gp.gradient_penalty(
+        lambda x, c: step.raw_critic(Views(x, None), c).pixels, real.pixels, c, "per_sample"
+    )
     step(0, *batch(), False)
     assert torch.bfloat16 in spy.dtypes
 
@@ -105,7 +115,9 @@ def test_generator_step_leaves_the_critic_alone() -> None:
     assert all(map(torch.equal, *gradients))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     step(N, *batch(), False)  # and it learns on
-    assert not torch.equal(weights[1]["score.weight"], make_step(CONFIG).raw_critic.state_dict()["score.weight"])
+    assert not torch.equal(
+        weights[1]["pixels.score.weight"], make_step(CONFIG).raw_critic.state_dict()["pixels.score.weight"]
+    )
 
 
 def test_real_generated_and_interpolated_tiles_carry_the_same_profile(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +154,7 @@ def test_one_tile_in_so_many_pays_the_penalty_by_image_number(monkeypatch: pytes
         for part in (0, 1):
             torch.testing.assert_close(paid[2][number][part], paid[1][number][part][first::2])
     step = make_step(CONFIG)
-    by_tile = [gradient_penalty(step.raw_critic, x[None], one[None]) for x, one in zip(*paid[1][0], strict=True)]
+    by_tile = [gradient_penalty(step.raw_critic.pixels, x[None], one[None]) for x, one in zip(*paid[1][0], strict=True)]
     torch.testing.assert_close(penalties[0], torch.stack(by_tile).mean())
     torch.testing.assert_close(penalties[1], torch.stack(by_tile[::2]).mean())
 
@@ -174,7 +186,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(monkeypatch: pytest.
             tiles, c = torch.cat([tiles, tiles[:4]]), torch.cat([c, c[:4]])
         records = [step(8 * k, tiles, c.double(), k == 1) for k in range(2)]
         gradients = [p.grad for net in (step.raw_generator, step.raw_critic) for p in net.parameters()]
-        stepped.append((gradients, torch.stack([*records[0][:2], *records[1]])))
+        stepped.append((gradients, torch.stack([*figures(records[0]), *figures(records[1])])))
         assert max(len(x) for x, _ in spy.penalised) == len(tiles) // accumulate
     (whole, record), (parts, record_of_parts), (other, _) = stepped
     torch.testing.assert_close(parts, whole, rtol=1e-8, atol=1e-10)

@@ -88,7 +88,23 @@ def test_the_article_s_models(tissue: str, mode: str) -> None:
     own, paper = read_preset(GANConfig, f"paper_{tissue}_{mode}"), read_preset(GANConfig, "paper")
     where = {"cortex": "tissue=Brain - Cortex", "lung": "tissue=Lung"}[tissue]
     assert own == paper | {"mode": mode, "where": where, "epochs": EPOCHS[tissue, mode]}
-    assert set(preset_names(GANConfig)) == {*FAMILIES, *(f"paper_{'_'.join(key)}" for key in EPOCHS)}
+    of_article = {f"paper_{'_'.join(key)}" for key in EPOCHS}
+    assert set(preset_names(GANConfig)) == {
+        *FAMILIES,
+        *of_article,
+        "two_critics",
+        "relativistic",
+        "features",
+        "wgan_gp",
+    }
+
+
+def test_presets_of_critics_differ_in_their_critics_alone() -> None:
+    both = preset("two_critics")
+    assert both.pixel_loss == "relativistic" and both.backbone == "efficientnet_lite0"
+    assert preset("relativistic") == both.replace(backbone="none")
+    assert preset("features") == both.replace(pixel_loss="none")
+    assert preset("wgan_gp") == both.replace(pixel_loss="wgan_gp", backbone="none", penalty_weight=10.0) == GANConfig()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -124,17 +140,18 @@ def test_noise_of_the_modes() -> None:
 @pytest.mark.parametrize("resolution", [32, 64, 128, 256, 512])
 def test_every_resolution_builds_steps_and_generates(resolution: int) -> None:
     config = preset("faithful", resolution=resolution, generator_width=4, critic_width=4, noise_units=4)
-    generator, critic = build_generator(config, 3), build_critic(config, 3)
+    generator, critic = build_generator(config, 3), build_critic(config, 3, None)
     accelerator = Accelerator(cpu=True)
     prepared = [
         Prepared(network, torch.optim.Adam(network.parameters(), lr=1e-4), accelerator)
         for network in (generator, critic)
     ]
-    step = GANStep(config, *prepared, 3)
+    step = GANStep(config, *prepared, None, 3)
     tiles = torch.randint(0, 256, (2, 3, resolution, resolution), dtype=torch.uint8)
     before = [next(module.parameters()).clone() for module in (generator, critic)]
     record = step(0, tiles, torch.randn(2, 3), True)
-    assert all(bool(torch.isfinite(scalar)) for scalar in record)
+    assert record.feature_gap is None  # there is no critic on features
+    assert all(bool(torch.isfinite(scalar)) for scalar in record if scalar is not None)
     assert all(not torch.equal(next(m.parameters()), old) for m, old in zip((generator, critic), before, strict=True))
     assert generate(config, generator.eval(), torch.randn(1, 3), 1, 0, "p").shape == (1, resolution, resolution, 3)
 

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.distributed
 SCRIPT = ROOT / "tools/train_rnagan.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 EQUAL = {"images": 160, "batch_size": 8, "precision": "float64", "sample_every": 1000, "checkpoint_every": 1000}
+SLOW_GUARD = [pytest.mark.slow, pytest.mark.guard]
+PAIR = {"pixel_loss": "relativistic", "backbone": "efficientnet_lite0", "backbone_px": 64, "penalty_weight": 1.0}
 SETTINGS = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
 ENVIRONMENT = os.environ | SETTINGS | {"PYTHONPATH": str(ROOT)}
 WITHOUT_SYNC = """
@@ -42,22 +44,28 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.fixture(scope="module", params=["wgan_gp", pytest.param("pair", marks=SLOW_GUARD)])
+def equal(small: GANConfig, request: pytest.FixtureRequest) -> GANConfig:
+    """Ten generator and twenty critic steps; three and six with both critics, whose float64 takes a CPU long."""
+    both = PAIR | {"images": 48} if request.param == "pair" else {}
+    return small.replace(**EQUAL | both)
+
+
 @pytest.fixture(scope="module")
-def one_process(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Weights after ten generator and twenty critic steps of one process."""
+def one_process(equal: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Weights after the steps of `equal` on one process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
         run = tmp_path_factory.mktemp("one")
-        train_gan(small.replace(**EQUAL), inputs, run)
+        train_gan(equal, inputs, run)
     return all_weights(run)
 
 
 def all_weights(run: Path) -> dict[str, torch.Tensor]:
     newest = latest_checkpoint(run)
+    names = ["generator", "critic", "average", *(["mixing"] if (newest / "mixing.safetensors").is_file() else [])]
     return {
-        f"{name}.{key}": tensor
-        for name in ("generator", "critic", "average")
-        for key, tensor in load_file(newest / f"{name}.safetensors").items()
+        f"{name}.{key}": tensor for name in names for key, tensor in load_file(newest / f"{name}.safetensors").items()
     }
 
 
@@ -67,7 +75,7 @@ def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor
 
 
 def test_two_processes_equal_one(
-    small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+    equal: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
 ) -> None:
     launch = [
         str(Path(sys.executable).parent / "accelerate"),
@@ -77,24 +85,25 @@ def test_two_processes_equal_one(
         str(SCRIPT),
     ]
     run = subprocess.run(
-        [*launch, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")],
+        [*launch, *command_line(equal, inputs, tmp_path / "two")],
         env=ENVIRONMENT | {"ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    assert "160 images in 20 critic steps of 8 (2 × 4)" in run.stdout
+    assert f"{equal.images} images in {equal.images // 8} critic steps of 8 (2 × 4)" in run.stdout
     two = all_weights(tmp_path / "two")
     assert {weight.dtype for weight in two.values()} == {torch.float64}
+    assert {"mixing.scales_3", "critic.features.heads.3.score.bias"} < two.keys() or equal.backbone == "none"
     assert largest_difference(one_process, two) < 1e-6
 
 
 def test_two_processes_without_a_common_critic_gradient_differ(
-    small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+    equal: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
 ) -> None:
     (tmp_path / "wrong.py").write_text(WITHOUT_SYNC)
-    words = [tmp_path / "wrong.py", SCRIPT, *command_line(small.replace(**EQUAL), inputs, tmp_path / "two")]
+    words = [tmp_path / "wrong.py", SCRIPT, *command_line(equal, inputs, tmp_path / "two")]
     programs.run(*words, env=SETTINGS, processes=2).check()
     assert largest_difference(one_process, all_weights(tmp_path / "two")) > 1e-4
 
@@ -131,6 +140,18 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 DEEPSPEED = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
 
 
+@pytest.fixture(scope="module")
+def smooth(
+    small: GANConfig, inputs: GANInputs, command_line: CommandLine, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[GANConfig, dict[str, torch.Tensor]]:
+    """Ten generator steps with two critic steps each; and what one process makes of them in float64."""
+    config, folder = small.replace(**EQUAL), tmp_path_factory.mktemp("smooth")
+    (folder / "smooth.py").write_text(SMOOTH)
+    words = [folder / "smooth.py", SCRIPT, *command_line(config, inputs, folder / "truth")]
+    programs.run(*words, env=ENVIRONMENT).check()
+    return config.replace(precision="float32"), all_weights(folder / "truth")
+
+
 def deepspeed_settings(stage: int, folder: Path) -> str:
     if stage:
         return str(ROOT / f"launch_configs/deepspeed_zero{stage}.yaml")
@@ -144,16 +165,16 @@ def deepspeed_settings(stage: int, folder: Path) -> str:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_two_deepspeed_processes_equal_one_process(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine, stage: int
+    smooth: tuple[GANConfig, dict], inputs: GANInputs, tmp_path: Path, command_line: CommandLine, stage: int
 ) -> None:
-    """Ten generator steps with two critic steps each, also where half-way a run goes over from one process to
-    DeepSpeed or back. DeepSpeed knows no float64."""
+    """Also where half-way a run goes over from one process to DeepSpeed or back. DeepSpeed knows no float64."""
+    config, truth = smooth
     (tmp_path / "smooth.py").write_text(SMOOTH)
     zero = [*DEEPSPEED, deepspeed_settings(stage, tmp_path)]
 
-    def run(launch: str, name: str, images: int = 160, precision: str = "float32") -> dict[str, torch.Tensor]:
-        config = small.replace(**EQUAL | {"precision": precision, "images": images})
-        words = [str(tmp_path / "smooth.py"), str(SCRIPT), *command_line(config, inputs, tmp_path / name)]
+    def run(launch: str, name: str, images: int = config.images) -> dict[str, torch.Tensor]:
+        own = config.replace(images=images)
+        words = [str(tmp_path / "smooth.py"), str(SCRIPT), *command_line(own, inputs, tmp_path / name)]
         if launch == "one":
             programs.run(*words, env=ENVIRONMENT).check()
         else:
@@ -162,10 +183,9 @@ def test_two_deepspeed_processes_equal_one_process(
             assert "(2 × 4)" in done.stdout
         return all_weights(tmp_path / name)
 
-    truth = run("one", "truth", precision="float64")
     assert largest_difference(truth, run("zero", "zero")) < 1e-5
     for name, first, second in (("over", "one", "zero"), ("back", "zero", "one")):
-        run(first, name, images=80)
+        run(first, name, images=config.images // 2)
         assert largest_difference(truth, run(second, name)) < 1e-5, name
 
 
@@ -235,15 +255,28 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.guard])])
+@pytest.mark.parametrize(
+    ("critics", "processes"),
+    [
+        pytest.param({}, 1, id="wgan_gp-1"),
+        pytest.param({}, 2, id="wgan_gp-2", marks=SLOW_GUARD),
+        pytest.param(PAIR, 1, id="pair-1", marks=SLOW_GUARD),
+        pytest.param(PAIR, 2, id="pair-2", marks=SLOW_GUARD),
+    ],
+)
 def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, command_line: CommandLine, processes: int
+    small: GANConfig,
+    inputs: GANInputs,
+    trained: Path,
+    tmp_path: Path,
+    command_line: CommandLine,
+    critics: dict,
+    processes: int,
 ) -> None:
     (tmp_path / "killed.py").write_text(KILLED)
     # Goes on with another number of processes too, which rounds otherwise: Adam makes steps of that in float32.
-    config = small.replace(
-        checkpoint_every=16, keep_checkpoints=9, precision="float32" if processes == 1 else "float64"
-    )
+    precision = "float32" if processes == 1 else "float64"
+    config = small.replace(**critics, checkpoint_every=16, keep_checkpoints=9, precision=precision)
 
     def run(name: str, killed_at: int = -1, processes: int = processes) -> None:
         words = [*map(str, (tmp_path / "killed.py", killed_at, SCRIPT)), *command_line(config, inputs, tmp_path / name)]
@@ -262,11 +295,12 @@ def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
         shutil.copytree(tmp_path / "cut", tmp_path / "on_one")
     run("cut")
     whole = trained
-    if processes == 2:
+    if processes == 2 or critics:
         run("whole")
         whole = tmp_path / "whole"
     names = [path.name for path in latest_checkpoint(whole).iterdir()]
     assert {"generator.safetensors", "critic_optimizer.safetensors", "average.safetensors", "state.json"} < set(names)
+    assert ("mixing.safetensors" in names) == bool(critics)
     for name in names:
         one, other = (latest_checkpoint(run) / name for run in (whole, tmp_path / "cut"))
         assert sha256_of_file(one) == sha256_of_file(other), name
@@ -302,11 +336,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch_in_one_message(
-    small: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+    equal: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
 ) -> None:
     (tmp_path / "accumulated.py").write_text(ACCUMULATED)
-    config = small.replace(**EQUAL, accumulate=2)
-    words = [tmp_path / "accumulated.py", SCRIPT, *command_line(config, inputs, tmp_path / "two")]
+    words = [tmp_path / "accumulated.py", SCRIPT, *command_line(equal.replace(accumulate=2), inputs, tmp_path / "two")]
     run = programs.run(*words, env=SETTINGS, processes=2).check()
-    assert run.stdout.count("30 messages in 20 steps") == 2  # twenty of the critic, ten of the generator
+    steps = equal.images // 8  # of the critic; half as many of the generator
+    assert run.stdout.count(f"{steps + steps // 2} messages in {steps} steps") == 2
     assert largest_difference(one_process, all_weights(tmp_path / "two")) < 1e-6

@@ -119,9 +119,9 @@ def test_product_of_a_run(small: GANConfig, trained: Path) -> None:
 def test_generator_loss_is_a_mean_over_generator_steps() -> None:
     means = StepMeans(StepRecord._fields, Accelerator(cpu=True))
     for generator in (None, 4.0, None, 8.0, None):
-        means.add(StepRecord(torch.tensor(2.0), torch.tensor(1.0), generator and torch.tensor(generator)))
+        means.add(StepRecord(torch.tensor(2.0), torch.tensor(1.0), None, generator and torch.tensor(generator)))
     assert means.reduce() == {"wasserstein": 2.0, "penalty": 1.0, "generator": 6.0}
-    means.add(StepRecord(torch.tensor(3.0), torch.tensor(1.0), None))
+    means.add(StepRecord(torch.tensor(3.0), torch.tensor(1.0), None, None))
     assert means.reduce() == {"wasserstein": 3.0, "penalty": 1.0}
     assert means.reduce() == {}
 
@@ -179,7 +179,7 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
         def spoiled(loss: torch.Tensor, optimizer: torch.optim.Optimizer, *part: bool) -> None:
             descend(loss * np.nan if where == "loss" else loss, optimizer, *part)
             if where == "weights":
-                trainer.step.raw_critic.score.weight.data.fill_(np.nan)
+                trainer.step.raw_critic.pixels.score.weight.data.fill_(np.nan)
 
         trainer.step._descend = spoiled
 
@@ -265,6 +265,7 @@ def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInput
         (paper, True, "BatchNorm .* differs between processes"),
         (small.replace(precision="float64"), True, "DeepSpeed keeps its weights in float32"),
         (small.replace(accumulate=2), True, "accumulate isn't for DeepSpeed"),
+        (small.replace(backbone="efficientnet_lite0"), True, "A critic on features isn't for DeepSpeed"),
     ):
         with pytest.raises(ValueError, match=sentence):
             check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)

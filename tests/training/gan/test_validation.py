@@ -15,11 +15,11 @@ from rnagan.cohort.table import read_cohort
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.selection import select
-from rnagan.evaluation.features import offline_extractor
+from rnagan.evaluation.features import make_extractor
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.h5ad import read_expression, write_expression
 from rnagan.io.files import read_json, sha256_of_file
-from rnagan.tracking.run_folder import latest_checkpoint
+from rnagan.tracking.run_folder import latest_checkpoint, read_record
 from rnagan.tracking.run_log import RunLog, read_metrics
 from rnagan.training.checkpoint import best_checkpoint
 from rnagan.training.gan import validation
@@ -44,7 +44,7 @@ class Colours:
 @pytest.fixture(autouse=True)
 def _quick_extractor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A distance in 1,280 dimensions takes seconds: one test has it."""
-    monkeypatch.setattr(validation, "offline_extractor", lambda _: Colours())
+    monkeypatch.setattr(validation, "make_extractor", lambda *_, **__: Colours())
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def validated(config: GANConfig, five: GANInputs, tmp_path_factory: pytest.TempP
     """A run that was validated after 32 and 64 images; read it only."""
     run = tmp_path_factory.mktemp("validated") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "offline_extractor", lambda _: Colours())
+        patch.setattr(validation, "make_extractor", lambda *_, **__: Colours())
         patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
         train_gan(config, five, run)
     return run
@@ -281,12 +281,78 @@ def test_what_cannot_be_measured_is_said_or_refused(config: GANConfig, five: GAN
 def test_mode_without_profiles_has_the_distance_of_all_alone(
     config: GANConfig, five: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "offline_extractor", offline_extractor)  # the real one, once
+    monkeypatch.setattr(validation, "make_extractor", make_extractor)  # the real one, once
     run = tmp_path / "run"
     train_gan(config.replace(mode="gan", images=32), GANInputs(five.shards, five.cohort), run)
     (row,) = validations(run)
     assert [name.rpartition("_")[0] for name in set(row) - {"images", "seconds"}] == ["frechet_efficientnet_lite0/all"]
-    assert (run / "model-best/model.json").is_file()
+    assert read_json(run / "model-best/model.json")["validation_extractor"] == "efficientnet_lite0, a witness"
+    assert read_record(run)["tags"]["validation_extractor"] == "efficientnet_lite0, a witness"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "witness"),
+    [("none", "efficientnet_lite0"), ("efficientnet_lite0", "efficientnet_lite2"), ("uni", "efficientnet_lite0")],
+)
+def test_what_chooses_the_best_took_no_part_in_training(
+    config: GANConfig, five: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str, witness: str
+) -> None:
+    monkeypatch.setattr(validation, "make_extractor", make_extractor)
+    rows = rows_of(config, five, None).iloc[:2].assign(tiles=3)
+    config = config.replace(backbone=backbone, mode="gan")
+    own = GANValidation(config, open_dataset(five.shards), rows, None, tmp_path, device="cpu")
+    assert own.extractor_label == f"{witness}, a witness"
+    row = own(Generator())
+    assert own.score(row) == (f"frechet_{witness}/all_6", row[f"frechet_{witness}/all_6"])
+    assert own.extractor_label == f"{witness}, a witness"
+    critics_own = make_extractor("efficientnet_lite0", device="cpu")
+    other = GANValidation(config, open_dataset(five.shards), rows, None, tmp_path, extractor=critics_own)
+    own_network = backbone == "efficientnet_lite0"
+    assert other.extractor_label == f"efficientnet_lite0, {'in training' if own_network else 'a witness'}"
+
+
+def test_a_run_with_a_critic_on_features_keeps_the_best_by_a_witness(
+    config: GANConfig, five: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "make_extractor", make_extractor)
+    pair = config.replace(mode="gan", images=32, pixel_loss="relativistic", backbone="efficientnet_lite0")
+    train_gan(pair, GANInputs(five.shards, five.cohort), tmp_path)
+    (row,) = validations(tmp_path)
+    (name,) = (name for name in row if name.startswith("frechet_"))
+    assert name.startswith("frechet_efficientnet_lite2/all_") and np.isfinite(row[name])
+    assert read_json(tmp_path / "best.json")["metric"] == name
+    for folder in ("model", "model-best"):
+        assert read_json(tmp_path / folder / "model.json")["validation_extractor"] == "efficientnet_lite2, a witness"
+    assert read_record(tmp_path)["tags"]["validation_extractor"] == "efficientnet_lite2, a witness"
+
+
+def test_numbers_of_different_units_are_compared_in_sds_of_the_real_tiles(
+    config: GANConfig, five: GANInputs, tmp_path: Path
+) -> None:
+    class Scaled(Colours):
+        standardised = True
+        scale = np.float32([1000, 0.01, 1])
+
+        def __call__(self, tiles: np.ndarray) -> np.ndarray:
+            return super().__call__(tiles) * self.scale
+
+    class Unscaled(Scaled):
+        scale = np.float32([1, 1, 1])
+
+    rows, shards = rows_of(config, five, None), open_dataset(five.shards)
+    conditions = torch.zeros(len(rows), 1)
+
+    def measured(extractor: Colours) -> dict[str, float]:
+        folder = tmp_path / f"{type(extractor).__name__}"
+        folder.mkdir()
+        return GANValidation(config, shards, rows, conditions, folder, extractor=extractor)(Generator())
+
+    scaled, unscaled, raw = measured(Scaled()), measured(Unscaled()), measured(Colours())
+    names = [name for name in scaled if name.startswith("frechet_")]
+    assert len(names) == 3
+    for name in names:
+        assert scaled[name] == pytest.approx(unscaled[name], rel=1e-3)
+        assert abs(raw[name] / unscaled[name] - 1) > 0.5
 
 
 def test_run_without_validation_donors_goes_on(
@@ -308,7 +374,7 @@ def test_run_without_validation_donors_goes_on(
 def test_two_processes_validate_once_and_measure_what_one_does(
     config: GANConfig, five: GANInputs, tmp_path: Path, command_line: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "offline_extractor", offline_extractor)
+    monkeypatch.setattr(validation, "make_extractor", make_extractor)
     whole = config.replace(mode="gan", images=32, precision="float64")
     train_gan(whole, five, tmp_path / "one")
     command = ("rnagan", "train-rnagan", *command_line(whole, five, tmp_path / "two"))
