@@ -30,6 +30,7 @@ from rnagan.api import RNAGAN
 from rnagan.article.demos import SCALES, real
 from rnagan.article.stages import words_of
 from rnagan.cohort.table import read_cohort
+from rnagan.commands.options import STOPPED
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor
 from rnagan.evaluation.memorization import copy_test
@@ -45,7 +46,6 @@ EXTRACTORS = {"": "efficientnet_lite0", "_second": "efficientnet_lite2", "_hand"
 SIDE, MOST_TILES = 64, 1000  # px; tiles of a slide
 GAN = f"--resolution {SIDE} --generator-width 24 --critic-width 24 --diffaugment none --batch-size 16 --threads 1"
 ENDS = "--validate-every 0 --checkpoint-every 100000000"
-STOPPED = 75  # exit code of a training that a signal stopped
 SHOWN = 8  # tiles a row of a picture
 
 
@@ -54,6 +54,15 @@ class Tiles(NamedTuple):
 
     images: NDArray[np.uint8]
     tissues: NDArray[np.str_]
+
+
+class Measure(NamedTuple):
+    """An extractor, the end of its figures' names, and its features of the real tiles."""
+
+    suffix: str
+    extract: FeatureExtractor
+    train: NDArray[np.float32]
+    held_out: NDArray[np.float32]
 
 
 @benchmark(
@@ -86,15 +95,21 @@ def realism(report: Report, folder: Path, run: SimpleNamespace) -> dict[str, Any
         _real(shards, pictured[pictured["split"].isin(own)]) for own in (["train"], ["validation", "test"])
     )
     classifier = train_classifier(shards, pictured[pictured["split"] == "train"], SIDE, seed=0, device="cpu")
-    measures = [(suffix, make_extractor(name, device="cpu")) for suffix, name in EXTRACTORS.items()]
+    measures = []
+    for suffix, name in EXTRACTORS.items():
+        extract = make_extractor(name, device="cpu")
+        measures.append(Measure(suffix, extract, extract(train.images), extract(held_out.images)))
     found: dict[str, list[dict[str, Any]]] = {preset: [] for preset in PRESETS}
     for (preset, seed), shown in zip(runs, images, strict=True):
         own = _generated(folder, preset, seed, run.tiles)
         right = np.array(classifier.predict(own.images)) == own.tissues
-        scores = _scores(measures, own, train, held_out) | {"tissue": float(right.mean()), "images": shown}
+        features = [measure.extract(own.images) for measure in measures]
+        scores = _scores(measures, features, own.tissues, train.tissues) | _copies(measures[0], features[0])
+        scores |= {"tissue": float(right.mean()), "images": shown}
         found[preset].append(scores | {"edge": _edge(own.images)})
         _draw(folder / f"{preset}-{seed}.png", own, f"{preset}, seed {seed}")
-    of_real = _scores(measures, held_out, train, held_out) | {"edge": _edge(train.images)}
+    of_held_out = [measure.held_out for measure in measures]
+    of_real = _scores(measures, of_held_out, held_out.tissues, train.tissues) | {"edge": _edge(train.images)}
     return _summary(found) | {"of_each": found, "held_out": of_real}
 
 
@@ -152,25 +167,29 @@ def _generated(folder: Path, preset: str, seed: int, count: int) -> Tiles:
 
 
 def _scores(
-    measures: list[tuple[str, FeatureExtractor]], own: Tiles, train: Tiles, held_out: Tiles
+    measures: list[Measure], features: list[NDArray[np.float32]], tissues: NDArray, of_train: NDArray
 ) -> dict[str, float]:
-    """Against the training tiles: Fréchet distance, of all and by tissue, precision and recall by each extractor; by
-    the first, the share of tiles that lie nearer to a training tile than a hundredth of the held-out ones does."""
+    """Against the training tiles, by each extractor: Fréchet distance of all and by tissue, precision and recall.
+
+    `features`: of the compared tiles, by each extractor; `tissues`: theirs; `of_train`: those of the training tiles.
+    """
     scores: dict[str, float] = {}
-    for suffix, extract in measures:
-        of_train = extract(train.images)
-        theirs, mine = (comparable(extract, each, of_train) for each in (of_train, extract(own.images)))
-        for tissue in ["", *np.unique(train.tissues)]:
+    for (suffix, extract, train, _), own in zip(measures, features, strict=True):
+        theirs, mine = (comparable(extract, each, train) for each in (train, own))
+        for tissue in ["", *np.unique(of_train)]:
             sides = [
-                FeatureStatistics.of(features[(tiles.tissues == tissue) | (tissue == "")])
-                for features, tiles in ((mine, own), (theirs, train))
+                FeatureStatistics.of(each[(their_tissues == tissue) | (tissue == "")])
+                for each, their_tissues in ((mine, tissues), (theirs, of_train))
             ]
             scores[f"frechet{suffix}{tissue and '/'}{tissue}"] = frechet_distance(*sides)
         scores[f"precision{suffix}"], scores[f"recall{suffix}"] = precision_recall(mine, theirs)
-        if not suffix and own is not held_out:
-            apart = [cdist(each, theirs).min(axis=1) for each in (mine, extract(held_out.images))]
-            scores["copies"] = copy_test(*apart).share
     return {name: round(score, 3) for name, score in scores.items()}
+
+
+def _copies(measure: Measure, features: NDArray[np.float32]) -> dict[str, float]:
+    """The share of tiles that lie nearer to a training tile than all but a hundredth of the held-out ones do."""
+    apart = [cdist(each, measure.train).min(axis=1) for each in (features, measure.held_out)]
+    return {"copies": round(copy_test(*apart).share, 3)}
 
 
 def _edge(tiles: NDArray[np.uint8]) -> float:
