@@ -1,10 +1,9 @@
 """Relativistic pairing with zero-centred penalties on real and generated tiles (R3GAN; Huang et al. 2024)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnagan.losses.wgan_gp import Scorer
+from rnagan.losses.wgan_gp import Scorer, input_gradient
 
 
 def critic_loss(score_real: Tensor, score_fake: Tensor) -> Tensor:
@@ -20,6 +19,4 @@ def generator_loss(score_real: Tensor, score_fake: Tensor) -> Tensor:
 def zero_centred_penalty(score: Scorer, x: Tensor, c: Tensor | None) -> Tensor:
     """E[‖∂D/∂x‖₂²], the mean over samples: R1 where `x` (n, 3, H, W) is real (Mescheder et al. 2018), R2 where it is
     generated. γ/2 is its weight. `x` is taken as given. Computed in x's dtype (float32 or float64)."""
-    x = x.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(score(x, c).sum(), x, create_graph=True)
-    return gradient.square().flatten(1).sum(1).mean()
+    return input_gradient(score, x, c).square().flatten(1).sum(1).mean()

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from rnagan.losses.relativistic import critic_loss, generator_loss, zero_centred_penalty
+from tests.losses.small_critic import SmallCritic, check_gradient_of, tiles
 
 
 def scores(n: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -46,26 +46,9 @@ def test_scores_of_half_precision_are_compared_in_float32(dtype: torch.dtype) ->
     assert (real - fake).item() == 1024  # known wrong: rounded first
 
 
-def tiles(n: int = 5, side: int = 4) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(1).normal(size=(n, 3, side, side)))
-
-
-class SmallCritic(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.convolution, self.score, self.shown = nn.Conv2d(3, 4, 3), nn.Linear(4, 1), nn.Linear(2, 4)
-        self.double()
-
-    def forward(self, x: Tensor, c: Tensor | None) -> Tensor:
-        assert c is not None
-        h = torch.tanh(self.convolution(x)).mean(dim=(2, 3))
-        return (self.score(h)[:, 0] + (h * self.shown(c)).sum(dim=1)) * 10
-
-
 def test_penalty_is_the_squared_norm_a_sample() -> None:
     """Of ½‖x‖² the gradient is x."""
-    x = tiles() * torch.arange(1, 6).view(-1, 1, 1, 1) / 5
+    x = tiles(seed=1) * torch.arange(1, 6).view(-1, 1, 1, 1) / 5
     norms = np.sqrt(np.square(x.numpy()).reshape(5, -1).sum(axis=1))
     penalty = zero_centred_penalty(lambda x, c: x.square().sum(dim=(1, 2, 3)) / 2, x, None).item()
     assert penalty == pytest.approx(np.square(norms).mean(), rel=1e-12)
@@ -76,32 +59,20 @@ def test_penalty_is_the_squared_norm_a_sample() -> None:
 
 def test_penalty_of_a_linear_critic_has_the_gradient_2w() -> None:
     """‖∂D/∂x‖² is ‖w‖², wherever x is."""
-    w = tiles(1)[0].requires_grad_(True)
-    penalty = zero_centred_penalty(lambda x, c: (x * w).sum(dim=(1, 2, 3)), tiles(), None)
+    w = tiles(1, seed=1)[0].requires_grad_(True)
+    penalty = zero_centred_penalty(lambda x, c: (x * w).sum(dim=(1, 2, 3)), tiles(seed=1), None)
     penalty.backward()
     assert penalty.item() == pytest.approx(w.detach().square().sum().item(), rel=1e-12)
     torch.testing.assert_close(w.grad, 2 * w.detach(), rtol=1e-12, atol=0)
 
 
 def test_double_backward_equals_finite_differences() -> None:
-    critic, x, c = SmallCritic(), tiles(), tiles()[:, 0, 0, :2]
-    parameters = [critic.convolution.weight, critic.score.weight, critic.shown.weight, critic.shown.bias]
-    gradients = torch.autograd.grad(zero_centred_penalty(critic, x, c), parameters)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        flat, step = parameter.data.view(-1), 1e-6
-        for k in range(0, flat.numel(), 7):
-            values = []
-            for sign in (1, -1):
-                flat[k] += sign * step
-                values.append(zero_centred_penalty(critic, x, c).item())
-                flat[k] -= sign * step
-            slope = (values[0] - values[1]) / (2 * step)
-            assert gradient.flatten()[k].item() == pytest.approx(slope, rel=1e-5, abs=1e-7)
-        assert gradient.abs().max() > 1e-6
+    x, c = tiles(seed=1), tiles(seed=1)[:, 0, 0, :2]
+    check_gradient_of(lambda critic: zero_centred_penalty(critic, x, c), nearly_zero=1e-7)
 
 
 def test_penalty_does_not_reach_the_generator_and_keeps_the_dtype() -> None:
-    x, c = tiles().requires_grad_(True), tiles()[:, 0, 0, :2]
+    x, c = tiles(seed=1).requires_grad_(True), tiles(seed=1)[:, 0, 0, :2]
     penalty = zero_centred_penalty(SmallCritic(), x, c)
     penalty.backward()
     assert x.grad is None and penalty.dtype == torch.float64

@@ -4,10 +4,7 @@ import torch
 from torch import nn
 
 from rnagan.losses.wgan_gp import critic_loss, generator_loss, gradient_penalty, interpolate
-
-
-def tiles(n=5, side=4, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=(n, 3, side, side)))
+from tests.losses.small_critic import SmallCritic, check_gradient_of, tiles
 
 
 def linear(w):
@@ -17,18 +14,6 @@ def linear(w):
 def quadratic(x, c):
     """½‖x‖²: its gradient at x is x."""
     return x.square().sum(dim=(1, 2, 3)) / 2
-
-
-class SmallCritic(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.convolution, self.score, self.shown = nn.Conv2d(3, 4, 3), nn.Linear(4, 1), nn.Linear(2, 4)
-        self.double()
-
-    def forward(self, x, c):
-        h = torch.tanh(self.convolution(x)).mean(dim=(2, 3))
-        return (self.score(h)[:, 0] + (h * self.shown(c)).sum(dim=1)) * 10
 
 
 def test_penalty_of_a_linear_critic():
@@ -60,20 +45,8 @@ def test_penalty_per_sample_does_not_depend_on_the_batch():
 
 @pytest.mark.parametrize("norm", ["per_sample", "whole_batch"])
 def test_double_backward_equals_finite_differences(norm):
-    critic, x, c = SmallCritic(), tiles(), tiles()[:, 0, 0, :2]
-    parameters = [critic.convolution.weight, critic.score.weight, critic.shown.weight, critic.shown.bias]
-    gradients = torch.autograd.grad(gradient_penalty(critic, x, c, norm), parameters)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        flat, step = parameter.data.view(-1), 1e-6
-        for k in range(0, flat.numel(), 7):
-            values = []
-            for sign in (1, -1):
-                flat[k] += sign * step
-                values.append(gradient_penalty(critic, x, c, norm).item())
-                flat[k] -= sign * step
-            slope = (values[0] - values[1]) / (2 * step)
-            assert gradient.flatten()[k].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
-        assert gradient.abs().max() > 1e-6
+    x, c = tiles(), tiles()[:, 0, 0, :2]
+    check_gradient_of(lambda critic: gradient_penalty(critic, x, c, norm), nearly_zero=1e-8)
 
 
 def test_penalty_does_not_reach_the_generator_and_keeps_the_dtype():
