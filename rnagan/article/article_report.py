@@ -78,15 +78,16 @@ def _scores(out: Path) -> Iterator[Row]:
                 continue
             is_distance = score["name"].startswith(("fid", "frechet"))
             around = f"{score['low']:.4g} to {score['high']:.4g}" if score.get("low") is not None else ""
-            note = network_label(score.get("in_training"))
-            note = f"the network is {note}" if note else ""
+            network, notes = network_label(score.get("in_training")), []
+            if network:
+                notes.append(f"the network is {network}")
             if is_distance and scored["floor"]:
                 floor = scored["floor"]
-                note += f"; halves of the donors: real {floor['floor']:.4g}, generated {floor['matched']:.4g}"
+                notes.append(f"halves of the donors: real {floor['floor']:.4g}, generated {floor['matched']:.4g}")
             if is_distance and score["name"] != "fid_60k":
-                note += "; not FID-60k, so not to be compared with the article's"
+                notes.append("not FID-60k, so not to be compared with the article's")
             article = f"{theirs} (FID-60k)" if is_distance else "–"
-            yield Row("FID", f"{mode}: {score['name']}", article, f"{score['value']:.4g}", around, note.strip("; "))
+            yield Row("FID", f"{mode}: {score['name']}", article, f"{score['value']:.4g}", around, "; ".join(notes))
 
 
 def _followed(out: Path) -> Iterator[Row]:

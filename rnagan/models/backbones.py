@@ -14,7 +14,6 @@ from torch.nn.utils import fuse_conv_bn_eval
 from rnagan.io.files import sha256_of_file
 
 PLUGINS = "rnagan.backbones"  # the group of entry points of packages that offer a backbone
-STRIDES = (4, 8, 16, 32)
 
 
 class _Lite(NamedTuple):

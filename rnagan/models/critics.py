@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
-from rnagan.models.feature_critic import FeatureHeads, FrozenFeatures
+from rnagan.models.feature_critic import EMBEDDING, FeatureHeads, FrozenFeatures
 
 MAX_CHANNELS = 256
-EMBEDDING = 64  # units of the condition's embedding, beside the condition itself
 
 
 class Views(NamedTuple):

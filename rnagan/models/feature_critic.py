@@ -100,7 +100,7 @@ def _sides(backbone: Backbone, px: int) -> list[int]:
     """The sides of the backbone's maps of tiles of `px`; raises `ValueError` on maps that the heads can't take."""
     try:
         with torch.no_grad():
-            maps = backbone(torch.zeros(1, 3, px, px).to(_weight_of(backbone)))
+            maps = backbone(torch.zeros(1, 3, px, px).to(next(backbone.parameters())))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ValueError(f"The backbone can't take tiles of {px} px ({error}); choose another backbone_px.") from None
     channels, sides = [own.shape[1] for own in maps], [own.shape[-1] for own in maps]
@@ -119,7 +119,3 @@ def _random(seed: int, purpose: str, shape: tuple[int, ...]) -> Tensor:
     """Weights of a convolution that keeps the variance of its input, addressed by seed and purpose."""
     draw = rng.generator(seed, purpose).standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
     return torch.from_numpy(draw).float()
-
-
-def _weight_of(network: nn.Module) -> Tensor:
-    return next(network.parameters())

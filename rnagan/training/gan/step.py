@@ -146,6 +146,8 @@ class GANStep:
         self.raw_generator = deepspeed.unwrapped(self.generator, self.accelerator)
         self.raw_critic: TwoCritics = deepspeed.unwrapped(self.critic, self.accelerator)  # type: ignore[assignment]
         self.dtype = next(self.raw_generator.parameters()).dtype
+        # What the frozen network computes in where tensors allow: Accelerate's autocast doesn't reach it.
+        self.reduced = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(resolve_precision(config.precision))
         self.gradient_norms = GradientNorms()
 
     def __call__(self, start: int, tiles: Tensor, c: Tensor | None, update_generator: bool) -> StepRecord:
@@ -238,19 +240,22 @@ class GANStep:
 
     def _pixels(self, x: Tensor, purpose: str, start: int) -> Tensor | None:
         """What the critic on pixels sees of tiles; None where there is none."""
-        if self.raw_critic.pixels is None or self.config.diffaugment == "none":
-            return None if self.raw_critic.pixels is None else x
-        return draw_diffaugment(self.config.seed, purpose, start, len(x), x.shape[-1])(x)
+        if self.raw_critic.pixels is None:
+            return None
+        return self._augmented(x, self.config.diffaugment, purpose, start)
 
     def _maps(self, x: Tensor, purpose: str, start: int) -> list[Tensor] | None:
         """What the critic on features sees of tiles; None where there is none."""
         if self.frozen is None:
             return None
-        if self.config.feature_diffaugment != "none":
-            x = draw_diffaugment(self.config.seed, purpose, start, len(x), x.shape[-1])(x)
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(resolve_precision(self.config.precision))
-        with torch.autocast(x.device.type, kind, enabled=kind is not None):
+        x = self._augmented(x, self.config.feature_diffaugment, purpose, start)
+        with torch.autocast(x.device.type, self.reduced, enabled=self.reduced is not None):
             return [own.to(self.dtype) for own in self.frozen(x)]
+
+    def _augmented(self, x: Tensor, diffaugment: str, purpose: str, start: int) -> Tensor:
+        if diffaugment == "none":
+            return x
+        return draw_diffaugment(self.config.seed, purpose, start, len(x), x.shape[-1])(x)
 
     def _scores(self, real: Views, fake: Views, c: Tensor | None) -> tuple[Scores, Scores]:
         if self.config.critic_norm == "batch":  # statistics of real and generated tiles stay apart, as released

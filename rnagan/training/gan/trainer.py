@@ -55,9 +55,7 @@ class GANTrainer:
             width = data.profiles.bottleneck.width
         networks = build_networks(config, width, self.accelerator)
         self.average = ExponentialAverage(networks.generator, config.ema_half_life)
-        modules = {"generator": networks.generator, "critic": networks.critic, "average": self.average.module}
-        if networks.frozen is not None:
-            modules["mixing"] = networks.frozen
+        modules = _modules_of(*networks, self.average.module)
         if run.checkpoint is not None:
             for name, module in modules.items():
                 run.checkpoint.load_module(name, module)
@@ -201,8 +199,7 @@ class GANTrainer:
             self.run.log.artifact(path)
 
     def _modules(self) -> dict[str, nn.Module]:
-        own = {"generator": self.step.raw_generator, "critic": self.step.raw_critic, "average": self.average.module}
-        return own if self.step.frozen is None else own | {"mixing": self.step.frozen}
+        return _modules_of(self.step.raw_generator, self.step.raw_critic, self.step.frozen, self.average.module)
 
     def _optimizers(self) -> Optimizers:
         return {
@@ -218,9 +215,7 @@ class GANTrainer:
     def _empty_step(self) -> None:
         count, side = self.config.batch_size // self.accelerator.num_processes, self.config.resolution
         tiles = torch.zeros(count, 3, side, side, dtype=torch.uint8, device=self.accelerator.device)
-        estimates = [
-            (own, own.clone()) for own in self.step.raw_critic.buffers()
-        ]  # of spectral norms: a step moves them
+        estimates = [(own, own.clone()) for own in self.step.raw_critic.buffers()]  # of spectral norms
         self.step(0, tiles, None if self.conditions is None else self.conditions[:1].expand(count, -1), True)
         for own, before in estimates:
             own.copy_(before)
@@ -238,6 +233,14 @@ class GANTrainer:
             "tissues": ", ".join(self.data.tissues),
             "dataset_digest": self.run.made_from.get("shards", ""),
         }
+
+
+def _modules_of(
+    generator: nn.Module, critic: nn.Module, frozen: nn.Module | None, average: nn.Module
+) -> dict[str, nn.Module]:
+    """What a checkpoint holds, by its names there; of frozen features that is their mixing."""
+    own = {"generator": generator, "critic": critic, "average": average}
+    return own if frozen is None else own | {"mixing": frozen}
 
 
 def _to_resolution(tiles: Tensor, resolution: int) -> Tensor:
