@@ -88,7 +88,8 @@ def test_jobs_on_workers_use_freed_memory_again() -> None:
         with Client(cluster) as client:  # a worker as Dask starts it: each array takes fresh pages
             without = client.submit(make_page_faults(), 0).result()
         outcomes |= dict(run_each(make_page_faults(), [3], Workers(scheduler=cluster.scheduler_address)))
-    assert without > 10_000 and max(outcomes.values()) < 2_000, (without, outcomes)
+    # A fault maps 4 KiB here and 2 MiB where the kernel gives huge pages: what counts is the share.
+    assert without > 100 and max(outcomes.values()) < without / 10, (without, outcomes)
 
 
 def test_a_scheduler_without_workers_is_refused() -> None:
