@@ -4,6 +4,7 @@ So a checkpoint is the same few safetensors whether one process, DDP or ZeRO wro
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -136,14 +137,47 @@ def whole_moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> Momen
         return moments_of(optimizer)
     from deepspeed.utils import safe_get_full_optimizer_state
 
+    _link_moments(optimizer)
     tensors: dict[str, Tensor] = {}
     (step,) = {float(own["step"]) for own in _inner(optimizer).state.values()} or {0.0}
     for k, weight in enumerate(network.parameters()):
         for field in ("exp_avg", "exp_avg_sq"):
             tensors[f"{k}.{field}"] = safe_get_full_optimizer_state(weight, field).cpu()
         tensors[f"{k}.step"] = torch.tensor(step)
-    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    return Moments(tensors, [group | {"params": list(range(k + 1))} for group in groups[:1]])
+    numbers = iter(range(len(tensors) // 3))
+    groups = [
+        {**group, "params": list(itertools.islice(numbers, size))}
+        for group, size in zip(optimizer.param_groups, _group_sizes(network, optimizer), strict=False)
+    ]
+    return Moments(tensors, groups)
+
+
+def _group_sizes(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[int]:
+    """How many weights each group of an optimiser had before ZeRO laid them end to end."""
+    zero = _stage_1_or_2(optimizer)
+    if zero is None:  # stage 3, at which no network has several groups
+        return [len(list(network.parameters()))]
+    return [len(group) for group in zero.bit16_groups]
+
+
+def _link_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Let DeepSpeed find the moments of every group's weights: by itself it looks for them once, after the first step
+    of the first group, when the other groups have none yet."""
+    zero = _stage_1_or_2(optimizer)
+    if zero is not None:
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state
+
+        for group, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
+            lazy_init_hp_params_optimizer_state(group, flat, _inner(optimizer).state)
+
+
+def _stage_1_or_2(optimizer: Any) -> Any:
+    """ZeRO's own optimiser within what Accelerate wraps around it; None at stage 3."""
+    while not hasattr(optimizer, "bit16_groups"):
+        if not hasattr(optimizer, "optimizer"):
+            return None
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def make_room(optimizers: Iterable[torch.optim.Optimizer], step: Callable[[], None]) -> None:
@@ -163,6 +197,7 @@ def put_moments(network: nn.Module, optimizer: torch.optim.Optimizer, moments: d
     """
     from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
+    _link_moments(optimizer)
     for k, weight in enumerate(network.parameters()):
         for field in ("exp_avg", "exp_avg_sq"):
             value = moments[f"{k}.{field}"].to(weight.device)
@@ -171,7 +206,7 @@ def put_moments(network: nn.Module, optimizer: torch.optim.Optimizer, moments: d
             else:
                 safe_set_full_optimizer_state(weight, value, field)
     for own in _inner(optimizer).state.values():
-        own["step"] = moments["0.step"].to(own["step"])
+        own["step"].copy_(moments["0.step"])  # each its own: Adam counts them up in place
 
 
 def _own_part(weight: Any, value: Tensor) -> Tensor:

@@ -81,11 +81,6 @@ def check_run(
         raise ValueError(f"{wide[0]} needs a batch whole: run it on one process.")  # the generator has SyncBatchNorm
     if deepspeed and config.precision == "float64":
         raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
-    if deepspeed and config.backbone != "none":
-        raise ValueError(
-            "A critic on features isn't for DeepSpeed: a run that goes on under it would not learn the same. Set "
-            "backbone none, or choose another of launch_configs/."
-        )
     if deepspeed and config.accumulate > 1:
         raise ValueError("accumulate isn't for DeepSpeed: set it to 1, or start with another of launch_configs/.")
 

@@ -126,7 +126,11 @@ class Smooth(nn.Module):
     def forward(self, x):
         return smooth(x, self.slope)
 
-nn.LeakyReLU, nn.functional.leaky_relu = Smooth, smooth
+class Smooth6(nn.Module):  # of the backbone
+    def forward(self, x):
+        return nn.functional.softplus(x, beta=4) - nn.functional.softplus(x - 6, beta=4)
+
+nn.LeakyReLU, nn.functional.leaky_relu, nn.ReLU6 = Smooth, smooth, Smooth6
 adam = step._adam
 def with_large_eps(module, lr, config):
     optimizer = adam(module, lr, config)
@@ -140,12 +144,18 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 DEEPSPEED = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["wgan_gp", "pair"])
 def smooth(
-    small: GANConfig, inputs: GANInputs, command_line: CommandLine, tmp_path_factory: pytest.TempPathFactory
+    small: GANConfig,
+    inputs: GANInputs,
+    command_line: CommandLine,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
 ) -> tuple[GANConfig, dict[str, torch.Tensor]]:
-    """Ten generator steps with two critic steps each; and what one process makes of them in float64."""
-    config, folder = small.replace(**EQUAL), tmp_path_factory.mktemp("smooth")
+    """Ten generator steps with two critic steps each, five with both critics; and what one process makes of them in
+    float64."""
+    both = PAIR | {"images": 80} if request.param == "pair" else {}
+    config, folder = small.replace(**EQUAL | both), tmp_path_factory.mktemp("smooth")
     (folder / "smooth.py").write_text(SMOOTH)
     words = [folder / "smooth.py", SCRIPT, *command_line(config, inputs, folder / "truth")]
     programs.run(*words, env=ENVIRONMENT).check()
