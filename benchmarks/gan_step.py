@@ -3,9 +3,9 @@
 Both train the same networks (DCGAN with BatchNorm, base width 32) on the same batches; the released losses run the
 β-VAE's encoder three times a step, where ours has encoded each profile once before the run. `lazy` is ours as the
 preset `faithful` has it, where one tile in four pays the gradient penalty, not each. Contenders run in rounds that
-alternate, each in a process of its own on the same cores; ratios are medians of ratios within a round. Then ours on two
-processes of one core against one of two, and the whole trainer against its bare step. The last line printed is one JSON
-object.
+alternate, each in a process of its own on the same cores; ratios are medians of ratios within a round. Then the presets
+of critics against WGAN-GP's, ours on two processes of one core against one of two, and the whole trainer against its
+bare step. The last line printed is one JSON object.
 """
 
 import statistics
@@ -22,6 +22,9 @@ from shared.others import own_cores, wait_for_quiet
 from shared.race import Answer, Entry, Outcome, race
 from shared.report import Report, rounded
 
+from rnagan.config.base import read_preset
+from rnagan.config.gan import GANConfig
+
 WORKERS = Path(__file__).parent / "gan_parts" / "workers"
 GENES, LATENT, CONDITION = 19_198, 2048, 64
 SAME_NETWORKS = {
@@ -37,6 +40,7 @@ SAME_NETWORKS = {
     "flips": False,
     "quarter_turns": False,
 }
+CRITICS = ("wgan_gp", "relativistic", "features", "two_critics")  # presets
 PRECISION = {"bf16": "bf16", "fp32": "float32"}
 LAZY = {"penalty_every": 4}  # as the preset `faithful` has it; torchgan's every tile pays, and so do ours without it
 
@@ -72,6 +76,7 @@ def main(run: SimpleNamespace) -> None:
         precisions = ("bf16",) if run.quick else ("bf16", "fp32")  # a process has one
         steppers = _steppers(precisions, run)
         outcome = compete("against torchgan", steppers, True, lambda entry: contenders.ask(entry, steps=2))
+        critics = compete("critics", _critics(run), True, lambda entry: contenders.ask(entry, steps=2))
         scaling = compete("processes", _in_processes(run), apart=False)
         beside = compete("trainer against its step", _beside(run), apart=False)
     report.end(
@@ -84,6 +89,7 @@ def main(run: SimpleNamespace) -> None:
             "ratio_torchgan_without_encoder_fp32": rounded(outcome.ratio("ours_fp32", "torchgan_without_encoder")),
             **_memory(outcome),
             **_shares(outcome, peaks),
+            "critics": _by_critic(critics),
             "scaling_2_processes": rounded(scaling.ratio("2_processes", "1_processes")),
             "overhead": rounded(_overhead(beside)),
             "size": {"resolution": run.resolution, "batch_size": run.batch_size, "width": run.width},
@@ -107,6 +113,24 @@ def _steppers(precisions: tuple[str, ...], run: SimpleNamespace) -> list[Entry]:
         Entry("torchgan", "torchgan", request | published | {"encoder": True}, run.rounds),
         Entry("torchgan_without_encoder", "torchgan", request | published | {"encoder": False}, run.rounds),
     ]
+
+
+def _critics(run: SimpleNamespace) -> list[Entry]:
+    """Our step with each preset's critics."""
+    request = {"do": "steps", "steps": run.steps, "condition_width": CONDITION}
+    of_preset = {name: read_preset(GANConfig, name) | _networks(run) | {"precision": "bf16"} for name in CRITICS}
+    return [Entry(name, "rnagan", request | {"config": own}, run.rounds) for name, own in of_preset.items()]
+
+
+def _by_critic(critics: Outcome) -> dict[str, Any]:
+    """Of each preset: its rate over WGAN-GP's, and its peak above the imports."""
+    return {
+        name: {
+            "ratio_wgan_gp": rounded(critics.ratio(name, "wgan_gp")),
+            "peak_memory_gb": round(max(answer["peak_gb"] for answer in answers), 2),
+        }
+        for name, answers in critics.answers.items()
+    }
 
 
 def _in_processes(run: SimpleNamespace) -> list[Entry]:
