@@ -11,7 +11,7 @@ class GANConfig(Config):
     """GAN and RNA-GAN training. Defaults are the preset `faithful`; presets/gan.*.yaml say where each value is from."""
 
     takes_back: ClassVar = {"images": {"epochs": 0}}  # --images shortens a preset that counts in epochs
-    before: ClassVar = {"pixel_loss": "wgan_gp", "backbone": "none"}
+    before: ClassVar = {"pixel_loss": "wgan_gp", "backbone": "none", "generator_turns": False}
 
     mode: str = setting(
         "rnagan",
@@ -70,6 +70,11 @@ class GANConfig(Config):
     generator_width: int = setting(32, "channels of the generator's last feature map", low=4, role="architecture")
     generator_norm: str = setting(
         "group", "normalisation in the generator", choices=("group", "batch", "none"), role="architecture"
+    )
+    generator_turns: bool = setting(
+        False,
+        "mirror and turn generated tiles by their noise, as real ones by flips and quarter_turns: tissue has no up",
+        role="architecture",
     )
     critic: str = setting(
         "projection",
@@ -219,6 +224,8 @@ class GANConfig(Config):
             raise ValueError("penalty_step separate and penalty_norm whole_batch belong to pixel_loss wgan_gp.")
         if self.backbone != "none" and (self.critic_norm == "batch" or self.penalty_step == "separate"):
             raise ValueError("critic_norm batch and penalty_step separate have no second critic: leave backbone none.")
+        if self.generator_turns and (self.generator != "upsample" or not (self.flips and self.quarter_turns)):
+            raise ValueError("generator_turns needs generator upsample, flips and quarter_turns.")
         if self.batch_size % self.penalty_every:
             raise ValueError(f"penalty_every ({self.penalty_every}) must divide batch_size ({self.batch_size}).")
         if self.batch_standardise and self.condition != "latent_plus_noise":

@@ -15,8 +15,12 @@ MAX_CHANNELS = 256
 
 def build_generator(config: GANConfig, condition_width: int) -> nn.Module:
     """The generator of a config, with fresh weights from torch's seeded generator."""
-    kind = UpsampleGenerator if config.generator == "upsample" else DCGenerator
-    return kind(input_width(config, condition_width), config.resolution, config.generator_width, config.generator_norm)
+    width = input_width(config, condition_width)
+    if config.generator == "dcgan":
+        return DCGenerator(width, config.resolution, config.generator_width, config.generator_norm)
+    return UpsampleGenerator(
+        width, config.resolution, config.generator_width, config.generator_norm, config.generator_turns
+    )
 
 
 class UpsampleGenerator(nn.Module):
@@ -24,12 +28,14 @@ class UpsampleGenerator(nn.Module):
 
     Input (n, input_width + spatial_noise_width(resolution)) float: what the tile is of and its global noise, then noise
     maps of 8, 16, … px that place nuclei and fibres anywhere alike (as StyleGAN's noise inputs, Karras et al. 2019).
-    The first part also scales and shifts every feature map (FiLM, Perez et al. 2018).
+    The first part also scales and shifts every feature map (FiLM, Perez et al. 2018). With `turns` the tile is then
+    mirrored and turned as the signs of its first three noises say, each of the eight ways alike.
     Output (n, 3, resolution, resolution) in [-1, 1].
     """
 
-    def __init__(self, input_width: int, resolution: int, width: int, norm: str) -> None:
+    def __init__(self, input_width: int, resolution: int, width: int, norm: str, turns: bool) -> None:
         super().__init__()
+        self.turns = turns
         channels = _channels(resolution, width)
         self.maps = noise_maps(resolution)
         self.input_width = input_width
@@ -45,7 +51,15 @@ class UpsampleGenerator(nn.Module):
         x = self.start(code).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         for k, block in enumerate(self.blocks):
             x = block(x, code, noise[k].unflatten(1, (1, self.maps[k], -1)) if k < len(self.maps) else None)
-        return torch.tanh(self.to_rgb(x))
+        x = torch.tanh(self.to_rgb(x))
+        return _turned(x, noise[0][:, :3] > 0) if self.turns else x
+
+
+def _turned(x: Tensor, ways: Tensor) -> Tensor:
+    """Tiles turned upside down, mirrored and transposed where `ways` (n, 3) says so."""
+    for k, other in enumerate((lambda x: x.flip(2), lambda x: x.flip(3), lambda x: x.transpose(2, 3))):
+        x = torch.where(ways[:, k, None, None, None], other(x), x)
+    return x
 
 
 class _Block(nn.Module):

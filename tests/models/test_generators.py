@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -95,6 +97,27 @@ def test_film_scales_and_shifts():
     expected = h * (1 + scale)[:, :, None, None] + shift[:, :, None, None]
     expected = torch.where(expected > 0, expected, 0.2 * expected)
     torch.testing.assert_close(block(x.expand(-1, -1, 4, 4), code, noise), expected)
+
+
+def test_turned_tiles_are_the_eight_views_of_one():
+    config = small(resolution=32)
+    plain, turned = (build_generator(config.replace(generator_turns=turns), 6) for turns in (False, True))
+    turned.load_state_dict(plain.state_dict())
+    code, views = codes(config, 6, n=1), []
+    for signs in itertools.product((-1.0, 1.0), repeat=3):  # of the first numbers of the map of 8 px
+        code[:, input_width(config, 6) :][:, :3] = torch.tensor(signs)
+        expected = plain(code)
+        for is_turned, way in zip(signs, (lambda x: x.flip(2), lambda x: x.flip(3), lambda x: x.mT), strict=True):
+            expected = way(expected) if is_turned > 0 else expected
+        assert torch.equal(turned(code), expected)
+        views.append(expected)
+    assert all((one - other).abs().max() > 0.01 for one, other in itertools.combinations(views, 2))
+
+
+def test_only_tiles_without_an_upper_side_are_turned():
+    for changes in ({"flips": False}, {"quarter_turns": False}, {"generator": "dcgan"}):
+        with pytest.raises(ValueError, match="generator_turns needs generator upsample, flips and quarter_turns"):
+            small(generator_turns=True, **changes)
 
 
 def test_channels_double_towards_4_px_up_to_256():
