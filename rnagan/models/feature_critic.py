@@ -12,7 +12,6 @@ from rnagan.runtime import rng
 
 MIXED = 64  # channels of the mixed maps
 SCORES_PX = 4  # side of a head's map of scores
-SMALLEST_POWER = 1e-4  # of a backbone's map: below it a place is empty
 EMBEDDING = 64  # units of the condition's embedding, beside the condition itself
 
 
@@ -20,10 +19,8 @@ class FrozenFeatures(nn.Module):
     """Tiles (n, 3, H, W) in [-1, 1] → the backbone's maps of the tiles brought to `px`, mixed: a list of maps
     (n, MIXED, s, s), fine to coarse.
 
-    At each place the channels of a map have a mean square of 1 (Zhang et al. 2018, section 3, on perceptual distance):
-    else fine maps, whose values are five times as large, would drown the coarse ones, which know shapes. Then a 1 × 1
-    convolution mixes the channels of each map, and 3 × 3 ones from the coarsest on mix each with the coarser one,
-    enlarged and added (Sauer et al. 2021, section 3.2). Their weights are random, addressed by `seed`, and stay as
+    A 1 × 1 convolution mixes the channels of each map, and 3 × 3 ones from the coarsest on mix each with the coarser
+    one, enlarged and added (Sauer et al. 2021, section 3.2). Their weights are random, addressed by `seed`, and stay as
     they are. They are all of its state: the backbone is no part of it, so it is neither trained, nor saved, nor handed
     to DDP or DeepSpeed. Raises `ValueError` on maps that the heads can't take.
     """
@@ -52,7 +49,7 @@ class FrozenFeatures(nn.Module):
         mixed: list[Tensor] = []
         maps = self.backbone(x)
         for k in reversed(range(len(maps))):
-            own = F.conv2d(_of_unit_power(maps[k]), self.get_buffer(f"channels_{k}"))
+            own = F.conv2d(maps[k], self.get_buffer(f"channels_{k}"))
             if mixed:
                 own = own + F.interpolate(mixed[0], size=own.shape[2:], mode="bilinear")
             mixed.insert(0, F.conv2d(own, self.get_buffer(f"scales_{k}"), padding=1))
@@ -116,12 +113,6 @@ def _sides(backbone: Backbone, px: int) -> list[int]:
             "choose another backbone_px."
         )
     return sides
-
-
-def _of_unit_power(x: Tensor) -> Tensor:
-    """A map (n, C, s, s) scaled so that at each place the mean square over its channels is 1; 0 stays 0."""
-    power = x.square().mean(1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
-    return x * (power + SMALLEST_POWER).rsqrt().to(x.dtype)
 
 
 def _random(seed: int, purpose: str, shape: tuple[int, ...]) -> Tensor:

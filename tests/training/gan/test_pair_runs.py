@@ -44,7 +44,13 @@ def rows(run: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def pair(small: GANConfig) -> GANConfig:
-    return small.replace(pixel_loss="relativistic", backbone="efficientnet_lite0", backbone_px=64, penalty_weight=1.0)
+    return small.replace(
+        pixel_loss="relativistic",
+        backbone="efficientnet_lite0",
+        backbone_px=64,
+        penalty_weight=1.0,
+        generator_turns=True,
+    )
 
 
 @pytest.fixture(scope="module")

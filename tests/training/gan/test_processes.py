@@ -29,6 +29,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 EQUAL = {"images": 160, "batch_size": 8, "precision": "float64", "sample_every": 1000, "checkpoint_every": 1000}
 SLOW_GUARD = [pytest.mark.slow, pytest.mark.guard]
 PAIR = {"pixel_loss": "relativistic", "backbone": "efficientnet_lite0", "backbone_px": 64, "penalty_weight": 1.0}
+PAIR |= {"generator_turns": True}
 SETTINGS = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
 ENVIRONMENT = os.environ | SETTINGS | {"PYTHONPATH": str(ROOT)}
 WITHOUT_SYNC = """
