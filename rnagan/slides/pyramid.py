@@ -10,8 +10,8 @@ from PIL import Image
 from rnagan.data.build_jobs import SourceError
 
 _PATCH_PX = 64  # side of a sample, at the level in question
-_GRID = 6  # samples across and down, of which the most textured are compared
-_COMPARED = 8  # the most textured, and as many of the others
+_GRID = 5  # samples across and down, of which the most textured are compared
+_COMPARED = 5  # the most textured, and as many of the others
 _SMALL_PX = 16  # side to which samples are reduced: what noise and sharpening differ in is gone
 _TEXTURE = 6.0  # grey levels of standard deviation from which on a sample shows something
 _OTHER_GREY = 40.0  # grey levels of difference between samples that show nothing
@@ -71,8 +71,8 @@ def same_shape(finest: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def _spread(last: int) -> list[int]:
-    """Up to `_GRID` positions from 0 to `last`."""
-    return np.unique(np.linspace(0, last, _GRID).astype(int)).tolist()
+    """Up to `_GRID` positions from 0 to nearly `last`, on whole samples, which seldom cut a slide's own tiles."""
+    return np.unique(np.linspace(0, last, _GRID).astype(int) // _PATCH_PX * _PATCH_PX).tolist()
 
 
 def _small_grey(image: NDArray[np.uint8]) -> NDArray[np.float64]:
