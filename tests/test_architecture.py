@@ -36,8 +36,8 @@ ROOMS = (
 ONE_PLACE = {
     "mlflow": {"rnagan/tracking/mlflow_run.py"},
     "webdataset": {"rnagan/data/loader.py"},
-    "openslide": {"rnagan/slides/slide.py"},
-    "tifffile": {"rnagan/simulation/svs.py", "rnagan/slides/jpeg_tiles.py"},
+    "openslide": {"rnagan/cohort/slide_files.py", "rnagan/slides/slide.py"},
+    "tifffile": {"rnagan/simulation/svs.py", "rnagan/slides/jpeg_tiles.py", "rnagan/slides/tiff_pages.py"},
     "dask": {"rnagan/runtime/workers.py"},
     "dask_jobqueue": {"rnagan/runtime/workers.py"},
     "h5py": {"rnagan/slides/coordinates.py", "rnagan/expression"},

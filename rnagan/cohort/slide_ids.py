@@ -1,16 +1,34 @@
 """Ids of slides, which are the names of their shards."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
-SLIDE_SUFFIXES = {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"}
-_LONGEST_NAME = 70  # bytes; leaves room for `_x…_y….json` in the 100 that a tar header holds
+# What slides are called; whether a file is one, its content says (`slide_files.find_slides`).
+SLIDE_SUFFIXES = frozenset(
+    (".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
+)
+_EXTENSION = re.compile(r"(.+)\.[A-Za-z]\w{0,7}", re.DOTALL)  # .2 of a DICOM file called 1.3.6.2 is none
+LONGEST_NAME = 70  # bytes; leaves room for `_x…_y….json` in the 100 that a tar header holds
 
 
 def slide_id(path: Path | str) -> str:
-    """A slide's id, which is its shard's name: the file name without its last extension, other dots replaced by `_`."""
-    return shard_name(Path(path).stem)
+    """A slide's id, which is its shard's name: the file name without its last extension, other dots replaced by `_`.
+
+    The name is that of the path as given, also where it is a link to a file of another name.
+    """
+    return check_shard_name(unchecked_slide_id(path))
+
+
+def unchecked_slide_id(path: Path | str) -> str:
+    """As `slide_id`, of a file whose name may be unfit for a shard: its build then says so."""
+    name = printable(Path(path).name)
+    extension = _EXTENSION.fullmatch(name)
+    return (extension.group(1) if extension else name).replace(".", "_")
+
+
+def printable(name: str) -> str:
+    """A file name whose bytes that aren't UTF-8 are written as `\\udc…`."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def slide_of(text: str) -> str:
@@ -23,31 +41,15 @@ def shard_name(text: str) -> str:
     return check_shard_name(text.replace(".", "_"))
 
 
+def is_shard_name(name: str) -> bool:
+    """Whether `name` can name a file in the folder of shards."""
+    return bool(re.fullmatch(r"[^/\\.\x00-\x1f]+", name)) and len(name.encode()) <= LONGEST_NAME
+
+
 def check_shard_name(name: str) -> str:
     """Return `name`, or raise `ValueError` where it could not name a file in the folder of shards."""
-    if not re.fullmatch(r"[^/\\.\x00-\x1f]+", name) or len(name.encode()) > _LONGEST_NAME:
+    if not is_shard_name(name):
         raise ValueError(
-            f"{name!r} can't name a shard: 1 to {_LONGEST_NAME} bytes without dot, slash or control character."
+            f"{name!r} can't name a shard: 1 to {LONGEST_NAME} bytes without dot, slash or control character."
         )
     return name
-
-
-def find_slides(given: Iterable[Path | str]) -> dict[str, Path]:
-    """Id → file, by id, of slide files and of all slides in folders and below them.
-
-    Two files with one id are refused, and so is a folder without slides.
-    """
-    by_id: dict[str, Path] = {}
-    for path in sorted({path for place in given for path in _slides_at(Path(place))}):
-        if (other := by_id.setdefault(slide_id(path), path)) != path:
-            raise ValueError(f"{other} and {path} would both become slide {slide_id(path)}; rename or remove one.")
-    return dict(sorted(by_id.items()))
-
-
-def _slides_at(place: Path) -> list[Path]:
-    if not place.is_dir():
-        return [place]
-    found = [path for path in place.rglob("*") if path.suffix.lower() in SLIDE_SUFFIXES and path.is_file()]
-    if not found:
-        raise FileNotFoundError(f"{place} holds no slide ({', '.join(sorted(SLIDE_SUFFIXES))}).")
-    return found

@@ -1,7 +1,8 @@
 """Cut slides into tiles and write a shard for each; with --tiles, pack ready-made tiles, a shard for each donor.
 
 Start it again to go on: only what is missing or changed is made. Slides that fail are listed at the end and in
-OUT/failures.csv, and the exit code is 1; it is 3 if --max-failures ended the run.
+OUT/failures.csv, and the exit code is 1; it is 3 if --max-failures ended the run. Slides that give no tile are listed
+with the reason; the exit code is 4 if they are more than --max-without-tiles.
 With --tiles, mpp says the resolution of a stored tile; where it isn't given the shards say that it isn't known.
 """
 
@@ -17,8 +18,8 @@ from rnagan.config.tiling import TilingConfig
 from rnagan.io.files import read_yaml
 from rnagan.runtime.workers import Workers
 
-SOME_FAILED, GIVEN_UP = 1, 3  # exit codes
-LISTED = 20  # failures that are printed one by one
+SOME_FAILED, GIVEN_UP, MANY_WITHOUT_TILES = 1, 3, 4  # exit codes
+LISTED = 20  # failures, and slides without tiles, that are printed one by one
 
 
 def parse_part(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -59,6 +60,18 @@ def parse_part(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.option("--qc/--no-qc", default=True, help="Draw a picture of each slide and a contact sheet into OUT/qc.")
 @click.option("--part", callback=parse_part, metavar="I/N", help="Only the I-th of N parts: a task of a job array.")
 @click.option("--max-failures", default=0, type=click.IntRange(0), help="Give up after so many; 0: never.")
+@click.option(
+    "--max-without-tiles",
+    default=0.2,
+    type=click.FloatRange(0, 1),
+    help="Share of the slides that may give no tile; the exit code is 4 if there are more.",
+)
+@click.option(
+    "--max-unreadable",
+    default=0.25,
+    type=click.FloatRange(0, 1),
+    help="Share of a slide's tiles that may be unreadable, where the file is damaged; with more the slide fails.",
+)
 @options.workers(default_processes=min(2, os.cpu_count() or 1))
 @click.option("--config", "config_file", type=options.FILE, help="YAML file of the settings below; flags win.")
 @options.config_options(TilingConfig)
@@ -75,6 +88,8 @@ def main(
     qc: bool,
     part: tuple[int, int] | None,
     max_failures: int,
+    max_without_tiles: float,
+    max_unreadable: float,
     workers: Workers,
     config_file: Path | None,
     settings: dict,
@@ -108,13 +123,27 @@ def main(
             found = survey(sources, config, workers)
             click.echo(as_text(found))
             context.exit(SOME_FAILED if found["problem"].notna().any() else 0)
-        summary = tile_slides(sources, out, config, how, qc)
+        summary = tile_slides(sources, out, config, how, qc, max_unreadable)
     for slide, failure in list(summary.failures.items())[:LISTED]:
         click.echo(f"{slide} failed: {failure.sentence}", err=True)
     if len(summary.failures) > LISTED:
         click.echo(f"… and {len(summary.failures) - LISTED:,} more, all in {out}/failures{how.part_name}.csv", err=True)
+    for slide, reason in list(summary.empty.items())[:LISTED]:
+        click.echo(f"Warning: {slide} gives no tile: {reason}.", err=True)
+    if len(summary.empty) > LISTED:
+        click.echo(f"… and {len(summary.empty) - LISTED:,} more give no tile.", err=True)
     click.echo(f"{out}: {summary}")
-    context.exit(GIVEN_UP if summary.not_begun else SOME_FAILED if summary.failures else 0)
+    if summary.not_begun:
+        context.exit(GIVEN_UP)
+    if summary.failures:
+        context.exit(SOME_FAILED)
+    if summary.share_empty > max_without_tiles:
+        click.echo(
+            f"{summary.share_empty:.0%} of the slides give no tile, more than --max-without-tiles allows "
+            f"({max_without_tiles:.0%}). Look at {out}/qc and at --dry-run.",
+            err=True,
+        )
+        context.exit(MANY_WITHOUT_TILES)
 
 
 if __name__ == "__main__":

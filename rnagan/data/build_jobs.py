@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from rnagan.data.manifest import INDEX, RECORD, TAR, kind_of_record, read_records, write_digest, write_record
 from rnagan.data.shard_schema import TileKind, name_kind
 from rnagan.io.files import remove_leftovers, sha256_of, write_text
+from rnagan.io.tables import first_few
 from rnagan.runtime import progress
 from rnagan.runtime.workers import WorkerDied, Workers, run_each
 
@@ -76,13 +77,16 @@ class Failure(NamedTuple):
 
 @dataclasses.dataclass
 class Summary:
-    """What a build did. `left_out`: candidates that became no tile, by reason. `captions`: slide → its outcome."""
+    """What a build did. `left_out`: candidates that became no tile, by reason. `empty`: slide → why it has no tile,
+    though it should have some. `captions`: slide → its outcome.
+    """
 
     made: int = 0
     up_to_date: int = 0
     tiles: int = 0
     without_tiles: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # by status
     left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    empty: dict[str, str] = dataclasses.field(default_factory=dict)
     failures: dict[str, Failure] = dataclasses.field(default_factory=dict)
     captions: dict[str, str] = dataclasses.field(default_factory=dict)
     not_begun: int = 0  # given up after too many failures
@@ -94,8 +98,16 @@ class Summary:
         self.left_out.update({reason: count for reason, count in record["counts"].items() if count})
         if not record["tiles"]:
             self.without_tiles[record["status"]] += 1
+        if record["status"] == "no_tiles":
+            reasons = collections.Counter({name: count for name, count in record["counts"].items() if count})
+            self.empty[record["slide"]] = _listed(reasons) or "there is no place for a whole tile"
         status = record["status"].replace("_", " ")
         self.captions[record["slide"]] = f"{record['tiles']:,} tiles" if record["tiles"] else status
+
+    @property
+    def share_empty(self) -> float:
+        """Share of the shards, 0 … 1, that should have tiles and have none."""
+        return len(self.empty) / max(1, self.made + self.up_to_date)
 
     def fail(self, slide: str, failure: Failure) -> None:
         self.failures[slide] = failure
@@ -139,6 +151,9 @@ def build_shards(
     records = {record["slide"]: record for record in read_records(folder)}
     _refuse_other_kind(records, folder, options)
     sources = list(sources)
+    names = collections.Counter(source.slide for source in sources)
+    if repeated := sorted(name for name, count in names.items() if count > 1):
+        raise ValueError(f"Several sources would become one shard ({first_few(repeated)}); rename or remove some.")
     if how.part:
         sources = sorted(sources, key=lambda source: source.slide)[how.part[0] - 1 :: how.part[1]]
     digest, summary = sha256_of(options), Summary()
@@ -165,7 +180,7 @@ def build_shards(
                 summary.not_begun = len(sources) - summary.made - summary.up_to_date - len(summary.failures)
                 outcomes.close()
                 break
-    summary.failures = dict(sorted(summary.failures.items()))
+    summary.failures, summary.empty = dict(sorted(summary.failures.items())), dict(sorted(summary.empty.items()))
     _write_failures(folder, how, summary.failures)
     if any(folder.glob("*" + RECORD)):
         write_digest(folder)

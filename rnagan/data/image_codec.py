@@ -1,4 +1,4 @@
-"""Stored images to pixels, and tiles to JPEG; in adopted sets images may be PNG."""
+"""Images of any kind to the pixels of tiles, and tiles to JPEG; in adopted sets images may be PNG."""
 
 import contextlib
 import io
@@ -8,12 +8,16 @@ from collections.abc import Iterator
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 EXTENSIONS = ("jpg", "jpeg", "png")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MODES = ("L", "LA", "P", "RGB", "RGBA", "1")  # what a PNG of 8 bits or fewer opens as
 _PNG_DEPTH = 24  # byte that holds the bits of a channel: Pillow takes 16 of colour for 8 without a word
+_PHOTOMETRIC, _WHITE_AT_0 = 262, 0  # TIFF's tag, and the value that inverts grey
+_ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_EXIF_WITHIN = 2**16  # bytes from the beginning of a JPEG
+_DARK = 64  # grey level that some pixel of a tile of 16 bits reaches, if it uses them all
 
 
 def encode_jpeg(tile: NDArray[np.uint8], quality: int) -> bytes:
@@ -21,17 +25,53 @@ def encode_jpeg(tile: NDArray[np.uint8], quality: int) -> bytes:
     return simplejpeg.encode_jpeg(np.ascontiguousarray(tile), quality, "RGB", "444")
 
 
+def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """A picture of any kind to (H, W, 3) uint8 RGB: the one way for slides, ready-made tiles and adopted sets.
+
+    It is turned as its orientation tag says; transparency lies on white; 16 bits a channel are scaled to 8.
+    `ValueError` (the end of a sentence about the image) where the range of its values isn't known: float and 32-bit
+    pixels, and 16 bits that are nowhere brighter than a quarter, as those of cameras with 10, 12 or 14 bits are.
+    """
+    deep, inverted = _has_16_bits(image), image.mode.startswith("I;16") and _is_white_at_0(image)
+    if _orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F"):
+        kind = "32-bit floats" if image.mode == "F" else "signed or 32-bit integers"
+        raise ValueError(f"has pixels of {kind}, whose white isn't known; save it with 8 bits a channel")
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257
+        pixels = np.stack([255 - grey if inverted else grey] * 3, axis=2).astype(np.uint8)
+    else:
+        if image.has_transparency_data:
+            image = image if image.mode == "RGBA" else image.convert("RGBA")
+            if np.asarray(image.getchannel("A")).min() < 255:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        pixels = np.asarray(image.convert("RGB"))
+    if deep and pixels.max() < _DARK:
+        raise ValueError("has 16 bits a channel and uses 14 or fewer of them; save it with 8 bits a channel")
+    return pixels
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether the file has; Pillow opens those of colour with 8 bits. Ask before the pixels are read."""
+    return image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in getattr(image, "tile", []))
+
+
+def _is_white_at_0(image: Image.Image) -> bool:
+    return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_AT_0
+
+
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """JPEG or PNG bytes to RGB (H, W, 3) uint8; `ValueError` where they are neither, broken, or have 16 bits."""
-    if not data.startswith(_PNG):
+    if _is_plain_jpeg(data):
         return simplejpeg.decode_jpeg(data, colorspace="RGB")
-    with _open_png(data) as image:
-        return np.asarray(image.convert("RGB"))
+    with _opened(data) as image:
+        return rgb_pixels(image)
 
 
 def decode_into(data: bytes, out: NDArray[np.uint8]) -> None:
     """As `decode_image`, into `out` (H, W, 3); an image of another size raises `ValueError` too."""
-    if not data.startswith(_PNG):
+    if _is_plain_jpeg(data):
         try:
             height, width, _ = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out).shape
         except ValueError as error:
@@ -48,27 +88,46 @@ def decode_into(data: bytes, out: NDArray[np.uint8]) -> None:
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Width and height that the header says, in px."""
+    """Width and height that the header says, in px, turned as the orientation tag says."""
     if not data.startswith(_PNG):
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours in ("CMYK", "YCCK"):
             raise ValueError(f"a JPEG in {colours}; only RGB and grey are read")
-        return width, height
-    with _open_png(data) as image:
-        return image.size
+        if _is_plain_jpeg(data):
+            return width, height
+    with _opened(data) as image:
+        return image.size[::-1] if _orientation(image) in _ON_ITS_SIDE else image.size
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether the fast decoder's pixels are right: no PNG, and no JPEG that a tag of its says to turn."""
+    if data.startswith(_PNG):
+        return False
+    if data.find(b"Exif\0\0", 0, _EXIF_WITHIN) < 0:
+        return True
+    with _opened(data) as image:
+        return _orientation(image) == 1
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 … 8 of the EXIF tag; 1 where there is none, or nonsense."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 @contextlib.contextmanager
-def _open_png(data: bytes) -> Iterator[Image.Image]:
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """A PNG of 8 bits or fewer, or a JPEG."""
+    kind = "PNG" if data.startswith(_PNG) else "JPEG"
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if image.mode not in _MODES:
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            if kind == "PNG" and image.mode not in _MODES:
                 raise ValueError(f"a PNG of mode {image.mode}; only 8 bits a channel are read")
-            if data[_PNG_DEPTH] > 8:
+            if kind == "PNG" and data[_PNG_DEPTH] > 8:
                 raise ValueError(f"a PNG of {data[_PNG_DEPTH]} bits a channel; only 8 bits a channel are read")
             yield image
     except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"no readable PNG ({error})") from None
+        raise ValueError(f"no readable {kind} ({error})") from None
 
 
 def image_problem(tile_px: int | None, data: bytes) -> str | None:

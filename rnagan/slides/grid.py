@@ -37,7 +37,7 @@ class Candidates:
 def find_candidates(slide: Slide, source: SlideSource, config: TilingConfig) -> Candidates:
     """Tile positions of an open slide by its tissue mask, or by the source's coordinates file."""
     footprint_px = config.tile_px * slide.footprint_px(config.mpp)
-    thumbnail, pixel_px = slide.thumbnail(config.thumbnail_mpp)
+    thumbnail, pixel_px, unreadable = slide.thumbnail(config.thumbnail_mpp)
     if source.needs_coordinates:
         if source.coordinates is None:
             raise CoordinatesError(f"{source.path} has no .h5 file in the coordinates folder.")
@@ -48,6 +48,7 @@ def find_candidates(slide: Slide, source: SlideSource, config: TilingConfig) -> 
         return Candidates(positions, _reasons({"outside": ~inside}), thumbnail, pixel_px, TissueMasks(nothing, nothing))
     grid = Grid.cover(slide.width_px, slide.height_px, footprint_px)
     masks = find_tissue(thumbnail, pixel_px * slide.mpp, config)
+    masks = TissueMasks(masks.tissue | unreadable & ~masks.ink, masks.ink)  # tiles there say whether they can be read
     background = background_share(masks.tissue, pixel_px, grid) > config.max_background
     instead_of_ink = background_share(masks.tissue | masks.ink, pixel_px, grid) <= config.max_background
     inked = 1 - background_share(masks.ink, pixel_px, grid) > config.max_ink

@@ -13,7 +13,7 @@ from PIL import Image
 from rnagan.cohort.slide_ids import shard_name
 from rnagan.config.tiling import TilingConfig
 from rnagan.data.build_jobs import BuildOptions, Summary, build_shards
-from rnagan.data.image_codec import encode_jpeg
+from rnagan.data.image_codec import encode_jpeg, rgb_pixels
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import sha256_of
 from rnagan.io.tables import first_few, need_columns, read_table
@@ -119,12 +119,17 @@ def pack_donor(source: DonorImages, out_folder: Path, options: dict[str, Any]) -
 
 
 def load_tile(path: Path, tile_px: int) -> NDArray[np.uint8]:
-    """The largest centred square of an image, reduced with antialiasing to (tile_px, tile_px, 3) uint8 RGB."""
+    """The largest centred square of an image, reduced with antialiasing to (tile_px, tile_px, 3) uint8 RGB.
+
+    `image_codec.rgb_pixels` says what becomes of transparency, 16 bits and orientation. `ValueError` names the file.
+    """
     try:
         with Image.open(path) as image:
-            pixels = image.convert("RGB")
+            pixels = Image.fromarray(rgb_pixels(image))
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is no readable image ({type(error).__name__})") from None
     side = min(pixels.size)

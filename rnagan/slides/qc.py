@@ -27,6 +27,7 @@ OUTCOME_COLOURS = {
     "out_of_focus": (240, 228, 66),
     "ink": (213, 94, 0),
     "outside": (0, 0, 0),
+    "unreadable": (128, 128, 128),
 }
 TISSUE_COLOUR = (0, 158, 115)
 INK_COLOUR = OUTCOME_COLOURS["ink"]

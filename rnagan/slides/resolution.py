@@ -24,19 +24,24 @@ class UnusableResolutionError(SourceError):
 
 
 class Resolution(NamedTuple):
-    """µm per level-0 pixel, and who said so: cohort, openslide, tiff, objective or assumed."""
+    """µm per level-0 pixel, and who said so: cohort, openslide, tiff, ome, objective or assumed."""
 
     mpp: float
     source: str
 
 
 def find_resolution(
-    properties: Mapping[str, str], given_mpp: float | None = None, fallback_mpp: float | None = None
+    properties: Mapping[str, str],
+    given_mpp: float | None = None,
+    fallback_mpp: float | None = None,
+    ome_mpp: tuple[float, float] | None = None,
 ) -> Resolution | None:
     """The first that is there and plausible of: `given_mpp` (cohort table), OpenSlide's mpp, the TIFF resolution tags,
-    10 / objective power, `fallback_mpp`. None where there is none.
+    `ome_mpp` (width and height of a pixel by the OME-XML), 10 / objective power, `fallback_mpp`. None where there is
+    none.
 
-    Raises `UnusableResolutionError` (the end of a sentence about the slide) where pixels aren't square.
+    Raises `UnusableResolutionError` (the end of a sentence about the slide) where pixels aren't square, and where the
+    OME-XML contradicts the TIFF's tags.
     """
     if given_mpp is not None:
         return Resolution(given_mpp, "cohort")
@@ -45,12 +50,21 @@ def find_resolution(
     stated = {
         "openslide": [_number(properties, f"openslide.mpp-{axis}") for axis in "xy"],
         "tiff": [unit / per_unit if per_unit else 0.0 for per_unit in dots],
+        "ome": list(ome_mpp or (0.0, 0.0)),
     }
+    found: list[Resolution] = []
     for source, (x, y) in stated.items():
         if all(PLAUSIBLE_MPP[0] <= side <= PLAUSIBLE_MPP[1] for side in (x, y)):
             if abs(x / y - 1) > WHOLE_FACTOR_TOLERANCE:
                 raise UnusableResolutionError(f"has pixels of {x:g} × {y:g} µm; only square ones are read.")
-            return Resolution((x + y) / 2, source)
+            found.append(Resolution((x + y) / 2, source))
+    if found and found[-1].source == "ome" and abs(found[-1].mpp / found[0].mpp - 1) > WHOLE_FACTOR_TOLERANCE:
+        raise UnusableResolutionError(
+            f"has pixels of {found[0].mpp:g} µm by its TIFF tags and of {found[-1].mpp:g} µm by its OME-XML; give the "
+            "right one in column mpp of a table for --cohort."
+        )
+    if found:
+        return found[0]
     power = _number(properties, "openslide.objective-power")
     if power and PLAUSIBLE_MPP[0] <= 10 / power <= PLAUSIBLE_MPP[1]:
         return Resolution(10 / power, "objective")

@@ -1,7 +1,8 @@
 """Reads whole-slide images at a requested resolution; the only module that imports OpenSlide."""
 
+import functools
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import openslide
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rnagan.data.build_jobs import SourceError
+from rnagan.data.image_codec import rgb_pixels
 from rnagan.slides.jpeg_tiles import NativeLevel, NativeLevels
+from rnagan.slides.pyramid import Pyramid
 from rnagan.slides.resolution import (
     MAX_UPSAMPLING,
     WHOLE_FACTOR_TOLERANCE,
@@ -18,9 +21,14 @@ from rnagan.slides.resolution import (
     choose_level,
     find_resolution,
 )
+from rnagan.slides.tiff_pages import TiffPages, UnusablePagesError, read_pages
 
 _READ_PX = 4096  # side of the largest region read in one piece for a thumbnail
-_NATIVE_VENDORS = ("aperio", "generic-tiff")  # whose levels are plain grids of tiles
+_LEAF_PX = 32  # side, in a thumbnail's pixels, of the smallest piece that is given up where a slide is damaged
+_MAX_UNREADABLE = 0.5  # share of a thumbnail
+_PLAIN_TIFFS = ("aperio", "generic-tiff")  # whose levels are pages that are plain grids of tiles
+_PLAIN_LEVELS = (*_PLAIN_TIFFS, "dicom")  # whose levels are as large as their files say, right or wrong
+_DARK = 64  # grey level that a thumbnail reaches if its slide uses all of its 16 bits
 _WHOLE_PX = 1 / 256  # a position this near to a whole pixel of its level is one: at most a grey level's difference
 
 VERSIONS = {"openslide": openslide.__library_version__, "openslide-python": openslide.__version__}
@@ -32,14 +40,25 @@ class DamagedSlideError(SourceError):
     reason = "damaged"
 
 
+class Thumbnail(NamedTuple):
+    """`pixels`: (rows, columns, 3) uint8 RGB, each spanning `pixel_px` level-0 pixels. `unreadable`: (rows, columns)
+    bool, where the slide is damaged; the pixels are white there.
+    """
+
+    pixels: NDArray[np.uint8]
+    pixel_px: float
+    unreadable: NDArray[np.bool_]
+
+
 class Slide:
     """An open slide. Not picklable: open one in each process, in a `with` block.
 
     `width_px` and `height_px` are those of level 0, positions are level-0 pixels, and `mpp` is µm per level-0 pixel,
     from `mpp_source` (`resolution.find_resolution`). A level's factor within `tolerance` of a whole number is taken
-    as whole; a slide up to `max_upsampling` coarser than asked is enlarged.
+    as whole; a slide up to `max_upsampling` coarser than asked is enlarged. A level that doesn't show level 0
+    (`pyramid.Pyramid`) isn't read.
     Raises `FileNotFoundError` and, with one sentence, `MissingResolutionError`, `UnusableResolutionError`,
-    `DamagedSlideError`, or `SourceError` for a file that can't be read at all.
+    `UnusablePagesError`, `DamagedSlideError`, or `SourceError` for a file that can't be read at all.
     """
 
     def __init__(
@@ -65,10 +84,19 @@ class Slide:
         properties = self._slide.properties
         self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
         self.quickhash = properties.get(openslide.PROPERTY_NAME_QUICKHASH1, "")
-        self._native = NativeLevels(self.path) if native and self.vendor in _NATIVE_VENDORS else None
+        self._native: NativeLevels | None = None
         self._compared: dict[int, tuple[NativeLevel, int]] = {}
+        self._plans: dict[float, tuple[int, float]] = {}
+        self._pyramid = Pyramid(self._slide.level_dimensions, self._level_region)
+        pages = TiffPages()
         try:
-            resolution = find_resolution(properties, given_mpp, fallback_mpp)
+            if self.vendor in _PLAIN_TIFFS:
+                pages = read_pages(self.path, self.width_px, self.height_px)
+                self._native = NativeLevels(self.path) if native else None
+            resolution = find_resolution(properties, given_mpp, fallback_mpp, pages.ome_mpp)
+        except UnusablePagesError:
+            self.close()
+            raise
         except UnusableResolutionError as error:
             self.close()
             raise UnusableResolutionError(f"{self.path} {error}") from None
@@ -79,6 +107,7 @@ class Slide:
                 "column mpp of a table for --cohort, or leave such slides out with --missing-mpp skip."
             )
         self.mpp, self.mpp_source = resolution
+        self._bits = pages.bits
 
     def __enter__(self) -> Self:
         return self
@@ -95,11 +124,19 @@ class Slide:
 
     def plan(self, mpp: float) -> tuple[int, float]:
         """Level to read for `mpp` and the factor by which to reduce it; see `choose_level`."""
-        level_mpp = [self.mpp * downsample for downsample in self.level_downsamples]
-        try:
-            return choose_level(level_mpp, mpp, self._tolerance, self._max_upsampling)
-        except UnusableResolutionError as error:
-            raise UnusableResolutionError(f"{self.path} {error}") from None
+        if mpp not in self._plans:
+            levels = list(range(len(self.level_downsamples)))
+            while mpp not in self._plans:
+                level_mpp = [self.mpp * self.level_downsamples[level] for level in levels]
+                try:
+                    chosen, factor = choose_level(level_mpp, mpp, self._tolerance, self._max_upsampling)
+                except UnusableResolutionError as error:
+                    raise UnusableResolutionError(f"{self.path} {error}") from None
+                level = levels[chosen]
+                if self.vendor not in _PLAIN_LEVELS or self._pyramid.shows_level_0(level):
+                    self._plans[mpp] = level, factor
+                levels.remove(level)
+        return self._plans[mpp]
 
     def footprint_px(self, mpp: float) -> float:
         """Level-0 pixels that one pixel at `mpp` spans; times `self.mpp` it is the µm per px that is really stored."""
@@ -141,23 +178,42 @@ class Slide:
         place = self._whole_place(x, y, level)
         return place and native.stored(*place, size_px, size_px)
 
-    def thumbnail(self, mpp: float) -> tuple[NDArray[np.uint8], float]:
+    def thumbnail(self, mpp: float) -> Thumbnail:
         """The whole slide at `mpp` (or at level 0 where that is coarser), read in pieces.
 
-        Returns (rows, columns, 3) uint8 RGB and the level-0 pixels that one thumbnail pixel spans.
+        `DamagedSlideError` where most of it can't be read; `UnusablePagesError` where its 16 bits aren't all used.
         """
         mpp = max(mpp, self.mpp)
         pixel_px = self.footprint_px(mpp)
         piece = max(1, int(_READ_PX / self.plan(mpp)[1]))
         rows, columns = int(np.ceil(self.height_px / pixel_px)), int(np.ceil(self.width_px / pixel_px))
         piece = min(piece, max(rows, columns))
-        thumbnail = np.empty((rows, columns, 3), np.uint8)
+        thumbnail = Thumbnail(np.empty((rows, columns, 3), np.uint8), pixel_px, np.zeros((rows, columns), np.bool_))
         for top in range(0, rows, piece):
             for left in range(0, columns, piece):
-                target = thumbnail[top : top + piece, left : left + piece]
-                read = self.read(round(left * pixel_px), round(top * pixel_px), piece, mpp)
-                target[:] = read[: target.shape[0], : target.shape[1]]
-        return thumbnail, pixel_px
+                self._fill(thumbnail, mpp, top, left, piece)
+        if self._bits > 8 and thumbnail.pixels[~thumbnail.unreadable].max(initial=0) < _DARK:
+            raise UnusablePagesError(f"{self.path} has {self._bits} bits a channel and doesn't use all; scale it to 8.")
+        return thumbnail
+
+    def _fill(self, thumbnail: Thumbnail, mpp: float, top: int, left: int, side: int) -> None:
+        """Read a square of a thumbnail; where that can't be done, quarters of it, down to what is too small."""
+        place = np.s_[top : top + side, left : left + side]
+        target = thumbnail.pixels[place]
+        try:
+            read = self.read(round(left * thumbnail.pixel_px), round(top * thumbnail.pixel_px), side, mpp)
+            target[:] = read[: target.shape[0], : target.shape[1]]
+        except DamagedSlideError:
+            if side > _LEAF_PX:
+                half = -(-side // 2)
+                for y in (top, top + half):
+                    for x in (left, left + half):
+                        if y < thumbnail.pixels.shape[0] and x < thumbnail.pixels.shape[1]:
+                            self._fill(thumbnail, mpp, y, x, half)
+                return
+            target[:], thumbnail.unreadable[place] = 255, True
+            if thumbnail.unreadable.mean() > _MAX_UNREADABLE:
+                raise
 
     def _region(self, x: int, y: int, level: int, size_px: int) -> NDArray[np.uint8]:
         """A square of a level whose corner is (x, y) at level 0: natively where that gives OpenSlide's pixels."""
@@ -193,20 +249,24 @@ class Slide:
             native = self._native.get(*self._slide.level_dimensions[level])
             if native is None:
                 return None
-            downsample = self.level_downsamples[level]
-
-            def read(x: int, y: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
-                return self._openslide_region(round(x * downsample), round(y * downsample), level, width_px, height_px)
-
-            self._compared[level] = native, native.difference(read)
+            try:
+                difference = native.difference(functools.partial(self._level_region, level))
+            except DamagedSlideError:  # where that is damaged, nothing was learnt
+                difference = 255
+            self._compared[level] = native, difference
         native, difference = self._compared[level]
         return native if difference <= 1 else None
+
+    def _level_region(self, level: int, x: int, y: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
+        """OpenSlide's pixels from corner (x, y) of a level."""
+        downsample = self.level_downsamples[level]
+        return self._openslide_region(round(x * downsample), round(y * downsample), level, width_px, height_px)
 
     def _openslide_region(self, x: int, y: int, level: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
         try:
             image = self._slide.read_region((x, y), level, (width_px, height_px))
         except openslide.OpenSlideError as error:
+            self._slide.close()  # after an error it reads nothing more
+            self._slide = openslide.OpenSlide(self.path)
             raise DamagedSlideError(f"{self.path} is damaged at x {x}, y {y} ({error}).") from None
-        if np.asarray(image)[..., 3].min() < 255:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(image.convert("RGB"))
+        return rgb_pixels(image)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rnagan.cohort.slide_ids import find_slides, slide_id, slide_of
+from rnagan.cohort.slide_files import SlideFile, find_slides
+from rnagan.cohort.slide_ids import slide_of, unchecked_slide_id
 from rnagan.io.files import sha256_of_file
 from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.slides.coordinates import find_coordinates
@@ -14,24 +15,30 @@ from rnagan.slides.coordinates import find_coordinates
 
 @dataclasses.dataclass(frozen=True)
 class SlideSource:
-    """A slide file, its resolution where the user gives it (µm per level-0 px), and a file of tile positions."""
+    """A slide file, its resolution where the user gives it (µm per level-0 px), and a file of tile positions.
+
+    `name`: its id, where that isn't the file's; `parts`: all its files, where there are several.
+    """
 
     path: Path
     mpp: float | None = None
     coordinates: Path | None = None
     needs_coordinates: bool = False  # then a slide without such a file fails
+    name: str = ""
+    parts: tuple[Path, ...] = ()
 
     @property
     def slide(self) -> str:
-        return slide_id(self.path)
+        return self.name or unchecked_slide_id(self.path)
 
     @functools.cached_property
     def stamp(self) -> dict[str, Any]:
         """What changes when the slide, or what the user says of it, does (`data.build_jobs.Source`)."""
         stamp: dict[str, Any] = {"file": self.path.name}
-        if self.path.is_file():  # where it is missing, opening it says so
-            status = self.path.stat()
-            stamp |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+        states = [path.stat() for path in self.parts or (self.path,) if path.is_file()]
+        if states:  # where it is missing, opening it says so
+            stamp["bytes"] = sum(state.st_size for state in states)
+            stamp["modified_ns"] = max(state.st_mtime_ns for state in states)
         digest = sha256_of_file(self.coordinates) if self.coordinates else None
         return stamp | {"given_mpp": self.mpp, "coordinates_sha256": digest}
 
@@ -47,25 +54,49 @@ def find_sources(
     """The slides of files and folders, by name, and notes for the user.
 
     `cohort`: a table whose column `slide` says which slides are wanted, and whose column `mpp`, where there is one and
-    a row fills it, their resolution. `coordinates`: a folder of TRIDENT's or CLAM's files.
+    a row fills it, their resolution. It may call a slide by its id, by a file or by its DICOM series; the shard is
+    called as it says. `coordinates`: a folder of TRIDENT's or CLAM's files.
     """
-    paths = find_slides(given)
     notes: list[str] = []
-    mpp: dict[str, float | None] = dict.fromkeys(paths)
+    found = find_slides(given, notes)
+    mpp: dict[str, float | None] = dict.fromkeys(found)
     if cohort is not None:
         wanted = _read_cohort(cohort)
-        left_out, missing = sorted(paths.keys() - wanted.keys()), sorted(wanted.keys() - paths.keys())
-        if not paths.keys() & wanted.keys():
+        found = _called_as_wanted(found, wanted, cohort)
+        left_out, missing = sorted(found.keys() - wanted.keys()), sorted(wanted.keys() - found.keys())
+        if not found.keys() & wanted.keys():
             raise ValueError(
-                f"None of the {len(paths):,} slides is in {cohort} (column slide has {first_few(wanted)})."
+                f"None of the {len(found):,} slides is in {cohort} (column slide has {first_few(wanted)})."
             )
         for slides, what in ((left_out, "are not in"), (missing, "are missing, though they are in")):
             if slides:
                 notes.append(f"{len(slides):,} slides {what} {cohort}: {first_few(slides)}.")
-        mpp = {slide: wanted[slide] for slide in paths if slide in wanted}
+        mpp = {slide: wanted[slide] for slide in found if slide in wanted}
     files = find_coordinates(coordinates) if coordinates is not None else {}
-    asked = coordinates is not None
-    return [SlideSource(paths[slide].resolve(), mpp[slide], files.get(slide), asked) for slide in mpp], notes
+    sources = []
+    for slide, resolution in mpp.items():
+        file = found[slide]
+        positions = next((files[name] for name in (slide, *sorted(file.names)) if name in files), None)
+        parts = file.parts if len(file.parts) > 1 else ()
+        sources.append(SlideSource(file.path, resolution, positions, coordinates is not None, slide, parts))
+    return sources, notes
+
+
+def _called_as_wanted(found: dict[str, SlideFile], wanted: Iterable[str], cohort: Path) -> dict[str, SlideFile]:
+    """The slides by the names that the table has for them, sorted; those that it doesn't have keep their ids."""
+    meant: dict[str, list[str]] = {}
+    for slide, file in found.items():
+        for name in (file.names - found.keys()) | {slide}:
+            meant.setdefault(name, []).append(slide)
+    called: dict[str, str] = {}
+    for name in wanted:
+        slides = meant.get(name, [])
+        if len(slides) > 1:
+            raise ValueError(f"{cohort}: slide {name} may be {first_few(slides)}; call it by its id.")
+        for slide in slides:
+            if (other := called.setdefault(slide, name)) != name:
+                raise ValueError(f"{cohort}: {other} and {name} are one slide ({found[slide].path}); keep one of them.")
+    return dict(sorted((called.get(slide, slide), file) for slide, file in found.items()))
 
 
 def _read_cohort(path: Path) -> dict[str, float | None]:

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rnagan.cohort.slide_files import readable_path
+from rnagan.cohort.slide_ids import LONGEST_NAME, is_shard_name
 from rnagan.config.tiling import TilingConfig
-from rnagan.data.build_jobs import BuildOptions, Summary, build_shards
+from rnagan.data.build_jobs import BuildOptions, SourceError, Summary, build_shards
 from rnagan.data.image_codec import encode_jpeg
 from rnagan.data.writer import ShardWriter
 from rnagan.runtime import rng
@@ -23,14 +25,22 @@ from rnagan.slides.grid import STRIP_PX, Candidates, find_candidates, reading_or
 from rnagan.slides.qc import draw_qc, write_contact_sheets
 from rnagan.slides.quality import quality_problem
 from rnagan.slides.resolution import MissingResolutionError
-from rnagan.slides.slide import VERSIONS, Slide
+from rnagan.slides.slide import VERSIONS, DamagedSlideError, Slide
 from rnagan.slides.sources import SlideSource
 
 KEPT = "kept"
 REASONS = ("background", "ink", "outside", "low_contrast", "out_of_focus", "over_limit")
+UNREADABLE = "unreadable"  # a further reason, counted where there are such tiles
+MAX_UNREADABLE = 0.25  # share of a slide's tiles
 QC_FOLDER = "qc"
 WAITING_BYTES = 256 * 2**20  # encoded tiles of a slide that wait in memory for their turn; more wait in a file
 _VERSIONS = VERSIONS | {name: importlib.metadata.version(name) for name in ("simplejpeg", "pillow", "scikit-image")}
+
+
+class UnfitNameError(SourceError):
+    """A slide whose file name can't become the name of a shard."""
+
+    reason = "name"
 
 
 def tile_slides(
@@ -39,13 +49,15 @@ def tile_slides(
     config: TilingConfig,
     how: BuildOptions | None = None,
     qc: bool = True,
+    max_unreadable: float = MAX_UNREADABLE,
 ) -> Summary:
     """Make a shard of every slide in `sources`; slides that are done and unchanged are skipped.
 
-    With `qc`, `out_folder/qc` gets a picture of each slide made, and a contact sheet of the run.
+    A slide of which more than `max_unreadable` of the tiles (a share) can't be read fails; else it lacks those. With
+    `qc`, `out_folder/qc` gets a picture of each slide made, and a contact sheet of the run.
     """
     out_folder, how = Path(out_folder).resolve(), how or BuildOptions()
-    make = functools.partial(tile_slide, out_folder=out_folder, config=config, qc=qc)
+    make = functools.partial(tile_slide, out_folder=out_folder, config=config, qc=qc, max_unreadable=max_unreadable)
     renew = functools.partial(renew_record, config=config)
     summary = build_shards(sources, make, out_folder, config.to_dict(), how, renew)
     if qc and (summary.made or summary.failures):
@@ -54,7 +66,11 @@ def tile_slides(
 
 
 def tile_slide(
-    source: SlideSource | Path, out_folder: Path | str, config: TilingConfig, qc: bool = False
+    source: SlideSource | Path,
+    out_folder: Path | str,
+    config: TilingConfig,
+    qc: bool = False,
+    max_unreadable: float = MAX_UNREADABLE,
 ) -> dict[str, Any]:
     """Make the shard of one slide and return its record, of status `done`, `no_tiles` or `skipped` (no resolution).
 
@@ -62,6 +78,11 @@ def tile_slide(
     """
     source = source if isinstance(source, SlideSource) else SlideSource(Path(source))
     options, stamp = config.to_dict(), source.stamp
+    if not is_shard_name(source.slide):
+        raise UnfitNameError(
+            f"{source.slide!r} is no name for a shard, which has 1 to {LONGEST_NAME} bytes and no control character; "
+            "rename the file, or tile a link to it that has another name."
+        )
     with ShardWriter(out_folder, source.slide) as shard:
         try:
             slide = open_slide(source, config)
@@ -82,8 +103,9 @@ def tile_slide(
                 **stamp,
             }
             candidates = find_candidates(slide, source, config)
-            outcomes = _add_tiles(shard, slide, candidates, config)
-        counts = {reason: int((outcomes == reason).sum()) for reason in REASONS}
+            outcomes = _add_tiles(shard, slide, candidates, config, max_unreadable)
+        reasons = (*REASONS, UNREADABLE) if UNREADABLE in outcomes else REASONS
+        counts = {reason: int((outcomes == reason).sum()) for reason in reasons}
         status = "done" if shard.tiles else "no_tiles"
         if qc:
             _draw(Path(out_folder) / QC_FOLDER / f"{source.slide}.jpg", slide, candidates, outcomes, config, status)
@@ -93,7 +115,7 @@ def tile_slide(
 def open_slide(source: SlideSource, config: TilingConfig) -> Slide:
     """Open a slide with the resolution and the tolerances that table and config give."""
     return Slide(
-        source.path,
+        readable_path(source.path),
         config.fallback_mpp,
         given_mpp=source.mpp,
         tolerance=config.mpp_tolerance,
@@ -101,7 +123,9 @@ def open_slide(source: SlideSource, config: TilingConfig) -> Slide:
     )
 
 
-def _add_tiles(shard: ShardWriter, slide: Slide, candidates: Candidates, config: TilingConfig) -> NDArray[np.object_]:
+def _add_tiles(
+    shard: ShardWriter, slide: Slide, candidates: Candidates, config: TilingConfig, max_unreadable: float
+) -> NDArray[np.object_]:
     """Add the tiles to keep, in their random order, and return what became of every candidate.
 
     Tiles are read along the rows of the slide, so that each of its own tiles is decoded once, and wait encoded until
@@ -116,7 +140,7 @@ def _add_tiles(shard: ShardWriter, slide: Slide, candidates: Candidates, config:
     level, _ = slide.plan(config.mpp)
     strip_px = STRIP_PX * slide.level_downsamples[level]
     stored_mpp = round(slide.footprint_px(config.mpp) * slide.mpp, 6)
-    begun = 0
+    begun = unreadable = 0
     places: dict[int, tuple[int, int]] = {}  # offset and size of each tile that waits
     with tempfile.SpooledTemporaryFile(WAITING_BYTES, dir=str(shard.folder)) as waiting:
         while begun < len(order) and len(places) < config.max_tiles:
@@ -124,7 +148,16 @@ def _add_tiles(shard: ShardWriter, slide: Slide, candidates: Candidates, config:
             begun += len(batch)
             for n in batch[reading_order(positions[batch], strip_px)].tolist():
                 x, y = positions[n].tolist()
-                tile = slide.read(x, y, config.tile_px, config.mpp)
+                try:
+                    tile = slide.read(x, y, config.tile_px, config.mpp)
+                except DamagedSlideError as error:
+                    outcomes[n] = UNREADABLE
+                    unreadable += 1
+                    if unreadable > max_unreadable * min(len(order), config.max_tiles):
+                        raise DamagedSlideError(
+                            f"{error} More than {max_unreadable:.0%} of its tiles can't be read (--max-unreadable)."
+                        ) from None
+                    continue
                 outcomes[n] = quality_problem(tile, config) or KEPT
                 if outcomes[n] == KEPT:
                     stored = slide.stored_jpeg(x, y, config.tile_px, config.mpp) if config.keep_jpeg else None
@@ -141,7 +174,12 @@ def _add_tiles(shard: ShardWriter, slide: Slide, candidates: Candidates, config:
 
 
 def renew_record(source: SlideSource, earlier: dict[str, Any], config: TilingConfig) -> dict[str, Any] | None:
-    """The earlier record with the file's new time, where nothing else of the slide has changed: copied, say."""
+    """The earlier record with the file's new time, where nothing else of the slide has changed: copied, say.
+
+    None where tiles were unreadable: the new copy may be whole.
+    """
+    if earlier["counts"].get(UNREADABLE):
+        return None
     before = {name: earlier["source"].get(name) for name in source.stamp}
     if source.stamp | {"modified_ns": 0} != before | {"modified_ns": 0} or not earlier["source"].get("quickhash"):
         return None

@@ -1,33 +1,31 @@
 import pytest
 
-from rnagan.cohort.slide_ids import find_slides, slide_id, slide_of
+from rnagan.cohort.slide_ids import is_shard_name, slide_id, slide_of, unchecked_slide_id
 
 
-def test_slide_id():
-    assert slide_id("/x/GTEX-15RJ7-0625.svs") == "GTEX-15RJ7-0625"
-    assert slide_id("TCGA-02.0cc8.svs") == "TCGA-02_0cc8"
+@pytest.mark.parametrize(
+    ("file", "slide"),
+    [
+        ("/x/GTEX-15RJ7-0625.svs", "GTEX-15RJ7-0625"),
+        ("TCGA-02.0cc8.svs", "TCGA-02_0cc8"),
+        ("deep/scan.ome.tiff", "scan_ome"),
+        ("1.2.840.113.51", "1_2_840_113_51"),  # DICOM files are called by their UID, without an extension
+        ("1.2.840.113.51.dcm", "1_2_840_113_51"),
+        ("no extension", "no extension"),
+    ],
+)
+def test_slide_id(file, slide):
+    assert slide_id(file) == unchecked_slide_id(file) == slide
+
+
+@pytest.mark.parametrize("name", ["a\tb.svs", "x" * 71 + ".svs", "caf\udce9.svs", "a\\b.svs"])
+def test_names_that_are_unfit(name):
+    assert not is_shard_name(unchecked_slide_id(name))
+    assert unchecked_slide_id(name).encode()  # can be printed
+    with pytest.raises(ValueError, match="can't name a shard: 1 to 70 bytes"):
+        slide_id(name)
 
 
 def test_a_table_may_give_the_file_or_the_id():
     assert slide_of("A-1.0.svs") == slide_of("A-1.0") == "A-1_0"
-
-
-def test_slides_are_found_below_a_folder_by_id(tmp_path):
-    for name in ("b/deep/Z.SVS", "a/A.1.tif", "a/notes.txt", "a/B.svs.partial"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = find_slides([tmp_path])
-    assert list(found) == ["A_1", "Z"] and found["Z"] == tmp_path / "b/deep/Z.SVS"
-    (tmp_path / "a/A_1.ndpi").touch()
-    with pytest.raises(ValueError, match="A.1.tif and .*A_1.ndpi would both become slide A_1; rename or remove one"):
-        find_slides([tmp_path])
-
-
-def test_files_and_folders_may_be_given(tmp_path):
-    for name in ("a.svs", "deep/b.ndpi", "empty/notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    given = [tmp_path / "deep", tmp_path / "a.svs", tmp_path / "deep/b.ndpi"]
-    assert list(find_slides(given)) == ["a", "b"]
-    with pytest.raises(FileNotFoundError, match="empty holds no slide"):
-        find_slides([tmp_path / "empty"])
+    assert slide_of("A.dcm") == slide_of("A.CZI") == "A"

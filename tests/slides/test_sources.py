@@ -38,7 +38,10 @@ def test_sources_are_absolute_and_their_stamp_follows_what_is_said_of_them(slide
     (given, other), notes = find_sources([slides], cohort=tmp_path / "cohort.csv")
     assert plain.path.is_absolute() and (given.mpp, other.mpp, other.slide) == (0.4, None, "b")
     assert plain.stamp != given.stamp and plain.stamp | {"given_mpp": 0.4} == given.stamp
-    assert notes == [f"1 slides are not in {tmp_path / 'cohort.csv'}: c."]
+    assert notes == [
+        f"1 files are no slides: {slides / 'deep/notes.txt'}.",
+        f"1 slides are not in {tmp_path / 'cohort.csv'}: c.",
+    ]
 
 
 def write(path, coordinates, **attributes):

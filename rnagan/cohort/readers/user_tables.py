@@ -13,7 +13,8 @@ import pandas as pd
 
 from rnagan.cohort.readers.geo import NAMES, is_series_matrix, read_series_matrix
 from rnagan.cohort.readers.subjects import COVARIATES
-from rnagan.cohort.slide_ids import find_slides, shard_name, slide_of
+from rnagan.cohort.slide_files import find_slides
+from rnagan.cohort.slide_ids import is_shard_name, shard_name, slide_of
 from rnagan.io.matrix import BINARY_KINDS, matrix_samples
 from rnagan.io.matrix_rows import GENE_WORDS
 from rnagan.io.tables import column_names, first_few, need_columns, read_table, table_format
@@ -118,7 +119,11 @@ def read_slides(
     """
     notes = [] if notes is None else notes
     if Path(path).is_dir():
-        return pd.DataFrame({"slide": list(find_slides([path])), "site": ""})
+        found = find_slides([path], notes)
+        unfit = [slide for slide in found if not is_shard_name(slide)]
+        if unfit:
+            notes.append(f"{len(unfit):,} slides are left out, whose names are unfit for shards: {first_few(unfit)}.")
+        return pd.DataFrame({"slide": [slide for slide in found if slide not in unfit], "site": ""})
     names = column_names(path)
     tiles = "path" in names and not any(column in names for column in _SLIDE_COLUMNS["slide"])
     required = ("donor", "tissue") if tiles else ("slide",)
