@@ -3,7 +3,7 @@
 import dataclasses
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,7 @@ from rnagan.io.matrix_parquet_h5ad import dense, read_h5ad
 
 OBS_COLUMNS = ("donor", "tissue", "split")
 _CHUNK_BYTES = 64 << 10
+_ROWS = 256  # converted at a time
 _SPARE_BYTES = 16 << 20  # for the tables beside X
 
 
@@ -64,6 +65,12 @@ class ProfileWriter:
         if len(values):
             self._x.resize(start + len(values), axis=0)
             self._x[start:] = values
+
+    def convert(self, to: Callable[[NDArray[np.floating]], NDArray[np.floating]]) -> None:
+        """Replace all values by what `to` makes of them (float64 in, any float out), some profiles at a time."""
+        assert self._x is not None
+        for start in range(0, self._x.shape[0], _ROWS):
+            self._x[start : start + _ROWS] = to(self._x[start : start + _ROWS].astype(np.float64)).astype(np.float32)
 
     def finish(self, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any]) -> None:
         """Write the tables beside X, as anndata lays them out; a row for each profile, for each gene."""

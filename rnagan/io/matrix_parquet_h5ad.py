@@ -54,7 +54,7 @@ def open_parquet(path: Path, rows: str | None, sample_column: str) -> Matrix:
         except (pyarrow.ArrowException, OSError, ValueError, TypeError) as error:
             raise unreadable(path, error) from None
 
-    return Matrix(rows_are, why, names, [""] * len(names), ignored, None, lambda: labels, blocks)
+    return Matrix(rows_are, why, names, [""] * len(names), ignored, {}, lambda: labels, blocks)
 
 
 def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
@@ -68,7 +68,7 @@ def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
     except ValueError:
         rows_are, why = "samples", "AnnData's obs are samples"
     of_rows, of_names = _symbols(data.obs), _symbols(data.var)
-    units = str(data.uns["units"]) if "units" in data.uns else None
+    says = {name: data.uns[name] for name in ("units", "log1p") if name in data.uns}
     size = max(1, _VALUES // max(len(names), 1))
 
     def blocks() -> Iterator[Block]:
@@ -80,7 +80,7 @@ def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
             symbols = of_rows[part] if rows_are == "genes" else [""] * len(labels[part])
             yield Block(labels[part], symbols, dense(x[part]))
 
-    return Matrix(rows_are, why, names, of_names, (), units, lambda: labels, blocks)
+    return Matrix(rows_are, why, names, of_names, (), says, lambda: labels, blocks)
 
 
 def read_h5ad(path: Path, *, backed: bool) -> anndata.AnnData:

@@ -24,6 +24,7 @@ from rnagan.io.matrix_text import MISSING, Layout
 from rnagan.io.tables import UNREADABLE, table_format
 
 PIECE_BYTES = 2 << 20
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 
 
 def text_blocks(path: Path, layout: Layout) -> Iterator[Block]:
@@ -107,7 +108,7 @@ def _parse(piece: bytes, layout: Layout, path: Path, parser: simdjson.Parser) ->
         if len(row) <= k:
             raise unreadable(path, f"row {label} has {len(row)} cells, the header {k + len(layout.names):,}")
     symbols = [""] * len(rows) if layout.symbol is None else [row[layout.symbol].decode().strip() for row in rows]
-    numbers = [row[k] for row in rows]
+    numbers = [row[k].removesuffix(separator) for row in rows] if layout.open_end else [row[k] for row in rows]
     if not lines:
         return Block([], [], np.empty((0, len(layout.names)), np.float32))
     joined = bytearray(b",").join([b"[" + numbers[0], *numbers[1:]]) + b"]"
@@ -184,5 +185,6 @@ def _bad_cell(numbers: list[bytes], labels: list[str], layout: Layout) -> str:
             try:
                 float("nan" if cell.strip() in MISSING else cell)
             except ValueError:
-                return f"row {label}, column {name} holds {cell!r}, which is no number"
+                comma = ": a decimal comma, write a point" if _DECIMAL_COMMA.fullmatch(cell.strip()) else ""
+                return f"row {label}, column {name} holds {cell!r}, which is no number{comma}"
     return f"rows {labels[0]} to {labels[-1]} hold what is no number"
