@@ -114,7 +114,7 @@ def decide_units(evidence: Evidence, declared: str | None, stated: str | None, s
     Raises `ValueError` with the name of `source` on Z scores, and where the values contradict what is said of them.
     """
     seen, said = evidence.range, declared or stated
-    refuse_impossible(seen, said or "", source)
+    proof = refuse_contradiction(evidence, said, source)
     logged = stated in (*SCALES, "log2") and seen.highest <= LOG_NEVER
     if (
         declared
@@ -127,22 +127,35 @@ def decide_units(evidence: Evidence, declared: str | None, stated: str | None, s
             f"{source} says that it is {_text(stated)}, and --units says {declared}: correct the file, or leave "
             "--units out."
         )
-    if standardised := evidence.standardised():
-        raise ValueError(
-            f"{source} holds Z scores (each {standardised} has mean 0 and SD 1), from which expression can't be had "
-            "back; give the TPM, counts or log2 that they were made from."
-        )
-    proof = _proof(evidence)
     if said is None:
         return _found(evidence, proof, source)
     why = "as declared" if declared else "as the file says"
-    _refuse_contradiction(said, proof, evidence, source)
+    if said == "tpm":
+        _refuse_no_tpm(evidence, source)
     if said == "log2" and proof is not None and proof[0] == "log2p0.001":
         said = "log2p0.001"
     if said in SCALES:
         scale = SCALES[said]
         return FoundUnits(scale.units, f"{why}; converted from {scale.text}", scale.convert)
     return FoundUnits(said, why)
+
+
+def refuse_contradiction(evidence: Evidence, said: str | None, source: object) -> tuple[str, str] | None:
+    """Refuse Z scores, and values that aren't what is `said` of them. Returns what they prove to be, and by which mark;
+    None where they prove nothing."""
+    if standardised := evidence.standardised():
+        raise ValueError(
+            f"{source} holds Z scores (each {standardised} has mean 0 and SD 1), from which expression can't be had "
+            "back; give the TPM, counts or log2 that they were made from."
+        )
+    refuse_impossible(evidence.range, said or "", source)
+    proof = _proof(evidence)
+    if said is not None and proof is not None and proof[0] != said and (said, proof[0]) not in _AS_WELL:
+        raise ValueError(
+            f"{source} is said to be in {said} and holds {_text(proof[0])}: {proof[1]}. Say --units {proof[0]}, or "
+            "correct the file."
+        )
+    return proof
 
 
 def refuse_impossible(seen: ValueRange, units: str, source: object) -> None:
@@ -190,16 +203,6 @@ def _found(evidence: Evidence, proof: tuple[str, str] | None, source: object) ->
             f"Warning: {source} is taken for log2(x + 1); if it is another logarithm, say --units ln1p or log10p1."
         )
     return FoundUnits(units, why, None, warning)
-
-
-def _refuse_contradiction(said: str, proof: tuple[str, str] | None, evidence: Evidence, source: object) -> None:
-    if said == "tpm":
-        _refuse_no_tpm(evidence, source)
-    if proof is not None and proof[0] != said and (said, proof[0]) not in _AS_WELL:
-        raise ValueError(
-            f"{source} is said to be in {said} and holds {_text(proof[0])}: {proof[1]}. Say --units {proof[0]}, or "
-            "correct the file."
-        )
 
 
 def _refuse_no_tpm(evidence: Evidence, source: object) -> None:
