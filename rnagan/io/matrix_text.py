@@ -12,8 +12,8 @@ from rnagan.io.matrix_rows import SYMBOL_WORDS, is_ensembl, orientation, unreada
 from rnagan.io.tables import (
     UNREADABLE,
     has_row_names,
-    header_of,
     open_bytes,
+    read_header,
     split_cells,
     table_format,
     text_lines,
@@ -57,11 +57,13 @@ def read_layout(path: Path, rows: str | None = None, sample_column: str = "sampl
             first = next(lines, "")
             if form.kind == "gct" or first.startswith("#1."):
                 return _gct_layout(path, first, lines)
-            head, separator, skip = header_of(itertools.chain([first], lines), form.separator, "\t,; ")
+            head, separator, skip, ahead = read_header(itertools.chain([first], lines), form.separator, "\t,; ")
             if not head:
                 raise ValueError(f"{path} is empty; it needs a header line and a row for each sample or gene.")
             head = without_empty_end(head)
-            seen = [split_cells(line, separator) for line, _ in zip(lines, range(_LOOK), strict=False) if line]
+            seen = [
+                split_cells(line, separator) for line in itertools.islice(itertools.chain(ahead, lines), _LOOK) if line
+            ]
     except UNREADABLE as error:
         raise error if str(path) in str(error) else unreadable(path, error) from None
     if seen and has_row_names(head, seen[0]):
@@ -84,14 +86,21 @@ def text_labels(path: Path, layout: Layout) -> list[str]:
             lines = list(_starts(handle, layout.skip_lines))
     except UNREADABLE as error:
         raise unreadable(path, error) from None
-    return [split_cells(line, layout.separator)[0] for line in lines if line.strip()]
+    sign = re.escape(layout.separator)
+    quoted = re.compile(rf'"((?:[^"]|"")*)"(?:{sign}|$)')
+    return [_first_cell(line, layout.separator, quoted) for line in lines if line.strip()]
+
+
+def _first_cell(line: str, separator: str, quoted: re.Pattern[str]) -> str:
+    match = quoted.match(line)
+    return (line.split(separator, 1)[0] if match is None else match[1].replace('""', '"')).strip()
 
 
 def _starts(handle: BinaryIO, skip: int) -> Iterator[str]:
     for n, line in enumerate(handle):
         if n >= skip:
             start = line[:1000]  # a line may hold half a million bytes
-            yield start.decode("utf-8", "strict" if len(start) < 1000 else "ignore").rstrip("\r\n").rstrip('"')
+            yield start.decode("utf-8", "strict" if len(start) < 1000 else "ignore").rstrip("\r\n")
 
 
 def _text_columns(head: Sequence[str], seen: Sequence[Sequence[str]]) -> int:

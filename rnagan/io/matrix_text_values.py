@@ -116,7 +116,7 @@ def _parse(piece: bytes, layout: Layout, path: Path, parser: simdjson.Parser) ->
     is_separator = text == ord(layout.separator)
     _refuse_uneven(numbers, labels, is_separator, layout, path)
     if layout.separator != ",":
-        text += is_separator.view(np.uint8) * np.uint8(ord(",") - ord(layout.separator))
+        text += is_separator.view(np.uint8) * np.uint8((ord(",") - ord(layout.separator)) % 256)
     shape = len(rows), len(layout.names)
     values = _by_simdjson(text, shape, parser)
     if values is None:
@@ -179,12 +179,17 @@ def _by_pyarrow(numbers: list[bytes], labels: list[str], layout: Layout, path: P
     return column.to_numpy()
 
 
+def _advice(cell: str, layout: Layout) -> str:
+    if _DECIMAL_COMMA.fullmatch(cell.strip()):
+        return ": a decimal comma, write a point"
+    return ": put columns of text before the numbers, or leave them out" if layout.rows_are == "samples" else ""
+
+
 def _bad_cell(numbers: list[bytes], labels: list[str], layout: Layout) -> str:
     for row, label in zip(numbers, labels, strict=True):
         for cell, name in zip(row.decode().split(layout.separator), layout.names, strict=True):
             try:
                 float("nan" if cell.strip() in MISSING else cell)
             except ValueError:
-                comma = ": a decimal comma, write a point" if _DECIMAL_COMMA.fullmatch(cell.strip()) else ""
-                return f"row {label}, column {name} holds {cell!r}, which is no number{comma}"
+                return f"row {label}, column {name} holds {cell!r}, which is no number{_advice(cell, layout)}"
     return f"rows {labels[0]} to {labels[-1]} hold what is no number"

@@ -63,17 +63,34 @@ def text_lines(handle: BinaryIO) -> Iterator[str]:
         yield line.decode("utf-8-sig" if n == 0 else "utf-8").rstrip("\r\n")
 
 
-def header_of(lines: Iterator[str], usual: str, signs: str = "\t,;") -> tuple[list[str], str, int]:
-    """The cells of the header, what separates them, and how many lines it took: empty ones and comments (#) come first.
+class Header(NamedTuple):
+    """A table's header: its cells, what separates them, how many lines it took, and the next line, if there is one."""
 
-    `usual`: the separator of the file's ending, which others (`signs`) stand in for where the header has none of it. No
-    cells where the file has no header.
+    cells: list[str]
+    separator: str
+    lines: int
+    ahead: list[str]
+
+
+def read_header(lines: Iterator[str], usual: str, signs: str = "\t,;") -> Header:
+    """Read up to the header and the line after it: empty lines and comments (#) may come first.
+
+    `usual`: the separator of the file's ending. Others (`signs`) stand in for it where the header has none, or where
+    the next line has another number of cells. No cells where the file has no header.
     """
     for n, line in enumerate(lines, start=1):
         if line.strip() and not (line.startswith("#") and not line.startswith(("#gene", "#sample"))):
-            separator = next((sign for sign in (usual, *signs) if sign in line), usual)
-            return split_cells(line, separator), separator, n
-    return [], usual, 0
+            ahead = list(itertools.islice(lines, 1))
+            there = [sign for sign in (usual, *signs) if sign in line] or [usual]
+            fit = [sign for sign in there if any(_same_width(line, row, sign) for row in ahead)]
+            separator = (fit or there)[0]
+            return Header(split_cells(line, separator), separator, n, ahead)
+    return Header([], usual, 0, [])
+
+
+def _same_width(header: str, row: str, separator: str) -> bool:
+    """Whether a row has the header's number of cells, up to row names without a column and a separator at the end."""
+    return abs(len(split_cells(header, separator)) - len(split_cells(row, separator))) <= 1 and separator in row
 
 
 def split_cells(line: str, separator: str, count: int | None = None) -> list[str]:
@@ -101,13 +118,12 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFra
     try:
         with open_bytes(path) as handle:
             lines = text_lines(handle)
-            names, separator, first = header_of(lines, separator)
-            names = without_empty_end(names)
+            head, separator, first, ahead = read_header(lines, separator)
+            names = without_empty_end(head)
             if not names:
                 raise ValueError("No columns to parse from file")
             need_columns(names, columns or (), path)
             taken = [names.index(name) for name in columns] if columns is not None else list(range(len(names)))
-            ahead = list(itertools.islice(lines, 1))
             of_rows = int(any(has_row_names(names, split_cells(line, separator, len(names))) for line in ahead))
             found: list[list[str]] = [[] for _ in taken]
             for cells in _rows(itertools.chain(ahead, lines), separator, len(names) + of_rows, first):
@@ -129,7 +145,7 @@ def column_names(path: Path | str) -> list[str]:
     path, format_ = _checked(path)
     try:
         with open_bytes(path) as handle:
-            names, _, _ = header_of(text_lines(handle), format_.separator)
+            names = read_header(text_lines(handle), format_.separator).cells
         if not names:
             raise ValueError("No columns to parse from file")
     except UNREADABLE as error:
