@@ -225,7 +225,14 @@ def _need_donor_and_tissue(path: Path | str, images: pd.DataFrame) -> None:
         return
     if not Path(path).is_dir() and "donor" in images:
         raise ValueError(f"{path} has no column tissue; it has {first_few(sample_columns(path), 8)}.")
-    other = images.loc[~(gtex.is_id(images["slide"]) | tcga.is_slide(images["slide"])), "slide"]
+    of_gtex, of_tcga = gtex.is_id(images["slide"]), tcga.is_slide(images["slide"])
+    if of_gtex.any() and of_tcga.any() and (of_gtex | of_tcga).all():
+        raise ValueError(
+            f"{path} holds slides of GTEx ({of_gtex.sum():,}) and of TCGA ({of_tcga.sum():,}) and doesn't say their "
+            "donors and tissues; make one cohort table a project (--source gtex or tcga leaves others out), or give a "
+            "table with slide, donor and tissue."
+        )
+    other = images.loc[~(of_gtex | of_tcga), "slide"]
     named = "the samples aren't"
     if len(other):
         named = f"{len(other):,} of {len(images):,} slides ({first_few(other)}) aren't"

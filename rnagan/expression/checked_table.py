@@ -59,11 +59,11 @@ class CheckedTable:
     def _blocks_of_genes(self) -> Iterator[Block]:
         """What most rows are called is known after the last one, so each kind of name has an evidence of its own."""
         for block in self.matrix.blocks():
-            kinds = np.array([_kind(label) for label in block.labels], dtype=object)
-            for kind, count in Counter(kinds.tolist()).items():
+            kinds = [_kind(label) for label in block.labels]
+            for kind, count in Counter(kinds).items():
                 self._kinds[kind] += count
-                of_kind = kinds == kind
-                values = block.values if of_kind.all() else block.values[of_kind]
+                of_kind = np.array([own == kind for own in kinds])
+                values = block.values if count == len(kinds) else block.values[of_kind]
                 evidence = self._evidence.setdefault(kind, Evidence(genes_are_rows=True))
                 evidence.add(values)
                 if not evidence.range.finite and kind not in self._not_finite:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 BASES = {"ln": np.e, "log2": 2.0, "log10": 10.0}
 LOG_NEVER = 40.0  # no logarithm of expression is above it
-_SAMPLES, _GENES = 64, 2000  # of which sums are kept; the range is that of all values
+_SAMPLES, _GENES = 32, 2000  # of which sums are kept; the range is that of all values
 _LOOKED_AT = 4096  # values of a block that are tested for logarithms of whole numbers
 _DECIMALS = (0.0, 6e-5, 6e-4)  # rounding of a value: of float32 alone, of 4 decimals, of 3
 _PROVEN = -9.0  # log10 of the chance that other values would look so
@@ -42,7 +42,7 @@ class ValueRange:
 
 
 class Evidence:
-    """The range of all values, and sums of some: of up to 64 samples over all genes, of up to 2,000 genes over all
+    """The range of all values, and sums of some: of up to 32 samples over all genes, of up to 2,000 genes over all
     samples. Logarithms are looked for until a value is above 40."""
 
     def __init__(self, genes_are_rows: bool) -> None:
@@ -60,13 +60,17 @@ class Evidence:
         n_genes, n_samples = by_gene.shape
         first_gene = self.n_genes if self._genes_are_rows else 0
         first_sample = 0 if self._genes_are_rows else self._n_samples
-        some = by_gene[:, : max(0, _SAMPLES - first_sample)].astype(np.float64)
-        self._extend(self._by_sample, self._sums_of_samples(some), joined=not self._genes_are_rows)
+        some = by_gene[:, : max(0, _SAMPLES - first_sample)]
+        own = {"sum": some.sum(axis=0, dtype=np.float64)}
         if self.range.highest <= LOG_NEVER:
+            some = some.astype(np.float64)
+            own |= {"squares": np.square(some).sum(axis=0)}
+            own |= {name: (base**some - 1).sum(axis=0) for name, base in BASES.items()}
             few = by_gene[: max(0, _GENES - first_gene)].astype(np.float64)
-            own = {"sum": few.sum(axis=1), "squares": np.square(few).sum(axis=1)}
-            self._extend(self._by_gene, own, joined=self._genes_are_rows)
+            of_genes = {"sum": few.sum(axis=1), "squares": np.square(few).sum(axis=1)}
+            self._extend(self._by_gene, of_genes, joined=self._genes_are_rows)
             self._look_for_whole_numbers(some)
+        self._extend(self._by_sample, own, joined=not self._genes_are_rows)
         self.n_genes = self.n_genes + n_genes if self._genes_are_rows else n_genes
         self._n_samples = n_samples if self._genes_are_rows else self._n_samples + n_samples
 
@@ -128,12 +132,6 @@ class Evidence:
         mean = self._by_gene["sum"] / self._n_samples
         within = (self._by_gene["squares"] / self._n_samples - mean**2).mean()
         return bool(mean.var() < 0.25 * within)
-
-    def _sums_of_samples(self, some: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        sums = {"sum": some.sum(axis=0), "squares": np.square(some).sum(axis=0)}
-        if self.range.highest <= LOG_NEVER:
-            return sums | {name: (base**some - 1).sum(axis=0) for name, base in BASES.items()}
-        return sums | {name: np.full(some.shape[1], np.nan) for name in BASES}
 
     def _look_for_whole_numbers(self, some: NDArray[np.float64]) -> None:
         values = some[(some > 0) & (some != np.rint(some))][:_LOOKED_AT]

@@ -67,12 +67,7 @@ def choose_profiles(choice: Choice, units: str, known: Collection[str] | None = 
     and as `open_profiles`.
     """
     path, split, samples, tissue = choice
-    adata = open_profiles(path)
-    if adata.uns.get("units") != units:
-        raise ValueError(
-            f"{path} is in {adata.uns.get('units', 'unknown units')} and the model was trained on {units}; "
-            f"convert it, and say so in its uns['units']."
-        )
+    adata = open_profiles(path, units)
     meant = (f" in split {split}" if split else "") + (f" of tissue {tissue}" if tissue else "")
     for column, value in (("split", split), ("tissue", tissue)):
         if value and column not in adata.obs:

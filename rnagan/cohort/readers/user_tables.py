@@ -21,9 +21,19 @@ from rnagan.io.matrix_text import read_layout
 from rnagan.io.tables import column_names, first_few, need_columns, read_table, table_format
 
 _GTEX_SAMPLE = "SAMPID"
+_PEOPLE = ("donor", "subject", "individual", "patient", "participant")
 _SAMPLE_COLUMNS = {
     "sample": ("sample", _GTEX_SAMPLE, "Sample ID"),
-    "donor": ("donor", "Case ID"),
+    "donor": (
+        "donor",
+        "Case ID",
+        "donor_id",
+        "patient_id",
+        "subject_id",
+        "individual_id",
+        "case_submitter_id",
+        "SUBJID",
+    ),
     "tissue": ("tissue", "SMTSD", "SMTS", "Project ID"),
     "site": ("site", "SMCENTER"),
     "age": ("age",),
@@ -33,7 +43,7 @@ _SAMPLE_COLUMNS = {
 }
 _GEO_COLUMNS = {
     "sample": NAMES,
-    "donor": ("donor", "donor id", "subject", "subject id", "individual", "patient", "patient id"),
+    "donor": tuple(f"{who}{end}" for who in _PEOPLE for end in ("", " id", "_id", "id", " identifier")),
     "tissue": ("tissue",),
     "site": ("site",),
 }
