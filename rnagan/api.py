@@ -19,8 +19,9 @@ from torch import Tensor, nn
 import rnagan
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
+from rnagan.expression.units import SCALES, stated_units
 from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
-from rnagan.io.matrix_parquet_h5ad import dense
+from rnagan.io.matrix_parquet_h5ad import check_anndata, dense
 from rnagan.io.weights import load_weights, read_tensors, save_weights
 from rnagan.models.conditioning import Bottleneck, draw_noise
 from rnagan.models.generators import build_generator
@@ -77,10 +78,13 @@ class RNAGAN:
         profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1), `rnagan_residual` (error
         of its reconstruction, in Z scores) and `rnagan_far` (unlike the training profiles: don't trust its tiles).
         """
-        values = dense(adata.X)
-        if "units" not in adata.uns:
+        check_anndata(adata, "adata")
+        units, values = stated_units(adata.uns, "adata"), dense(adata.X)
+        if units is None:
             raise ValueError("adata.uns['units'] must say what X holds: 'tpm', 'counts' or 'log2'.")
-        encoding = self._vae.encode(values, list(adata.var_names), str(adata.uns["units"]))
+        if units in SCALES:
+            values, units = SCALES[units].convert(values.astype(np.float64)).astype(np.float32), SCALES[units].units
+        encoding = self._vae.encode(values, list(adata.var_names), units)
         adata.obsm["X_rnagan"] = encoding.latents
         adata.obs["rnagan_missing_genes"] = encoding.missing
         adata.obs["rnagan_distance"] = encoding.distance

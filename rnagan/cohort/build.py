@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from rnagan.cohort.pairing import build_cohort
+from rnagan.cohort.people import check_strangers, refuse_one_person_as_several
 from rnagan.cohort.readers import gtex, tcga
 from rnagan.cohort.readers.subjects import add_subjects, read_subjects
-from rnagan.cohort.readers.user_tables import read_samples, read_slides, sample_columns
+from rnagan.cohort.readers.user_tables import read_samples, read_slides, sample_columns, says_donors
 from rnagan.cohort.table import COLUMNS, OPTIMISTIC, SPLIT_BY, SPLITS, describe, read_cohort
 from rnagan.io.files import write_text
 from rnagan.io.matrix import matrix_samples
@@ -102,6 +103,10 @@ def make_cohort_table(
     if options.expression is not None:
         profiles = _in_expression(profiles, options.expression, ids, source, notes)
     place_name = "place"
+    if source == "table":
+        if not says_donors(samples, options.columns):
+            check_strangers(profiles["sample"], samples, notes, declared=options.source == "table")
+        refuse_one_person_as_several(profiles, samples)
     if source == "gtex":
         profiles, images = gtex.prepare_samples(profiles, notes), gtex.prepare_slides(images, notes)
         place_name = gtex.PLACE
@@ -182,7 +187,13 @@ def _read(
     }
     notes: list[str] = []
     profiles = read_samples(
-        samples, own[samples], keep=options.keep, tissue=options.tissue, notes=notes, expression=expression
+        samples,
+        own[samples],
+        keep=options.keep,
+        tissue=options.tissue,
+        notes=notes,
+        expression=expression,
+        rows=options.rows if options.expression is None else None,
     )
     if slides is None:
         return profiles, pd.DataFrame(columns=["slide", "donor", "tissue", "site"], dtype=str), notes
@@ -214,7 +225,14 @@ def _need_donor_and_tissue(path: Path | str, images: pd.DataFrame) -> None:
         return
     if not Path(path).is_dir() and "donor" in images:
         raise ValueError(f"{path} has no column tissue; it has {first_few(sample_columns(path), 8)}.")
-    other = images.loc[~(gtex.is_id(images["slide"]) | tcga.is_slide(images["slide"])), "slide"]
+    of_gtex, of_tcga = gtex.is_id(images["slide"]), tcga.is_slide(images["slide"])
+    if of_gtex.any() and of_tcga.any() and (of_gtex | of_tcga).all():
+        raise ValueError(
+            f"{path} holds slides of GTEx ({of_gtex.sum():,}) and of TCGA ({of_tcga.sum():,}) and doesn't say their "
+            "donors and tissues; make one cohort table a project (--source gtex or tcga leaves others out), or give a "
+            "table with slide, donor and tissue."
+        )
+    other = images.loc[~(of_gtex | of_tcga), "slide"]
     named = "the samples aren't"
     if len(other):
         named = f"{len(other):,} of {len(images):,} slides ({first_few(other)}) aren't"

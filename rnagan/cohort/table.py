@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rnagan.cohort.leakage import refuse_leakage
+from rnagan.cohort.people import people
 from rnagan.cohort.slide_ids import check_shard_name
 from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.runtime import rng
@@ -35,7 +36,8 @@ def read_cohort(path: Path | str) -> pd.DataFrame:
 def check_cohort(cohort: pd.DataFrame, name: str = "The cohort table") -> None:
     """Refuse rows without sample or donor, unknown splits, repeated pairs, and whatever lies in two splits.
 
-    A donor may be in two splits only where every row says `sample` in the column `split_by`.
+    A donor, and a person that ids of samples name, may be in two splits only where every row says `sample` in the
+    column `split_by`.
     """
     apart = ["slide", "image_donor", "sample" if split_by(cohort, name) == "sample" else "donor"]
     for column in ("sample", "donor"):
@@ -52,6 +54,8 @@ def check_cohort(cohort: pd.DataFrame, name: str = "The cohort table") -> None:
     for column in apart:
         if column in cohort:
             refuse_leakage(cohort, column, name)
+    if "donor" in apart:
+        refuse_leakage(cohort.assign(person=people(cohort["sample"])), "person", name)
     for slide in cohort["slide"]:
         if slide:
             check_shard_name(slide)

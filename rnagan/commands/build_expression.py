@@ -16,7 +16,11 @@ from rnagan.commands import options
 @click.option("--table", type=Path, required=True, help="Expression: .gct, .csv, .tsv, .txt (.gz), .parquet, .h5ad.")
 @options.cohort()
 @options.out("The .h5ad to write.")
-@click.option("--units", type=click.Choice(["tpm", "counts", "log2"]), help="Units of the table; else detected.")
+@click.option(
+    "--units",
+    metavar="[tpm|counts|log2|ln1p|log10p1|log2p0.001|log2counts|lncounts|log10counts]",
+    help="Units of the table; else detected. Other logarithms than log2(x + 1) are converted to it, or to counts.",
+)
 @click.option("--rows", type=click.Choice(["samples", "genes"]), help="What the table's rows are; else detected.")
 @click.option("--genes", type=Path, help="CSV whose first column lists the genes to keep.")
 @click.option("--gtf", type=Path, help="GENCODE GTF instead: keep its protein-coding genes.")

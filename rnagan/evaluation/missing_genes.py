@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.evaluation.reconstruction import knn_accuracy
-from rnagan.expression.genes import bare_id
+from rnagan.expression.genes import gene_id
 from rnagan.models.trained_vae import VAEModel
 from rnagan.runtime import rng
 
@@ -44,8 +44,8 @@ def random_gaps(genes: int, shares: Sequence[float] = SHARES, repeats: int = REP
 
 def real_gap(name: str, genes: Sequence[str], present: Sequence[str]) -> Gap:
     """The gap of another cohort, which has the genes `present` alone; raises where it has none of `genes`, or all."""
-    known = {bare_id(gene) for gene in present}
-    hidden = np.array([bare_id(gene) not in known for gene in genes])
+    known = {gene_id(gene) for gene in present}
+    hidden = np.array([gene_id(gene) not in known for gene in genes])
     if hidden.all() or not hidden.any():
         has = "none" if hidden.all() else "all"
         raise ValueError(f"{name} has {has} of the model's {len(genes):,} genes, so it says nothing of missing ones.")
@@ -72,7 +72,7 @@ def cost_of_gaps(
         complete = model.encode(x, genes, model.transform.units).latents
         truth = model.transform.apply(x, genes, model.transform.units).astype(np.float64)
         whole, train = model.space.standardised(complete), model.space.standardised(train_latents)
-        column = {bare_id(gene): i for i, gene in enumerate(genes)}
+        column = {gene_id(gene): i for i, gene in enumerate(genes)}
         place = np.array([column[gene] for gene in model.transform.genes])
         varying = ~model.transform.constant
         rows = []

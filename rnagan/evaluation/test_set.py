@@ -23,7 +23,6 @@ from rnagan.io.files import sha256_of_file
 from rnagan.io.images import shrink
 from rnagan.io.provenance import asked
 from rnagan.io.tables import need_columns, read_table
-from rnagan.latent.profiles import refuse_repeated
 from rnagan.models.sampling import number_tiles
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO
@@ -361,6 +360,5 @@ def _read_profiles(models: Sequence[RNAGAN], inputs: EvaluationInputs, cohort: p
     if inputs.expression is None:
         raise ValueError("A model generates from profiles; give --expression.")
     expression = read_expression(inputs.expression)
-    refuse_repeated(expression.obs.index, inputs.expression)
     check_same_splits(cohort, expression.obs, inputs.cohort, inputs.expression)
     return expression

@@ -13,7 +13,7 @@ from rnagan.cohort.table import OPTIMISTIC, read_cohort, split_by
 from rnagan.expression.checked_table import CheckedTable, open_table
 from rnagan.expression.gene_map import read_gene_map
 from rnagan.expression.gene_selection import GeneChoice, choose_genes, count_by_status, read_gene_list, read_gtf
-from rnagan.expression.genes import bare_id, count_and_names
+from rnagan.expression.genes import count_and_names, gene_id
 from rnagan.expression.h5ad import OBS_COLUMNS, ProfileWriter, inputs_digest, var_table
 from rnagan.expression.transpose import Transposer
 from rnagan.expression.units import check_units
@@ -61,25 +61,28 @@ def build_expression(
     with atomic_path(out) as temporary:
         with ProfileWriter(temporary) as writer:
             if source.matrix.rows_are == "samples":
-                samples, choice = _from_samples(source, people, units, choose, writer)
+                samples, choice = _from_samples(source, people, choose, writer)
             else:
                 listed = set(wanted.ids) if wanted is not None and mapping is None else None
                 turned = temporary.parent / "genes_by_samples"
-                samples, choice = _from_genes(source, people, units, listed, choose, writer, turned)
+                samples, choice = _from_genes(source, people, listed, choose, writer, turned)
             _need_samples(samples, people, source, cohort)
-            found_units, units_from = source.units(units)
+            found = source.units(units)
+            if found.convert is not None:
+                writer.convert(found.convert)
             obs = people.loc[[sample for sample in samples if sample in people.index]]
-            uns = {"units": found_units, "inputs": inputs, "split_by": by}
+            uns = {"units": found.units, "inputs": inputs, "split_by": by}
             writer.finish(obs, var_table(choice.ids, choice.symbols), uns)
         report = out.with_suffix(".genes.csv")
         with atomic_path(report) as unfinished:
             choice.report.to_csv(unfinished, index=False)
     lines = [
-        f"{table}: {len(samples):,} samples × {len(choice.report) - _missing(choice):,} genes in {found_units} "
-        f"({units_from}); rows are {source.matrix.rows_are} ({source.matrix.why}).",
+        f"{table}: {len(samples):,} samples × {_genes_of_table(choice):,} genes in {found.units} "
+        f"({found.why}); rows are {source.matrix.rows_are} ({source.matrix.why}).",
     ]
     if source.matrix.ignored:
-        lines.append(f"Left out {count_and_names(source.matrix.ignored, 'column')} of text.")
+        lines.append(f"Left out {count_and_names(source.matrix.ignored, 'column')}: no expression.")
+    lines += [found.warning] if found.warning else []
     lines += choice.lines
     unknown = [sample for sample in samples if sample not in people.index]
     given = set(samples)
@@ -108,13 +111,12 @@ def profiles_of_cohort(cohort: pd.DataFrame, source: Path) -> pd.DataFrame:
 def _from_samples(
     source: CheckedTable,
     people: pd.DataFrame,
-    units: str | None,
     choose: Callable[..., GeneChoice],
     writer: ProfileWriter,
 ) -> tuple[list[str], GeneChoice]:
     """Rows are samples: each is written as it comes. Returns all samples of the table, and its genes."""
     choice, samples = choose(source.matrix.names, source.matrix.symbols), []
-    for block in source.blocks(units):
+    for block in source.blocks():
         samples += block.labels
         known = np.array([label in people.index for label in block.labels])
         writer.append(_part(block.values, known, choice.columns))
@@ -124,7 +126,6 @@ def _from_samples(
 def _from_genes(
     source: CheckedTable,
     people: pd.DataFrame,
-    units: str | None,
     listed: set[str] | None,
     choose: Callable[..., GeneChoice],
     writer: ProfileWriter,
@@ -136,8 +137,8 @@ def _from_genes(
     symbols: list[str] = []
     stored: list[NDArray[np.intp]] = []
     with Transposer(scratch, len(known)) as turned:
-        for block in source.blocks(units):
-            keep = np.array([listed is None or bare_id(label) in listed for label in block.labels])
+        for block in source.blocks():
+            keep = np.array([listed is None or gene_id(label) in listed for label in block.labels])
             turned.add(_part(block.values, keep, known))
             stored.append(np.flatnonzero(keep) + len(names))
             names += block.labels
@@ -167,8 +168,8 @@ def _need_samples(samples: list[str], people: pd.DataFrame, source: CheckedTable
         )
 
 
-def _missing(choice: GeneChoice) -> int:
-    return int((choice.report["status"] == "missing").sum())
+def _genes_of_table(choice: GeneChoice) -> int:
+    return int((~choice.report["status"].isin(["missing", "no_gene"])).sum())
 
 
 def _digest_of_inputs(

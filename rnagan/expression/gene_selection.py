@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.expression.gene_map import GeneMap, map_genes
-from rnagan.expression.genes import clean_genes, count_and_names, positions
+from rnagan.expression.genes import CleanGenes, clean_genes, count_and_names, positions
+from rnagan.io.gene_names import is_transcript
 from rnagan.io.tables import UNREADABLE, open_bytes
 
 _PROTEIN_CODING = re.compile(rb'gene_(?:bio)?type "?protein_coding"?')
@@ -71,15 +72,16 @@ def read_gtf(path: Path | str) -> WantedGenes:
 
 
 def _wanted(names: list[str], symbols: list[str], path: Path) -> WantedGenes:
-    clean = clean_genes(names, str(path))
-    return WantedGenes(clean.ids, [symbols[i] for i in clean.kept], clean.par_y_dropped, path)
+    clean = clean_genes(names, str(path), all_are_genes=True)
+    own = [symbols[i] or said for i, said in zip(clean.kept, clean.symbols, strict=True)]
+    return WantedGenes(clean.ids, own, clean.par_y_dropped, path)
 
 
 @dataclasses.dataclass(frozen=True)
 class GeneChoice:
     """Genes that are kept: where they stand in the table, ids and symbols; lines to print, and a row for every gene.
 
-    `report`: gene, status (kept, missing, surplus, par_copy, unmapped, ambiguous), in_table (its name there).
+    `report`: gene, status (kept, missing, surplus, par_copy, no_gene, unmapped, ambiguous), in_table (its name there).
     """
 
     columns: NDArray[np.intp]
@@ -105,7 +107,15 @@ def choose_genes(
     clean = clean_genes(names, str(table))
     if not clean.ids:
         raise ValueError(f"{table} holds no gene; it needs some.")
+    if sum(map(is_transcript, names)) * 2 > len(names):
+        raise ValueError(
+            f"{table} holds transcripts ({names[0]} …), not genes; add them up by gene first, as tximport does."
+        )
     lines = []
+    if clean.no_genes:
+        lines.append(
+            f"Set aside {count_and_names(clean.no_genes, 'name')}: no {'genes' if len(clean.no_genes) > 1 else 'gene'}."
+        )
     if clean.par_y_dropped:
         lines.append(f"Dropped {clean.par_y_dropped} genes of the Y chromosome that are copies of a gene on X (PAR).")
     ids: list[str | None] = list(clean.ids)
@@ -129,9 +139,9 @@ def choose_genes(
     chosen = [mapped_ids[i] for i in place]
     known = dict(zip(wanted.ids, wanted.symbols, strict=True)) if wanted else {}
     further = mapping.symbols if mapping else {}
-    of_table = [symbols[i] for i in clean.kept[place]]
+    of_table = [symbols[clean.kept[i]] or clean.symbols[i] for i in place]
     said = [own or known.get(gene, "") or further.get(gene, "") for own, gene in zip(of_table, chosen, strict=True)]
-    report = _report(names, clean.kept, mapped_ids, status, wanted)
+    report = _report(names, clean, mapped_ids, status, wanted)
     return GeneChoice(clean.kept[place], chosen, said, lines, report)
 
 
@@ -164,7 +174,7 @@ def _refuse_or_warn(
 
 def _report(
     names: Sequence[str],
-    kept: NDArray[np.intp],
+    clean: CleanGenes,
     ids: Sequence[str],
     status: Sequence[str],
     wanted: WantedGenes | None,
@@ -172,9 +182,10 @@ def _report(
     """Wanted genes first, in their order, then the others of the table, in its order."""
     rows = {gene: (gene, "missing", "") for gene in wanted.ids} if wanted else {}
     others = []
-    of_kept = dict(zip(kept.tolist(), zip(ids, status, strict=True), strict=True))
+    of_kept = dict(zip(clean.kept.tolist(), zip(ids, status, strict=True), strict=True))
+    set_aside = set(clean.no_genes)
     for i, name in enumerate(names):
-        gene, word = of_kept.get(i, ("", "par_copy"))
+        gene, word = of_kept.get(i, ("", "no_gene" if name in set_aside else "par_copy"))
         if word == "kept":
             rows[gene] = (gene, word, name)
         else:

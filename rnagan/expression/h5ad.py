@@ -3,7 +3,7 @@
 import dataclasses
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,11 +16,14 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from rnagan.cohort.leakage import refuse_leakage
+from rnagan.expression.unit_evidence import Evidence
+from rnagan.expression.units import SCALES, UNITS, refuse_contradiction, stated_units
 from rnagan.io.files import atomic_path
-from rnagan.io.matrix_parquet_h5ad import dense, read_h5ad
+from rnagan.io.matrix_parquet_h5ad import dense, read_h5ad, words
 
 OBS_COLUMNS = ("donor", "tissue", "split")
 _CHUNK_BYTES = 64 << 10
+_ROWS = 256  # converted at a time
 _SPARE_BYTES = 16 << 20  # for the tables beside X
 
 
@@ -64,6 +67,12 @@ class ProfileWriter:
         if len(values):
             self._x.resize(start + len(values), axis=0)
             self._x[start:] = values
+
+    def convert(self, to: Callable[[NDArray[np.floating]], NDArray[np.floating]]) -> None:
+        """Replace all values by what `to` makes of them (float64 in, any float out), some profiles at a time."""
+        assert self._x is not None
+        for start in range(0, self._x.shape[0], _ROWS):
+            self._x[start : start + _ROWS] = to(self._x[start : start + _ROWS].astype(np.float64)).astype(np.float32)
 
     def finish(self, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any]) -> None:
         """Write the tables beside X, as anndata lays them out; a row for each profile, for each gene."""
@@ -186,9 +195,32 @@ def read_expression(path: Path | str) -> Expression:
     return Expression(values, obs, genes, symbols, units, split_by)
 
 
-def open_profiles(path: Path | str) -> anndata.AnnData:
-    """Read any .h5ad of profiles: X (profiles, genes) in `uns["units"]`, genes in `var_names`; any `obs`."""
-    return _open(Path(path), backed=False)
+def open_profiles(path: Path | str, wanted: str | None = None) -> anndata.AnnData:
+    """Read any .h5ad of profiles: X (profiles, genes) in `uns["units"]`, genes in `var_names`; any `obs`.
+
+    Every command takes profiles through here. Units come out as one of UNITS, X converted where it holds another known
+    logarithm; without any they stay unsaid. Raises `ValueError` with the file's name without X, on names that come
+    twice, on unknown units, on others than a model's (`wanted`), and on values that contradict them.
+    """
+    data = _open(Path(path), backed=False)
+    units = stated_units(data.uns, path)
+    becomes = SCALES[units].units if units in SCALES else units
+    if wanted is not None and becomes != wanted:
+        raise ValueError(
+            f"{path} is in {becomes or 'unknown units'} and the model was trained on {wanted}; convert it, and say so "
+            "in its uns['units']."
+        )
+    if units is None:
+        return data
+    x = dense(data.X)
+    evidence = Evidence(genes_are_rows=False)
+    evidence.add(x if np.isfinite(x).all() else x[np.isfinite(x).all(axis=1)])  # NaN is a gene that wasn't measured
+    proof = refuse_contradiction(evidence, units, path)
+    units = proof[0] if units == "log2" and proof is not None and proof[0] == "log2p0.001" else units
+    if units in SCALES:
+        data.X, units = SCALES[units].convert(x.astype(np.float64)).astype(np.float32), SCALES[units].units
+    data.uns["units"] = units
+    return data
 
 
 def inputs_digest(path: Path | str) -> str | None:
@@ -207,11 +239,17 @@ def _checked(data: anndata.AnnData, path: Path) -> tuple[pd.DataFrame, list[str]
     if missing or "units" not in data.uns:
         lacks = f"the obs column {missing[0]}" if missing else "uns['units']"
         raise ValueError(f"{path} lacks {lacks}; make it with rnagan build-expression.")
+    units = stated_units(data.uns, path)
+    if units not in UNITS:
+        raise ValueError(f"{path} is in {units}; make it with rnagan build-expression, which converts it.")
+    for name in OBS_COLUMNS:
+        if data.obs[name].isna().any():
+            raise ValueError(f"{path} has profiles without a {name} ({data.obs_names[data.obs[name].isna()][0]}).")
     obs, split_by = data.obs[list(OBS_COLUMNS)].astype(str), str(data.uns.get("split_by", "donor"))
     if split_by != "sample":
         refuse_leakage(obs, "donor", str(path))
-    symbols = data.var["symbol"].astype(str).tolist() if "symbol" in data.var else [""] * data.n_vars
-    return obs, data.var_names.tolist(), symbols, str(data.uns["units"]), split_by
+    symbols = words(data.var["symbol"]) if "symbol" in data.var else [""] * data.n_vars
+    return obs, data.var_names.tolist(), symbols, units, split_by
 
 
 def _open(path: Path, *, backed: bool) -> anndata.AnnData:

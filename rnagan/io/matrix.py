@@ -30,7 +30,7 @@ def open_matrix(path: Path | str, rows: str | None = None, sample_column: str = 
         layout.names,
         [""] * len(layout.names),
         layout.ignored,
-        None,
+        {},
         lambda: text_labels(path, layout),
         lambda: text_blocks(path, layout),
     )

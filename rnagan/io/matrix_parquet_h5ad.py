@@ -1,12 +1,14 @@
 """Expression tables in Parquet and AnnData, as blocks of rows like those of tables of text."""
 
 import itertools
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anndata
 import numpy as np
+import pandas as pd
 import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
@@ -54,21 +56,19 @@ def open_parquet(path: Path, rows: str | None, sample_column: str) -> Matrix:
         except (pyarrow.ArrowException, OSError, ValueError, TypeError) as error:
             raise unreadable(path, error) from None
 
-    return Matrix(rows_are, why, names, [""] * len(names), ignored, None, lambda: labels, blocks)
+    return Matrix(rows_are, why, names, [""] * len(names), ignored, {}, lambda: labels, blocks)
 
 
 def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
     """obs are the rows, which usually are samples; X is read, dense or sparse. Raises as `open_parquet`."""
     data = read_h5ad(path, backed=True)
-    if data.X is None:
-        raise ValueError(f"{path} has no X; put the expression there.")
     labels, names = data.obs_names.astype(str).tolist(), data.var_names.astype(str).tolist()
     try:
         rows_are, why = orientation(path, "", names, labels, rows, sample_column)
     except ValueError:
         rows_are, why = "samples", "AnnData's obs are samples"
     of_rows, of_names = _symbols(data.obs), _symbols(data.var)
-    units = str(data.uns["units"]) if "units" in data.uns else None
+    says = {name: data.uns[name] for name in ("units", "log1p") if name in data.uns}
     size = max(1, _VALUES // max(len(names), 1))
 
     def blocks() -> Iterator[Block]:
@@ -80,15 +80,41 @@ def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
             symbols = of_rows[part] if rows_are == "genes" else [""] * len(labels[part])
             yield Block(labels[part], symbols, dense(x[part]))
 
-    return Matrix(rows_are, why, names, of_names, (), units, lambda: labels, blocks)
+    return Matrix(rows_are, why, names, of_names, (), says, lambda: labels, blocks)
 
 
 def read_h5ad(path: Path, *, backed: bool) -> anndata.AnnData:
-    """An .h5ad file, with its X left on disk if `backed`; any other file raises `ValueError` with its name."""
+    """An .h5ad file, with its X left on disk if `backed`; raises `ValueError` with its name on any other file, and as
+    `check_anndata`."""
     try:
-        return anndata.read_h5ad(path, backed="r" if backed else None)
+        with warnings.catch_warnings():  # names that come twice are refused below
+            warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
+            data = anndata.read_h5ad(path, backed="r" if backed else None)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None
+    try:
+        check_anndata(data, path)
+    except ValueError:
+        if backed:
+            data.file.close()
+        raise
+    return data
+
+
+def check_anndata(data: anndata.AnnData, name: object) -> None:
+    """Refuse profiles without X, or with a name that two of them or two genes share: a name decides the noise, and
+    joins the tables."""
+    try:
+        missing = data.X is None
+    except KeyError:  # of a file that stays on disk
+        missing = True
+    if missing:
+        layers = f" (its layers are {', '.join(data.layers)})" if data.layers else ""
+        raise ValueError(f"{name} has no X{layers}; put the expression there.")
+    for what, names in (("profile", data.obs_names), ("gene", data.var_names)):
+        if not names.is_unique:
+            twice = names[names.duplicated()][0]
+            raise ValueError(f"{name} has the {what} {twice} more than once; give each a name of its own.")
 
 
 def dense(x: Any) -> NDArray[np.float32]:
@@ -98,7 +124,12 @@ def dense(x: Any) -> NDArray[np.float32]:
 
 def _symbols(annotation: Any) -> list[str]:
     column = next((name for name in annotation.columns if str(name).casefold() in SYMBOL_WORDS), None)
-    return [""] * len(annotation) if column is None else annotation[column].astype(str).tolist()
+    return [""] * len(annotation) if column is None else words(annotation[column])
+
+
+def words(column: pd.Series) -> list[str]:
+    """A column's values as strings, '' where one is missing."""
+    return column.astype(object).where(column.notna(), "").astype(str).tolist()
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:

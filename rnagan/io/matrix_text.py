@@ -1,17 +1,29 @@
 """The layout of an expression table in text: where its numbers begin, and whether its rows are samples or genes."""
 
-import csv
 import dataclasses
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from rnagan.io.matrix_rows import SYMBOL_WORDS, orientation, unreadable
-from rnagan.io.tables import UNREADABLE, open_bytes, table_format
+from rnagan.io.gene_names import parse_gene
+from rnagan.io.matrix_rows import SYMBOL_WORDS, is_ensembl, orientation, unreadable
+from rnagan.io.tables import (
+    UNREADABLE,
+    has_row_names,
+    open_bytes,
+    read_header,
+    split_cells,
+    table_format,
+    text_lines,
+    without_empty_end,
+)
 
 # Columns after the first that annotate, though they may hold numbers; others count as such where they hold text.
 _NOTES = ("tissue", "donor", "split", "chr", "start", "end", "strand", "length", "entrez", "entrezid", *SYMBOL_WORDS)
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL")
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _LOOK = 20  # rows that decide where the numbers begin
 
 
@@ -20,7 +32,7 @@ class Layout:
     """`names` across (samples where `rows_are` genes, and the other way round), and why it is taken to be so.
 
     The numbers begin after `skip_lines` lines and `text_columns` columns. Columns `label` and perhaps `symbol` name the
-    row. `ignored`: other text columns. `rows`: as a GCT declares them, else None.
+    row. `ignored`: other text columns. `rows`: as a GCT declares them, else None. `open_end`: rows end in a separator.
     """
 
     rows_are: str
@@ -33,6 +45,7 @@ class Layout:
     symbol: int | None = None
     ignored: tuple[str, ...] = ()
     rows: int | None = None
+    open_end: bool = False
 
 
 def read_layout(path: Path, rows: str | None = None, sample_column: str = "sample") -> Layout:
@@ -40,34 +53,30 @@ def read_layout(path: Path, rows: str | None = None, sample_column: str = "sampl
     form = table_format(path)
     try:
         with open_bytes(path) as handle:
-            lines = _text_lines(handle)
+            lines = text_lines(handle)
             first = next(lines, "")
             if form.kind == "gct" or first.startswith("#1."):
                 return _gct_layout(path, first, lines)
-            skip = 1
-            while first.startswith("#") and not first.startswith("#gene"):
-                first, skip = next(lines, ""), skip + 1
-            if not first.strip():
+            head, separator, skip, ahead = read_header(itertools.chain([first], lines), form.separator, "\t,; ")
+            if not head:
                 raise ValueError(f"{path} is empty; it needs a header line and a row for each sample or gene.")
-            separator = _separator(first, form.separator)
-            head = split_cells(first, separator)
-            seen = [split_cells(line, separator) for line, _ in zip(lines, range(_LOOK), strict=False) if line]
+            head = without_empty_end(head)
+            seen = [
+                split_cells(line, separator) for line in itertools.islice(itertools.chain(ahead, lines), _LOOK) if line
+            ]
     except UNREADABLE as error:
         raise error if str(path) in str(error) else unreadable(path, error) from None
-    if seen and len(seen[0]) == len(head) + 1:  # R's write.table names no column of row names
+    if seen and has_row_names(head, seen[0]):
         head = ["", *head]
+    open_end = bool(seen) and all(len(row) == len(head) + 1 and not row[-1] for row in seen)
     text = _text_columns(head, seen)
+    if text == len(head) and seen:
+        _refuse_no_numbers(path, head, seen)
     rows_are, why = orientation(path, head[0], head[text:], [row[0] for row in seen], rows, sample_column)
     marks = [name.casefold() for name in head[:text]]
     symbol = next((i for i in range(1, text) if marks[i] in SYMBOL_WORDS), None) if rows_are == "genes" else None
     ignored = tuple(head[i] for i in range(1, text) if i != symbol)
-    return Layout(rows_are, why, head[text:], separator, skip, text, 0, symbol, ignored)
-
-
-def split_cells(line: str, separator: str) -> list[str]:
-    """Cells of a line, without quotes and surrounding spaces."""
-    cells = next(csv.reader([line], delimiter=separator)) if '"' in line else line.split(separator)
-    return [cell.strip() for cell in cells]
+    return Layout(rows_are, why, head[text:], separator, skip, text, 0, symbol, ignored, None, open_end)
 
 
 def text_labels(path: Path, layout: Layout) -> list[str]:
@@ -77,35 +86,46 @@ def text_labels(path: Path, layout: Layout) -> list[str]:
             lines = list(_starts(handle, layout.skip_lines))
     except UNREADABLE as error:
         raise unreadable(path, error) from None
-    return [split_cells(line, layout.separator)[0] for line in lines if line.strip()]
+    sign = re.escape(layout.separator)
+    quoted = re.compile(rf'"((?:[^"]|"")*)"(?:{sign}|$)')
+    return [_first_cell(line, layout.separator, quoted) for line in lines if line.strip()]
+
+
+def _first_cell(line: str, separator: str, quoted: re.Pattern[str]) -> str:
+    match = quoted.match(line)
+    return (line.split(separator, 1)[0] if match is None else match[1].replace('""', '"')).strip()
 
 
 def _starts(handle: BinaryIO, skip: int) -> Iterator[str]:
     for n, line in enumerate(handle):
         if n >= skip:
             start = line[:1000]  # a line may hold half a million bytes
-            yield start.decode("utf-8", "strict" if len(start) < 1000 else "ignore").rstrip("\r\n").rstrip('"')
-
-
-def _text_lines(handle: BinaryIO) -> Iterator[str]:
-    for n, line in enumerate(handle):
-        yield line.decode("utf-8-sig" if n == 0 else "utf-8").rstrip("\r\n")
-
-
-def _separator(header: str, usual: str) -> str:
-    return next((sign for sign in (usual, "\t", ",", " ") if sign in header), usual)
+            yield start.decode("utf-8", "strict" if len(start) < 1000 else "ignore").rstrip("\r\n")
 
 
 def _text_columns(head: Sequence[str], seen: Sequence[Sequence[str]]) -> int:
-    """The first column, and those after it that annotate or hold no number."""
-    columns = 1
+    """The first column, and those after it that annotate, hold no number, or stand before a table's Ensembl ids."""
+    ids = [is_ensembl(name) for name in head]
+    before_ids = ids.index(True) if sum(ids[1:]) * 2 > len(ids[1:]) else 0
+    columns = max(1, before_ids)
     while columns < len(head):
         cells = [row[columns] for row in seen if columns < len(row)]
         text = any(cell not in MISSING for cell in cells) and not any(map(_is_number, cells))
-        if not text and head[columns].casefold() not in _NOTES:
+        name = head[columns]
+        if not text and name.casefold() not in _NOTES and parse_gene(name).kind != "other":
             break
         columns += 1
     return columns
+
+
+def _refuse_no_numbers(path: Path, head: Sequence[str], seen: Sequence[Sequence[str]]) -> None:
+    for row in seen:
+        for name, cell in zip(head[1:], row[1:], strict=False):
+            if _DECIMAL_COMMA.fullmatch(cell):
+                raise ValueError(
+                    f"{path} has decimal commas (row {row[0]}, column {name}: {cell}); write points instead."
+                )
+    raise ValueError(f"{path} has no column of numbers; its columns are {', '.join(head[:5])}.")
 
 
 def _is_number(cell: str) -> bool:

@@ -24,6 +24,7 @@ from rnagan.io.matrix_text import MISSING, Layout
 from rnagan.io.tables import UNREADABLE, table_format
 
 PIECE_BYTES = 2 << 20
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 
 
 def text_blocks(path: Path, layout: Layout) -> Iterator[Block]:
@@ -107,7 +108,7 @@ def _parse(piece: bytes, layout: Layout, path: Path, parser: simdjson.Parser) ->
         if len(row) <= k:
             raise unreadable(path, f"row {label} has {len(row)} cells, the header {k + len(layout.names):,}")
     symbols = [""] * len(rows) if layout.symbol is None else [row[layout.symbol].decode().strip() for row in rows]
-    numbers = [row[k] for row in rows]
+    numbers = [row[k].removesuffix(separator) for row in rows] if layout.open_end else [row[k] for row in rows]
     if not lines:
         return Block([], [], np.empty((0, len(layout.names)), np.float32))
     joined = bytearray(b",").join([b"[" + numbers[0], *numbers[1:]]) + b"]"
@@ -115,7 +116,7 @@ def _parse(piece: bytes, layout: Layout, path: Path, parser: simdjson.Parser) ->
     is_separator = text == ord(layout.separator)
     _refuse_uneven(numbers, labels, is_separator, layout, path)
     if layout.separator != ",":
-        text += is_separator.view(np.uint8) * np.uint8(ord(",") - ord(layout.separator))
+        text += is_separator.view(np.uint8) * np.uint8((ord(",") - ord(layout.separator)) % 256)
     shape = len(rows), len(layout.names)
     values = _by_simdjson(text, shape, parser)
     if values is None:
@@ -178,11 +179,17 @@ def _by_pyarrow(numbers: list[bytes], labels: list[str], layout: Layout, path: P
     return column.to_numpy()
 
 
+def _advice(cell: str, layout: Layout) -> str:
+    if _DECIMAL_COMMA.fullmatch(cell.strip()):
+        return ": a decimal comma, write a point"
+    return ": put columns of text before the numbers, or leave them out" if layout.rows_are == "samples" else ""
+
+
 def _bad_cell(numbers: list[bytes], labels: list[str], layout: Layout) -> str:
     for row, label in zip(numbers, labels, strict=True):
         for cell, name in zip(row.decode().split(layout.separator), layout.names, strict=True):
             try:
                 float("nan" if cell.strip() in MISSING else cell)
             except ValueError:
-                return f"row {label}, column {name} holds {cell!r}, which is no number"
+                return f"row {label}, column {name} holds {cell!r}, which is no number{_advice(cell, layout)}"
     return f"rows {labels[0]} to {labels[-1]} hold what is no number"

@@ -16,7 +16,7 @@ from rnagan.api import model_folder
 from rnagan.expression.genes import gene_id
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
-from rnagan.io.matrix_parquet_h5ad import dense
+from rnagan.io.matrix_parquet_h5ad import dense, words
 from rnagan.io.tables import first_few
 from rnagan.models.trained_vae import VAEModel, load_vae
 from rnagan.runtime.devices import AUTO, choose_device
@@ -63,17 +63,11 @@ def choose_profiles(choice: Choice, units: str, known: Collection[str] | None = 
 
     With names they come in that order, of whatever tissue. `units`: the model's. `known`: tissues that the model
     generates; None takes all, and so does a file without a column tissue. Raises `FileNotFoundError` where there is no
-    file, `ValueError` on other units, a name that comes twice or isn't there, a column that isn't there, or where no
-    profile is left.
+    file, `ValueError` on other units, a name that isn't there, a column that isn't there, or where no profile is left,
+    and as `open_profiles`.
     """
     path, split, samples, tissue = choice
-    adata = open_profiles(path)
-    if str(adata.uns.get("units")) != units:
-        raise ValueError(
-            f"{path} is in {adata.uns.get('units', 'unknown units')} and the model was trained on {units}; "
-            f"convert it, and say so in its uns['units']."
-        )
-    refuse_repeated(adata.obs_names, path)
+    adata = open_profiles(path, units)
     meant = (f" in split {split}" if split else "") + (f" of tissue {tissue}" if tissue else "")
     for column, value in (("split", split), ("tissue", tissue)):
         if value and column not in adata.obs:
@@ -95,13 +89,6 @@ def choose_profiles(choice: Choice, units: str, known: Collection[str] | None = 
         asked_for = f" among those asked for ({first_few(there, 9)})" if there else ""
         raise ValueError(f"{path} has no profile{meant}{asked_for}.")
     return adata.copy(), left_out
-
-
-def refuse_repeated(names: pd.Index, path: Path | str) -> None:
-    """Raise `ValueError` where a profile's name comes twice: a name decides the noise, and joins the tables."""
-    if not names.is_unique:
-        twice = names[names.duplicated()][0]
-        raise ValueError(f"{path} has the profile {twice} more than once; give each a name of its own.")
 
 
 def profiles_of_model(choice: Choice, model: VAEModel) -> Profiles:
@@ -175,12 +162,12 @@ def write_profiles(
 def _symbols(adata: anndata.AnnData) -> dict[str, str]:
     if "symbol" not in adata.var:
         return {}
-    return dict(zip(map(gene_id, adata.var_names), adata.var["symbol"].astype(str), strict=True))
+    return dict(zip(map(gene_id, adata.var_names), words(adata.var["symbol"]), strict=True))
 
 
 def gene_names(path: Path) -> list[str]:
     """The genes of an .h5ad, or of a list with one in the first column of each line (a header is passed over)."""
-    return list(open_profiles(path).var_names) if path.suffix == ".h5ad" else _names(str(path))
+    return list(open_profiles(path).var_names) if path.suffix.lower() == ".h5ad" else _names(str(path))
 
 
 def _names(given: str) -> list[str]:

@@ -58,7 +58,7 @@ class RunFolder:
             )
         settings, rows, record = read_yaml(folder / "config.yaml"), read_metrics(folder), read_record(folder)
         newest = latest_checkpoint(folder)
-        state = {} if newest is None else read_json(newest / "state.json")
+        state = {} if newest is None else _state(newest)
         model = _model_record(folder / "model") or _model_record(folder)
         images = max(rows[-1]["images"] if rows else 0, 0 if newest is None else int(newest.name))
         total = settings["images"] if kind == "gan" else record.get("total") or _counted(settings, model)
@@ -154,6 +154,14 @@ def model_digest(folder: Path) -> str | None:
     """Digest of a model folder as it says it itself (a β-VAE: of the list of its files), None where there is none."""
     record = _model_record(folder)
     return record.get("digest") or (sha256_of(record["files"]) if "files" in record else None)
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    """The state of a checkpoint, {} where it is damaged: training then goes on from the one before."""
+    try:
+        return read_json(checkpoint / "state.json")
+    except (OSError, ValueError):
+        return {}
 
 
 def _kind(folder: Path) -> str | None:

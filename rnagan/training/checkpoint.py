@@ -6,9 +6,11 @@ Nothing that is read here can run code (DESIGN.md, "Checkpoints").
 import dataclasses
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -75,6 +77,65 @@ def save_checkpoint(
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Open a checkpoint folder; tensors are read when asked for."""
     return Checkpoint(Path(folder), read_json(Path(folder) / "state.json"))
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint folder: a file of it is missing, cut or unreadable; None where it is whole.
+
+    Files are missed that its `state` or another checkpoint of its run names. Weights aren't read, only their headers.
+    """
+    folder = Path(folder)
+    try:
+        optimizers = load_checkpoint(folder).state["optimizers"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "state.json is missing or no JSON"
+    named = {f"{name}.safetensors" for name in optimizers}
+    named |= {path.name for path in folder.parent.glob("[0-9]*/*.safetensors")}
+    for name in sorted(named):
+        try:
+            with safetensors.safe_open(folder / name, framework="pt"):
+                pass
+        except (OSError, safetensors.SafetensorError):
+            return f"{name} is missing or cut"
+    return None
+
+
+def newest_whole(run: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest checkpoint of a run without damage, None where there is none; and those after it, with their damage.
+
+    Raises `ValueError` where there are checkpoints and all are damaged.
+    """
+    damaged: dict[Path, str] = {}
+    checkpoints = sorted((Path(run) / "checkpoints").glob("[0-9]*"), reverse=True)
+    for folder in checkpoints:
+        why = damage(folder)
+        if why is None:
+            return folder, damaged
+        damaged[folder] = why
+    if damaged:
+        first, why = next(iter(damaged.items()))
+        raise ValueError(
+            f"No checkpoint of {run} is whole (in {first.name} {why}); delete {first.parent} to begin anew, or choose "
+            "another --out."
+        )
+    return None, {}
+
+
+def set_aside_damaged(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run (`newest_whole`), after damaged ones that came after it were renamed to
+    `damaged-NAME` beside it, with a warning: they would stand in the way of new ones."""
+    found, damaged = newest_whole(run)
+    for folder, why in damaged.items():
+        aside = folder.with_name(f"damaged-{folder.name}")
+        if aside.exists():
+            shutil.rmtree(aside)
+        folder.rename(aside)
+        warnings.warn(
+            f"The checkpoint {folder} is damaged ({why}): it is now called {aside.name}, and the run goes on from "
+            f"{found}.",
+            stacklevel=2,
+        )
+    return found
 
 
 def keep(run: Path, newest: int, best: Path | None = None) -> None:

@@ -29,7 +29,14 @@ from rnagan.tracking.mlflow_run import EXPERIMENTS
 from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint
 from rnagan.tracking.run_log import RunLog, Unwritten
 from rnagan.training import deepspeed
-from rnagan.training.checkpoint import Checkpoint, best_checkpoint, keep, load_checkpoint, save_checkpoint
+from rnagan.training.checkpoint import (
+    Checkpoint,
+    best_checkpoint,
+    keep,
+    load_checkpoint,
+    save_checkpoint,
+    set_aside_damaged,
+)
 from rnagan.training.launch import end_together
 
 Optimizers = dict[str, tuple[nn.Module, torch.optim.Optimizer]]  # each with the network that it moves
@@ -189,8 +196,8 @@ class TrainingRun:
         end_together(self.accelerator, wait=not failed)
 
     def _newest_checkpoint(self) -> Checkpoint | None:
-        """That which the main process finds: another one's file system may lag behind."""
-        found = [latest_checkpoint(self.folder) if self.is_main else None]
+        """The newest whole one that the main process finds: another one's file system may lag behind."""
+        found = [set_aside_damaged(self.folder) if self.is_main else None]
         broadcast_object_list(found)
         if found[0] is None:
             return None

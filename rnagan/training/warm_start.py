@@ -1,6 +1,7 @@
 """Going on from an earlier run with other tiles: its networks and its condition, everything else new."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -17,8 +18,7 @@ from rnagan.io.files import read_json, sha256_of, sha256_of_file
 from rnagan.io.tables import first_few
 from rnagan.io.weights import read_tensors
 from rnagan.models.conditioning import Bottleneck
-from rnagan.tracking.run_folder import latest_checkpoint
-from rnagan.training.checkpoint import Checkpoint, load_checkpoint
+from rnagan.training.checkpoint import Checkpoint, load_checkpoint, newest_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,9 @@ class EarlierRun:
     @classmethod
     def open(cls, run: Path) -> Self:
         """Open a run folder of rnagan train-rnagan. Raises `FileNotFoundError` where there is none."""
-        folder, newest = model_folder(run), latest_checkpoint(run)
+        folder, (newest, damaged) = model_folder(run), newest_whole(run)
+        for each, why in damaged.items():
+            warnings.warn(f"The checkpoint {each} is damaged ({why}): the run starts from {newest}.", stacklevel=2)
         record = read_json(folder / "model.json")
         if newest is None or record.get("format") != "rnagan-model":
             raise FileNotFoundError(

@@ -28,7 +28,7 @@ def read_whole(
 ) -> WholeTable:
     check_units(units)
     source = open_table(path, rows, sample_column)
-    blocks = list(source.blocks(units))
+    blocks = list(source.blocks())
     labels = [label for block in blocks for label in block.labels]
     values = np.concatenate([block.values for block in blocks])
     samples, names, symbols = labels, source.matrix.names, source.matrix.symbols
@@ -37,4 +37,6 @@ def read_whole(
         symbols = [symbol for block in blocks for symbol in block.symbols]
     choice = choose_genes(names, symbols, path)
     values = values[:, choice.columns]
-    return WholeTable(values, samples, choice.ids, choice.symbols, *source.units(units), choice.lines)
+    found = source.units(units)
+    values = values if found.convert is None else found.convert(values.astype(np.float64)).astype(np.float32)
+    return WholeTable(values, samples, choice.ids, choice.symbols, found.units, found.why, choice.lines)

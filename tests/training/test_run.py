@@ -91,7 +91,7 @@ from rnagan.training import run
 
 accelerator = Accelerator(cpu=True)
 if not accelerator.is_main_process:
-    run.latest_checkpoint = lambda folder: None  # its file system doesn't show the newest one yet
+    run.set_aside_damaged = lambda folder: None  # its file system doesn't show the newest one yet
 config = load_config(VAEConfig, sys.argv[2])
 found = run.TrainingRun(Path(sys.argv[1]), config, accelerator, {"expression": "digest"}).checkpoint
 print(accelerator.process_index, "goes on from", found.path.name, flush=True)

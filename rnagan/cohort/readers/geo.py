@@ -1,15 +1,15 @@
 """Samples of a series of GEO, from its series matrix as GEO ships it (GSE120795_series_matrix.txt.gz).
 
 Lines `!Sample_title`, `!Sample_geo_accession`, `!Sample_source_name_ch1` and any number of
-`!Sample_characteristics_ch1`, each with a quoted cell for every sample; a characteristic's cell is `tissue: lung`.
+`!Sample_characteristics_ch1`, each with a quoted cell for every sample; a characteristic's cell is `tissue: lung`. A
+line ends at a line feed: cells hold carriage returns and quotes.
 """
 
-import csv
 from pathlib import Path
 
 import pandas as pd
 
-from rnagan.io.tables import UNREADABLE, open_text
+from rnagan.io.tables import UNREADABLE, open_text, split_cells
 
 NAMES = ("geo_accession", "title")  # of a sample; supplements call their columns by either
 _TAGS = {"!Sample_geo_accession": "geo_accession", "!Sample_title": "title", "!Sample_source_name_ch1": "source_name"}
@@ -37,8 +37,7 @@ def read_series_matrix(path: Path | str) -> pd.DataFrame:
     columns: dict[str, list[str]] = {}
     try:
         with open_text(path) as handle:
-            for tag, *cells in csv.reader((line for line in handle if line.startswith("!Sample_")), delimiter="\t"):
-                cells = [cell.strip() for cell in cells]
+            for tag, *cells in (_cells(line) for line in handle if line.startswith("!Sample_")):
                 if tag in _TAGS:
                     columns.setdefault(_TAGS[tag], cells)
                 elif tag == _CHARACTERISTICS:
@@ -58,3 +57,8 @@ def read_series_matrix(path: Path | str) -> pd.DataFrame:
     source = table.get("source_name", "")
     table["tissue"] = table["tissue"].where(table["tissue"] != "", source) if "tissue" in table else source
     return table
+
+
+def _cells(line: str) -> list[str]:
+    """Cells of a line; the carriage returns in them are spaces."""
+    return [" ".join(cell.split("\r")).strip() for cell in split_cells(line.rstrip("\r\n"), "\t")]

@@ -13,7 +13,7 @@ import pandas as pd
 from rnagan.io.tables import first_few
 
 PLACE = "tissue site"
-_ID = r"^(GTEX-[^-]+)-(\d{4})(?!\d)"
+_ID = r"(?i)^(GTEX[-.][^-.]+)[-.](\d{4})(?!\d)"  # R writes dots for dashes
 
 
 def is_id(ids: pd.Series) -> pd.Series:
@@ -60,4 +60,4 @@ def _donor_and_place(ids: pd.Series) -> dict[str, pd.Series]:
     parts = ids.str.extract(_ID)
     code = parts[1]
     place = code.str[:2].where(code < "50", code).mask(code.str.startswith("00"), "")
-    return {"donor": parts[0], "place": place}
+    return {"donor": parts[0].str.upper().str.replace(".", "-", regex=False), "place": place}

@@ -15,9 +15,9 @@ from rnagan.io.tables import first_few
 PLACE = "sample type"
 SLIDE_KINDS = ("diagnostic", "frozen", "both")
 _CASE = r"TCGA[-.][A-Z0-9]{2}[-.][A-Z0-9]{4}"
-_SLIDE = rf"^(?P<donor>{_CASE})-(?P<place>\d\d)[A-Z]-\d\d-(?P<kind>DX|TS|BS|MS)"
+_SLIDE = rf"(?i)^(?P<donor>{_CASE})-(?P<place>\d\d)[A-Z]-\d\d-(?P<kind>DX|TS|BS|MS)"
 _SAMPLE = (
-    rf"^(?P<donor>{_CASE})(?:[-.](?P<place>\d\d)(?P<vial>[A-Z])?"
+    rf"(?i)^(?P<donor>{_CASE})(?:[-.](?P<place>\d\d)(?P<vial>[A-Z])?"
     r"(?:[-.]\d\d(?P<analyte>[A-Z])?(?:[-.](?P<plate>[A-Z0-9]{4})(?:[-.]\d\d)?)?)?)?$"
 )
 # Added to the tissue's name, so that a normal never counts as a tumour. Primary tumours keep the name.
@@ -55,7 +55,7 @@ def match_expression(samples: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     GDC sheets name samples (TCGA-05-4244-01A), matrices often aliquots of them, or cases. An id is given the row of its
     sample, else (a case alone is taken as its primary tumour) of its case's sample of type 01. Others are left out.
     """
-    of_row = samples.get("barcode", samples["sample"]).str.replace(".", "-", regex=False)
+    of_row = samples.get("barcode", samples["sample"]).str.replace(".", "-", regex=False).str.upper()
     rows = dict(zip(reversed(of_row.str[:16].tolist()), reversed(range(len(samples))), strict=True))
     cases: dict[str, int] = {}
     for n, barcode in enumerate(of_row):
@@ -63,7 +63,7 @@ def match_expression(samples: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
             cases.setdefault(barcode[:12], n)
     found: dict[str, int] = {}
     for name in dict.fromkeys(ids):
-        barcode = name.replace(".", "-")
+        barcode = name.replace(".", "-").upper()
         row = rows.get(barcode[:16], cases.get(barcode[:12]) if barcode[12:15] in ("", "-01") else None)
         if row is not None:
             found[name] = row
@@ -82,7 +82,7 @@ def prepare_samples(
     "Replicate Samples"): analyte H before R before T, then the later plate, then the name that sorts last. Vial A goes
     before B: GDAC leaves out formalin-fixed replicates, which are later vials, and a barcode doesn't say so.
     """
-    parts = samples.get("barcode", samples["sample"]).str.extract(_SAMPLE)
+    parts = _parts(samples.get("barcode", samples["sample"]), _SAMPLE)
     samples = samples.drop(columns="barcode", errors="ignore").assign(donor=parts["donor"], place=parts["place"])
     samples = _left_out(samples, samples["donor"].isna(), "samples", "no TCGA barcode", notes)
     alone = samples["place"].isna()
@@ -108,6 +108,11 @@ def prepare_samples(
     return (samples if all_aliquots else samples[~further]).reset_index(drop=True)
 
 
+def _parts(ids: pd.Series, pattern: str) -> pd.DataFrame:
+    """What barcodes in any case say, in capitals."""
+    return ids.str.extract(pattern).apply(lambda part: part.str.upper())
+
+
 def _by_preference(names: pd.Series, parts: pd.DataFrame, chosen: Collection[str]) -> pd.Index:
     """Index of `names` in the order of `prepare_samples`; `parts`: their vial, analyte and plate."""
     rank = pd.DataFrame(
@@ -129,7 +134,7 @@ def prepare_slides(slides: pd.DataFrame, kind: str, types: Collection[str], note
     """
     if kind not in SLIDE_KINDS:
         raise ValueError(f"--tcga-slides must be one of {', '.join(SLIDE_KINDS)}, not {kind!r}.")
-    parts = slides["slide"].str.extract(_SLIDE)
+    parts = _parts(slides["slide"], _SLIDE)
     slides = slides.assign(donor=parts["donor"], place=parts["place"], tissue="")
     slides = _left_out(slides, slides["donor"].isna(), "slides", "no TCGA slide name", notes)
     diagnostic = parts.loc[slides.index, "kind"] == "DX"

@@ -11,17 +11,30 @@ from pathlib import Path
 
 import pandas as pd
 
+from rnagan.cohort.people import donors_of_ids, people
 from rnagan.cohort.readers.geo import NAMES, is_series_matrix, read_series_matrix
 from rnagan.cohort.readers.subjects import COVARIATES
 from rnagan.cohort.slide_files import find_slides
 from rnagan.cohort.slide_ids import is_shard_name, shard_name, slide_of
 from rnagan.io.matrix import BINARY_KINDS, matrix_samples
 from rnagan.io.matrix_rows import GENE_WORDS
+from rnagan.io.matrix_text import read_layout
 from rnagan.io.tables import column_names, first_few, need_columns, read_table, table_format
 
+_GTEX_SAMPLE = "SAMPID"
+_PEOPLE = ("donor", "subject", "individual", "patient", "participant")
 _SAMPLE_COLUMNS = {
-    "sample": ("sample", "SAMPID", "Sample ID"),
-    "donor": ("donor", "Case ID"),
+    "sample": ("sample", _GTEX_SAMPLE, "Sample ID"),
+    "donor": (
+        "donor",
+        "Case ID",
+        "donor_id",
+        "patient_id",
+        "subject_id",
+        "individual_id",
+        "case_submitter_id",
+        "SUBJID",
+    ),
     "tissue": ("tissue", "SMTSD", "SMTS", "Project ID"),
     "site": ("site", "SMCENTER"),
     "age": ("age",),
@@ -31,7 +44,7 @@ _SAMPLE_COLUMNS = {
 }
 _GEO_COLUMNS = {
     "sample": NAMES,
-    "donor": ("donor", "donor id", "subject", "subject id", "individual", "patient", "patient id"),
+    "donor": tuple(f"{who}{end}" for who in _PEOPLE for end in ("", " id", "_id", "id", " identifier")),
     "tissue": ("tissue",),
     "site": ("site",),
 }
@@ -57,22 +70,24 @@ def read_samples(
     tissue: str = "",
     notes: list[str] | None = None,
     expression: Sequence[str] = (),
+    rows: str | None = None,
 ) -> pd.DataFrame:
     """The profiles of an attribute or expression table: sample, donor, tissue, site, those of COVARIATES that it has
     and those of `keep`, as strings.
 
     `columns` names columns that are called otherwise; `tissue` stands in for a tissue column. Only RNA samples of
-    GTEx's SMAFRZE and gene expression of a GDC sheet are taken; what is left out is added to `notes`. GTEx sample ids
-    are recognised: their first two fields are the donor. Without a donor column each sample is its own donor. A GDC
-    sheet whose samples aren't called by their barcode gives it as `barcode`. In a series matrix of GEO a sample is
-    called as in `expression`, by accession or by title. Only these columns are read, however wide the table is; of
-    expression whose rows are genes only the samples' names.
+    GTEx's SMAFRZE and gene expression of a GDC sheet are taken; what is left out is added to `notes`. Without a donor
+    column the donor is the person that a sample's id names (`people.person_of`), else the sample itself. A GDC sheet
+    whose samples aren't called by their barcode gives it as `barcode`. In a series matrix of GEO a sample is called as
+    in `expression`, by accession or by title. Only these columns are read, however wide the table is; of expression
+    whose rows are genes only the samples' names; `rows`: what they are, where the table doesn't say it.
     """
     notes = [] if notes is None else notes
+    sample_column = (columns or {}).get("sample")
     if is_series_matrix(path):
         found, samples = _read_geo(path, dict(columns or {}), keep, expression, notes)
-    elif only_expression(path, (columns or {}).get("sample")):
-        found, samples = {"sample": ""}, pd.DataFrame({"sample": matrix_samples(path)})
+    elif only_expression(path, sample_column, rows):
+        found, samples = {"sample": ""}, pd.DataFrame({"sample": matrix_samples(path, rows, sample_column or "sample")})
     else:
         found, samples = _read(path, columns or {}, _SAMPLE_COLUMNS, ("sample",), keep)
     if "tissue" not in samples and not tissue:
@@ -84,9 +99,11 @@ def read_samples(
         raise ValueError(f"{path} has the tissue column {found['tissue']}; leave out --tissue-is.")
     samples = _only(samples.assign(tissue=samples.get("tissue", tissue)), _WANTED_SAMPLES, "sample", path, notes)
     if "donor" not in samples:
-        samples["donor"] = samples["sample"]
-        if found["sample"] == "SAMPID" or samples["sample"].str.startswith("GTEX-").all():
-            samples["donor"] = samples["sample"].str.split("-").str[:2].str.join("-")
+        samples["donor"] = donors_of_ids(samples["sample"])
+        if found["sample"] == _GTEX_SAMPLE:  # its cell lines too: K-562-SM-2AXVE
+            others = people(samples["sample"]) == ""
+            fields = samples["sample"].str.split("-").str[:2].str.join("-")
+            samples["donor"] = samples["donor"].mask(others, fields)
     repeated = samples["sample"].duplicated()
     if found["sample"] == "Sample ID" and repeated.any():
         names = first_few(samples.loc[repeated, "sample"].unique())
@@ -143,13 +160,31 @@ def read_slides(
     return slides.assign(site=slides.get("site", "")).reset_index(drop=True)
 
 
-def only_expression(path: Path | str, sample_column: str | None = None) -> bool:
-    """Whether a table has no column that names samples, since its columns are the samples, or is in a binary format."""
-    if _has_no_text_columns(path):
+def only_expression(path: Path | str, sample_column: str | None = None, rows: str | None = None) -> bool:
+    """Whether a table has no column that names samples: its columns are the samples, or it is in a binary format.
+
+    What its rows are is decided as rnagan build-expression does: the corner cell of a table of genes may be `sample`.
+    """
+    if rows == "genes" or _has_no_text_columns(path):
         return True
     names = column_names(path)
     known = (*_SAMPLE_COLUMNS["sample"], sample_column)
-    return not any(name in known for name in names) and bool(names) and names[0].casefold() in _GENE_COLUMNS
+    if any(name in known for name in names[1:]):
+        return False
+    try:
+        rows_are = read_layout(Path(path), rows, sample_column or "sample").rows_are
+    except ValueError:  # a table of attributes, in which nothing is expression
+        rows_are = ""
+    return rows_are == "genes" or (names[0] not in known and names[0].casefold() in _GENE_COLUMNS)
+
+
+def says_donors(path: Path | str, columns: Mapping[str, str | None]) -> bool:
+    """Whether a table of samples says their donors, in a column or, as GTEx's attributes, by rule."""
+    if columns.get("donor"):
+        return True
+    known = _GEO_COLUMNS if is_series_matrix(path) else _SAMPLE_COLUMNS
+    names = sample_columns(path)
+    return _GTEX_SAMPLE in names[:1] or any(name in names for name in known["donor"])
 
 
 def sample_columns(path: Path | str) -> list[str]:

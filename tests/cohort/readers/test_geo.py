@@ -107,3 +107,24 @@ def test_broken_series_matrices(write, tmp_path):
     cut.write_bytes(cut.read_bytes()[:-60])
     with pytest.raises(ValueError, match="The series matrix .*x.txt.gz can't be read"):
         read_series_matrix(cut)
+
+
+@pytest.mark.parametrize("cell", ["cut\rfrozen", 'a 5" cut', 'odd "quote', "tab-less; text"])
+@pytest.mark.parametrize("place", range(1, 7))
+def test_carriage_returns_and_quotes_in_a_cell_cost_no_line(tmp_path, cell, place):
+    lines = [
+        '!Series_title\t"x"',
+        '!Sample_title\t"a1"\t"a2"\t"b1"',
+        '!Sample_geo_accession\t"GSM1"\t"GSM2"\t"GSM3"',
+        '!Sample_source_name_ch1\t"kidney"\t"kidney"\t"kidney"',
+        '!Sample_characteristics_ch1\t"tissue: kidney"\t"tissue: kidney"\t"tissue: spleen"',
+        '!Sample_characteristics_ch1\t"donor id: P"\t"donor id: P"\t"donor id: Q"',
+    ]
+    for tag in ("!Sample_treatment_protocol_ch1", "!Sample_characteristics_ch1"):
+        own = list(lines)
+        own.insert(place, f'{tag}\t"note: {cell}"\t"-"\t"-"')
+        path = tmp_path / "s_series_matrix.txt"
+        path.write_bytes(("\r\n" if "quote" in cell else "\n").join([*own, ""]).encode())
+        table = read_series_matrix(path)
+        assert table["tissue"].tolist() == ["kidney", "kidney", "spleen"]
+        assert table["donor id"].tolist() == ["P", "P", "Q"]

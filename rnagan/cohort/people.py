@@ -1,0 +1,70 @@
+"""Which person a sample's or slide's id names, where the id is of a project whose ids say so."""
+
+import re
+from collections import Counter
+
+import pandas as pd
+
+from rnagan.io.tables import first_few
+
+_SIGN = "[-._]"
+# The project, and the part of an id that names the person, in any case; R writes dots for dashes.
+_RULES = {
+    "GTEx": re.compile(rf"(GTEX{_SIGN}[A-Z\d]+)(?:{_SIGN}.*)?", re.IGNORECASE),
+    "TCGA": re.compile(rf"(TCGA{_SIGN}[A-Z\d]{{2}}{_SIGN}[A-Z\d]{{4}})(?:{_SIGN}.*)?", re.IGNORECASE),
+    "TARGET": re.compile(rf"(TARGET{_SIGN}\d\d{_SIGN}[A-Z\d]{{6}})(?:{_SIGN}.*)?", re.IGNORECASE),
+    "CPTAC": re.compile(rf"(C3[LN]{_SIGN}\d{{5}})(?:{_SIGN}.*)?", re.IGNORECASE),
+}
+
+
+def person_of(text: str) -> tuple[str, str]:
+    """The project and the person that an id names, such as GTEX-1117F, in capitals with dashes; ('', '') where it is
+    none of these projects'."""
+    for project, rule in _RULES.items():
+        if match := rule.fullmatch(text.strip()):
+            return project, re.sub(_SIGN, "-", match[1].upper())
+    return "", ""
+
+
+def people(ids: pd.Series) -> pd.Series:
+    """The person of each id, '' where it names none."""
+    return ids.map(lambda text: person_of(text)[1]).astype(object)
+
+
+def donors_of_ids(samples: pd.Series) -> pd.Series:
+    """A donor for each sample: the person that its id names, else the sample itself."""
+    named = people(samples)
+    return named.where(named != "", samples)
+
+
+def check_strangers(samples: pd.Series, path: object, notes: list[str], *, declared: bool) -> None:
+    """Of samples whose donors come from their ids: count the projects, and refuse those of none beside others, which
+    would each be a donor of their own, unless that was `declared`."""
+    projects = [person_of(text)[0] for text in samples]
+    counts = Counter(filter(None, projects))
+    strangers = [text for text, project in zip(samples, projects, strict=True) if not project]
+    if not counts:
+        return
+    if strangers and not declared:
+        raise ValueError(
+            f"{len(strangers):,} of {len(samples):,} samples of {path} ({first_few(strangers)}) have no id of "
+            f"{' or '.join(counts)}, and no column says their donors: name one with --donor-column, leave them out, or "
+            "say --source table, which makes each a donor of its own."
+        )
+    said = ", ".join(f"{count:,} of {project}" for project, count in counts.items())
+    more = f", {len(strangers):,} of no project ({first_few(strangers)}), each a donor of its own" if strangers else ""
+    notes.append(f"Donors are those that the samples' ids name: {said}{more}.")
+
+
+def refuse_one_person_as_several(table: pd.DataFrame, name: object) -> None:
+    """Refuse a table that gives one person, by the ids of samples or donors, different donors: they could land in
+    several splits."""
+    for column in ("sample", "donor"):
+        named = people(table[column])
+        donors = table.loc[named != "", "donor"].groupby(named[named != ""]).unique()
+        several = donors[donors.map(len) > 1]
+        if len(several):
+            raise ValueError(
+                f"{name} gives {len(several):,} people several donors: {several.index[0]}, as the ids say, is "
+                f"{first_few(several.iloc[0])}; give a person one donor."
+            )
