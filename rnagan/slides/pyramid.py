@@ -59,8 +59,8 @@ class Pyramid:
             except SourceError:
                 continue
             votes.append(_alike(seen, _small_grey(region)))
-        told = [vote for vote in votes if vote is not None]
-        return told.count(False) <= _MAX_UNLIKE * len(told)
+        clear = [vote for vote in votes if vote is not None]
+        return clear.count(False) <= _MAX_UNLIKE * len(clear)
 
 
 def same_shape(finest: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -213,7 +213,7 @@ def test_profiles_that_do_not_fit_are_refused_in_a_sentence(tmp_path):
         ),
         (change(expression, genes=turned), {}, "genes, their order and units must be the same; choose another --out"),
         (make_expression(9, genes=GENES[:7]), {}, "holds profiles of 7 genes"),
-        (change(expression, obs=twice), {}, "holds two profiles of sample GTEX-"),
+        (change(expression, obs=twice), {}, "has the profile GTEX-.* more than once; give each a name of its own"),
         (change(expression, values=values), {}, r"2 profiles of .*e.h5ad \(GTEX.*\) are in .* with other values"),
         (expression, {"seed": 3}, "was made with --seed 0, not 3; give that"),
         (expression, {"per_shard": 9}, "was made with --per-shard 8, not 9; give that"),

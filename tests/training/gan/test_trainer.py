@@ -164,8 +164,11 @@ def test_checkpoint_of_another_architecture_is_refused(
     shutil.copy(newest / "critic.safetensors", newest / "generator.safetensors")
     with pytest.raises(ValueError, match=r"generator\.safetensors belongs to another architecture"):
         train_gan(small, inputs, run)
-    (newest / "generator.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"generator\.safetensors is not a safetensors file"):
+    for checkpoint in newest.parent.glob("[0-9]*"):
+        (checkpoint / "generator.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(
+        ValueError, match=r"No checkpoint of .*/run is whole \(in \d+ generator\.safetensors is missing or cut\)"
+    ):
         train_gan(small, inputs, run)
 
 
