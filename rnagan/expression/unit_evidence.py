@@ -63,13 +63,13 @@ class Evidence:
         some = by_gene[:, : max(0, _SAMPLES - first_sample)]
         own = {"sum": some.sum(axis=0, dtype=np.float64)}
         if self.range.highest <= LOG_NEVER:
-            some = some.astype(np.float64)
-            own |= {"squares": np.square(some).sum(axis=0)}
-            own |= {name: (base**some - 1).sum(axis=0) for name, base in BASES.items()}
+            precise = some.astype(np.float64)
+            own |= {"squares": np.square(precise).sum(axis=0)}
+            own |= {name: (base**precise - 1).sum(axis=0) for name, base in BASES.items()}
             few = by_gene[: max(0, _GENES - first_gene)].astype(np.float64)
             of_genes = {"sum": few.sum(axis=1), "squares": np.square(few).sum(axis=1)}
             self._extend(self._by_gene, of_genes, joined=self._genes_are_rows)
-            self._look_for_whole_numbers(some)
+            self._look_for_whole_numbers(precise)
         self._extend(self._by_sample, own, joined=not self._genes_are_rows)
         self.n_genes = self.n_genes + n_genes if self._genes_are_rows else n_genes
         self._n_samples = n_samples if self._genes_are_rows else self._n_samples + n_samples
