@@ -43,6 +43,7 @@ PAGES = (
     "docs/tracking.md",
     "docs/reproduce.md",
 )
+TABLES = ("docs/architecture.md", "docs/formats.md")  # pages without commands
 RESULTS = ("docs/results-gan.md", "docs/results-vae.md", "docs/results-real-tiles.md")  # hours, and data of their own
 TOY = {  # appended to a command, so these win over what the page says
     "rnagan simulate-cohort": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2 --processes 1",
@@ -204,8 +205,8 @@ def test_python_of_the_shards_readme_runs(workplace: Path, capsys: pytest.Captur
 
 def test_every_page_is_run_or_says_that_it_cannot_be() -> None:
     pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
-    assert pages - {"docs/architecture.md"} == {page for page in PAGES if page != "README.md"} | set(RESULTS)
-    assert not commands("docs/architecture.md")
+    assert pages - set(TABLES) == {page for page in PAGES if page != "README.md"} | set(RESULTS)
+    assert not any(map(commands, TABLES))
     for page in RESULTS:
         assert page.removeprefix("docs/") in "".join(text_of(other) for other in PAGES)
 
@@ -278,3 +279,15 @@ def test_workflow_and_hooks_run_what_make_and_ci_run() -> None:
     assert source["repo"] == "local" and [hook["entry"] for hook in source["hooks"]] == [
         f".venv/bin/{tool}" for tool in of_make
     ]
+
+
+def test_the_page_of_formats_names_tests_that_there_are() -> None:
+    named = re.findall(r"`((?:\w+/)*)(test_\w+)(\.py)?`", text_of("docs/formats.md"))
+    files = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
+    functions = "".join(path.read_text() for path in files.values())
+    assert len(named) > 20
+    for folder, name, is_file in named:
+        if is_file:
+            assert (ROOT / "tests" / folder / f"{name}.py").is_file() if folder else f"{name}.py" in files, name
+        else:
+            assert f"def {name}(" in functions, name
