@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import rnagan
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
-from rnagan.expression.units import SCALES, stated_units
+from rnagan.expression.units import stated_units, to_known_units
 from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.io.matrix_parquet_h5ad import check_anndata, dense
 from rnagan.io.weights import load_weights, read_tensors, save_weights
@@ -82,8 +82,7 @@ class RNAGAN:
         units, values = stated_units(adata.uns, "adata"), dense(adata.X)
         if units is None:
             raise ValueError("adata.uns['units'] must say what X holds: 'tpm', 'counts' or 'log2'.")
-        if units in SCALES:
-            values, units = SCALES[units].convert(values.astype(np.float64)).astype(np.float32), SCALES[units].units
+        values, units = to_known_units(values, units)
         encoding = self._vae.encode(values, list(adata.var_names), units)
         adata.obsm["X_rnagan"] = encoding.latents
         adata.obs["rnagan_missing_genes"] = encoding.missing

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnagan.cohort.leakage import refuse_leakage
 from rnagan.expression.unit_evidence import Evidence
-from rnagan.expression.units import SCALES, UNITS, refuse_contradiction, stated_units
+from rnagan.expression.units import SCALES, UNITS, as_proved, refuse_contradiction, stated_units, to_known_units
 from rnagan.io.files import atomic_path
 from rnagan.io.matrix_parquet_h5ad import dense, read_h5ad, words
 
@@ -214,12 +214,12 @@ def open_profiles(path: Path | str, wanted: str | None = None) -> anndata.AnnDat
         return data
     x = dense(data.X)
     evidence = Evidence(genes_are_rows=False)
-    evidence.add(x if np.isfinite(x).all() else x[np.isfinite(x).all(axis=1)])  # NaN is a gene that wasn't measured
-    proof = refuse_contradiction(evidence, units, path)
-    units = proof[0] if units == "log2" and proof is not None and proof[0] == "log2p0.001" else units
-    if units in SCALES:
-        data.X, units = SCALES[units].convert(x.astype(np.float64)).astype(np.float32), SCALES[units].units
-    data.uns["units"] = units
+    measured = np.isfinite(x).all(axis=1)  # NaN is a gene that wasn't measured
+    evidence.add(x if measured.all() else x[measured])
+    proved = as_proved(units, refuse_contradiction(evidence, units, path))
+    if proved in SCALES:
+        data.X, proved = to_known_units(x, proved)
+    data.uns["units"] = proved
     return data
 
 

@@ -68,6 +68,18 @@ _WORDS = {
 }
 
 
+def to_known_units(values: NDArray[np.float32], units: str) -> tuple[NDArray[np.float32], str]:
+    """Values in one of DECLARABLE, and their units, as one of UNITS."""
+    if units not in SCALES:
+        return values, units
+    return SCALES[units].convert(values.astype(np.float64)).astype(np.float32), SCALES[units].units
+
+
+def as_proved(units: str, proof: tuple[str, str] | None) -> str:
+    """`log2` is said of log2(x + 0.001) too: which of them, where the values prove it; other units as they are."""
+    return "log2p0.001" if units == "log2" and proof is not None and proof[0] == "log2p0.001" else units
+
+
 def units_of(seen: ValueRange) -> tuple[str, str]:
     """Units and the reason: negative → log2; whole numbers → counts; nothing above 25 → log2; else tpm."""
     if seen.lowest < 0:
@@ -132,8 +144,7 @@ def decide_units(evidence: Evidence, declared: str | None, stated: str | None, s
     why = "as declared" if declared else "as the file says"
     if said == "tpm":
         _refuse_no_tpm(evidence, source)
-    if said == "log2" and proof is not None and proof[0] == "log2p0.001":
-        said = "log2p0.001"
+    said = as_proved(said, proof)
     if said in SCALES:
         scale = SCALES[said]
         return FoundUnits(scale.units, f"{why}; converted from {scale.text}", scale.convert)

@@ -23,7 +23,7 @@ from rnagan.io.tables import (
 # Columns after the first that annotate, though they may hold numbers; others count as such where they hold text.
 _NOTES = ("tissue", "donor", "split", "chr", "start", "end", "strand", "length", "entrez", "entrezid", *SYMBOL_WORDS)
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL")
-_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _LOOK = 20  # rows that decide where the numbers begin
 
 
@@ -121,7 +121,7 @@ def _text_columns(head: Sequence[str], seen: Sequence[Sequence[str]]) -> int:
 def _refuse_no_numbers(path: Path, head: Sequence[str], seen: Sequence[Sequence[str]]) -> None:
     for row in seen:
         for name, cell in zip(head[1:], row[1:], strict=False):
-            if _DECIMAL_COMMA.fullmatch(cell):
+            if DECIMAL_COMMA.fullmatch(cell):
                 raise ValueError(
                     f"{path} has decimal commas (row {row[0]}, column {name}: {cell}); write points instead."
                 )

@@ -20,11 +20,10 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from rnagan.io.matrix_rows import Block, unreadable
-from rnagan.io.matrix_text import MISSING, Layout
+from rnagan.io.matrix_text import DECIMAL_COMMA, MISSING, Layout
 from rnagan.io.tables import UNREADABLE, table_format
 
 PIECE_BYTES = 2 << 20
-_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 
 
 def text_blocks(path: Path, layout: Layout) -> Iterator[Block]:
@@ -180,7 +179,7 @@ def _by_pyarrow(numbers: list[bytes], labels: list[str], layout: Layout, path: P
 
 
 def _advice(cell: str, layout: Layout) -> str:
-    if _DECIMAL_COMMA.fullmatch(cell.strip()):
+    if DECIMAL_COMMA.fullmatch(cell.strip()):
         return ": a decimal comma, write a point"
     return ": put columns of text before the numbers, or leave them out" if layout.rows_are == "samples" else ""
 

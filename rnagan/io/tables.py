@@ -202,7 +202,7 @@ def _rows(lines: Iterator[str], separator: str, width: int, before: int) -> Iter
 
 
 def _of_width(cells: list[str], width: int) -> list[str]:
-    """Cells without the empty ones that separators at the end of a line make."""
+    """Cells without the empty ones that separators at the end of a line make beyond `width`."""
     while len(cells) > width and not cells[-1]:
         cells = cells[:-1]
     return cells
@@ -230,9 +230,7 @@ def _is_quoted(cell: str) -> bool:
 
 def without_empty_end(names: list[str]) -> list[str]:
     """The columns' names without those after the last separator of a line that ends in some."""
-    while len(names) > 1 and not names[-1]:
-        names = names[:-1]
-    return names
+    return _of_width(names, 1)
 
 
 def _apart(names: list[str]) -> list[str]:

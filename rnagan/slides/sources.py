@@ -17,7 +17,7 @@ from rnagan.slides.coordinates import find_coordinates
 class SlideSource:
     """A slide file, its resolution where the user gives it (µm per level-0 px), and a file of tile positions.
 
-    `name`: its id, where that isn't the file's; `parts`: all its files, where there are several.
+    `name`: its id, where that isn't the file's; `parts`: all its files; none: `path` alone.
     """
 
     path: Path
@@ -77,8 +77,7 @@ def find_sources(
     for slide, resolution in mpp.items():
         file = found[slide]
         positions = next((files[name] for name in (slide, *sorted(file.names)) if name in files), None)
-        parts = file.parts if len(file.parts) > 1 else ()
-        sources.append(SlideSource(file.path, resolution, positions, coordinates is not None, slide, parts))
+        sources.append(SlideSource(file.path, resolution, positions, coordinates is not None, slide, file.parts))
     return sources, notes
 
 
