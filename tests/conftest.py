@@ -30,6 +30,7 @@ from rnagan.training.gan.train import train_gan
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
 from tests import programs
+from tests.attacks import no_traceback_in_an_attack, pytest_collection_modifyitems  # noqa: F401, found by pytest
 
 programs.warm_the_server()
 

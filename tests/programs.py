@@ -4,6 +4,7 @@ An interpreter that imports PyTorch and MLflow anew costs 5 to 10 s, a fork of o
 server holds libraries alone: rnagan is imported by each program, after its environment is set.
 """
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import shlex
 import socket
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -37,6 +38,9 @@ class Ended:
     def check(self) -> "Ended":
         assert self.returncode == 0, f"{shlex.join(self.words)}\n{self.stdout}\n{self.stderr[-5000:]}"
         return self
+
+
+_RECORDS: list[list[Ended]] = []
 
 
 def run(
@@ -65,7 +69,20 @@ def run(
             process.start()
         codes = _wait(started, timeout)
         out, err = ("".join(Path(pair[at]).read_text() for pair in outputs) for at in (0, 1))
-    return Ended(said, codes, out, err)
+    ended = Ended(said, codes, out, err)
+    for record in _RECORDS:
+        record.append(ended)
+    return ended
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Ended]]:
+    """The programs that end inside the block."""
+    _RECORDS.append([])
+    try:
+        yield _RECORDS[-1]
+    finally:
+        _RECORDS.pop()
 
 
 def warm_the_server() -> None:

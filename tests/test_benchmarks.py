@@ -101,3 +101,88 @@ def test_a_benchmark_gives_the_reason_of_a_worker_that_goes_on(tmp_path: Path) -
     code, report, said = run("vae", tmp_path, "--latent", "0")
     assert code == 1 and figures("vae", report) == [None, None]
     assert "Ours failed at ours_fp32: rnagan: ValueError: latent must be" in said
+
+
+ATTACKS = """
+import os, sys, time, types
+import pytest
+
+sys.modules["tests"] = types.ModuleType("tests")  # another package has this name too
+sys.modules["tests"].__path__ = [{tests!r}]
+from tests.attacks import no_traceback_in_an_attack, pytest_collection_modifyitems
+
+
+@pytest.mark.attack(kind=1)
+def test_refused():
+    with pytest.raises(ValueError):
+        raise ValueError("The file has 3 rows.")
+
+
+@pytest.mark.attack(kind=2, ends="unharmed")
+def test_unharmed():
+    pass
+
+
+@pytest.mark.attack(kind=2)
+def test_of_another_error():
+    with pytest.raises(ValueError):
+        {{}}["rows"]
+
+
+@pytest.mark.attack(kind=3)
+def test_of_a_program_with_a_traceback():
+    assert not "Traceback (most recent call last)"
+
+
+@pytest.mark.attack(kind=3)
+def test_not_refused():
+    with pytest.raises(ValueError):
+        pass
+
+
+@pytest.mark.attack(kind=4)
+@pytest.mark.timeout(1)
+def test_without_end():
+    time.sleep(100)
+
+
+@pytest.mark.attack(kind=7)
+def test_of_a_crash():
+    os.abort()
+
+
+@pytest.mark.attack(kind=10)
+@pytest.mark.parametrize("calls", [30, 4])
+def test_of_calls(calls, record_property):
+    record_property("invocations", calls)
+
+
+@pytest.mark.attack(kind=7)
+@pytest.mark.slow
+def test_slow():
+    raise AssertionError
+
+
+def test_not_an_attack():
+    raise AssertionError
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.guard
+def test_attacks_are_counted_by_their_end(tmp_path: Path) -> None:
+    (tmp_path / "attacks").mkdir()
+    hooks, _, tests = ATTACKS.format(tests=str(ROOT / "tests")).partition("\n\n\n")
+    (tmp_path / "attacks/conftest.py").write_text(hooks)
+    (tmp_path / "attacks/test_ends.py").write_text(f"import os, time, pytest\n{tests}")
+    code, report, said = run("attacks", tmp_path, "--tests", str(tmp_path / "attacks"))
+    counted = {"tried": 7, "sentences": 1, "unharmed": 1, "tracebacks": 3, "silent": 1, "hangs": 1, "skipped": 0}
+    assert code == 1 and "Ours failed at test_ends.test_not_refused: silent: Failed: DID NOT RAISE" in said
+    assert report.items() >= (counted | {"invocations_tried": 34}).items()
+    assert report["tried_by_kind"] == {"1": 1, "2": 2, "3": 2, "4": 1, "unknown": 1}
+
+
+def test_no_attacks_are_a_failure_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "attacks").mkdir()
+    code, report, said = run("attacks", tmp_path, "--tests", str(tmp_path / "attacks"))
+    assert code == 1 and "no attacks" in report["failures"]["attacks"] and "Ours failed at attacks" in said
