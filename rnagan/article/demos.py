@@ -95,7 +95,7 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
             runs,
             work,
             scale,
-            expression=expression,
+            expression=f"{expression} --units log2",
             vae="--hidden 512 --latent 32 --lr 1e-3 --beta 0.002 --batch-size 32 --epochs 300 --patience-epochs 40 "
             "--threads 1",
             gan=f"{GAN} --images {scale.real_images} --batch-size 16",

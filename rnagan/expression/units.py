@@ -46,6 +46,7 @@ SCALES = {
     "log10counts": Scale("log10(counts + 1)", "counts", lambda x: np.rint(10.0**x - 1)),
 }
 DECLARABLE = (*UNITS, *SCALES)
+_OTHERS = ("ln1p", "log10p1", "log2p0.001", "tpm")  # what values up to 25 may be, if not log2(x + 1)
 _OF_BASE = {2.718: "ln1p", 2: "log2", 10: "log10p1"}
 _SAME = {"ln": "ln1p", "log2": "log2", "log10": "log10p1"}
 # What is said, and what it may be as well.
@@ -208,12 +209,19 @@ def _found(evidence: Evidence, proof: tuple[str, str] | None, source: object) ->
     units, why = units_of(evidence.range)
     if units == "tpm":
         _refuse_no_tpm(evidence, source)
-    warning = ""
-    if units == "log2" and proof is None and evidence.range.lowest >= 0 and evidence.range.highest < _LN_REACHES:
-        warning = (
-            f"Warning: {source} is taken for log2(x + 1); if it is another logarithm, say --units ln1p or log10p1."
+    if units != "log2" or proof is not None:
+        return FoundUnits(units, why)
+    seen, others = evidence.range, ", ".join(_OTHERS)
+    reaches = seen.lowest >= 0 and seen.highest >= _LN_REACHES
+    if evidence.n_genes >= _GENES_THAT_TELL and not reaches:
+        raise ValueError(
+            f"{source} doesn't say its units, and its values ({seen.lowest:g} to {seen.highest:g}) don't prove which "
+            f"logarithm they are: say --units log2 if they are log2(x + 1), or else one of {others}."
         )
-    return FoundUnits(units, why, None, warning)
+    because = f"no other logarithm reaches {seen.highest:.1f}" if reaches else "too few genes prove it"
+    return FoundUnits(
+        units, why, None, f"Warning: {source} is taken for log2(x + 1) ({because}); if it isn't, say --units {others}."
+    )
 
 
 def _refuse_no_tpm(evidence: Evidence, source: object) -> None:

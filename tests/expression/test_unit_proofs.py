@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from rnagan.expression.checked_table import open_table
 from tests.expression.whole_table import read_whole
 
 GENES, SAMPLES = 60, 8
@@ -104,6 +105,49 @@ def test_a_declared_logarithm_of_few_genes_is_converted(tmp_path) -> None:
     assert (table.units, table.units_from) == ("log2", "as declared; converted from ln(x + 1)")
     np.testing.assert_allclose(table.values, np.array([[0.5, 3.25], [1.75, 0]]) / np.log(2), rtol=1e-6)
     assert read_whole(path).units == "log2"
+
+
+def unequal(random: np.random.Generator) -> NDArray[np.float64]:
+    """FPKM, or TPM of chosen genes: samples add up to different sums, so that nothing proves a logarithm."""
+    return tpm(random) * random.uniform(0.01, 0.03, SAMPLES)
+
+
+UNPROVED = {
+    "log2(x + 1)": (lambda x: np.log2(x + 1), "log2", lambda x: np.log2(x + 1)),
+    "ln(x + 1)": (np.log1p, "ln1p", lambda x: np.log2(x + 1)),
+    "log10(x + 1)": (lambda x: np.log10(x + 1), "log10p1", lambda x: np.log2(x + 1)),
+    "log2(x + 0.01)": (lambda x: np.log2(x + 0.01), "log2", lambda x: np.log2(x + 0.01)),
+    "small values": (lambda x: x / x.max() * 15, "tpm", lambda x: x / x.max() * 15),
+}
+
+
+@pytest.mark.parametrize("rows", ["genes", "samples"])
+@pytest.mark.parametrize("made", UNPROVED)
+def test_a_logarithm_that_nothing_proves_must_be_declared(tmp_path, made: str, rows: str) -> None:
+    logged, units, expected = UNPROVED[made]
+    x = unequal(np.random.default_rng(21))
+    path = write(tmp_path / "t.tsv", logged(x), rows=rows)
+    with pytest.raises(ValueError, match=r"t\.tsv doesn't say its units, .* don't prove which .*: say --units log2 if"):
+        read_whole(path)
+    np.testing.assert_allclose(read_whole(path, units=units).values, expected(x).T, rtol=1e-5, atol=1e-5)
+
+
+REACHING = unequal(np.random.default_rng(21))
+REACHING[0, 0] = 2**17.5
+TAKEN = {
+    "no other logarithm reaches 17.5": np.log2(REACHING + 1),
+    "too few genes prove it": np.array([[0, 3.25, 1.5], [1.75, 5.5, 2.25]]),
+    "too few genes prove it, with negative values": np.array([[-0.75, 3.25, 1.5], [1.75, 5.5, 2.25]]),
+}
+
+
+@pytest.mark.parametrize("because", TAKEN)
+def test_what_is_taken_for_log2_is_warned_of(tmp_path, because: str) -> None:
+    table = open_table(write(tmp_path / "t.tsv", TAKEN[because]))
+    list(table.blocks())
+    found = table.units(None)
+    assert found.units == "log2" and found.convert is None
+    assert f"t.tsv is taken for log2(x + 1) ({because.split(',')[0]}); if it isn't, say --units ln1p" in found.warning
 
 
 @pytest.mark.parametrize(
