@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from rnagan.api import RNAGAN
 from rnagan.cohort.slide_ids import check_shard_name, slide_id
 from rnagan.data import manifest
 from rnagan.data.image_codec import encode_jpeg
-from rnagan.data.manifest import write_digest
+from rnagan.data.index import open_dataset
+from rnagan.data.manifest import read_records, shard_problem, write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import read_json, write_json
 from rnagan.io.images import grid, save_png, save_pngs, synthetic_texts
@@ -25,6 +27,7 @@ from rnagan.latent.profiles import Choice, choose_profiles
 from rnagan.models.sampling import check_truncation
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO
+from rnagan.runtime.folder_lock import is_claim
 
 RECORD = "generated.json"
 GRID_ROWS, GRID_COLUMNS = 32, 16
@@ -71,7 +74,7 @@ def generate_tiles(
         truncation=truncation,
     )
     stored = read_current(out / RECORD, request)
-    if stored is not None and stored["finished"]:
+    if stored is not None and stored["finished"] and _is_whole(out, form, n, stored["names"].values()):
         return [f"{out} is up to date."]
     lines: list[str] = []
     own_names = ["noise"]
@@ -116,10 +119,21 @@ def _check_mode(model: RNAGAN, folder: Path, profiles: Path | None) -> None:
         raise ValueError(f"{folder} was trained in mode {model.config.mode} and takes no profiles; leave them out.")
 
 
+def _is_whole(out: Path, form: str, n: int, names: Iterable[str]) -> bool:
+    """Whether the tiles are still there: PNGs by their names, shards by what their records vouch for."""
+    if form == "png":
+        return all((out / name / f"{name}_{k:04d}.png").is_file() for name in names for k in range(n))
+    try:
+        open_dataset(out)
+        return not any(shard_problem(out, record) for record in read_records(out))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
 def _take_over(out: Path) -> None:
     """Clear the tiles of an earlier request from `out`; refuse a folder that holds anything of others."""
     if not (out / RECORD).is_file():
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and any(not is_claim(path) for path in out.iterdir()):
             raise ValueError(f"{out} holds other files; choose another --out.")
         return
     products = ["grid.png", "dataset.json", "slides.parquet"]

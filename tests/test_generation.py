@@ -130,6 +130,31 @@ def test_second_run_generates_nothing(trained: Path, inputs: GANInputs, tmp_path
     assert tile.stat().st_mtime_ns != before
 
 
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        ("shards", "D0-lung.index.parquet"),
+        ("shards", "D0-lung.tar"),
+        ("shards", "D11-lung.record.json"),
+        ("shards", "dataset.json"),
+        ("png", "D0-lung/D0-lung_0002.png"),
+    ],
+)
+def test_tiles_that_were_lost_are_generated_again(
+    trained: Path, inputs: GANInputs, tmp_path: Path, form: str, name: str
+) -> None:
+    out, wanted = tmp_path / "out", {"samples": ["D0-lung", "D11-lung"], "form": form}
+    generate(trained, inputs.expression, out, **wanted)
+    before = (out / name).read_bytes()
+    if form == "png":
+        (out / name).unlink()
+    else:
+        (out / name).write_bytes(before[: len(before) // 2])
+    assert "6 tiles of 2 profiles" in generate(trained, inputs.expression, out, **wanted)
+    assert (out / name).read_bytes() == before
+    assert "is up to date" in generate(trained, inputs.expression, out, **wanted)
+
+
 def test_interrupted_request_goes_on_and_another_one_leaves_nothing_of_the_last(
     trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,7 +53,12 @@ def _tiles_of_pretraining(out: Path, each: int) -> str | None:
         return None
     record = read_json(folder / RECORD)
     same = (record["n"], record["model"]) == (each, run_digest(out / "modes/rnagan"))
-    return open_dataset(folder).digest if same and record["finished"] else None
+    if not same or not record["finished"]:
+        return None
+    try:
+        return open_dataset(folder).digest
+    except (FileNotFoundError, ValueError):  # damaged
+        return None
 
 
 def _keeps(folder: Path, config: Config, made_from: dict[str, str] | None) -> bool:

@@ -59,6 +59,9 @@ def parse_part(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.option("--dry-run", is_flag=True, help="Print level, mpp, its source and the tiles to expect of each slide.")
 @click.option("--qc/--no-qc", default=True, help="Draw a picture of each slide and a contact sheet into OUT/qc.")
 @click.option("--part", callback=parse_part, metavar="I/N", help="Only the I-th of N parts: a task of a job array.")
+@click.option(
+    "--verify", is_flag=True, help="Read every byte of the shards that are there, and make damaged ones again."
+)
 @click.option("--max-failures", default=0, type=click.IntRange(0), help="Give up after so many; 0: never.")
 @click.option(
     "--max-without-tiles",
@@ -87,6 +90,7 @@ def main(
     dry_run: bool,
     qc: bool,
     part: tuple[int, int] | None,
+    verify: bool,
     max_failures: int,
     max_without_tiles: float,
     max_unreadable: float,
@@ -104,7 +108,7 @@ def main(
         raise click.UsageError("--cohort, --coordinates and --dry-run are for --slides.")
     from rnagan.data.build_jobs import BuildOptions
 
-    how = BuildOptions(workers, part, max_failures or None)
+    how = BuildOptions(workers, part, max_failures or None, verify)
     if table:
         from rnagan.slides.premade_tiles import pack_tiles
 
@@ -124,6 +128,11 @@ def main(
             click.echo(as_text(found))
             context.exit(SOME_FAILED if found["problem"].notna().any() else 0)
         summary = tile_slides(sources, out, config, how, qc, max_unreadable)
+    for slide, problem in list(summary.damaged.items())[:LISTED]:
+        outcome = "couldn't be made again" if slide in summary.failures else "was made again"
+        click.echo(f"Warning: {problem}; {slide} {outcome}.", err=True)
+    if len(summary.damaged) > LISTED:
+        click.echo(f"… and {len(summary.damaged) - LISTED:,} more were damaged.", err=True)
     for slide, failure in list(summary.failures.items())[:LISTED]:
         click.echo(f"{slide} failed: {failure.sentence}", err=True)
     if len(summary.failures) > LISTED:

@@ -10,11 +10,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from rnagan.data.manifest import INDEX, RECORD, TAR, kind_of_record, read_records, write_digest, write_record
+from rnagan.data.manifest import (
+    RECORD,
+    kind_of_record,
+    lost_records,
+    read_records,
+    shard_problem,
+    write_digest,
+    write_record,
+)
 from rnagan.data.shard_schema import TileKind, name_kind
+from rnagan.data.verify import check_slide
 from rnagan.io.files import remove_leftovers, sha256_of, write_text
 from rnagan.io.tables import first_few
 from rnagan.runtime import progress
+from rnagan.runtime.folder_lock import locked
 from rnagan.runtime.workers import WorkerDied, Workers, run_each
 
 
@@ -51,12 +61,14 @@ class SourceError(ValueError):
 class BuildOptions:
     """How a build runs; no field changes the shards.
 
-    `part` (i, n): only every n-th source, from the i-th (1 … n) on, by name: the i-th task of a job array.
+    `part` (i, n): only every n-th source, from the i-th (1 … n) on, by name: the i-th task of a job array. `verify`:
+    every byte of the shards that are there is read; otherwise tars are known by their size, and indexes by their sum.
     """
 
     workers: Workers = dataclasses.field(default_factory=Workers)
     part: tuple[int, int] | None = None
     max_failures: int | None = None
+    verify: bool = False
 
     def __post_init__(self) -> None:
         if self.part and not 1 <= self.part[0] <= self.part[1]:
@@ -78,7 +90,8 @@ class Failure(NamedTuple):
 @dataclasses.dataclass
 class Summary:
     """What a build did. `left_out`: candidates that became no tile, by reason. `empty`: slide → why it has no tile,
-    though it should have some. `captions`: slide → its outcome.
+    though it should have some. `captions`: slide → its outcome. `damaged`: slide → what was wrong with its shard, which
+    was made again.
     """
 
     made: int = 0
@@ -89,6 +102,7 @@ class Summary:
     empty: dict[str, str] = dataclasses.field(default_factory=dict)
     failures: dict[str, Failure] = dataclasses.field(default_factory=dict)
     captions: dict[str, str] = dataclasses.field(default_factory=dict)
+    damaged: dict[str, str] = dataclasses.field(default_factory=dict)
     not_begun: int = 0  # given up after too many failures
 
     def count(self, record: Record, made: bool) -> None:
@@ -143,25 +157,44 @@ def build_shards(
 
     A source that fails is listed, in `failures.csv` too, and the shard that it may have from before stays; the others
     are finished and kept. After `max_failures` no more are begun. A full disk stops the build. A folder of another
-    tile_px or mpp is refused.
+    tile_px or mpp is refused. Damaged shards are made again; those of slides that aren't among the sources count as
+    failed, and a damaged record of such a slide raises `ValueError`. Builds of the same options may run in a folder at
+    the same time, as parts do; where one of others runs, `FolderInUse` is raised.
     """
-    folder, how = Path(folder), how or BuildOptions()
-    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "rnagan build-tiles", sha256_of(options)):
+        return _build(list(sources), make, Path(folder), options, how or BuildOptions(), renew)
+
+
+def _build(
+    sources: list[S],
+    make: Callable[[S], Record],
+    folder: Path,
+    options: dict[str, Any],
+    how: BuildOptions,
+    renew: Callable[[S, Record], Record | None] | None,
+) -> Summary:
     remove_leftovers(folder)
-    records = {record["slide"]: record for record in read_records(folder)}
+    broken: dict[str, str] = {}
+    records = {record["slide"]: record for record in read_records(folder, broken)}
+    lost = lost_records(folder, records.values())
     _refuse_other_kind(records, folder, options)
-    sources = list(sources)
     names = collections.Counter(source.slide for source in sources)
     if repeated := sorted(name for name, count in names.items() if count > 1):
         raise ValueError(f"Several sources would become one shard ({first_few(repeated)}); rename or remove some.")
+    for slide in sorted(broken.keys() - names.keys()):
+        raise ValueError(f"{folder}/{slide}{RECORD} {broken[slide]}; delete it, or give its slide too.")
     if how.part:
         sources = sorted(sources, key=lambda source: source.slide)[how.part[0] - 1 :: how.part[1]]
     digest, summary = sha256_of(options), Summary()
+    wanted = {source.slide for source in sources}
+    for slide in broken.keys() & wanted:  # it commits nothing
+        summary.damaged[slide] = f"{slide}{RECORD} {broken[slide]}"
+        (folder / (slide + RECORD)).unlink(missing_ok=True)
+    current = [name for name in sorted(wanted & records.keys()) if records[name]["options_digest"] == digest]
+    summary.damaged |= _damaged(folder, {name: records[name] for name in current}, how)
     todo: list[tuple[S, Record | None]] = []
     for source in sources:
-        earlier = records.get(source.slide)
-        if earlier and (earlier["options_digest"] != digest or not _is_whole(earlier, folder)):
-            earlier = None
+        earlier = records[source.slide] if source.slide in current and source.slide not in summary.damaged else None
         if earlier and source.stamp.items() <= earlier["source"].items():
             summary.count(earlier, made=False)
         else:
@@ -180,10 +213,16 @@ def build_shards(
                 summary.not_begun = len(sources) - summary.made - summary.up_to_date - len(summary.failures)
                 outcomes.close()
                 break
+    others = {slide: f"{slide}{RECORD} {problem}" for slide, problem in lost.items() if slide not in names}
+    for slide in sorted(records.keys() - names.keys()):
+        if problem := shard_problem(folder, records[slide]):
+            others[slide] = problem
+    for slide, problem in others.items():
+        summary.fail(slide, Failure("damaged", f"{folder}/{problem}; give its slide too, to make it again."))
     summary.failures, summary.empty = dict(sorted(summary.failures.items())), dict(sorted(summary.empty.items()))
     _write_failures(folder, how, summary.failures)
     if any(folder.glob("*" + RECORD)):
-        write_digest(folder)
+        write_digest(folder, being_made=names.keys() - wanted)
     else:
         for name in ("dataset.json", "slides.parquet"):
             (folder / name).unlink(missing_ok=True)
@@ -220,12 +259,21 @@ def _failure(error: Exception) -> Failure:
     return Failure("unexpected", f"{type(error).__name__}: {error}; this should not happen, please report it.")
 
 
-def _is_whole(record: Record, folder: Path) -> bool:
-    """Whether the files that a record vouches for are there, by size; rnagan check-shards reads them."""
-    if not record["tiles"]:
-        return True
-    tar = folder / (record["slide"] + TAR)
-    return tar.is_file() and tar.stat().st_size == record["bytes"] and (folder / (record["slide"] + INDEX)).is_file()
+def _damaged(folder: Path, records: dict[str, Record], how: BuildOptions) -> dict[str, str]:
+    """What is wrong with shards that are there, by slide; where tars aren't to be read, what a quick look finds."""
+    found = {name: problem for name, record in records.items() if (problem := shard_problem(folder, record))}
+    if how.verify:
+        whole = sorted(records.keys() - found.keys())
+        with progress.bar(len(whole), "slide", "verify") as bar:
+            for name, report in run_each(functools.partial(check_slide, folder), whole, how.workers):
+                if isinstance(report, OSError):
+                    found[name] = f"{name} couldn't be read ({report.strerror or report})"
+                elif isinstance(report, Exception):
+                    raise report
+                elif report.findings:
+                    found[name] = f"{report.findings[0].file} {report.findings[0].problem.partition(';')[0]}"
+                bar.update()
+    return found
 
 
 def _write_failures(folder: Path, how: BuildOptions, failures: dict[str, Failure]) -> None:

@@ -4,8 +4,9 @@ The profiles that a build adds are dealt into shards once, as `deal` has it. Eac
 shard, so a build that was killed goes on with the same one, and equal profiles give equal tars.
 """
 
+import contextlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,12 @@ from rnagan.data.manifest import (
     GENES,
     INDEX,
     RECORD,
-    TAR,
     kind_of_record,
+    lost_records,
     read_genes,
     read_parquet,
     read_records,
+    shard_problem,
     write_digest,
     write_table,
 )
@@ -46,11 +48,12 @@ class _Dealing(NamedTuple):
 
 
 class _Present(NamedTuple):
-    """What a folder holds: the CRC-32 of each sample's .npy, the samples of each whole shard, names of broken ones."""
+    """What a folder holds: the CRC-32 of each sample's .npy, the samples of each whole shard, what is wrong with broken
+    ones."""
 
     crc_of: dict[str, int]
     samples_of: dict[str, list[str]]
-    broken: list[str]
+    broken: dict[str, str]
     dealings: list[_Dealing]  # by first
 
 
@@ -65,14 +68,18 @@ def build_profiles(expression: Path, out: Path, per_shard: int = PER_SHARD, seed
         _check_samples(samples, expression)
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out)
-        records = list(read_records(out))
+        damaged: dict[str, str] = {}
+        records = list(read_records(out, damaged))
         kind = _agree_on_genes(out, records, genes, data.units, expression)
         _refuse_other_settings(out, records, {"per_shard": per_shard, "seed": seed})
         present = _look_at(out, records)
-        dealing, todo = _plan(samples, present, per_shard, seed)
-        if still_broken := sorted(set(present.broken) - todo.keys()):
+        lost = lost_records(out, records) | damaged
+        dealing, todo = _plan(samples, present, _samples_of_lost(out, lost), per_shard, seed)
+        for name in sorted(damaged.keys() - todo.keys()):
+            raise ValueError(f"{out}/{name}{RECORD} {damaged[name]}; start with the .h5ad that its shard was made of.")
+        if still_broken := sorted(present.broken.keys() - todo.keys()):
             raise ValueError(
-                f"{out}/{still_broken[0]}{TAR} or its index is missing or truncated; mend it with "
+                f"{out}/{present.broken[still_broken[0]]}; mend it with "
                 "rnagan check-shards --repair, or start with the .h5ad that it was made of."
             )
         _compare(data, samples, present, out)
@@ -86,7 +93,13 @@ def build_profiles(expression: Path, out: Path, per_shard: int = PER_SHARD, seed
     made = f"{len(todo):,} shards made" if todo else "up to date"
     return [
         f"{out}: {dataset['tiles']:,} profiles of {kind.genes:,} genes in {kind.units}, "
-        f"{dataset['slides']:,} shards ({made})."
+        f"{dataset['slides']:,} shards ({made}).",
+        *(
+            f"Warning: {name}{RECORD} {problem}: its profiles are no more in the set, unless they are in this file; "
+            "start with the .h5ad that they are from."
+            for name, problem in lost.items()
+            if name not in todo
+        ),
     ]
 
 
@@ -149,8 +162,17 @@ def _refuse_other_settings(out: Path, records: list[dict[str, Any]], settings: d
                 raise ValueError(f"{out} was made with {option} {before}, not {value}; give that, or another --out.")
 
 
+def _samples_of_lost(out: Path, lost: Iterable[str]) -> dict[str, set[str]]:
+    """Whose profiles the shards without a whole record hold, as their indexes say, where these can be read."""
+    held = {}
+    for name in lost:
+        with contextlib.suppress(pa.ArrowException, OSError, ValueError, KeyError):
+            held[name] = set(read_parquet(out / (name + INDEX), ["sample"])["sample"])
+    return held
+
+
 def _look_at(out: Path, records: list[dict[str, Any]]) -> _Present:
-    present = _Present({}, {}, [], [])
+    present = _Present({}, {}, {}, [])
     for record in records:
         name, source = record["slide"], record["source"]
         try:
@@ -160,25 +182,23 @@ def _look_at(out: Path, records: list[dict[str, Any]]) -> _Present:
             raise ValueError(f"{out}/{name}{RECORD} {problem}; delete it and start again.") from None
         if dealing not in present.dealings:
             present.dealings.append(dealing)
-        tar = out / (name + TAR)
-        try:
-            index = read_parquet(out / (name + INDEX), ["sample", "crc32"])
-            is_whole = tar.is_file() and tar.stat().st_size == record["bytes"] and len(index) == record["tiles"]
-        except (pa.ArrowException, OSError, ValueError):
-            is_whole = False
-        if not is_whole:
-            present.broken.append(name)
+        if wrong := shard_problem(out, record):
+            present.broken[name] = wrong
             continue
+        index = read_parquet(out / (name + INDEX), ["sample", "crc32"])
         present.samples_of[name] = index["sample"].tolist()
         present.crc_of.update(zip(index["sample"], index["crc32"].tolist(), strict=True))
     present.dealings.sort()
     return present
 
 
-def _plan(samples: list[str], present: _Present, per_shard: int, seed: int) -> tuple[_Dealing, dict[str, Indices]]:
+def _plan(
+    samples: list[str], present: _Present, lost: dict[str, set[str]], per_shard: int, seed: int
+) -> tuple[_Dealing, dict[str, Indices]]:
     """The dealing, and the shards of it that are to be written, by name, with the rows of their profiles.
 
     It is one that was begun with the profiles of this file and lacks shards, or else a new one of those not there.
+    The names of shards that have `lost` their records are taken again by their own profiles alone.
     """
     earlier: set[str] = set()
     for dealing in present.dealings:
@@ -193,6 +213,10 @@ def _plan(samples: list[str], present: _Present, per_shard: int, seed: int) -> t
     left = [row for row, sample in enumerate(samples) if sample not in present.crc_of]
     first = max((dealing.first + dealing.shards for dealing in present.dealings), default=0)
     todo = _dealt(samples, left, first, per_shard, seed)
+    if any(not held <= {samples[row] for row in todo[name]} for name, held in lost.items() if name in todo):
+        numbers = [name.rpartition("-")[2] for name in lost]
+        first = max(first, *(int(number) + 1 for number in numbers if number.isdigit()))
+        todo = _dealt(samples, left, first, per_shard, seed)
     return _Dealing(first, len(todo), _digest([samples[row] for row in left], per_shard, seed)), todo
 
 

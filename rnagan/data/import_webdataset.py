@@ -10,6 +10,7 @@ from rnagan.cohort.slide_ids import check_shard_name
 from rnagan.data.image_codec import EXTENSIONS, image_size
 from rnagan.data.manifest import (
     INDEX,
+    INDEX_SUM,
     TAR,
     kind_of_record,
     make_record,
@@ -21,7 +22,7 @@ from rnagan.data.manifest import (
 from rnagan.data.shard_schema import TileKind, is_positive, name_kind, same_mpp
 from rnagan.data.tars import Member, scan_tar
 from rnagan.data.verify import Finding, index_rows, sample_problems
-from rnagan.io.files import atomic_path, remove_leftovers
+from rnagan.io.files import atomic_path, remove_leftovers, sha256_of_file
 from rnagan.io.tables import first_few
 from rnagan.runtime import progress
 from rnagan.runtime.workers import Workers, run_each
@@ -120,6 +121,7 @@ def adopt_tar(kind: TileKind, mpp_given: bool, seed: int, path: Path) -> str:
     record = make_record(slide, "done", tiles, {}, source, options, {}, scan.sha256, scan.bytes)
     with atomic_path(path.with_name(slide + INDEX)) as temporary:
         write_index(temporary, index_rows(scan.members, record))
+        record[INDEX_SUM] = sha256_of_file(temporary)
     write_record(path.parent, record)
     return slide
 

@@ -5,7 +5,9 @@ In a set of profiles (rnagan/data/profile_shards.py) a slide is a shard, and its
 
 import dataclasses
 import functools
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +17,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rnagan.cohort.slide_ids import check_shard_name
-from rnagan.data.manifest import FORMAT, INDEX, TAR, VERSION, read_parquet
+from rnagan.data.manifest import (
+    FORMAT,
+    INDEX,
+    INDEX_SUM,
+    RECORD,
+    SLIDES,
+    TAR,
+    VERSION,
+    read_parquet,
+    sealed,
+    slides_digest,
+    table_sum,
+)
 from rnagan.data.shard_schema import Kind, TileKind, kind_of
 from rnagan.data.storage import Storage, open_storage
 
@@ -39,13 +53,14 @@ class Locations(NamedTuple):
 class Shards:
     """A folder of shards of any kind.
 
-    `slides`: one row a slide, with slide, status, tiles, sha256, bytes and a count for each reason why tiles were
-    left out. `digest` changes with any tile.
+    `slides`: one row a slide, with slide, status, tiles, sha256, bytes, index_sha256 (but in sets of earlier versions)
+    and a count for each reason why tiles were left out. `digest` changes with any tile. `sums`: of tables by file name.
     """
 
     storage: Storage
     slides: pd.DataFrame
     digest: str
+    sums: Mapping[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
 
     script: ClassVar[str] = "rnagan build-tiles"  # what makes such shards
 
@@ -85,7 +100,7 @@ class Shards:
         tar, name = tar_name(slide), _index_name(slide)
         if slide not in self._rows:
             raise ValueError(f"{self.address} has no slide {slide}.")
-        tiles, expected = self._rows[slide]
+        tiles, expected, index_sum = self._rows[slide]
         try:
             complete = self.storage.size(tar) == expected
         except FileNotFoundError:
@@ -93,24 +108,23 @@ class Shards:
         if not complete:
             raise DamagedShard(
                 f"{self.address}/{tar} is missing or truncated ({expected:,} bytes expected); "
-                f"delete its record and {_build_again(self.script)}."
-            )
-        index = self._read_table(name, columns)
-        if len(index) != tiles:
-            raise DamagedShard(
-                f"{self.address}/{name} does not belong to its tar; delete the slide's record and "
                 f"{_build_again(self.script)}."
             )
+        index = self._read_table(name, columns, index_sum)
+        if len(index) != tiles:
+            raise DamagedShard(f"{self.address}/{name} does not belong to its tar; {_build_again(self.script)}.")
         return index
 
-    def _read_table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
-        return _read_table(self.storage, name, columns, self.script)
+    def _read_table(self, name: str, columns: list[str] | None = None, sum_of_file: str | None = None) -> pd.DataFrame:
+        return _read_table(self.storage, name, columns, self.script, sum_of_file)
 
     @functools.cached_property
-    def _rows(self) -> dict[str, tuple[int, int]]:
-        """Tiles and bytes of each slide."""
+    def _rows(self) -> dict[str, tuple[int, int, str | None]]:
+        """Tiles and bytes of each slide, and the sum of its index."""
+        index_sums = self.slides[INDEX_SUM].tolist() if INDEX_SUM in self.slides else [None] * len(self.slides)
         columns = (self.slides[name].tolist() for name in ("slide", "tiles", "bytes"))
-        return {slide: (tiles, size) for slide, tiles, size in zip(*columns, strict=True)}
+        rows = zip(*columns, index_sums, strict=True)
+        return {slide: (tiles, size, index_sum) for slide, tiles, size, index_sum in rows}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +153,7 @@ def open_dataset(address: Path | str) -> ShardSet:
     shards, kind = open_shards(address, ShardSet.script)
     if not isinstance(kind, TileKind):
         raise ValueError(f"{shards.address} holds {kind}; a folder of tiles is wanted.")
-    return ShardSet(shards.storage, shards.slides, shards.digest, kind.tile_px, kind.mpp)
+    return ShardSet(shards.storage, shards.slides, shards.digest, kind.tile_px, kind.mpp, sums=shards.sums)
 
 
 def open_shards(address: Path | str, script: str) -> tuple[Shards, Kind]:
@@ -153,8 +167,8 @@ def open_shards(address: Path | str, script: str) -> tuple[Shards, Kind]:
         raise ValueError(
             f"{storage.address} has shards of version {version}, and this program reads version {VERSION}."
         )
-    slides = _read_table(storage, "slides.parquet", None, script)
-    if len(slides) != dataset["slides"] or int(slides["tiles"].sum()) != dataset["tiles"]:
+    slides = _read_table(storage, SLIDES, None, script)
+    if len(slides) != dataset.get("slides") or int(slides["tiles"].sum()) != dataset.get("tiles"):
         raise ValueError(f"{storage.address}: dataset.json and slides.parquet disagree; {again}.")
     for slide in slides["slide"]:
         check_shard_name(slide)
@@ -162,8 +176,60 @@ def open_shards(address: Path | str, script: str) -> tuple[Shards, Kind]:
         kind = kind_of(dataset)
     except ValueError:
         raise ValueError(f"{storage.address}/dataset.json doesn't say what its shards hold; {again}.") from None
+    sums = _check_sums(storage, dataset, slides, kind, script)
+    _check_records(storage, slides["slide"].tolist(), kind, summed=bool(sums), script=script)
     storage.use_generation(dataset["digest"])
-    return Shards(storage, slides, dataset["digest"]), kind
+    return Shards(storage, slides, dataset["digest"], sums=sums), kind
+
+
+def _check_sums(
+    storage: Storage, dataset: dict[str, Any], slides: pd.DataFrame, kind: Kind, script: str
+) -> dict[str, str]:
+    """The sums of the set's tables, after `dataset.json` and `slides.parquet` were found as they were written.
+
+    Sets of earlier versions have no sums, {}: there only the digest can be compared.
+    """
+    again = _build_again(script)
+    if INDEX_SUM not in slides and "sum" not in dataset:
+        if dataset.get("digest") != slides_digest(slides, kind):
+            raise ValueError(f"{storage.address}: dataset.json and slides.parquet disagree; {again}.")
+        return {}
+    if sealed(dataset) != dataset:
+        raise ValueError(f"{storage.address}/dataset.json was changed after it was written (its sum differs); {again}.")
+    if dataset["sums"][SLIDES] != table_sum(slides):
+        raise DamagedShard(
+            f"{storage.address}/{SLIDES} is not the table that dataset.json was written with (sha256 differs); {again}."
+        )
+    return dataset["sums"]
+
+
+def _check_records(storage: Storage, slides: list[str], kind: Kind, summed: bool, script: str) -> None:
+    """Whether the folder holds the records of its slides and of no others; and, where sums don't say it, of this kind.
+
+    A folder that can't be listed isn't looked into.
+    """
+    names = storage.names()
+    if names is None:
+        return
+    there, again = {name.removesuffix(RECORD) for name in names if name.endswith(RECORD)}, _build_again(script)
+    for slide in sorted(set(slides) - there):
+        raise DamagedShard(
+            f"{storage.address}/{slide}{RECORD} is missing, and dataset.json counts its {kind.shard}; {again}."
+        )
+    for slide in sorted(there - set(slides)):
+        raise DamagedShard(
+            f"{storage.address}/dataset.json doesn't count {slide}{RECORD}: a build goes on or was stopped; when none "
+            f"runs, {again}."
+        )
+    if not summed and slides and not _is_of_kind(storage.read_file(slides[0] + RECORD), kind):
+        raise ValueError(f"{storage.address}/dataset.json and {slides[0]}{RECORD} disagree; {again}.")
+
+
+def _is_of_kind(record: bytes, kind: Kind) -> bool:
+    try:
+        return kind_of(json.loads(record)["options"]) == kind
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _build_again(script: str) -> str:
@@ -183,9 +249,17 @@ def _read_dataset(storage: Storage, script: str) -> Any:
         ) from None
 
 
-def _read_table(storage: Storage, name: str, columns: list[str] | None, script: str) -> pd.DataFrame:
+def _read_table(
+    storage: Storage, name: str, columns: list[str] | None, script: str, sum_of_file: str | None = None
+) -> pd.DataFrame:
+    """A table of the folder; `sum_of_file`: its hex SHA-256, where a record vouches for it."""
     try:
-        return _parse_table(storage.read_file(name), columns)
+        data = storage.read_file(name)
+        if sum_of_file is not None and hashlib.sha256(data).hexdigest() != sum_of_file:
+            data = storage.read_file_again(name)
+            if hashlib.sha256(data).hexdigest() != sum_of_file:
+                raise _BrokenTable("it is not the file that its record vouches for")
+        return _parse_table(data, columns)
     except (FileNotFoundError, pa.ArrowException, KeyError, _BrokenTable) as error:
         reason = (str(error).splitlines() or ["empty"])[0]
         raise DamagedShard(

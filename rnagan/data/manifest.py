@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,25 @@ from rnagan.data.shard_schema import (
     kind_of,
     name_kind,
 )
-from rnagan.io.files import atomic_path, sha256_of, write_json
+from rnagan.io.files import atomic_path, sha256_of, sha256_of_file, write_json
 
 FORMAT, RECORD_FORMAT, VERSION = "rnagan-shards", "rnagan-shard", 1
 TAR, INDEX, RECORD = ".tar", ".index.parquet", ".record.json"
+SLIDES = "slides.parquet"
 GENES, SAMPLES = "genes.parquet", "samples.parquet"  # of a set of profiles
+INDEX_SUM = "index_sha256"  # in a record and in slides.parquet; earlier versions wrote none
 _TYPES = {int: pa.int64(), str: pa.string()}
+_FIELDS = {
+    "slide": str,
+    "status": str,
+    "tiles": int,
+    "counts": dict,
+    "bytes": int,
+    "source": dict,
+    "options": dict,
+    "options_digest": str,
+    "versions": dict,
+}
 
 
 def write_index(path: Path, rows: Sequence[IndexRow] | Sequence[ProfileRow]) -> None:
@@ -57,8 +70,9 @@ def make_record(
     versions: dict[str, str],
     sha256: str | None = None,
     size: int = 0,
+    index_sha256: str | None = None,
 ) -> dict[str, Any]:
-    """The record of a slide; `sha256` and `size` (bytes) are its tar's."""
+    """The record of a slide; `sha256` and `size` (bytes) are its tar's, `index_sha256` that of its index."""
     return {
         "format": RECORD_FORMAT,
         "version": VERSION,
@@ -68,6 +82,7 @@ def make_record(
         "counts": counts,
         "sha256": sha256,
         "bytes": size,
+        INDEX_SUM: index_sha256,
         "source": source,
         "options": options,
         "options_digest": sha256_of(options),
@@ -75,46 +90,136 @@ def make_record(
     }
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Put a slide's record in place, by rename."""
+def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Put a slide's record in place, by rename, with the sum of what it says; returns it as it is written."""
+    record = sealed(record)
     write_json(folder / (record["slide"] + RECORD), record)
+    return record
 
 
-def read_records(folder: Path | str) -> Iterator[dict[str, Any]]:
-    """The records of all committed slides of a folder, by file name. A file that is no record raises `ValueError`.
+def sealed(said: dict[str, Any]) -> dict[str, Any]:
+    """A record, or `dataset.json`, with a `sum` of all else that it says."""
+    said = {name: value for name, value in said.items() if name != "sum"}
+    return said | {"sum": sha256_of(said)}
 
-    One that goes while this reads is passed over: its slide is being committed anew.
+
+def read_records(folder: Path | str, damaged: dict[str, str] | None = None) -> Iterator[dict[str, Any]]:
+    """The records of all committed slides of a folder, by file name.
+
+    A file that is no whole record of its slide raises `ValueError`; where `damaged` is given it is noted there, slide →
+    what is wrong, and passed over. One that goes while this reads is passed over: its slide is being committed anew.
     """
     for name in sorted(name for name in os.listdir(folder) if name.endswith(RECORD)):
-        path = os.path.join(folder, name)
+        path, slide = os.path.join(folder, name), name.removesuffix(RECORD)
         try:
             with open(path, "rb") as file:
                 record = json.loads(file.read())
+            problem = record_problem(record, slide)
         except FileNotFoundError:
             continue
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON ({error}); delete it and build its slide again.") from None
-        if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (RECORD_FORMAT, VERSION):
-            raise ValueError(f"{path} is no record of version {VERSION}; delete it and build its slide again.")
-        yield record
+        except (ValueError, RecursionError) as error:
+            record, problem = None, f"is not valid JSON ({error})"
+        if problem is None:
+            yield record
+        elif damaged is None:
+            raise ValueError(f"{path} {problem}; delete it and build its slide again.")
+        else:
+            damaged[slide] = problem
 
 
-def write_digest(folder: Path | str) -> dict[str, Any]:
+def record_problem(record: Any, slide: str) -> str | None:
+    """What keeps the content of SLIDE.record.json from being a record of that slide, a phrase, or None."""
+    if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (RECORD_FORMAT, VERSION):
+        return f"is no record of version {VERSION}"
+    for name, kind in _FIELDS.items():
+        if not isinstance(record.get(name), kind) or isinstance(record[name], bool):
+            return f"has no {name}"
+    if record["slide"] != slide:
+        return f"says that it is of slide {record['slide']!r}"
+    try:
+        kind_of(record["options"])
+    except ValueError as error:
+        return str(error)
+    if record["options_digest"] != sha256_of(record["options"]):
+        return "has options that their digest doesn't match"
+    if not (isinstance(record.get("sha256", 0), str | None) and isinstance(record.get(INDEX_SUM), str | None)):
+        return "has no sha256"
+    parts = {record["status"] == "done", record["tiles"] > 0, bool(record.get("sha256")), record["bytes"] > 0}
+    if len(parts) > 1 or record["tiles"] < 0:
+        return f"says {record['status']} and {record['tiles']} tiles, which can't both be"
+    if not all(isinstance(count, int) and count >= 0 for count in record["counts"].values()):
+        return "has counts that are no numbers"
+    if (INDEX_SUM in record or "sum" in record) and sealed(record) != record:
+        return "was changed after it was written (its sum differs)"
+    return None
+
+
+def shard_problem(folder: Path, record: dict[str, Any]) -> str | None:
+    """What a look that reads no tar finds wrong with the files that a record vouches for; None where all is well.
+
+    The tar must have its size, and the index its sum. Where the record has none, as earlier versions wrote it, the
+    index must have rows of the slide, as many as there are tiles, that lie within the tar.
+    """
+    if not record["tiles"]:
+        return None
+    tar, index = folder / (record["slide"] + TAR), folder / (record["slide"] + INDEX)
+    if not tar.is_file():
+        return f"{tar.name} is missing"
+    if (size := tar.stat().st_size) != record["bytes"]:
+        return f"{tar.name} has {size:,} bytes, and its record says {record['bytes']:,}"
+    if not index.is_file():
+        return f"{index.name} is missing"
+    if expected := record.get(INDEX_SUM):
+        same = sha256_of_file(index) == expected
+        return None if same else f"{index.name} is not the file that its record vouches for (sha256 differs)"
+    problem = _unsummed_index_problem(index, record)
+    return problem and f"{index.name} {problem}"
+
+
+def lost_records(folder: Path, records: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Slides that the folder's digest counts and that none of `records` is of, each with a phrase."""
+    try:
+        counted = read_parquet(folder / SLIDES, ["slide"])["slide"].tolist()
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+        return {}
+    lost = set(counted) - {record["slide"] for record in records}
+    return dict.fromkeys(sorted(lost), "is missing, and dataset.json counts it")
+
+
+def _unsummed_index_problem(path: Path, record: dict[str, Any]) -> str | None:
+    try:
+        index = read_parquet(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return f"is damaged ({(str(error).splitlines() or ['empty'])[0]})"
+    if list(index) != list(kind_of(record["options"]).row_type._fields) or len(index) != record["tiles"]:
+        return "does not belong to its tar"
+    ours = record["source"].get("adopted") or index["key"].str.startswith(f"{record['slide']}_").all()
+    within = index["offset"].min() >= 0 and (index["offset"] + index["size"]).max() <= record["bytes"]
+    return None if ours and within else "is of another slide, or damaged"
+
+
+def write_digest(folder: Path | str, being_made: Collection[str] = ()) -> dict[str, Any]:
     """Write `slides.parquet` and `dataset.json` from the records of a folder, and return the latter; `samples.parquet`
     of a set of profiles, from their indexes.
 
-    Refuses records of several kinds: they can't be read as one set. Several processes may do this at the same time
+    Refuses records of several kinds: they can't be read as one set; and damaged ones, but for those of slides in
+    `being_made`, which another part of this build makes again. Several processes may do this at the same time
     without a lock, as parts of a build that end together: each looks again after it has written, so the one that
     writes last has seen every record.
     """
     folder = Path(folder)
     while True:
-        seen = _states_of_records(folder)
-        records = list(read_records(folder))
+        seen, damaged = _states_of_records(folder), dict[str, str]()
+        records = list(read_records(folder, damaged))
+        for slide in damaged.keys() - set(being_made):
+            raise ValueError(f"{folder}/{slide}{RECORD} {damaged[slide]}; delete it and build its slide again.")
         dataset, slides = make_digest(folder, records)
-        write_table(folder / "slides.parquet", slides)
+        tables = {SLIDES: slides}
         if isinstance(kind_of(dataset), ProfileKind):
-            write_table(folder / SAMPLES, read_samples(folder, records))
+            tables[SAMPLES] = read_samples(folder, records)
+        for name, table in tables.items():
+            write_table(folder / name, table)
+        dataset = seal_digest(dataset, tables)
         write_json(folder / "dataset.json", dataset)
         if _states_of_records(folder) == seen:
             return dataset
@@ -137,27 +242,48 @@ def _states_of_records(folder: Path) -> dict[str, tuple[int, int]]:
     return states
 
 
+def seal_digest(dataset: dict[str, Any], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """`dataset.json` with the sums of its tables, by file name, and of itself; as it is where no record has sums."""
+    if INDEX_SUM not in tables[SLIDES]:
+        return dataset
+    return sealed(dataset | {"sums": {name: table_sum(table) for name, table in tables.items()}})
+
+
+def table_sum(table: pd.DataFrame) -> str:
+    """Hex SHA-256 of what a table says, whatever version of Parquet's library wrote it."""
+    return sha256_of([[name, table[name].tolist()] for name in table])
+
+
+def slides_digest(slides: pd.DataFrame, kind: Kind) -> str:
+    """The digest of a set, of its `slides.parquet`: it changes with any tile."""
+    shards = list(zip(slides["slide"].tolist(), slides["sha256"].tolist(), strict=True))
+    return sha256_of(shards + ([kind.genes_sha256] if isinstance(kind, ProfileKind) else []))
+
+
 def make_digest(folder: Path, records: list[dict[str, Any]]) -> tuple[dict[str, Any], pd.DataFrame]:
-    """What `dataset.json` and `slides.parquet` must say of these records, in whatever order they come."""
+    """What `dataset.json`, before it is sealed, and `slides.parquet` must say of these records, in whatever order they
+    come."""
     if not records:
         raise ValueError(f"{folder} holds no finished slide.")
     records = sorted(records, key=lambda record: record["slide"] + RECORD)  # as `read_records` has them
     kind = _the_one_kind(folder, [kind_of_record(folder, record) for record in records])
     reasons = sorted({reason for record in records for reason in record["counts"]})
+    columns = ["slide", "status", "tiles", "sha256", "bytes"]
+    columns += [INDEX_SUM] if any(INDEX_SUM in record for record in records) else []
     rows = [
-        {name: record[name] for name in ("slide", "status", "tiles", "sha256", "bytes")}
-        | {reason: record["counts"].get(reason, 0) for reason in reasons}
+        {name: record.get(name) for name in columns} | {reason: record["counts"].get(reason, 0) for reason in reasons}
         for record in records
     ]
+    slides = pd.DataFrame(rows)
     dataset = {
         "format": FORMAT,
         "version": VERSION,
         **kind.facts,
         "slides": len(rows),
         "tiles": sum(row["tiles"] for row in rows),
-        "digest": sha256_of([(row["slide"], row["sha256"]) for row in rows] + _more_of_digest(kind)),
+        "digest": slides_digest(slides, kind),
     }
-    return dataset, pd.DataFrame(rows)
+    return dataset, slides
 
 
 def kind_of_record(folder: Path, record: dict[str, Any]) -> Kind:
@@ -209,8 +335,3 @@ def _the_one_kind(folder: Path, kinds: list[Kind]) -> Kind:
     else:
         named = " and ".join(map(str, (kind, *others)))
     raise ValueError(f"{folder} mixes {named}; build each kind into a folder of its own.")
-
-
-def _more_of_digest(kind: Kind) -> list[str]:
-    """What is no part of a tar and yet of the set."""
-    return [kind.genes_sha256] if isinstance(kind, ProfileKind) else []

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rnagan.data.index import DamagedShard, Locations, Shards, open_shards
 from rnagan.data.loader import Loading, batches
-from rnagan.data.manifest import GENES, SAMPLES
+from rnagan.data.manifest import GENES, SAMPLES, table_sum
 from rnagan.data.npy_codec import decode_profile_into
 from rnagan.data.profile_layout import Arrangement, ProfileSelection
 from rnagan.data.reader import ProfileBatch, Replaced, ShardReader
@@ -57,7 +57,8 @@ def open_profile_set(address: Path | str) -> ProfileSet:
     shards, kind = open_shards(address, ProfileSet.script)
     if not isinstance(kind, ProfileKind):
         raise ValueError(f"{shards.address} holds {kind}; a folder of profiles is wanted ({ProfileSet.script}).")
-    opened = ProfileSet(shards.storage, shards.slides, shards.digest, [], [], kind.units, Arrangement([], np.array([])))
+    nothing = Arrangement([], np.array([]))
+    opened = ProfileSet(shards.storage, shards.slides, shards.digest, [], [], kind.units, nothing, sums=shards.sums)
     genes, samples = opened._read_table(GENES), opened._read_table(SAMPLES)
     if genes_digest(genes, kind.units) != kind.genes_sha256 or len(genes) != kind.genes:
         raise DamagedShard(f"{opened.address}/{GENES} is not the one of these shards; {kind.again}.")
@@ -150,6 +151,7 @@ def _arrangement(shards: Shards, table: pd.DataFrame) -> Arrangement:
     if (
         not all(np.array_equal(*pair) for pair in zip(stored, expected, strict=True))
         or table["sample"].duplicated().any()
+        or shards.sums.get(SAMPLES, found := table_sum(table)) != found
     ):
         raise DamagedShard(
             f"{shards.address}/{SAMPLES} is not that of these shards; mend it with rnagan check-shards --repair."

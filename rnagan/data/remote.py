@@ -86,6 +86,14 @@ class RemoteFolder:
         fetch = functools.partial(self._ask, name, lambda files, path: files.cat_file(path))
         return fetch() if name in FRESH else self._kept(self._key(name, "whole"), fetch)
 
+    def read_file_again(self, name: str) -> bytes:
+        """As `read_file`, after what is kept of it was dropped."""
+        self.cache.drop(self._key(name, "whole"))
+        return self.read_file(name)
+
+    def names(self) -> None:
+        """A web server lists no files."""
+
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`; fewer where the file ends before."""
         file_size = self.size(name)

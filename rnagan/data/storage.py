@@ -22,6 +22,12 @@ class Storage(Protocol):
     def read_file(self, name: str) -> bytes:
         """A whole small file."""
 
+    def read_file_again(self, name: str) -> bytes:
+        """As `read_file`, after bytes that were not what their sum says: nothing kept of that file is used."""
+
+    def names(self) -> list[str] | None:
+        """Names of all files; None where they can't be listed."""
+
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`; fewer where the file ends before."""
 
@@ -50,6 +56,12 @@ class LocalFolder:
 
     def read_file(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
+
+    def read_file_again(self, name: str) -> bytes:
+        return self.read_file(name)
+
+    def names(self) -> list[str]:
+        return os.listdir(self.folder)
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         # Held until it is read: another thread may open it too, and only that one be kept.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rnagan.cohort.slide_ids import check_shard_name
-from rnagan.data.manifest import INDEX, RECORD, TAR, make_record, write_index, write_record
+from rnagan.data.manifest import INDEX, INDEX_SUM, RECORD, TAR, make_record, write_index, write_record
 from rnagan.data.shard_schema import IndexRow, ProfileRow
 from rnagan.io.files import scratch_prefix, sha256_of_file
 
@@ -67,16 +67,16 @@ class ShardWriter:
         record = make_record(self.slide, status, self.tiles, counts, source, options, versions)
         if self.tiles:
             tar = self._temporary(TAR)
-            record |= {"sha256": sha256_of_file(tar), "bytes": tar.stat().st_size}
             write_index(self._temporary(INDEX), self._rows)
+            record |= {"sha256": sha256_of_file(tar), "bytes": tar.stat().st_size}
+            record[INDEX_SUM] = sha256_of_file(self._temporary(INDEX))
         self._path(RECORD).unlink(missing_ok=True)  # killed from here on, the slide is not taken for finished
         for suffix in (TAR, INDEX):
             if self.tiles:
                 os.replace(self._temporary(suffix), self._path(suffix))
             else:
                 self._path(suffix).unlink(missing_ok=True)
-        write_record(self.folder, record)
-        return record
+        return write_record(self.folder, record)
 
     def _append_sample(self, key: str, extension: str, data: bytes, description: dict[str, Any]) -> int:
         """Where the bytes lie in the tar."""

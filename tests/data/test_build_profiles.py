@@ -10,10 +10,11 @@ import webdataset as wds
 from rnagan.data import build_profiles as module
 from rnagan.data.build_profiles import build_profiles
 from rnagan.data.index import open_dataset
+from rnagan.data.manifest import write_record
 from rnagan.data.profile_layout import deal
 from rnagan.data.profile_shards import open_profile_set
 from rnagan.expression.h5ad import Expression
-from rnagan.io.files import read_json, write_json
+from rnagan.io.files import read_json
 from tests import programs
 from tests.data.profiles import GENES, bits, files, make_expression, make_set, write
 
@@ -100,7 +101,7 @@ def test_a_shard_that_was_lost_is_made_again_as_it_was(tmp_path):
         (out / f"profiles-{shard:05d}.tar").write_bytes(before["profiles-00000.tar"][:1000])
         other = "more" if expression == "e21" else "e21"
         with pytest.raises(
-            ValueError, match=rf"profiles-{shard:05d}.tar or its index is missing or truncated; mend it"
+            ValueError, match=rf"profiles-{shard:05d}.tar has 1,000 bytes, and its record says [\d,]+; mend it"
         ):
             build_profiles(tmp_path / f"{other}.h5ad", out, 8)
         build_profiles(tmp_path / f"{expression}.h5ad", out, 8)
@@ -240,7 +241,7 @@ def test_tiles_and_profiles_are_not_taken_for_each_other(make_shards, tmp_path):
 def test_records_that_say_nothing_of_their_dealing_are_refused(tmp_path):
     make_set(tmp_path, 3)
     path = tmp_path / "profiles" / "profiles-00000.record.json"
-    write_json(path, read_json(path) | {"source": {}})
+    write_record(path.parent, read_json(path) | {"source": {}})
     with pytest.raises(ValueError, match="record.json doesn't say with which profiles its shard was dealt; delete it"):
         build_profiles(tmp_path / "e3.h5ad", tmp_path / "profiles", 8)
 

@@ -16,9 +16,10 @@ from rnagan.data import storage
 from rnagan.data.image_codec import decode_image
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import BatchMemory, Loading, tile_batches
-from rnagan.data.manifest import IndexRow, write_digest, write_index
+from rnagan.data.manifest import IndexRow, write_digest, write_index, write_record
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder, WeightedOrder
+from rnagan.io.files import read_json, sha256_of_file
 
 TILES = {"a": 5, "b": 7, "c-1": 3}
 
@@ -312,9 +313,15 @@ def test_a_png_is_read_as_it_is(make_shards):
 def test_an_index_of_a_stranger_cannot_ask_for_what_is_not_there(shards, column, value, problem):
     rows = shards.index("b")
     rows.loc[3, column] = value
-    write_index(Path(shards.address) / "b.index.parquet", [IndexRow(*row) for row in rows.itertuples(index=False)])
-    with pytest.raises(ValueError, match=problem):
+    folder = Path(shards.address)
+    write_index(folder / "b.index.parquet", [IndexRow(*row) for row in rows.itertuples(index=False)])
+    with pytest.raises(ValueError, match="it is not the file that its record vouches for"):
         TileReader(shards, list(TILES)).read(1, 0)
+    vouched = {"index_sha256": sha256_of_file(folder / "b.index.parquet")}
+    write_record(folder, read_json(folder / "b.record.json") | vouched)
+    write_digest(folder)
+    with pytest.raises(ValueError, match=problem):
+        TileReader(open_dataset(folder), list(TILES)).read(1, 0)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(reader, order):
@@ -345,8 +352,7 @@ def test_pickles_in_a_tar_are_never_opened(shards, order, tmp_path):
             member, data = tarfile.TarInfo(name), pickle.dumps(Trap(sprung))
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
-    old = shards.slides.set_index("slide").loc["a", "bytes"]
-    record.write_text(record.read_text().replace(f'"bytes": {old}', f'"bytes": {tar_path.stat().st_size}'))
+    write_record(record.parent, read_json(record) | {"bytes": tar_path.stat().st_size})
     write_digest(shards.address)
     images(TileReader(open_dataset(shards.address), list(TILES)), order, 0, 15, 2)
     assert not sprung.exists()

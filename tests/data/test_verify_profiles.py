@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from rnagan.data.import_webdataset import adopt_folder
-from rnagan.data.manifest import write_digest
+from rnagan.data.manifest import write_digest, write_record
 from rnagan.data.npy_codec import encode_profile
 from rnagan.data.profile_shards import open_profile_set
 from rnagan.data.verify import check_folder
 from rnagan.data.writer import ShardWriter
-from rnagan.io.files import read_json, sha256_of, write_json
+from rnagan.io.files import read_json, sha256_of
 from tests import programs
 from tests.data.profiles import files, make_set
 
@@ -67,7 +67,7 @@ def change_options(folder, **changes):
     path = folder / f"{FIRST}.record.json"
     record = read_json(path)
     options = record["options"] | changes
-    write_json(path, record | {"options": options, "options_digest": sha256_of(options)})
+    write_record(folder, record | {"options": options, "options_digest": sha256_of(options)})
 
 
 def swapped(table):

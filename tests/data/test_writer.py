@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import io
 import json
 import tarfile
@@ -84,7 +85,11 @@ def test_record_and_digest_say_what_is_there(folder):
         ["b", "no_tiles", 0, 2],
         ["c-1 é", "done", 5, 2],
     ]
+    assert record["index_sha256"] == sha256_of_file(folder / "a.index.parquet")
     dataset = read_json(folder / "dataset.json")
+    said = json.dumps({name: dataset[name] for name in dataset if name != "sum"}, sort_keys=True, separators=(",", ":"))
+    assert dataset.pop("sum") == hashlib.sha256(said.encode()).hexdigest()
+    assert list(dataset.pop("sums")) == ["slides.parquet"]
     assert dataset | {"digest": ""} == {
         "format": "rnagan-shards",
         "version": 1,
@@ -110,8 +115,8 @@ def test_a_record_that_comes_while_the_digest_is_written_is_in_it(folder, monkey
     came = []
     read = manifest.read_records
 
-    def read_and_be_overtaken(of):
-        yield from list(read(of))
+    def read_and_be_overtaken(of, damaged):
+        yield from list(read(of, damaged))
         if not came:
             came.append(write(folder, "z", 2))
 

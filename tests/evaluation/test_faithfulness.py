@@ -14,7 +14,7 @@ from PIL import Image
 
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
-from rnagan.data.manifest import write_digest
+from rnagan.data.manifest import write_digest, write_record
 from rnagan.evaluation import donor_evaluation, test_set, tile_measurements
 from rnagan.evaluation import faithfulness as module
 from rnagan.evaluation.faithfulness import evaluate
@@ -22,7 +22,7 @@ from rnagan.evaluation.morphology import MEASURES
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet
 from rnagan.evaluation.tile_networks import train_condition_regressor, train_tissue_classifier
 from rnagan.expression.h5ad import read_expression, write_expression
-from rnagan.io.files import read_json, write_json
+from rnagan.io.files import read_json, sha256_of
 from rnagan.reports.console import lines
 from rnagan.tracking.run_log import RunLog
 from rnagan.training.gan.inputs import GANInputs
@@ -96,7 +96,7 @@ def test_tiles_of_unknown_resolution_cannot_be_measured(paths: EvaluationInputs,
     for path in shards.glob("*.record.json"):
         record = read_json(path)
         record["options"]["mpp"] = None
-        write_json(path, record)
+        write_record(shards, record | {"options_digest": sha256_of(record["options"])})
     write_digest(shards)
     unknown = EvaluationInputs(paths.model, shards, paths.cohort, paths.expression, truth)
     with pytest.raises(ValueError, match="doesn't say the µm per px of its tiles"):
