@@ -17,7 +17,7 @@ from rnagan.runtime.meeting import join
 from rnagan.runtime.memory import keep_freed_memory
 from rnagan.training.deepspeed import asks_for_deepspeed, plugins_of_two
 
-WAIT_MINUTES = 60  # that processes wait for one another; NCCL's own 10 are less than a validation may take
+WAIT_MINUTES = 60  # as the trainers' settings have it: NCCL's own 10 are less than a validation may take
 
 
 def start(
