@@ -82,9 +82,11 @@ def device() -> Callable:
     def decorate(command: Callable) -> Callable:
         @functools.wraps(command)
         def gathered(*args: Any, device: str, **kwargs: Any) -> Any:
-            from rnagan.runtime.devices import choose_device
+            from rnagan.runtime.devices import choose_device, set_arithmetic
 
-            return command(*args, device=choose_device(device), **kwargs)
+            chosen = choose_device(device)
+            set_arithmetic(chosen)
+            return command(*args, device=chosen, **kwargs)
 
         text = "Where networks compute: cpu, cuda, cuda:1 (the second GPU) or mps; auto: a GPU where there is one."
         return click.option("--device", default="auto", show_default=True, help=text)(gathered)

@@ -11,7 +11,7 @@ class GANConfig(Config):
     """GAN and RNA-GAN training. Defaults are the preset `faithful`; presets/gan.*.yaml say where each value is from."""
 
     takes_back: ClassVar = {"images": {"epochs": 0}}  # --images shortens a preset that counts in epochs
-    before: ClassVar = {"pixel_loss": "wgan_gp", "backbone": "none", "generator_turns": False}
+    before: ClassVar = {"pixel_loss": "wgan_gp", "backbone": "none", "generator_turns": False, "ema_batch": 0}
 
     mode: str = setting(
         "rnagan",
@@ -136,7 +136,15 @@ class GANConfig(Config):
     critic_lr: float = setting(4e-4, "Adam's learning rate of the critic on pixels", low=0.0)
     beta1: float = setting(0.0, "Adam's first beta", low=0.0, high=0.999)
     beta2: float = setting(0.99, "Adam's second beta", low=0.0, high=0.9999)
-    ema_half_life: int = setting(20_000, "half-life of the averaged generator, in images; 0 keeps no average", low=0)
+    ema_half_life: int = setting(
+        20_000, "half-life of the averaged generator, in images, at batch ema_batch; 0 keeps no average", low=0
+    )
+    ema_batch: int = setting(
+        64,
+        "batch_size that ema_half_life is for: another one scales it, as in StyleGAN2-ADA; 0: it is never scaled",
+        low=0,
+        role="resume",
+    )
 
     flips: bool = setting(True, "random horizontal and vertical flips of real tiles")
     quarter_turns: bool = setting(True, "random quarter turns of real tiles")
@@ -191,6 +199,9 @@ class GANConfig(Config):
         False, "networks compiled by torch.compile at the start, but for the gradient penalty", role="speed"
     )
     threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0, role="speed")
+    wait_minutes: int = setting(
+        60, "minutes that processes wait for one another, as while the main one validates or saves", low=1, role="speed"
+    )
     log_every: int = setting(4_000, "images between rows of metrics", low=1, role="resume")
     sample_every: int = setting(40_000, "images between sample grids", low=1, role="resume")
     checkpoint_every: int = setting(40_000, "images between checkpoints", low=1, role="resume")
@@ -250,6 +261,11 @@ class GANConfig(Config):
     def counted_in_images(self, epoch_length: int) -> Self:
         """With the images that `epochs` passes of so many tiles are, where epochs are given: the clock is images."""
         return self.replace(images=self.epochs * epoch_length) if self.epochs else self
+
+    @property
+    def ema_images(self) -> float:
+        """Half-life of the averaged generator at this batch size, in images: as many steps of any size."""
+        return self.ema_half_life * (self.batch_size / self.ema_batch if self.ema_batch else 1)
 
     @property
     def conditional(self) -> bool:

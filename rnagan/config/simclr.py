@@ -40,6 +40,9 @@ class SimCLRConfig(Config):
         choices=("auto", "float64", "float32", "bf16"),
     )
     threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0, role="speed")
+    wait_minutes: int = setting(
+        60, "minutes that processes wait for one another, as while the main one saves", low=1, role="speed"
+    )
     loader_workers: int = setting(
         0, "processes a process that make the views; 0: the training process does", low=0, role="speed"
     )

@@ -51,6 +51,9 @@ class VAEConfig(Config):
         "float32", "arithmetic; float64 is for equality tests", choices=("auto", "float64", "float32", "bf16")
     )
     threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0, role="speed")
+    wait_minutes: int = setting(
+        60, "minutes that processes wait for one another, as while the main one saves", low=1, role="speed"
+    )
     checkpoint_epochs: int = setting(25, "epochs between checkpoints", low=1, role="resume")
 
     def check(self) -> None:

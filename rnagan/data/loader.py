@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from rnagan.data.reader import Batch, Replaced, ShardReader, TileReader
 from rnagan.data.sampler import Indices, Order
+from rnagan.data.shard_schema import ProfileKind, TileKind
 from rnagan.data.storage import Storage
 from rnagan.io.tables import first_few
 from rnagan.runtime.distributed import own_cores
@@ -228,15 +229,22 @@ def default_threads(storage: Storage) -> int:
     return REMOTE_THREADS if storage.is_remote else min(MOST_THREADS, own_cores())
 
 
+def check_damaged(
+    damaged: Collection[tuple[str, int]], in_use: int, most: float, kind: type[TileKind] | type[ProfileKind]
+) -> None:
+    """Refuse a set of which more than the share `most` of the items in use was found damaged (slides and numbers)."""
+    if len(damaged) > most * in_use:
+        names = first_few(f"{slide} {kind.item} {k}" for slide, k in sorted(damaged))
+        raise ValueError(
+            f"{len(damaged):,} of {in_use:,} {kind.item}s are damaged ({names}), more than the share of {most:g} that "
+            f"may be skipped; run rnagan check-shards and {kind.again}."
+        )
+
+
 def _bounded(batches: Iterator[Any], in_use: int, loading: Loading, reader: ShardReader) -> Generator[Any, None, None]:
-    """The batches, until more different tiles were damaged than may be."""
+    """The batches, until more different tiles were damaged than may be; the other processes' are the trainer's part."""
     damaged: set[tuple[str, int]] = set()
     for batch in batches:
         damaged |= {(one.slide, one.tile) for one in batch.replaced}
-        if len(damaged) > loading.max_corrupt * in_use:
-            names = first_few(f"{slide} {reader.kind.item} {k}" for slide, k in sorted(damaged))
-            raise ValueError(
-                f"{len(damaged):,} of {in_use:,} {reader.kind.item}s are damaged ({names}), more than the share of "
-                f"{loading.max_corrupt:g} that may be skipped; run rnagan check-shards and {reader.kind.again}."
-            )
+        check_damaged(damaged, in_use, loading.max_corrupt, reader.kind)
         yield batch

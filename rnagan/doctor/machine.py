@@ -166,7 +166,7 @@ def _gpu(number: int) -> GPU:
         with torch.cuda.device(number):
             x = torch.ones(64, 64, device="cuda")
             error = "" if (x @ x).sum().item() == 64**3 else "a multiplication gave a wrong result"
-            bf16, free = torch.cuda.is_bf16_supported(), torch.cuda.mem_get_info()[0]
+            bf16, free = torch.cuda.is_bf16_supported(including_emulation=False), torch.cuda.mem_get_info()[0]
     except RuntimeError as problem:
         error, bf16, free = str(problem).splitlines()[0].rstrip("."), False, 0
     capability = f"{about.major}.{about.minor}"

@@ -4,6 +4,8 @@ Memory doesn't grow with the number of tiles. Tiles are taken in batches of thei
 and however many there are, so the features are the same bits on any number of processes of as many threads.
 """
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +19,7 @@ from rnagan.evaluation.features import FeatureExtractor
 from rnagan.io.files import remove_leftovers, scratch_prefix, write_json
 from rnagan.io.provenance import asked
 from rnagan.runtime import progress
+from rnagan.runtime.devices import rounding
 from rnagan.runtime.distributed import Processes
 
 BATCH = 32
@@ -28,31 +31,59 @@ Features = NDArray[np.float32]
 
 def write_features(
     path: Path, make_tiles: MakeTiles, count: int, extractor: FeatureExtractor, here: Processes, title: str
-) -> Features:
-    """Write features (count, width) float32 to `path` (.npy) and return them, mapped from there; every process calls.
+) -> Features | None:
+    """Write features (count, width) float32 to `path` (.npy); the main process returns them, mapped from there, and
+    the others None. Every process calls.
 
     `make_tiles(numbers)` gives the tiles (n, H, W, 3) uint8 of some consecutive numbers below `count`; it is called in
-    a thread of its own, ahead of the extractor. `path` must lie on a disk that all processes see.
+    a thread of its own, ahead of the extractor. `path` must lie on a disk that all processes see: each writes a file of
+    its own there, since two machines that write one file lose what shares a page, and the main process joins them.
+    Raises `FileNotFoundError` where one doesn't see it.
     """
-    growing = path.with_name(here.agree(f"{scratch_prefix()}features")) / path.name  # another job may make the same
-    if here.is_main:
-        growing.parent.mkdir(parents=True)
-        np.lib.format.open_memmap(growing, mode="w+", dtype=np.float32, shape=(count, extractor.width)).flush()
-    here.wait()
-    features = np.lib.format.open_memmap(growing, mode="r+")
+    growing = path.with_name(here.agree(f"{scratch_prefix()}features"))  # another job may make the same
+    here.from_main(lambda: growing.mkdir(parents=True))
+    here.each(lambda: _check_seen(growing))  # before an hour of work
     own = here.share(-(-count // BATCH))
     batches = [range(k * BATCH, min((k + 1) * BATCH, count)) for k in own]
-    with progress.bar(sum(map(len, batches)), "tile", title) as bar:
-        for numbers, tiles in zip(batches, _ahead(make_tiles, batches), strict=True):
-            features[numbers.start : numbers.stop] = extractor(tiles)
-            bar.update(len(numbers))
-    features.flush()
+    with open(_part(growing, here.rank), "wb") as file:
+        with progress.bar(sum(map(len, batches)), "tile", title) as bar:
+            for numbers, tiles in zip(batches, _ahead(make_tiles, batches), strict=True):
+                file.write(np.ascontiguousarray(extractor(tiles), "<f4").tobytes())
+                bar.update(len(numbers))
+        file.flush()
+        os.fsync(file.fileno())
     here.wait()
-    if here.is_main:
-        growing.replace(path)
-        growing.parent.rmdir()
-    here.wait()
-    return read_features(path)
+    here.from_main(lambda: _join(growing, path, (count, extractor.width), here.count))
+    return read_features(path) if here.is_main else None
+
+
+def _part(growing: Path, rank: int) -> Path:
+    return growing / f"{rank}.float32"
+
+
+def _check_seen(growing: Path) -> None:
+    if not growing.is_dir():
+        raise FileNotFoundError(
+            f"{growing}, which process 0 made, isn't there; choose a folder on a disk that all processes see."
+        )
+
+
+def _join(growing: Path, path: Path, shape: tuple[int, int], parts: int) -> None:
+    """One .npy of the files of all processes, in the order of the tiles; it appears by rename."""
+    joined, bytes_found = growing / path.name, 0
+    with open(joined, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for part in (_part(growing, rank) for rank in range(parts)):
+            bytes_found += part.stat().st_size
+            with open(part, "rb") as own:
+                shutil.copyfileobj(own, file)
+            part.unlink()
+        file.flush()
+        os.fsync(file.fileno())
+    if bytes_found != 4 * shape[0] * shape[1]:
+        raise ValueError(f"{bytes_found:,} bytes of features reached {growing}, not all of {shape}; start again.")
+    joined.replace(path)
+    growing.rmdir()
 
 
 def read_features(path: Path) -> Features:
@@ -69,25 +100,23 @@ def cached_features(
     here: Processes,
     title: str,
     device: torch.device,
-) -> tuple[Features, str]:
+) -> tuple[Features | None, str]:
     """As `write_features`, in the folder `cache` under the digest of `made_from`, which must name everything that
-    decides them, and of the kind of `device`, since a GPU rounds otherwise than a CPU; made only where they aren't
-    there. Returns them and the digest of `made_from` alone."""
+    decides them, and of how `device` rounds, since a GPU does otherwise than a CPU; made only where the main process
+    doesn't see them there. Returns them and the digest of `made_from` alone."""
     made_from = made_from | {"count": count, "width": extractor.width}
     digest = asked(code=False, **made_from)  # an hour of Inception: `made_from` names the versions that count
     if device.type != "cpu":  # a CPU's have the name that they had before GPUs'
-        made_from |= {"device": device.type}
+        made_from |= rounding(device)
     name = asked(code=False, **made_from)
     path, record = cache / f"{name}.npy", cache / f"{name}.json"
-    ready = record.is_file() and path.is_file()  # the record is written last
-    here.wait()  # all have looked before any writes
-    if ready:
-        return read_features(path), digest
+    # The record is written last. One process looks: machines see a common disk's news at different times.
+    if here.from_main(lambda: record.is_file() and path.is_file()):
+        return (read_features(path) if here.is_main else None), digest
     features = write_features(path, make_tiles, count, extractor, here, title)
     if here.is_main:
         write_json(record, made_from)
         remove_leftovers(cache)
-    here.wait()
     return features, digest
 
 

@@ -17,7 +17,7 @@ from rnagan.io.files import sha256_of_file
 from rnagan.io.weights import read_tensors
 from rnagan.models.backbones import LITE, digest_of, load_lite
 from rnagan.models.resnet import MEAN, SD
-from rnagan.runtime.devices import AUTO, choose_device
+from rnagan.runtime.devices import AUTO, choose_device, exact_float32
 
 BATCH = 32
 INCEPTION, DINOV2 = "inception_v3", "dinov2"
@@ -231,7 +231,8 @@ def _in_batches(tiles: NDArray[np.uint8], width: int, features: Callable[[Tensor
     pieces = [np.empty((0, width), np.float32)]
     for first in range(0, len(tiles), BATCH):
         x = torch.from_numpy(np.ascontiguousarray(tiles[first : first + BATCH].transpose(0, 3, 1, 2)))
-        pieces.append(features(x).float().cpu().numpy())
+        with exact_float32():
+            pieces.append(features(x).float().cpu().numpy())
     return np.concatenate(pieces)
 
 

@@ -102,7 +102,7 @@ def compute_fid(
     generated = _generated_features(
         held_out, plan.generated, extractor, out / "generated", here, seed, truncation, device
     )
-    if not here.is_main:
+    if real is None or generated is None:  # the main process alone has them
         return {}
     generated, real = comparable(extractor, generated, real), comparable(extractor, real, real)
     in_training = took_part(extractor.name, model.config.backbone)
@@ -157,7 +157,7 @@ def _real_features(
     cache: Path,
     here: Processes,
     device: torch.device,
-) -> tuple[Features, str]:
+) -> tuple[Features | None, str]:
     slides = held_out.rows["slide"].tolist()
     sums = held_out.shards.slides.set_index("slide")["sha256"]
     made_from = {
@@ -180,7 +180,7 @@ def _generated_features(
     seed: int,
     truncation: float,
     device: torch.device,
-) -> Features:
+) -> Features | None:
     model, latents = held_out.model, held_out.latents_of_rows(held_out.model)
     names = [noise_name(slide) for slide in held_out.rows["slide"]]
     row_of, number_of = number_tiles(counts)

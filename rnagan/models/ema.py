@@ -13,7 +13,7 @@ class ExponentialAverage:
     don't linger.
     """
 
-    def __init__(self, module: nn.Module, half_life: int) -> None:
+    def __init__(self, module: nn.Module, half_life: float) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.half_life = half_life
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import rnagan
 from rnagan.io.files import read_json, sha256_of, write_json
+from rnagan.runtime.devices import arithmetic
 from rnagan.tracking.mlflow_run import EVALUATION, MLflowRun, warn_unreachable
 from rnagan.tracking.run_folder import read_record, run_digest
 from rnagan.tracking.run_log import model_tags
@@ -51,6 +52,7 @@ def record_evaluation(
         "page": None if page is None else os.path.relpath(page, out),
         "pictures": [os.path.relpath(picture, out) for picture in pictures],
         "rnagan": rnagan.__version__,
+        "arithmetic": arithmetic(),
     }
     path = _path(Path(out), kind)
     before = read_json(path) if path.is_file() else {}

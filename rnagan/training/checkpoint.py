@@ -100,6 +100,14 @@ def damage(folder: Path) -> str | None:
     return None
 
 
+def check_seen(folder: Path) -> None:
+    """Refuse a checkpoint that the main process found whole and this one doesn't see so."""
+    if (why := damage(folder)) is not None:
+        raise FileNotFoundError(
+            f"{folder} is whole for process 0 and not here ({why}); put the run on a disk that all processes see."
+        )
+
+
 def newest_whole(run: Path) -> tuple[Path | None, dict[Path, str]]:
     """The newest checkpoint of a run without damage, None where there is none; and those after it, with their damage.
 

@@ -11,26 +11,38 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from rnagan.io.files import read_yaml
+from rnagan.runtime.devices import computes_bf16, set_arithmetic, usable_gpus
 from rnagan.runtime.distributed import own_cores
+from rnagan.runtime.meeting import join
 from rnagan.runtime.memory import keep_freed_memory
 from rnagan.training.deepspeed import asks_for_deepspeed, plugins_of_two
 
+WAIT_MINUTES = 60  # as the trainers' settings have it: NCCL's own 10 are less than a validation may take
 
-def start(precision: str, seed: int, threads: int = 0, two_networks: bool = False) -> Accelerator:
+
+def start(
+    precision: str, seed: int, threads: int = 0, two_networks: bool = False, wait_minutes: float = WAIT_MINUTES
+) -> Accelerator:
     """Make the Accelerator of this process, which on a CPU keeps freed memory from then on.
 
     `precision`: auto, float64, float32, bf16 or fp16; `auto` is bf16 where the machine computes in it, else float32;
     float64 is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among this machine's
-    processes. `two_networks`: a generator and a critic are trained in turns, which DeepSpeed must know.
-    Raises `ValueError` when the launcher was asked for more processes than it started.
+    processes. `two_networks`: a generator and a critic are trained in turns, which DeepSpeed must know. `wait_minutes`:
+    how long a process waits for the others, as while the main one validates, encodes or saves.
+    Raises `ValueError` when the launcher was asked for more processes than it started, when one doesn't come, when
+    there are more than GPUs, and when the device doesn't compute in `precision`.
     """
-    use_cpu = not torch.cuda.is_available()
+    gpus = usable_gpus()
+    use_cpu = not gpus
     if use_cpu:
         keep_freed_memory()
     precision = resolve_precision(precision)
     mixed_precision = precision if precision in ("bf16", "fp16") else "no"
     if precision == "fp16" and (use_cpu or asks_for_deepspeed()):
         raise ValueError("precision fp16 is for GPUs without DeepSpeed; choose bf16, or auto.")
+    if precision == "bf16" and gpus and not computes_bf16():
+        raise ValueError("precision bf16: this GPU only emulates it, slower than float32; choose fp16, or auto.")
+    join(gpus, wait_minutes)
     if asks_for_deepspeed():
         # With cpu=True Accelerate would leave DeepSpeed out without a word; without gloo each process would be alone.
         handlers = [InitProcessGroupKwargs(backend="gloo")] if use_cpu else []
@@ -40,6 +52,7 @@ def start(precision: str, seed: int, threads: int = 0, two_networks: bool = Fals
         accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=handlers, deepspeed_plugins=plugins)
     else:
         accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision)
+    set_arithmetic(accelerator.device)
     check_process_count(accelerator.num_processes, processes_asked())
     torch.set_num_threads(threads or own_cores())
     set_seed(seed)
@@ -58,8 +71,7 @@ def resolve_precision(precision: str) -> str:
     """The precision that `auto` means on this machine."""
     if precision != "auto":
         return precision
-    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if fast else "float32"
+    return "bf16" if computes_bf16() else "float32"
 
 
 def dtype_of(precision: str) -> torch.dtype:

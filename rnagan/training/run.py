@@ -16,7 +16,6 @@ from typing import Any, Self
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from rnagan.config.base import Config, family, load_config, may_change_on_resume
@@ -25,6 +24,8 @@ from rnagan.config.vae import VAEConfig
 from rnagan.data.reader import Replaced
 from rnagan.io.files import write_text
 from rnagan.runtime import progress
+from rnagan.runtime.devices import arithmetic
+from rnagan.runtime.distributed import processes
 from rnagan.tracking.mlflow_run import EXPERIMENTS
 from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint
 from rnagan.tracking.run_log import RunLog, Unwritten
@@ -32,6 +33,7 @@ from rnagan.training import deepspeed
 from rnagan.training.checkpoint import (
     Checkpoint,
     best_checkpoint,
+    check_seen,
     keep,
     load_checkpoint,
     save_checkpoint,
@@ -108,7 +110,7 @@ class TrainingRun:
             main=self.is_main,
             total=total,
             made_from=self.made_from,
-            tags={"kind": kind, "processes": str(self.accelerator.num_processes), **tags},
+            tags={"kind": kind, "processes": str(self.accelerator.num_processes), **_computing(), **tags},
             resumed_at=images if resumed else None,
             run_id=self.checkpoint.state["mlflow_run"] if self.checkpoint is not None else None,
         )
@@ -171,18 +173,20 @@ class TrainingRun:
         """
         if self._saved_at == images and not last:
             return
-        whole = {
-            name: deepspeed.whole_weights(own) if isinstance(own, nn.Module) else own for name, own in weights.items()
-        }
-        moments = {name: deepspeed.whole_moments(*own) for name, own in optimizers.items()}
-        path = checkpoint_path(self.folder, images)
-        if self.is_main and not path.exists():
-            own_state = {**state, "mlflow_run": self.log.run_id, "made_from": self.made_from}
-            with contextlib.nullcontext() if last else self.unwritten.tolerated("checkpoint"):
-                save_checkpoint(path, whole, moments, own_state)
-                keep(self.folder, kept, best_checkpoint(self.folder))
-        self._saved_at = images
-        self.accelerator.wait_for_everyone()
+        with self.throughput.paused():
+            whole = {
+                name: deepspeed.whole_weights(own) if isinstance(own, nn.Module) else own
+                for name, own in weights.items()
+            }
+            moments = {name: deepspeed.whole_moments(*own) for name, own in optimizers.items()}
+            path = checkpoint_path(self.folder, images)
+            if self.is_main and not path.exists():
+                own_state = {**state, "mlflow_run": self.log.run_id, "made_from": self.made_from}
+                with contextlib.nullcontext() if last else self.unwritten.tolerated("checkpoint"):
+                    save_checkpoint(path, whole, moments, own_state)
+                    keep(self.folder, kept, best_checkpoint(self.folder))
+            self._saved_at = images
+            self.accelerator.wait_for_everyone()
 
     def __enter__(self) -> Self:
         return self
@@ -197,11 +201,12 @@ class TrainingRun:
 
     def _newest_checkpoint(self) -> Checkpoint | None:
         """The newest whole one that the main process finds: another one's file system may lag behind."""
-        found = [set_aside_damaged(self.folder) if self.is_main else None]
-        broadcast_object_list(found)
-        if found[0] is None:
+        here = processes()
+        newest = here.from_main(lambda: set_aside_damaged(self.folder))
+        if newest is None:
             return None
-        stored = load_checkpoint(found[0])
+        here.each(lambda: check_seen(newest))
+        stored = load_checkpoint(newest)
         check_same_run(self.config, self.made_from, stored.state, self.folder)
         return stored
 
@@ -294,6 +299,15 @@ class Throughput:
         """Count from here: what has just been done (a validation, say) was no training."""
         self.images, self.began = images, time.monotonic()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block that is no training: its time doesn't count."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.began += time.monotonic() - began
+
     def row(self, images: int) -> dict[str, float]:
         """`machine/images_per_second` over all processes, and `machine/memory_gb` of this one: on a GPU the most that
         tensors have taken so far, on a CPU what is resident now. Starts anew."""
@@ -322,14 +336,29 @@ class CorruptTiles:
 
     def __init__(self, run: Path, rank: int) -> None:
         self.path, self.count = Path(run) / _CORRUPT.format(rank), 0
+        self._damaged: set[tuple[str, int]] = set()  # slides and tiles, of all processes
+        self._new: set[tuple[str, int]] = set()  # of this one, which the others don't know yet
 
     def add(self, replaced: Iterable[Replaced]) -> None:
         """Note the replaced tiles of a batch."""
+        replaced = list(replaced)
+        self._new |= {(one.slide, one.tile) for one in replaced}
         lines = "".join(json.dumps(one._asdict()) + "\n" for one in replaced)
         if lines:
             self.count += lines.count("\n")
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(lines)
+
+    def of_all(self) -> set[tuple[str, int]]:
+        """Slides and tiles that were damaged on any process since it started. Every process must call it."""
+        new, self._new = self._new, set()
+        self._damaged = self._damaged.union(*processes().each(lambda: new))
+        return self._damaged
+
+
+def _computing() -> dict[str, str]:
+    """How this machine rounds, as tags of a run."""
+    return {name: str(value) for name, value in arithmetic().items()}
 
 
 def cut_back(run: Path, images: int) -> None:

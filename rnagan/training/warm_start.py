@@ -18,7 +18,8 @@ from rnagan.io.files import read_json, sha256_of, sha256_of_file
 from rnagan.io.tables import first_few
 from rnagan.io.weights import read_tensors
 from rnagan.models.conditioning import Bottleneck
-from rnagan.training.checkpoint import Checkpoint, load_checkpoint, newest_whole
+from rnagan.runtime.distributed import processes
+from rnagan.training.checkpoint import Checkpoint, check_seen, load_checkpoint, newest_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,8 @@ class EarlierRun:
     @classmethod
     def open(cls, run: Path) -> Self:
         """Open a run folder of rnagan train-rnagan. Raises `FileNotFoundError` where there is none."""
-        folder, (newest, damaged) = model_folder(run), newest_whole(run)
+        here, folder = processes(), model_folder(run)
+        newest, damaged = here.from_main(lambda: newest_whole(run))
         for each, why in damaged.items():
             warnings.warn(f"The checkpoint {each} is damaged ({why}): the run starts from {newest}.", stacklevel=2)
         record = read_json(folder / "model.json")
@@ -45,6 +47,7 @@ class EarlierRun:
             raise FileNotFoundError(
                 f"{run} holds no checkpoint of a GAN to start from; give a run folder of rnagan train-rnagan."
             )
+        here.each(lambda: check_seen(newest))
         condition = folder / "condition.safetensors"
         return cls(
             Path(run),

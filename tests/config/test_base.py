@@ -153,10 +153,11 @@ def test_what_a_resumed_run_may_change():
     assert set(may_change_on_resume(GANConfig)) == {
         *("images", "epochs", "batch_size", "accumulate", "compile", "precision", "threads", "log_every"),
         *("sample_every", "checkpoint_every", "keep_checkpoints", "validate_every", "loader_threads"),
-        *("loader_workers", "prefetch_batches", "on_corrupt", "max_corrupt"),
+        *("loader_workers", "prefetch_batches", "on_corrupt", "max_corrupt", "wait_minutes", "ema_batch"),
     }
-    assert set(may_change_on_resume(VAEConfig)) == {"threads", "checkpoint_epochs"}
-    assert set(may_change_on_resume(SimCLRConfig)) == {"threads", "loader_workers", "log_every", "checkpoint_every"}
+    assert set(may_change_on_resume(VAEConfig)) == {"threads", "wait_minutes", "checkpoint_epochs"}
+    of_simclr = {"threads", "wait_minutes", "loader_workers", "log_every", "checkpoint_every"}
+    assert set(may_change_on_resume(SimCLRConfig)) == of_simclr
 
 
 def test_what_the_networks_of_a_gan_are():

@@ -28,6 +28,6 @@ def open_tiles(request: dict[str, Any]) -> NumberedTiles:
     return NumberedTiles(shards, shards.slides["slide"].tolist(), counts, shards.tile_px)
 
 
-def extract(request: dict[str, Any], extractor: FeatureExtractor, here: Processes, to: str) -> Features:
-    """Of the first `images` tiles."""
+def extract(request: dict[str, Any], extractor: FeatureExtractor, here: Processes, to: str) -> Features | None:
+    """Of the first `images` tiles; None on other processes than the main one."""
     return write_features(Path(request["out"]) / to, open_tiles(request), request["images"], extractor, here, "Tiles")

@@ -33,6 +33,7 @@ def _extract(request: dict[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     features = extract(request, _RUN["extractor"], processes(), "features.npy")
     seconds = time.perf_counter() - began
+    assert features is not None  # of one process
     if "keep" in request:
         np.save(request["keep"], features[:BATCH])
     return {"tiles": len(features), "seconds": seconds}
@@ -109,6 +110,7 @@ def _memory(request: dict[str, Any]) -> dict[str, Any]:
     extract(request | {"images": request["warm_up_images"]}, _RUN["extractor"], processes(), "warm.npy")
     start_counting()
     features = extract(request, _RUN["extractor"], processes(), "features.npy")
+    assert features is not None
     return {"tiles": len(features), "mib": peak_gb() * 1e9 / 2**20 - features.nbytes / 2**20}
 
 

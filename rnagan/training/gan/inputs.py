@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,6 +29,7 @@ from rnagan.models.backbones import backbone_digest
 from rnagan.models.conditioning import Bottleneck, make_bottleneck
 from rnagan.models.trained_vae import VAEModel, load_vae
 from rnagan.runtime import rng
+from rnagan.runtime.distributed import processes
 
 FIXED_PROFILES = 8  # validation profiles generated in every sample grid
 _LATENTS, _METADATA = "latents.parquet", b"rnagan"  # file of the table of latents, and its metadata
@@ -185,14 +185,17 @@ def join_profiles(
     """The latent of every profile of the selection; slides whose profile isn't there are left out, by name.
 
     The table also holds those of `validation_samples` that have a profile. `keep` returns a table that was made from
-    the same before, or else makes it.
+    the same before, or else makes it. The main process alone reads the VAE and the profiles; every process must call.
     """
-    assert inputs.expression is not None and inputs.vae is not None
-    vae = load_vae(model_folder(inputs.vae))
-    table = keep(
-        asked(made_from=made_from, samples=selection.table["sample"].tolist(), validation=validation_samples),
-        functools.partial(_encode, inputs, vae, cohort, selection, validation_samples),
-    )
+
+    def encoded() -> tuple[LatentTable, tuple[NDArray, NDArray, NDArray]]:
+        assert inputs.vae is not None
+        vae = load_vae(model_folder(inputs.vae))
+        digest = asked(made_from=made_from, samples=selection.table["sample"].tolist(), validation=validation_samples)
+        found = keep(digest, functools.partial(_encode, inputs, vae, cohort, selection, validation_samples))
+        return found, (vae.space.active, vae.space.mean, vae.space.sd)
+
+    table, space = processes().from_main(encoded)
     known = selection.table["sample"].isin(table.samples).to_numpy()
     without = selection.table.loc[~known, "slide"].tolist()
     selection = Selection(
@@ -200,9 +203,7 @@ def join_profiles(
         selection.counts[known],
         selection.left_out | {"slides without a profile": without},
     )
-    bottleneck = make_bottleneck(
-        config, *(torch.from_numpy(a) for a in (vae.space.active, vae.space.mean, vae.space.sd))
-    )
+    bottleneck = make_bottleneck(config, *map(torch.from_numpy, space))
     own = selection.table["sample"].tolist()
     given = shuffled_samples(selection.table, config.seed) if config.shuffle_profiles else own
     latents, shown = (torch.from_numpy(table.of(samples)) for samples in (given, table.shown))
@@ -241,17 +242,15 @@ def _few_of_each_tissue(tissue_of: pd.Series, tissues: np.ndarray) -> list[str]:
     return [sample for tissue in sorted(tissues) for sample in tissue_of.index[tissue_of == tissue][:each]]
 
 
-def latent_table(run: Path, made_from: str, encode: Callable[[], LatentTable], accelerator: Accelerator) -> LatentTable:
+def latent_table(run: Path, made_from: str, encode: Callable[[], LatentTable]) -> LatentTable:
     """The table in `run/latents.parquet`; a new one where it isn't there or was made from other inputs.
 
-    `made_from` is a digest of all that decides its content. Only the main process calls `encode`.
+    `made_from` is a digest of all that decides its content. It is for the main process.
     """
-    if accelerator.is_main_process and _read_latents(run / _LATENTS, made_from) is None:
-        _write_latents(run / _LATENTS, made_from, encode())
-    accelerator.wait_for_everyone()
     table = _read_latents(run / _LATENTS, made_from)
     if table is None:
-        raise FileNotFoundError(f"{run / _LATENTS}, which the main process wrote, can't be seen by another process.")
+        table = encode()
+        _write_latents(run / _LATENTS, made_from, table)
     return table
 
 

@@ -19,6 +19,7 @@ from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import Selection, make_order, select
 from rnagan.io.files import read_json
 from rnagan.runtime import progress
+from rnagan.runtime.distributed import processes
 from rnagan.training.deepspeed import uses_deepspeed
 from rnagan.training.gan.inputs import (
     GANData,
@@ -31,7 +32,7 @@ from rnagan.training.gan.inputs import (
 )
 from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.gan.validation import GANValidation, candidates, choose_rows, what_is_missing
-from rnagan.training.launch import start
+from rnagan.training.launch import end_together, start
 from rnagan.training.run import TrainingRun, check_made_from
 from rnagan.training.warm_start import EarlierRun
 
@@ -50,15 +51,18 @@ def train_gan(
     that don't fit together.
     """
     inputs.check(config)
+    # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
+    accelerator = start(config.precision, config.seed, config.threads, True, config.wait_minutes)
+    here = processes()  # the main one reads, hashes and decides for all: others may see files late
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
-    made_from = digests(config, inputs, shards, selection)
+    made_from = here.from_main(lambda: digests(config, inputs, shards, selection))
     earlier = _earlier(config, inputs, made_from, shards, cohort, out)
-    if (images := _images_if_finished(config, made_from, out)) is not None:
-        progress.say(f"{out} is up to date ({images:,} images).")
+    if (images := here.from_main(lambda: _images_if_finished(config, made_from, out))) is not None:
+        if here.is_main:
+            progress.say(f"{out} is up to date ({images:,} images).")
+        end_together(accelerator, wait=True)
         return True
-    # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
-    accelerator = start(config.precision, config.seed, config.threads, two_networks=True)
     on_gpus = accelerator.device.type == "cuda"
     check_run(config, shards, accelerator.num_processes, on_gpus, uses_deepspeed(accelerator))
     validates = config.validate_every > 0 and (config.validate_every <= config.images or earlier is not None)
@@ -66,7 +70,7 @@ def train_gan(
     if config.mode == "rnagan":
 
         def keep(digest: str, encode: Callable[[], LatentTable]) -> LatentTable:
-            return encode() if dry_run else latent_table(Path(out), digest, encode, accelerator)
+            return encode() if dry_run else latent_table(Path(out), digest, encode)
 
         validation_samples = candidates(config, shards, cohort)[0]["sample"].tolist() if validates else []
         selection, profiles, table = join_profiles(
@@ -124,7 +128,7 @@ def _earlier(
         raise ValueError(f"{out} can't start from itself: choose another --out (without --init-from it goes on).")
     earlier = EarlierRun.open(inputs.init_from)
     earlier.check_fits(config, made_from, shards.mpp_at(config.resolution), cohort)
-    made_from["earlier run"] = earlier.digest()
+    made_from["earlier run"] = processes().from_main(earlier.digest)
     return earlier
 
 
@@ -154,6 +158,8 @@ def _images_if_finished(config: GANConfig, made_from: dict[str, str], out: Path)
     before = load_config(GANConfig, folder / "config.yaml")
     if config.epochs and config.epochs == before.epochs:
         config = config.replace(images=before.images)  # of the same inputs, so an epoch is as long
+    if config.ema_images == before.ema_images:
+        before = before.replace(ema_batch=config.ema_batch)
     return config.images if record["images"] >= config.images and before == config else None
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
-from rnagan.data.loader import tile_batches
+from rnagan.data.loader import check_damaged, tile_batches
 from rnagan.data.reader import Batch, TileReader
 from rnagan.io.images import grid, save_png, synthetic_texts
 from rnagan.models.ema import ExponentialAverage
@@ -54,7 +54,7 @@ class GANTrainer:
             self.conditions, self.fixed = self._conditions(data.profiles.latents), self._conditions(data.profiles.fixed)
             width = data.profiles.bottleneck.width
         networks = build_networks(config, width, self.accelerator)
-        self.average = ExponentialAverage(networks.generator, config.ema_half_life)
+        self.average = ExponentialAverage(networks.generator, config.ema_images)
         modules = _modules_of(*networks, self.average.module)
         if run.checkpoint is not None:
             for name, module in modules.items():
@@ -103,6 +103,7 @@ class GANTrainer:
         if self.validation is None:
             return
         row = self.validation(self.average.module) if self.run.is_main else {}
+        self.accelerator.wait_for_everyone()  # here, and not in ZeRO's own groups, which wait for minutes only
         if self.config.best_by != "none":
             self.save()
         if self.run.is_main:
@@ -143,7 +144,8 @@ class GANTrainer:
             shown = {"real-fake": "wasserstein", "penalty": "penalty", "features": "feature_gap"}
             bar.set_postfix({name: f"{row[key]:.2f}" for name, key in shown.items() if key in row})
         if self._passed(self.config.sample_every):
-            self._save_samples()
+            with self.run.throughput.paused():
+                self._save_samples()
         if self._passed(self.config.checkpoint_every):
             self._log_means()  # a checkpoint is written only of a state found finite
             self.save()
@@ -179,6 +181,8 @@ class GANTrainer:
         if self.config.on_corrupt == "skip":
             replaced = torch.tensor(float(self.run.corrupt_tiles.count), device=self.accelerator.device)
             row["corrupt_tiles"] = self.accelerator.reduce(replaced, "sum").item()
+            damaged, in_use = self.run.corrupt_tiles.of_all(), self.data.order.epoch_length
+            check_damaged(damaged, in_use, self.config.max_corrupt, TileReader.kind)
         self.run.log.metrics(self.images, row | self.run.throughput.row(self.images))
         return row
 

@@ -31,6 +31,7 @@ from rnagan.io.weights import read_arrays, write_arrays
 from rnagan.models.sampling import generate
 from rnagan.reports.labels import network_label
 from rnagan.runtime import rng
+from rnagan.runtime.devices import rounding
 
 SLIDE_TILES = 8  # of a slide at least, where it has them: a donor's mean of fewer is mostly noise
 LEAST_RELIABLE = 0.5  # a measure whose differences between donors' real tiles are half chance is left out
@@ -68,7 +69,7 @@ class GANValidation:
         self.mpp = shards.mpp_at(config.resolution)
         counts = rows["tiles"].to_numpy()
         self.tissues, self.donors = (np.repeat(rows[name].to_numpy(str), counts) for name in ("tissue", "donor"))
-        self.device, self._extractor = device, extractor
+        self.device, self._extractor = torch.device(device), extractor
         self._real: tuple[Described, dict[str, FeatureStatistics]] | None = None
 
     def __call__(self, generator: nn.Module) -> dict[str, float]:
@@ -139,6 +140,7 @@ class GANValidation:
             resolution=self.config.resolution,
             extractor=self._extract.name,
             mpp=self.mpp,
+            rounding=rounding(self.device),
         )
         return np.frombuffer(bytes.fromhex(digest), np.uint8).copy()
 

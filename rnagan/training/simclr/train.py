@@ -14,9 +14,10 @@ from rnagan.data.sampler import TileOrder
 from rnagan.data.selection import select
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.models.resnet import has_backbone, save_backbone
+from rnagan.runtime.distributed import processes
 from rnagan.runtime.progress import say
 from rnagan.training.deepspeed import asks_for_deepspeed
-from rnagan.training.launch import start
+from rnagan.training.launch import end_together, start
 from rnagan.training.run import TrainingRun, check_same_run, total_steps
 from rnagan.training.simclr.trainer import SimCLRTrainer
 
@@ -30,29 +31,32 @@ def pretrain_simclr(
     `address`: shards of tiles, generated or real. With `cohort`, a cohort table, only slides of its training split
     count. A finished run is left as it is, a broken one goes on; both refuse other settings or inputs.
     """
+    if asks_for_deepspeed():
+        raise ValueError("SimCLR isn't for DeepSpeed: its networks fit a GPU; choose another of launch_configs/.")
+    accelerator = start(config.precision, config.seed, config.threads, wait_minutes=config.wait_minutes)
     shards = open_dataset(address)
     slides, counts, donors = _choose(config, shards, cohort)
     made_from = {"shards": shards.digest} | ({} if cohort is None else {"cohort": sha256_of_file(cohort)})
-    out = Path(out)
-    if has_backbone(out):
-        check_same_run(config, made_from, read_json(out / "backbone.json"), out)
-        say(f"{out / 'backbone.safetensors'} is up to date.")
+    out, here = Path(out), processes()
+    # The main process decides for all: others may see files late.
+    before = here.from_main(lambda: read_json(out / "backbone.json") if has_backbone(out) else None)
+    if before is not None:
+        check_same_run(config, made_from, before, out)
+        if here.is_main:
+            say(f"{out / 'backbone.safetensors'} is up to date.")
+        end_together(accelerator, wait=True)
         return True
-    if asks_for_deepspeed():
-        raise ValueError("SimCLR isn't for DeepSpeed: its networks fit a GPU; choose another of launch_configs/.")
     order = TileOrder(counts, config.seed, config.window_slides)
-    accelerator = start(config.precision, config.seed, config.threads)
-    processes = accelerator.num_processes
-    share = config.batch_size // processes
-    if config.batch_size % processes:
-        raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
+    share = config.batch_size // here.count
+    if config.batch_size % here.count:
+        raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {here.count} processes.")
     if accelerator.is_main_process:
         steps = total_steps(config, order.epoch_length)
         say(
             f"{order.epoch_length:,} tiles of {len(slides):,} slides, {shards.tile_px} px: {steps:,} steps of "
-            f"{config.batch_size} ({processes} × {share}), {config.epochs} epochs."
+            f"{config.batch_size} ({here.count} × {share}), {config.epochs} epochs."
         )
-        if config.norm == "batch" and processes > 1 and accelerator.device.type == "cpu":
+        if config.norm == "batch" and here.count > 1 and accelerator.device.type == "cpu":
             say("BatchNorm takes its statistics of each process's tiles alone on CPUs; --norm group doesn't.")
     if dry_run:
         return True
@@ -71,7 +75,7 @@ def pretrain_simclr(
                 "slides": len(slides),
                 "donors": donors,
                 "generator": _generator_of(shards),
-                "processes": processes,
+                "processes": here.count,
                 "made_from": made_from,
                 "config": config.to_dict(),
             }

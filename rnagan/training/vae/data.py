@@ -24,6 +24,7 @@ from rnagan.expression.h5ad import OBS_COLUMNS, open_expression
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.io.files import sha256_of_file
 from rnagan.runtime import rng
+from rnagan.runtime.distributed import Processes
 
 Values = NDArray[np.float32]
 T = TypeVar("T")
@@ -83,10 +84,15 @@ class TrainingBatch(NamedTuple):
     keep: Tensor | None  # (n, genes) factor of the encoder's input
 
 
-def open_vae_data(inputs: VAEInputs, where: str) -> VAEData:
-    """Open the profiles that `where` chooses. Raises `ValueError` where training or validation has none."""
-    address = str(inputs.expression)
-    return _open_file(Path(address), where) if _is_file(address) else _open_shards(address, inputs.cohort, where)
+def open_vae_data(inputs: VAEInputs, where: str, here: Processes | None = None) -> VAEData:
+    """Open the profiles that `where` chooses; of the processes `here`, the main one hashes the files.
+
+    Raises `ValueError` where training or validation has none.
+    """
+    address, here = str(inputs.expression), here or Processes(0, 1)
+    if _is_file(address):
+        return _open_file(Path(address), where, here)
+    return _open_shards(address, inputs.cohort, where)
 
 
 def training_batches(
@@ -136,13 +142,14 @@ def _is_file(address: str) -> bool:
     return address.lower().endswith(".h5ad") or Path(address).is_file()
 
 
-def _open_file(path: Path, where: str) -> VAEData:
+def _open_file(path: Path, where: str, here: Processes) -> VAEData:
     with open_expression(path) as stored:
         obs = _chosen(stored.obs, where, path)
         arrangement = Arrangement.dealt(stored.obs.index.tolist())
         values = stored.rows(stored.obs.index.get_indexer(arrangement.select(obs.index).samples))
         about = stored.genes, stored.units, stored.split_by
-    return VAEData(obs, *about, {"expression": sha256_of_file(path)}, arrangement, values)
+    made_from = {"expression": here.from_main(lambda: sha256_of_file(path))}
+    return VAEData(obs, *about, made_from, arrangement, values)
 
 
 def _open_shards(address: str, cohort: Path | None, where: str) -> VAEData:

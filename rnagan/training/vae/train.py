@@ -5,8 +5,9 @@ from pathlib import Path
 
 from rnagan.config.vae import VAEConfig
 from rnagan.io.files import read_json
+from rnagan.runtime.distributed import processes
 from rnagan.runtime.progress import say
-from rnagan.training.launch import start
+from rnagan.training.launch import end_together, start
 from rnagan.training.run import TrainingRun, check_same_run, total_steps
 from rnagan.training.vae.data import VAEInputs, open_vae_data
 from rnagan.training.vae.trainer import VAETrainer
@@ -19,13 +20,17 @@ def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str
     inputs than they were started with. `tags`: what MLflow shall say of the run beside its own tags; `sweep` makes it a
     child of that sweep's run.
     """
-    data = open_vae_data(inputs, config.where)
+    accelerator = start(config.precision, config.seed, config.threads, wait_minutes=config.wait_minutes)
+    here = processes()  # the main one hashes and decides for all: others may see files late
+    data = open_vae_data(inputs, config.where, here)
     product = run / "model" / "model.json"
-    if product.is_file():
-        check_same_run(config, data.made_from, read_json(product), run)
-        say(f"{run / 'model'} is up to date.")
+    before = here.from_main(lambda: read_json(product) if product.is_file() else None)
+    if before is not None:
+        check_same_run(config, data.made_from, before, run)
+        if here.is_main:
+            say(f"{run / 'model'} is up to date.")
+        end_together(accelerator, wait=True)
         return True
-    accelerator = start(config.precision, config.seed, config.threads)
     trainer = VAETrainer(config, TrainingRun(run, config, accelerator, data.made_from, "profiles"), data, tags)
     with trainer.run as opened:
         opened.finished = trainer.train()

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from accelerate import Accelerator
 
 from rnagan.config.gan import GANConfig
 from rnagan.training.gan.inputs import GANInputs, LatentTable, latent_table
@@ -21,14 +20,9 @@ def encode():
     return encode
 
 
-@pytest.fixture
-def accelerator():
-    return Accelerator(cpu=True)
-
-
-def test_profiles_are_encoded_once(tmp_path: Path, encode, accelerator) -> None:
+def test_profiles_are_encoded_once(tmp_path: Path, encode) -> None:
     for _ in range(3):
-        table = latent_table(tmp_path / "run", "digest", encode, accelerator)
+        table = latent_table(tmp_path / "run", "digest", encode)
         assert table.samples == ["b", "a é", "c"] and table.shown == ["c", "a é"]
         np.testing.assert_array_equal(table.of(["c", "b", "c"]), [[8, 9, 10, 11], [0, 1, 2, 3], [8, 9, 10, 11]])
         assert table.values.dtype == np.float32
@@ -36,8 +30,8 @@ def test_profiles_are_encoded_once(tmp_path: Path, encode, accelerator) -> None:
 
 
 @pytest.mark.parametrize("spoil", ["other inputs", "cut", "another file", "gone"])
-def test_a_table_that_is_not_this_runs_is_made_again(tmp_path: Path, encode, accelerator, spoil) -> None:
-    latent_table(tmp_path, "digest", encode, accelerator)
+def test_a_table_that_is_not_this_runs_is_made_again(tmp_path: Path, encode, spoil) -> None:
+    latent_table(tmp_path, "digest", encode)
     path = tmp_path / "latents.parquet"
     if spoil == "cut":
         path.write_bytes(path.read_bytes()[:-20])
@@ -46,7 +40,7 @@ def test_a_table_that_is_not_this_runs_is_made_again(tmp_path: Path, encode, acc
     elif spoil == "gone":
         path.unlink()
     digest = "another" if spoil == "other inputs" else "digest"
-    assert latent_table(tmp_path, digest, encode, accelerator).values[2, 3] == 11
+    assert latent_table(tmp_path, digest, encode).values[2, 3] == 11
     assert encode.calls == 2
 
 
