@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
 
 from rnagan.io.files import read_yaml
 from rnagan.runtime.distributed import own_cores
@@ -39,9 +39,11 @@ def start(precision: str, seed: int, threads: int = 0, two_networks: bool = Fals
             mixed_precision = "no"
         accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=handlers, deepspeed_plugins=plugins)
     else:
-        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision)
+        views = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # gradients needn't be copied to be sent
+        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision, kwargs_handlers=[views])
     check_process_count(accelerator.num_processes, processes_asked())
     torch.set_num_threads(threads or own_cores())
+    torch.backends.cudnn.benchmark = True  # steps have one shape: the fastest convolution of each is looked for once
     set_seed(seed)
     return accelerator
 
