@@ -8,9 +8,9 @@ import dataclasses
 import functools
 import itertools
 import weakref
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import webdataset as wds
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from rnagan.data.packed import Layout, Packed, Row
 from rnagan.data.reader import Batch, Replaced, ShardReader, TileReader
 from rnagan.data.sampler import Indices, Order
 from rnagan.data.shard_schema import ProfileKind, TileKind
@@ -56,6 +57,17 @@ TILES_A_TASK = 8
 IMAGES_LOCATED = 1024
 
 
+class Beside(Protocol):
+    """What is made beside the items of a batch, by the same threads, and lies in the same memory."""
+
+    @property
+    def rows(self) -> Mapping[str, Row]:
+        """What it is of one item, by name."""
+
+    def fill(self, start: int, out: Mapping[str, npt.NDArray]) -> None:
+        """Write the rows of images `start` … `start + n − 1` into `out`, n rows of each."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Loading:
     """How batches are made. Nothing here changes what is in them, but for damaged tiles and `transform`.
@@ -63,7 +75,8 @@ class Loading:
     `threads` decode straight into the batch (0: the cores of this process, at most 8; 32 for a remote set). `workers`
     above 0 are processes that do it instead, for a heavy `transform`, which then runs there: moving batches between
     processes costs more than decoding. `prefetch` batches are made ahead (by each worker). `skip_corrupt` replaces
-    damaged tiles by neighbours, up to `max_corrupt` of all tiles in use; otherwise the first one raises.
+    damaged tiles by neighbours, up to `max_corrupt` of all tiles in use; otherwise the first one raises. `beside`: what
+    else a batch holds.
     """
 
     threads: int = 0
@@ -73,6 +86,7 @@ class Loading:
     skip_corrupt: bool = False
     max_corrupt: float = 0.001
     transform: Callable[[Any], Any] | None = None  # of batches
+    beside: Beside | None = None
 
 
 class _Plan(NamedTuple):
@@ -160,10 +174,11 @@ def _plans(order: Order, start: int, batch_size: int, rank: int, processes: int)
 
 def _load(plans: Iterable[_Plan], reader: ShardReader, loading: Loading, share: int) -> Iterator[Any]:
     """Batches of `share` tiles as planned, in that order; while one is used the next `prefetch` are made."""
-    memory = BatchMemory((share, *reader.shape), loading.prefetch + 2, reader.dtype)
+    layout = Layout(share, reader.rows | (dict(loading.beside.rows) if loading.beside else {}))
+    memory = BatchMemory((layout.nbytes,), loading.prefetch + 2)
     if get_worker_info():  # it has a process to itself, and torch's queue, which pins
         for plan in plans:
-            yield _begin(_Here(), reader, plan, memory.fresh(), loading.skip_corrupt).finish()
+            yield _begin(_Here(), reader, plan, Packed(layout, memory.fresh()), loading).finish()
         return
     # torch keeps pinned memory for the next batch by itself
     take = functools.partial(memory.fresh, pin_memory=True) if loading.pin_memory else memory.take
@@ -171,7 +186,7 @@ def _load(plans: Iterable[_Plan], reader: ShardReader, loading: Loading, share: 
     begun: collections.deque[_Begun] = collections.deque()
     try:
         for plan in plans:
-            begun.append(_begin(pool, reader, plan, take(), loading.skip_corrupt))
+            begun.append(_begin(pool, reader, plan, Packed(layout, take()), loading))
             if len(begun) > loading.prefetch:
                 yield begun.popleft().finish()
     finally:
@@ -192,35 +207,42 @@ class _Begun(NamedTuple):
 
     reader: ShardReader
     plan: _Plan
-    items: Tensor  # (n, *shape of one)
+    packed: Packed
     parts: list[Future[list[Replaced]]]
 
     def finish(self) -> Any:
         replaced = tuple(one for part in self.parts for one in part.result())
-        return self.reader.batch(self.plan.start, self.items, self.plan.tiles, replaced)
+        return self.reader.batch(self.plan.start, self.packed, replaced)
 
 
-def _begin(pool: Executor, reader: ShardReader, plan: _Plan, items: Tensor, skip_corrupt: bool) -> _Begun:
+def _begin(pool: Executor, reader: ShardReader, plan: _Plan, packed: Packed, loading: Loading) -> _Begun:
     count = len(plan.tiles)
+    out = {name: packed.field(name).numpy() for name in packed.layout.rows}
     parts = [
-        pool.submit(_decode_part, reader, plan, items, range(at, min(at + TILES_A_TASK, count)), skip_corrupt)
+        pool.submit(_make_part, reader, plan, out, range(at, min(at + TILES_A_TASK, count)), loading)
         for at in range(0, count, TILES_A_TASK)
     ]
-    return _Begun(reader, plan, items, parts)
+    return _Begun(reader, plan, packed, parts)
 
 
-def _decode_part(reader: ShardReader, plan: _Plan, items: Tensor, part: range, skip_corrupt: bool) -> list[Replaced]:
-    """Decode some tiles of a batch into it. A replaced one changes the plan: the batch says what it holds."""
-    out, replaced = items.numpy(), []
+def _make_part(
+    reader: ShardReader, plan: _Plan, out: Mapping[str, npt.NDArray], part: range, loading: Loading
+) -> list[Replaced]:
+    """Make some rows of a batch. Of a replaced tile the batch says what it holds instead."""
+    replaced = []
     for at in part:
         slide, k = plan.tiles[at].tolist()
-        if not skip_corrupt:
-            reader.decode(slide, k, out[at])
-            continue
-        used, problem = reader.decode_or_replace(slide, k, out[at])
-        if problem is not None:
-            plan.tiles[at] = used
-            replaced.append(Replaced(plan.start + at, reader.slides[slide], reader.place(slide, k), problem))
+        if not loading.skip_corrupt:
+            reader.decode(slide, k, out["items"][at])
+        else:
+            used, problem = reader.decode_or_replace(slide, k, out["items"][at])
+            if problem is not None:
+                replaced.append(Replaced(plan.start + at, reader.slides[slide], reader.place(slide, k), problem))
+            slide, k = used
+        out["places"][at] = slide, k
+    if loading.beside:
+        beside = {name: out[name][part.start : part.stop] for name in loading.beside.rows}
+        loading.beside.fill(plan.start + part.start, beside)
     return replaced
 
 

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rnagan.data.index import DamagedShard, Locations, Shards, open_shards
 from rnagan.data.loader import Loading, batches
 from rnagan.data.manifest import GENES, SAMPLES, table_sum
 from rnagan.data.npy_codec import decode_profile_into
+from rnagan.data.packed import Packed
 from rnagan.data.profile_layout import Arrangement, ProfileSelection
 from rnagan.data.reader import ProfileBatch, Replaced, ShardReader
 from rnagan.data.sampler import Indices, Order
@@ -111,10 +111,9 @@ class ProfileReader(ShardReader):
         self.shape = (len(profiles.genes),)
         self.selection = selection
 
-    def batch(
-        self, start: int, items: Tensor, places: NDArray[np.int64], replaced: tuple[Replaced, ...]
-    ) -> ProfileBatch:
-        return ProfileBatch(start, items, torch.from_numpy(self.selection.rows(places)), replaced)
+    def batch(self, start: int, packed: Packed, replaced: tuple[Replaced, ...]) -> ProfileBatch:
+        rows = self.selection.rows(packed.field("places").numpy())
+        return ProfileBatch(start, packed.field("items"), torch.from_numpy(rows), replaced)
 
     def decode_bytes(self, data: bytes, out: NDArray) -> None:
         decode_profile_into(data, out)

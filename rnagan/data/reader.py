@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rnagan.data.image_codec import decode_into
 from rnagan.data.index import DamagedShard, Locations, Shards, ShardSet, tar_name
+from rnagan.data.packed import Packed, Row
 from rnagan.data.sampler import WINDOW
 from rnagan.data.shard_schema import ProfileKind, TileKind
 
@@ -33,10 +34,11 @@ class Batch(NamedTuple):
     """Tiles of images `start` … `start + n − 1` of the endless sequence."""
 
     start: int
-    images: Tensor  # (n, 3, H, W) uint8, channels-last memory, pinned where a GPU is used
+    images: Tensor  # (n, 3, H, W) uint8, channels-last memory
     slides: Tensor  # (n,) int64, rows of the selection's table
     tiles: Tensor  # (n,) int64, numbers of the tiles in their slides, in stored order
     replaced: tuple[Replaced, ...] = ()
+    packed: Packed | None = None  # all of it, and what was made beside it, pinned where a GPU is used
 
 
 class ProfileBatch(NamedTuple):
@@ -87,9 +89,15 @@ class ShardReader(abc.ABC):
         self.__dict__.update(state)
         self._make_caches()
 
+    @property
+    def rows(self) -> dict[str, Row]:
+        """What a batch holds of an item: itself, decoded, and its (slide, k)."""
+        own = torch.from_numpy(np.empty(0, self.dtype)).dtype
+        return {"items": Row(self.shape, own), "places": Row((2,), torch.int64)}
+
     @abc.abstractmethod
-    def batch(self, start: int, items: Tensor, places: NDArray[np.int64], replaced: tuple[Replaced, ...]) -> Any:
-        """The batch that decoded items (n, *shape), of (slide, k) in `places` (n, 2), are handed out as."""
+    def batch(self, start: int, packed: Packed, replaced: tuple[Replaced, ...]) -> Any:
+        """The batch that what lies in `packed` (`rows`, and perhaps more) is handed out as."""
 
     @abc.abstractmethod
     def decode_bytes(self, data: bytes, out: NDArray) -> None:
@@ -192,9 +200,9 @@ class TileReader(ShardReader):
         super().__init__(shards, slides, counts, window)
         self.shape = (shards.tile_px, shards.tile_px, 3)
 
-    def batch(self, start: int, items: Tensor, places: NDArray[np.int64], replaced: tuple[Replaced, ...]) -> Batch:
-        slides, tiles = torch.from_numpy(places).T.contiguous()
-        return Batch(start, items.permute(0, 3, 1, 2), slides, tiles, replaced)
+    def batch(self, start: int, packed: Packed, replaced: tuple[Replaced, ...]) -> Batch:
+        slides, tiles = packed.field("places").T
+        return Batch(start, packed.field("items").permute(0, 3, 1, 2), slides, tiles, replaced, packed)
 
     def decode_bytes(self, data: bytes, out: NDArray) -> None:
         decode_into(data, out)

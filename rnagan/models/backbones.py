@@ -91,15 +91,17 @@ def _folded(block: Any) -> Any:
 
 
 class _OwnPrecision(nn.Module):
-    """A layer that computes in the precision of its weights also where autocast is on: the gradient of a strided
-    depthwise convolution in bf16 takes a CPU ten times as long."""
+    """A layer that computes in the precision of its weights on a CPU, also where autocast is on: the gradient of a
+    strided depthwise convolution in bf16 takes a CPU ten times as long."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.layer, self.stride = layer, layer.stride
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        if x.device.type != "cpu":
+            return self.layer(x)
+        with torch.autocast("cpu", enabled=False):
             return self.layer(x.to(self.layer.weight.dtype))
 
 

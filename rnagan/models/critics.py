@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
 from rnagan.models.feature_critic import EMBEDDING, FeatureHeads, FrozenFeatures
+from rnagan.models.reduced import mean_over_space
 
 MAX_CHANNELS = 256
 
@@ -98,7 +99,7 @@ class Critic(nn.Module):
         for layer in self.features:
             x = layer(x)
             if isinstance(layer, nn.LeakyReLU):
-                means.append(x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32)))
+                means.append(mean_over_space(x))
         h = torch.cat(means[1:], dim=1)
         score = self.score(h).squeeze(1)
         if self.embedding is None or self.projection is None:

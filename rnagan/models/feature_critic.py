@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from rnagan.models.backbones import Backbone
+from rnagan.models.reduced import enlarged
 from rnagan.runtime import rng
 
 MIXED = 64  # channels of the mixed maps
@@ -51,7 +52,7 @@ class FrozenFeatures(nn.Module):
         for k in reversed(range(len(maps))):
             own = F.conv2d(maps[k], self.get_buffer(f"channels_{k}"))
             if mixed:
-                own = own + F.interpolate(mixed[0], size=own.shape[2:], mode="bilinear")
+                own = own + enlarged(mixed[0], own.shape[2:])
             mixed.insert(0, F.conv2d(own, self.get_buffer(f"scales_{k}"), padding=1))
         return mixed
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
 from rnagan.models.conditioning import input_width, noise_maps
+from rnagan.models.reduced import enlarged, is_reduced, norm_and_film
 
 MAX_CHANNELS = 256
 
@@ -74,11 +75,23 @@ class _Block(nn.Module):
         self.film = nn.Linear(code_width, 2 * c_out)
 
     def forward(self, x: Tensor, code: Tensor, noise: Tensor | None) -> Tensor:
-        x = self.convolution(F.interpolate(x, scale_factor=2, mode="bilinear"))
+        x = self.convolution(enlarged(x, (2 * x.shape[2], 2 * x.shape[3])))
+        scale, shift = self.film(code).chunk(2, dim=1)
         if self.noise_strength is not None and noise is not None:
-            x = x + self.noise_strength * noise
-        scale, shift = self.film(code)[:, :, None, None].chunk(2, dim=1)
-        return F.leaky_relu(self.norm(x) * (1 + scale) + shift, 0.2)
+            x = _with_noise(x, self.noise_strength, noise)
+        if is_reduced(x) and isinstance(self.norm, nn.GroupNorm):
+            norm = self.norm
+            x = norm_and_film(x, norm.num_groups, norm.weight, norm.bias, norm.eps, scale, shift)
+        else:
+            x = self.norm(x) * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
+        return F.leaky_relu(x, 0.2)
+
+
+def _with_noise(x: Tensor, strength: Tensor, noise: Tensor) -> Tensor:
+    """x (n, c, h, w) and, on every channel with its strength (1, c, 1, 1), a noise map (n, 1, h, w)."""
+    if is_reduced(x):  # in its precision: a sum of two would be in that of the noise
+        return torch.addcmul(x, strength.to(x.dtype), noise.to(x.dtype))
+    return x + strength * noise
 
 
 class DCGenerator(nn.Module):

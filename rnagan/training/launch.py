@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
 
 from rnagan.io.files import read_yaml
 from rnagan.runtime.devices import computes_bf16, set_arithmetic, usable_gpus
@@ -51,7 +51,8 @@ def start(
             mixed_precision = "no"
         accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=handlers, deepspeed_plugins=plugins)
     else:
-        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision)
+        views = DistributedDataParallelKwargs(gradient_as_bucket_view=True)  # gradients needn't be copied to be sent
+        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision, kwargs_handlers=[views])
     set_arithmetic(accelerator.device)
     check_process_count(accelerator.num_processes, processes_asked())
     torch.set_num_threads(threads or own_cores())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
 from rnagan.config.vae import VAEConfig
+from rnagan.data.packed import Row
 from rnagan.losses.beta_vae import vae_loss
 from rnagan.models.resnet import build_backbone
 from rnagan.models.vae import BetaVAE
@@ -40,8 +41,17 @@ class TrainingStep:
     def __call__(self, number: int, tiles: Tensor, c: Tensor | None) -> None:
         """Step `number` of a run, on tiles (n, 3, H, H) uint8 and their conditions (n, condition_width)."""
         generator_too = number % self.config.critic_steps == self.config.critic_steps - 1
-        tiles, c = tiles.to(self.device), None if c is None else c.to(self.device, self._step.dtype)
-        self._step(number * len(tiles), tiles, c, generator_too)
+        start, step, count = number * len(tiles), self._step, len(tiles)
+        rows = {"tiles": Row((*tiles.shape[2:], 3), torch.uint8)}
+        if c is not None:
+            rows["c"] = Row((c.shape[1],), step.dtype)
+        packed = step.draws.packed(start, count, rows, pin_memory=self.device.type == "cuda")
+        packed.field("tiles").copy_(tiles.permute(0, 2, 3, 1))
+        if c is not None:
+            packed.field("c").copy_(c)
+        packed = packed.to(self.device)  # as the loader's threads prepare a batch, and the trainer copies it
+        tiles, c = packed.field("tiles").permute(0, 3, 1, 2), None if c is None else packed.field("c")
+        step(start, tiles, c, generator_too, packed)
 
     def seconds(self, batch_size: int, rounds: int = 1) -> float:
         """Time of `rounds` rounds, each of `critic_steps` critic steps and a generator step."""

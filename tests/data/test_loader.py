@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rnagan.config.gan import GANConfig
 from rnagan.data import storage
 from rnagan.data.image_codec import decode_image
 from rnagan.data.index import open_dataset
@@ -20,6 +21,7 @@ from rnagan.data.manifest import IndexRow, write_digest, write_index, write_reco
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder, WeightedOrder
 from rnagan.io.files import read_json, sha256_of_file
+from rnagan.training.gan.draws import StepDraws
 
 TILES = {"a": 5, "b": 7, "c-1": 3}
 
@@ -364,6 +366,22 @@ def test_decode_keeps_red_red():
     data = io.BytesIO()
     Image.fromarray(np.full((16, 16, 3), (200, 20, 60), np.uint8)).save(data, "JPEG", quality=95)
     np.testing.assert_allclose(decode_image(data.getvalue())[8, 8], (200, 20, 60), atol=4)
+
+
+@pytest.mark.parametrize("loading", LOADINGS)
+def test_what_is_made_beside_tiles_belongs_to_their_numbers_and_lies_in_one_memory(reader, order, loading):
+    draws = StepDraws(GANConfig(resolution=32, noise_units=3), 2)
+    beside = dataclasses.replace(loading, beside=draws)
+    expected = images(reader, order, 3, 20, 3, rank=1, processes=2)
+    found = list(islice(tile_batches(reader, order, 3, 20, 1, 2, beside), 3))
+    assert_equal_batches(found, expected)
+    for batch in found:
+        field = batch.packed.field
+        drawn = draws.packed(batch.start, 10)
+        assert all(torch.equal(field(name), drawn.field(name)) for name in draws.rows)
+        assert torch.equal(field("items").permute(0, 3, 1, 2), batch.images)
+        assert torch.equal(field("places"), torch.stack([batch.slides, batch.tiles], dim=1))
+        assert len({own.untyped_storage().data_ptr() for own in (field("items"), field("noise"))}) == 1
 
 
 def test_memory_comes_back_when_the_last_that_shares_it_is_gone():

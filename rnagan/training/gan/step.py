@@ -9,16 +9,17 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
-from rnagan.data.augment import colour_jitter, draw_diffaugment, flip_and_turn
+from rnagan.data.augment import DiffAugment, jittered, turned
+from rnagan.data.packed import Packed
 from rnagan.losses import hinge, relativistic, wgan_gp
 from rnagan.models.backbones import make_backbone
-from rnagan.models.conditioning import draw_noise, generator_input
+from rnagan.models.conditioning import generator_input
 from rnagan.models.critics import Scores, TwoCritics, Views, build_critic
 from rnagan.models.feature_critic import FrozenFeatures
 from rnagan.models.generators import build_generator
-from rnagan.runtime import rng
 from rnagan.training import deepspeed
 from rnagan.training.deepspeed import Prepared
+from rnagan.training.gan.draws import StepDraws
 from rnagan.training.launch import dtype_of, resolve_precision
 
 
@@ -72,6 +73,7 @@ class MicroBatch(NamedTuple):
     """Images `start` … of a step: all of this process's, or a part of them where gradients are accumulated."""
 
     start: int
+    draws: dict[str, Tensor]  # by the names of `StepDraws`
     x_real: Tensor  # (n, 3, H, H) in [-1, 1]
     code: Tensor  # the generator's input
     c: Tensor | None  # (n, condition_width)
@@ -107,8 +109,8 @@ def build_step(config: GANConfig, condition_width: int, accelerator: Accelerator
     """The step that trains networks: with fresh optimisers, prepared for all processes of the run."""
     generator, critic, frozen = networks
     if config.compile:  # in place: the penalty, whose gradient has a gradient, calls the pixels' uncompiled critic
-        generator.compile()
-        critic.compile()
+        generator.compile(dynamic=False)
+        critic.compile(dynamic=False)
     if config.generator_norm == "batch" and accelerator.num_processes > 1:
         generator = nn.SyncBatchNorm.convert_sync_batchnorm(generator)
     rates = {"pixels": config.critic_lr, "features": config.feature_lr}
@@ -140,7 +142,7 @@ class GANStep:
         frozen: FrozenFeatures | None,
         condition_width: int,
     ) -> None:
-        self.config, self.condition_width, self.frozen = config, condition_width, frozen
+        self.config, self.frozen, self.draws = config, frozen, StepDraws(config, condition_width)
         self.generator, self.generator_optimizer, self.accelerator = generator
         self.critic, self.critic_optimizer, self.critic_accelerator = critic
         self.raw_generator = deepspeed.unwrapped(self.generator, self.accelerator)
@@ -150,41 +152,48 @@ class GANStep:
         self.reduced = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(resolve_precision(config.precision))
         self.gradient_norms = GradientNorms()
 
-    def __call__(self, start: int, tiles: Tensor, c: Tensor | None, update_generator: bool) -> StepRecord:
+    def __call__(
+        self, start: int, tiles: Tensor, c: Tensor | None, update_generator: bool, drawn: Packed | None = None
+    ) -> StepRecord:
         """Update the critic, and the generator if asked.
 
         `tiles` (n, 3, H, H) uint8 are images start … start+n−1; `c` (n, condition_width) the condition of each
-        tile's own profile, or None in the modes without profiles.
+        tile's own profile, or None in the modes without profiles. `drawn`: what `draws` draws for these images, where
+        the tiles are; None has it drawn here and now.
         """
-        parts = self._micro_batches(start, tiles, c)
+        parts = self._micro_batches(start, tiles, c, drawn)
         alone = len(parts) == 1  # one forward of the generator serves both updates; of several it would fill the memory
         of_critic: list[tuple[Tensor | None, ...]] = []
         of_generator: list[Tensor | None] = []
         for part in parts:
             with self._held_back(self.critic, part):
                 x_fake = self._generated(part, with_graph=update_generator and alone)
-                maps = self._maps(x_fake, "features/fake", part.start)
+                maps = self._maps(x_fake, "features/fake", part)
                 of_critic.append(self._update_critic(part, x_fake.detach(), maps and [own.detach() for own in maps]))
         for part in parts if update_generator else ():
             with self._held_back(self.generator, part):
                 if not alone:
                     x_fake = self._generated(part, with_graph=True)
-                    maps = self._maps(x_fake, "features/fake", part.start)
+                    maps = self._maps(x_fake, "features/fake", part)
                 of_generator.append(self._update_generator(part, x_fake, maps))
         wasserstein, penalty, feature_gap = (_mean(list(own)) for own in zip(*of_critic, strict=True))
         return StepRecord(wasserstein, penalty, feature_gap, _mean(of_generator))
 
-    def _micro_batches(self, start: int, tiles: Tensor, c: Tensor | None) -> list[MicroBatch]:
+    def _micro_batches(
+        self, start: int, tiles: Tensor, c: Tensor | None, drawn: Packed | None = None
+    ) -> list[MicroBatch]:
         """The parts that gradients are accumulated over. Every draw is addressed by image number: none moves."""
+        if drawn is None:
+            drawn = self.draws.packed(start, len(tiles), pin_memory=tiles.device.type == "cuda").to(tiles.device)
         count = self.config.accumulate
         size, parts = len(tiles) // count, []
         for k in range(count):
-            begin, own = start + k * size, slice(k * size, (k + 1) * size)
-            shown = None if c is None else self._perturbed(c[own], begin)
-            x_real = self._prepared(tiles[own], begin)
-            noise = draw_noise(self.config, "noise", begin, size, self.condition_width, self.config.seed)
-            code = generator_input(self.config, shown, noise.to(x_real))
-            parts.append(MicroBatch(begin, x_real, code, shown, first=k == 0, last=k == count - 1))
+            own = slice(k * size, (k + 1) * size)
+            draws = {name: drawn.field(name)[own] for name in self.draws.rows}
+            shown = None if c is None else self._perturbed(c[own], draws)
+            x_real = self._prepared(tiles[own], draws)
+            code = generator_input(self.config, shown, draws["noise"])
+            parts.append(MicroBatch(start + k * size, draws, x_real, code, shown, first=k == 0, last=k == count - 1))
         return parts
 
     def _held_back(self, network: nn.Module, part: MicroBatch) -> contextlib.AbstractContextManager:
@@ -197,65 +206,60 @@ class GANStep:
         with torch.set_grad_enabled(with_graph):
             return network(part.code).to(self.dtype)
 
-    def _perturbed(self, c: Tensor, start: int) -> Tensor:
+    def _perturbed(self, c: Tensor, draws: dict[str, Tensor]) -> Tensor:
         """The condition with its training noise; generator and critic see the same."""
-        if not self.config.condition_noise or self.config.condition != "bottleneck":
-            return c
-        noise = rng.normal(self.config.seed, "condition", start, len(c), c.shape[1])
-        return c + self.config.condition_noise * torch.from_numpy(noise).to(c)
+        return c + self.config.condition_noise * draws["condition"] if "condition" in draws else c
 
-    def _prepared(self, tiles: Tensor, start: int) -> Tensor:
+    def _prepared(self, tiles: Tensor, draws: dict[str, Tensor]) -> Tensor:
         """uint8 tiles → augmented tiles in [-1, 1]."""
         config = self.config
-        x = tiles.to(self.dtype).div_(127.5).sub_(1)
-        x = flip_and_turn(x, config.seed, start, flips=config.flips, turns=config.quarter_turns)
-        return colour_jitter(x, config.seed, start, config.colour_jitter) if config.colour_jitter else x
+        if "turns" in draws:
+            tiles = turned(tiles, draws["turns"], flips=config.flips, turns=config.quarter_turns)
+        x = tiles.to(self.dtype, memory_format=torch.channels_last).div_(127.5).sub_(1)
+        return jittered(x, draws["jitter"], config.colour_jitter) if "jitter" in draws else x
 
     def _update_critic(
         self, part: MicroBatch, x_fake: Tensor, maps_fake: list[Tensor] | None
     ) -> tuple[Tensor | None, ...]:
         """The critic's step; a `StepRecord`'s figures of it."""
-        config, critic, start = self.config, self.raw_critic, part.start
+        config, critic = self.config, self.raw_critic
         critic.requires_grad_(True)
         if critic.features is not None:  # spectral norm's estimates move once a step
             critic.features.train(part.first)
         shown = part.c if config.conditional else None
-        real = Views(self._pixels(part.x_real, "augment/real", start), self._maps(part.x_real, "features/real", start))
-        fake = Views(self._pixels(x_fake, "augment/fake", start), maps_fake)
+        real = Views(self._pixels(part.x_real, "augment/real", part), self._maps(part.x_real, "features/real", part))
+        fake = Views(self._pixels(x_fake, "augment/fake", part), maps_fake)
         score_real, score_fake = self._scores(real, fake, shown)
         loss = self._critic_loss(score_real, score_fake)
         penalty = None
         if config.penalty_step == "separate":  # the released code: two optimiser steps
             self._descend(loss, self.critic_optimizer)
-            penalty = self._penalty(real, fake, shown, start)
+            penalty = self._penalty(real, fake, shown, part)
             self._descend(config.penalty_weight * penalty, self.critic_optimizer)
         else:
             if critic.pixels is not None:
-                penalty = self._penalty(real, fake, shown, start)
+                penalty = self._penalty(real, fake, shown, part)
                 loss = loss + config.penalty_weight * penalty
             # One backward for scores and penalty: two would leave DDP's reducer half-way.
             self._descend(loss, self.critic_optimizer, part.first, part.last)
         penalty = None if penalty is None else penalty.detach()
         return _gap(score_real.pixels, score_fake.pixels), penalty, _gap(score_real.features, score_fake.features)
 
-    def _pixels(self, x: Tensor, purpose: str, start: int) -> Tensor | None:
+    def _pixels(self, x: Tensor, purpose: str, part: MicroBatch) -> Tensor | None:
         """What the critic on pixels sees of tiles; None where there is none."""
-        if self.raw_critic.pixels is None:
-            return None
-        return self._augmented(x, self.config.diffaugment, purpose, start)
+        return None if self.raw_critic.pixels is None else self._augmented(x, purpose, part)
 
-    def _maps(self, x: Tensor, purpose: str, start: int) -> list[Tensor] | None:
+    def _maps(self, x: Tensor, purpose: str, part: MicroBatch) -> list[Tensor] | None:
         """What the critic on features sees of tiles; None where there is none."""
         if self.frozen is None:
             return None
-        x = self._augmented(x, self.config.feature_diffaugment, purpose, start)
         with torch.autocast(x.device.type, self.reduced, enabled=self.reduced is not None):
-            return [own.to(self.dtype) for own in self.frozen(x)]
+            return self.frozen(self._augmented(x, purpose, part))
 
-    def _augmented(self, x: Tensor, diffaugment: str, purpose: str, start: int) -> Tensor:
-        if diffaugment == "none":
+    def _augmented(self, x: Tensor, purpose: str, part: MicroBatch) -> Tensor:
+        if purpose not in part.draws:
             return x
-        return draw_diffaugment(self.config.seed, purpose, start, len(x), x.shape[-1])(x)
+        return DiffAugment(*part.draws[purpose].split(2, dim=1))(x)
 
     def _scores(self, real: Views, fake: Views, c: Tensor | None) -> tuple[Scores, Scores]:
         if self.config.critic_norm == "batch":  # statistics of real and generated tiles stay apart, as released
@@ -278,18 +282,19 @@ class GANStep:
             losses.append(hinge.critic_loss(real.features, fake.features))
         return torch.stack(losses).sum()
 
-    def _penalty(self, real: Views, fake: Views, c: Tensor | None, start: int) -> Tensor:
+    def _penalty(self, real: Views, fake: Views, c: Tensor | None, part: MicroBatch) -> Tensor:
         """The penalty of the critic on pixels, in full precision, whatever the precision of the scores."""
         config, critic = self.config, self.raw_critic.pixels
         assert critic is not None and real.pixels is not None and fake.pixels is not None
-        paying = slice(-start % config.penalty_every, None, config.penalty_every)  # by image number, on any process
+        paying = slice(
+            -part.start % config.penalty_every, None, config.penalty_every
+        )  # by image number, on any process
         x_real, x_fake, c = real.pixels[paying], fake.pixels[paying], None if c is None else c[paying]
         # The half itself: Accelerate has wrapped the whole critic's forward in autocast.
         if config.pixel_loss == "relativistic":
             both = None if c is None else torch.cat([c, c])  # (R1 + R2) / 2 is the mean over real and generated tiles
             return relativistic.zero_centred_penalty(critic, torch.cat([x_real, x_fake]), both)
-        epsilon = torch.from_numpy(rng.uniform(config.seed, "epsilon", start, len(real.pixels), 1)).to(x_real)
-        x_hat = wgan_gp.interpolate(x_real, x_fake, epsilon[paying])
+        x_hat = wgan_gp.interpolate(x_real, x_fake, part.draws["epsilon"][paying])
         return wgan_gp.gradient_penalty(critic, x_hat, c, config.penalty_norm)
 
     def _update_generator(self, part: MicroBatch, x_fake: Tensor, maps: list[Tensor] | None) -> Tensor:
@@ -298,11 +303,11 @@ class GANStep:
         if critic.features is not None:
             critic.features.eval()
         shown = part.c if config.conditional else None
-        score = critic(Views(self._pixels(x_fake, "augment/generator", part.start), maps), shown)
+        score = critic(Views(self._pixels(x_fake, "augment/generator", part), maps), shown)
         losses = []
         if config.pixel_loss == "relativistic":
             with torch.no_grad():
-                x_real = self._pixels(part.x_real, "augment/real", part.start)
+                x_real = self._pixels(part.x_real, "augment/real", part)
                 score_real = critic(Views(x_real, None), shown).pixels
             losses.append(config.pixel_weight * relativistic.generator_loss(score_real, score.pixels))
         elif config.pixel_loss == "wgan_gp":

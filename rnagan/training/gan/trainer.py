@@ -1,5 +1,6 @@
 """The GAN / RNA-GAN trainer: set up, train, validate, save. The maths of a step is in step.py."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -117,10 +118,12 @@ class GANTrainer:
         self.run.throughput.restart(self.images)
 
     def _one_step(self, batch: Batch) -> StepRecord:
-        c = None if self.conditions is None else self.conditions[batch.slides.to(self.conditions.device)]
-        tiles = _to_resolution(batch.images.to(self.accelerator.device, non_blocking=True), self.config.resolution)
+        assert batch.packed is not None
+        packed = batch.packed.to(self.accelerator.device)  # the one copy of a batch
+        c = None if self.conditions is None else self.conditions[packed.field("places")[:, 0]]
+        tiles = _to_resolution(packed.field("items").permute(0, 3, 1, 2), self.config.resolution)
         generator_too = self.steps % self.config.critic_steps == self.config.critic_steps - 1
-        record = self.step(batch.start, tiles, c, generator_too)
+        record = self.step(batch.start, tiles, c, generator_too, packed)
         self.images, self.steps = self.images + self.config.batch_size, self.steps + 1
         if generator_too:
             used = self.config.batch_size * self.config.critic_steps
@@ -130,7 +133,9 @@ class GANTrainer:
 
     def _batches(self) -> Iterator[Batch]:
         config, data = self.config, self.data
-        loading = make_loading(config, pin_memory=self.accelerator.device.type == "cuda")
+        loading = dataclasses.replace(
+            make_loading(config, pin_memory=self.accelerator.device.type == "cuda"), beside=self.step.draws
+        )
         # Tiles in use as the order has it: a tissue of weight 0 stands in for no damaged tile.
         reader = TileReader(
             data.shards, data.selection.table["slide"].tolist(), data.order.counts, config.window_slides

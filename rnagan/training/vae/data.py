@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from torch import Tensor
 from rnagan.cohort.filter import matching_rows
 from rnagan.cohort.table import read_cohort, split_by
 from rnagan.config.vae import VAEConfig
+from rnagan.data.packed import Layout, Packed, Row
 from rnagan.data.profile_layout import PER_SHARD, Arrangement, ProfileSelection
 from rnagan.data.profile_shards import ProfileSet, all_profiles, open_profile_set, profile_batches
 from rnagan.expression.build_h5ad import profiles_of_cohort
@@ -25,6 +26,7 @@ from rnagan.expression.transform import ExpressionTransform
 from rnagan.io.files import sha256_of_file
 from rnagan.runtime import rng
 from rnagan.runtime.distributed import Processes
+from rnagan.training.launch import dtype_of
 
 Values = NDArray[np.float32]
 T = TypeVar("T")
@@ -77,11 +79,37 @@ class VAEData:
 
 
 class TrainingBatch(NamedTuple):
-    """What one process takes a step on, float64 or float32 on the CPU."""
+    """What one process takes a step on, float64 or float32, in one piece of memory."""
 
-    x: Tensor  # (n, genes) Z scores
-    eps: Tensor  # (n, latent) standard normal
-    keep: Tensor | None  # (n, genes) factor of the encoder's input
+    packed: Packed
+
+    @classmethod
+    def empty(cls, config: VAEConfig, count: int, genes: int, pin_memory: bool = False) -> Self:
+        """Room for `count` profiles; with `keep` where the config drops genes or inputs."""
+        dtype = dtype_of(config.precision)
+        rows = {"x": Row((genes,), dtype), "eps": Row((config.latent,), dtype)}
+        if config.gene_dropout or config.input_dropout:
+            rows["keep"] = Row((genes,), dtype)
+        return cls(Packed.empty(Layout(count, rows), pin_memory))
+
+    @property
+    def x(self) -> Tensor:
+        """Z scores, (n, genes)."""
+        return self.packed.field("x")
+
+    @property
+    def eps(self) -> Tensor:
+        """Standard normal, (n, latent)."""
+        return self.packed.field("eps")
+
+    @property
+    def keep(self) -> Tensor | None:
+        """Factor of the encoder's input, (n, genes)."""
+        return self.packed.field("keep") if "keep" in self.packed.layout.rows else None
+
+    def to(self, device: torch.device) -> Self:
+        """On a device, by one copy."""
+        return type(self)(self.packed.to(device))
 
 
 def open_vae_data(inputs: VAEInputs, where: str, here: Processes | None = None) -> VAEData:
@@ -103,13 +131,14 @@ def training_batches(
     first: int,
     rank: int = 0,
     processes: int = 1,
+    pin_memory: bool = False,
 ) -> Generator[TrainingBatch]:
     """Endless batches of this process from profile number `first` of the run on, made by a thread ahead of their use.
 
     Batch b of the run holds profiles b·B … b·B + B − 1; each number addresses its profile, in the order of
     `ProfileSelection.order`, and its noise. So all is the same on any number of processes, in memory or streamed.
     """
-    make = functools.partial(_with_draws, config)
+    make = functools.partial(_with_draws, config, pin_memory=pin_memory)
     if data.in_memory is not None:
         z = standardised(data, selection, transform)
         scores = _scores_in_memory(z, selection, config, first, rank, processes)
@@ -189,21 +218,23 @@ def _scores_in_memory(
         first += config.batch_size
 
 
-def _with_draws(config: VAEConfig, number: int, z: Values) -> TrainingBatch:
-    dtype = np.float64 if config.precision == "float64" else np.float32
+def _with_draws(config: VAEConfig, number: int, z: Values, pin_memory: bool = False) -> TrainingBatch:
     count, genes = z.shape
-    eps = rng.normal(config.seed, "vae noise", number, count, config.latent)
-    keep: NDArray | None = None
+    batch = TrainingBatch.empty(config, count, genes, pin_memory)
+    batch.x.numpy()[:] = z
+    batch.eps.numpy()[:] = rng.normal(config.seed, "vae noise", number, count, config.latent)
+    if batch.keep is None:
+        return batch
+    keep = batch.keep.numpy()
+    keep[:] = 1
     if config.gene_dropout:
         share = config.gene_dropout * rng.uniform(config.seed, "vae gene dropout share", number, count, 1)
         draws = rng.byte_draws(config.seed, "vae gene dropout", number, count, genes)
-        keep = (draws >= np.rint(share * 256).astype(np.uint16)).astype(dtype)
+        keep *= draws >= np.rint(share * 256).astype(np.uint16)
     if config.input_dropout:
         kept = rng.uniform(config.seed, "vae dropout", number, count, genes) >= config.input_dropout
-        factor = (kept / (1 - config.input_dropout)).astype(dtype)
-        keep = factor if keep is None else keep * factor
-    x, noise = (torch.from_numpy(array.astype(dtype, copy=False)) for array in (z, eps))
-    return TrainingBatch(x, noise, None if keep is None else torch.from_numpy(keep))
+        keep *= (kept / (1 - config.input_dropout)).astype(keep.dtype)
+    return batch
 
 
 def _ahead(items: Iterator[T], depth: int = 2) -> Generator[T]:

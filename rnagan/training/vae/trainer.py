@@ -79,6 +79,7 @@ class VAETrainer:
             self.images,
             self.accelerator.process_index,
             self.accelerator.num_processes,
+            pin_memory=self.accelerator.device.type == "cuda",
         )
         steps = self.run.steps(self.total_steps, "step", "β-VAE", self.step)
         with contextlib.closing(batches), steps as (stop, bar):
@@ -168,11 +169,10 @@ class VAETrainer:
     def descend(self, batch: TrainingBatch) -> VAELoss:
         """Forward and backward on a batch; its loss, on the device."""
         self.model.train()
-        x, eps = self._to_device(batch.x), self._to_device(batch.eps)
-        keep = None if batch.keep is None else self._to_device(batch.keep)
-        out = self._forward(self.model, x, eps, keep)
+        batch = batch.to(self.accelerator.device)
+        out = self._forward(self.model, batch.x, batch.eps, batch.keep)
         loss = vae_loss(
-            x,
+            batch.x,
             out.x_recon,
             out.mu,
             out.logvar,
@@ -185,8 +185,9 @@ class VAETrainer:
 
     def _empty_step(self) -> None:
         count = self.config.batch_size // self.accelerator.num_processes
-        x, eps = (torch.zeros(count, width) for width in (len(self.transform.genes), self.config.latent))
-        self.descend(TrainingBatch(x, eps, None))
+        batch = TrainingBatch.empty(self.config, count, len(self.transform.genes))
+        batch.packed.memory.zero_()
+        self.descend(batch)
 
     def _forward(self, model: nn.Module, x: Tensor, eps: Tensor, keep: Tensor | None = None) -> Any:
         if deepspeed.uses_deepspeed(self.accelerator):  # it keeps weights in bf16, and casts no input
@@ -277,9 +278,6 @@ class VAETrainer:
 
     def _tensor(self, values: NDArray[np.floating]) -> Tensor:
         return torch.from_numpy(values).to(self.accelerator.device, self.dtype)
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.accelerator.device, non_blocking=True)
 
 
 def check_processes(config: VAEConfig, accelerator: Accelerator) -> None:
