@@ -86,6 +86,8 @@ def _scores(out: Path) -> Iterator[Row]:
                 notes.append(f"halves of the donors: real {floor['floor']:.4g}, generated {floor['matched']:.4g}")
             if is_distance and score["name"] != "fid_60k":
                 notes.append("not FID-60k, so not to be compared with the article's")
+            if is_distance and scored.get("few_tiles"):
+                notes.append("of few tiles, so go by KID")
             article = f"{theirs} (FID-60k)" if is_distance else "–"
             yield Row("FID", f"{mode}: {score['name']}", article, f"{score['value']:.4g}", around, "; ".join(notes))
 

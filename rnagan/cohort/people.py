@@ -1,4 +1,7 @@
-"""Which person a sample's or slide's id names, where the id is of a project whose ids say so."""
+"""Which person a sample's or slide's id names, where the id is of a project whose ids say so.
+
+This is the one grammar of persons: the readers of GTEx and TCGA build theirs on it.
+"""
 
 import re
 from collections import Counter
@@ -7,23 +10,29 @@ import pandas as pd
 
 from rnagan.io.tables import first_few
 
-_SIGN = "[-._]"
-# The project, and the part of an id that names the person, in any case; R writes dots for dashes.
-_RULES = {
-    "GTEx": re.compile(rf"(GTEX{_SIGN}[A-Z\d]+)(?:{_SIGN}.*)?", re.IGNORECASE),
-    "TCGA": re.compile(rf"(TCGA{_SIGN}[A-Z\d]{{2}}{_SIGN}[A-Z\d]{{4}})(?:{_SIGN}.*)?", re.IGNORECASE),
-    "TARGET": re.compile(rf"(TARGET{_SIGN}\d\d{_SIGN}[A-Z\d]{{6}})(?:{_SIGN}.*)?", re.IGNORECASE),
-    "CPTAC": re.compile(rf"(C3[LN]{_SIGN}\d{{5}})(?:{_SIGN}.*)?", re.IGNORECASE),
+SIGN = "[-._]"  # between the parts of an id: R writes dots for dashes, and names of slides have _ for dots
+# By project, the part of an id that names the person, in any case.
+PERSON = {
+    "GTEx": rf"GTEX{SIGN}[A-Z0-9]+",
+    "TCGA": rf"TCGA{SIGN}[A-Z0-9]{{2}}{SIGN}[A-Z0-9]{{4}}",
+    "TARGET": rf"TARGET{SIGN}[0-9][0-9]{SIGN}[A-Z0-9]{{6}}",
+    "CPTAC": rf"C3[LN]{SIGN}[0-9]{{5}}",
 }
+_RULES = {project: re.compile(rf"({rule})(?:{SIGN}.*)?", re.IGNORECASE) for project, rule in PERSON.items()}
 
 
 def person_of(text: str) -> tuple[str, str]:
-    """The project and the person that an id names, such as GTEX-1117F, in capitals with dashes; ('', '') where it is
-    none of these projects'."""
+    """The project and the person that an id names, such as GTEX-1117F, as `spelled`; ('', '') where it is none of these
+    projects'."""
     for project, rule in _RULES.items():
         if match := rule.fullmatch(text.strip()):
-            return project, re.sub(_SIGN, "-", match[1].upper())
+            return project, spelled(match[1])
     return "", ""
+
+
+def spelled(text: str) -> str:
+    """An id of these projects in their own spelling: capitals and dashes."""
+    return re.sub(SIGN, "-", text.upper())
 
 
 def people(ids: pd.Series) -> pd.Series:

@@ -22,6 +22,7 @@ from rnagan.comparison.run_tables import (
     score_lines,
     speed,
 )
+from rnagan.evaluation.tile_scores import few_tiles
 from rnagan.io.files import atomic_path
 from rnagan.io.tables import first_few
 from rnagan.reports.console import aligned
@@ -59,6 +60,7 @@ def compare_runs(
             table.to_csv(temporary, index=False)
     table = parameters(entries)
     metrics, scores = metric_lines(entries), score_lines(entries)
+    notes += filter(None, [few_tiles(line.name for line in (*metrics, *scores))])
     kind, shown = runs[0].kind, _grids(entries, out)
     write_template(
         out / PAGE,

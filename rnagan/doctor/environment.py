@@ -1,4 +1,4 @@
-"""What rnagan needs around it: packages in their versions, shared memory, open files."""
+"""What rnagan needs around it: packages in their versions, MLflow's store, shared memory, open files."""
 
 import os
 import platform
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from rnagan.config.gan import GANConfig
 from rnagan.doctor.findings import Section
@@ -15,6 +16,8 @@ from rnagan.doctor.findings import Section
 SHOWN = ("torch", "torchvision", "accelerate", "webdataset", "simplejpeg", "numpy")  # versions worth seeing
 SHARED_MEMORY = Path("/dev/shm")
 SMALL_SHARED_BYTES = 1 << 28  # less than this is a container's default (64 MB); NCCL alone may want more
+MLRUNS = Path("mlruns")  # where MLflow kept runs before 3.7, in the folder that it was started in
+NO_FILE_STORES = Version("3.13")  # of MLflow, from which it refuses them unless MLFLOW_ALLOW_FILE_STORE is true
 OTHER_FILES = 512  # that a process has open besides shards: libraries, sockets, MLflow
 
 
@@ -54,6 +57,35 @@ def check_requirements(section: Section, requirements: list[Requirement]) -> Non
     ]
     if not unmet:
         section.ok(f"{', '.join(versions)}; all {len(requirements)} requirements are met.")
+
+
+def check_mlruns(section: Section, folder: Path = MLRUNS) -> None:
+    """Say what the installed MLflow does with the store of an older one, where there is such a folder here, or where
+    MLFLOW_TRACKING_URI names one."""
+    version, uri = _version("mlflow"), os.environ.get("MLFLOW_TRACKING_URI", "")
+    refused = os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1")
+    if version is None or Version(version) < NO_FILE_STORES or not refused:
+        return
+    move = (
+        "mlflow migrate-filestore --source {0} --target sqlite:///mlruns.db, then mlflow ui --backend-store-uri "
+        "sqlite:///mlruns.db. Or read it as it is: MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri {0}"
+    )
+    if uri.startswith("file:") or (uri and ":" not in uri and uri != "databricks"):
+        section.problem(
+            f"MLFLOW_TRACKING_URI names a folder ({uri}), and MLflow {version} refuses to keep runs in one: every run "
+            "would warn that MLflow can't be reached.",
+            f"unset MLFLOW_TRACKING_URI, or let it name a server or sqlite:///PATH.db. To move what is there: "
+            f"{move.format(uri.removeprefix('file://').removeprefix('file:'))}",
+        )
+    experiments = [path for path in folder.glob("*/meta.yaml") if path.parent.name.isdigit()]  # as MLflow looks
+    if experiments:
+        section.figures["mlruns_experiments"] = len(experiments)
+        section.warn(
+            f"./{folder.name} is the store of an older MLflow ({len(experiments):,} experiments). rnagan neither reads "
+            f"nor changes it: its runs are in RUNS/mlflow.db. MLflow {version}, started here, takes it for its default "
+            "store instead of mlflow.db, and then refuses it.",
+            move.format(folder.name),
+        )
 
 
 def _version(name: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnagan.config.gan import GANConfig
-from rnagan.doctor.environment import check_open_files, check_shared_memory, check_versions
+from rnagan.doctor.environment import check_mlruns, check_open_files, check_shared_memory, check_versions
 from rnagan.doctor.findings import Section, render, summary
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _examine(examination: _Examination, inputs: _Inputs, timeout: float) -> None
 
     config, shards, chosen = inputs.config, inputs.shards, inputs.chosen
     tile_px = config.resolution if shards is None else shards.tile_px
-    examination.add("Versions", check_versions)
+    examination.add("Versions", check_versions, check_mlruns)
     # Before this process touches a GPU: one that may be used by one process at a time would refuse the launched ones.
     for launch in inputs.launches:
         examination.add(f"Launch {launch.path}", partial(check_launch, config=launch, timeout=timeout))

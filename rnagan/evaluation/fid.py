@@ -25,6 +25,7 @@ from rnagan.evaluation.tile_scores import (
     CLASS_SCORE_PARTS,
     TileFeatures,
     class_score,
+    few_tiles,
     floor,
     frechet_with_interval,
     kernel_distance,
@@ -87,7 +88,8 @@ def compute_fid(
 ) -> dict[str, Any]:
     """Score a model; the main process writes `out/features.png`, then `out/fid.json`, and returns it (others: {}).
 
-    Every score says whether the extractor's network was the critic's (`in_training`).
+    Every score says whether the extractor's network was the critic's (`in_training`); `few_tiles` is a sentence where
+    tiles are too few for a Fréchet distance, else ''.
     `cache`: folder of the real tiles' features, for every later evaluation on the same tiles. Those of generated tiles
     are kept in `out/generated`. `map_tiles`: tiles of either kind in the picture, a UMAP of their features; 0 for none.
     `device`: where the model generates, and the extractor computes; as `choose_device` takes it.
@@ -138,6 +140,7 @@ def compute_fid(
             "versions": _versions(),
         },
     }
+    result["few_tiles"] = few_tiles(score["name"] for score in result["scores"])
     if map_tiles:
         shown = f"{extractor.name} ({network_label(in_training)})"
         feature_map(out / PICTURE, [side.features for side in sides], tissues, map_tiles, shown, seed)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ HALVINGS = 4
 CLASS_SCORE_PARTS = 10  # of its tiles, over which its SD is taken (Salimans et al. 2016)
 KID_SUBSET, KID_SUBSETS, NEIGHBOURHOOD = 1000, 100, 3  # Bińkowski et al. 2018; Kynkäänniemi et al. 2019
 CONFIDENCE = 0.95
+FEW_TILES = 10_000  # the least that its authors advise (Heusel et al. 2017, the readme of their code)
 _PRC_BATCH = 1000  # rows of distances at a time: memory, not the value
 
 
@@ -116,6 +118,34 @@ def extractor_of(name: str) -> str | None:
     own = r"(?:^|/)(?:frechet|kernel|precision|recall|class_score)_(.+?)(?:/.*)?_\d+k?(?:_vs_\d+k?_real)?(?: \(.*\))?$"
     found = re.search(own, name)
     return found.group(1) if found else None
+
+
+def of_few_tiles(count: int, kid: str = "rnagan compute-fid") -> str:
+    """A sentence for the reader of a Fréchet distance of fewer than FEW_TILES tiles, else ''; `kid`: where KID is.
+
+    KID has no such bias (Bińkowski et al. 2018, section 4).
+    """
+    if count >= FEW_TILES:
+        return ""
+    return (
+        f"A Fréchet distance of fewer than {FEW_TILES:,} tiles (here {count:,}) is too large, the more so the fewer "
+        f"they are: go by KID ({kid}), whose mean doesn't move with their count."
+    )
+
+
+def few_tiles(names: Iterable[str]) -> str:
+    """`of_few_tiles` of the smallest count in the names of Fréchet distances among scores of these names, else ''."""
+    names = list(names)
+    counts = [count for name in names for count in _counts_of_frechet(name)]
+    kid = [name for name in names if re.search(r"(^|/)(kid|kernel)_", name)][:1]
+    return of_few_tiles(min(counts, default=FEW_TILES), *kid)
+
+
+def _counts_of_frechet(name: str) -> list[int]:
+    """The counts of tiles in the name of a Fréchet distance, perhaps behind a part of the data; none in others."""
+    found = re.search(r"(?:^|/)(?:fid|frechet_.+?)(?:/.*)?_(\d+k?)(?:_vs_(\d+k?)_real)?(?: \(.*\))?$", name)
+    counts = [] if found is None else [count for count in found.groups() if count]
+    return [1000 * int(count[:-1]) if count.endswith("k") else int(count) for count in counts]
 
 
 def _count(tiles: int) -> str:

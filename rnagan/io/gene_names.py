@@ -32,7 +32,7 @@ _CLINICAL = re.compile(
     re.IGNORECASE,
 )
 SAMPLE = re.compile(
-    r"(GTEX|TCGA|TARGET)[-._].+|C3[LN]-\d{5}.*|GSM\d+.*|[SED]RR\d+.*|[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-.+",
+    r"(GTEX|TCGA|TARGET)[-._].+|C3[LN][-._]\d{5}.*|GSM\d+.*|[SED]RR\d+.*|[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-.+",
     re.IGNORECASE,
 )
 # Symbols that nearly every table of human genes has, and that nobody calls a sample.

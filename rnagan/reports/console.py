@@ -25,7 +25,7 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 
 def score_lines(result: dict[str, Any]) -> list[str]:
-    """Scores of what `compute_fid` returned, then their floor, and a warning where they flatter the model."""
+    """Scores of what `compute_fid` returned, then their floor, and warnings of few tiles and flattering scores."""
     said = aligned([_score(score) for score in result["scores"]])
     floor = result["floor"]
     if floor is not None:
@@ -34,6 +34,8 @@ def score_lines(result: dict[str, Any]) -> list[str]:
             f"Fréchet distance between halves of the donors, {floor['tiles']:,} tiles each: real and real tiles "
             f"{floor['floor']:.2f}, generated and real ones {floor['matched']:.2f}.",
         ]
+    if result.get("few_tiles"):
+        said += ["", result["few_tiles"]]
     if any(score.get("in_training") for score in result["scores"]):
         said += ["", "The critic had this extractor's network in training: its scores flatter the model. Take another."]
     return said

@@ -3,13 +3,12 @@
 import contextlib
 import getpass
 import os
-import posixpath
 import re
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,11 +16,18 @@ import click
 import filelock
 
 from rnagan.io.files import read_json
+from rnagan.tracking.mlflow_limits import NAME_LENGTH, allowed_name, allowed_text, batches
 
 LOCK_SECONDS = 60.0  # that a process waits for another one which sets the same sqlite store up
 SETTLE_SECONDS = 1.0  # in which processes that began a sweep together see one another on a server
-_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # metrics and parameters that MLflow takes in a batch
-_NAME_LENGTH, _VALUE_LENGTH = 250, 6000  # of a metric's name and a parameter's value in MLflow
+# What MLflow takes, by its own names; the figures are for a version that doesn't say it.
+_BOUNDS = {
+    "MAX_PARAM_VAL_LENGTH": 6000,
+    "MAX_TAG_VAL_LENGTH": 5000,
+    "MAX_PARAMS_TAGS_PER_BATCH": 100,
+    "MAX_METRICS_PER_BATCH": 1000,
+    "MAX_BATCH_LOG_REQUEST_SIZE": 1_000_000,  # bytes
+}
 
 EXPERIMENTS = {"gan": "rnagan", "vae": "rnagan-vae", "simclr": "simclr"}  # of MLflow, by kind of run
 
@@ -88,7 +94,8 @@ class MLflowRun:
             return cls(client, found), False
         own = {"run_key": record["key"], "folder": str(folder), "mlflow.user": _user()}
         own |= {"mlflow.source.name": _command(), "mlflow.source.type": "LOCAL"}
-        made = client.create_run(home, round(1000 * record["began"]), own | dict(tags), name)
+        own = _allowed_tags(own | dict(tags))
+        made = client.create_run(home, round(1000 * record["began"]), own, allowed_text(name, NAME_LENGTH))
         return cls(client, made.info.run_id), True
 
     def begin(self, settings: Mapping[str, Any], tags: Mapping[str, str]) -> None:
@@ -116,11 +123,11 @@ class MLflowRun:
         from mlflow.entities import Param
 
         there = self._run().data.params
-        now = {allowed_name(name): _shortened(str(value)) for name, value in settings.items()}
+        longest = _bound("MAX_PARAM_VAL_LENGTH")
+        now = {allowed_name(name): allowed_text(str(value), longest) for name, value in settings.items()}
         new = [Param(name, value) for name, value in now.items() if name not in there]
         changed = [f"{name} {there[name]} → {now[name]}" for name in now if there.get(name, now[name]) != now[name]]
-        for start in range(0, len(new), _PARAMS_AT_ONCE):
-            self.client.log_batch(self.run_id, params=new[start : start + _PARAMS_AT_ONCE])
+        self._send("params", new)
         if changed:
             self.tags({"settings_changed": ", ".join(changed)})
         return len(new)
@@ -130,9 +137,8 @@ class MLflowRun:
         from mlflow.entities import RunTag
 
         there = self._run().data.tags
-        new = [RunTag(name, value) for name, value in tags.items() if there.get(name) != value]
-        if new:
-            self.client.log_batch(self.run_id, tags=new)
+        new = [RunTag(name, value) for name, value in _allowed_tags(tags).items() if there.get(name) != value]
+        self._send("tags", new)
         return len(new)
 
     def log(self, points: list[Point]) -> None:
@@ -140,8 +146,7 @@ class MLflowRun:
         from mlflow.entities import Metric
 
         metrics = [Metric(allowed_name(name), value, round(1000 * at), images) for name, value, images, at in points]
-        for start in range(0, len(metrics), _AT_ONCE):
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + _AT_ONCE])
+        self._send("metrics", metrics)
 
     def log_missing(self, points: list[Point]) -> int:
         """Log the values that it hasn't, and return how many. One that stands in for another value at the same count of
@@ -187,6 +192,12 @@ class MLflowRun:
         """A tag that the run has, or None."""
         return self._run().data.tags.get(name)
 
+    def _send(self, kind: str, entities: Sequence[Any]) -> None:
+        """Log `params`, `tags` or `metrics`, as many at once as MLflow takes."""
+        most = _bound("MAX_METRICS_PER_BATCH" if kind == "metrics" else "MAX_PARAMS_TAGS_PER_BATCH")
+        for batch in batches(entities, most, _bound("MAX_BATCH_LOG_REQUEST_SIZE") // 2):
+            self.client.log_batch(self.run_id, **{kind: batch})
+
     def _run(self) -> Any:
         return self.client.get_run(self.run_id)
 
@@ -203,19 +214,6 @@ def warn_unreachable(error: Exception, what: str, folder: Path) -> None:
         f"the {what} goes on and its record is in {folder}. Later: rnagan sync-mlflow {folder}",
         stacklevel=4,
     )
-
-
-def allowed_name(name: str) -> str:
-    """A name of a metric or a parameter as MLflow takes it: letters, digits and `_-. :/`, a path in its normal form.
-
-    A comma before a space, as in "accuracy, lung", becomes a slash.
-    """
-    path = re.sub(r"[^\w\-. :/]", "_", name.replace(", ", "/"))
-    return posixpath.normpath(path.replace("..", "__").strip("/"))[:_NAME_LENGTH]
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 2]} …"
 
 
 def has_store(folder: Path) -> bool:
@@ -253,6 +251,18 @@ def shown(uri: str) -> str:
 def default_tracking_uri(run: Path) -> str:
     """The sqlite store beside a run, shared by its siblings."""
     return f"sqlite:///{Path(run).resolve().parent / 'mlflow.db'}"
+
+
+def _bound(name: str) -> int:
+    """What the installed MLflow takes, by a name of `_BOUNDS`."""
+    from mlflow.utils import validation
+
+    return int(getattr(validation, name, _BOUNDS[name]))
+
+
+def _allowed_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    longest = _bound("MAX_TAG_VAL_LENGTH")
+    return {allowed_name(name): allowed_text(str(value), longest) for name, value in tags.items()}
 
 
 def _same(value: float) -> float | str:
@@ -344,6 +354,7 @@ def _sweep_run(client: Any, home: str, sweep: str, settle_seconds: float) -> str
     lock, each makes one, waits until it can see the others', and all keep the oldest; two remain only where one took
     longer than `settle_seconds` to make its own.
     """
+    sweep = allowed_text(sweep, _bound("MAX_TAG_VAL_LENGTH"))
 
     def there() -> list[Any]:
         found = client.search_runs([home], "tags.kind = 'sweep'", order_by=["attributes.start_time ASC"])
@@ -352,7 +363,8 @@ def _sweep_run(client: Any, home: str, sweep: str, settle_seconds: float) -> str
 
     oldest = there()
     if not oldest:
-        made = client.create_run(home, run_name=sweep, tags={"kind": "sweep", "sweep": sweep, "mlflow.user": _user()})
+        tags = {"kind": "sweep", "sweep": sweep, "mlflow.user": _user()}
+        made = client.create_run(home, run_name=allowed_text(sweep, NAME_LENGTH), tags=tags)
         time.sleep(settle_seconds)
         oldest = there() or [made]
         if oldest[0].info.run_id != made.info.run_id:

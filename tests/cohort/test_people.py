@@ -6,6 +6,7 @@ import pytest
 
 from rnagan.cohort.build import CohortOptions, make_cohort_table
 from rnagan.cohort.people import person_of
+from rnagan.cohort.readers import gtex, tcga
 from rnagan.cohort.table import read_cohort
 
 LETTERS = list("ABCDEFGHJKLMNPQRSTUVWXYZ0123456789")
@@ -41,6 +42,55 @@ def test_random_ids_name_their_person() -> None:
 @pytest.mark.parametrize("text", ["K-562-SM-2AXVE", "S1", "SIM-0001-0226", "GSM123", "TCGA", "GTEX", "TCGA-05-42"])
 def test_other_ids_name_nobody(text: str) -> None:
     assert person_of(text) == ("", "")
+
+
+SPELLINGS = [(sign, change) for sign in "-._" for change in (str.upper, str.lower, str.title)]
+NAMED = {  # what comes behind the person, and the place that it says
+    "GTEx": {"-0725": "07", "-1926-SM-5GZZ7": "19", "-5005-SM-58Q7G.1": "5005", "-0011-R10a-SM-58Q7G": ""},
+    "TCGA": {"-01A-01R-1107-07": "01", "-11B": "11", "": None, "-06A-11H-A12B-07": "06"},
+}
+SLIDES = {"GTEx": {"-0725": "07", "-2525": "25"}, "TCGA": {"-01Z-00-DX1": "01", "-11A-01-TS1_0a1b-22": "11"}}
+
+
+@pytest.mark.parametrize(("sign", "change"), SPELLINGS)
+@pytest.mark.parametrize("project", NAMED)
+def test_readers_and_donor_rule_agree_on_every_spelling(project: str, sign: str, change) -> None:
+    """Names are spelled as projects, R, file systems and laboratories do."""
+    random, notes = np.random.default_rng(5), list[str]()
+    persons = [person(random, project) for _ in range(20)]
+    for ends, what in ((NAMED[project], "sample"), (SLIDES[project], "slide")):
+        ids = [change((each + end).replace("-", sign)) for each in persons for end in ends]
+        table = pd.DataFrame({what: ids, "tissue": "lung", "site": ""})
+        if project == "GTEx":
+            assert gtex.is_id(table[what]).all()
+            found = gtex.prepare_samples(table, notes) if what == "sample" else gtex.prepare_slides(table, notes)
+        elif what == "sample":
+            assert tcga.is_sample(table[what]).all()
+            found = tcga.prepare_samples(table, ["01", "06", "11"], True, (), notes)
+        else:
+            assert tcga.is_slide(table[what]).all() and not tcga.is_sample(table[what]).any()
+            found = tcga.prepare_slides(table, "both", ["01", "11"], notes)
+        assert len(found) == len(ids) and not any("left out" in note for note in notes)
+        places = {change((each + end).replace("-", sign)): ends[end] for each in persons for end in ends}
+        for name, donor, place in found[[what, "donor", "place"]].itertuples(index=False):
+            assert (project, donor) == person_of(name) and donor in persons
+            assert place == (places[name] or ("01" if project == "TCGA" else ""))
+
+
+@pytest.mark.parametrize("sign", list("-._"))
+def test_an_rna_sample_is_no_slide_in_any_spelling(sign: str) -> None:
+    slides = pd.DataFrame({"slide": ["gtex-11dxy-0526-sm-5eggq".replace("-", sign)], "site": ""})
+    with pytest.raises(ValueError, match="--slides lists RNA samples"):
+        gtex.prepare_slides(slides, [])
+
+
+def test_slides_of_a_laboratory_pair_with_rna_that_r_wrote(tmp_path) -> None:
+    slides = [f"TCGA.05.42{n}4.01Z.00.DX1.svs" for n in range(3)] + ["tcga-05-4294-01z-00-dx1.svs"]
+    (tmp_path / "slides.csv").write_text("\n".join(["slide", *slides]) + "\n")
+    table = expression(tmp_path / "t.tsv", [f"tcga.05.42{n}4.01a.11r.1858.07" for n in (0, 1, 2, 9)])
+    make_cohort_table(table, tmp_path / "slides.csv", tmp_path / "c.csv", CohortOptions(tissue="lung"))
+    cohort = read_cohort(tmp_path / "c.csv")
+    assert (cohort["slide"] != "").all() and cohort["donor"].tolist() == [f"TCGA-05-42{n}4" for n in (0, 1, 2, 9)]
 
 
 def expression(path, samples: list[str]):

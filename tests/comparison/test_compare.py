@@ -90,6 +90,8 @@ def test_page_and_tables_of_two_runs(make: Make, trained: Path, tmp_path: Path) 
     assert page.row(FID) == ["12.5 (11 to 14)best 12.5 at 96a witness", "**10 (9 to 10.5)**best 10 at 96a witness"]
     assert 'class="best apart"' in text and "**" not in "".join(page.row("wasserstein"))
     assert "don't show the same profiles" not in "\n".join(lines) and any("generator_lr" in line for line in lines)
+    for said in (text, "\n".join(lines)):  # on the page and on the terminal
+        assert "(here 16) is too large" in said and "go by KID (rnagan compute-fid)" in said
     runs = pd.read_csv(tmp_path / "out/runs.csv")
     assert runs["name"].tolist() == ["one", "two"] and runs["state"].tolist() == ["finished", "finished"]
     assert runs["generator_lr"].tolist() == [0.0004, 0.001] and runs[f"final_{FID}"].tolist() == [12.5, 10.0]

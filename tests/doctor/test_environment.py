@@ -1,4 +1,9 @@
+import os
+import re
 import resource
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +11,7 @@ from packaging.requirements import Requirement
 
 from rnagan.config.gan import GANConfig
 from rnagan.doctor.environment import (
+    check_mlruns,
     check_open_files,
     check_requirements,
     check_shared_memory,
@@ -90,3 +96,75 @@ def test_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
         section = Section("Memory and files")
         check_open_files(section, SMALL.replace(window_slides=1024))
         assert section.lines[0].verdict == verdict
+
+
+@pytest.fixture
+def old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder with ./mlruns, which MLflow itself makes as older versions did, to work in; returns its run's id."""
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        client = MlflowClient(tracking_uri=(tmp_path / "mlruns").as_uri())
+        run = client.create_run(client.create_experiment("old"))
+        client.log_param(run.info.run_id, "latent", "6")
+        client.set_terminated(run.info.run_id)
+    return run.info.run_id
+
+
+def test_an_old_store_of_mlflow_is_reported_as_mlflow_treats_it(
+    old_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient, MlflowException
+    from mlflow.tracking._tracking_service import utils
+
+    found = section()
+    check_mlruns(found)
+    assert [line.verdict for line in found.lines] == [Verdict.WARNING] and found.figures["mlruns_experiments"] == 2
+    assert "takes it for its default store instead of mlflow.db, and then refuses it" in found.lines[0].text
+    assert utils._get_default_tracking_uri() == "./mlruns"
+    with pytest.raises(MlflowException, match="MLFLOW_ALLOW_FILE_STORE=true"):
+        MlflowClient(tracking_uri=f"{Path.cwd()}/mlruns")  # another address than the fixture's: opened stores stay open
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # as the advice has it, to read
+    assert MlflowClient(tracking_uri=f"{Path.cwd()}/mlruns").get_run(old_store).data.params == {"latent": "6"}
+    allowed = section()
+    check_mlruns(allowed)
+    assert allowed.lines == []
+
+
+@pytest.mark.slow
+@pytest.mark.guard
+def test_the_advised_command_moves_an_old_store(old_store: str) -> None:
+    from mlflow import MlflowClient
+
+    found = section()
+    check_mlruns(found)
+    (command,) = re.findall(r"mlflow migrate-filestore .*?\.db", found.lines[0].advice)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(shlex.split(command), env=environment, check=True, capture_output=True)
+    assert MlflowClient(tracking_uri="sqlite:///mlruns.db").get_run(old_store).data.params == {"latent": "6"}
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:./mlruns", "file:///data/mlruns", "/data/mlruns"])
+def test_a_folder_as_tracking_uri_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    found = section()
+    check_mlruns(found)
+    assert [line.verdict for line in found.lines] == [Verdict.PROBLEM]
+    assert f"names a folder ({uri})" in found.lines[0].text
+    assert f"--source {uri.removeprefix('file://').removeprefix('file:')} " in found.lines[0].advice
+
+
+@pytest.mark.parametrize("uri", ["", "http://127.0.0.1:5000", "sqlite:///runs/mlflow.db", "databricks"])
+def test_nothing_is_said_of_mlruns_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    (tmp_path / "mlruns" / "not-an-experiment").mkdir(parents=True)
+    found = section()
+    check_mlruns(found)
+    assert found.lines == [] and "mlruns_experiments" not in found.figures

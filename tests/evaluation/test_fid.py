@@ -84,6 +84,9 @@ def test_a_model_is_scored(trained: Path, paths: EvaluationInputs, tmp_path: Pat
     assert result["floor"]["floor"] > 0 and result["protocol"]["donors"] == 5
     assert result["protocol"]["extractor"] == "pixels" and result["protocol"]["versions"]["torch-fidelity"]
     assert not (tmp_path / "out" / PICTURE).exists()
+    fewest = min(each["real"] for each in result["scores"])
+    assert fewest < real_count and f"(here {fewest}) is too large" in result["few_tiles"]
+    assert f"go by KID (kernel_pixels_60_vs_{real_count}_real)" in "\n".join(score_lines(result))
 
 
 def test_every_score_says_whether_its_network_was_the_critics(

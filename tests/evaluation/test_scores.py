@@ -5,14 +5,17 @@ from scipy import stats
 
 from rnagan.evaluation import tile_scores
 from rnagan.evaluation.tile_scores import (
+    FEW_TILES,
     FeatureStatistics,
     TileFeatures,
     class_score,
     extractor_of,
+    few_tiles,
     floor,
     frechet_distance,
     frechet_with_interval,
     kernel_distance,
+    of_few_tiles,
     precision_recall,
     score_name,
 )
@@ -46,6 +49,41 @@ def test_names_tell_extractor_and_counts() -> None:
     for other in ("faithfulness/mean", "faithfulness/lung/nuclear_density", "wasserstein", "copies", "floor", "fid"):
         assert extractor_of(other) is None
     assert score_name("class_score", "inception_v3", 5000, 5000) == "inception_score_5k"
+
+
+def test_kid_is_recommended_below_the_stated_count_of_tiles() -> None:
+    assert FEW_TILES == 10_000 and of_few_tiles(10_000) == ""
+    assert "of fewer than 10,000 tiles (here 9,999) is too large" in of_few_tiles(9_999)
+    assert "go by KID (rnagan compute-fid)" in of_few_tiles(2)
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        (["fid_60k", "kid_60k"], None),
+        (["all/fid_60k_vs_10k_real"], None),
+        (["fid_60k_vs_9999_real", "kid_60k_vs_9999_real"], "9,999"),
+        (["fid_9999"], "9,999"),
+        (["frechet_inception_v3_12345678_60k"], None),
+        (["frechet_efficientnet_lite0/all_340", "frechet_efficientnet_lite0/Lung (left)_12"], "12"),
+        (["all/frechet_handmade_60k_vs_329_real (fid-rnagan/fid)"], "329"),
+        (["kid_20", "precision_handmade_20", "faithfulness/mean", "spectrum/64_px", "fid"], None),
+        ([], None),
+    ],
+)
+def test_the_count_is_read_from_the_names_of_distances(names: list[str], count: str | None) -> None:
+    said = few_tiles(names)
+    assert said == "" if count is None else f"(here {count})" in said
+    assert ("(kid_60k_vs_9999_real)" in said) == ("kid_60k_vs_9999_real" in names)
+
+
+def test_few_tiles_move_the_distance_and_not_kid() -> None:
+    """Tiles of one distribution: the reason for the sentence."""
+    few, many = ([drawn(count, seed, width=24) for seed in (1, 2)] for count in (60, 400))
+    distances = [frechet_distance(*map(FeatureStatistics.of, sides)) for sides in (few, many)]
+    kernels = [kernel_distance(*sides)[0] for sides in (few, many)]
+    assert distances[0] > 4 * distances[1]
+    assert all(abs(value) < 0.3 for value in kernels) and abs(kernels[0] - kernels[1]) < 0.3
 
 
 @pytest.mark.parametrize("counts", [(130, 120), (40, 130)])

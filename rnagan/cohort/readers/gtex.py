@@ -10,10 +10,12 @@ Biobanking 13:311, "Tissue procurement"). Two kinds of code are none of a site:
 
 import pandas as pd
 
+from rnagan.cohort.people import PERSON, SIGN, spelled
 from rnagan.io.tables import first_few
 
 PLACE = "tissue site"
-_ID = r"(?i)^(GTEX[-.][^-.]+)[-.](\d{4})(?!\d)"  # R writes dots for dashes
+_ID = rf"(?i)^({PERSON['GTEx']}){SIGN}([0-9]{{4}})(?![0-9])"
+_RNA = rf"(?i){SIGN}SM{SIGN}"
 
 
 def is_id(ids: pd.Series) -> pd.Series:
@@ -43,7 +45,7 @@ def prepare_samples(samples: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def prepare_slides(slides: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """Slides with donor and `place` of their ids, and a tissue, empty where their table has none."""
-    rna = slides["slide"].str.contains("-SM-", regex=False)
+    rna = slides["slide"].str.contains(_RNA)
     if rna.any():
         name = slides.loc[rna, "slide"].iloc[0]
         raise ValueError(
@@ -60,4 +62,4 @@ def _donor_and_place(ids: pd.Series) -> dict[str, pd.Series]:
     parts = ids.str.extract(_ID)
     code = parts[1]
     place = code.str[:2].where(code < "50", code).mask(code.str.startswith("00"), "")
-    return {"donor": parts[0].str.upper().str.replace(".", "-", regex=False), "place": place}
+    return {"donor": parts[0].map(spelled), "place": place}

@@ -10,15 +10,16 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
+from rnagan.cohort.people import PERSON, SIGN, spelled
 from rnagan.io.tables import first_few
 
 PLACE = "sample type"
 SLIDE_KINDS = ("diagnostic", "frozen", "both")
-_CASE = r"TCGA[-.][A-Z0-9]{2}[-.][A-Z0-9]{4}"
-_SLIDE = rf"(?i)^(?P<donor>{_CASE})-(?P<place>\d\d)[A-Z]-\d\d-(?P<kind>DX|TS|BS|MS)"
+_CASE = rf"(?i)^(?P<donor>{PERSON['TCGA']})"
+_SLIDE = rf"{_CASE}{SIGN}(?P<place>\d\d)[A-Z]{SIGN}\d\d{SIGN}(?P<kind>DX|TS|BS|MS)"
 _SAMPLE = (
-    rf"(?i)^(?P<donor>{_CASE})(?:[-.](?P<place>\d\d)(?P<vial>[A-Z])?"
-    r"(?:[-.]\d\d(?P<analyte>[A-Z])?(?:[-.](?P<plate>[A-Z0-9]{4})(?:[-.]\d\d)?)?)?)?$"
+    rf"{_CASE}(?:{SIGN}(?P<place>\d\d)(?P<vial>[A-Z])?"
+    rf"(?:{SIGN}\d\d(?P<analyte>[A-Z])?(?:{SIGN}(?P<plate>[A-Z0-9]{{4}})(?:{SIGN}\d\d)?)?)?)?$"
 )
 # Added to the tissue's name, so that a normal never counts as a tumour. Primary tumours keep the name.
 _TYPE_SUFFIX = {
@@ -55,7 +56,7 @@ def match_expression(samples: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     GDC sheets name samples (TCGA-05-4244-01A), matrices often aliquots of them, or cases. An id is given the row of its
     sample, else (a case alone is taken as its primary tumour) of its case's sample of type 01. Others are left out.
     """
-    of_row = samples.get("barcode", samples["sample"]).str.replace(".", "-", regex=False).str.upper()
+    of_row = samples.get("barcode", samples["sample"]).map(spelled)
     rows = dict(zip(reversed(of_row.str[:16].tolist()), reversed(range(len(samples))), strict=True))
     cases: dict[str, int] = {}
     for n, barcode in enumerate(of_row):
@@ -63,7 +64,7 @@ def match_expression(samples: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
             cases.setdefault(barcode[:12], n)
     found: dict[str, int] = {}
     for name in dict.fromkeys(ids):
-        barcode = name.replace(".", "-").upper()
+        barcode = spelled(name)
         row = rows.get(barcode[:16], cases.get(barcode[:12]) if barcode[12:15] in ("", "-01") else None)
         if row is not None:
             found[name] = row
@@ -90,7 +91,6 @@ def prepare_samples(
         names = first_few(samples.loc[alone, "sample"])
         notes.append(f"{alone.sum():,} samples are called by their case alone and taken as type 01: {names}.")
     samples["place"] = samples["place"].fillna("01")
-    samples["donor"] = samples["donor"].str.replace(".", "-", regex=False)
     samples = _of_types(samples, types, "samples", notes)
     suffix = samples["place"].map(lambda code: _TYPE_SUFFIX.get(code, f"type {code}"))
     said = [text in tissue.casefold() for text, tissue in zip(suffix, samples["tissue"], strict=True)]
@@ -109,8 +109,8 @@ def prepare_samples(
 
 
 def _parts(ids: pd.Series, pattern: str) -> pd.DataFrame:
-    """What barcodes in any case say, in capitals."""
-    return ids.str.extract(pattern).apply(lambda part: part.str.upper())
+    """What barcodes in any spelling say, in TCGA's own."""
+    return ids.str.extract(pattern).map(spelled, na_action="ignore")
 
 
 def _by_preference(names: pd.Series, parts: pd.DataFrame, chosen: Collection[str]) -> pd.Index:

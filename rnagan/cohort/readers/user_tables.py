@@ -102,7 +102,7 @@ def read_samples(
         samples["donor"] = donors_of_ids(samples["sample"])
         if found["sample"] == _GTEX_SAMPLE:  # its cell lines too: K-562-SM-2AXVE
             others = people(samples["sample"]) == ""
-            fields = samples["sample"].str.split("-").str[:2].str.join("-")
+            fields = samples["sample"].str.split("[-.]").str[:2].str.join("-")
             samples["donor"] = samples["donor"].mask(others, fields)
     repeated = samples["sample"].duplicated()
     if found["sample"] == "Sample ID" and repeated.any():

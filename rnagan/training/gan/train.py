@@ -17,6 +17,7 @@ from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import Selection, make_order, select
+from rnagan.evaluation.tile_scores import of_few_tiles
 from rnagan.io.files import read_json
 from rnagan.runtime import progress
 from rnagan.runtime.distributed import processes
@@ -178,6 +179,9 @@ def _make_validation(
         progress.say(missing)
     if rows["tiles"].sum() < 2:
         return None
+    few = of_few_tiles(int(rows["tiles"].sum()))
+    if few and accelerator.is_main_process:
+        progress.say(f"Validation: {few}")
     conditions = None
     if data.profiles is not None and table is not None:
         conditions = data.profiles.bottleneck(torch.from_numpy(table.of(rows["sample"].tolist())))

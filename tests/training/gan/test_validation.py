@@ -368,6 +368,15 @@ def test_run_without_validation_donors_goes_on(
     assert validations(tmp_path / "run") == []
 
 
+def test_a_run_says_that_its_distances_are_of_few_tiles(
+    config: GANConfig, five: GANInputs, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    train_gan(config, five, tmp_path / "run", dry_run=True)
+    count = rows_of(config, five, read_cohort(five.cohort)["sample"].tolist())["tiles"].sum()
+    said = f"Validation: A Fréchet distance of fewer than 10,000 tiles (here {count}) is too large"
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.distributed
 @pytest.mark.slow
 @pytest.mark.guard
