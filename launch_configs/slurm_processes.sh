@@ -5,8 +5,10 @@ STOPPED=75  # the exit code of a run that a signal stopped, and that goes on whe
 # start_processes SCRIPT [OPTIONS]: takes the place of this shell; ends with the exit code of the processes.
 #
 # One process a task of the job, of which srun is the launcher: signals reach the processes, and their exit code comes
-# back, which other launchers hide. A batch script runs on the first node, where process 0 is. Every process sees all
-# GPUs of its node and takes its own. PYTHON may be of several words, such as "apptainer exec --nv rnagan.sif python".
+# back, which other launchers hide. A batch script runs on the first node, where process 0 is. A process takes its own
+# of the GPUs of its node, or the one that it sees (--gpus-per-task=1), and shares cores with those that may use them.
+# What is fetched of a remote set is kept on the disk of each node: in a shared home all nodes would queue for it.
+# PYTHON may be of several words, such as "apptainer exec --nv rnagan.sif python".
 start_processes() {
     export MASTER_ADDR=${MASTER_ADDR:-$(hostname)} MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))}
     export WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE=$((SLURM_NTASKS / SLURM_JOB_NUM_NODES))
@@ -14,6 +16,7 @@ start_processes() {
     exec srun --cpu-bind=none --wait=60 bash -c '
         trap "" USR1
         export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID
+        export RNAGAN_CACHE=${RNAGAN_CACHE:-${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/rnagan-$(id -un)/shards}
         exec ${PYTHON:-python} "$@"' "$1" "$@"
 }
 

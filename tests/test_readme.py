@@ -43,7 +43,7 @@ PAGES = (
     "docs/tracking.md",
     "docs/reproduce.md",
 )
-TABLES = ("docs/architecture.md", "docs/formats.md")  # pages without commands
+TABLES = ("docs/architecture.md", "docs/formats.md", "docs/gpu.md")  # pages without commands
 RESULTS = ("docs/results-gan.md", "docs/results-vae.md", "docs/results-real-tiles.md")  # hours, and data of their own
 TOY = {  # appended to a command, so these win over what the page says
     "rnagan simulate-cohort": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2 --processes 1",

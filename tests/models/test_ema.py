@@ -1,7 +1,11 @@
 import numpy as np
+import pytest
 import torch
+import yaml
 from torch import nn
 
+from rnagan.config.base import load_config
+from rnagan.config.gan import GANConfig
 from rnagan.models.ema import ExponentialAverage
 
 
@@ -66,3 +70,28 @@ def test_the_average_is_apart_from_the_module():
     assert (average.module.weight == 0.5).all()
     assert not average.module.training and not any(p.requires_grad for p in average.module.parameters())
     assert module.training and module.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("settings", "images"),
+    [
+        ({}, 20_000.0),  # the preset's own batch of 64
+        ({"batch_size": 512}, 160_000.0),  # and not 39 steps
+        ({"batch_size": 8}, 2_500.0),
+        ({"batch_size": 512, "ema_batch": 0}, 20_000.0),
+        ({"batch_size": 512, "ema_half_life": 0}, 0.0),
+    ],
+)
+def test_the_half_life_is_as_many_steps_of_any_batch(settings, images):
+    """StyleGAN2-ADA: a half-life of 10/32 thousand images for each image of a batch."""
+    config = GANConfig(**settings)
+    assert config.ema_images == images
+    if config.ema_half_life and config.ema_batch:
+        assert images == config.batch_size * 10_000 / 32
+
+
+def test_an_earlier_run_keeps_its_half_life(tmp_path):
+    settings = GANConfig(batch_size=8).to_dict()
+    del settings["ema_batch"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert load_config(GANConfig, tmp_path / "config.yaml").ema_images == 20_000

@@ -1,13 +1,20 @@
 """Processes of one run on machines that aren't alike: what one alone decides, and how long the others wait for it."""
 
+import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rnagan.cohort.table import read_cohort
+from rnagan.config.gan import GANConfig
+from rnagan.data.index import open_dataset
+from rnagan.data.selection import make_order, select
 from rnagan.tracking.run_folder import latest_checkpoint
+from rnagan.training.gan.inputs import GANInputs
 from tests import programs
 from tests.training import ranks
 
@@ -57,3 +64,36 @@ def test_all_start_from_the_checkpoint_that_the_main_process_finds(trained: Path
 
 def test_damaged_tiles_are_counted_over_all_processes(tmp_path: Path) -> None:
     assert said("damaged", tmp_path) == [{"said": "3, 5"}] * 2
+
+
+CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
+TRAIN = PROGRAM.parents[2] / "tools/train_rnagan.py"
+WITHOUT_MLFLOW = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
+
+
+def test_the_main_process_alone_reads_what_all_need_and_says_what_is_finished(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+) -> None:
+    words = command_line(small.replace(images=16, validate_every=0), inputs, tmp_path / "run")
+    done = programs.run(PROGRAM.with_name("main_reads.py"), TRAIN, *words, env=WITHOUT_MLFLOW, processes=2, timeout=100)
+    assert done.check().stdout.count(f"{tmp_path / 'run'} is up to date (16 images).") == 1
+
+
+def test_damaged_tiles_of_all_processes_stop_a_run(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+) -> None:
+    """Of 39 tiles one may be damaged. Each process meets one, and both together two."""
+    own = dataclasses.replace(inputs, shards=shutil.copytree(inputs.shards, tmp_path / "shards"))
+    config = small.replace(images=16, on_corrupt="skip", max_corrupt=0.03, validate_every=0, log_every=8)
+    shards = open_dataset(own.shards)
+    selection = select(shards, read_cohort(own.cohort), "train", config.tiles_per_slide, "")
+    order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
+    for slide, tile in order.locate(0, 16)[[0, 4]].tolist():  # images of processes 0 and 1
+        name = selection.table["slide"][slide]
+        row, tar = shards.index(name).iloc[tile], Path(shards.tar_address(name))
+        data = bytearray(tar.read_bytes())
+        data[row["offset"] + row["size"] // 2] ^= 1
+        tar.write_bytes(data)
+    words = command_line(config, own, tmp_path / "run")
+    done = programs.run(TRAIN, *words, env=WITHOUT_MLFLOW, processes=2, timeout=100)
+    assert done.returncode == 1 and "2 of 39 tiles are damaged (" in done.stderr

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from rnagan.data.reader import Replaced
 from rnagan.io.files import read_json
 from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint
+from rnagan.training import run as run_module
+from rnagan.training.gan import trainer as trainer_module
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.gan.trainer import GANTrainer
@@ -155,6 +159,40 @@ def test_throughput_is_of_the_time_since_the_last_row() -> None:
     throughput.restart(120)
     time.sleep(0.02)
     assert throughput.row(130)["machine/images_per_second"] > 100  # the wait before the restart isn't counted
+
+
+def test_what_is_no_training_does_not_count_as_time_of_it() -> None:
+    throughput = Throughput(0, torch.device("cpu"))
+    with pytest.raises(OSError), throughput.paused():
+        time.sleep(0.2)
+        raise OSError("disk full")
+    assert throughput.row(10)["machine/images_per_second"] > 100
+
+
+@pytest.mark.usefixtures("no_mlflow")
+def test_checkpoints_sample_grids_and_validations_are_no_training(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def lasts(seconds: float, owner: object, name: str) -> None:
+        call = getattr(owner, name)
+
+        def timed(*given: Any, **named: Any) -> Any:
+            clock[0] += seconds
+            return call(*given, **named)
+
+        monkeypatch.setattr(owner, name, timed)
+
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    lasts(1.0, GANTrainer, "_one_step")
+    lasts(50.0, run_module, "save_checkpoint")
+    lasts(7.0, trainer_module, "save_png")
+    train_gan(small.replace(images=64, log_every=16, checkpoint_every=24, sample_every=24), inputs, tmp_path)
+    rates = [
+        each["machine/images_per_second"] for each in read_metrics(tmp_path) if "machine/images_per_second" in each
+    ]
+    assert len(rates) >= 4 and set(rates) == {8.0}  # a batch a second
 
 
 def train_of(kind: str, small: GANConfig, inputs: GANInputs, run: Path) -> Callable[[], bool]:
