@@ -22,6 +22,7 @@ from rnagan.comparison.run_tables import (
     score_lines,
     speed,
 )
+from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path
 from rnagan.io.tables import first_few
 from rnagan.reports.console import aligned
@@ -56,7 +57,7 @@ def compare_runs(
     notes = [*_foreign(entries), *_measured_otherwise(entries)]
     for name, table in (("runs.csv", runs_table(entries)), ("metrics.csv", metrics_table(entries))):
         with atomic_path(out / name) as temporary:
-            table.to_csv(temporary, index=False)
+            safe_table(table).to_csv(temporary, index=False)
     table = parameters(entries)
     metrics, scores = metric_lines(entries), score_lines(entries)
     kind, shown = runs[0].kind, _grids(entries, out)

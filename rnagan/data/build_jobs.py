@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from rnagan.data.manifest import INDEX, RECORD, TAR, kind_of_record, read_records, write_digest, write_record
 from rnagan.data.shard_schema import TileKind, name_kind
+from rnagan.io.cells import safe
 from rnagan.io.files import remove_leftovers, sha256_of, write_text
 from rnagan.io.tables import first_few
 from rnagan.runtime import progress
@@ -240,7 +241,7 @@ def _write_failures(folder: Path, how: BuildOptions, failures: dict[str, Failure
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["slide", *Failure._fields])
-    table.writerows([slide, *failure] for slide, failure in failures.items())
+    table.writerows([safe(cell) for cell in (slide, *failure)] for slide, failure in failures.items())
     write_text(path, text.getvalue())
 
 
