@@ -12,6 +12,7 @@ from rnagan.cohort.readers import gtex, tcga
 from rnagan.cohort.readers.subjects import add_subjects, read_subjects
 from rnagan.cohort.readers.user_tables import read_samples, read_slides, sample_columns, says_donors
 from rnagan.cohort.table import COLUMNS, OPTIMISTIC, SPLIT_BY, SPLITS, describe, read_cohort
+from rnagan.io.cells import safe_table
 from rnagan.io.files import write_text
 from rnagan.io.matrix import matrix_samples
 from rnagan.io.tables import first_few
@@ -140,7 +141,7 @@ def make_cohort_table(
     lines = [f"Rule {source} ({reason}): {rule}.", *notes, *more]
     if options.split_by == "sample":
         lines.append(OPTIMISTIC)
-    text = cohort.to_csv(index=False)
+    text = safe_table(cohort).to_csv(index=False)
     if out.is_file() and out.read_text(encoding="utf-8") == text:
         return [*lines, f"{out} is up to date."]
     if out.exists() and (extend is None or Path(extend).resolve() != out.resolve()):

@@ -23,7 +23,7 @@ from rnagan.commands import options
 )
 @click.option(
     "--slides",
-    type=click.Path(exists=True, path_type=Path),
+    type=options.FILE_OR_FOLDER,
     help="Folder of slides, table of slides (slide, donor, tissue; or a GDC sheet), or of tiles (path, tissue, donor). "
     "Without it the table holds profiles alone.",
 )
@@ -33,7 +33,7 @@ from rnagan.commands import options
     help="Table of donors with age, sex or ischaemic time: GTEx's SubjectPhenotypesDS, the GDC's clinical.tsv, or "
     "columns donor, age, sex, ischaemic_min.",
 )
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The cohort table, a CSV.")
+@click.option("--out", required=True, type=options.NEW_FILE, help="The cohort table, a CSV.")
 @click.option(
     "--expression", type=options.FILE, help="Keep only samples of this expression table; its values aren't read."
 )
@@ -53,7 +53,7 @@ from rnagan.commands import options
     help="By donor; or by tissue alone, where images and profiles come from different people.",
 )
 @click.option("--tissues", callback=options.comma_separated, help='Keep only these, such as "Lung,Brain - Cortex".')
-@click.option("--tissue-is", help="Tissue of all samples, where --samples doesn't say it.")
+@click.option("--tissue-is", type=options.TEXT, help="Tissue of all samples, where --samples doesn't say it.")
 @click.option(
     "--tcga-slides",
     type=click.Choice(["diagnostic", "frozen", "both"]),
@@ -75,10 +75,10 @@ from rnagan.commands import options
 @click.option(
     "--keep", callback=options.comma_separated, help="Further columns of these tables, such as SMRIN,SMATSSCR."
 )
-@click.option("--sample-column", help="Column of the sample in --samples.")
-@click.option("--donor-column", help="Column of the donor, in whichever of the two tables has it.")
-@click.option("--tissue-column", help="Column of the tissue, in whichever of the two tables has it.")
-@click.option("--site-column", help="Column of the centre, in whichever of the two tables has it.")
+@click.option("--sample-column", type=options.TEXT, help="Column of the sample in --samples.")
+@click.option("--donor-column", type=options.TEXT, help="Column of the donor, in whichever of the two tables has it.")
+@click.option("--tissue-column", type=options.TEXT, help="Column of the tissue, in whichever of the two tables has it.")
+@click.option("--site-column", type=options.TEXT, help="Column of the centre, in whichever of the two tables has it.")
 @click.option(
     "--split-by",
     type=click.Choice(["donor", "sample"]),

@@ -13,7 +13,9 @@ from rnagan.commands import options
 
 @click.command(help=__doc__)
 @options.plain_errors
-@click.option("--table", type=Path, required=True, help="Expression: .gct, .csv, .tsv, .txt (.gz), .parquet, .h5ad.")
+@click.option(
+    "--table", type=options.PATH, required=True, help="Expression: .gct, .csv, .tsv, .txt (.gz), .parquet, .h5ad."
+)
 @options.cohort()
 @options.out("The .h5ad to write.")
 @click.option(
@@ -22,10 +24,10 @@ from rnagan.commands import options
     help="Units of the table; else detected. Other logarithms than log2(x + 1) are converted to it, or to counts.",
 )
 @click.option("--rows", type=click.Choice(["samples", "genes"]), help="What the table's rows are; else detected.")
-@click.option("--genes", type=Path, help="CSV whose first column lists the genes to keep.")
-@click.option("--gtf", type=Path, help="GENCODE GTF instead: keep its protein-coding genes.")
+@click.option("--genes", type=options.PATH, help="CSV whose first column lists the genes to keep.")
+@click.option("--gtf", type=options.PATH, help="GENCODE GTF instead: keep its protein-coding genes.")
 @click.option(
-    "--gene-map", type=Path, help="Table with a column of Ensembl ids, for a table with Entrez ids or symbols."
+    "--gene-map", type=options.PATH, help="Table with a column of Ensembl ids, for a table with Entrez ids or symbols."
 )
 @click.option(
     "--min-overlap",

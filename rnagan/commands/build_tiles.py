@@ -37,17 +37,19 @@ def parse_part(_context: click.Context, _parameter: click.Parameter, value: str 
     "--slides",
     "given",
     multiple=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=options.FILE_OR_FOLDER,
     help="A slide, or a folder that is searched for slides; may be given several times.",
 )
-@click.argument("more_slides", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[SLIDE]...")
+@click.argument("more_slides", nargs=-1, type=options.FILE_OR_FOLDER, metavar="[SLIDE]...")
 @click.option(
     "--tiles", "table", type=options.FILE, help="Instead of slides: a table of ready-made tiles, in their folder."
 )
-@click.option("--path-column", default="path", help="With --tiles: column of the image's path.")
-@click.option("--tissue-column", default="tissue", help="With --tiles: column of the tissue.")
-@click.option("--donor-column", default="donor", help="With --tiles: column of the donor; one shard each.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the shards.")
+@click.option("--path-column", default="path", type=options.TEXT, help="With --tiles: column of the image's path.")
+@click.option("--tissue-column", default="tissue", type=options.TEXT, help="With --tiles: column of the tissue.")
+@click.option(
+    "--donor-column", default="donor", type=options.TEXT, help="With --tiles: column of the donor; one shard each."
+)
+@click.option("--out", required=True, type=options.NEW_FOLDER, help="Folder of the shards.")
 @click.option(
     "--cohort",
     type=options.FILE,
@@ -120,12 +122,12 @@ def main(
 
         sources, notes = find_sources(given, cohort, coordinates)
         for note in notes:
-            click.echo(note)
+            options.echo(note)
         if dry_run:
             from rnagan.slides.dry_run import as_text, survey
 
             found = survey(sources, config, workers)
-            click.echo(as_text(found))
+            options.echo(as_text(found))
             context.exit(SOME_FAILED if found["problem"].notna().any() else 0)
         summary = tile_slides(sources, out, config, how, qc, max_unreadable)
     for slide, problem in list(summary.damaged.items())[:LISTED]:
@@ -134,20 +136,22 @@ def main(
     if len(summary.damaged) > LISTED:
         click.echo(f"… and {len(summary.damaged) - LISTED:,} more were damaged.", err=True)
     for slide, failure in list(summary.failures.items())[:LISTED]:
-        click.echo(f"{slide} failed: {failure.sentence}", err=True)
+        options.echo(f"{slide} failed: {failure.sentence}", err=True)
     if len(summary.failures) > LISTED:
-        click.echo(f"… and {len(summary.failures) - LISTED:,} more, all in {out}/failures{how.part_name}.csv", err=True)
+        options.echo(
+            f"… and {len(summary.failures) - LISTED:,} more, all in {out}/failures{how.part_name}.csv", err=True
+        )
     for slide, reason in list(summary.empty.items())[:LISTED]:
-        click.echo(f"Warning: {slide} gives no tile: {reason}.", err=True)
+        options.echo(f"Warning: {slide} gives no tile: {reason}.", err=True)
     if len(summary.empty) > LISTED:
-        click.echo(f"… and {len(summary.empty) - LISTED:,} more give no tile.", err=True)
-    click.echo(f"{out}: {summary}")
+        options.echo(f"… and {len(summary.empty) - LISTED:,} more give no tile.", err=True)
+    options.echo(f"{out}: {summary}")
     if summary.not_begun:
         context.exit(GIVEN_UP)
     if summary.failures:
         context.exit(SOME_FAILED)
     if summary.share_empty > max_without_tiles:
-        click.echo(
+        options.echo(
             f"{summary.share_empty:.0%} of the slides give no tile, more than --max-without-tiles allows "
             f"({max_without_tiles:.0%}). Look at {out}/qc and at --dry-run.",
             err=True,

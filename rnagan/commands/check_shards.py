@@ -18,14 +18,14 @@ LISTED = 200
 
 @click.command(help=__doc__, context_settings={"show_default": True})
 @options.plain_errors
-@click.argument("folder")
+@click.argument("folder", type=options.FOLDER_OR_URL)
 @click.option("--decode", is_flag=True, help="Decode every image or profile too.")
 @click.option("--repair", is_flag=True, help="Rebuild indexes and dataset.json from tars and records.")
 @click.option("--index", "adopt", is_flag=True, help="First adopt tars made by others: index and record beside each.")
 @click.option("--mpp", type=click.FloatRange(0, min_open=True), help="With --index: µm per px, where no json says it.")
 @options.seed("Of the order: of the index with --index, of training with --mixing.")
 @click.option("--mixing", is_flag=True, help="Instead: different donors a batch of training tiles (--cohort).")
-@click.option("--cohort", type=click.Path(path_type=Path), help="With --mixing: the cohort table.")
+@click.option("--cohort", type=options.PATH, help="With --mixing: the cohort table.")
 @options.config_options(GANConfig, only=("batch_size", "window_slides", "tiles_per_slide", "where", "tissue_weights"))
 @options.workers(default_processes=1)
 @click.pass_context
@@ -52,7 +52,7 @@ def main(
         config = resolve(GANConfig, {"seed": seed}, settings)
         selection = select(open_dataset(folder), read_cohort(cohort), "train", config.tiles_per_slide, config.where)
         order = make_order(selection, seed, config.window_slides, config.tile_order, config.tissue_weights)
-        click.echo(describe_mixing(selection, order, config.batch_size, config.window_slides))
+        options.echo(describe_mixing(selection, order, config.batch_size, config.window_slides))
         return
     if not adopt and (mpp or seed):
         raise click.UsageError("--mpp and --seed are for --index (--seed for --mixing too).")
@@ -62,23 +62,23 @@ def main(
     refused: list[Finding] = []
     if adopt:
         adopted, refused = adopt_folder(Path(folder), mpp, seed, workers)
-        click.echo(f"{folder}: {len(adopted):,} tars adopted, {len(refused):,} refused.")
+        options.echo(f"{folder}: {len(adopted):,} tars adopted, {len(refused):,} refused.")
     began = time.monotonic()
     report = check_folder(folder, workers, decode, repair)
     known = {finding.file for finding in refused}
     findings = sorted([*refused, *(finding for finding in report.findings if finding.file not in known)])
     for finding in findings[:LISTED]:
-        click.echo(str(finding), err=True)
+        options.echo(str(finding), err=True)
     if len(findings) > LISTED:
-        click.echo(f"… and {len(findings) - LISTED:,} more.", err=True)
+        options.echo(f"… and {len(findings) - LISTED:,} more.", err=True)
     for finding in report.mended[:LISTED]:
-        click.echo(str(finding))
+        options.echo(str(finding))
     if report.leftovers:
-        click.echo(
+        options.echo(
             f"{report.leftovers} temporary names of builds that run or were killed; the next build deletes these."
         )
     mended = f"{len(report.mended):,} mended, " if repair else ""
-    click.echo(
+    options.echo(
         f"{folder}: {report.extent}, {report.bytes / 1e6:,.0f} MB read in "
         f"{time.monotonic() - began:.1f} s; {mended}{len(findings):,} findings."
     )

@@ -23,7 +23,7 @@ def main(out: Path, launch: Path | None, config: GANConfig, **inputs: Any) -> No
     from rnagan.article.modes import compare_modes
     from rnagan.training.gan.inputs import GANInputs
 
-    click.echo(compare_modes(config, GANInputs(**inputs), out, launch))
+    options.echo(compare_modes(config, GANInputs(**inputs), out, launch))
 
 
 if __name__ == "__main__":

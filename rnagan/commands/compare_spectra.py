@@ -26,7 +26,7 @@ def main(models: tuple[Path, ...], out: Path, split: str, n: int, seed: int, dev
     for name, found in result["models"].items():
         each = ", ".join(f"{period} px {ratios['prominence']:.2f}" for period, ratios in found["over_real"].items())
         verdict = "within" if found["within_tolerance"] else "not within"
-        click.echo(f"{name}: checkerboards stand out as in real tiles times {each}; {verdict} 10%.")
+        options.echo(f"{name}: checkerboards stand out as in real tiles times {each}; {verdict} 10%.")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from rnagan.commands import options
     "efficientnet_lite2 or handmade (stain, grain and edges, by no network); or your own as module:function. One that "
     "the critic had in training flatters the model: the scores say so.",
 )
-@click.option("--weights", type=Path, help="Inception's file, or DINOv2's folder, instead of fetching them.")
+@click.option("--weights", type=options.PATH, help="Inception's file, or DINOv2's folder, instead of fetching them.")
 @options.seed()
 @options.truncation()
 @click.option(
@@ -47,7 +47,7 @@ from rnagan.commands import options
 )
 @click.option(
     "--cache",
-    type=Path,
+    type=options.PATH,
     help="Folder of real tiles' features, for later evaluations.  [default: ~/.cache/rnagan/features]",
 )
 def main(
@@ -87,7 +87,7 @@ def main(
     )
     if accelerator.is_main_process:
         options.echo_lines(score_lines(result))
-        click.echo(f"\n{out / RESULT}")
+        options.echo(f"\n{out / RESULT}")
     end_together(accelerator, wait=False)
 
 

@@ -28,7 +28,7 @@ from rnagan.commands import options
 )
 @click.option(
     "--programmes",
-    type=Path,
+    type=options.PATH,
     help="Table gene and, if there are several, programme; also loading. [default: the first units of the condition]",
 )
 @options.out("Folder for confounders.html, .json, .csv and .png.")

@@ -10,11 +10,19 @@ from rnagan.commands import options
 @click.command(help=__doc__)
 @options.plain_errors
 @click.option(
-    "--data", "source", type=Path, help="Folder with real tiles and expression; without it a cohort is simulated."
+    "--data",
+    "source",
+    type=options.PATH,
+    help="Folder with real tiles and expression; without it a cohort is simulated.",
 )
-@click.option("--out", type=Path, help="Folder of the runs and the report.  [default: runs/demo or runs/demo-real]")
 @click.option(
-    "--shards", "data", type=Path, help="Folder of cohort and shards.  [default: shards/data/demo or …/demo-real]"
+    "--out", type=options.PATH, help="Folder of the runs and the report.  [default: runs/demo or runs/demo-real]"
+)
+@click.option(
+    "--shards",
+    "data",
+    type=options.PATH,
+    help="Folder of cohort and shards.  [default: shards/data/demo or …/demo-real]",
 )
 @click.option(
     "--scale",

@@ -28,13 +28,17 @@ SETTINGS = (
 @click.command(help=__doc__)
 @options.plain_errors
 @click.option(
-    "--launch", "launches", type=Path, multiple=True, help="Launch config to try; may be given several times."
+    "--launch", "launches", type=options.PATH, multiple=True, help="Launch config to try; may be given several times."
 )
-@click.option("--shards", help="Folder of tile shards to read, or its URL; --resolution is then theirs.")
-@click.option("--cohort", type=Path, help="Cohort table: only its training slides; without it, all slides.")
+@click.option(
+    "--shards",
+    type=options.FOLDER_OR_URL,
+    help="Folder of tile shards to read, or its URL; --resolution is then theirs.",
+)
+@click.option("--cohort", type=options.PATH, help="Cohort table: only its training slides; without it, all slides.")
 @options.preset(GANConfig, "faithful")
 @click.option("--timeout", type=click.IntRange(1), default=60, show_default=True, help="Seconds a launch may take.")
-@click.option("--json", "json_file", type=Path, help="Write all figures to this file too.")
+@click.option("--json", "json_file", type=options.PATH, help="Write all figures to this file too.")
 @options.config_options(GANConfig, only=SETTINGS)
 def main(
     launches: tuple[Path, ...],
@@ -52,7 +56,7 @@ def main(
     from rnagan.io.files import write_json
 
     fit_resolution = "resolution" not in settings and config_file is None
-    sections = examine(Wanted(config, fit_resolution, launches, shards, cohort, timeout), click.echo)
+    sections = examine(Wanted(config, fit_resolution, launches, shards, cohort, timeout), options.echo)
     if json_file:
         write_json(json_file, to_dict(sections))
     sys.exit(0 if is_ready(sections) else 1)

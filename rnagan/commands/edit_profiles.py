@@ -44,7 +44,9 @@ def reconstruct(vae: Path, out: Path, keep_real: bool, device: Any, **chosen: An
 @main.command()
 @options.plain_errors
 @options.vae()
-@click.option("--tissue", "tissues", multiple=True, help="Draw this tissue; may be repeated. [default: all]")
+@click.option(
+    "--tissue", "tissues", multiple=True, type=options.TEXT, help="Draw this tissue; may be repeated. [default: all]"
+)
 @options.n(20, "Profiles a tissue.")
 @click.option(
     "--spread",
@@ -65,8 +67,13 @@ def sample(vae: Path, tissues: tuple[str, ...], n: int, spread: str, seed: int, 
 @main.command()
 @options.plain_errors
 @_CHOSEN
-@click.option("--to", required=True, help="Tissue to move them to.")
-@click.option("--from", "source", help="The model's tissue that they are of, where the file calls it otherwise.")
+@click.option("--to", required=True, type=options.TEXT, help="Tissue to move them to.")
+@click.option(
+    "--from",
+    "source",
+    type=options.TEXT,
+    help="The model's tissue that they are of, where the file calls it otherwise.",
+)
 @_OUT_AND_DEVICE
 @_REAL
 def shift(vae: Path, to: str, source: str | None, out: Path, keep_real: bool, device: Any, **chosen: Any) -> None:
@@ -79,9 +86,9 @@ def shift(vae: Path, to: str, source: str | None, out: Path, keep_real: bool, de
 @main.command()
 @options.plain_errors
 @options.vae()
-@click.option("--profiles", type=Path, required=True, help="Profiles as .h5ad, in the units of the model.")
-@click.option("--start", required=True, help="Profile to start from.")
-@click.option("--end", required=True, help="Profile to end at.")
+@click.option("--profiles", type=options.PATH, required=True, help="Profiles as .h5ad, in the units of the model.")
+@click.option("--start", required=True, type=options.TEXT, help="Profile to start from.")
+@click.option("--end", required=True, type=options.TEXT, help="Profile to end at.")
 @click.option("--steps", type=click.IntRange(min=2), default=8, show_default=True, help="Profiles, with both ends.")
 @_OUT_AND_DEVICE
 @_REAL
@@ -97,7 +104,9 @@ def interpolate(
 @main.command()
 @options.plain_errors
 @_CHOSEN
-@click.option("--genes", required=True, help="Ids or symbols with commas between, or a file with one a line.")
+@click.option(
+    "--genes", required=True, type=options.TEXT, help="Ids or symbols with commas between, or a file with one a line."
+)
 @click.option("--by", type=float, required=True, help="How far up, or down where negative.")
 @click.option(
     "--scale",

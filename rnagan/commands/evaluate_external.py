@@ -31,7 +31,7 @@ SHOWN = (
 @click.command(help=__doc__)
 @options.plain_errors
 @options.model()
-@click.option("--profiles", type=Path, required=True, help="The other cohort's .h5ad, with obs column tissue.")
+@click.option("--profiles", type=options.PATH, required=True, help="The other cohort's .h5ad, with obs column tissue.")
 @options.shards()
 @options.cohort()
 @options.out("Folder for result.json, report.html and pictures.")

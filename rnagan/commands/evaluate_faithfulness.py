@@ -15,7 +15,9 @@ from rnagan.commands import options
 @click.command(help=__doc__)
 @options.plain_errors
 @options.model()
-@click.option("--null", type=Path, help="A run trained with --shuffle-profiles: the null, shown beside the model.")
+@click.option(
+    "--null", type=options.PATH, help="A run trained with --shuffle-profiles: the null, shown beside the model."
+)
 @options.tiles(expression_required=True)
 @options.truth()
 @options.out("Folder for faithfulness.html, evaluation.json and the pictures.")
@@ -36,7 +38,7 @@ def main(out: Path, split: str, n: int, train_donors: int, seed: int, device: An
     from rnagan.reports.console import lines
 
     options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, split, n, seed, train_donors, device)))
-    click.echo(f"\nPage: {out / PAGE}")
+    options.echo(f"\nPage: {out / PAGE}")
 
 
 if __name__ == "__main__":

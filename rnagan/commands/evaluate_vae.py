@@ -11,15 +11,21 @@ from rnagan.commands import options
 @click.command(help=__doc__)
 @options.plain_errors
 @options.vae()
-@click.option("--expression", type=Path, required=True, help="The .h5ad that it was trained on.")
+@click.option("--expression", type=options.PATH, required=True, help="The .h5ad that it was trained on.")
 @options.out("Folder for tables, pictures, report.html and summary.json.")
 @options.split()
 @click.option("--pair", nargs=2, metavar="TISSUE TISSUE", help="Shift between these.  [default: brain and lung]")
-@click.option("--external", type=Path, help="Another cohort as .h5ad, with obs column tissue, in the same units.")
-@click.option("--tissue-map", type=Path, help="CSV of columns external, ours, for tissues that it names otherwise.")
+@click.option(
+    "--external", type=options.PATH, help="Another cohort as .h5ad, with obs column tissue, in the same units."
+)
+@click.option(
+    "--tissue-map", type=options.PATH, help="CSV of columns external, ours, for tissues that it names otherwise."
+)
 @click.option("--missing-genes", is_flag=True, help="Measure what missing genes cost.")
-@click.option("--present-in", "gene_lists", type=Path, multiple=True, help="Genes (.h5ad or list) that a cohort has.")
-@click.option("--beside", type=Path, help="Another β-VAE whose cost of missing genes is shown too.")
+@click.option(
+    "--present-in", "gene_lists", type=options.PATH, multiple=True, help="Genes (.h5ad or list) that a cohort has."
+)
+@click.option("--beside", type=options.PATH, help="Another β-VAE whose cost of missing genes is shown too.")
 @options.seed()
 @options.device()
 def main(

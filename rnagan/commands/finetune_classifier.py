@@ -12,10 +12,14 @@ from rnagan.config.classifier import ClassifierConfig
 @click.command(help=__doc__)
 @options.plain_errors
 @options.shards()
-@click.option("--cohort", type=Path, required=True, help="Cohort table; its column --label names the classes.")
+@click.option("--cohort", type=options.PATH, required=True, help="Cohort table; its column --label names the classes.")
 @options.out("Folder for result.json, report.html, pictures, finished folds.")
-@click.option("--pretrained", type=Path, help="Run of rnagan pretrain-simclr: the folds start from its weights too.")
-@click.option("--imagenet", type=Path, help="torchvision's weights as safetensors: the folds start from them too.")
+@click.option(
+    "--pretrained", type=options.PATH, help="Run of rnagan pretrain-simclr: the folds start from its weights too."
+)
+@click.option(
+    "--imagenet", type=options.PATH, help="torchvision's weights as safetensors: the folds start from them too."
+)
 @options.dry_run("Print the resolved config, tiles and starts, train nothing.")
 @options.device()
 @options.config_of(ClassifierConfig, "paper")

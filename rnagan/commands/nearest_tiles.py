@@ -39,16 +39,16 @@ def main(
 
     evaluated = EvaluationInputs(model, **inputs)
     found = nearest_tiles(evaluated, out, split, tiles, training_tiles, seed, device=device)
-    click.echo(
+    options.echo(
         f"{found['share']:.1%} of {found['generated']:,} generated tiles are nearer to one of "
         f"{found['training_tiles']:,} training tiles than 99% of real tiles of split {split} are (1% expected); "
         f"median distance {found['ratio']:.2f} times theirs. Distances are those of {found['extractor']}, "
         f"{network_label(found['extractor_in_training'])}."
     )
     copies = found["copies"]
-    click.echo(f"{len(copies):,} of them are called copies.")
+    options.echo(f"{len(copies):,} of them are called copies.")
     for copy in copies[:10]:
-        click.echo(
+        options.echo(
             f"  {copy['generated']} of {copy['training']} (closeness {copy['closeness']:.2f}, p {copy['p']:.1e})"
         )
 

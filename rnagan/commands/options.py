@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import math
 import os
 import sys
 import warnings
@@ -22,10 +23,38 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from rnagan.config.base import C, Config, field_types, preset_names, read_preset, resolve
 from rnagan.io.files import read_yaml
+from rnagan.io.visible import visible
 from rnagan.runtime.workers import Workers
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+class _Path(click.Path):
+    """A path that isn't empty: an empty one would be the current folder, where a variable of a shell wasn't set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(_not_empty(self, value, param, ctx), param, ctx)
+
+
+class _Text(click.types.StringParamType):
+    """A text that isn't empty: an empty name would choose nothing, or everything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(_not_empty(self, value, param, ctx), param, ctx)
+
+
+def _not_empty(kind: click.ParamType, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    if value == "":
+        kind.fail("it is empty; was a variable of the shell not set?", param, ctx)
+    return value
+
+
+PATH = _Path(path_type=Path)
+FILE = _Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = _Path(exists=True, file_okay=False, path_type=Path)
+FILE_OR_FOLDER = _Path(exists=True, path_type=Path)
+NEW_FILE = _Path(dir_okay=False, path_type=Path)
+NEW_FOLDER = _Path(file_okay=False, path_type=Path)
+TEXT = FOLDER_OR_URL = _Text()
+MOST = 2**63 - 1  # what an integer may be: PyTorch, NumPy and Arrow count no further
 SPLITS = ("train", "validation", "test")
 STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; started again, it goes on
 
@@ -42,7 +71,7 @@ def group(*options: Callable) -> Callable:
 
 
 def out(text: str) -> Callable:
-    return click.option("--out", type=Path, required=True, help=text)
+    return click.option("--out", type=PATH, required=True, help=text)
 
 
 def n(default: int, text: str, least: int = 1) -> Callable:
@@ -73,7 +102,7 @@ def model(multiple: bool = False) -> Callable:
     """A trained GAN or RNA-GAN; with `multiple` the command receives them as `models`."""
     names, more = (("--model", "models"), "; may be repeated") if multiple else (("--model",), "")
     text = f"Run of rnagan train-rnagan, or its model folder{more}."
-    return click.option(*names, type=Path, required=True, multiple=multiple, help=text)
+    return click.option(*names, type=PATH, required=True, multiple=multiple, help=text)
 
 
 def device() -> Callable:
@@ -95,26 +124,28 @@ def device() -> Callable:
 
 
 def vae(text: str = "Run of rnagan train-vae, its model folder, or an RNA-GAN.", required: bool = True) -> Callable:
-    return click.option("--vae", type=Path, required=required, help=text)
+    return click.option("--vae", type=PATH, required=required, help=text)
 
 
 def truth() -> Callable:
-    return click.option("--truth", type=Path, help="Truth table of a simulated cohort (truth.csv).")
+    return click.option("--truth", type=PATH, help="Truth table of a simulated cohort (truth.csv).")
 
 
 def shards(made_by: str = "rnagan build-tiles") -> Callable:
-    return click.option("--shards", required=True, help=f"Folder of tile shards, or its URL ({made_by}).")
+    return click.option(
+        "--shards", type=FOLDER_OR_URL, required=True, help=f"Folder of tile shards, or its URL ({made_by})."
+    )
 
 
 def cohort() -> Callable:
-    return click.option("--cohort", type=Path, required=True, help="Cohort table (rnagan build-cohort).")
+    return click.option("--cohort", type=PATH, required=True, help="Cohort table (rnagan build-cohort).")
 
 
 def tiles(expression_required: bool = False) -> Callable:
     """Real tiles with their profiles: --shards, --cohort and --expression."""
     unless = "" if expression_required else "; not for modes gan and noise_only"
     text = f"Expression .h5ad (rnagan build-expression){unless}."
-    expression = click.option("--expression", type=Path, required=expression_required, help=text)
+    expression = click.option("--expression", type=PATH, required=expression_required, help=text)
     return group(shards(), cohort(), expression)
 
 
@@ -122,18 +153,18 @@ def profiles(tissue: bool = True, required: bool = True) -> Callable:
     """Profiles, and which of them: --profiles, --split, --tissue and, as `samples`, --sample."""
     unless = "" if required else "; not for modes gan and noise_only"
     text = f"Profiles as .h5ad (rnagan build-expression){unless}."
-    by_tissue = (click.option("--tissue", help="Only profiles of this tissue."),) if tissue else ()
+    by_tissue = (click.option("--tissue", type=TEXT, help="Only profiles of this tissue."),) if tissue else ()
     return group(
-        click.option("--profiles", type=Path, required=required, help=text),
+        click.option("--profiles", type=PATH, required=required, help=text),
         click.option("--split", type=click.Choice(SPLITS), help="Only profiles of this split."),
         *by_tissue,
-        click.option("--sample", "samples", multiple=True, help="Only this profile; may be repeated."),
+        click.option("--sample", "samples", type=TEXT, multiple=True, help="Only this profile; may be repeated."),
     )
 
 
 def launch() -> Callable:
     text = "Config of accelerate's launcher (launch_configs/…); without it, one process."
-    return click.option("--launch", type=Path, help=text)
+    return click.option("--launch", type=PATH, help=text)
 
 
 def dry_run(text: str) -> Callable:
@@ -145,7 +176,7 @@ def preset(kind: type[Config], default: str) -> Callable:
     choice = click.Choice(preset_names(kind))
     return group(
         click.option("--preset", type=choice, default=default, show_default=True, help="Settings to start from."),
-        click.option("--config", "config_file", type=Path, help="YAML of settings: over the preset, under the flags."),
+        click.option("--config", "config_file", type=PATH, help="YAML of settings: over the preset, under the flags."),
     )
 
 
@@ -242,9 +273,14 @@ def comma_separated(_context: click.Context, _parameter: click.Parameter, value:
     return tuple(word.strip() for word in (value or "").split(",") if word.strip())
 
 
+def echo(text: str, err: bool = False) -> None:
+    """Print a text whose names may hold anything."""
+    click.echo(visible(text), err=err)
+
+
 def echo_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(line)
+        echo(line)
 
 
 def echo_settings(config: Config) -> None:
@@ -267,7 +303,9 @@ def _warnings_without_code() -> Iterator[None]:
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
     ) -> str:
         is_for_users = category is UserWarning
-        return f"Warning: {message}\n" if is_for_users else usual(message, category, filename, lineno, line)
+        return (
+            f"Warning: {visible(str(message))}\n" if is_for_users else usual(message, category, filename, lineno, line)
+        )
 
     warnings.formatwarning = plain
     try:
@@ -293,5 +331,27 @@ def plain_errors(command: Callable) -> Callable:
             raise click.ClickException(str(error)) from None
         except ValueError as error:
             raise click.ClickException(str(error)) from None
+
+    return _checked(wrapped)
+
+
+def _checked(command: Callable) -> Callable:
+    """Decorator: no option is a number that is none, infinite, or beyond what is counted, all of which click lets pass;
+    and an error is one line, whatever names are in it."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        context = click.get_current_context()
+        for parameter in context.command.params:
+            value = context.params.get(parameter.name or "")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise click.BadParameter(f"{value} is no finite number.", context, parameter)
+            if isinstance(value, int) and abs(value) > MOST:
+                raise click.BadParameter(f"{value} is beyond ±{MOST}.", context, parameter)
+        try:
+            return command(*args, **kwargs)
+        except click.ClickException as error:
+            error.message = visible(error.message.replace("\n", " "))  # type: ignore[misc]
+            raise
 
     return wrapped

@@ -14,7 +14,9 @@ from rnagan.config.simclr import SimCLRConfig
 @click.command(help=__doc__)
 @options.plain_errors
 @options.shards("rnagan generate-tiles --format shards, or rnagan build-tiles")
-@click.option("--cohort", type=Path, help="Cohort table of real tiles: only slides of its training split are used.")
+@click.option(
+    "--cohort", type=options.PATH, help="Cohort table of real tiles: only slides of its training split are used."
+)
 @options.out("Run folder; an interrupted run in it goes on.")
 @options.dry_run("Print the resolved config and the size of the run, train nothing.")
 @options.config_of(SimCLRConfig, "paper")

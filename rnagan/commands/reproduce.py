@@ -14,14 +14,18 @@ from rnagan.commands import options
 @click.command(help=__doc__)
 @options.plain_errors
 @options.tiles(expression_required=True)
-@click.option("--external", type=Path, help="Profiles of another cohort, as .h5ad with obs column tissue (figure 4D).")
-@click.option("--tissue-map", type=Path, help="CSV of columns external, ours, for tissues that it names otherwise.")
+@click.option(
+    "--external", type=options.PATH, help="Profiles of another cohort, as .h5ad with obs column tissue (figure 4D)."
+)
+@click.option(
+    "--tissue-map", type=options.PATH, help="CSV of columns external, ours, for tissues that it names otherwise."
+)
 @options.truth()
 @options.out("Folder of all products and report.html.")
 @click.option(
     "--preset", default="paper", show_default=True, help="Sizes: paper; small, hours on two CPU cores; toy, for trials."
 )
-@click.option("--config", "config_file", type=Path, help="YAML of sections vae, gan, …, over the preset's.")
+@click.option("--config", "config_file", type=options.PATH, help="YAML of sections vae, gan, …, over the preset's.")
 @options.launch()
 @options.dry_run("Print experiments, images, steps and hours, and stop.")
 def main(out: Path, preset: str, config_file: Path | None, dry_run: bool, **inputs: Any) -> None:
@@ -33,7 +37,7 @@ def main(out: Path, preset: str, config_file: Path | None, dry_run: bool, **inpu
     if dry_run:
         options.echo_lines(cost_lines(cohort, settings))
     else:
-        click.echo(f"\nReport: {reproduce(cohort, settings, out)}")
+        options.echo(f"\nReport: {reproduce(cohort, settings, out)}")
 
 
 if __name__ == "__main__":

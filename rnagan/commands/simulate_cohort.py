@@ -20,7 +20,7 @@ def main(out: Path, processes: int, settings: dict) -> None:
     config = resolve(SimulationConfig, settings)
     from rnagan.simulation.cohort import simulate_cohort
 
-    click.echo(simulate_cohort(config, out, processes))
+    options.echo(simulate_cohort(config, out, processes))
 
 
 if __name__ == "__main__":

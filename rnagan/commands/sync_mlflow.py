@@ -12,7 +12,7 @@ from rnagan.commands import options
 
 @click.command(help=__doc__)
 @options.plain_errors
-@click.argument("folders", nargs=-1, required=True, type=Path)
+@click.argument("folders", nargs=-1, required=True, type=options.PATH)
 def main(folders: tuple[Path, ...]) -> None:
     from rnagan.tracking.sync import sync_folders
 

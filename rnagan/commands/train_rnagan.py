@@ -17,7 +17,9 @@ from rnagan.config.gan import GANConfig
 @options.tiles()
 @options.vae("Run of rnagan train-vae, or its model folder; needed by mode rnagan.", required=False)
 @click.option(
-    "--init-from", type=Path, help="An earlier run to start from: the same networks, with other tiles (a new tissue)."
+    "--init-from",
+    type=options.PATH,
+    help="An earlier run to start from: the same networks, with other tiles (a new tissue).",
 )
 @options.out("Run folder; an interrupted run in it goes on.")
 @options.dry_run("Print the resolved config and the size of the run, train nothing.")

@@ -16,10 +16,11 @@ from rnagan.config.vae import VAEConfig
 @options.plain_errors
 @click.option(
     "--expression",
+    type=options.FOLDER_OR_URL,
     required=True,
     help="The .h5ad of rnagan build-expression, or a folder or URL of rnagan build-profiles, which is streamed.",
 )
-@click.option("--cohort", type=Path, help="Cohort table with donor, tissue and split of streamed profiles.")
+@click.option("--cohort", type=options.PATH, help="Cohort table with donor, tissue and split of streamed profiles.")
 @options.out("Folder of the run; the product is its folder model.")
 @options.dry_run("Print the resolved settings, profiles and steps, and stop.")
 @options.config_of(VAEConfig, "faithful", tagged=True)

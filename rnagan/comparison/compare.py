@@ -23,6 +23,7 @@ from rnagan.comparison.run_tables import (
     speed,
 )
 from rnagan.evaluation.tile_scores import few_tiles
+from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path
 from rnagan.io.tables import first_few
 from rnagan.reports.console import aligned
@@ -57,7 +58,7 @@ def compare_runs(
     notes = [*_foreign(entries), *_measured_otherwise(entries)]
     for name, table in (("runs.csv", runs_table(entries)), ("metrics.csv", metrics_table(entries))):
         with atomic_path(out / name) as temporary:
-            table.to_csv(temporary, index=False)
+            safe_table(table).to_csv(temporary, index=False)
     table = parameters(entries)
     metrics, scores = metric_lines(entries), score_lines(entries)
     notes += filter(None, [few_tiles(line.name for line in (*metrics, *scores))])

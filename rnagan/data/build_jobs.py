@@ -21,6 +21,7 @@ from rnagan.data.manifest import (
 )
 from rnagan.data.shard_schema import TileKind, name_kind
 from rnagan.data.verify import check_slide
+from rnagan.io.cells import safe
 from rnagan.io.files import remove_leftovers, sha256_of, write_text
 from rnagan.io.tables import first_few
 from rnagan.runtime import progress
@@ -288,7 +289,7 @@ def _write_failures(folder: Path, how: BuildOptions, failures: dict[str, Failure
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["slide", *Failure._fields])
-    table.writerows([slide, *failure] for slide, failure in failures.items())
+    table.writerows([safe(cell) for cell in (slide, *failure)] for slide, failure in failures.items())
     write_text(path, text.getvalue())
 
 

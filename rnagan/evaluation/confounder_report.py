@@ -15,6 +15,7 @@ from rnagan.evaluation.programmes import genes_of_model, read_programmes
 from rnagan.evaluation.programmes import scores as programme_scores
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.evaluation.tile_measurements import measure_samples
+from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path, sha256_of_file, write_json
 from rnagan.reports.confounder_page import heat_map, long_form, scores, sentences, write_confounder_page
 from rnagan.runtime import progress
@@ -80,7 +81,7 @@ def confounder_report(
     }
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "confounders.csv") as temporary:
-        long_form(tissues).to_csv(temporary, index=False)
+        safe_table(long_form(tissues)).to_csv(temporary, index=False)
     heat_map(out / "confounders.png", tissues)
     write_confounder_page(out / PAGE, result, out / "confounders.png")
     write_json(out / "confounders.json", result)

@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 
 from rnagan.api import RNAGAN
-from rnagan.cohort.slide_ids import shard_name
 from rnagan.evaluation.donor_evaluation import Comparison, DonorEvaluation, make_donor_evaluation
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
+from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path, write_json
-from rnagan.io.images import synthetic_texts
+from rnagan.io.images import picture_name, synthetic_texts
 from rnagan.io.provenance import KEY, read_current
 from rnagan.reports.figures import measured_on_expected, places_of_donors, real_beside_generated
 from rnagan.reports.pages import write_page
@@ -184,7 +184,7 @@ def _write_measures(path: Path, evaluation: DonorEvaluation, own: Comparison) ->
     table = own.generated.measures.join(own.real.measures, rsuffix="_real")
     expected = evaluation.held_out.about if evaluation.truth is None else evaluation.truth
     with atomic_path(path) as temporary:
-        table.join(expected, rsuffix="_expected").to_csv(temporary)
+        safe_table(table.join(expected, rsuffix="_expected")).to_csv(temporary)
 
 
 def _draw(out: Path, evaluation: DonorEvaluation, own: Comparison) -> None:
@@ -205,17 +205,18 @@ def _write_places(out: Path, places: list[pd.DataFrame]) -> None:
     if filled:
         places_of_donors(out / "retrieval.png", pd.concat(filled))
         with atomic_path(out / "retrieval.csv") as temporary:
-            pd.concat(filled).to_csv(temporary, index=False)
+            safe_table(pd.concat(filled)).to_csv(temporary, index=False)
 
 
 def _side_by_side(out: Path, model: RNAGAN, seed: int, own: Comparison, tissue_of: pd.Series) -> list[str]:
     """A picture for each tissue of a few held-out donors, real beside generated; returns the file names."""
     real, generated = own.real.shown, own.generated.shown
     names: list[str] = []
+    taken = {"measures", "retrieval"}
     texts = synthetic_texts(model.digest, "those named beside the rows", seed, model.mpp)
     for tissue, samples in tissue_of[sorted(real)].groupby(tissue_of):
         shown = samples.index.tolist()
-        names.append(f"{shard_name(str(tissue).replace('/', '_'))}.png")
+        names.append(f"{picture_name(str(tissue), taken)}.png")
         tiles = np.stack([generated[sample] for sample in shown])
         real_beside_generated(out / names[-1], [real[sample] for sample in shown], tiles, shown, texts)
     return names

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan.reports.figures import save_figure
+from rnagan.reports.figures import in_legend, save_figure
 from rnagan.runtime import rng
 
 NEIGHBOURS = 15
@@ -56,7 +56,7 @@ def feature_map(
     ):  # real at the left
         axis.scatter(*places.T, s=3, c="0.9", lw=0)
         for k, name in enumerate(names):
-            axis.scatter(*own[labels[chosen] == name].T, s=5, lw=0, color=colours(k % colours.N), label=name)
+            axis.scatter(*own[labels[chosen] == name].T, s=5, lw=0, color=colours(k % colours.N), label=in_legend(name))
         axis.set_title(f"{title} tiles ({len(chosen):,})", fontsize=10)
         axis.set_xticks([])
         axis.set_yticks([])

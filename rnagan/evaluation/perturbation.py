@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN
-from rnagan.cohort.slide_ids import shard_name
 from rnagan.evaluation.dose_response import against_truth, mean_with_interval, slopes
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.programmes import genes_of_model, read_programmes
 from rnagan.evaluation.stats import by_donor
 from rnagan.evaluation.test_set import read_truth
+from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path, sha256_of_file, write_json
-from rnagan.io.images import synthetic_texts
+from rnagan.io.images import picture_name, synthetic_texts
 from rnagan.io.tables import column_names
 from rnagan.latent.edits import fold_genes, leading_direction, move_genes, refuse_unmeasured
 from rnagan.latent.profiles import Choice, Profiles, gene_columns, profiles_of_model
@@ -104,6 +104,7 @@ def perturb_tiles(model_folder: Path, request: Request, out: Path, device: str |
         sample for _, own in chosen.obs.groupby("tissue") for sample in own.drop_duplicates("donor").index[:ROWS_SHOWN]
     }
     measures, strips, far = _generate(model, chosen, move, steps, request, shown)
+    taken: set[str] = set()
     result: dict[str, Any] = {
         "model": model.digest,
         "profiles": sha256_of_file(request.profiles),
@@ -130,11 +131,11 @@ def perturb_tiles(model_folder: Path, request: Request, out: Path, device: str |
             model.digest, f"those named beside the rows, {move.name} moved", request.seed, model.mpp
         )
         heads = [f"{step:+.3g} {move.unit}" for step in steps]
-        strips_written.append(out / f"strip_{shard_name(str(tissue).replace('/', '_'))}.png")
+        strips_written.append(out / f"strip_{picture_name(str(tissue), taken)}.png")
         tile_strip(strips_written[-1], np.concatenate([strips[sample] for sample in titles]), titles, heads, texts)
     table = pd.DataFrame(rows)
     with atomic_path(out / "curves.csv") as temporary:
-        table.to_csv(temporary, index=False)
+        safe_table(table).to_csv(temporary, index=False)
     response_curves(out / "curves.png", table, f"{move.name}, {move.unit}")
     write_json(out / "perturbation.json", result)
     pictures = [out / "curves.png", *strips_written]

@@ -25,6 +25,7 @@ from rnagan.evaluation.reconstruction import (
 )
 from rnagan.evaluation.vae_maps import choose_pair, generated_and_shifted, write_maps
 from rnagan.expression.h5ad import Expression, read_expression
+from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path, sha256_of_file, write_json
 from rnagan.io.provenance import KEY, asked, read_current
 from rnagan.latent.profiles import (
@@ -362,7 +363,7 @@ def _number(value: Any) -> Any:
 
 def _table(out: Path, name: str, table: pd.DataFrame) -> None:
     with atomic_path(out / f"{name}.csv") as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
+        safe_table(table).to_csv(temporary, index=False, float_format="%.6g")
 
 
 def summary_lines(result: dict[str, Any], out: Path) -> list[str]:

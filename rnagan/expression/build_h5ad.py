@@ -17,6 +17,7 @@ from rnagan.expression.genes import count_and_names, gene_id
 from rnagan.expression.h5ad import OBS_COLUMNS, ProfileWriter, inputs_digest, var_table
 from rnagan.expression.transpose import Transposer
 from rnagan.expression.units import check_units
+from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
 
 
@@ -75,7 +76,7 @@ def build_expression(
             writer.finish(obs, var_table(choice.ids, choice.symbols), uns)
         report = out.with_suffix(".genes.csv")
         with atomic_path(report) as unfinished:
-            choice.report.to_csv(unfinished, index=False)
+            safe_table(choice.report).to_csv(unfinished, index=False)
     lines = [
         f"{table}: {len(samples):,} samples × {_genes_of_table(choice):,} genes in {found.units} "
         f"({found.why}); rows are {source.matrix.rows_are} ({source.matrix.why}).",

@@ -1,6 +1,8 @@
 """Arrays of tiles as pictures, and PNG files whose metadata say that they are synthetic."""
 
 import functools
+import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from rnagan.io.files import atomic_path
 Tiles = NDArray[np.uint8]
 
 GAP = 2  # px between the tiles of a grid
+_UNFIT = re.compile(r"[/\\.\x00-\x1f\x7f\ud800-\udfff]")
+_LONGEST_NAME = 70  # bytes of UTF-8
 
 
 def to_uint8(x: NDArray) -> Tiles:
@@ -37,6 +41,19 @@ def grid(rows: Tiles, gap: int = GAP) -> Tiles:
         for j in range(n_columns):
             canvas[i * (height + gap) :, j * (width + gap) :][:height, :width] = rows[i, j]
     return canvas
+
+
+def picture_name(name: str, taken: set[str]) -> str:
+    """What the file of a picture of `name` is called, without its ending; it joins those `taken` in the folder.
+
+    Signs that are unfit for files become _. A name that is too long, or taken, is cut and gets a digest.
+    """
+    file = _UNFIT.sub("_", name)
+    if len(file.encode()) > _LONGEST_NAME or file.lower() in taken or not file:
+        start = file.encode()[: _LONGEST_NAME - 13].decode(errors="ignore")
+        file = f"{start}-{hashlib.sha256(name.encode(errors='backslashreplace')).hexdigest()[:12]}"
+    taken.add(file.lower())
+    return file
 
 
 def save_png(path: Path, image: Tiles, texts: dict[str, str] | None = None) -> None:

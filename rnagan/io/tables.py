@@ -15,6 +15,8 @@ from typing import BinaryIO, NamedTuple, TextIO, cast
 import pandas as pd
 from isal import igzip, isal_zlib
 
+from rnagan.io.cells import as_written
+
 # What reading a broken table raises; EOFError and the errors of zlib come from a gzip that was cut or damaged.
 UNREADABLE = (ValueError, OSError, EOFError, zlib.error, csv.Error, cast(type[Exception], isal_zlib.error))
 _TABS = ("tsv", "txt", "gct")
@@ -108,7 +110,8 @@ def split_cells(line: str, separator: str, count: int | None = None) -> list[str
 
 
 def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a .csv or a tab-separated .tsv or .txt, perhaps with .gz, as stripped strings; empty stays ''.
+    """Read a .csv or a tab-separated .tsv or .txt, perhaps with .gz, as stripped strings; empty stays ''. Names that
+    rnagan/io/cells.py made safe for spreadsheets are read as they were.
 
     `columns`: read only these. Every line is a row, and has the header's number of cells; separators at the end of a
     line are no cells. Raises `FileNotFoundError` or `ValueError` with the file's name and the line.
@@ -119,7 +122,7 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFra
         with open_bytes(path) as handle:
             lines = text_lines(handle)
             head, separator, first, ahead = read_header(lines, separator)
-            names = without_empty_end(head)
+            names = [as_written(name) for name in without_empty_end(head)]
             if not names:
                 raise ValueError("No columns to parse from file")
             need_columns(names, columns or (), path)
@@ -128,7 +131,7 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFra
             found: list[list[str]] = [[] for _ in taken]
             for cells in _rows(itertools.chain(ahead, lines), separator, len(names) + of_rows, first):
                 for column, place in zip(found, taken, strict=True):
-                    column.append(cells[place + of_rows])
+                    column.append(as_written(cells[place + of_rows]))
     except UNREADABLE as error:
         raise _unreadable(path, separator, error) from None
     titles = _apart(names) if columns is None else columns
@@ -150,7 +153,7 @@ def column_names(path: Path | str) -> list[str]:
             raise ValueError("No columns to parse from file")
     except UNREADABLE as error:
         raise _unreadable(path, format_.separator, error) from None
-    return without_empty_end(names)
+    return [as_written(name) for name in without_empty_end(names)]
 
 
 def need_columns(present: Sequence[str], wanted: Iterable[str], path: Path | str) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rnagan.api import model_folder
 from rnagan.expression.genes import count_and_names
+from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path, sha256_of_file
 from rnagan.io.tables import first_few
 from rnagan.latent.edits import in_units, interpolate_latents, perturb, reconstruct, sample_latents, shift_latents
@@ -128,7 +129,7 @@ def write_perturbed(
     lines = _write(out, vae, model, z, _obs(chosen.obs, "perturbed"), chosen, keep_real, request)
     table = out.with_name(f"{out.stem}.changes.csv")
     with atomic_path(table) as temporary:
-        changes.to_csv(temporary, index=False, float_format="%.6g")
+        safe_table(changes).to_csv(temporary, index=False, float_format="%.6g")
     notes = [f"Left out what the model doesn't have: {count_and_names(unknown, 'gene')}."] if unknown else []
     followers = changes[~changes["moved"]].sort_values("reconstructed_sd", key=np.abs, ascending=False)
     names = followers["symbol"].where(followers["symbol"] != "", followers["gene"])

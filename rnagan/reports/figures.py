@@ -8,7 +8,9 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -155,7 +157,7 @@ def response_curves(path: Path, table: pd.DataFrame, x_label: str) -> None:
     figure, axes = plt.subplots(1, len(MEASURES), figsize=(3.2 * len(MEASURES), 2.8))
     for axis, (name, label) in zip(axes, MEASURES.items(), strict=True):
         for tissue, own in table[table["measure"] == name].groupby("tissue"):
-            (line,) = axis.plot(own["step"], own["mean"], lw=1.5, label=str(tissue))
+            (line,) = axis.plot(own["step"], own["mean"], lw=1.5, label=in_legend(str(tissue)))
             axis.fill_between(own["step"], own["low"], own["high"], color=line.get_color(), alpha=0.25, lw=0)
         axis.set_title(label, fontsize=8)
         axis.set_xlabel(x_label, fontsize=7)
@@ -207,7 +209,7 @@ def curves(
             points = [(row[x], row[name]) for row in rows if name in row]
             if points:
                 few = "." if len(points) < FEW_POINTS else ""
-                axis.plot(*zip(*points, strict=True), lw=1, marker=few, label=run, **run_style(k))
+                axis.plot(*zip(*points, strict=True), lw=1, marker=few, label=in_legend(run), **run_style(k))
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(x_label, fontsize=7)
         axis.tick_params(labelsize=7)
@@ -264,7 +266,7 @@ def spectra_figure(
     figure, axes = plt.subplots(height, columns, figsize=(3.6 * columns, 3.2 * height), squeeze=False)
     first, *others = axes.flat
     for name, curve in radial.items():
-        first.semilogy(*curve, lw=1, label=name, color="black" if name == "real tiles" else None)
+        first.semilogy(*curve, lw=1, label=in_legend(name), color="black" if name == "real tiles" else None)
     for period in periods:
         first.axvline(1 / period, color="0.8", lw=0.8, zorder=0)
     first.set_xlabel(
@@ -285,12 +287,27 @@ def spectra_figure(
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
-    """Write a figure as a PNG by rename, and close it. A figure without a layout of its own gets a tight one."""
+    """Write a figure as a PNG by rename, and close it. A figure without a layout of its own gets a tight one.
+
+    Names are shown as they are: a dollar sign in them begins no formula. Only ticks of logarithmic axes are formulas.
+    """
+    ticks = {text for axis in figure.axes for text in (*_log_ticks(axis.xaxis), *_log_ticks(axis.yaxis))}
+    for text in set(figure.findobj(Text)) - ticks:
+        text.set_parse_math(False)
     if figure.get_layout_engine() is None:
         figure.tight_layout()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")
     plt.close(figure)
+
+
+def _log_ticks(axis: Axis) -> list[Text]:
+    return axis.get_ticklabels(which="both") if axis.get_scale() == "log" else []
+
+
+def in_legend(name: str) -> str:
+    """A name as a legend's label: one that begins with _ would be left out."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def confusion_figure(path: Path, matrices: dict[str, NDArray[np.int64]], classes: list[str]) -> None:

@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from rnagan.reports.figures import COLOURS, save_figure
+from rnagan.reports.figures import COLOURS, in_legend, save_figure
 
 MARKERS = {"real": "o", "reconstructed": "x", "generated": "^", "shifted": "D"}
 MODELS = {"vae": "β-VAE", "pca": "PCA", "z_scores": "Z scores"}
@@ -37,7 +37,7 @@ def umap_by_tissue(path: Path, title: str, points: pd.DataFrame) -> None:
         _numbers(axis, np.stack([_midst(points.loc[points["tissue"] == t, ["x", "y"]].to_numpy()) for t in tissues]))
     axis.set(title=title, xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
     origins = [Line2D([], [], **_style(MARKERS[o], "0.3"), label=o) for o in MARKERS if o in set(points["origin"])]
-    names = [f"{k + 1}  {tissue}" if many else tissue for k, tissue in enumerate(tissues)]
+    names = [f"{k + 1}  {tissue}" if many else in_legend(tissue) for k, tissue in enumerate(tissues)]
     tissue_marks = [Line2D([], [], marker="s", ls="", ms=7, c=colour[t]) for t in tissues]
     # One legend: constrained layout would lay two over one another.
     heads = [Line2D([], [], ls="", label="Origin"), *origins, Line2D([], [], ls="", label=""), Line2D([], [], ls="")]
@@ -165,7 +165,7 @@ def external_accuracy(path: Path, table: pd.DataFrame) -> None:
 def _curve(axis: Axes, rows: pd.DataFrame, column: str, colour: str, label: str, style: str = "-") -> None:
     groups = rows.groupby("share")[column]
     mean, low, high = groups.mean(), groups.min(), groups.max()
-    axis.plot(mean.index, mean, style, c=colour, marker="o", ms=4, label=label)
+    axis.plot(mean.index, mean, style, c=colour, marker="o", ms=4, label=in_legend(label))
     axis.fill_between(mean.index, low, high, color=colour, alpha=0.15, lw=0)
 
 

@@ -4,6 +4,8 @@ import sys
 
 from tqdm import tqdm
 
+from rnagan.io.visible import visible
+
 
 def bar(total: int | None, unit: str, description: str, initial: int = 0, scale: bool = False) -> tqdm:
     """A progress bar counting `unit`s up to `total`; shows nothing when stderr is not a terminal.
@@ -13,7 +15,7 @@ def bar(total: int | None, unit: str, description: str, initial: int = 0, scale:
     return tqdm(
         total=total,
         unit=unit,
-        desc=description,
+        desc=visible(description),
         initial=initial,
         unit_scale=scale,
         dynamic_ncols=True,
@@ -23,6 +25,6 @@ def bar(total: int | None, unit: str, description: str, initial: int = 0, scale:
 
 
 def say(text: str) -> None:
-    """Print one line without tearing a running bar."""
-    tqdm.write(text, file=sys.stdout)
+    """Print a line, or several, without tearing a running bar."""
+    tqdm.write(visible(text), file=sys.stdout)
     sys.stdout.flush()

@@ -3,6 +3,7 @@
 import collections
 import email.utils
 import io
+import random
 import socket
 import struct
 import threading
@@ -26,7 +27,8 @@ class WebServer:
     """`requests` holds what was asked. `fail("500", "reset")` spoils the next two answers to GET, `always` each one.
 
     Faults: a status; "reset", the connection breaks; "cut", fewer bytes than announced; "short", fewer bytes than
-    asked for; "hang", silence; "slow", a flow for a second; "whole", ranges are ignored; "unsized", no length.
+    asked for; "hang", silence; "slow", a flow for a second; "whole", ranges are ignored; "unsized", no length;
+    "wrong", other bytes. `at_random` draws one of `faults` for a share of the answers, until it is None.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +36,7 @@ class WebServer:
         self.bytes_sent = self.most_at_once = self._at_once = 0
         self.faults: dict[str, collections.deque[str]] = {"GET": collections.deque(), "HEAD": collections.deque()}
         self.always: dict[str, str] = {}
+        self.at_random: tuple[random.Random, float, list[str]] | None = None
         self.delay_seconds = 0.0
         self.lock, self.stopping = threading.Lock(), threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -58,6 +61,9 @@ class WebServer:
         with self.lock:
             self.requests.append(request)
             queue = self.faults[request.method]
+            if self.at_random is not None:
+                draw, share, faults = self.at_random
+                return draw.choice(faults) if draw.random() < share else None
             return queue.popleft() if queue else self.always.get(request.method)
 
     def count_sent(self, size: int) -> None:
@@ -148,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
         piece = -(-size // 10) if fault == "slow" else 1 << 16
         for at in range(0, size, max(1, piece)):
             data = body.read(min(piece, size - at))
+            if fault == "wrong":
+                data = bytes(255 - value for value in data)
             self.server.world.count_sent(len(data))
             self.wfile.write(data)
             if fault == "slow":

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from rnagan.io.images import grid, save_png, shrink, synthetic_texts, to_uint8
+from rnagan.io.images import grid, picture_name, save_png, shrink, synthetic_texts, to_uint8
 
 
 def test_to_uint8_rounds_and_clips():
@@ -72,3 +74,29 @@ def test_png_without_texts(tmp_path):
     save_png(tmp_path / "a.png", np.zeros((2, 3, 3), np.uint8))
     with Image.open(tmp_path / "a.png") as image:
         assert image.text == {}
+
+
+@pytest.mark.attack(kind=8, ends="unharmed")
+def test_every_tissue_names_a_picture_of_its_own(tmp_path: Path) -> None:
+    tissues = [
+        "Lung",
+        "lung",
+        "a/b",
+        "a_b",
+        "a.b",
+        "x" * 300,
+        "x" * 299,
+        "é" * 80,
+        "",
+        "..",
+        "\x1b[31m",
+        "measures",
+        "日本",
+    ]
+    taken = {"measures"}
+    names = [picture_name(tissue, taken) for tissue in tissues]
+    assert names[0] == "Lung" and names[2] == "a_b" and names[-1] == "日本"
+    assert len({name.lower() for name in names} - {"measures"}) == len(tissues)
+    for name in names:
+        (tmp_path / f"strip_{name}.png").touch()
+    assert len(list(tmp_path.iterdir())) == len(tissues)

@@ -1,9 +1,24 @@
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import pytest
 from PIL import Image
 
-from rnagan.reports.figures import COLOURS, curves, real_beside_generated, run_style, tile_strip
+from rnagan.reports.figures import (
+    COLOURS,
+    confusion_figure,
+    curves,
+    in_legend,
+    real_beside_generated,
+    response_curves,
+    run_style,
+    save_figure,
+    spectra_figure,
+    tile_strip,
+)
+from rnagan.reports.labels import MEASURES
 
 
 def test_curves_have_a_panel_for_each_metric_that_a_run_has(tmp_path: Path) -> None:
@@ -29,3 +44,40 @@ def test_tiles_lie_beside_their_names_under_their_titles(tmp_path: Path) -> None
             pixels = np.asarray(picture.convert("RGB"))[18:, 8 + 7 * 3 :]  # below the titles, beside the names
             assert picture.text["Synthetic"] == "true"
         assert {grey: (pixels == grey).all(axis=2).sum() // 64 for grey in counts} == counts
+
+
+HOSTILE = {
+    "$\\frac{$": [1.0],
+    "$x$_1^2": [2.0],
+    "_hidden": [3.0],
+    "a\\$b $": [4.0],
+    "\x1b[31m\u202e": [5.0],
+    "x\ny": [6.0],
+}
+
+
+@pytest.mark.attack(kind=8, ends="unharmed")
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_are_no_formulas(tmp_path: Path) -> None:
+    runs = {name: [{"images": n, "loss": value[0]} for n in (1, 2)] for name, value in HOSTILE.items()}
+    curves(tmp_path / "curves.png", runs, {"loss": "$\\frac{$"}, "$\\bad{$")
+    confusion_figure(tmp_path / "confusion.png", {"$\\frac{$": np.eye(6, dtype=np.int64)}, list(HOSTILE))
+    tile_strip(tmp_path / "strip.png", np.zeros((1, 1, 8, 8, 3), np.uint8), ["$\\frac{$"], ["_"], {})
+    spectra_figure(
+        tmp_path / "spectra.png", {"$\\frac{$": np.eye(4)}, {name: ([0.1, 0.2], [1.0, 9.0]) for name in HOSTILE}, [2]
+    )
+    rows = [(name, measure, step, 0.1, 0.0, 0.2) for name in HOSTILE for measure in MEASURES for step in (0, 1)]
+    table = pd.DataFrame(rows, columns=["tissue", "measure", "step", "mean", "low", "high"])
+    response_curves(tmp_path / "response.png", table, "$\\frac{$")
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"curves", "confusion", "strip", "spectra", "response"}
+
+
+def test_a_name_is_drawn_as_it_is_and_a_logarithmic_tick_as_a_formula(tmp_path: Path) -> None:
+    figure, axis = plt.subplots()
+    axis.semilogy([1, 2], [1, 1000], label=in_legend("_x"))
+    legend = axis.legend()
+    title = axis.set_title("$x$")
+    save_figure(figure, tmp_path / "log.png")
+    assert not title.get_parse_math() and [text.get_text() for text in legend.get_texts()] == [" _x"]
+    assert all(tick.get_parse_math() for tick in axis.get_yticklabels())
+    assert any("mathdefault" in tick.get_text() for tick in axis.get_yticklabels())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rnagan.io.images import save_png
+from rnagan.reports import pages
 from rnagan.reports.pages import write_report, write_template
 
 FOUND = {
@@ -110,3 +111,16 @@ def test_filters_show_what_is_missing_as_a_dash(tmp_path: Path) -> None:
     text = (tmp_path / "page.html").read_text()
     assert "<td>+0.12</td><td>– to –</td><td>–</td>" in text and "<td>–</td><td>– to –</td>" in text
     assert "<h1>A &amp; B</h1>" in text and "&lt;note&gt;" in text
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(pages.__file__).parent.glob("templates/*.html")), ids=lambda path: path.name
+)
+def test_no_template_shows_a_name_unescaped(path: Path) -> None:
+    """All are rendered with autoescape: so a name is text, if none is in a script, a style or a bare attribute."""
+    text = path.read_text()
+    assert not re.search(r"\|\s*(safe|tojson)\b|Markup|autoescape", text)
+    assert not re.search(r"<script|\bon\w+=|javascript:|href=\"?\{\{", text)
+    assert not re.search(r"=\s*\{\{", re.sub(r"\{%.*?%\}", "", text))
+    for style in re.findall(r"<style>.*?</style>|style=\"[^\"]*\"", text, re.DOTALL):
+        assert "{{" not in style.replace("{{ colours[loop.index0] }}", "")
