@@ -29,6 +29,7 @@ class Source(Protocol):
     def stamp(self) -> dict[str, Any]:
         """What identifies the source without opening it; it becomes part of `source` in the record of its shard.
 
+        What is None there may be missing in a record of an earlier version, and must not be something else.
         It is taken once, before the source is read: one that changes later is made again by the next build.
         """
 
@@ -78,7 +79,8 @@ class Failure(NamedTuple):
 @dataclasses.dataclass
 class Summary:
     """What a build did. `left_out`: candidates that became no tile, by reason. `empty`: slide → why it has no tile,
-    though it should have some. `captions`: slide → its outcome.
+    though it should have some. `warnings`: slide → what is doubtful, by `source.warnings` of its record. `captions`:
+    slide → its outcome.
     """
 
     made: int = 0
@@ -87,6 +89,7 @@ class Summary:
     without_tiles: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # by status
     left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     empty: dict[str, str] = dataclasses.field(default_factory=dict)
+    warnings: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     failures: dict[str, Failure] = dataclasses.field(default_factory=dict)
     captions: dict[str, str] = dataclasses.field(default_factory=dict)
     not_begun: int = 0  # given up after too many failures
@@ -101,6 +104,8 @@ class Summary:
         if record["status"] == "no_tiles":
             reasons = collections.Counter({name: count for name, count in record["counts"].items() if count})
             self.empty[record["slide"]] = _listed(reasons) or "there is no place for a whole tile"
+        if doubts := record["source"].get("warnings"):
+            self.warnings[record["slide"]] = doubts
         status = record["status"].replace("_", " ")
         self.captions[record["slide"]] = f"{record['tiles']:,} tiles" if record["tiles"] else status
 
@@ -162,7 +167,7 @@ def build_shards(
         earlier = records.get(source.slide)
         if earlier and (earlier["options_digest"] != digest or not _is_whole(earlier, folder)):
             earlier = None
-        if earlier and source.stamp.items() <= earlier["source"].items():
+        if earlier and all(earlier["source"].get(name) == value for name, value in source.stamp.items()):
             summary.count(earlier, made=False)
         else:
             todo.append((source, earlier))
@@ -181,6 +186,7 @@ def build_shards(
                 outcomes.close()
                 break
     summary.failures, summary.empty = dict(sorted(summary.failures.items())), dict(sorted(summary.empty.items()))
+    summary.warnings = dict(sorted(summary.warnings.items()))
     _write_failures(folder, how, summary.failures)
     if any(folder.glob("*" + RECORD)):
         write_digest(folder)
