@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import struct
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,14 +89,6 @@ def find_masks(folder: Path | str, notes: list[str]) -> dict[str, tuple[Path, ..
     if others:
         notes.append(f"{len(others):,} files of {folder} are no masks: {first_few(others)}.")
     return found
-
-
-def mask_of(slide: str, names: Iterable[str], masks: dict[str, tuple[Path, ...]]) -> Path | None:
-    """The mask of a slide by any of its names, if there is one; two are refused."""
-    paths = sorted({path for name in names for path in masks.get(name, ())})
-    if len(paths) > 1:
-        raise ValueError(f"{paths[0]} and {paths[1]} are both masks of slide {slide}; keep one.")
-    return paths[0] if paths else None
 
 
 def read_mask(mask: MaskFile, slide: Slide, pixel_px: float, stained: NDArray[np.bool_]) -> GivenMask:

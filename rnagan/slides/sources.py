@@ -11,7 +11,7 @@ from rnagan.cohort.slide_ids import printable, slide_of, unchecked_slide_id
 from rnagan.io.files import sha256_of_file
 from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.slides.coordinates import find_coordinates
-from rnagan.slides.masks import MaskFile, MaskFolder, find_masks, mask_of
+from rnagan.slides.masks import MaskFile, MaskFolder, find_masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,16 +88,37 @@ def find_sources(
                 notes.append(f"{len(slides):,} slides {what} {cohort}: {first_few(slides)}.")
         mpp = {slide: wanted[slide] for slide in found if slide in wanted}
     files = find_coordinates(coordinates) if coordinates is not None else {}
+    positions = _files_of(found, mpp, {name: (path,) for name, path in files.items()}, "coordinates")
     mask_of_slide = _masks_of(found, mpp, masks, notes) if masks else {}
     sources = []
     for slide, resolution in mpp.items():
         file, mask = found[slide], mask_of_slide.get(slide)
         needs_mask = masks is not None and masks.required
-        positions = next((files[name] for name in (slide, *sorted(file.names)) if name in files), None)
-        sources.append(
-            SlideSource(file.path, resolution, positions, coordinates is not None, slide, file.parts, mask, needs_mask)
-        )
+        places, needs_places = positions.get(slide), coordinates is not None
+        sources.append(SlideSource(file.path, resolution, places, needs_places, slide, file.parts, mask, needs_mask))
     return sources, notes
+
+
+def _files_of(
+    found: dict[str, SlideFile], wanted: Iterable[str], files: dict[str, tuple[Path, ...]], what: str
+) -> dict[str, Path]:
+    """The file, of those by name, that each of the `wanted` slides has, where it has one.
+
+    A file may be called by the slide's id, by its file, or by the DICOM series or a part of it. Two files of one slide
+    and one file of two slides are refused.
+    """
+    file_of: dict[str, Path] = {}
+    slide_of_file: dict[Path, str] = {}
+    for slide in wanted:
+        names = {slide} | ({unchecked_slide_id(found[slide].path), *found[slide].names} - found.keys())
+        paths = sorted({path for name in names for path in files.get(name, ())})
+        if len(paths) > 1:
+            raise ValueError(f"{paths[0]} and {paths[1]} both hold {what} of slide {slide}; keep one.")
+        for path in paths:
+            if (other := slide_of_file.setdefault(path, slide)) != slide:
+                raise ValueError(f"{path} may hold {what} of {other} or of {slide}; call it by the slide's id.")
+            file_of[slide] = path
+    return file_of
 
 
 def _masks_of(
@@ -105,10 +126,7 @@ def _masks_of(
 ) -> dict[str, MaskFile]:
     """The mask of each slide that has one, of those that are `wanted`."""
     masks = find_masks(folder.path, notes)
-    names = {
-        slide: {slide} | ({unchecked_slide_id(file.path), *file.names} - found.keys()) for slide, file in found.items()
-    }
-    mask_of_slide = {slide: path for slide in wanted if (path := mask_of(slide, names[slide], masks))}
+    mask_of_slide = _files_of(found, wanted, masks, "the mask")
     used = set(mask_of_slide.values())
     others = sorted(name for name, paths in masks.items() if not used.issuperset(paths))
     if not used:

@@ -283,7 +283,7 @@ def test_masks_that_are_not_clear_stop_the_build(folders):
         build(folders, required=False)
     for other in ("a_png", "a.svs_geojson", "a_svs_png"):
         give(folders, a_geojson=GEOJSON, **{other: png(marked())})
-        with pytest.raises(ValueError, match=r"a.geojson and .*a.* are both masks of slide a; keep one"):
+        with pytest.raises(ValueError, match=r"a.geojson and .*a.* both hold the mask of slide a; keep one"):
             build(folders)
         next(path for path in (folders / "masks").iterdir() if path.name not in ("a.geojson", "zz.png")).unlink()
 
@@ -398,7 +398,7 @@ def test_the_command_takes_masks(folders):
     assert places(folders) == right
     give(folders, a_png=png(marked()))
     failed = command(folders, "--masks", folders / "masks")
-    assert failed.exit_code == 1 and "are both masks of slide a" in failed.stderr and places(folders) == right
+    assert failed.exit_code == 1 and "both hold the mask of slide a" in failed.stderr and places(folders) == right
     (folders / "masks/a.geojson").write_text("[")
     (folders / "masks/a.png").unlink()
     failed = command(folders, "--masks", folders / "masks")
