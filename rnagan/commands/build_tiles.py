@@ -58,6 +58,29 @@ def parse_part(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.option(
     "--coordinates", type=options.FOLDER, help="Folder of TRIDENT's or CLAM's .h5 files, instead of our tissue mask."
 )
+@click.option(
+    "--masks",
+    type=options.FOLDER,
+    help="Folder of tissue masks, instead of our own: ID.geojson (polygons in level-0 pixels, as QuPath and TRIDENT "
+    "write them) or ID.png (the whole slide at any size; tissue isn't 0).",
+)
+@click.option(
+    "--mask-class",
+    "mask_classes",
+    multiple=True,
+    help="With --masks: a class of QuPath that is tissue; may be repeated.",
+)
+@click.option(
+    "--mask-origin",
+    type=click.Choice(["level-0", "bounds"]),
+    help="With --masks: where GeoJSON counts from on MIRAX and Leica slides; QuPath counts from the scanned bounds.",
+)
+@click.option(
+    "--missing-mask",
+    default="error",
+    type=click.Choice(["error", "otsu"]),
+    help="With --masks: a slide without one fails, or gets our own mask by Otsu's threshold.",
+)
 @click.option("--dry-run", is_flag=True, help="Print level, mpp, its source and the tiles to expect of each slide.")
 @click.option("--qc/--no-qc", default=True, help="Draw a picture of each slide and a contact sheet into OUT/qc.")
 @click.option("--part", callback=parse_part, metavar="I/N", help="Only the I-th of N parts: a task of a job array.")
@@ -89,6 +112,10 @@ def main(
     out: Path,
     cohort: Path | None,
     coordinates: Path | None,
+    masks: Path | None,
+    mask_classes: tuple[str, ...],
+    mask_origin: str | None,
+    missing_mask: str,
     dry_run: bool,
     qc: bool,
     part: tuple[int, int] | None,
@@ -106,8 +133,12 @@ def main(
     given += more_slides
     if bool(given) == bool(table):
         raise click.UsageError("Give either --slides or --tiles.")
-    if table and (cohort or coordinates or dry_run):
-        raise click.UsageError("--cohort, --coordinates and --dry-run are for --slides.")
+    if table and (cohort or coordinates or masks or dry_run):
+        raise click.UsageError("--cohort, --coordinates, --masks and --dry-run are for --slides.")
+    if coordinates and masks:
+        raise click.UsageError("Give either --coordinates or --masks.")
+    if not masks and (mask_classes or mask_origin or missing_mask != "error"):
+        raise click.UsageError("--mask-class, --mask-origin and --missing-mask are for --masks.")
     from rnagan.data.build_jobs import BuildOptions
 
     how = BuildOptions(workers, part, max_failures or None, verify)
@@ -117,10 +148,12 @@ def main(
         mpp = config.mpp if "mpp" in given_settings else None
         summary = pack_tiles(table, out, config, how, mpp=mpp, **columns)
     else:
+        from rnagan.slides.masks import MaskFolder
         from rnagan.slides.sources import find_sources
         from rnagan.slides.tiling import tile_slides
 
-        sources, notes = find_sources(given, cohort, coordinates)
+        folder = MaskFolder(masks, mask_classes, mask_origin, missing_mask == "error") if masks else None
+        sources, notes = find_sources(given, cohort, coordinates, folder)
         for note in notes:
             options.echo(note)
         if dry_run:
@@ -132,9 +165,9 @@ def main(
         summary = tile_slides(sources, out, config, how, qc, max_unreadable)
     for slide, problem in list(summary.damaged.items())[:LISTED]:
         outcome = "couldn't be made again" if slide in summary.failures else "was made again"
-        click.echo(f"Warning: {problem}; {slide} {outcome}.", err=True)
+        options.echo(f"Warning: {problem}; {slide} {outcome}.", err=True)
     if len(summary.damaged) > LISTED:
-        click.echo(f"… and {len(summary.damaged) - LISTED:,} more were damaged.", err=True)
+        options.echo(f"… and {len(summary.damaged) - LISTED:,} more were damaged.", err=True)
     for slide, failure in list(summary.failures.items())[:LISTED]:
         options.echo(f"{slide} failed: {failure.sentence}", err=True)
     if len(summary.failures) > LISTED:
@@ -145,6 +178,10 @@ def main(
         options.echo(f"Warning: {slide} gives no tile: {reason}.", err=True)
     if len(summary.empty) > LISTED:
         options.echo(f"… and {len(summary.empty) - LISTED:,} more give no tile.", err=True)
+    for slide, doubts in list(summary.warnings.items())[:LISTED]:
+        options.echo(f"Warning: {slide}: {'; '.join(doubts)}.", err=True)
+    if len(summary.warnings) > LISTED:
+        options.echo(f"… and warnings of {len(summary.warnings) - LISTED:,} more, in their records.", err=True)
     options.echo(f"{out}: {summary}")
     if summary.not_begun:
         context.exit(GIVEN_UP)

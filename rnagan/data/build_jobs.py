@@ -40,6 +40,7 @@ class Source(Protocol):
     def stamp(self) -> dict[str, Any]:
         """What identifies the source without opening it; it becomes part of `source` in the record of its shard.
 
+        What is None there may be missing in a record of an earlier version, and must not be something else.
         It is taken once, before the source is read: one that changes later is made again by the next build.
         """
 
@@ -91,8 +92,8 @@ class Failure(NamedTuple):
 @dataclasses.dataclass
 class Summary:
     """What a build did. `left_out`: candidates that became no tile, by reason. `empty`: slide → why it has no tile,
-    though it should have some. `captions`: slide → its outcome. `damaged`: slide → what was wrong with its shard, which
-    was made again.
+    though it should have some. `warnings`: slide → what is doubtful, by `source.warnings` of its record. `captions`:
+    slide → its outcome. `damaged`: slide → what was wrong with its shard, which was made again.
     """
 
     made: int = 0
@@ -101,6 +102,7 @@ class Summary:
     without_tiles: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # by status
     left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     empty: dict[str, str] = dataclasses.field(default_factory=dict)
+    warnings: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     failures: dict[str, Failure] = dataclasses.field(default_factory=dict)
     captions: dict[str, str] = dataclasses.field(default_factory=dict)
     damaged: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -116,6 +118,8 @@ class Summary:
         if record["status"] == "no_tiles":
             reasons = collections.Counter({name: count for name, count in record["counts"].items() if count})
             self.empty[record["slide"]] = _listed(reasons) or "there is no place for a whole tile"
+        if doubts := record["source"].get("warnings"):
+            self.warnings[record["slide"]] = doubts
         status = record["status"].replace("_", " ")
         self.captions[record["slide"]] = f"{record['tiles']:,} tiles" if record["tiles"] else status
 
@@ -196,7 +200,7 @@ def _build(
     todo: list[tuple[S, Record | None]] = []
     for source in sources:
         earlier = records[source.slide] if source.slide in current and source.slide not in summary.damaged else None
-        if earlier and source.stamp.items() <= earlier["source"].items():
+        if earlier and all(earlier["source"].get(name) == value for name, value in source.stamp.items()):
             summary.count(earlier, made=False)
         else:
             todo.append((source, earlier))
@@ -221,6 +225,7 @@ def _build(
     for slide, problem in others.items():
         summary.fail(slide, Failure("damaged", f"{folder}/{problem}; give its slide too, to make it again."))
     summary.failures, summary.empty = dict(sorted(summary.failures.items())), dict(sorted(summary.empty.items()))
+    summary.warnings = dict(sorted(summary.warnings.items()))
     _write_failures(folder, how, summary.failures)
     if any(folder.glob("*" + RECORD)):
         write_digest(folder, being_made=names.keys() - wanted)

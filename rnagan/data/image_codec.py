@@ -14,6 +14,8 @@ EXTENSIONS = ("jpg", "jpeg", "png")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MODES = ("L", "LA", "P", "RGB", "RGBA", "1")  # what a PNG of 8 bits or fewer opens as
 _PNG_DEPTH = 24  # byte that holds the bits of a channel: Pillow takes 16 of colour for 8 without a word
+_WITH_PREVIEWS = ("MPO", "PSD")  # whose first picture is the whole one
+_SUBFILE_TYPE, _REDUCED = 254, 1  # TIFF's tag, and its bit of a copy with fewer pixels
 _PHOTOMETRIC, _WHITE_AT_0 = 262, 0  # TIFF's tag, and the value that inverts grey
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _EXIF_WITHIN = 2**16  # bytes from the beginning of a JPEG
@@ -30,10 +32,15 @@ def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
 
     It is turned as its orientation tag says; transparency lies on white; 16 bits a channel are scaled to 8.
     `ValueError` (the end of a sentence about the image) where the range of its values isn't known: float and 32-bit
-    pixels, and 16 bits that are nowhere brighter than a quarter, as those of cameras with 10, 12 or 14 bits are.
+    pixels, and 16 bits that are nowhere brighter than a quarter, as those of cameras with 10, 12 or 14 bits are; and
+    where a file holds several pictures, such as the planes of a stack (previews and reduced copies don't count).
     """
-    deep, inverted = _has_16_bits(image), image.mode.startswith("I;16") and _is_white_at_0(image)
-    if _orientation(image) != 1:
+    if (pictures := _count_pictures(image)) > 1:
+        raise ValueError(
+            f"holds {pictures} pictures (pages or frames), and it isn't clear which is meant; save one alone"
+        )
+    deep, inverted = has_16_bits(image), image.mode.startswith("I;16") and _is_white_at_0(image)
+    if orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F"):
         kind = "32-bit floats" if image.mode == "F" else "signed or 32-bit integers"
@@ -52,7 +59,23 @@ def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
     return pixels
 
 
-def _has_16_bits(image: Image.Image) -> bool:
+def _count_pictures(image: Image.Image) -> int:
+    """Pages or frames of an open file, but for previews: a camera's in JPEG, layers, and TIFF's reduced copies."""
+    try:
+        frames = 1 if image.format in _WITH_PREVIEWS else getattr(image, "n_frames", 1)
+        if frames == 1 or image.format != "TIFF":
+            return frames
+        whole = 0
+        for frame in range(frames):
+            image.seek(frame)
+            whole += not getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0) & _REDUCED
+        image.seek(0)
+    except (OSError, EOFError, SyntaxError, TypeError, KeyError, struct.error):
+        raise ValueError("has a broken page after its first; save the one that is meant alone") from None
+    return whole
+
+
+def has_16_bits(image: Image.Image) -> bool:
     """Whether the file has; Pillow opens those of colour with 8 bits. Ask before the pixels are read."""
     return image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in getattr(image, "tile", []))
 
@@ -96,7 +119,7 @@ def image_size(data: bytes) -> tuple[int, int]:
         if _is_plain_jpeg(data):
             return width, height
     with _opened(data) as image:
-        return image.size[::-1] if _orientation(image) in _ON_ITS_SIDE else image.size
+        return image.size[::-1] if orientation(image) in _ON_ITS_SIDE else image.size
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
@@ -106,13 +129,13 @@ def _is_plain_jpeg(data: bytes) -> bool:
     if data.find(b"Exif\0\0", 0, _EXIF_WITHIN) < 0:
         return True
     with _opened(data) as image:
-        return _orientation(image) == 1
+        return orientation(image) == 1
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """1 … 8 of the EXIF tag; 1 where there is none, or nonsense."""
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return orientation if orientation in range(1, 9) else 1
+    stated = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return stated if stated in range(1, 9) else 1
 
 
 @contextlib.contextmanager

@@ -12,12 +12,24 @@ from rnagan.slides.grid import find_candidates
 from rnagan.slides.sources import SlideSource
 from rnagan.slides.tiling import open_slide
 
-COLUMNS = ("slide", "width_px", "height_px", "mpp", "source", "level", "reduced_by", "stored_mpp", "tiles", "problem")
+COLUMNS = (
+    "slide",
+    "width_px",
+    "height_px",
+    "mpp",
+    "source",
+    "level",
+    "reduced_by",
+    "stored_mpp",
+    "tiles",
+    "warning",
+    "problem",
+)
 
 
 def survey(sources: list[SlideSource], config: TilingConfig, workers: Workers) -> pd.DataFrame:
     """One row a slide, by name, with `COLUMNS`: its mpp and who says so, the level read and the factor by which it is
-    reduced, and the tiles to expect, before the tests of single tiles; or what is wrong with it.
+    reduced, the tiles to expect, before the tests of single tiles, and what is doubtful; or what is wrong with it.
     """
     rows = []
     with progress.bar(len(sources), "slide", "survey") as bar:
@@ -43,15 +55,17 @@ def look_at(config: TilingConfig, source: SlideSource) -> dict[str, Any]:
             "reduced_by": factor,
             "stored_mpp": slide.footprint_px(config.mpp) * slide.mpp,
             "tiles": min(len(candidates.usable), config.max_tiles),
+            "warning": "; ".join(candidates.warnings) or None,
         }
 
 
 def as_text(table: pd.DataFrame) -> str:
     """The table for a terminal, problems last, and a line that sums it up."""
-    good = table[table["problem"].isna()].drop(columns="problem")
+    good = table[table["problem"].isna()].drop(columns=["warning", "problem"])
     good = good.astype({name: int for name in ("width_px", "height_px", "level", "tiles")})
     lines = [good.to_string(index=False, float_format="{:.4g}".format)] if len(good) else []
-    bad = table[table["problem"].notna()]
+    doubtful, bad = table[table["warning"].notna()], table[table["problem"].notna()]
+    lines += [f"Warning: {slide}: {w}." for slide, w in zip(doubtful["slide"], doubtful["warning"], strict=True)]
     lines += [f"{slide}: {problem}" for slide, problem in zip(bad["slide"], bad["problem"], strict=True)]
     sources = ", ".join(f"{count:,} from {name}" for name, count in good["source"].value_counts().items())
     lines.append(

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from rnagan.config.tiling import TilingConfig
 from rnagan.slides.coordinates import CoordinatesError, read_coordinates
+from rnagan.slides.masks import MaskError, read_mask
 from rnagan.slides.slide import Slide
 from rnagan.slides.sources import SlideSource
 from rnagan.slides.tissue import TissueMasks, find_tissue
@@ -20,6 +21,7 @@ class Candidates:
 
     `positions` (n, 2) int64: level-0 corners, x then y. `outcomes` (n,): empty where the tile may be kept, else why it
     is not: background, ink, outside. `thumbnail` (rows, columns, 3) uint8 RGB, one pixel spanning `pixel_px`.
+    `warnings`: what is doubtful, a sentence each.
     """
 
     positions: NDArray[np.int64]
@@ -27,6 +29,7 @@ class Candidates:
     thumbnail: NDArray[np.uint8]
     pixel_px: float
     masks: TissueMasks
+    warnings: tuple[str, ...] = ()
 
     @property
     def usable(self) -> NDArray[np.int64]:
@@ -35,7 +38,7 @@ class Candidates:
 
 
 def find_candidates(slide: Slide, source: SlideSource, config: TilingConfig) -> Candidates:
-    """Tile positions of an open slide by its tissue mask, or by the source's coordinates file."""
+    """Tile positions of an open slide by its tissue mask, which may be the source's, or by its coordinates file."""
     footprint_px = config.tile_px * slide.footprint_px(config.mpp)
     thumbnail, pixel_px, unreadable = slide.thumbnail(config.thumbnail_mpp)
     if source.needs_coordinates:
@@ -48,12 +51,22 @@ def find_candidates(slide: Slide, source: SlideSource, config: TilingConfig) -> 
         return Candidates(positions, _reasons({"outside": ~inside}), thumbnail, pixel_px, TissueMasks(nothing, nothing))
     grid = Grid.cover(slide.width_px, slide.height_px, footprint_px)
     masks = find_tissue(thumbnail, pixel_px * slide.mpp, config)
-    masks = TissueMasks(masks.tissue | unreadable & ~masks.ink, masks.ink)  # tiles there say whether they can be read
+    warnings: tuple[str, ...] = ()
+    if source.mask is not None:
+        tissue, warnings = read_mask(source.mask, slide, pixel_px, masks.tissue)
+        masks = TissueMasks(tissue & ~masks.ink, masks.ink)
+    elif source.needs_mask:
+        raise MaskError(
+            f"{source.path} has no mask called {source.slide}.geojson or .png; make one, or take our own mask for such "
+            "slides with --missing-mask otsu."
+        )
+    else:  # tiles there say whether they can be read
+        masks = TissueMasks(masks.tissue | unreadable & ~masks.ink, masks.ink)
     background = background_share(masks.tissue, pixel_px, grid) > config.max_background
     instead_of_ink = background_share(masks.tissue | masks.ink, pixel_px, grid) <= config.max_background
     inked = 1 - background_share(masks.ink, pixel_px, grid) > config.max_ink
     reasons = _reasons({"background": background, "ink": inked & instead_of_ink})
-    return Candidates(grid.positions(), reasons, thumbnail, pixel_px, masks)
+    return Candidates(grid.positions(), reasons, thumbnail, pixel_px, masks, warnings)
 
 
 def reading_order(positions: NDArray[np.int64], strip_px: float) -> NDArray[np.int64]:

@@ -54,7 +54,8 @@ class Slide:
     """An open slide. Not picklable: open one in each process, in a `with` block.
 
     `width_px` and `height_px` are those of level 0, positions are level-0 pixels, and `mpp` is µm per level-0 pixel,
-    from `mpp_source` (`resolution.find_resolution`). A level's factor within `tolerance` of a whole number is taken
+    from `mpp_source` (`resolution.find_resolution`). `scanned_from` is the corner, x and y, of the part of level 0 that
+    MIRAX and Leica slides say was scanned. A level's factor within `tolerance` of a whole number is taken
     as whole; a slide up to `max_upsampling` coarser than asked is enlarged. A level that doesn't show level 0
     (`pyramid.Pyramid`) isn't read.
     Raises `FileNotFoundError` and, with one sentence, `MissingResolutionError`, `UnusableResolutionError`,
@@ -83,6 +84,7 @@ class Slide:
         self.level_downsamples: tuple[float, ...] = self._slide.level_downsamples
         properties = self._slide.properties
         self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
+        self.scanned_from = tuple(int(properties.get(f"openslide.bounds-{axis}", 0)) for axis in "xy")
         self.quickhash = properties.get(openslide.PROPERTY_NAME_QUICKHASH1, "")
         self._native: NativeLevels | None = None
         self._compared: dict[int, tuple[NativeLevel, int]] = {}

@@ -1,4 +1,4 @@
-"""Which slides are tiled, with the resolution and coordinates that the user gives."""
+"""Which slides are tiled, with the resolution, coordinates and masks that the user gives."""
 
 import dataclasses
 import functools
@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rnagan.cohort.slide_files import SlideFile, find_slides
-from rnagan.cohort.slide_ids import slide_of, unchecked_slide_id
+from rnagan.cohort.slide_ids import printable, slide_of, unchecked_slide_id
 from rnagan.io.files import sha256_of_file
 from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.slides.coordinates import find_coordinates
+from rnagan.slides.masks import MaskFile, MaskFolder, find_masks
 
 
 @dataclasses.dataclass(frozen=True)
 class SlideSource:
-    """A slide file, its resolution where the user gives it (µm per level-0 px), and a file of tile positions.
+    """A slide file, its resolution where the user gives it (µm per level-0 px), and files of tile positions or tissue.
 
     `name`: its id, where that isn't the file's; `parts`: all its files; none: `path` alone.
     """
@@ -26,6 +27,8 @@ class SlideSource:
     needs_coordinates: bool = False  # then a slide without such a file fails
     name: str = ""
     parts: tuple[Path, ...] = ()
+    mask: MaskFile | None = None
+    needs_mask: bool = False  # then a slide without one fails
 
     @property
     def slide(self) -> str:
@@ -39,8 +42,17 @@ class SlideSource:
         if states:  # where it is missing, opening it says so
             stamp["bytes"] = sum(state.st_size for state in states)
             stamp["modified_ns"] = max(state.st_mtime_ns for state in states)
-        digest = sha256_of_file(self.coordinates) if self.coordinates else None
-        return stamp | {"given_mpp": self.mpp, "coordinates_sha256": digest}
+        stamp |= {"given_mpp": self.mpp, "coordinates_sha256": _digest(self.coordinates, self.needs_coordinates)}
+        return stamp | {"mask": self.about_mask}
+
+    @functools.cached_property
+    def about_mask(self) -> dict[str, Any] | None:
+        """What decides instead of our own mask: a file's name and digest, and how it is read; None: nothing does."""
+        if self.mask is None:
+            return {"file": None} if self.needs_mask else None
+        about = {"file": printable(self.mask.path.name), "sha256": _digest(self.mask.path, True)}
+        chosen = {"classes": list(self.mask.classes), "origin": self.mask.origin}
+        return about | {name: value for name, value in chosen.items() if value}
 
     @property
     def size(self) -> int:
@@ -49,13 +61,16 @@ class SlideSource:
 
 
 def find_sources(
-    given: Iterable[Path], cohort: Path | None = None, coordinates: Path | None = None
+    given: Iterable[Path],
+    cohort: Path | None = None,
+    coordinates: Path | None = None,
+    masks: MaskFolder | None = None,
 ) -> tuple[list[SlideSource], list[str]]:
     """The slides of files and folders, by name, and notes for the user.
 
     `cohort`: a table whose column `slide` says which slides are wanted, and whose column `mpp`, where there is one and
     a row fills it, their resolution. It may call a slide by its id, by a file or by its DICOM series; the shard is
-    called as it says. `coordinates`: a folder of TRIDENT's or CLAM's files.
+    called as it says. `coordinates`: a folder of TRIDENT's or CLAM's files. `masks`: tissue masks made elsewhere.
     """
     notes: list[str] = []
     found = find_slides(given, notes)
@@ -73,12 +88,66 @@ def find_sources(
                 notes.append(f"{len(slides):,} slides {what} {cohort}: {first_few(slides)}.")
         mpp = {slide: wanted[slide] for slide in found if slide in wanted}
     files = find_coordinates(coordinates) if coordinates is not None else {}
+    positions = _files_of(found, mpp, {name: (path,) for name, path in files.items()}, "coordinates")
+    mask_of_slide = _masks_of(found, mpp, masks, notes) if masks else {}
     sources = []
     for slide, resolution in mpp.items():
-        file = found[slide]
-        positions = next((files[name] for name in (slide, *sorted(file.names)) if name in files), None)
-        sources.append(SlideSource(file.path, resolution, positions, coordinates is not None, slide, file.parts))
+        file, mask = found[slide], mask_of_slide.get(slide)
+        needs_mask = masks is not None and masks.required
+        places, needs_places = positions.get(slide), coordinates is not None
+        sources.append(SlideSource(file.path, resolution, places, needs_places, slide, file.parts, mask, needs_mask))
     return sources, notes
+
+
+def _files_of(
+    found: dict[str, SlideFile], wanted: Iterable[str], files: dict[str, tuple[Path, ...]], what: str
+) -> dict[str, Path]:
+    """The file, of those by name, that each of the `wanted` slides has, where it has one.
+
+    A file may be called by the slide's id, by its file, or by the DICOM series or a part of it. Two files of one slide
+    and one file of two slides are refused.
+    """
+    file_of: dict[str, Path] = {}
+    slide_of_file: dict[Path, str] = {}
+    for slide in wanted:
+        names = {slide} | ({unchecked_slide_id(found[slide].path), *found[slide].names} - found.keys())
+        paths = sorted({path for name in names for path in files.get(name, ())})
+        if len(paths) > 1:
+            raise ValueError(f"{paths[0]} and {paths[1]} both hold {what} of slide {slide}; keep one.")
+        for path in paths:
+            if (other := slide_of_file.setdefault(path, slide)) != slide:
+                raise ValueError(f"{path} may hold {what} of {other} or of {slide}; call it by the slide's id.")
+            file_of[slide] = path
+    return file_of
+
+
+def _masks_of(
+    found: dict[str, SlideFile], wanted: Iterable[str], folder: MaskFolder, notes: list[str]
+) -> dict[str, MaskFile]:
+    """The mask of each slide that has one, of those that are `wanted`."""
+    masks = find_masks(folder.path, notes)
+    mask_of_slide = _files_of(found, wanted, masks, "the mask")
+    used = set(mask_of_slide.values())
+    others = sorted(name for name, paths in masks.items() if not used.issuperset(paths))
+    if not used:
+        raise ValueError(
+            f"None of the {len(others):,} masks in {folder.path} ({first_few(others)}) is called like a slide "
+            f"({first_few(wanted)})."
+        )
+    if others:
+        notes.append(f"Warning: {len(others):,} masks of {folder.path} are of no slide here: {first_few(others)}.")
+    without = [slide for slide in wanted if slide not in mask_of_slide]
+    if without and not folder.required:
+        notes.append(f"{len(without):,} slides have no mask in {folder.path} and get our own: {first_few(without)}.")
+    return {slide: MaskFile.of(path, folder) for slide, path in mask_of_slide.items()}
+
+
+def _digest(path: Path | None, needed: bool) -> str | None:
+    """Of a file's bytes; where it is needed and can't be read, a word that no earlier shard has."""
+    try:
+        return sha256_of_file(path) if path else "missing" if needed else None
+    except OSError:
+        return "missing"
 
 
 def _called_as_wanted(found: dict[str, SlideFile], wanted: Iterable[str], cohort: Path) -> dict[str, SlideFile]:

@@ -15,13 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.cohort.slide_files import readable_path
-from rnagan.cohort.slide_ids import LONGEST_NAME, is_shard_name
+from rnagan.cohort.slide_ids import LONGEST_NAME, is_shard_name, printable
 from rnagan.config.tiling import TilingConfig
 from rnagan.data.build_jobs import BuildOptions, SourceError, Summary, build_shards
 from rnagan.data.image_codec import encode_jpeg
 from rnagan.data.writer import ShardWriter
 from rnagan.runtime import rng
 from rnagan.slides.grid import STRIP_PX, Candidates, find_candidates, reading_order
+from rnagan.slides.masks import MaskFile
 from rnagan.slides.qc import draw_qc, write_contact_sheets
 from rnagan.slides.quality import quality_problem
 from rnagan.slides.resolution import MissingResolutionError
@@ -103,12 +104,16 @@ def tile_slide(
                 **stamp,
             }
             candidates = find_candidates(slide, source, config)
-            outcomes = _add_tiles(shard, slide, candidates, config, max_unreadable)
+            if candidates.warnings:
+                identity["warnings"] = list(candidates.warnings)
+            decided_by = {"mask": source.about_mask} if source.mask else {}
+            outcomes = _add_tiles(shard, slide, candidates, config, max_unreadable, decided_by)
         reasons = (*REASONS, UNREADABLE) if UNREADABLE in outcomes else REASONS
         counts = {reason: int((outcomes == reason).sum()) for reason in reasons}
         status = "done" if shard.tiles else "no_tiles"
         if qc:
-            _draw(Path(out_folder) / QC_FOLDER / f"{source.slide}.jpg", slide, candidates, outcomes, config, status)
+            path = Path(out_folder) / QC_FOLDER / f"{source.slide}.jpg"
+            _draw(path, slide, candidates, outcomes, config, status, source.mask)
         return shard.commit(status, counts, identity, options, _VERSIONS)
 
 
@@ -124,9 +129,16 @@ def open_slide(source: SlideSource, config: TilingConfig) -> Slide:
 
 
 def _add_tiles(
-    shard: ShardWriter, slide: Slide, candidates: Candidates, config: TilingConfig, max_unreadable: float
+    shard: ShardWriter,
+    slide: Slide,
+    candidates: Candidates,
+    config: TilingConfig,
+    max_unreadable: float,
+    provenance: dict[str, Any],
 ) -> NDArray[np.object_]:
     """Add the tiles to keep, in their random order, and return what became of every candidate.
+
+    `provenance` joins the description of every tile.
 
     Tiles are read along the rows of the slide, so that each of its own tiles is decoded once, and wait encoded until
     their turn: in memory, and beyond `WAITING_BYTES` in a file without a name, which goes with the process. No more are
@@ -168,7 +180,7 @@ def _add_tiles(
             x, y = positions[n].tolist()
             offset, size = places[n]
             waiting.seek(offset)
-            about = {"slide": shard.slide, "x": x, "y": y, "tile_px": config.tile_px, "mpp": stored_mpp}
+            about = {"slide": shard.slide, "x": x, "y": y, "tile_px": config.tile_px, "mpp": stored_mpp} | provenance
             shard.add(f"{shard.slide}_x{x}_y{y}", waiting.read(size), about, x, y)
     return outcomes
 
@@ -195,6 +207,7 @@ def _draw(
     outcomes: NDArray[np.object_],
     config: TilingConfig,
     status: str,
+    mask: MaskFile | None,
 ) -> None:
     footprint_px = config.tile_px * slide.footprint_px(config.mpp)
     width_mm, height_mm = (side * slide.mpp / 1000 for side in (slide.width_px, slide.height_px))
@@ -209,6 +222,7 @@ def _draw(
             path.stem,
             f"{slide.width_px:,} × {slide.height_px:,} px, {width_mm:.1f} × {height_mm:.1f} mm; "
             f"{slide.mpp:.4g} µm per px ({slide.mpp_source}); {status.replace('_', ' ')}",
+            *([f"tissue by {printable(mask.path.name)}"] if mask else []),
         ],
         slide.mpp,
     )

@@ -99,6 +99,59 @@ UNKNOWN = {
 }
 
 
+def pages(*images, **of_others):
+    """A TIFF with a page for each image; `of_others` describe all but the first."""
+    data = io.BytesIO()
+    with tifffile.TiffWriter(data) as file:
+        for number, image in enumerate(images):
+            file.write(image, photometric="rgb", metadata=None, **(of_others if number else {}))
+    return data.getvalue()
+
+
+def broken_second_page():
+    data = bytearray(pages(IMAGE, IMAGE))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        return bytes(data[: file.pages[1].offset + 30])
+
+
+def frames(kind, **options):
+    others = [Image.fromarray(IMAGE[::-1]), Image.fromarray(IMAGE[:, ::-1])]
+    return pillow(kind, Image.fromarray(IMAGE), save_all=True, append_images=others, **options)
+
+
+SEVERAL = {
+    "planes.tif": (pages(IMAGE, IMAGE[::-1], IMAGE), "holds 3 pictures"),
+    "smaller page.tif": (pages(IMAGE, IMAGE[::2, ::2].copy()), "holds 2 pictures"),
+    "cut behind the first.tif": (broken_second_page(), "has a broken page after its first|holds 2 pictures"),
+    "animated.gif": (frames("GIF"), "holds 3 pictures"),
+    "animated.png": (frames("PNG"), "holds 3 pictures"),
+    "animated.webp": (frames("WEBP", lossless=True), "holds 3 pictures"),
+}
+ONE = {
+    "pyramid.tif": pages(IMAGE, IMAGE[::2, ::2].copy(), IMAGE[::4, ::4].copy(), subfiletype=1),
+    "one frame.gif": pillow("GIF", PALETTE),
+    "with a preview.jpg": frames("MPO", quality=100, subsampling=0),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_file_of_several_pictures_is_no_tile(tmp_path, name):
+    data, sentence = SEVERAL[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=f"{name} ({sentence})"):
+        load_tile(tmp_path / name, SIDE)
+    if name.endswith("png"):
+        with pytest.raises(ValueError, match=sentence):
+            decode_image(data)
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_previews_and_reduced_copies_are_no_further_pictures(tmp_path, name):
+    (tmp_path / name).write_bytes(ONE[name])
+    expected = np.asarray(PALETTE.convert("RGB")) if name.endswith("gif") else IMAGE
+    assert close(load_tile(tmp_path / name, SIDE), expected, 5)
+
+
 def close(seen, expected, by=2.0):
     return seen.shape == expected.shape and np.abs(seen.astype(float) - expected).max() <= by
 

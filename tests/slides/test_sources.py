@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 from rnagan.slides.coordinates import CoordinatesError, find_coordinates, read_coordinates
+from rnagan.slides.masks import MaskFolder
 from rnagan.slides.sources import find_sources
+from tests.cohort.dicom_slides import write_dicom_slide
 
 
 @pytest.fixture
@@ -69,6 +71,41 @@ def test_bad_coordinates(tmp_path, make, sentence):
     make(tmp_path / "a.h5")
     with pytest.raises(CoordinatesError, match=sentence):
         read_coordinates(tmp_path / "a.h5", 128, 0.02)
+
+
+@pytest.mark.parametrize("what", ["coordinates", "mask"])
+def test_a_file_that_may_be_of_two_slides_is_refused(tmp_path, what):
+    """Two DICOM series whose files have the same names; an id is not also taken for the name of another's file."""
+    for number, folder in enumerate(("left", "right"), start=1):
+        write_dicom_slide(tmp_path / "slides" / folder, series=f"1.2.77.{number}", files=2)
+
+    def sources():
+        if what == "mask":
+            return find_sources([tmp_path / "slides"], masks=MaskFolder(tmp_path / "given"))[0]
+        return find_sources([tmp_path / "slides"], coordinates=tmp_path / "given")[0]
+
+    ending = "png" if what == "mask" else "h5"
+    (tmp_path / "given").mkdir()
+    (tmp_path / f"given/DCM_1.{ending}").touch()
+    with pytest.raises(
+        ValueError, match=f"DCM_1.{ending} may hold .*{what} of left or of right; call it by the slide's id"
+    ):
+        sources()
+    (tmp_path / f"given/DCM_1.{ending}").rename(tmp_path / f"given/right.{ending}")
+    left, right = sources()
+    assert (left.mask, left.coordinates) == (None, None) != (right.mask, right.coordinates)
+    (tmp_path / f"given/1.2.77.2.{ending}").touch()
+    with pytest.raises(ValueError, match=f"both hold .*{what} of slide right; keep one"):
+        sources()
+
+
+def test_an_id_is_no_further_name_of_another_slide(slides, tmp_path):
+    """Slide a_svs has the coordinates that slide a, whose file is a.svs, could have by the file's name."""
+    (slides / "a_svs.tif").touch()
+    (tmp_path / "h5").mkdir()
+    (tmp_path / "h5/a_svs.h5").touch()
+    found = {source.slide: source.coordinates for source in find_sources([slides], coordinates=tmp_path / "h5")[0]}
+    assert found["a"] is None and found["a_svs"] == tmp_path / "h5/a_svs.h5"
 
 
 def test_two_files_of_one_slide_are_refused(tmp_path):

@@ -14,6 +14,7 @@ from rnagan.data.image_codec import decode_image
 from rnagan.data.manifest import write_digest
 from rnagan.data.verify import check_folder
 from rnagan.slides.slide import Slide
+from rnagan.slides.sources import SlideSource
 from rnagan.slides.tiling import REASONS, tile_slide
 
 CONFIG = TilingConfig(tile_px=128, min_sharpness=0)  # the slides of these tests are smooth
@@ -106,6 +107,31 @@ def test_slides_without_tiles_or_resolution_are_recorded_without_a_tar(make_slid
     assert not list((tmp_path / "out").glob("*.tar"))
     assumed = tile_slide(make_slide("unknown.svs", mpp=None), tmp_path / "out", CONFIG.replace(missing_mpp="0.5"))
     assert assumed["tiles"] == 16
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "source"),
+    [
+        ({"mpp": 0.265}, None, "openslide"),  # beside an objective of 20, which would mean 0.5
+        ({"mpp": None, "resolution": (1e4 / 0.265,) * 2, "resolutionunit": "CENTIMETER"}, None, "tiff"),
+        ({"mpp": 0.25}, 0.265, "cohort"),
+    ],
+    ids=["openslide", "tags", "cohort"],
+)
+@pytest.mark.parametrize(
+    ("asked", "stored", "size"), [(0.265, 0.265, 128), (0.27, 0.265, 128), (0.53, 0.53, 256), (0.5, 0.5, 241.5)]
+)
+def test_a_true_mpp_is_not_rounded_to_a_magnification(
+    make_slide, tmp_path, options, given, source, asked, stored, size
+):
+    """0.265 µm is no 40× of 0.25: tiles span what they say, and say what they span."""
+    path = make_slide("a.svs", make_slide.smooth_image(600, 900), **options)
+    record = tile_slide(SlideSource(path, given), tmp_path, CONFIG.replace(mpp=asked, min_contrast=0))
+    assert (record["source"]["mpp"], record["source"]["mpp_source"]) == (pytest.approx(0.265, abs=1e-6), source)
+    tiles = [json.loads(sample["json"]) for sample in wds.WebDataset(f"file:{tmp_path}/a.tar", shardshuffle=False)]
+    assert [tile["mpp"] for tile in tiles] == pytest.approx([stored] * len(tiles), abs=1e-6)
+    assert len(tiles) == int(900 / size) * int(600 / size)
+    assert sorted({tile["x"] for tile in tiles}) == pytest.approx([n * size for n in range(int(900 / size))], abs=1)
 
 
 def test_order_of_reading_changes_nothing(make_slide, tmp_path, monkeypatch):

@@ -288,6 +288,16 @@ def test_coordinates_of_trident_and_clam_are_used_instead_of_our_mask(make_slide
     assert "b.h5 has patches of 512 level-0 px, and a tile here spans 128; choose --tile-px and --mpp" in errors
 
 
+def test_a_slide_that_loses_its_coordinates_is_not_up_to_date(make_slide, tmp_path):
+    """Neither by a shard of our own mask."""
+    path = make_slide("a.svs")
+    write_coordinates(tmp_path / "h5" / "other.h5", [[10, 20]], patch_size_level0=128)
+    assert tile_slides([path], tmp_path / "out", CONFIG).made == 1
+    with_coordinates = find_sources([path], coordinates=tmp_path / "h5")[0]
+    assert build(with_coordinates, tmp_path / "out", CONFIG).failures["a"].reason == "coordinates"
+    assert tile_slides([path], tmp_path / "out", CONFIG).up_to_date == 1
+
+
 def test_qc_pictures_and_contact_sheet(make_slide, tmp_path):
     make_slide("a.svs")
     make_slide("glass.svs", np.full((600, 900, 3), 244, np.uint8))
