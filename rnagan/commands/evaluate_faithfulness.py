@@ -18,7 +18,7 @@ from rnagan.commands import options
 @click.option("--null", type=Path, help="A run trained with --shuffle-profiles: the null, shown beside the model.")
 @options.tiles(expression_required=True)
 @options.truth()
-@options.out("Folder for faithfulness.html, evaluation.json and the pictures.")
+@options.out_folder("Folder for faithfulness.html, evaluation.json and the pictures.")
 @options.split()
 @options.n(12, "Tiles a profile.")
 @click.option(

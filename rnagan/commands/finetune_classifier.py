@@ -13,7 +13,7 @@ from rnagan.config.classifier import ClassifierConfig
 @options.plain_errors
 @options.shards()
 @click.option("--cohort", type=Path, required=True, help="Cohort table; its column --label names the classes.")
-@options.out("Folder for result.json, report.html, pictures, finished folds.")
+@options.out_folder("Folder for result.json, report.html, pictures, finished folds.")
 @click.option("--pretrained", type=Path, help="Run of rnagan pretrain-simclr: the folds start from its weights too.")
 @click.option("--imagenet", type=Path, help="torchvision's weights as safetensors: the folds start from them too.")
 @options.dry_run("Print the resolved config, tiles and starts, train nothing.")

@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from rnagan.config.base import C, Config, field_types, preset_names, read_preset, resolve
 from rnagan.io.files import read_yaml
+from rnagan.runtime.folder_lock import locked
 from rnagan.runtime.workers import Workers
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -43,6 +44,22 @@ def group(*options: Callable) -> Callable:
 
 def out(text: str) -> Callable:
     return click.option("--out", type=Path, required=True, help=text)
+
+
+def out_folder(text: str) -> Callable:
+    """Decorator: --out, a folder that the command holds while it runs, but for a dry run: nobody else writes there."""
+
+    def decorate(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def held(*args: Any, out: Path, **kwargs: Any) -> Any:
+            if kwargs.get("dry_run") or os.environ.get("RANK", "0") != "0":  # of several processes the first holds it
+                return command(*args, out=out, **kwargs)
+            with locked(out, click.get_current_context().command_path):
+                return command(*args, out=out, **kwargs)
+
+        return out(text)(held)
+
+    return decorate
 
 
 def n(default: int, text: str, least: int = 1) -> Callable:

@@ -17,7 +17,7 @@ from rnagan.commands import options
 @click.option("--external", type=Path, help="Profiles of another cohort, as .h5ad with obs column tissue (figure 4D).")
 @click.option("--tissue-map", type=Path, help="CSV of columns external, ours, for tissues that it names otherwise.")
 @options.truth()
-@options.out("Folder of all products and report.html.")
+@options.out_folder("Folder of all products and report.html.")
 @click.option(
     "--preset", default="paper", show_default=True, help="Sizes: paper; small, hours on two CPU cores; toy, for trials."
 )
