@@ -3,10 +3,8 @@
 import os
 from pathlib import Path
 
-import numpy as np
-
-from rnagan.data.manifest import INDEX, TAR, make_digest
-from rnagan.io.files import atomic_path, write_json
+from rnagan.data.manifest import INDEX, TAR, write_digest, write_record
+from rnagan.io.files import atomic_path
 
 from .tiles import Tiles, write_shard
 
@@ -39,7 +37,6 @@ def _write(folder: Path, tiles: Tiles, slides: int, copy_indexes: bool) -> None:
             os.link(folder / f"only{INDEX}", folder / (name + INDEX))
     for left in folder.glob("only.*"):
         left.unlink()
-    dataset, table = make_digest(folder, [only | {"slide": name} for name in names])
-    assert dataset["tiles"] == slides * count and np.all(table["tiles"] == count)
-    table.to_parquet(folder / "slides.parquet", index=False)
-    write_json(folder / "dataset.json", dataset)
+    for name in names:
+        write_record(folder, only | {"slide": name})
+    assert write_digest(folder)["tiles"] == slides * count

@@ -13,7 +13,7 @@ from rnagan.commands import options
 @click.command(help=__doc__, context_settings={"show_default": True})
 @options.plain_errors
 @click.option("--expression", type=options.PATH, required=True, help="An .h5ad (rnagan build-expression makes it).")
-@options.out("Folder of the shards; further profiles are added to it.")
+@options.out_folder("Folder of the shards; further profiles are added to it.")
 @click.option("--per-shard", default=256, type=click.IntRange(1), help="Profiles of a shard, at most.")
 @options.seed("Of the order in which profiles are dealt into shards.")
 def main(expression: Path, out: Path, per_shard: int, seed: int) -> None:

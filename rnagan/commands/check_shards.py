@@ -3,6 +3,7 @@
 Nothing is deleted and no tar is touched; what --repair can't mend is listed with what to do.
 """
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -58,13 +59,17 @@ def main(
         raise click.UsageError("--mpp and --seed are for --index (--seed for --mixing too).")
     from rnagan.data.import_webdataset import adopt_folder
     from rnagan.data.verify import Finding, check_folder
+    from rnagan.runtime.folder_lock import locked
 
     refused: list[Finding] = []
-    if adopt:
-        adopted, refused = adopt_folder(Path(folder), mpp, seed, workers)
-        options.echo(f"{folder}: {len(adopted):,} tars adopted, {len(refused):,} refused.")
     began = time.monotonic()
-    report = check_folder(folder, workers, decode, repair)
+    writes = Path(folder).is_dir() and (adopt or repair)
+    with locked(folder, "rnagan check-shards") if writes else contextlib.nullcontext():
+        if adopt:
+            adopted, refused = adopt_folder(Path(folder), mpp, seed, workers)
+            options.echo(f"{folder}: {len(adopted):,} tars adopted, {len(refused):,} refused.")
+            began = time.monotonic()
+        report = check_folder(folder, workers, decode, repair)
     known = {finding.file for finding in refused}
     findings = sorted([*refused, *(finding for finding in report.findings if finding.file not in known)])
     for finding in findings[:LISTED]:

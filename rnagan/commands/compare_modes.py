@@ -16,7 +16,7 @@ from rnagan.config.gan import GANConfig
 @options.plain_errors
 @options.tiles(expression_required=True)
 @options.vae("Run of rnagan train-vae, or its model folder.")
-@options.out("Folder of the three runs and the figures.")
+@options.out_folder("Folder of the three runs and the figures.")
 @options.launch()
 @options.config_of(GANConfig, "faithful")
 def main(out: Path, launch: Path | None, config: GANConfig, **inputs: Any) -> None:

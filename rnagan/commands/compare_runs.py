@@ -20,7 +20,7 @@ def _pairs(_context: click.Context, _parameter: click.Parameter, values: tuple[s
 @click.command(help=__doc__)
 @options.plain_errors
 @click.argument("runs", nargs=-1, required=True, type=options.PATH)
-@options.out("Folder for compare.html, runs.csv, metrics.csv and pictures.")
+@options.out_folder("Folder for compare.html, runs.csv, metrics.csv and pictures.")
 @click.option(
     "--name", "names", multiple=True, type=options.TEXT, help="What to call a run, once for each in their order."
 )

@@ -12,7 +12,7 @@ from rnagan.commands import options
 @options.plain_errors
 @options.model(multiple=True)
 @options.tiles()
-@options.out("Folder for spectra.json and spectra.png.")
+@options.out_folder("Folder for spectra.json and spectra.png.")
 @options.split()
 @options.n(8, "Tiles a slide.")
 @options.seed()

@@ -17,7 +17,7 @@ from rnagan.commands import options
 @options.plain_errors
 @options.model()
 @options.tiles()
-@options.out("Folder for fid.json and features.png.")
+@options.out_folder("Folder for fid.json and features.png.")
 @options.split()
 @click.option(
     "--tiles",

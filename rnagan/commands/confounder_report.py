@@ -31,7 +31,7 @@ from rnagan.commands import options
     type=options.PATH,
     help="Table gene and, if there are several, programme; also loading. [default: the first units of the condition]",
 )
-@options.out("Folder for confounders.html, .json, .csv and .png.")
+@options.out_folder("Folder for confounders.html, .json, .csv and .png.")
 @options.split()
 @options.n(12, "Tiles a profile.")
 @click.option(

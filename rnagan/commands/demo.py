@@ -33,9 +33,12 @@ from rnagan.commands import options
 )
 def main(source: Path | None, out: Path | None, data: Path | None, scale: str) -> None:
     from rnagan.article.demos import run_demo
+    from rnagan.runtime.folder_lock import locked
 
     name = "demo" if source is None else "demo-real"
-    run_demo(out or Path("runs") / name, data or Path("shards/data") / name, source, scale)
+    out, data = out or Path("runs") / name, data or Path("shards/data") / name
+    with locked(out, "rnagan demo"), locked(data, "rnagan demo"):
+        run_demo(out, data, source, scale)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ SHOWN = (
 @click.option("--profiles", type=options.PATH, required=True, help="The other cohort's .h5ad, with obs column tissue.")
 @options.shards()
 @options.cohort()
-@options.out("Folder for result.json, report.html and pictures.")
+@options.out_folder("Folder for result.json, report.html and pictures.")
 @options.n(100, "Generated tiles a tissue.", least=2)
 @click.option(
     "--tissue-map",

@@ -20,7 +20,7 @@ from rnagan.commands import options
 )
 @options.tiles(expression_required=True)
 @options.truth()
-@options.out("Folder for faithfulness.html, evaluation.json and the pictures.")
+@options.out_folder("Folder for faithfulness.html, evaluation.json and the pictures.")
 @options.split()
 @options.n(12, "Tiles a profile.")
 @click.option(

@@ -12,7 +12,7 @@ from rnagan.commands import options
 @options.plain_errors
 @options.vae()
 @click.option("--expression", type=options.PATH, required=True, help="The .h5ad that it was trained on.")
-@options.out("Folder for tables, pictures, report.html and summary.json.")
+@options.out_folder("Folder for tables, pictures, report.html and summary.json.")
 @options.split()
 @click.option("--pair", nargs=2, metavar="TISSUE TISSUE", help="Shift between these.  [default: brain and lung]")
 @click.option(

@@ -13,7 +13,7 @@ from rnagan.config.classifier import ClassifierConfig
 @options.plain_errors
 @options.shards()
 @click.option("--cohort", type=options.PATH, required=True, help="Cohort table; its column --label names the classes.")
-@options.out("Folder for result.json, report.html, pictures, finished folds.")
+@options.out_folder("Folder for result.json, report.html, pictures, finished folds.")
 @click.option(
     "--pretrained", type=options.PATH, help="Run of rnagan pretrain-simclr: the folds start from its weights too."
 )

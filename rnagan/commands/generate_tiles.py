@@ -12,7 +12,7 @@ from rnagan.commands import options
 @options.plain_errors
 @options.model()
 @options.profiles(tissue=False, required=False)
-@options.out("Folder for the tiles.")
+@options.out_folder("Folder for the tiles.")
 @options.n(8, "Tiles a profile.")
 @options.seed("Seed of the noise.")
 @options.truncation()

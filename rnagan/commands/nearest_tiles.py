@@ -15,7 +15,7 @@ from rnagan.commands import options
 @options.plain_errors
 @options.model()
 @options.tiles()
-@options.out("Folder for nearest.json and nearest.png.")
+@options.out_folder("Folder for nearest.json and nearest.png.")
 @options.split("validation", "test")
 @click.option("--tiles", type=click.IntRange(min=3), default=400, show_default=True, help="Generated tiles, about.")
 @click.option(

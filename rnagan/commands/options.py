@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from rnagan.config.base import C, Config, field_types, preset_names, read_preset, resolve
 from rnagan.io.files import read_yaml
 from rnagan.io.visible import visible
+from rnagan.runtime.folder_lock import locked
 from rnagan.runtime.workers import Workers
 
 
@@ -72,6 +73,22 @@ def group(*options: Callable) -> Callable:
 
 def out(text: str) -> Callable:
     return click.option("--out", type=PATH, required=True, help=text)
+
+
+def out_folder(text: str) -> Callable:
+    """Decorator: --out, a folder that the command holds while it runs, but for a dry run: nobody else writes there."""
+
+    def decorate(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def held(*args: Any, out: Path, **kwargs: Any) -> Any:
+            if kwargs.get("dry_run") or os.environ.get("RANK", "0") != "0":  # of several processes the first holds it
+                return command(*args, out=out, **kwargs)
+            with locked(out, click.get_current_context().command_path):
+                return command(*args, out=out, **kwargs)
+
+        return out(text)(held)
+
+    return decorate
 
 
 def n(default: int, text: str, least: int = 1) -> Callable:

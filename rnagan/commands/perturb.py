@@ -34,7 +34,7 @@ from rnagan.commands import options
 @options.n(8, "Tiles a profile and step.")
 @options.seed()
 @options.device()
-@options.out("Folder for the strips, curves and perturbation.json.")
+@options.out_folder("Folder for the strips, curves and perturbation.json.")
 def main(model: Path, out: Path, device: Any, **request: Any) -> None:
     from rnagan.evaluation.perturbation import Request, perturb_tiles
 

@@ -21,7 +21,7 @@ from rnagan.commands import options
     "--tissue-map", type=options.PATH, help="CSV of columns external, ours, for tissues that it names otherwise."
 )
 @options.truth()
-@options.out("Folder of all products and report.html.")
+@options.out_folder("Folder of all products and report.html.")
 @click.option(
     "--preset", default="paper", show_default=True, help="Sizes: paper; small, hours on two CPU cores; toy, for trials."
 )

@@ -11,7 +11,7 @@ from rnagan.config.simulation import SimulationConfig
 
 @click.command(help=__doc__)
 @options.plain_errors
-@options.out("Folder of the cohort.")
+@options.out_folder("Folder of the cohort.")
 @click.option(
     "--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Slides generated at a time."
 )

@@ -8,6 +8,7 @@ import json
 import math
 import signal
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -26,8 +27,9 @@ from rnagan.io.files import write_text
 from rnagan.runtime import progress
 from rnagan.runtime.devices import arithmetic
 from rnagan.runtime.distributed import processes
+from rnagan.runtime.folder_lock import FolderLock
 from rnagan.tracking.mlflow_run import EXPERIMENTS
-from rnagan.tracking.run_folder import checkpoint_path, latest_checkpoint
+from rnagan.tracking.run_folder import KINDS, checkpoint_path, latest_checkpoint
 from rnagan.tracking.run_log import RunLog, Unwritten
 from rnagan.training import deepspeed
 from rnagan.training.checkpoint import (
@@ -76,7 +78,8 @@ class TrainingRun:
     """The folder of a run and its record.
 
     It is opened before there are networks: `checkpoint` is the newest one, from which the run goes on, or None. Other
-    settings or inputs (`made_from`: their digests) than those of the run in the folder are refused with `ValueError`.
+    settings or inputs (`made_from`: their digests) than those of the run in the folder are refused with `ValueError`,
+    and so is a folder in which another run is going on.
     The trainer builds its networks, loads the checkpoint and calls `begin`. Then:
 
         with trainer.run as run:  # closed as finished, stopped (by a signal) or failed (by an error)
@@ -93,6 +96,7 @@ class TrainingRun:
         self.finished = False
         self.unwritten = Unwritten(self.folder)
         self.corrupt_tiles = CorruptTiles(self.folder, accelerator.process_index)
+        self._lock: FolderLock | None = None
         self.checkpoint = self._newest_checkpoint()
         self._saved_at = -1 if self.checkpoint is None else int(self.checkpoint.path.name)
 
@@ -197,18 +201,27 @@ class TrainingRun:
         """End the record and the process group. After an error nobody waits for the others, which may be dead."""
         failed = kind is not None
         self.log.close(self.finished and not failed, failed)
+        if self._lock is not None:
+            self._lock.release()
         end_together(self.accelerator, wait=not failed)
 
     def _newest_checkpoint(self) -> Checkpoint | None:
-        """The newest whole one that the main process finds: another one's file system may lag behind."""
+        """The newest whole one that the main process finds: another one's file system may lag behind. Before it looks,
+        it takes the folder for this run: what it refuses, every process refuses."""
         here = processes()
-        newest = here.from_main(lambda: set_aside_damaged(self.folder))
+        newest = here.from_main(self._claimed_newest)
         if newest is None:
             return None
         here.each(lambda: check_seen(newest))
         stored = load_checkpoint(newest)
         check_same_run(self.config, self.made_from, stored.state, self.folder)
         return stored
+
+    def _claimed_newest(self) -> Path | None:
+        """The newest whole checkpoint of the folder, which is this run's from here on."""
+        self._lock = FolderLock(self.folder, f"training of {KINDS[family(type(self.config))]}")
+        weakref.finalize(self, self._lock.release)  # where the run never begins
+        return set_aside_damaged(self.folder)
 
 
 def total_steps(config: VAEConfig | SimCLRConfig, samples: int) -> int:
