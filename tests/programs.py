@@ -4,6 +4,7 @@ An interpreter that imports PyTorch and MLflow anew costs 5 to 10 s, a fork of o
 server holds libraries alone: rnagan is imported by each program, after its environment is set.
 """
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -12,9 +13,10 @@ import shlex
 import socket
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 CHILD = str(Path(__file__).with_name("started_program.py"))
 LIBRARIES = (
@@ -39,18 +41,34 @@ class Ended:
         return self
 
 
-def run(
-    *words: object,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    processes: int = 1,
-    timeout: float = 200,
-) -> Ended:
-    """Run a program to its end: `rnagan NAME …`, or the path of a Python file, with arguments.
+class Running:
+    """A program that runs; `pid` is that of its first rank."""
 
-    `env` goes over this process's environment. Of several `processes` each is a rank of one launch, as torchrun starts
-    them: when one fails, the others are ended. Raises `TimeoutError` when it had to be killed after `timeout` seconds.
-    """
+    def __init__(self, said: tuple[str, ...], started: list[Any], outputs: list[tuple[str, str]]) -> None:
+        self._said, self._started, self._outputs = said, started, outputs
+
+    @property
+    def pid(self) -> int:
+        return self._started[0].pid
+
+    def wait(self, timeout: float = 200) -> Ended:
+        """Its end; raises `TimeoutError` when it had to be killed."""
+        code = _wait(self._started, timeout)
+        out, err = ("".join(Path(pair[at]).read_text() for pair in self._outputs) for at in (0, 1))
+        return Ended(self._said, code, out, err)
+
+    def kill(self) -> None:
+        """End it, if it still runs."""
+        for process in self._started:
+            process.kill()
+            process.join()
+
+
+@contextlib.contextmanager
+def start(
+    *words: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, processes: int = 1
+) -> Iterator[Running]:
+    """A program that runs while the block does; see `run`."""
     said = tuple(map(str, words))
     place, settings = str(cwd or Path.cwd()), dict(os.environ | (env or {}))
     with tempfile.TemporaryDirectory() as folder:
@@ -63,9 +81,36 @@ def run(
         ]
         for process in started:
             process.start()
-        codes = _wait(started, timeout)
-        out, err = ("".join(Path(pair[at]).read_text() for pair in outputs) for at in (0, 1))
-    return Ended(said, codes, out, err)
+        running = Running(said, started, outputs)
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def run(
+    *words: object,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    processes: int = 1,
+    timeout: float = 200,
+) -> Ended:
+    """Run a program to its end: `rnagan NAME …`, or the path of a Python file, with arguments.
+
+    `env` goes over this process's environment. Of several `processes` each is a rank of one launch, as torchrun starts
+    them: when one fails, the others are ended. Raises `TimeoutError` when it had to be killed after `timeout` seconds.
+    """
+    with start(*words, cwd=cwd, env=env, processes=processes) as running:
+        return running.wait(timeout)
+
+
+def options_of(config: Any) -> list[str]:
+    """The options that say all settings of a config."""
+    named = {name.replace("_", "-"): value for name, value in config.to_dict().items()}
+    return [
+        f"--{name}={value}" if not isinstance(value, bool) else f"--{'' if value else 'no-'}{name}"
+        for name, value in named.items()
+    ]
 
 
 def warm_the_server() -> None:

@@ -10,6 +10,7 @@ import itertools
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from multiprocessing import forkserver
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from rnagan.data.sampler import Indices, Order
 from rnagan.data.storage import Storage
 from rnagan.io.tables import first_few
 from rnagan.runtime.distributed import own_cores
+from rnagan.runtime.ends import interrupts_ignored, serve_parent
 
 
 class BatchMemory:
@@ -117,6 +119,8 @@ def batches(
         *([wds.map(loading.transform)] if loading.transform else []),
     )
     if loading.workers:
+        with interrupts_ignored():
+            forkserver.ensure_running()
         pipeline = wds.WebLoader(
             _OwnBatches(pipeline),
             batch_size=None,
@@ -137,6 +141,7 @@ class _OwnBatches(IterableDataset):
         self.pipeline = pipeline
 
     def __iter__(self) -> Iterator[Any]:
+        serve_parent()
         return iter(self.pipeline)
 
 

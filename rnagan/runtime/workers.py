@@ -8,15 +8,14 @@ import dataclasses
 import functools
 import logging
 import os
-import signal
 import subprocess
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rnagan import __version__
 from rnagan.io.files import read_yaml
+from rnagan.runtime.ends import end_children, interrupts_ignored
 from rnagan.runtime.memory import keep_freed_memory
 
 T = TypeVar("T")
@@ -156,7 +155,7 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Any]:
     else:
         from dask.distributed import LocalCluster
 
-        with _interrupts_ignored():  # and so in the processes begun here: Ctrl-C is this process's to answer
+        with interrupts_ignored():  # and so in the processes begun here: Ctrl-C is this process's to answer
             # TLS with certificates made for this run: others on a shared machine can't send it work.
             local = LocalCluster(
                 n_workers=min(workers.processes, jobs),
@@ -167,19 +166,13 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Any]:
                 silence_logs=logging.CRITICAL,
             )
         with local as cluster:
-            yield cluster
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only there signals can be set
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+            try:
+                yield cluster
+            except KeyboardInterrupt:  # a cluster that is closed would wait for the jobs of its workers
+                for nanny in cluster.workers.values():
+                    nanny.auto_restart = False
+                end_children()
+                raise
 
 
 def _slurm_cluster(path: Path) -> Any:
