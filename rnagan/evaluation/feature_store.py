@@ -4,6 +4,8 @@ Memory doesn't grow with the number of tiles. Tiles are taken in batches of thei
 and however many there are, so the features are the same bits on any number of processes of as many threads.
 """
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,24 +37,38 @@ def write_features(
     a thread of its own, ahead of the extractor. `path` must lie on a disk that all processes see.
     """
     growing = path.with_name(here.agree(f"{scratch_prefix()}features")) / path.name  # another job may make the same
-    if here.is_main:
-        growing.parent.mkdir(parents=True)
-        np.lib.format.open_memmap(growing, mode="w+", dtype=np.float32, shape=(count, extractor.width)).flush()
-    here.wait()
-    features = np.lib.format.open_memmap(growing, mode="r+")
-    own = here.share(-(-count // BATCH))
-    batches = [range(k * BATCH, min((k + 1) * BATCH, count)) for k in own]
-    with progress.bar(sum(map(len, batches)), "tile", title) as bar:
-        for numbers, tiles in zip(batches, _ahead(make_tiles, batches), strict=True):
-            features[numbers.start : numbers.stop] = extractor(tiles)
-            bar.update(len(numbers))
-    features.flush()
-    here.wait()
-    if here.is_main:
-        growing.replace(path)
-        growing.parent.rmdir()
+    try:
+        if here.is_main:
+            growing.parent.mkdir(parents=True)
+            np.lib.format.open_memmap(growing, mode="w+", dtype=np.float32, shape=(count, extractor.width)).flush()
+            _reserve(growing)
+        here.wait()
+        features = np.lib.format.open_memmap(growing, mode="r+")
+        own = here.share(-(-count // BATCH))
+        batches = [range(k * BATCH, min((k + 1) * BATCH, count)) for k in own]
+        with progress.bar(sum(map(len, batches)), "tile", title) as bar:
+            for numbers, tiles in zip(batches, _ahead(make_tiles, batches), strict=True):
+                features[numbers.start : numbers.stop] = extractor(tiles)
+                bar.update(len(numbers))
+        features.flush()
+        here.wait()
+        if here.is_main:
+            growing.replace(path)
+    finally:
+        if here.is_main:
+            shutil.rmtree(growing.parent, ignore_errors=True)
     here.wait()
     return read_features(path)
+
+
+def _reserve(path: Path) -> None:
+    """Give a file of holes its place on the disk. Written through its mapping, a full disk would kill the process; here
+    it raises `OSError`."""
+    with open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def read_features(path: Path) -> Features:
