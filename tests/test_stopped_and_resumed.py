@@ -15,6 +15,8 @@ from rnagan.simulation.cohort import simulate_cohort
 from tests import programs
 
 CODES = {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}
+SLOW = (pytest.mark.slow, pytest.mark.guard)
+NUMBERS = [number if number == signal.SIGTERM else pytest.param(number, marks=SLOW) for number in CODES]
 SECONDS = 200.0  # that a busy machine may take
 CONFIG = SimulationConfig(donors=12, slide_donors=4, genes=50, tiles_across=2, tiles_down=2)
 AWAY = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
@@ -45,7 +47,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("number", NUMBERS)
 def test_a_build(calm: Path, tmp_path: Path, number: signal.Signals) -> None:
     words = ("rnagan", "simulate-cohort", "--processes", 1, "--out", tmp_path / "cohort", *programs.options_of(CONFIG))
     stop(words, tmp_path / "cohort/slides", number)
@@ -53,7 +55,7 @@ def test_a_build(calm: Path, tmp_path: Path, number: signal.Signals) -> None:
     assert digests(tmp_path / "cohort") == digests(calm)
 
 
-@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("number", NUMBERS)
 def test_a_training(toy_profiles: Path, toy_vae: Path, tmp_path: Path, number: signal.Signals) -> None:
     options = programs.options_of(load_config(VAEConfig, toy_vae / "config.yaml"))
     words = ("rnagan", "train-vae", "--expression", toy_profiles / "profiles.h5ad", "--out", tmp_path / "run", *options)

@@ -1,5 +1,6 @@
 """Writes shards: one tar with its index, committed by its record (format: shards/README.md)."""
 
+import errno
 import json
 import os
 import tarfile
@@ -33,7 +34,7 @@ class ShardWriter:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, OSError) and error.errno in CONCERNS_ALL:
+        if isinstance(error, OSError) and error.errno in (*CONCERNS_ALL, errno.EFBIG):
             name_file(error, self._path(TAR))
         try:
             self._tar.close()

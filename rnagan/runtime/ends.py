@@ -36,6 +36,7 @@ class _Answer:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.said = False
 
     @property
     def exit_code(self) -> int:
@@ -53,9 +54,22 @@ class _Answer:
         raise KeyboardInterrupt if number == signal.SIGINT else Stopped
 
     def end_now(self) -> None:
-        """End without another word; what is half made is removed by the next start."""
+        """End without waiting for anything; what is half made is removed by the next start."""
         end_children()
+        if not self.said:
+            self.say()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
         os._exit(self.exit_code)
+
+    def say(self) -> None:
+        """One sentence, unless another process says it."""
+        self.said = True
+        if self.number is None or os.environ.get("RANK", "0") != "0" or FOLLOWED in os.environ:
+            return
+        how = "Interrupted" if self.number == signal.SIGINT else f"Stopped by {signal.Signals(self.number).name}"
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+            print(f"{how}; what is finished is kept, start again to go on.", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -76,9 +90,9 @@ def answered_signals() -> Iterator[None]:
         if not signalled:
             if not isinstance(error, KeyboardInterrupt):
                 raise
-            answer.number = signal.SIGTERM if isinstance(error, Stopped) else signal.SIGINT  # of a stage
+            answer.number = signal.SIGTERM if isinstance(error, Stopped) else signal.SIGINT  # a stage's
         end_children()
-        _say(answer)
+        answer.say()
         if signalled:
             before = {}  # whatever else comes, the process is ending
         raise SystemExit(answer.exit_code) from None
@@ -86,15 +100,6 @@ def answered_signals() -> Iterator[None]:
         for number, handler in before.items():
             if handler is not None:
                 signal.signal(number, handler)
-
-
-def _say(answer: _Answer) -> None:
-    if os.environ.get("RANK", "0") != "0" or FOLLOWED in os.environ:  # another process says it
-        return
-    assert answer.number is not None
-    how = "Interrupted" if answer.number == signal.SIGINT else f"Stopped by {signal.Signals(answer.number).name}"
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        print(f"{how}; what is finished is kept, start again to go on.", file=sys.stderr, flush=True)
 
 
 def end_children() -> None:

@@ -3,6 +3,7 @@
 The only module that imports Dask. Nothing here is shared between jobs, so where they run can't change what they make.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -154,6 +155,7 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Any]:
             yield cluster
     else:
         from dask.distributed import LocalCluster
+        from distributed.deploy.spec import close_clusters
 
         with interrupts_ignored():  # and so in the processes begun here: Ctrl-C is this process's to answer
             # TLS with certificates made for this run: others on a shared machine can't send it work.
@@ -165,11 +167,14 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Any]:
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
             )
-        with local as cluster:
+        with contextlib.ExitStack() as closing:
+            closing.enter_context(local)
             try:
-                yield cluster
-            except KeyboardInterrupt:  # a cluster that is closed would wait for the jobs of its workers
-                for nanny in cluster.workers.values():
+                yield local
+            except KeyboardInterrupt:
+                closing.pop_all()  # it would wait for the jobs of its workers; they are killed, and the process ends
+                atexit.unregister(close_clusters)
+                for nanny in local.workers.values():
                     nanny.auto_restart = False
                 end_children()
                 raise

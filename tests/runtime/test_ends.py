@@ -12,6 +12,7 @@ import pytest
 from tests import programs
 
 ROOT = Path(__file__).parents[2]
+SLOW = (pytest.mark.slow, pytest.mark.guard)
 ENDING = Path(__file__).with_name("ending.py")
 SECONDS = 200.0  # that a busy machine may take
 SENTENCES = {
@@ -56,13 +57,18 @@ def test_a_second_ctrl_c_ends_what_does_not_listen(tmp_path: Path) -> None:
         assert running.wait(SECONDS).returncode == 130
 
 
+@pytest.mark.slow
+@pytest.mark.guard
+@pytest.mark.parametrize("to_all", [False, True])  # as schedulers and terminals do
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_the_build(tmp_path: Path, number: signal.Signals) -> None:
+def test_workers_end_with_the_build(tmp_path: Path, number: signal.Signals, to_all: bool) -> None:
     with programs.start(ENDING, "jobs", tmp_path) as running:
         until(lambda: len(list(tmp_path.glob("job*"))) == 2)
         children = family(running.pid)
         assert len(children) >= 2
         os.kill(running.pid, number)
+        for child in children if to_all else ():
+            child.send_signal(number)
         ended = running.wait(SECONDS)
         until(lambda: all_gone(children))
     code, said = SENTENCES.get(number, (-signal.SIGKILL, ""))
@@ -70,7 +76,7 @@ def test_workers_end_with_the_build(tmp_path: Path, number: signal.Signals) -> N
     assert len(list(tmp_path.glob("job*"))) == 2  # no worker came back for the others
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=SLOW), signal.SIGKILL])
 def test_a_stage_ends_with_its_runner(tmp_path: Path, number: signal.Signals) -> None:
     with programs.start(ENDING, "stage", tmp_path, env={"PYTHONPATH": str(ROOT)}) as running:
         until((tmp_path / "begun").exists)
