@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 CHILD = str(Path(__file__).with_name("started_program.py"))
 LIBRARIES = (
@@ -43,18 +44,47 @@ class Ended:
 _RECORDS: list[list[Ended]] = []
 
 
-def run(
-    *words: object,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    processes: int = 1,
-    timeout: float = 200,
-) -> Ended:
-    """Run a program to its end: `rnagan NAME …`, or the path of a Python file, with arguments.
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Ended]]:
+    """The programs that end inside the block."""
+    _RECORDS.append([])
+    try:
+        yield _RECORDS[-1]
+    finally:
+        _RECORDS.pop()
 
-    `env` goes over this process's environment. Of several `processes` each is a rank of one launch, as torchrun starts
-    them: when one fails, the others are ended. Raises `TimeoutError` when it had to be killed after `timeout` seconds.
-    """
+
+class Running:
+    """A program that runs; `pid` is that of its first rank."""
+
+    def __init__(self, said: tuple[str, ...], started: list[Any], outputs: list[tuple[str, str]]) -> None:
+        self._said, self._started, self._outputs = said, started, outputs
+
+    @property
+    def pid(self) -> int:
+        return self._started[0].pid
+
+    def wait(self, timeout: float = 200) -> Ended:
+        """Its end; raises `TimeoutError` when it had to be killed."""
+        code = _wait(self._started, timeout)
+        out, err = ("".join(Path(pair[at]).read_text() for pair in self._outputs) for at in (0, 1))
+        ended = Ended(self._said, code, out, err)
+        for record in _RECORDS:
+            record.append(ended)
+        return ended
+
+    def kill(self) -> None:
+        """End it, if it still runs."""
+        for process in self._started:
+            process.kill()
+            process.join()
+
+
+@contextlib.contextmanager
+def start(
+    *words: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, processes: int = 1
+) -> Iterator[Running]:
+    """A program that runs while the block does; see `run`."""
     said = tuple(map(str, words))
     place, settings = str(cwd or Path.cwd()), dict(os.environ | (env or {}))
     with tempfile.TemporaryDirectory() as folder:
@@ -67,22 +97,36 @@ def run(
         ]
         for process in started:
             process.start()
-        codes = _wait(started, timeout)
-        out, err = ("".join(Path(pair[at]).read_text() for pair in outputs) for at in (0, 1))
-    ended = Ended(said, codes, out, err)
-    for record in _RECORDS:
-        record.append(ended)
-    return ended
+        running = Running(said, started, outputs)
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
-@contextlib.contextmanager
-def recorded() -> Iterator[list[Ended]]:
-    """The programs that end inside the block."""
-    _RECORDS.append([])
-    try:
-        yield _RECORDS[-1]
-    finally:
-        _RECORDS.pop()
+def run(
+    *words: object,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    processes: int = 1,
+    timeout: float = 200,
+) -> Ended:
+    """Run a program to its end: `rnagan NAME …`, or the path of a Python file, with arguments.
+
+    `env` goes over this process's environment. Of several `processes` each is a rank of one launch, as torchrun starts
+    them: when one fails, the others are ended. Raises `TimeoutError` when it had to be killed after `timeout` seconds.
+    """
+    with start(*words, cwd=cwd, env=env, processes=processes) as running:
+        return running.wait(timeout)
+
+
+def options_of(config: Any) -> list[str]:
+    """The options that say all settings of a config."""
+    named = {name.replace("_", "-"): value for name, value in config.to_dict().items()}
+    return [
+        f"--{name}={value}" if not isinstance(value, bool) else f"--{'' if value else 'no-'}{name}"
+        for name, value in named.items()
+    ]
 
 
 def warm_the_server() -> None:

@@ -1,5 +1,6 @@
 """Commands in order, as demonstrations and reproductions run them: restartable, with time and memory of each kept."""
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -14,9 +15,11 @@ from typing import Any
 import psutil
 
 from rnagan.io.files import read_json, write_json
+from rnagan.runtime.ends import INTERRUPTED, STOPPED, Stopped, following
 from rnagan.runtime.progress import say
 
 POLL_SECONDS = 0.5
+STOP_SECONDS = 8.0  # that a stopped command has, in which a training writes a checkpoint
 COUNTING_SHARE = 0.02  # of a core: counting the pages of a large process takes long, and holds it up
 
 
@@ -77,25 +80,40 @@ def run_stages(stages: list[Stage], folder: Path, made_from: str = "") -> list[d
 def _run(stage: Stage, record: dict[str, Any], keep: Callable[[], None]) -> None:
     began, before, done_before = time.monotonic(), record["seconds"], record["finished"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    process = subprocess.Popen(words_of(stage.command), env=environment)
+    process = subprocess.Popen(words_of(stage.command), env=following(environment))
     watch = threading.Thread(target=_watch_memory, args=(process, record), daemon=True)
     watch.start()
     code = None  # an interrupted wait can lose the child's status, and a second one would then say 0
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        process.wait()
+        _end(process)
         raise
     finally:
         seconds = time.monotonic() - began
         record["seconds"] = max(before, seconds) if done_before else before + seconds
         record["finished"] = code == 0
         keep()
+    if code in (STOPPED, INTERRUPTED):
+        raise Stopped if code == STOPPED else KeyboardInterrupt
     if code:
         raise StageFailed(
             f"{stage.name} failed (exit code {code}); mend what it says and start again, what is done is kept."
         )
     say(f"{stage.name} took {record['seconds']:.0f} s and {record['peak_memory_gb']:.1f} GB of memory at most.")
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Have a command stop, and end what is left of it after some seconds."""
+    there = [psutil.Process(process.pid)] if process.poll() is None else []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        there += [child for parent in there for child in parent.children(recursive=True)]
+    process.terminate()
+    _, alive = psutil.wait_procs(there, STOP_SECONDS)
+    for left in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+    process.wait()
 
 
 def _watch_memory(process: subprocess.Popen, record: dict[str, Any]) -> None:

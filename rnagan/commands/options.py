@@ -5,7 +5,6 @@ Each group is a decorator. Its options reach the command as keywords of the same
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import math
 import os
@@ -22,8 +21,10 @@ import click
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from rnagan.config.base import C, Config, field_types, preset_names, read_preset, resolve
+from rnagan.io.disk_errors import in_words
 from rnagan.io.files import read_yaml
 from rnagan.io.visible import visible
+from rnagan.runtime.ends import STOPPED, answered_signals
 from rnagan.runtime.folder_lock import locked
 from rnagan.runtime.workers import Workers
 
@@ -57,7 +58,6 @@ NEW_FOLDER = _Path(file_okay=False, path_type=Path)
 TEXT = FOLDER_OR_URL = _Text()
 MOST = 2**63 - 1  # what an integer may be: PyTorch, NumPy and Arrow count no further
 SPLITS = ("train", "validation", "test")
-STOPPED = 75  # sysexits' EX_TEMPFAIL: SIGTERM or SIGUSR1 stopped the run; started again, it goes on
 
 
 def group(*options: Callable) -> Callable:
@@ -332,22 +332,18 @@ def _warnings_without_code() -> Iterator[None]:
 
 
 def plain_errors(command: Callable) -> Callable:
-    """Decorator: `ValueError` and `OSError` become one sentence and exit code 1, and a warning is one sentence too."""
+    """Decorator: `ValueError` and `OSError` become one sentence and exit code 1, a warning is one sentence too, and a
+    signal ends the command as rnagan/runtime/ends.py says."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            with _warnings_without_code():
+        with answered_signals(), _warnings_without_code():
+            try:
                 return command(*args, **kwargs)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise click.ClickException(
-                    f"the disk is full ({error.filename or 'while writing'}); free space and start again, "
-                    "what is finished is kept."
-                ) from None
-            raise click.ClickException(str(error)) from None
-        except ValueError as error:
-            raise click.ClickException(str(error)) from None
+            except OSError as error:
+                raise click.ClickException(in_words(error)) from None
+            except ValueError as error:
+                raise click.ClickException(str(error)) from None
 
     return _checked(wrapped)
 

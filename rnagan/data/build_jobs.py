@@ -3,7 +3,6 @@
 import collections
 import csv
 import dataclasses
-import errno
 import functools
 import io
 from collections.abc import Callable, Iterable
@@ -22,6 +21,7 @@ from rnagan.data.manifest import (
 from rnagan.data.shard_schema import TileKind, name_kind
 from rnagan.data.verify import check_slide
 from rnagan.io.cells import safe
+from rnagan.io.disk_errors import CONCERNS_ALL, in_words
 from rnagan.io.files import remove_leftovers, sha256_of, write_text
 from rnagan.io.tables import first_few
 from rnagan.runtime import progress
@@ -250,8 +250,8 @@ def _make_or_renew(
 
 
 def _failure(error: Exception) -> Failure:
-    """What an error says of its source; a full disk concerns the whole build and is raised."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    """What an error says of its source; one that concerns the whole build, as a full disk does, is raised."""
+    if isinstance(error, OSError) and error.errno in CONCERNS_ALL:
         raise error
     match error:
         case SourceError():
@@ -259,8 +259,10 @@ def _failure(error: Exception) -> Failure:
         case WorkerDied():
             return Failure("worker died", str(error))
         case FileNotFoundError():
-            return Failure("missing", str(error))
-        case ValueError() | OSError():
+            return Failure("missing", in_words(error))
+        case OSError():
+            return Failure("unreadable", in_words(error))
+        case ValueError():
             return Failure("unreadable", str(error))
     return Failure("unexpected", f"{type(error).__name__}: {error}; this should not happen, please report it.")
 
@@ -289,7 +291,8 @@ def _write_failures(folder: Path, how: BuildOptions, failures: dict[str, Failure
         if not how.part or not other.stem.endswith(f"of{how.part[1]}"):
             other.unlink(missing_ok=True)
     if not failures:
-        path.unlink(missing_ok=True)
+        if path.exists():  # a disk that can't be written says so even of a file that isn't there
+            path.unlink(missing_ok=True)
         return
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

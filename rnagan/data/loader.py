@@ -10,6 +10,7 @@ import itertools
 import weakref
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from multiprocessing import forkserver
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ from rnagan.data.shard_schema import ProfileKind, TileKind
 from rnagan.data.storage import Storage
 from rnagan.io.tables import first_few
 from rnagan.runtime.distributed import own_cores
+from rnagan.runtime.ends import interrupts_ignored, serve_parent
 
 
 class BatchMemory:
@@ -132,6 +134,8 @@ def batches(
         *([wds.map(loading.transform)] if loading.transform else []),
     )
     if loading.workers:
+        with interrupts_ignored():
+            forkserver.ensure_running()
         pipeline = wds.WebLoader(
             _OwnBatches(pipeline),
             batch_size=None,
@@ -152,6 +156,7 @@ class _OwnBatches(IterableDataset):
         self.pipeline = pipeline
 
     def __iter__(self) -> Iterator[Any]:
+        serve_parent()
         return iter(self.pipeline)
 
 

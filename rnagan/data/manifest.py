@@ -22,7 +22,7 @@ from rnagan.data.shard_schema import (
     kind_of,
     name_kind,
 )
-from rnagan.io.files import atomic_path, sha256_of, sha256_of_file, write_json
+from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 
 FORMAT, RECORD_FORMAT, VERSION = "rnagan-shards", "rnagan-shard", 1
 TAR, INDEX, RECORD = ".tar", ".index.parquet", ".record.json"
@@ -218,9 +218,11 @@ def write_digest(folder: Path | str, being_made: Collection[str] = ()) -> dict[s
         if isinstance(kind_of(dataset), ProfileKind):
             tables[SAMPLES] = read_samples(folder, records)
         for name, table in tables.items():
-            write_table(folder / name, table)
+            if not _holds(folder / name, table):  # what is up to date may lie on a disk that can't be written
+                write_table(folder / name, table)
         dataset = seal_digest(dataset, tables)
-        write_json(folder / "dataset.json", dataset)
+        if not _says(folder / "dataset.json", dataset):
+            write_json(folder / "dataset.json", dataset)
         if _states_of_records(folder) == seen:
             return dataset
 
@@ -229,6 +231,23 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a Parquet table by rename, with checksums that are verified when it is read."""
     with atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False, write_page_checksum=True)
+
+
+def _holds(path: Path, table: pd.DataFrame) -> bool:
+    """Whether a Parquet file is whole and holds this table."""
+    try:
+        with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+            return file.read(use_threads=False).equals(pa.Table.from_pandas(table, preserve_index=False, nthreads=1))
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _says(path: Path, value: dict[str, Any]) -> bool:
+    """Whether a JSON file is whole and says this."""
+    try:
+        return read_json(path) == value
+    except (OSError, ValueError):
+        return False
 
 
 def _states_of_records(folder: Path) -> dict[str, tuple[int, int]]:

@@ -1,5 +1,6 @@
 """Writes shards: one tar with its index, committed by its record (format: shards/README.md)."""
 
+import errno
 import json
 import os
 import tarfile
@@ -11,7 +12,8 @@ from typing import Any, Self
 from rnagan.cohort.slide_ids import check_shard_name
 from rnagan.data.manifest import INDEX, INDEX_SUM, RECORD, TAR, make_record, write_index, write_record
 from rnagan.data.shard_schema import IndexRow, ProfileRow
-from rnagan.io.files import scratch_prefix, sha256_of_file
+from rnagan.io.disk_errors import CONCERNS_ALL
+from rnagan.io.files import name_file, scratch_prefix, sha256_of_file
 
 
 class ShardWriter:
@@ -31,9 +33,16 @@ class ShardWriter:
         self._tar = tarfile.open(self._temporary(TAR), "w", format=tarfile.USTAR_FORMAT, encoding="utf-8")
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._tar.close()
-        self._scratch.cleanup()
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in (*CONCERNS_ALL, errno.EFBIG):
+            name_file(error, self._path(TAR))
+        try:
+            self._tar.close()
+        except OSError as late:  # what waited didn't fit either
+            name_file(late, self._path(TAR))
+            raise error or late from None
+        finally:
+            self._scratch.cleanup()
 
     @property
     def tiles(self) -> int:

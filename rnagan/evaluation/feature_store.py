@@ -41,19 +41,23 @@ def write_features(
     Raises `FileNotFoundError` where one doesn't see it.
     """
     growing = path.with_name(here.agree(f"{scratch_prefix()}features"))  # another job may make the same
-    here.from_main(lambda: growing.mkdir(parents=True))
-    here.each(lambda: _check_seen(growing))  # before an hour of work
-    own = here.share(-(-count // BATCH))
-    batches = [range(k * BATCH, min((k + 1) * BATCH, count)) for k in own]
-    with open(_part(growing, here.rank), "wb") as file:
-        with progress.bar(sum(map(len, batches)), "tile", title) as bar:
-            for numbers, tiles in zip(batches, _ahead(make_tiles, batches), strict=True):
-                file.write(np.ascontiguousarray(extractor(tiles), "<f4").tobytes())
-                bar.update(len(numbers))
-        file.flush()
-        os.fsync(file.fileno())
-    here.wait()
-    here.from_main(lambda: _join(growing, path, (count, extractor.width), here.count))
+    try:
+        here.from_main(lambda: growing.mkdir(parents=True))
+        here.each(lambda: _check_seen(growing))  # before an hour of work
+        own = here.share(-(-count // BATCH))
+        batches = [range(k * BATCH, min((k + 1) * BATCH, count)) for k in own]
+        with open(_part(growing, here.rank), "wb") as file:
+            with progress.bar(sum(map(len, batches)), "tile", title) as bar:
+                for numbers, tiles in zip(batches, _ahead(make_tiles, batches), strict=True):
+                    file.write(np.ascontiguousarray(extractor(tiles), "<f4").tobytes())
+                    bar.update(len(numbers))
+            file.flush()
+            os.fsync(file.fileno())
+        here.wait()
+        here.from_main(lambda: _join(growing, path, (count, extractor.width), here.count))
+    finally:
+        if here.is_main:
+            shutil.rmtree(growing, ignore_errors=True)
     return read_features(path) if here.is_main else None
 
 

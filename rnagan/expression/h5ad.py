@@ -1,8 +1,6 @@
 """The expression file of a cohort: an AnnData .h5ad with donor, tissue and split of every profile."""
 
 import dataclasses
-import errno
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,15 +14,14 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from rnagan.cohort.leakage import refuse_leakage
+from rnagan.expression.h5ad_writer import NewHDF5, write_anndata
 from rnagan.expression.unit_evidence import Evidence
 from rnagan.expression.units import SCALES, UNITS, as_proved, refuse_contradiction, stated_units, to_known_units
-from rnagan.io.files import atomic_path
 from rnagan.io.matrix_parquet_h5ad import dense, read_h5ad, words
 
 OBS_COLUMNS = ("donor", "tissue", "split")
 _CHUNK_BYTES = 64 << 10
 _ROWS = 256  # converted at a time
-_SPARE_BYTES = 16 << 20  # for the tables beside X
 
 
 class ProfileWriter:
@@ -35,8 +32,7 @@ class ProfileWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = h5py.File(path, "w")
+        self._file = NewHDF5(path)
         self._x: h5py.Dataset | None = None
 
     def __enter__(self) -> Self:
@@ -45,19 +41,10 @@ class ProfileWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._file.close()
-        except (OSError, RuntimeError) as failed:
-            if error is None:
-                raise self._plain(failed) from None
-        if isinstance(error, OSError | RuntimeError):
-            raise self._plain(error) from None
+        self._file.__exit__(kind, error, trace)
 
     def append(self, values: NDArray[np.float32]) -> None:
         """Add profiles float32 (rows, genes), with as many genes as the first time."""
-        # HDF5 can't close a file on a full disk, and ends the whole process then.
-        if shutil.disk_usage(self._path.parent).free < values.nbytes + _SPARE_BYTES:
-            raise OSError(errno.ENOSPC, "No space left on device", str(self._path))
         if self._x is None:
             n_genes = values.shape[1]
             shape, limit = (0, n_genes), (None, n_genes)
@@ -67,12 +54,14 @@ class ProfileWriter:
         if len(values):
             self._x.resize(start + len(values), axis=0)
             self._x[start:] = values
+        self._file.check()
 
     def convert(self, to: Callable[[NDArray[np.floating]], NDArray[np.floating]]) -> None:
         """Replace all values by what `to` makes of them (float64 in, any float out), some profiles at a time."""
         assert self._x is not None
         for start in range(0, self._x.shape[0], _ROWS):
             self._x[start : start + _ROWS] = to(self._x[start : start + _ROWS].astype(np.float64)).astype(np.float32)
+            self._file.check()
 
     def finish(self, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any]) -> None:
         """Write the tables beside X, as anndata lays them out; a row for each profile, for each gene."""
@@ -82,11 +71,6 @@ class ProfileWriter:
         empty: dict[str, Any] = {name: {} for name in ("layers", "obsm", "obsp", "varm", "varp")}
         for name, part in {"obs": obs, "var": var, "uns": uns, **empty}.items():
             anndata.io.write_elem(self._file, name, part)
-
-    def _plain(self, error: BaseException) -> BaseException:
-        if getattr(error, "errno", None) == errno.ENOSPC or "errno = 28" in str(error):
-            return OSError(errno.ENOSPC, "No space left on device", str(self._path))
-        return error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,8 +154,7 @@ def write_expression(path: Path | str, expression: Expression, inputs: str) -> N
         var=var_table(expression.genes, expression.symbols),
         uns={"units": expression.units, "inputs": inputs, "split_by": expression.split_by},
     )
-    with atomic_path(path) as temporary:
-        data.write_h5ad(temporary)
+    write_anndata(path, data)
 
 
 def var_table(genes: list[str], symbols: list[str]) -> pd.DataFrame:

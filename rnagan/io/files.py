@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and digests of what they hold."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -16,7 +17,8 @@ from typing import Any
 import psutil
 import yaml
 
-_UNTOUCHED_SECONDS = 3600  # after which a temporary name counts as left behind
+_OWNER = re.compile(r"\.tmp-(?P<host>.+)-(?P<pid>\d+)-[^-]*")
+_UNTOUCHED_SECONDS = 24 * 3600  # after which a temporary name of another host counts as left behind
 
 
 @contextlib.contextmanager
@@ -24,10 +26,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it is renamed to `path` if the block succeeds.
 
     Works for a file or a folder that the block creates. An existing folder at `path` is replaced.
-    A process that dies inside the block leaves at most a name starting with `.tmp-` behind.
+    A process that dies inside the block leaves at most a name starting with `.tmp-` behind, and the first write of
+    another process into that folder deletes it. An `OSError` that names no file gets the name of this one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers_once(str(path.parent), os.getpid())
     scratch = Path(tempfile.mkdtemp(prefix=scratch_prefix(), dir=path.parent))
     try:
         temporary = scratch / path.name
@@ -36,8 +40,17 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         if path.is_dir():
             os.replace(path, scratch / "replaced")
         os.replace(temporary, path)
+    except OSError as error:
+        name_file(error, path)
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def name_file(error: OSError, path: Path) -> None:
+    """Say in an error of the system that names no file which one was written."""
+    if error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 def scratch_prefix() -> str:
@@ -48,18 +61,31 @@ def scratch_prefix() -> str:
 def remove_leftovers(folder: Path) -> None:
     """Delete temporary names in `folder` that killed processes left.
 
-    These are names of processes of this host that have ended, and any name in which nothing has changed for an hour.
+    These are names of processes of this host that have ended; and those of other hosts, of which nobody here knows,
+    where nothing has changed for a day.
     """
     for left in folder.glob(".tmp-*"):
         with contextlib.suppress(OSError):  # another process may be deleting it
-            changed = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
-            if _process_has_ended(left.name) or time.time() - changed > _UNTOUCHED_SECONDS:
+            owner = _OWNER.fullmatch(left.name)
+            if owner is None:  # of another program
+                continue
+            changed = max(path.lstat().st_mtime for path in (left, *left.rglob("*")))
+            here = owner["host"] == socket.gethostname()
+            if _has_ended(int(owner["pid"])) if here else time.time() - changed > _UNTOUCHED_SECONDS:
                 shutil.rmtree(left)
 
 
-def _process_has_ended(name: str) -> bool:
-    match = re.fullmatch(rf"\.tmp-{re.escape(socket.gethostname())}-(\d+)-[^-]*", name)
-    return match is not None and not psutil.pid_exists(int(match[1]))
+@functools.cache
+def _remove_leftovers_once(folder: str, _process: int) -> None:
+    """A listing for each write would take long in a folder of many shards."""
+    remove_leftovers(Path(folder))
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def write_text(path: Path | str, text: str) -> None:

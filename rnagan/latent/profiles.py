@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rnagan.api import model_folder
 from rnagan.expression.genes import gene_id
 from rnagan.expression.h5ad import open_profiles
-from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
+from rnagan.expression.h5ad_writer import write_anndata
+from rnagan.io.files import sha256_of, sha256_of_file
 from rnagan.io.matrix_parquet_h5ad import dense, words
 from rnagan.io.tables import first_few
 from rnagan.models.trained_vae import VAEModel, load_vae
@@ -154,8 +155,7 @@ def write_profiles(
         var["symbol"] = [symbols.get(gene, "") for gene in genes]
     about = {"units": model.transform.units, "inputs": sha256_of(asked)}
     data = anndata.AnnData(X=values, obs=obs.rename_axis("sample"), var=var, uns=about)
-    with atomic_path(path) as temporary:
-        data.write_h5ad(temporary)
+    write_anndata(path, data)
     return int(encoding.far.sum()), float(np.median(encoding.distance))
 
 

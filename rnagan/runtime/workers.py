@@ -3,20 +3,20 @@
 The only module that imports Dask. Nothing here is shared between jobs, so where they run can't change what they make.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import functools
 import logging
 import os
-import signal
 import subprocess
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rnagan import __version__
 from rnagan.io.files import read_yaml
+from rnagan.runtime.ends import end_children, interrupts_ignored
 from rnagan.runtime.memory import keep_freed_memory
 
 T = TypeVar("T")
@@ -155,8 +155,9 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Any]:
             yield cluster
     else:
         from dask.distributed import LocalCluster
+        from distributed.deploy.spec import close_clusters
 
-        with _interrupts_ignored():  # and so in the processes begun here: Ctrl-C is this process's to answer
+        with interrupts_ignored():  # and so in the processes begun here: Ctrl-C is this process's to answer
             # TLS with certificates made for this run: others on a shared machine can't send it work.
             local = LocalCluster(
                 n_workers=min(workers.processes, jobs),
@@ -166,20 +167,17 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Any]:
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
             )
-        with local as cluster:
-            yield cluster
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only there signals can be set
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        with contextlib.ExitStack() as closing:
+            closing.enter_context(local)
+            try:
+                yield local
+            except KeyboardInterrupt:
+                closing.pop_all()  # it would wait for the jobs of its workers; they are killed, and the process ends
+                atexit.unregister(close_clusters)
+                for nanny in local.workers.values():
+                    nanny.auto_restart = False
+                end_children()
+                raise
 
 
 def _slurm_cluster(path: Path) -> Any:

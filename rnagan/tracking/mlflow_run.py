@@ -15,8 +15,10 @@ from typing import Any, Self
 import click
 import filelock
 
+from rnagan.io.disk_errors import in_words
 from rnagan.io.files import read_json
 from rnagan.tracking.mlflow_limits import NAME_LENGTH, allowed_name, allowed_text, batches
+from rnagan.tracking.sqlite_store import set_aside_half_made
 
 LOCK_SECONDS = 60.0  # that a process waits for another one which sets the same sqlite store up
 SETTLE_SECONDS = 1.0  # in which processes that began a sweep together see one another on a server
@@ -210,10 +212,17 @@ class MLflowRun:
 def warn_unreachable(error: Exception, what: str, folder: Path) -> None:
     """The warning for `what` (a run, an evaluation) in `folder` that MLflow could not take."""
     warnings.warn(
-        f"MLflow is not reachable ({type(error).__name__}: {str(error)[:200]}); "
+        f"MLflow is not reachable ({reason(error)}); "
         f"the {what} goes on and its record is in {folder}. Later: rnagan sync-mlflow {folder}",
         stacklevel=4,
     )
+
+
+def reason(error: Exception) -> str:
+    """What an error says first: a database's goes on with its question."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return in_words(error).removesuffix(".")
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
 
 
 def has_store(folder: Path) -> bool:
@@ -383,6 +392,7 @@ def _set_up_alone(uri: str) -> Iterator[bool]:
         yield False
         return
     with filelock.FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
+        set_aside_half_made(path)
         yield True
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rnagan.io.files import read_json
 from rnagan.tracking.evaluations import evaluation_to_mlflow, evaluations_below, store_of
-from rnagan.tracking.mlflow_run import EXPERIMENTS, MLflowRun, shown, tracking_uri
+from rnagan.tracking.mlflow_run import EXPERIMENTS, MLflowRun, reason, shown, tracking_uri
 from rnagan.tracking.run_folder import RunFolder, find_runs, write_record
 from rnagan.tracking.run_log import model_tags, new_record, points
 
@@ -81,6 +81,5 @@ def _in_words(done: Mapping[str, int]) -> str:
 
 def _unreachable(error: Exception, store: Path, folder: Path) -> ConnectionError:
     return ConnectionError(
-        f"MLflow at {shown(tracking_uri(store))} can't be brought up to date with {folder} "
-        f"({type(error).__name__}: {str(error)[:200]})."
+        f"MLflow at {shown(tracking_uri(store))} can't be brought up to date with {folder} ({reason(error)})."
     )

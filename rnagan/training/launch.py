@@ -13,6 +13,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from rnagan.io.files import read_yaml
 from rnagan.runtime.devices import computes_bf16, set_arithmetic, usable_gpus
 from rnagan.runtime.distributed import own_cores
+from rnagan.runtime.ends import is_accelerate_launch
 from rnagan.runtime.meeting import join
 from rnagan.runtime.memory import keep_freed_memory
 from rnagan.training.deepspeed import asks_for_deepspeed, plugins_of_two
@@ -97,7 +98,7 @@ def processes_asked() -> int | None:
             words = parent.cmdline()
         except psutil.Error:
             break
-        if _is_accelerate_launch(words):
+        if is_accelerate_launch(words):
             return _asked_of_accelerate(words)
     return _asked_in(os.environ)
 
@@ -109,14 +110,6 @@ def _asked_in(environment: Mapping[str, str]) -> int | None:
         return int(here) * int(nodes)
     asked = world or environment.get("SLURM_STEP_NUM_TASKS", "")
     return int(asked) if asked else None
-
-
-def _is_accelerate_launch(words: list[str]) -> bool:
-    """Whether a command line starts with accelerate launch, accelerate-launch or -m accelerate.commands.launch."""
-    names = [Path(word).name for word in words[:4]]
-    return ("accelerate", "launch") in itertools.pairwise(names) or any(
-        name in ("accelerate-launch", "accelerate.commands.launch") for name in names
-    )
 
 
 def _asked_of_accelerate(words: list[str]) -> int | None:

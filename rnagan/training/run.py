@@ -48,13 +48,17 @@ STEPS_BETWEEN_CHECKS = 16  # asking all processes costs a round of messages
 
 
 class StopSignal:
-    """Notes SIGTERM and SIGUSR1, which schedulers send before they kill; a `with` block around the steps of a run."""
+    """Notes SIGTERM, SIGUSR1 and SIGHUP, which come before something is killed; a `with` block around the steps of a
+    run."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator, self._asked = accelerator, False
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        there = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
+        self._before = {number: handler for number, handler in there.items() if handler is not signal.SIG_IGN}
+        for number in self._before:
+            signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:

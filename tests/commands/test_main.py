@@ -1,12 +1,13 @@
 """The console script `rnagan`."""
 
+import re
 import subprocess
 import sys
 
 from click.testing import CliRunner
 
 from rnagan import __version__
-from rnagan.commands.main import command_modules, main, short_help
+from rnagan.commands.main import FOLDER, command_modules, main, short_help
 
 
 def test_help_lists_every_command_with_its_sentence() -> None:
@@ -43,3 +44,11 @@ def test_an_unknown_command_is_refused() -> None:
 
 def test_version() -> None:
     assert CliRunner().invoke(main, ["--version"]).output == f"rnagan, version {__version__}\n"
+
+
+def test_every_command_answers_errors_and_signals() -> None:
+    """75, 130 and one sentence are `plain_errors`, over all that a command does."""
+    for module in command_modules():
+        text = (FOLDER / f"{module}.py").read_text(encoding="utf-8")
+        commands = re.findall(r"^@(?:click|main)\.command\(.*\)\n(.*)\n", text, re.MULTILINE)
+        assert commands and set(commands) == {"@options.plain_errors"}, module

@@ -155,3 +155,18 @@ def test_leftovers_of_dead_processes_and_of_long_ago_are_removed(tmp_path):
         os.utime(path, (0, 0))
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {alive.name, elsewhere.name}
+
+
+def test_the_first_write_into_a_folder_removes_what_killed_processes_left(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left, alive = (tmp_path / f".tmp-{socket.gethostname()}-{pid}-abc" for pid in (int(ended.stdout), os.getpid()))
+    for folder in (left, alive):
+        folder.mkdir()
+        (folder / "half").touch()
+        os.utime(folder / "half", (0, 0))
+        os.utime(folder, (0, 0))
+    (tmp_path / ".tmp-of-another-program").mkdir()
+    os.utime(tmp_path / ".tmp-of-another-program", (0, 0))
+    write_text(tmp_path / "a.txt", "x")
+    # however long nothing has changed in the one that is alive
+    assert names(tmp_path) == sorted([alive.name, ".tmp-of-another-program", "a.txt"])

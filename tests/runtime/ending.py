@@ -1,0 +1,66 @@
+"""A command for tests of signals: argv says which work it does, and in which folder it says that it has begun."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from rnagan.commands.options import plain_errors
+from rnagan.io.files import atomic_path
+from rnagan.runtime.workers import Workers, run_each
+
+FOLDER = Path(sys.argv[2])
+
+
+def write_slowly() -> None:
+    with atomic_path(FOLDER / "product") as temporary:
+        temporary.touch()
+        (FOLDER / "begun").touch()
+        time.sleep(60)
+
+
+def make_job(folder: Path):
+    def job(number: int) -> None:
+        import os
+        import time
+
+        (folder / f"job{number}-{os.getpid()}").touch()
+        time.sleep(60)
+
+    return job
+
+
+def run_jobs() -> None:
+    list(run_each(make_job(FOLDER), range(4), Workers(2)))
+
+
+def run_stage() -> None:
+    from rnagan.article.stages import Stage, run_stages
+
+    run_stages([Stage("slow", f"{sys.executable} {__file__} write {FOLDER}")], FOLDER)
+
+
+def ignore_all() -> None:
+    """A library that swallows every interrupt, and a child that isn't asked."""
+    while True:
+        try:
+            (FOLDER / "begun").touch()
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+
+
+WORK = {"write": write_slowly, "jobs": run_jobs, "stage": run_stage, "ignore": ignore_all}
+
+
+@click.command()
+@click.argument("work")
+@click.argument("folder")
+@plain_errors
+def main(work: str, folder: str) -> None:
+    WORK[work]()
+
+
+if __name__ == "__main__":
+    main()
