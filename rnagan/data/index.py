@@ -5,7 +5,6 @@ In a set of profiles (rnagan/data/profile_shards.py) a slide is a shard, and its
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,9 +14,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rnagan.cohort.slide_ids import check_shard_name
-from rnagan.data.manifest import FORMAT, INDEX, TAR, VERSION, read_parquet
+from rnagan.data.manifest import FORMAT, INDEX, TAR, VERSION, Dataset, read_parquet
 from rnagan.data.shard_schema import Kind, TileKind, kind_of
 from rnagan.data.storage import Storage, open_storage
+from rnagan.io.json_values import check_json, parse_json
 
 MAX_IMAGE_BYTES = 1 << 26
 _REPAIR = "mend it with rnagan check-shards --repair"
@@ -153,7 +153,10 @@ def open_shards(address: Path | str, script: str) -> tuple[Shards, Kind]:
         raise ValueError(
             f"{storage.address} has shards of version {version}, and this program reads version {VERSION}."
         )
+    check_json(dataset, Dataset, f"{storage.address}/dataset.json")
     slides = _read_table(storage, "slides.parquet", None, script)
+    if not {"slide", "status", "tiles", "sha256", "bytes"} <= set(slides) or slides["tiles"].dtype.kind not in "iu":
+        raise DamagedShard(f"{storage.address}/slides.parquet isn't the table of a set of shards; {again}.")
     if len(slides) != dataset["slides"] or int(slides["tiles"].sum()) != dataset["tiles"]:
         raise ValueError(f"{storage.address}: dataset.json and slides.parquet disagree; {again}.")
     for slide in slides["slide"]:
@@ -172,7 +175,7 @@ def _build_again(script: str) -> str:
 
 def _read_dataset(storage: Storage, script: str) -> Any:
     try:
-        return json.loads(storage.read_file("dataset.json"))
+        return parse_json(storage.read_file("dataset.json"))
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f"{storage.address} is no finished folder of shards (no dataset.json); make one with {script}."

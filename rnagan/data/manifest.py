@@ -1,11 +1,10 @@
 """Records, which commit shards, their indexes, and the digest of a folder of them (format: shards/README.md)."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 import pyarrow as pa
@@ -22,12 +21,39 @@ from rnagan.data.shard_schema import (
     kind_of,
     name_kind,
 )
+from rnagan.io.bounds import MAX_JSON_BYTES, MAX_PARQUET_ROWS
 from rnagan.io.files import atomic_path, sha256_of, write_json
+from rnagan.io.json_values import json_problem, parse_json
 
 FORMAT, RECORD_FORMAT, VERSION = "rnagan-shards", "rnagan-shard", 1
 TAR, INDEX, RECORD = ".tar", ".index.parquet", ".record.json"
 GENES, SAMPLES = "genes.parquet", "samples.parquet"  # of a set of profiles
 _TYPES = {int: pa.int64(), str: pa.string()}
+
+
+class Record(TypedDict):
+    """The record of a slide: `tiles` in its tar of so many `bytes`, and how many places were left out by reason."""
+
+    format: str
+    version: int
+    slide: str
+    status: str
+    tiles: int
+    counts: dict[str, int]
+    sha256: str | None
+    bytes: int
+    source: dict[str, Any]
+    options: dict[str, Any]
+    options_digest: str
+    versions: dict[str, Any]
+
+
+class Dataset(TypedDict):
+    """The dataset.json of a set, without what it says of the kind."""
+
+    slides: int
+    tiles: int
+    digest: str
 
 
 def write_index(path: Path, rows: Sequence[IndexRow] | Sequence[ProfileRow]) -> None:
@@ -40,9 +66,11 @@ def write_index(path: Path, rows: Sequence[IndexRow] | Sequence[ProfileRow]) -> 
 def read_parquet(source: Path | pa.NativeFile, columns: list[str] | None = None) -> pd.DataFrame:
     """A small Parquet table, read without Arrow's threads: with them one process in a hundred aborted at its end.
 
-    Raises `OSError` or `pyarrow.ArrowException` where it is missing or damaged.
+    Raises `OSError` or `pyarrow.ArrowException` where it is missing, damaged or claims more than MAX_PARQUET_ROWS.
     """
     with pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
+        if file.metadata.num_rows > MAX_PARQUET_ROWS:
+            raise pa.ArrowInvalid(f"it claims {file.metadata.num_rows:,} rows, and {MAX_PARQUET_ROWS:,} are read")
         # what pandas adds to say of its own types isn't guarded by Parquet, and isn't needed
         return file.read(columns, use_threads=False).to_pandas(use_threads=False, ignore_metadata=True)
 
@@ -89,14 +117,21 @@ def read_records(folder: Path | str) -> Iterator[dict[str, Any]]:
         path = os.path.join(folder, name)
         try:
             with open(path, "rb") as file:
-                record = json.loads(file.read())
+                record = parse_json(file.read(MAX_JSON_BYTES + 1))
         except FileNotFoundError:
             continue
         except ValueError as error:
             raise ValueError(f"{path} is not valid JSON ({error}); delete it and build its slide again.") from None
-        if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (RECORD_FORMAT, VERSION):
-            raise ValueError(f"{path} is no record of version {VERSION}; delete it and build its slide again.")
+        if problem := record_problem(record):
+            raise ValueError(f"{path} {problem}; delete it and build its slide again.")
         yield record
+
+
+def record_problem(record: Any) -> str | None:
+    """What keeps a JSON value from being the record of a slide, a phrase; None where nothing does."""
+    if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (RECORD_FORMAT, VERSION):
+        return f"is no record of version {VERSION}"
+    return json_problem(record, Record)
 
 
 def write_digest(folder: Path | str) -> dict[str, Any]:

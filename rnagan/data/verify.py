@@ -18,14 +18,13 @@ from rnagan.data.manifest import (
     GENES,
     INDEX,
     RECORD,
-    RECORD_FORMAT,
     SAMPLES,
     TAR,
-    VERSION,
     make_digest,
     read_genes,
     read_parquet,
     read_samples,
+    record_problem,
     write_digest,
     write_index,
 )
@@ -37,17 +36,6 @@ from rnagan.runtime.workers import Workers, run_each
 
 FETCH = "fetch this tar again"  # where it was made by others
 REPAIR, MENDED = "--repair mends it", "mended"
-_FIELDS = {
-    "slide": str,
-    "status": str,
-    "tiles": int,
-    "counts": dict,
-    "bytes": int,
-    "source": dict,
-    "options": dict,
-    "options_digest": str,
-    "versions": dict,
-}
 
 
 class Finding(NamedTuple):
@@ -202,11 +190,8 @@ def sample_problems(members: list[Member], kind: type[TileKind] | Kind = TileKin
 
 
 def _record_problem(record: Any, slide: str) -> str | None:
-    if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (RECORD_FORMAT, VERSION):
-        return f"is no record of version {VERSION}"
-    for name, kind in _FIELDS.items():
-        if not isinstance(record.get(name), kind) or isinstance(record[name], bool):
-            return f"has no {name}"
+    if problem := record_problem(record):
+        return problem
     if record["slide"] != slide:
         return f"says that it is of slide {record['slide']!r}"
     try:
@@ -215,13 +200,11 @@ def _record_problem(record: Any, slide: str) -> str | None:
         return str(error)
     if record["options_digest"] != sha256_of(record["options"]):
         return "has options that their digest doesn't match"
-    if not isinstance(record.get("sha256", 0), str | None):
-        return "has no sha256"
     parts = {record["status"] == "done", record["tiles"] > 0, bool(record["sha256"]), record["bytes"] > 0}
     if len(parts) > 1 or record["tiles"] < 0:
         return f"says {record['status']} and {record['tiles']} tiles, which can't both be"
-    if not all(isinstance(count, int) and count >= 0 for count in record["counts"].values()):
-        return "has counts that are no numbers"
+    if min(record["counts"].values(), default=0) < 0:
+        return "has counts below 0"
     return None
 
 

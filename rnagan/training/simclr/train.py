@@ -1,6 +1,5 @@
 """One SimCLR run from paths: choose tiles, train, and leave a backbone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,14 @@ from rnagan.config.simclr import SimCLRConfig
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.sampler import TileOrder
 from rnagan.data.selection import select
+from rnagan.generation import RECORD, Generated
 from rnagan.io.files import read_json, sha256_of_file
+from rnagan.io.json_values import json_of
 from rnagan.models.resnet import has_backbone, save_backbone
 from rnagan.runtime.progress import say
 from rnagan.training.deepspeed import asks_for_deepspeed
 from rnagan.training.launch import start
-from rnagan.training.run import TrainingRun, check_same_run, total_steps
+from rnagan.training.run import Product, TrainingRun, check_same_run, total_steps
 from rnagan.training.simclr.trainer import SimCLRTrainer
 
 
@@ -35,7 +36,7 @@ def pretrain_simclr(
     made_from = {"shards": shards.digest} | ({} if cohort is None else {"cohort": sha256_of_file(cohort)})
     out = Path(out)
     if has_backbone(out):
-        check_same_run(config, made_from, read_json(out / "backbone.json"), out)
+        check_same_run(config, made_from, read_json(out / "backbone.json", Product), out)
         say(f"{out / 'backbone.safetensors'} is up to date.")
         return True
     if asks_for_deepspeed():
@@ -99,6 +100,7 @@ def _choose(config: SimCLRConfig, shards: ShardSet, cohort: Path | None) -> tupl
 def _generator_of(shards: ShardSet) -> str | None:
     """Digest of the model that generated these tiles, from the `generated.json` beside them; None for real tiles."""
     try:
-        return json.loads(shards.storage.read_file("generated.json"))["model"]
+        data = shards.storage.read_file(RECORD)
     except OSError:
         return None
+    return json_of(data, Generated, f"{shards.address}/{RECORD}")["model"]

@@ -7,7 +7,7 @@ from rnagan.config.vae import VAEConfig
 from rnagan.io.files import read_json
 from rnagan.runtime.progress import say
 from rnagan.training.launch import start
-from rnagan.training.run import TrainingRun, check_same_run, total_steps
+from rnagan.training.run import Product, TrainingRun, check_same_run, total_steps
 from rnagan.training.vae.data import VAEInputs, open_vae_data
 from rnagan.training.vae.trainer import VAETrainer
 
@@ -22,7 +22,7 @@ def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str
     data = open_vae_data(inputs, config.where)
     product = run / "model" / "model.json"
     if product.is_file():
-        check_same_run(config, data.made_from, read_json(product), run)
+        check_same_run(config, data.made_from, read_json(product, Product), run)
         say(f"{run / 'model'} is up to date.")
         return True
     accelerator = start(config.precision, config.seed, config.threads)
