@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -18,10 +20,11 @@ from rnagan.comparison.evaluation_scores import read_results
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.config.vae import VAEConfig
-from rnagan.data.index import open_dataset
+from rnagan.data.index import DamagedShard, open_dataset
 from rnagan.data.manifest import write_digest
 from rnagan.data.verify import check_slide
 from rnagan.expression.transform import ExpressionTransform
+from rnagan.io.matrix import open_matrix
 from rnagan.models.resnet import open_backbone, save_backbone
 from rnagan.models.trained_vae import load_vae
 from rnagan.simulation import cohort as simulation
@@ -264,3 +267,27 @@ def test_yaml_that_asks_for_the_world(tmp_path: Path, text: str, sentence: str) 
     with pytest.raises(ValueError, match=rf"config\.yaml.*{sentence}") as error:
         load_config(VAEConfig, tmp_path / "config.yaml")
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda table: table.drop(columns="tiles"), "isn't the table of a set of shards"),
+        (lambda table: table.drop(columns="bytes"), "isn't the table of a set of shards"),
+        (lambda table: table.assign(tiles=["many", "few"]), "isn't the table of a set of shards"),
+        (lambda table: pd.DataFrame({"slide": np.zeros(2**24 + 1, bool)}), "it claims 16,777,217 rows"),
+    ],
+)
+def test_a_table_of_slides_of_another_shape_is_refused_by_name(
+    tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], sentence: str
+) -> None:
+    shards = Path(shutil.copytree(SAVED / "shards", tmp_path / "shards"))
+    change(pd.read_parquet(shards / "slides.parquet")).to_parquet(shards / "slides.parquet")
+    with pytest.raises(DamagedShard, match=rf"slides\.parquet.*{sentence}"):
+        open_dataset(shards)
+
+
+def test_an_expression_table_of_very_many_rows_is_refused_by_name(tmp_path: Path) -> None:
+    pd.DataFrame({"TP53": np.zeros(2**24 + 1, np.int8)}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"x\.parquet claims 16,777,217 rows, and 16,777,216 are read; split it"):
+        open_matrix(tmp_path / "x.parquet")
