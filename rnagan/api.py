@@ -5,10 +5,9 @@ A model folder holds `config.yaml`, `generator.safetensors` (the averaged weight
 """
 
 import dataclasses
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import anndata
 import numpy as np
@@ -20,16 +19,32 @@ import rnagan
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.expression.units import stated_units, to_known_units
-from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io.files import atomic_path, check_holds_only, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io.json_values import check_json
 from rnagan.io.matrix_parquet_h5ad import check_anndata, dense
-from rnagan.io.weights import load_weights, read_tensors, save_weights
-from rnagan.models.conditioning import Bottleneck, draw_noise
+from rnagan.io.weights import build_with_weights, save_weights
+from rnagan.models.conditioning import Bottleneck, draw_noise, load_bottleneck
 from rnagan.models.generators import build_generator
 from rnagan.models.sampling import check_truncation, generate, generate_batch, number_tiles
-from rnagan.models.trained_vae import VAEModel, load_vae
+from rnagan.models.trained_vae import VAEModel, copy_vae, load_vae
 from rnagan.runtime.devices import AUTO, choose_device
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64  # tiles; 64 take a CPU a fifth longer, and four times the memory
+
+
+FILES = ("model.json", "config.yaml", "generator.safetensors", "condition.safetensors")
+
+
+class ModelRecord(TypedDict):
+    """The model.json of a generator. `made_from`: digests of what it was trained on."""
+
+    format: str
+    digest: str
+    mpp: float | None
+    tissues: list[str]
+    train_donors: list[str]
+    images: int
+    made_from: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +69,8 @@ class RNAGAN:
         """Load a run's folder or its `model` folder; `device`: as `choose_device` takes it, where profiles are encoded
         and tiles are generated. Raises `FileNotFoundError` where there is no model."""
         folder = model_folder(folder)
-        record = read_json(folder / "model.json")
-        if record.get("format") != "rnagan-model":
+        record = read_model_record(folder)
+        if record is None:
             raise ValueError(f"{folder} holds no generator; give a run of rnagan train-rnagan or its model folder.")
         if record["digest"] != digest_of_folder(folder):
             raise ValueError(f"{folder} was changed after training; copy the model folder again.")
@@ -64,9 +79,9 @@ class RNAGAN:
         vae = bottleneck = None
         if config.mode == "rnagan":
             vae = load_vae(folder / "vae", device)
-            bottleneck = Bottleneck(**read_tensors(folder / "condition.safetensors")).to(device)
-        generator = build_generator(config, bottleneck.width if bottleneck else 0)
-        load_weights(folder / "generator.safetensors", generator)
+            bottleneck = load_bottleneck(folder / "condition.safetensors", vae.config.latent).to(device)
+        width = bottleneck.width if bottleneck else 0
+        generator = build_with_weights(folder / "generator.safetensors", lambda: build_generator(config, width))
         about = record["mpp"], record["tissues"], record["digest"], frozenset(record["train_donors"])
         return cls(config, generator.to(device).eval(), *about, vae, bottleneck)
 
@@ -217,9 +232,20 @@ def write_model(
         if bottleneck is not None:
             assert vae_folder is not None, "a model with a bottleneck has a VAE before it"
             save_weights(temporary / "condition.safetensors", bottleneck)
-            shutil.copytree(model_folder(vae_folder), temporary / "vae")
+            copy_vae(model_folder(vae_folder), temporary / "vae")
         made = {"format": "rnagan-model", "version": 1, "rnagan": rnagan.__version__}
         write_json(temporary / "model.json", made | {"digest": digest_of_folder(temporary)} | record)
+
+
+def read_model_record(folder: Path) -> ModelRecord | None:
+    """What the model.json of a generator's folder says, None where it is of another kind of model. Raises `ValueError`
+    where it, or the folder, holds anything that is no part of a model."""
+    path = folder / "model.json"
+    record = read_json(path, dict[str, Any])
+    if record.get("format") != "rnagan-model":
+        return None
+    check_holds_only(folder, FILES, ("vae",))
+    return check_json(record, ModelRecord, path)
 
 
 def model_folder(folder: str | Path) -> Path:

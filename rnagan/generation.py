@@ -5,7 +5,7 @@ import dataclasses
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,15 @@ from rnagan.runtime.folder_lock import is_claim
 RECORD = "generated.json"
 GRID_ROWS, GRID_COLUMNS = 32, 16
 JPEG_QUALITY = 95
+
+
+class Generated(TypedDict):
+    """The generated.json of a folder: digest of the model, tiles `n` a profile, and the file name of each profile."""
+
+    model: str
+    n: int
+    names: dict[str, str]
+    finished: NotRequired[bool]
 
 
 def generate_tiles(
@@ -73,8 +82,8 @@ def generate_tiles(
         samples=samples,
         truncation=truncation,
     )
-    stored = read_current(out / RECORD, request)
-    if stored is not None and stored["finished"] and _is_whole(out, form, n, stored["names"].values()):
+    stored = read_current(out / RECORD, request, Generated)
+    if stored is not None and stored.get("finished") and _is_whole(out, form, n, stored["names"].values()):
         return [f"{out} is up to date."]
     lines: list[str] = []
     own_names = ["noise"]
@@ -137,7 +146,7 @@ def _take_over(out: Path) -> None:
             raise ValueError(f"{out} holds other files; choose another --out.")
         return
     products = ["grid.png", "dataset.json", "slides.parquet"]
-    for name in map(check_shard_name, read_json(out / RECORD)["names"].values()):
+    for name in map(check_shard_name, read_json(out / RECORD, Generated)["names"].values()):
         shutil.rmtree(out / name, ignore_errors=True)
         products += [name + suffix for suffix in (manifest.RECORD, manifest.INDEX, manifest.TAR)]
     for product in products:

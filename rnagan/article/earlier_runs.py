@@ -8,7 +8,7 @@ from rnagan.article.modes import MODES, run_configs
 from rnagan.config.base import Config, load_config
 from rnagan.config.reproduction import Settings
 from rnagan.data.index import open_dataset
-from rnagan.generation import RECORD
+from rnagan.generation import RECORD, Generated
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.runtime.progress import say
 from rnagan.tracking.run_folder import RunFolder, run_digest
@@ -51,9 +51,9 @@ def _tiles_of_pretraining(out: Path, each: int) -> str | None:
     folder = out / "pretraining"
     if not (folder / RECORD).is_file():
         return None
-    record = read_json(folder / RECORD)
+    record = read_json(folder / RECORD, Generated)
     same = (record["n"], record["model"]) == (each, run_digest(out / "modes/rnagan"))
-    if not same or not record["finished"]:
+    if not same or not record.get("finished"):
         return None
     try:
         return open_dataset(folder).digest

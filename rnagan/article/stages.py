@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import psutil
 
@@ -31,6 +31,17 @@ class Stage:
     name: str
     command: str
     product: str = ""
+
+
+class Done(TypedDict):
+    """What stages.json keeps of a stage."""
+
+    name: str
+    command: str
+    seconds: float
+    peak_memory_gb: float
+    finished: bool
+    made_from: NotRequired[str]
 
 
 class StageFailed(ChildProcessError):  # noqa: N818
@@ -60,7 +71,8 @@ def run_stages(stages: list[Stage], folder: Path, made_from: str = "") -> list[d
     interrupted one add up.
     """
     path = folder / "stages.json"
-    known = {stage["name"]: stage for stage in read_json(path)} if path.is_file() else {}
+    done = read_json(path, list[Done]) if path.is_file() else []
+    known: dict[str, dict[str, Any]] = {stage["name"]: dict(stage) for stage in done}
     records: list[dict[str, Any]] = []
     all_done = True
     for number, stage in enumerate(stages, start=1):

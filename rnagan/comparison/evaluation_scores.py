@@ -8,8 +8,8 @@ from typing import Any
 
 from rnagan.comparison.metric_directions import HIGH, LOW, direction
 from rnagan.evaluation import faithfulness
-from rnagan.io.files import read_json
-from rnagan.tracking.evaluations import EVALUATION_RECORD, evaluations_below, find_evaluations
+from rnagan.io.json_values import check_json
+from rnagan.tracking.evaluations import EVALUATION_RECORD, evaluations_below, find_evaluations, read_evaluation
 from rnagan.tracking.mlflow_run import has_store, recorded_evaluations
 from rnagan.tracking.old_results import read_result
 from rnagan.tracking.run_folder import RunFolder
@@ -50,7 +50,7 @@ def find_results(run: RunFolder) -> list[Results]:
     digests, found = digests_of(run), results_of_run(run.folder)
     around = [path for path in _folders_in(run.folder.resolve().parent) if path != run.folder.resolve()]
     for folder in (run.folder, *around):
-        records = [_of_record(path, read_json(path)) for path in evaluations_below(folder)]
+        records = [_of_record(path, read_evaluation(path)) for path in evaluations_below(folder)]
         found += [results for results in records if results.model in digests]
     if digests and has_store(run.folder):
         try:
@@ -88,7 +88,7 @@ def read_results(folder: Path) -> list[Results]:
     """
     recorded = find_evaluations(folder)
     if recorded:
-        return [_of_record(path, read_json(path)) for path in recorded]
+        return [_of_record(path, read_evaluation(path)) for path in recorded]
     found = [_without_record(path) for path in sorted(Path(folder).glob("*.json"))]
     return [results for results in found if results is not None]
 
@@ -137,6 +137,7 @@ def _without_record(path: Path) -> Results | None:
     if not isinstance(result, dict):
         return None
     if {"tissue_accuracy", "tiles_per_profile", "profiles"} <= result.keys():
+        check_json(result, faithfulness.Result, path)
         how = {name: result[name] for name in ("profiles", "split", "tiles_per_profile")}
         record = {"model": result["model"], "scores": faithfulness.scores_of(result), "kind": "faithfulness"}
         return _of_record(path, record | {"protocol": how, "key": None, "changed": 0.0})

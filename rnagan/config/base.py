@@ -94,11 +94,16 @@ def _with_role(kind: type[Config], *roles: Role) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind) if field.metadata["role"] in roles)
 
 
+_MOST = 1e100  # infinity and what is near it is a mistake
+
+
 def _check_field(owner: str, field: dataclasses.Field, kind: type, value: Any) -> None:
     name, meta = field.name, field.metadata
     fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
     if not fits:
         raise ValueError(f"{name} must be a {kind.__name__}, not {value!r} ({owner}: {meta['meaning']}).")
+    if kind in (int, float) and abs(value) > _MOST:
+        raise ValueError(f"{name} must be a number within ±{_MOST:g} ({meta['meaning']}).")
     if meta["choices"] and value not in meta["choices"]:
         raise ValueError(f"{name} must be one of {', '.join(meta['choices'])}, not {value!r}.")
     for bound, kept in (("low", operator.ge), ("high", operator.le)):
@@ -130,8 +135,12 @@ def resolve(kind: type[C], *layers: dict[str, Any]) -> C:
 
 
 def load_config(kind: type[C], path: Path | str) -> C:
-    """Read a saved resolved config."""
-    return resolve(kind, kind.before, read_yaml(path))
+    """Read a saved resolved config; `ValueError` with the file's name."""
+    settings = read_yaml(path)
+    try:
+        return resolve(kind, kind.before, settings)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def preset_names(kind: type[Config]) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from rnagan.config.base import Config, setting
+from rnagan.io.bounds import MAX_LAYERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,8 @@ class VAEConfig(Config):
             words = [word for word in getattr(self, name).split(",") if word.strip()]
             if not all(word.strip().isdigit() and int(word) > 0 for word in words) or (name == "hidden" and not words):
                 raise ValueError(f"{name} must list widths, like 6000,4096, not {getattr(self, name)!r}.")
+            if len(words) > MAX_LAYERS:
+                raise ValueError(f"{name} lists {len(words):,} layers, and {MAX_LAYERS} are the most.")
 
     @property
     def encoder_widths(self) -> tuple[int, ...]:

@@ -10,9 +10,12 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from rnagan.io.images import check_pixels, open_image
+
 EXTENSIONS = ("jpg", "jpeg", "png")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MODES = ("L", "LA", "P", "RGB", "RGBA", "1")  # what a PNG of 8 bits or fewer opens as
+_PNG_SIZE = 16  # byte at which width and height begin
 _PNG_DEPTH = 24  # byte that holds the bits of a channel: Pillow takes 16 of colour for 8 without a word
 _WITH_PREVIEWS = ("MPO", "PSD")  # whose first picture is the whole one
 _SUBFILE_TYPE, _REDUCED = 254, 1  # TIFF's tag, and its bit of a copy with fewer pixels
@@ -87,6 +90,7 @@ def _is_white_at_0(image: Image.Image) -> bool:
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """JPEG or PNG bytes to RGB (H, W, 3) uint8; `ValueError` where they are neither, broken, or have 16 bits."""
     if _is_plain_jpeg(data):
+        _check_size(data)
         return simplejpeg.decode_jpeg(data, colorspace="RGB")
     with _opened(data) as image:
         return rgb_pixels(image)
@@ -95,6 +99,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
 def decode_into(data: bytes, out: NDArray[np.uint8]) -> None:
     """As `decode_image`, into `out` (H, W, 3); an image of another size raises `ValueError` too."""
     if _is_plain_jpeg(data):
+        _check_size(data)  # the decoder counts a buffer in 32 bits, and would write beyond its end
         try:
             height, width, _ = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out).shape
         except ValueError as error:
@@ -102,10 +107,9 @@ def decode_into(data: bytes, out: NDArray[np.uint8]) -> None:
                 raise
             width, height = image_size(data)
     else:
-        image = decode_image(data)
-        height, width, _ = image.shape
-        if image.shape == out.shape:
-            out[:] = image
+        width, height = image_size(data)
+        if (height, width) == out.shape[:2]:
+            out[:] = decode_image(data)
     if (height, width) != out.shape[:2]:
         raise ValueError(f"it has {width} × {height} px, not {out.shape[1]} × {out.shape[0]}")
 
@@ -113,9 +117,10 @@ def decode_into(data: bytes, out: NDArray[np.uint8]) -> None:
 def image_size(data: bytes) -> tuple[int, int]:
     """Width and height that the header says, in px, turned as the orientation tag says."""
     if not data.startswith(_PNG):
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        _check_size(data)
+        height, width, colours, _ = _jpeg_header(data)
         if colours in ("CMYK", "YCCK"):
-            raise ValueError(f"a JPEG in {colours}; only RGB and grey are read")
+            raise ValueError(f"is a JPEG in {colours}; only RGB and grey are read")
         if _is_plain_jpeg(data):
             return width, height
     with _opened(data) as image:
@@ -142,15 +147,30 @@ def orientation(image: Image.Image) -> int:
 def _opened(data: bytes) -> Iterator[Image.Image]:
     """A PNG of 8 bits or fewer, or a JPEG."""
     kind = "PNG" if data.startswith(_PNG) else "JPEG"
+    _check_size(data)
+    with open_image(io.BytesIO(data), (kind,)) as image:
+        if kind == "PNG" and image.mode not in _MODES:
+            raise ValueError(f"is a PNG of mode {image.mode}; only 8 bits a channel are read")
+        if kind == "PNG" and data[_PNG_DEPTH] > 8:
+            raise ValueError(f"is a PNG of {data[_PNG_DEPTH]} bits a channel; only 8 bits a channel are read")
+        yield image
+
+
+def _check_size(data: bytes) -> None:
+    """Refuse a PNG or JPEG whose header asks for more than MAX_PIXELS, with `ValueError`."""
+    if data.startswith(_PNG):
+        width, height = struct.unpack_from(">II", data.ljust(_PNG_SIZE + 8, b"\0"), _PNG_SIZE)
+    else:
+        height, width, *_ = _jpeg_header(data)
+    check_pixels(width, height)
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, str, str]:
+    """Height, width, colours and subsampling of a JPEG."""
     try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            if kind == "PNG" and image.mode not in _MODES:
-                raise ValueError(f"a PNG of mode {image.mode}; only 8 bits a channel are read")
-            if kind == "PNG" and data[_PNG_DEPTH] > 8:
-                raise ValueError(f"a PNG of {data[_PNG_DEPTH]} bits a channel; only 8 bits a channel are read")
-            yield image
-    except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"no readable {kind} ({error})") from None
+        return simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        raise ValueError(f"is no readable JPEG ({error})") from None
 
 
 def image_problem(tile_px: int | None, data: bytes) -> str | None:

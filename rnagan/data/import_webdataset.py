@@ -163,7 +163,7 @@ def _note_size(sizes: dict[tuple[int, int], None], data: bytes) -> str | None:
     try:
         sizes[image_size(data)] = None
     except ValueError as error:
-        return f"which is {error}"
+        return f"which {error}"
     return None
 
 

@@ -6,7 +6,6 @@ In a set of profiles (rnagan/data/profile_shards.py) a slide is a shard, and its
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -25,6 +24,7 @@ from rnagan.data.manifest import (
     SLIDES,
     TAR,
     VERSION,
+    Dataset,
     read_parquet,
     sealed,
     slides_digest,
@@ -32,6 +32,7 @@ from rnagan.data.manifest import (
 )
 from rnagan.data.shard_schema import Kind, TileKind, kind_of
 from rnagan.data.storage import Storage, open_storage
+from rnagan.io.json_values import check_json, parse_json
 
 MAX_IMAGE_BYTES = 1 << 26
 _REPAIR = "mend it with rnagan check-shards --repair"
@@ -167,8 +168,11 @@ def open_shards(address: Path | str, script: str) -> tuple[Shards, Kind]:
         raise ValueError(
             f"{storage.address} has shards of version {version}, and this program reads version {VERSION}."
         )
+    check_json(dataset, Dataset, f"{storage.address}/dataset.json")
     slides = _read_table(storage, SLIDES, None, script)
-    if len(slides) != dataset.get("slides") or int(slides["tiles"].sum()) != dataset.get("tiles"):
+    if not {"slide", "status", "tiles", "sha256", "bytes"} <= set(slides) or slides["tiles"].dtype.kind not in "iu":
+        raise DamagedShard(f"{storage.address}/{SLIDES} isn't the table of a set of shards; {again}.")
+    if len(slides) != dataset["slides"] or int(slides["tiles"].sum()) != dataset["tiles"]:
         raise ValueError(f"{storage.address}: dataset.json and slides.parquet disagree; {again}.")
     for slide in slides["slide"]:
         check_shard_name(slide)
@@ -196,7 +200,7 @@ def _check_sums(
         return {}
     if sealed(dataset) != dataset:
         raise ValueError(f"{storage.address}/dataset.json was changed after it was written (its sum differs); {again}.")
-    if dataset["sums"][SLIDES] != table_sum(slides):
+    if dataset.get("sums", {}).get(SLIDES) != table_sum(slides):
         raise DamagedShard(
             f"{storage.address}/{SLIDES} is not the table that dataset.json was written with (sha256 differs); {again}."
         )
@@ -227,8 +231,8 @@ def _check_records(storage: Storage, slides: list[str], kind: Kind, summed: bool
 
 def _is_of_kind(record: bytes, kind: Kind) -> bool:
     try:
-        return kind_of(json.loads(record)["options"]) == kind
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return kind_of(parse_json(record)["options"]) == kind
+    except (ValueError, KeyError, TypeError):
         return False
 
 
@@ -238,7 +242,7 @@ def _build_again(script: str) -> str:
 
 def _read_dataset(storage: Storage, script: str) -> Any:
     try:
-        return json.loads(storage.read_file("dataset.json"))
+        return parse_json(storage.read_file("dataset.json"))
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f"{storage.address} is no finished folder of shards (no dataset.json); make one with {script}."

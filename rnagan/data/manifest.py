@@ -1,11 +1,10 @@
 """Records, which commit shards, their indexes, and the digest of a folder of them (format: shards/README.md)."""
 
 import contextlib
-import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pandas as pd
 import pyarrow as pa
@@ -22,7 +21,9 @@ from rnagan.data.shard_schema import (
     kind_of,
     name_kind,
 )
+from rnagan.io.bounds import MAX_JSON_BYTES, MAX_PARQUET_ROWS
 from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io.json_values import json_problem, parse_json
 
 FORMAT, RECORD_FORMAT, VERSION = "rnagan-shards", "rnagan-shard", 1
 TAR, INDEX, RECORD = ".tar", ".index.parquet", ".record.json"
@@ -30,17 +31,35 @@ SLIDES = "slides.parquet"
 GENES, SAMPLES = "genes.parquet", "samples.parquet"  # of a set of profiles
 INDEX_SUM = "index_sha256"  # in a record and in slides.parquet; earlier versions wrote none
 _TYPES = {int: pa.int64(), str: pa.string()}
-_FIELDS = {
-    "slide": str,
-    "status": str,
-    "tiles": int,
-    "counts": dict,
-    "bytes": int,
-    "source": dict,
-    "options": dict,
-    "options_digest": str,
-    "versions": dict,
-}
+
+
+class Record(TypedDict):
+    """The record of a slide: `tiles` in its tar of so many `bytes`, and how many places were left out by reason."""
+
+    format: str
+    version: int
+    slide: str
+    status: str
+    tiles: int
+    counts: dict[str, int]
+    sha256: str | None
+    bytes: int
+    source: dict[str, Any]
+    options: dict[str, Any]
+    options_digest: str
+    versions: dict[str, Any]
+    index_sha256: NotRequired[str | None]
+    sum: NotRequired[str]
+
+
+class Dataset(TypedDict):
+    """The dataset.json of a set, without what it says of the kind."""
+
+    slides: int
+    tiles: int
+    digest: str
+    sums: NotRequired[dict[str, str]]
+    sum: NotRequired[str]
 
 
 def write_index(path: Path, rows: Sequence[IndexRow] | Sequence[ProfileRow]) -> None:
@@ -53,9 +72,11 @@ def write_index(path: Path, rows: Sequence[IndexRow] | Sequence[ProfileRow]) -> 
 def read_parquet(source: Path | pa.NativeFile, columns: list[str] | None = None) -> pd.DataFrame:
     """A small Parquet table, read without Arrow's threads: with them one process in a hundred aborted at its end.
 
-    Raises `OSError` or `pyarrow.ArrowException` where it is missing or damaged.
+    Raises `OSError` or `pyarrow.ArrowException` where it is missing, damaged or claims more than MAX_PARQUET_ROWS.
     """
     with pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
+        if file.metadata.num_rows > MAX_PARQUET_ROWS:
+            raise pa.ArrowInvalid(f"it claims {file.metadata.num_rows:,} rows, and {MAX_PARQUET_ROWS:,} are read")
         # what pandas adds to say of its own types isn't guarded by Parquet, and isn't needed
         return file.read(columns, use_threads=False).to_pandas(use_threads=False, ignore_metadata=True)
 
@@ -113,11 +134,11 @@ def read_records(folder: Path | str, damaged: dict[str, str] | None = None) -> I
         path, slide = os.path.join(folder, name), name.removesuffix(RECORD)
         try:
             with open(path, "rb") as file:
-                record = json.loads(file.read())
+                record = parse_json(file.read(MAX_JSON_BYTES + 1))
             problem = record_problem(record, slide)
         except FileNotFoundError:
             continue
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             record, problem = None, f"is not valid JSON ({error})"
         if problem is None:
             yield record
@@ -131,9 +152,8 @@ def record_problem(record: Any, slide: str) -> str | None:
     """What keeps the content of SLIDE.record.json from being a record of that slide, a phrase, or None."""
     if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (RECORD_FORMAT, VERSION):
         return f"is no record of version {VERSION}"
-    for name, kind in _FIELDS.items():
-        if not isinstance(record.get(name), kind) or isinstance(record[name], bool):
-            return f"has no {name}"
+    if problem := json_problem(record, Record):
+        return problem
     if record["slide"] != slide:
         return f"says that it is of slide {record['slide']!r}"
     try:
@@ -142,13 +162,11 @@ def record_problem(record: Any, slide: str) -> str | None:
         return str(error)
     if record["options_digest"] != sha256_of(record["options"]):
         return "has options that their digest doesn't match"
-    if not (isinstance(record.get("sha256", 0), str | None) and isinstance(record.get(INDEX_SUM), str | None)):
-        return "has no sha256"
-    parts = {record["status"] == "done", record["tiles"] > 0, bool(record.get("sha256")), record["bytes"] > 0}
+    parts = {record["status"] == "done", record["tiles"] > 0, bool(record["sha256"]), record["bytes"] > 0}
     if len(parts) > 1 or record["tiles"] < 0:
         return f"says {record['status']} and {record['tiles']} tiles, which can't both be"
-    if not all(isinstance(count, int) and count >= 0 for count in record["counts"].values()):
-        return "has counts that are no numbers"
+    if min(record["counts"].values(), default=0) < 0:
+        return "has counts below 0"
     if (INDEX_SUM in record or "sum" in record) and sealed(record) != record:
         return "was changed after it was written (its sum differs)"
     return None

@@ -9,6 +9,7 @@ import pandas as pd
 from rnagan.data.image_codec import EXTENSIONS, image_problem
 from rnagan.data.npy_codec import profile_problem
 from rnagan.data.tars import Member
+from rnagan.io.bounds import MAX_PIXELS
 from rnagan.io.files import sha256_of
 
 MPP_TOLERANCE = 0.02  # share by which tiles may differ from the mpp of their set, where its options say no other
@@ -133,7 +134,7 @@ def kind_of(options: dict[str, Any]) -> Kind:
     """The kind that the options of a record, or `dataset.json`, state. Raises `ValueError`, a phrase."""
     if options.get("kind") == "profiles":
         return ProfileKind(*_checked(options, {"genes": _is_count, "units": _is_text, "genes_sha256": _is_text}))
-    return TileKind(*_checked(options, {"tile_px": is_positive, "mpp": _is_mpp}))
+    return TileKind(*_checked(options, {"tile_px": _is_side, "mpp": _is_mpp}))
 
 
 def genes_digest(table: pd.DataFrame, units: str) -> str:
@@ -167,6 +168,10 @@ def _checked(options: dict[str, Any], fields: dict[str, Callable[[Any], bool]]) 
 
 def _is_mpp(value: Any) -> bool:
     return value is None or is_positive(value)
+
+
+def _is_side(value: Any) -> bool:
+    return _is_count(value) and value**2 <= MAX_PIXELS
 
 
 def _is_count(value: Any) -> bool:

@@ -4,8 +4,9 @@ Morphology against the truth or against the donors' real tiles, retrieval of the
 model trained on shuffled profiles), and beside training donors (what was learned by heart shows as a gap).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -130,7 +131,47 @@ def _tissue_calls(own: Comparison, tissue_of: pd.Series) -> dict[str, Any]:
     }
 
 
-def scores_of(result: dict[str, Any]) -> dict[str, dict[str, float]]:
+class _Measure(TypedDict):
+    r: float | None
+    low: float | None
+    high: float | None
+    slope: float | None
+    ceiling: float | None
+    p: float | None
+
+
+class _Ranks(TypedDict, total=False):
+    rank: float | None
+    rank_low: float | None
+    rank_high: float | None
+    top1: float | None
+    top1_low: float | None
+    top1_high: float | None
+    top5: float | None
+    top5_low: float | None
+    top5_high: float | None
+
+
+class _Part(TypedDict, total=False):
+    tissue_accuracy: float | None
+    tissue_accuracy_real: float | None
+    faithfulness: dict[str, dict[str, _Measure]]
+    on_real_tiles: dict[str, dict[str, _Measure]]
+    retrieval: dict[str, dict[str, dict[str, _Ranks]]]
+
+
+class Result(_Part):
+    """The evaluation.json, as far as `scores_of` reads it; `null` and `train` as the whole."""
+
+    model: str
+    split: str
+    profiles: int
+    tiles_per_profile: int
+    null: NotRequired[_Part]
+    train: NotRequired[_Part]
+
+
+def scores_of(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The figures of an evaluation by flat names: TISSUE/MEASURE/r …, retrieval/TISSUE/TILES/AMONG/rank …; those of the
     null and of training donors under `null/` and `train/`."""
     found = _flat_scores(result)
@@ -139,7 +180,7 @@ def scores_of(result: dict[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _flat_scores(part: dict[str, Any]) -> dict[str, dict[str, float]]:
+def _flat_scores(part: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     names = ("tissue_accuracy", "tissue_accuracy_real")
     found = {name: {"value": part[name]} for name in names if part.get(name) is not None}
     for kind in ("faithfulness", "on_real_tiles"):
@@ -152,8 +193,8 @@ def _flat_scores(part: dict[str, Any]) -> dict[str, dict[str, float]]:
         for kind, groups in kinds.items():
             for among, score in groups.items():
                 for name in ("rank", "top1", "top5"):
-                    ends = {"low": score[f"{name}_low"], "high": score[f"{name}_high"]}
-                    found[f"retrieval/{tissue}/{kind}/{among}/{name}"] = {"value": score[name]} | ends
+                    ends = {"low": score.get(f"{name}_low"), "high": score.get(f"{name}_high")}
+                    found[f"retrieval/{tissue}/{kind}/{among}/{name}"] = {"value": score.get(name)} | ends
     return {name: score for name, score in found.items() if score["value"] is not None}
 
 

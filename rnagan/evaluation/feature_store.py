@@ -91,8 +91,11 @@ def _join(growing: Path, path: Path, shape: tuple[int, int], parts: int) -> None
 
 
 def read_features(path: Path) -> Features:
-    """The features (n, width) in a file, mapped: they are read when they are used."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    """The features (n, width) in a file, mapped: they are read when they are used. `ValueError` where it has none."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} holds no features ({error}); delete it, they are made again.") from None
 
 
 def cached_features(

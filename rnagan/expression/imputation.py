@@ -76,8 +76,10 @@ class GeneImputer:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote."""
-        arrays = read_arrays(path)
-        return cls(arrays["loadings"], float(arrays["noise"][0]))
+        arrays = read_arrays(path, ("loadings", "noise"))
+        if arrays["loadings"].ndim != 2 or arrays["noise"].size != 1:
+            raise ValueError(f"{path} is no imputer: its arrays have other shapes; copy the model folder again.")
+        return cls(arrays["loadings"], float(arrays["noise"].item()))
 
 
 def _principal_components(z: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

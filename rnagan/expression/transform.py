@@ -5,18 +5,31 @@ RNA-seq data preprocessing). Part of the VAE's checkpoint; every profile, ours o
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnagan.expression.genes import clean_genes, positions
+from rnagan.expression.units import UNITS
 from rnagan.io.files import read_json, write_json
 from rnagan.io.weights import read_arrays, write_arrays
 
 _SOURCE = "The gene list of the profiles"  # in errors
 _PER_MILLION = 1e6
 _CONSTANT = 1e-7  # an SD below this share of the mean is rounding of float32 input
+
+
+LOGARITHMS = ("log1p", "paper", "none")
+_ARRAYS = ("mean", "sd", "constant")
+
+
+class TransformRecord(TypedDict):
+    """The transform.json of a β-VAE."""
+
+    units: str
+    log: str
+    genes: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,18 +139,23 @@ class ExpressionTransform:
 
     def save(self, folder: Path) -> None:
         """Write transform.safetensors and transform.json into a folder."""
-        arrays = {"mean": self.mean, "sd": self.sd, "constant": self.constant}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         write_arrays(Path(folder) / "transform.safetensors", arrays)
         write_json(Path(folder) / "transform.json", {"units": self.units, "log": self.log, "genes": self.genes})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        found = read_json(Path(folder) / "transform.json")
-        arrays = read_arrays(Path(folder) / "transform.safetensors")
-        return cls(
-            tuple(found["genes"]), found["units"], found["log"], arrays["mean"], arrays["sd"], arrays["constant"]
-        )
+        path, arrays_path = Path(folder) / "transform.json", Path(folder) / "transform.safetensors"
+        found = read_json(path, TransformRecord)
+        arrays = read_arrays(arrays_path, _ARRAYS)
+        if found["log"] not in LOGARITHMS or found["units"] not in UNITS or not found["genes"]:
+            raise ValueError(
+                f"{path} states no genes, or units or a logarithm that aren't known; copy the model folder again."
+            )
+        if any(arrays[name].shape != (len(found["genes"]),) for name in _ARRAYS) or arrays["constant"].dtype != bool:
+            raise ValueError(f"{arrays_path} isn't of the genes in {path.name}; copy the model folder again.")
+        return cls(tuple(found["genes"]), found["units"], found["log"], *(arrays[name] for name in _ARRAYS))
 
 
 def _logarithm(x: NDArray[np.floating], units: str, log: str) -> NDArray[np.float64]:

@@ -10,12 +10,17 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import psutil
 import yaml
+
+from rnagan.io.bounds import MAX_DIGITS, MAX_JSON_BYTES, MAX_YAML_BYTES
+from rnagan.io.json_values import json_of
+
+T = TypeVar("T")
 
 _OWNER = re.compile(r"\.tmp-(?P<host>.+)-(?P<pid>\d+)-[^-]*")
 _UNTOUCHED_SECONDS = 24 * 3600  # after which a temporary name of another host counts as left behind
@@ -88,6 +93,20 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
+def check_holds_only(folder: Path, files: Collection[str], folders: Collection[str] = ()) -> None:
+    """Refuse a folder that is given away where it holds anything but plain files, and folders, of these names: a link
+    would show its reader, or whoever gets a copy, another file of this machine."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            is_known = entry.is_file(follow_symlinks=False) and entry.name in files
+            if not is_known and not (entry.is_dir(follow_symlinks=False) and entry.name in folders):
+                what = "a link" if entry.is_symlink() else "no part of it"
+                raise ValueError(
+                    f"{folder} holds {entry.name!r}, which is {what}; take it out, or copy the folder again from where "
+                    "it was made."
+                )
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write a UTF-8 text file by rename."""
     with atomic_path(path) as temporary:
@@ -99,17 +118,25 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file; a broken one raises `ValueError` with its name."""
+@overload
+def read_json(path: Path | str) -> Any: ...
+@overload
+def read_json(path: Path | str, format_: type[T], *, nan: bool = False) -> T: ...
+def read_json(path: Path | str, format_: Any = Any, *, nan: bool = False) -> Any:
+    """Read a JSON file of a format (`json_values`), by default of any; `nan` as `parse_json` takes it.
+
+    One that is broken, or of another format, raises `ValueError` with its name and the field.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is not valid JSON ({error}); delete it and run the step that makes it again."
-        ) from None
+    return json_of(_read_within(path, MAX_JSON_BYTES), format_, path, nan=nan)
+
+
+def _read_within(path: Path, most: int) -> bytes:
+    """The bytes of a file, of which only one more than `most` are read: it is then too large."""
+    with open(path, "rb") as handle:
+        return handle.read(most + 1)
 
 
 def sha256_of_file(path: Path | str) -> str:
@@ -127,14 +154,44 @@ def sha256_of(value: Any) -> str:
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a YAML mapping; anything else raises with the file's name."""
+    """Read a YAML mapping of names without aliases; anything else raises with the file's name."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"The config file {path} does not exist.")
+    data = _read_within(path, MAX_YAML_BYTES)
+    if len(data) > MAX_YAML_BYTES:
+        raise ValueError(f"{path} is larger than the {MAX_YAML_BYTES:,} bytes that a config file may have.")
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        value = _PlainLoader(data.decode("utf-8")).get_single_data()
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply for a config file.") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is not valid YAML ({error}).".replace("\n", " ")) from None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"{path} must hold `name: value` lines.")
     return value
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML's plain values: no alias, which makes a small file large, and no name twice, of which one would win."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()
+            raise yaml.composer.ComposerError(None, None, f"the alias *{event.anchor}: write it out", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} comes twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > MAX_DIGITS:
+            raise yaml.constructor.ConstructorError(None, None, "a number of too many digits", node.start_mark)
+        return self.construct_yaml_int(node)
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_whole)

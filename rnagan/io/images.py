@@ -1,15 +1,22 @@
-"""Arrays of tiles as pictures, and PNG files whose metadata say that they are synthetic."""
+"""Arrays of tiles as pictures, PNG files whose metadata say that they are synthetic, and the one way to open images."""
 
+import contextlib
 import functools
 import hashlib
 import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from rnagan.io.bounds import MAX_PIXELS
 from rnagan.io.files import atomic_path
 
 Tiles = NDArray[np.uint8]
@@ -17,6 +24,56 @@ Tiles = NDArray[np.uint8]
 GAP = 2  # px between the tiles of a grid
 _UNFIT = re.compile(r"[/\\.\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_NAME = 70  # bytes of UTF-8
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000")  # Pillow knows more, and starts programs for some of them
+_BROKEN = (  # what Pillow raises on damaged files
+    *(OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
+    *(TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError, NotImplementedError),
+)
+
+
+@contextlib.contextmanager
+def open_image(source: Path | BinaryIO, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """An image of one of `formats`, whatever its name, for a block that reads its pixels.
+
+    `ValueError` (the end of a sentence about the image) where it is of none of them, damaged, or larger than
+    MAX_PIXELS by its header, before any pixel is decoded. `FileNotFoundError` where there is none.
+    """
+    try:
+        with _silently(source), Image.open(source, formats=formats) as image:
+            check_pixels(*image.size)
+            yield image
+    except FileNotFoundError:
+        raise
+    except Image.DecompressionBombError:
+        raise ValueError(f"has more than the {MAX_PIXELS:,} px that an image may have") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"is no readable image; {name_formats(formats)} are read") from None
+    except _BROKEN as error:
+        raise ValueError(f"is no readable image ({type(error).__name__})") from None
+
+
+@contextlib.contextmanager
+def _silently(source: Path | BinaryIO) -> Iterator[None]:
+    """Without Pillow's warning of large images, since the bound is our own. Bytes are opened in threads, which may not
+    change the filters of warnings: their size is checked before."""
+    if not isinstance(source, Path):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Refuse an image by the size that its header says: `ValueError`, the end of a sentence about it."""
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"has {width:,} × {height:,} px, and an image may have {MAX_PIXELS:,}")
+
+
+def name_formats(formats: tuple[str, ...]) -> str:
+    """`JPEG and PNG`, for messages."""
+    *names, last = formats
+    return f"{', '.join(names)} and {last}" if names else last
 
 
 def to_uint8(x: NDArray) -> Tiles:

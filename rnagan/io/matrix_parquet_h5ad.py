@@ -13,9 +13,13 @@ import pyarrow
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from rnagan.io.bounds import MAX_PARQUET_ROWS
+from rnagan.io.hdf5_checks import check_hdf5, check_memory
 from rnagan.io.matrix_rows import SYMBOL_WORDS, Block, Matrix, orientation, unreadable
 
 _VALUES = 16_000_000  # in a block
+# What anndata and h5py raise on an HDF5 file that is no .h5ad, or on damage.
+_UNREADABLE = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, NotImplementedError)
 
 
 def open_parquet(path: Path, rows: str | None, sample_column: str) -> Matrix:
@@ -25,6 +29,9 @@ def open_parquet(path: Path, rows: str | None, sample_column: str) -> Matrix:
     """
     try:
         schema = pyarrow.parquet.read_schema(path)
+        rows_claimed = pyarrow.parquet.read_metadata(path).num_rows
+        if rows_claimed > MAX_PARQUET_ROWS:
+            raise ValueError(f"{path} claims {rows_claimed:,} rows, and {MAX_PARQUET_ROWS:,} are read; split it.")
         text = [field.name for field in schema if _is_text(field.type)]
         index = [name for name in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]
         known = [name for name in (sample_column, *index) if name in text]
@@ -85,12 +92,17 @@ def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
 
 def read_h5ad(path: Path, *, backed: bool) -> anndata.AnnData:
     """An .h5ad file, with its X left on disk if `backed`; raises `ValueError` with its name on any other file, and as
-    `check_anndata`."""
+    `check_hdf5`, `check_memory` and `check_anndata`."""
     try:
+        check_hdf5(path)
+        if not backed:
+            check_memory(path)
         with warnings.catch_warnings():  # names that come twice are refused below
             warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
             data = anndata.read_h5ad(path, backed="r" if backed else None)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
+        if str(error).startswith(f"{path} "):
+            raise
         raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None
     try:
         check_anndata(data, path)
@@ -102,8 +114,8 @@ def read_h5ad(path: Path, *, backed: bool) -> anndata.AnnData:
 
 
 def check_anndata(data: anndata.AnnData, name: object) -> None:
-    """Refuse profiles without X, or with a name that two of them or two genes share: a name decides the noise, and
-    joins the tables."""
+    """Refuse profiles without X, or with an X of another shape than their names, or with a name that two of them or
+    two genes share: a name decides the noise, and joins the tables."""
     try:
         missing = data.X is None
     except KeyError:  # of a file that stays on disk
@@ -111,6 +123,11 @@ def check_anndata(data: anndata.AnnData, name: object) -> None:
     if missing:
         layers = f" (its layers are {', '.join(data.layers)})" if data.layers else ""
         raise ValueError(f"{name} has no X{layers}; put the expression there.")
+    if data.X.shape != data.shape:  # of a file that stays on disk
+        raise ValueError(
+            f"{name} has {' × '.join(f'{n:,}' for n in data.X.shape)} values in X, and names {data.n_obs:,} profiles "
+            f"and {data.n_vars:,} genes; write it anew."
+        )
     for what, names in (("profile", data.obs_names), ("gene", data.var_names)):
         if not names.is_unique:
             twice = names[names.duplicated()][0]

@@ -11,6 +11,7 @@ from rnagan.io.gene_names import parse_gene
 from rnagan.io.matrix_rows import SYMBOL_WORDS, is_ensembl, orientation, unreadable
 from rnagan.io.tables import (
     UNREADABLE,
+    byte_lines,
     has_row_names,
     open_bytes,
     read_header,
@@ -97,7 +98,7 @@ def _first_cell(line: str, separator: str, quoted: re.Pattern[str]) -> str:
 
 
 def _starts(handle: BinaryIO, skip: int) -> Iterator[str]:
-    for n, line in enumerate(handle):
+    for n, line in enumerate(byte_lines(handle)):
         if n >= skip:
             start = line[:1000]  # a line may hold half a million bytes
             yield start.decode("utf-8", "strict" if len(start) < 1000 else "ignore").rstrip("\r\n")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rnagan.io.matrix_rows import Block, unreadable
 from rnagan.io.matrix_text import DECIMAL_COMMA, MISSING, Layout
-from rnagan.io.tables import UNREADABLE, table_format
+from rnagan.io.tables import UNREADABLE, Unpacked, check_line, table_format
 
 PIECE_BYTES = 2 << 20
 
@@ -62,6 +62,7 @@ def _pieces(path: Path, skip_lines: int) -> Iterator[bytes]:
             end = data.rfind(b"\n") + 1
             if end == 0:
                 begun.append(data)
+                check_line(len(begun) * PIECE_BYTES)
                 continue
             piece, begun = b"".join([*begun, memoryview(data)[:end]]), [data[end:]]
             while skip_lines and piece:
@@ -80,11 +81,12 @@ def _chunks(path: Path) -> Generator[bytes, None, None]:
             while data := handle.read(PIECE_BYTES):
                 yield data
             return
-        member = None
+        member, unpacked = None, Unpacked(path)
         while raw := handle.read(PIECE_BYTES // 4):
             while raw := raw if member else raw.lstrip(b"\0"):  # zeros may pad the file
                 member = member or isal_zlib.decompressobj(wbits=31)
                 if data := member.decompress(raw, PIECE_BYTES):
+                    unpacked.add(len(data))
                     yield data
                 raw = member.unconsumed_tail
                 if member.eof:

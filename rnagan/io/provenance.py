@@ -4,11 +4,12 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from rnagan.io.files import read_json, sha256_of_file
 
 PACKAGE = Path(__file__).parents[1]
+T = TypeVar("T")
 KEY = "asked"  # under which a JSON product holds the digest of its request
 
 
@@ -30,13 +31,18 @@ def source_digest() -> str:
     return _digest_of_sources(PACKAGE)
 
 
-def read_current(path: Path | str, digest: str) -> dict[str, Any] | None:
-    """The JSON product at `path` where this request made it; None where it is missing, broken or made otherwise."""
+@overload
+def read_current(path: Path | str, digest: str) -> dict[str, Any] | None: ...
+@overload
+def read_current(path: Path | str, digest: str, format_: type[T]) -> T | None: ...
+def read_current(path: Path | str, digest: str, format_: Any = dict[str, Any]) -> Any:
+    """The JSON product at `path` where this request made it; None where it is missing, broken, of another format or
+    made otherwise."""
     try:
-        product = read_json(path)
+        product = read_json(path, format_)
     except (FileNotFoundError, ValueError):
         return None
-    return product if isinstance(product, dict) and product.get(KEY) == digest else None
+    return product if product.get(KEY) == digest else None
 
 
 @functools.cache

@@ -7,14 +7,16 @@ and those up to the closing quote make just one row.
 import csv
 import io
 import itertools
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO, cast
+from typing import Any, BinaryIO, NamedTuple, TextIO, cast
 
 import pandas as pd
 from isal import igzip, isal_zlib
 
+from rnagan.io.bounds import MAX_GZIP_BYTES, MAX_GZIP_RATIO, MAX_LINE_BYTES
 from rnagan.io.cells import as_written
 
 # What reading a broken table raises; EOFError and the errors of zlib come from a gzip that was cut or damaged.
@@ -22,6 +24,7 @@ UNREADABLE = (ValueError, OSError, EOFError, zlib.error, csv.Error, cast(type[Ex
 _TABS = ("tsv", "txt", "gct")
 _NAMES = {"\t": "tab-separated", ",": "comma-separated", ";": "semicolon-separated", " ": "space-separated"}
 _LONGEST_CELL = 100  # lines
+_PIECE_BYTES = 1 << 20
 _NO_TEXT = {b"PK\x03\x04": "an Excel or ZIP file", b"\xd0\xcf\x11\xe0": "an old Excel file", b"\x1f\x8b": "gzipped"}
 _NO_TEXT |= {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"BZh": "packed by bzip2", b"\xfd7zXZ": "packed by xz"}
 
@@ -42,8 +45,58 @@ def table_format(path: Path | str) -> TableFormat:
 
 
 def open_bytes(path: Path | str) -> BinaryIO:
-    """The bytes of a file, decompressed where its name ends in .gz."""
-    return cast(BinaryIO, igzip.open(path, "rb") if table_format(path).gzipped else open(path, "rb"))
+    """The bytes of a file, decompressed where its name ends in .gz, up to the bound of `Unpacked`."""
+    if not table_format(path).gzipped:
+        return open(path, "rb")
+    return cast(BinaryIO, io.BufferedReader(_BoundedGzip(path), _PIECE_BYTES))
+
+
+class Unpacked:
+    """Counts the bytes that a gzip unpacks to: `add` raises `ValueError`, a phrase, beyond MAX_GZIP_RATIO times its
+    own size, where that is more than MAX_GZIP_BYTES."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._packed, self._bytes = os.path.getsize(path), 0
+        self._most = max(MAX_GZIP_BYTES, MAX_GZIP_RATIO * self._packed)
+
+    def add(self, count: int) -> None:
+        self._bytes += count
+        if self._bytes > self._most:
+            raise ValueError(
+                f"its {self._packed:,} bytes unpack to more than {self._most:,}: unpack it, if it is right"
+            )
+
+
+class _BoundedGzip(io.RawIOBase):
+    """What a gzip unpacks to, within the bound of `Unpacked`."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._file, self._unpacked = igzip.open(path, "rb"), Unpacked(path)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(buffer)
+        self._unpacked.add(count)
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def byte_lines(handle: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, with their ends. Raises `ValueError` where one is longer than MAX_LINE_BYTES."""
+    while line := handle.readline(MAX_LINE_BYTES + 1):
+        check_line(len(line))
+        yield line
+
+
+def check_line(length: int) -> None:
+    """Refuse a line of more than MAX_LINE_BYTES with `ValueError`, a phrase."""
+    if length > MAX_LINE_BYTES:
+        raise ValueError(f"it has a line of more than {MAX_LINE_BYTES:,} bytes")
 
 
 def open_text(path: Path | str) -> TextIO:
@@ -55,7 +108,7 @@ def open_text(path: Path | str) -> TextIO:
 def text_lines(handle: BinaryIO) -> Iterator[str]:
     """The lines of a table of text, without their ends. Raises `ValueError` where it is no text, and where its lines
     end in carriage returns alone, which would make it one line."""
-    for n, line in enumerate(handle):
+    for n, line in enumerate(byte_lines(handle)):
         if n == 0:
             what = next((what for start, what in _NO_TEXT.items() if line.startswith(start)), None)
             if what is not None:

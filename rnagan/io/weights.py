@@ -1,13 +1,17 @@
 """Weights as safetensors: written whole, read without running code, refused when they belong to something else."""
 
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
@@ -19,9 +23,29 @@ def load_weights(path: Path, module: nn.Module) -> None:
 
     A module whose weights had other names in earlier versions has a method `earlier_names`, which gives them today's.
     """
-    tensors, own = read_tensors(path), module.state_dict()
-    if hasattr(module, "earlier_names"):
-        tensors = module.earlier_names(tensors)  # type: ignore[operator]
+    check_weights(path, module)
+    module.load_state_dict(_todays_names(read_tensors(path), module))
+
+
+def build_with_weights(path: Path, make: Callable[[], M]) -> M:
+    """The module that `make` makes, with stored weights. Memory is taken only where names and shapes are those of the
+    file: what a config asks for is compared with it first. Raises as `load_weights`."""
+    try:
+        with torch.device("meta"):
+            planned = make()
+    except (RuntimeError, OverflowError, TypeError) as error:  # beyond what a tensor can count
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} can't belong to its config, which asks for the impossible ({reason}).") from None
+    check_weights(path, planned)
+    module = make()
+    load_weights(path, module)
+    return module
+
+
+def check_weights(path: Path, module: nn.Module) -> None:
+    """Refuse stored weights whose names or shapes aren't those of `module`; only their header is read."""
+    stored = {name: torch.empty(shape, device="meta") for name, shape in shapes_of(path).items()}
+    tensors, own = _todays_names(stored, module), module.state_dict()
     differs = sorted(
         name
         for name in tensors.keys() | own.keys()
@@ -32,7 +56,10 @@ def load_weights(path: Path, module: nn.Module) -> None:
             f"{path} belongs to another architecture ({len(differs)} tensors differ, first {differs[0]!r}); "
             "use the config that it was trained with."
         )
-    module.load_state_dict(tensors)
+
+
+def _todays_names(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    return module.earlier_names(tensors) if hasattr(module, "earlier_names") else tensors  # type: ignore[operator]
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -41,14 +68,34 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     Path(path).write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; a missing or broken one raises with its name."""
+def read_tensors(path: Path, names: Collection[str] = ()) -> dict[str, Tensor]:
+    """Read a safetensors file; a missing or broken one, or one without these names, raises with its name."""
+    with _readable(path):
+        tensors = load_file(path)
+    _need(path, tensors, names)
+    return tensors
+
+
+def shapes_of(path: Path) -> dict[str, list[int]]:
+    """Names and shapes of the tensors of a safetensors file, from its header alone; raises as `read_tensors`."""
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist; the folder is no complete checkpoint.")
     try:
-        return load_file(path)
+        yield
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file ({error}).") from None
+
+
+def _need(path: Path, tensors: Collection[str], names: Collection[str]) -> None:
+    missing = sorted(set(names) - set(tensors))
+    if missing:
+        raise ValueError(f"{path} has no tensor {', '.join(missing)}; copy the whole folder again.")
 
 
 def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
@@ -56,6 +103,7 @@ def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     write_tensors(path, {name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read what `write_arrays` wrote, with the errors of `read_tensors`."""
-    return {name: tensor.numpy() for name, tensor in read_tensors(path).items()}
+def read_arrays(path: Path, names: Collection[str] = ()) -> dict[str, NDArray[Any]]:
+    """Read what `write_arrays` wrote, with the errors of `read_tensors`; only `names`, where they are given."""
+    tensors = read_tensors(path, names)
+    return {name: tensor.numpy() for name, tensor in tensors.items() if not names or name in names}

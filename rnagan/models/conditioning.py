@@ -1,9 +1,12 @@
 """What the generator sees of a profile, and the noise beside it."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
+from rnagan.io.weights import read_tensors
 from rnagan.runtime import rng
 
 
@@ -30,6 +33,17 @@ class Bottleneck(nn.Module):
 
     def forward(self, mu: Tensor) -> Tensor:
         return (mu[:, self.units] - self.mean) / self.sd
+
+
+def load_bottleneck(path: Path, latent: int | None = None) -> Bottleneck:
+    """Read the bottleneck of a model folder. Raises `ValueError` where it is none, or, of a β-VAE of `latent` units, of
+    another one."""
+    found = read_tensors(path, ("units", "mean", "sd"))
+    units, mean, sd = found["units"], found["mean"], found["sd"]
+    known = units.dim() == 1 and units.shape == mean.shape == sd.shape and not units.is_floating_point()
+    if not known or (latent is not None and units.numel() and not 0 <= int(units.min()) <= int(units.max()) < latent):
+        raise ValueError(f"{path} isn't the condition of this β-VAE; copy the model folder again.")
+    return Bottleneck(units, mean, sd)
 
 
 def make_bottleneck(config: GANConfig, active: Tensor, mean: Tensor, sd: Tensor) -> Bottleneck:

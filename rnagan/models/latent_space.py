@@ -14,6 +14,7 @@ from rnagan.io.weights import read_arrays, write_arrays
 ACTIVE_KL_NATS = 0.01
 _HELD_OUT_WITHIN = 99.0  # percent of the held-out profiles, whose distance and residual
 _FAR = 1.25  # times so much are far
+_ARRAYS = ("mean", "sd", "kl", "centroids", "whitening")
 _LEAST_VARIANCE = 1e-6  # of the mean variance, added to each unit's: one profile a tissue has no scatter
 
 
@@ -95,14 +96,19 @@ class LatentSpace:
 
     def save(self, path: Path) -> None:
         """Write the arrays as safetensors; `tissues` go with the record of the model."""
-        arrays = {name: getattr(self, name) for name in ("mean", "sd", "kl", "centroids", "whitening")}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         write_arrays(path, arrays | {"far": np.array([self.far_distance, self.far_residual], np.float64)})
 
     @classmethod
     def load(cls, path: Path, tissues: Sequence[str]) -> Self:
         """Read what `save` wrote."""
-        arrays = read_arrays(path)
-        distance, residual = arrays.pop("far").tolist()
+        arrays = read_arrays(path, (*_ARRAYS, "far"))
+        far, units = arrays.pop("far"), arrays["mean"].size
+        active = int((arrays["kl"] > ACTIVE_KL_NATS).sum())
+        shapes = ((units,), (units,), (units,), (len(tissues), units), (active, active))
+        if tuple(arrays[name].shape for name in _ARRAYS) != shapes or far.shape != (2,):
+            raise ValueError(f"{path} is of another latent or other tissues; copy the model folder again.")
+        distance, residual = far.tolist()
         return cls(tissues=tuple(tissues), far_distance=distance, far_residual=residual, **arrays)
 
 

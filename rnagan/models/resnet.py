@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnagan.io.files import atomic_path, read_json, sha256_of_file, write_json
+from rnagan.io.json_values import check_json
 from rnagan.io.weights import load_weights, read_tensors, save_weights
 
 # Of ImageNet's photographs: what torchvision's weights expect, and what Lightly's transform makes.
@@ -18,6 +19,17 @@ MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _GROUPS = 32  # Wu & He 2018
 _WEIGHTS, _RECORD = "backbone.safetensors", "backbone.json"
+
+
+class BackboneRecord(TypedDict):
+    """A backbone.json. `donors`: digests of those whose tiles were learnt from, None where they aren't known."""
+
+    format: str
+    digest: str
+    backbone: str
+    norm: str
+    donors: NotRequired[list[str] | None]
+    made_from: NotRequired[dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +86,10 @@ def open_backbone(folder: Path) -> Pretrained:
     """A folder that `save_backbone` wrote; changed or missing files are refused by name."""
     if not has_backbone(folder):
         raise FileNotFoundError(f"{folder} holds no pretrained backbone; give a run of rnagan pretrain-simclr.")
-    record = read_json(folder / _RECORD)
+    record = read_json(folder / _RECORD, dict[str, Any])
     if record.get("format") != "rnagan-backbone":
         raise ValueError(f"{folder / _RECORD} is of another kind; give a run of rnagan pretrain-simclr.")
+    check_json(record, BackboneRecord, folder / _RECORD)
     if not (folder / _WEIGHTS).is_file() or sha256_of_file(folder / _WEIGHTS) != record["digest"]:
         raise ValueError(f"{folder / _WEIGHTS} is missing or was changed after training; copy the run again.")
     return Pretrained(folder, record)

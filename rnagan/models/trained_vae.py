@@ -1,10 +1,11 @@
 """A trained β-VAE as a folder: weights, expression transform, what the training split looks like in its latent."""
 
 import dataclasses
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -16,14 +17,29 @@ from rnagan.config.base import load_config
 from rnagan.config.vae import VAEConfig
 from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.transform import ExpressionTransform
-from rnagan.io.files import atomic_path, read_json, sha256_of_file, write_json
-from rnagan.io.weights import load_weights, save_weights
+from rnagan.io.files import atomic_path, check_holds_only, read_json, sha256_of_file, write_json
+from rnagan.io.json_values import check_json
+from rnagan.io.weights import build_with_weights, save_weights
 from rnagan.models.latent_space import LatentSpace, residuals
 from rnagan.models.vae import BetaVAE
 
 MANY_GENES_MISSING = 0.05
 _BATCH = 64
 _BLOCK = 16 * _BATCH  # profiles that are encoded at a time: memory doesn't grow with them, but for the latents
+
+
+_ARRAYS = ("transform.safetensors", "imputer.safetensors", "vae.safetensors", "latents.safetensors")
+FILES = ("model.json", "config.yaml", "transform.json", *_ARRAYS)
+
+
+class VAERecord(TypedDict):
+    """The model.json of a β-VAE. `files`: hex SHA-256 of each other file. `train_donors`: as `donor_digest`s."""
+
+    kind: str
+    tissues: list[str]
+    files: dict[str, str]
+    train_donors: NotRequired[list[str]]
+    metrics: NotRequired[dict[str, Any]]
 
 
 class Encoding(NamedTuple):
@@ -124,18 +140,40 @@ def save_vae(folder: Path, model: VAEModel) -> None:
 
 
 def load_vae(folder: Path | str, device: str | torch.device = "cpu") -> VAEModel:
-    """Read a model folder that `save_vae` wrote onto a device; changed or missing files are refused by name."""
+    """Read a model folder that `save_vae` wrote onto a device; changed, missing and strange files are refused by
+    name."""
     folder = Path(folder)
-    record = read_json(folder / "model.json")
-    if record.get("kind") != "vae":
-        raise ValueError(f"{folder} holds no β-VAE; give the model folder that rnagan train-vae wrote.")
-    for name, digest in record["files"].items():
-        if not (folder / name).is_file() or sha256_of_file(folder / name) != digest:
-            raise ValueError(f"{folder / name} is missing or was changed after training; copy the model folder again.")
+    record = _checked_record(folder)
     config = load_config(VAEConfig, folder / "config.yaml")
     transform = ExpressionTransform.load(folder)
     imputer = GeneImputer.load(folder / "imputer.safetensors")
-    network = BetaVAE(len(transform.genes), config)
-    load_weights(folder / "vae.safetensors", network)
+    network = build_with_weights(folder / "vae.safetensors", lambda: BetaVAE(len(transform.genes), config))
     space = LatentSpace.load(folder / "latents.safetensors", record["tissues"])
-    return VAEModel(config, transform, imputer, network.to(device).eval(), space, record)
+    if imputer.loadings.shape[:1] != transform.mean.shape or space.mean.shape != (config.latent,):
+        raise ValueError(f"{folder} holds files of several models; copy the model folder again.")
+    return VAEModel(config, transform, imputer, network.to(device).eval(), space, dict(record))
+
+
+def copy_vae(folder: Path, target: Path) -> None:
+    """Copy a model folder that `save_vae` wrote, with the errors of `load_vae`: a model that is given away holds
+    nothing else."""
+    _checked_record(folder)
+    target.mkdir()
+    for name in FILES:
+        shutil.copyfile(folder / name, target / name, follow_symlinks=False)
+
+
+def _checked_record(folder: Path) -> VAERecord:
+    """What model.json says, after the folder's files have been compared with it."""
+    path = folder / "model.json"
+    record = read_json(path, dict[str, Any])
+    if record.get("kind") != "vae":
+        raise ValueError(f"{folder} holds no β-VAE; give the model folder that rnagan train-vae wrote.")
+    checked = check_json(record, VAERecord, path)
+    check_holds_only(folder, FILES)
+    if strange := sorted(checked["files"].keys() ^ {*FILES} - {path.name}):
+        raise ValueError(f"{path} must list the files of a β-VAE, and is wrong about {strange[0]!r}; copy the folder.")
+    for name, digest in checked["files"].items():
+        if not (folder / name).is_file() or sha256_of_file(folder / name) != digest:
+            raise ValueError(f"{folder / name} is missing or was changed after training; copy the model folder again.")
+    return checked

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from rnagan.io.files import atomic_path
-from rnagan.io.images import GAP, grid, save_png
+from rnagan.io.images import GAP, grid, open_image, save_png
 from rnagan.reports.labels import MEASURES
 
 matplotlib.use("Agg")
@@ -40,8 +40,11 @@ LOSSES = {"wasserstein": "Wasserstein estimate", "penalty": "gradient penalty", 
 
 def tiles_of_grid(path: Path, side: int) -> NDArray[np.uint8]:
     """The tiles (rows, columns, side, side, 3) of a sample grid that a run has saved."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
+    try:
+        with open_image(path, ("PNG",)) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+    except ValueError as error:
+        raise ValueError(f"{path} {error}; delete it.") from None
     rows, columns = ((length + GAP) // (side + GAP) for length in pixels.shape[:2])
     if pixels.shape[:2] != (rows * (side + GAP) - GAP, columns * (side + GAP) - GAP):
         raise ValueError(f"{path} is no grid of tiles of {side} px.")

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
@@ -25,6 +25,12 @@ from rnagan.simulation.expression import (
 from rnagan.simulation.rendering import SLIDE_MPP, Layout, Morphology, render_slide
 from rnagan.simulation.svs import write_svs
 from rnagan.simulation.tissues import TISSUES
+
+
+class Simulated(TypedDict):
+    """The simulation.json of a cohort."""
+
+    config: dict[str, Any]
 
 
 def simulate_cohort(config: SimulationConfig, out: Path, processes: int = 2) -> str:
@@ -70,8 +76,11 @@ def write_slide(config: SimulationConfig, out: Path, row: dict[str, Any]) -> Non
 
 def _settings_of(out: Path) -> SimulationConfig | None:
     """The settings of the cohort in a folder, finished or begun."""
-    if (out / "simulation.json").is_file():
-        return resolve(SimulationConfig, read_json(out / "simulation.json")["config"])
+    if (path := out / "simulation.json").is_file():
+        try:
+            return resolve(SimulationConfig, read_json(path, Simulated)["config"])
+        except ValueError as error:
+            raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from None
     return load_config(SimulationConfig, out / "config.yaml") if (out / "config.yaml").is_file() else None
 
 

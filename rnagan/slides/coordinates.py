@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rnagan.cohort.slide_ids import shard_name
 from rnagan.data.build_jobs import SourceError
+from rnagan.io.hdf5_checks import check_hdf5
 
 _SUFFIX = "_patches"  # TRIDENT's SLIDE_patches.h5; CLAM writes SLIDE.h5
 _MOST = 50_000_000  # positions a file may claim
@@ -38,6 +39,7 @@ def read_coordinates(path: Path, footprint_px: float, tolerance: float) -> NDArr
     than `tolerance` (a share) wider or narrower, or where it can't be read.
     """
     try:
+        check_hdf5(path)
         with h5py.File(path, "r") as file:
             coordinates = file["coords"]
             if coordinates.ndim != 2 or coordinates.shape[1] != 2 or coordinates.dtype.kind not in "iu":
@@ -45,6 +47,8 @@ def read_coordinates(path: Path, footprint_px: float, tolerance: float) -> NDArr
             if len(coordinates) > _MOST:
                 raise CoordinatesError(f"{path} claims {len(coordinates):,} tiles; that is no slide.")
             attributes, positions = dict(coordinates.attrs), coordinates[:].astype(np.int64)
+    except ValueError as error:
+        raise error if isinstance(error, CoordinatesError) else CoordinatesError(str(error)) from None
     except (OSError, KeyError, AttributeError) as error:
         raise CoordinatesError(f"{path} is no readable .h5 file with coords ({error}).") from None
     width_px = _width_px(attributes)

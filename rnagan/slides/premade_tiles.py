@@ -16,6 +16,7 @@ from rnagan.data.build_jobs import BuildOptions, Summary, build_shards
 from rnagan.data.image_codec import encode_jpeg, rgb_pixels
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import sha256_of
+from rnagan.io.images import open_image
 from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.runtime import rng
 
@@ -124,14 +125,12 @@ def load_tile(path: Path, tile_px: int) -> NDArray[np.uint8]:
     `image_codec.rgb_pixels` says what becomes of transparency, 16 bits and orientation. `ValueError` names the file.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             pixels = Image.fromarray(rgb_pixels(image))
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except ValueError as error:
         raise ValueError(f"{path} {error}") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no readable image ({type(error).__name__})") from None
     side = min(pixels.size)
     if side < tile_px:
         raise ValueError(f"{path} is {pixels.width}×{pixels.height} px, smaller than the {tile_px} px asked for")

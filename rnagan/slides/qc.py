@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rnagan.io.files import atomic_path
+from rnagan.io.images import open_image
 from rnagan.slides.tissue import TissueMasks, block_means
 
 # Colours that the colour-blind tell apart, and that H&E isn't (Okabe & Ito 2008), in the order of the legend.
@@ -232,9 +233,9 @@ def _sheet(folder: Path, captions: dict[str, str]) -> Figure:
 def _small(path: Path) -> Image.Image:
     """A picture fitted into a cell, or a grey field where there is none that can be read."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.draft("RGB", (CELL_PX, CELL_PX))
             image.thumbnail((CELL_PX, CELL_PX))
             return image.convert("RGB")
-    except (OSError, SyntaxError):
+    except (OSError, ValueError):
         return Image.new("RGB", (CELL_PX, CELL_PX), (225, 225, 225))

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import rnagan
 from rnagan.io.files import read_json, sha256_of, write_json
@@ -16,6 +16,44 @@ from rnagan.tracking.run_log import model_tags
 
 EVALUATION_RECORD = "evaluation_run.json"
 _ENDS = ("low", "high")  # of a score's interval
+
+
+class EvaluationRun(TypedDict):
+    """The folder and the key of the run of a model."""
+
+    folder: str
+    key: str | None
+
+
+class Score(TypedDict):
+    """A figure, None where it wasn't measured, and perhaps the ends of its interval."""
+
+    value: float | None
+    low: NotRequired[float | None]
+    high: NotRequired[float | None]
+
+
+class EvaluationRecord(TypedDict):
+    """The record of an evaluation (`record_evaluation`)."""
+
+    kind: str
+    model: str
+    key: str
+    run: EvaluationRun | None
+    scores: dict[str, Score]
+    protocol: dict[str, Any]
+    protocol_digest: str
+    page: str | None
+    pictures: list[str]
+    rnagan: str
+    began: float
+    changed: float
+    mlflow_run: str | None
+
+
+def read_evaluation(path: Path) -> EvaluationRecord:
+    """Read the record of an evaluation; `ValueError` with its name and the field where it is none."""
+    return read_json(path, EvaluationRecord)
 
 
 def record_evaluation(
@@ -55,7 +93,7 @@ def record_evaluation(
         "arithmetic": arithmetic(),
     }
     path = _path(Path(out), kind)
-    before = read_json(path) if path.is_file() else {}
+    before: Mapping[str, Any] = read_evaluation(path) if path.is_file() else {}
     same = before if before.get("key") == record["key"] else {}
     times = {"began": same.get("began", time.time()), "changed": time.time()}
     if all(same.get(name) == value for name, value in record.items()):
@@ -80,7 +118,7 @@ def evaluations_below(folder: Path) -> list[Path]:
 def evaluation_to_mlflow(path: Path) -> dict[str, int]:
     """Bring MLflow up to date with a record of an evaluation; how many values, files and tags were new, by these
     names. Raises whatever MLflow raises."""
-    out, record = path.parent, read_json(path)
+    out, record = path.parent, read_evaluation(path)
     mlflow, _ = MLflowRun.open_evaluation(out, record, store_of(path))
     scores_digest = sha256_of([record["scores"], record["changed"]])
     anew = mlflow.tag("scores_digest") != scores_digest
@@ -109,8 +147,8 @@ def flat_protocol(protocol: Mapping[str, Any], before: str = "") -> dict[str, An
 
 def store_of(path: Path) -> Path:
     """The folder beside which the sqlite store of a record lies: the model's run, or the evaluation's own."""
-    run = Path((read_json(path)["run"] or {}).get("folder", path.parent))
-    return run if run.is_dir() else path.parent
+    of = read_evaluation(path)["run"]
+    return Path(of["folder"]) if of is not None and Path(of["folder"]).is_dir() else path.parent
 
 
 def _mirror(path: Path) -> None:
@@ -137,7 +175,7 @@ def _run_and_digest(model: Path | str) -> tuple[Path | None, str]:
 def _path(out: Path, kind: str) -> Path:
     """Where the record of this kind is or should be: evaluation_run.json, with the kind where that is of another."""
     first = out / EVALUATION_RECORD
-    taken = first.is_file() and read_json(first)["kind"] != kind
+    taken = first.is_file() and read_evaluation(first)["kind"] != kind
     return out / f"{first.stem}-{kind}.json" if taken else first
 
 

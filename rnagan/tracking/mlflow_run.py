@@ -243,7 +243,7 @@ def recorded_evaluations(folder: Path, digests: Iterable[str]) -> list[tuple[Pat
             for run in client.search_runs(homes, query) if homes else ():
                 with tempfile.TemporaryDirectory() as scratch:
                     copy = client.download_artifacts(run.info.run_id, RECORD_COPY, scratch)
-                    found.append((Path(run.data.tags["folder"]), read_json(copy)))
+                    found.append((Path(run.data.tags["folder"]), read_json(copy, dict[str, Any])))
     return found
 
 

@@ -1,17 +1,17 @@
 """What a run's folder says of the run: settings, rows of metrics, progress, model and inputs."""
 
 import dataclasses
-import json
 import math
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NotRequired, Self, TypedDict
 
 import psutil
 
 from rnagan.io.files import read_json, read_yaml, sha256_of, write_json
+from rnagan.io.json_values import check_json, json_problem, parse_json
 from rnagan.io.tables import first_few
 
 RECORD = "run.json"  # who began it, when, its tags and its run in MLflow: rnagan/tracking/run_log.py
@@ -23,6 +23,54 @@ _SETTINGS = {
     "simclr": {"temperature", "projection", "epochs"},
 }
 SEEN = {"gan": "images", "vae": "profiles", "simclr": "tiles"}  # what its clock counts
+
+
+class RunRecord(TypedDict, total=False):
+    """The run.json of a run; versions before this one left some out."""
+
+    key: str
+    mlflow_run: str | None
+    experiment: str
+    began: float
+    resumed: int
+    status: str
+    ended: float | None
+    tags: dict[str, str]
+    host: str
+    pid: int
+    pid_since: float
+    total: int | None
+    made_from: dict[str, str]
+
+
+class _Clock(TypedDict):
+    """What a row of metrics says of its place in the run."""
+
+    images: int
+    seconds: float
+
+
+class _ModelRecord(TypedDict, total=False):
+    """What is read here of the record of a model of any kind."""
+
+    digest: str
+    files: dict[str, str]
+    images: int
+    made_from: dict[str, str]
+    splits: dict[str, int]
+
+
+class _GANSettings(TypedDict):
+    images: int
+
+
+class _EpochSettings(TypedDict):
+    epochs: int
+    batch_size: int
+
+
+class _State(TypedDict):
+    made_from: NotRequired[dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +105,9 @@ class RunFolder:
                 "train-rnagan, train-vae or pretrain-simclr wrote."
             )
         settings, rows, record = read_yaml(folder / "config.yaml"), read_metrics(folder), read_record(folder)
+        check_json(settings, _GANSettings if kind == "gan" else _EpochSettings, folder / "config.yaml")
         newest = latest_checkpoint(folder)
-        state = {} if newest is None else _state(newest)
+        state: Mapping[str, Any] = {} if newest is None else _state(newest)
         model = _model_record(folder / "model") or _model_record(folder)
         images = max(rows[-1]["images"] if rows else 0, 0 if newest is None else int(newest.name))
         total = settings["images"] if kind == "gan" else record.get("total") or _counted(settings, model)
@@ -119,20 +168,23 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     path, rows = Path(run) / "metrics.jsonl", []
     if not path.is_file():
         return []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
             break  # the power failed while it was written
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise ValueError(f"{path}, line {number}, is no row of metrics; delete that line.") from None
+            row = parse_json(line, nan=True)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}, is no row of metrics; delete that line ({error}).") from None
+        if problem := json_problem(row, _Clock) or json_problem(row, dict[str, float]):
+            raise ValueError(f"{path}, line {number}, {problem}; delete that line.")
+        rows.append(row)
     return rows
 
 
 def read_record(run: Path) -> dict[str, Any]:
     """The run's run.json, {} where there is none."""
     path = Path(run) / RECORD
-    return read_json(path) if path.is_file() else {}
+    return dict(read_json(path, RunRecord)) if path.is_file() else {}
 
 
 def write_record(run: Path, record: dict[str, Any]) -> None:
@@ -159,7 +211,7 @@ def model_digest(folder: Path) -> str | None:
 def _state(checkpoint: Path) -> dict[str, Any]:
     """The state of a checkpoint, {} where it is damaged: training then goes on from the one before."""
     try:
-        return read_json(checkpoint / "state.json")
+        return dict(read_json(checkpoint / "state.json", _State, nan=True))
     except (OSError, ValueError):
         return {}
 
@@ -174,7 +226,7 @@ def _kind(folder: Path) -> str | None:
 
 def _model_record(model: Path) -> dict[str, Any]:
     paths = [Path(model) / name for name in ("model.json", BACKBONE)]
-    return next((read_json(path) for path in paths if path.is_file()), {})
+    return next((dict(read_json(path, _ModelRecord)) for path in paths if path.is_file()), {})
 
 
 def _counted(settings: dict[str, Any], model: dict[str, Any]) -> int | None:
@@ -188,7 +240,7 @@ def _counted(settings: dict[str, Any], model: dict[str, Any]) -> int | None:
 
 def _is_dead(record: dict[str, Any]) -> bool:
     """Whether the process that trained is known to be no more; another host's isn't known."""
-    if record.get("host") != socket.gethostname():
+    if record.get("host") != socket.gethostname() or not {"pid", "pid_since"} <= record.keys():
         return False
     try:
         return abs(psutil.Process(record["pid"]).create_time() - record["pid_since"]) > 1  # another one since

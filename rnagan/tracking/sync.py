@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rnagan.io.files import read_json
-from rnagan.tracking.evaluations import evaluation_to_mlflow, evaluations_below, store_of
+from rnagan.tracking.evaluations import evaluation_to_mlflow, evaluations_below, read_evaluation, store_of
 from rnagan.tracking.mlflow_run import EXPERIMENTS, MLflowRun, reason, shown, tracking_uri
 from rnagan.tracking.run_folder import RunFolder, find_runs, write_record
 from rnagan.tracking.run_log import model_tags, new_record, points
@@ -40,7 +39,7 @@ def sync_evaluation(path: Path) -> str:
         raise
     except Exception as error:
         raise _unreachable(error, store_of(path), path.parent) from None
-    return f"{path.parent}: {read_json(path)['kind']}: {_in_words(done)}."
+    return f"{path.parent}: {read_evaluation(path)['kind']}: {_in_words(done)}."
 
 
 def sync_mlflow(folder: Path) -> str:
@@ -50,7 +49,7 @@ def sync_mlflow(folder: Path) -> str:
     can't be reached.
     """
     run = RunFolder.open(folder)
-    record = run.record or new_record(run.folder, EXPERIMENTS[run.kind], False) | {"made_from": run.made_from}
+    record = new_record(run.folder, EXPERIMENTS[run.kind], False) | {"made_from": run.made_from} | run.record
     rows = run.rows
     if not run.record:  # of a version that wrote none: about when the folder was last written to
         record["began"] = (run.folder / "config.yaml").stat().st_mtime

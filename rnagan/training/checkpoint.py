@@ -8,14 +8,14 @@ import json
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict, TypeVar
 
-import safetensors
 import torch
 from torch import Tensor, nn
 
 from rnagan.io.files import atomic_path, read_json, write_json
-from rnagan.io.weights import load_weights, read_tensors, write_tensors
+from rnagan.io.json_values import check_json
+from rnagan.io.weights import load_weights, read_tensors, shapes_of, write_tensors
 
 
 class Moments(NamedTuple):
@@ -25,12 +25,65 @@ class Moments(NamedTuple):
     groups: list[dict[str, Any]]
 
 
+S = TypeVar("S")
+
+
+class State(TypedDict):
+    """The state.json of a checkpoint: groups of each optimiser, and what the run and its trainer add."""
+
+    optimizers: dict[str, list[dict[str, Any]]]
+
+
+class RunState(State):
+    """What every run adds. `made_from`: digests of its inputs; `kind` and `config` not in a GAN's."""
+
+    made_from: dict[str, str]
+    mlflow_run: str | None
+    kind: NotRequired[str]
+    config: NotRequired[dict[str, Any]]
+
+
+class GANState(RunState):
+    """`images` shown and critic `steps` made."""
+
+    images: int
+    steps: int
+    loss_scale: NotRequired[dict[str, Any]]
+
+
+class VAEState(RunState):
+    """`sums` of the epoch's means so far; `best_loss` None before the first validation."""
+
+    step: int
+    best_step: int
+    best_loss: float | None
+    sums: list[float]
+
+
+class SimCLRState(RunState):
+    """Steps made."""
+
+    step: int
+
+
+class Best(TypedDict):
+    """A run's best.json: the name of its best checkpoint, and the value of the metric by which it is."""
+
+    checkpoint: str
+    metric: str
+    value: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint folder holds: the path, and `state` (counters, run id, config) as plain JSON values."""
 
     path: Path
     state: dict[str, Any]
+
+    def state_of(self, format_: type[S]) -> S:
+        """The state as that of a run, or of one kind; `ValueError` with the file's name where it isn't."""
+        return check_json(self.state, format_, self.path / "state.json")
 
     def load_module(self, name: str, module: nn.Module) -> None:
         """Copy the stored weights of `name` into a module; another architecture is refused by name."""
@@ -43,11 +96,15 @@ class Checkpoint:
     def load_optimizer(self, name: str, optimizer: torch.optim.Optimizer) -> None:
         """Restore an optimiser's moments and groups, in the memory format of its parameters."""
         tensors = self.tensors(name)
-        groups = self.state["optimizers"][name]
+        groups = self.state["optimizers"].get(name)
+        if groups is None:
+            raise ValueError(f"{self.path / 'state.json'} says nothing of {name}; delete this checkpoint.")
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
-            index, field = key.split(".", 1)
+            index, _, field = key.partition(".")
+            if not index.isdecimal() or int(index) >= len(parameters):
+                raise ValueError(f"{self.path / name}.safetensors is of another optimiser; delete this checkpoint.")
             parameter = parameters[int(index)]
             # Fused optimisers walk raw memory: a moment must be laid out as its parameter is.
             same_layout = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if tensor.dim() else tensor
@@ -76,7 +133,8 @@ def save_checkpoint(
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Open a checkpoint folder; tensors are read when asked for."""
-    return Checkpoint(Path(folder), read_json(Path(folder) / "state.json"))
+    state = read_json(Path(folder) / "state.json", State, nan=True)
+    return Checkpoint(Path(folder), dict(state))
 
 
 def damage(folder: Path) -> str | None:
@@ -87,15 +145,14 @@ def damage(folder: Path) -> str | None:
     folder = Path(folder)
     try:
         optimizers = load_checkpoint(folder).state["optimizers"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return "state.json is missing or no JSON"
     named = {f"{name}.safetensors" for name in optimizers}
     named |= {path.name for path in folder.parent.glob("[0-9]*/*.safetensors")}
     for name in sorted(named):
         try:
-            with safetensors.safe_open(folder / name, framework="pt"):
-                pass
-        except (OSError, safetensors.SafetensorError):
+            shapes_of(folder / name)
+        except (OSError, ValueError):
             return f"{name} is missing or cut"
     return None
 
@@ -158,8 +215,8 @@ def mark_best(run: Path, checkpoint: Path, metric: str, value: float) -> None:
 
     A value of another metric than the one noted, or of a checkpoint that is no more, is no rival.
     """
-    noted, there = _noted_best(run), best_checkpoint(run) is not None
-    if there and noted["metric"] == metric and noted["value"] <= value:
+    noted = _noted_best(run)
+    if noted and best_checkpoint(run) and noted["metric"] == metric and noted["value"] <= value:
         return
     write_json(Path(run) / "best.json", {"checkpoint": Path(checkpoint).name, "metric": metric, "value": float(value)})
 
@@ -171,6 +228,6 @@ def best_checkpoint(run: Path) -> Path | None:
     return path if path is not None and path.is_dir() else None
 
 
-def _noted_best(run: Path) -> dict[str, Any]:
+def _noted_best(run: Path) -> Best | None:
     path = Path(run) / "best.json"
-    return read_json(path) if path.is_file() else {}
+    return read_json(path, Best) if path.is_file() else None

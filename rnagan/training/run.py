@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NotRequired, Self, TypedDict
 
 import psutil
 import torch
@@ -24,6 +24,7 @@ from rnagan.config.simclr import SimCLRConfig
 from rnagan.config.vae import VAEConfig
 from rnagan.data.reader import Replaced
 from rnagan.io.files import write_text
+from rnagan.io.json_values import json_of
 from rnagan.runtime import progress
 from rnagan.runtime.devices import arithmetic
 from rnagan.runtime.distributed import processes
@@ -34,6 +35,7 @@ from rnagan.tracking.run_log import RunLog, Unwritten
 from rnagan.training import deepspeed
 from rnagan.training.checkpoint import (
     Checkpoint,
+    RunState,
     best_checkpoint,
     check_seen,
     keep,
@@ -218,7 +220,7 @@ class TrainingRun:
             return None
         here.each(lambda: check_seen(newest))
         stored = load_checkpoint(newest)
-        check_same_run(self.config, self.made_from, stored.state, self.folder)
+        check_same_run(self.config, self.made_from, stored.state_of(RunState), self.folder)
         return stored
 
     def _claimed_newest(self) -> Path | None:
@@ -226,6 +228,14 @@ class TrainingRun:
         self._lock = FolderLock(self.folder, f"training of {KINDS[family(type(self.config))]}")
         weakref.finalize(self, self._lock.release)  # where the run never begins
         return set_aside_damaged(self.folder)
+
+
+class Product(TypedDict):
+    """What the record of a run's product says of the run."""
+
+    made_from: dict[str, str]
+    kind: NotRequired[str]
+    config: NotRequired[dict[str, Any]]
 
 
 def total_steps(config: VAEConfig | SimCLRConfig, samples: int) -> int:
@@ -344,6 +354,10 @@ class Throughput:
 _CORRUPT = "corrupt_tiles.{}.jsonl"
 
 
+class _Noted(TypedDict):
+    number: int
+
+
 class CorruptTiles:
     """Appends damaged tiles, for which a neighbour stood in, to `corrupt_tiles.RANK.jsonl` of a run: image number,
     slide, tile and what is wrong with it.
@@ -381,6 +395,6 @@ def _computing() -> dict[str, str]:
 def cut_back(run: Path, images: int) -> None:
     """Take what comes after `images` images out of the lists of all processes: it will come again."""
     for path in Path(run).glob(_CORRUPT.format("*")):
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["number"] < images]
-        write_text(path, "".join(kept))
+        lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        kept = [line for line in lines if json_of(line, _Noted, path)["number"] < images]
+        write_text(path, b"".join(kept).decode())

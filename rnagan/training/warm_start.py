@@ -9,17 +9,16 @@ from typing import Self
 import pandas as pd
 from torch import nn
 
-from rnagan.api import model_folder
+from rnagan.api import model_folder, read_model_record
 from rnagan.cohort.leakage import seen_donors
 from rnagan.config.base import architecture, load_config
 from rnagan.config.gan import GANConfig
 from rnagan.data.shard_schema import MPP_TOLERANCE
-from rnagan.io.files import read_json, sha256_of, sha256_of_file
+from rnagan.io.files import sha256_of, sha256_of_file
 from rnagan.io.tables import first_few
-from rnagan.io.weights import read_tensors
-from rnagan.models.conditioning import Bottleneck
+from rnagan.models.conditioning import Bottleneck, load_bottleneck
 from rnagan.runtime.distributed import processes
-from rnagan.training.checkpoint import Checkpoint, check_seen, load_checkpoint, newest_whole
+from rnagan.training.checkpoint import Checkpoint, GANState, check_seen, load_checkpoint, newest_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +41,8 @@ class EarlierRun:
         newest, damaged = here.from_main(lambda: newest_whole(run))
         for each, why in damaged.items():
             warnings.warn(f"The checkpoint {each} is damaged ({why}): the run starts from {newest}.", stacklevel=2)
-        record = read_json(folder / "model.json")
-        if newest is None or record.get("format") != "rnagan-model":
+        record = read_model_record(folder)
+        if newest is None or record is None:
             raise FileNotFoundError(
                 f"{run} holds no checkpoint of a GAN to start from; give a run folder of rnagan train-rnagan."
             )
@@ -53,7 +52,7 @@ class EarlierRun:
             Path(run),
             load_checkpoint(newest),
             load_config(GANConfig, folder / "config.yaml"),
-            Bottleneck(**read_tensors(condition)) if condition.is_file() else None,
+            load_bottleneck(condition) if condition.is_file() else None,
             record["made_from"],
             record["tissues"],
             record["train_donors"],
@@ -63,7 +62,7 @@ class EarlierRun:
     @property
     def images(self) -> int:
         """Images that its networks have seen."""
-        return self.checkpoint.state["images"]
+        return self.checkpoint.state_of(GANState)["images"]
 
     def digest(self) -> str:
         """Hex digest of the weights that are taken over."""

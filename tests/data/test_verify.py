@@ -122,7 +122,10 @@ def test_a_sound_folder_has_no_findings(folder):
         (lambda f: (f / "a.record.json").write_text("{"), ["a.record.json: is no JSON; delete it and build"]),
         (lambda f: change_record(f, version=9), ["a.record.json: is no record of version 1"]),
         (lambda f: change_record(f, slide="z"), ["a.record.json: says that it is of slide 'z'"]),
-        (lambda f: change_record(f, tiles="3"), ["a.record.json: has no tiles"]),
+        (
+            lambda f: change_record(f, tiles="3"),
+            ["""a.record.json: has "3" as 'tiles', which must be a whole number"""],
+        ),
         (
             lambda f: change_record(f, options={"tile_px": 24, "mpp": 1.0}),
             ["a.record.json: has options that their digest doesn't match"],

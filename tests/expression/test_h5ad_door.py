@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,6 +50,99 @@ def write(
 def test_files_that_no_command_takes(tmp_path: Path, door: Callable, made: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         door(write(tmp_path / "x.h5ad", **made))
+
+
+def _claims(path: Path, shape: tuple[int, int]) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file.create_dataset("X", shape, np.float32, chunks=(1, 3), compression="gzip")
+
+
+def _claims_when_sparse(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        sparse = file.create_group("X")
+        sparse.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": (80, 2**36)})
+        for name, kind in (("data", np.float32), ("indices", np.int64), ("indptr", np.int64)):
+            sparse.create_dataset(name, data=np.zeros(81 if name == "indptr" else 0, kind))
+
+
+def _sparse_data_that_is_not_there(path: Path) -> None:
+    _claims_when_sparse(path)
+    with h5py.File(path, "r+") as file:
+        file["X"].attrs["shape"] = (3, 3)
+        del file["X/data"]
+        file["X"].create_dataset("data", (2**40,), np.float32, chunks=(1024,))
+
+
+def _names_that_are_not_there(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["var/_index"]
+        file["var"].attrs["_index"] = "_index"
+        file["var"].create_dataset("_index", (2**36,), h5py.string_dtype(), chunks=(1024,))
+
+
+def _linked(path: Path) -> None:
+    with h5py.File(path.with_name("other.h5"), "w") as other:
+        other["X"] = X
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file["X"] = h5py.ExternalLink("other.h5", "/X")
+
+
+def _linked_deep(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["uns/deep/er"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def _kept_outside(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file.create_dataset("X", (3, 3), np.float32, external=[("/etc/passwd", 0, 36)])
+
+
+def _virtual(path: Path) -> None:
+    layout = h5py.VirtualLayout((3, 3), np.float32)
+    layout[:] = h5py.VirtualSource("other.h5", "X", (3, 3))
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file.create_virtual_dataset("X", layout)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("attack", "sentence"),
+    [
+        (
+            lambda path: _claims(path, (80, 2**36)),
+            r"claims 80 × 68,719,476,736 values in /X, and stores 0 bytes of them",
+        ),
+        (lambda path: _claims(path, (2**40, 3)), r"claims 1,099,511,627,776 × 3 values in /X, and stores 0 bytes"),
+        (_sparse_data_that_is_not_there, r"claims 1,099,511,627,776 values in /X/data, and stores 0 bytes"),
+        (_names_that_are_not_there, r"claims 68,719,476,736 values in /var/_index, and stores 0 bytes of them"),
+        (_linked, r"leads to another file at /X; copy its values into this one"),
+        (_linked_deep, r"leads to another file at /uns/deep/er; copy its values into this one"),
+        (_kept_outside, r"leads to another file at /X; copy its values into this one"),
+        (_virtual, r"leads to another file at /X; copy its values into this one"),
+    ],
+)
+def test_files_that_claim_the_world_or_lead_elsewhere(
+    tmp_path: Path, door: Callable, attack: Callable, sentence: str
+) -> None:
+    path = write(tmp_path / "x.h5ad")
+    attack(path)
+    with pytest.raises(ValueError, match=rf"x\.h5ad {sentence}"):
+        door(path)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_sparse_table_that_would_be_huge_is_refused(tmp_path: Path, door: Callable) -> None:
+    path = write(tmp_path / "x.h5ad")
+    _claims_when_sparse(path)
+    with pytest.raises(
+        ValueError, match=r"x\.h5ad has 80 × 68,719,476,736 values in X, (which need|and names 3 profiles)"
+    ):
+        door(path)
 
 
 @pytest.mark.parametrize("door", DOORS[:3])

@@ -1,10 +1,17 @@
+import io
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
+from rnagan.data.image_codec import decode_image, decode_into, image_size
 from rnagan.io.images import grid, picture_name, save_png, shrink, synthetic_texts, to_uint8
+from rnagan.slides.premade_tiles import load_tile
 
 
 def test_to_uint8_rounds_and_clips():
@@ -100,3 +107,77 @@ def test_every_tissue_names_a_picture_of_its_own(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / f"strip_{name}.png").touch()
     assert len(list(tmp_path.iterdir())) == len(tissues)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def header_of_png(width, height):
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    end = b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
+    return (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + bytes(4) + end
+    )
+
+
+def header_of_jpeg(width, height):
+    data = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8), 90)
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
+
+
+def header_of_tiff(width, height):
+    file = io.BytesIO()
+    Image.new("L", (16, 16)).save(file, "TIFF")
+    data = file.getvalue()
+    for tag, value in ((256, width), (257, height)):
+        for kind in (3, 4):
+            old = struct.pack("<HHI", tag, kind, 1)
+            at = data.find(old)
+            if at >= 0:
+                data = data[:at] + struct.pack("<HHII", tag, 4, 1, value) + data[at + 12 :]
+    return data
+
+
+def saved_as(kind):
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data", [EPS, saved_as("GIF"), saved_as("PPM"), saved_as("TGA"), saved_as("ICO"), b"", b"no image"]
+)
+@pytest.mark.parametrize("name", ["a.png", "a.eps", "a.jpg"])
+def test_only_the_formats_that_are_meant_are_opened(tmp_path, data, name):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"is no readable image; JPEG, PNG, TIFF, BMP, WEBP and JPEG2000 are read"):
+        load_tile(path, 16)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000"])
+def test_the_formats_that_are_meant_are_opened_under_any_name(tmp_path, kind):
+    (tmp_path / "a.xyz").write_bytes(saved_as(kind))
+    assert load_tile(tmp_path / "a.xyz", 16).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("make", [header_of_png, header_of_jpeg, header_of_tiff])
+@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (11_700, 11_700), (65_000, 3_000)])
+def test_an_image_that_claims_to_be_huge_is_refused_by_its_header(tmp_path, make, width, height):
+    data = make(width, height)
+    (tmp_path / "a.png").write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(
+            ValueError, match=r"a\.png has (\d.* × .* px, and an image may have|more than the) 134,217,728"
+        ):
+            load_tile(tmp_path / "a.png", 16)
+        if make is not header_of_tiff:
+            for read in (decode_image, image_size):
+                with pytest.raises(
+                    ValueError, match=f"^has {width:,} × {height:,} px, and an image may have 134,217,728$"
+                ):
+                    read(data)
+            with pytest.raises(ValueError, match="has"):
+                decode_into(data, np.empty((16, 16, 3), np.uint8))

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnagan.io import tables
+from rnagan.io.matrix_text import Layout
+from rnagan.io.matrix_text_values import text_blocks
 from rnagan.io.tables import column_names, read_table
 
 CELLS = ("lung", "", "a b", 'a 5" piece', '"', 'say "no"', "x,y", "x\ty", "x;y", "NA", "ü", "1.50", "O'Neil", "a\rb")
@@ -85,3 +88,29 @@ def test_what_is_no_table_is_refused_by_line(tmp_path: Path, data: bytes, senten
     path.write_bytes(data)
     with pytest.raises(ValueError, match=rf"t\.csv is no readable .*{sentence}" if "|" not in sentence else sentence):
         read_table(path)
+
+
+@pytest.fixture
+def bomb(tmp_path):
+    """A table of 400 MB in a gzip of half a MB: rows of a MB each."""
+    row = gzip.compress(b"x,1" + b" " * (1 << 20) + b"\n", 9)
+    path = tmp_path / "bomb.csv.gz"
+    path.write_bytes(gzip.compress(b"sample,donor\n") + row * 400)
+    return path
+
+
+def test_a_gzip_of_gigabytes_is_left_at_its_bound(bomb):
+    said = r"bomb\.csv\.gz .*its [\d,]+ bytes unpack to more than 268,435,456: unpack it, if it is right"
+    with pytest.raises(ValueError, match=said):
+        read_table(bomb, ["sample"])
+    layout = Layout("samples", "", ["donor"], ",", 1, 1)
+    with pytest.raises(ValueError, match=said):
+        for _ in text_blocks(bomb, layout):
+            pass
+
+
+def test_a_line_without_an_end_is_left_at_its_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_LINE_BYTES", 1000)
+    (tmp_path / "a.csv").write_bytes(b"sample,donor\n" + b"x" * 2000)
+    with pytest.raises(ValueError, match=r"a\.csv .*it has a line of more than 1,000 bytes"):
+        read_table(tmp_path / "a.csv")

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 
-from rnagan.api import model_folder, write_model
+from rnagan.api import model_folder, read_model_record, write_model
 from rnagan.cohort.leakage import donor_digest
 from rnagan.cohort.table import read_cohort
 from rnagan.config.base import load_config
@@ -18,7 +18,6 @@ from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.selection import Selection, make_order, select
 from rnagan.evaluation.tile_scores import of_few_tiles
-from rnagan.io.files import read_json
 from rnagan.runtime import progress
 from rnagan.runtime.distributed import processes
 from rnagan.training.deepspeed import uses_deepspeed
@@ -152,8 +151,8 @@ def _images_if_finished(config: GANConfig, made_from: dict[str, str], out: Path)
         folder = model_folder(out)
     except FileNotFoundError:
         return None
-    record = read_json(folder / "model.json")
-    if record.get("format") != "rnagan-model":
+    record = read_model_record(folder)
+    if record is None:
         raise ValueError(f"{out} holds a run of another kind; choose another --out.")
     check_made_from(made_from, record["made_from"], out)
     before = load_config(GANConfig, folder / "config.yaml")

@@ -17,6 +17,7 @@ from rnagan.models.ema import ExponentialAverage
 from rnagan.models.sampling import generate
 from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint, deepspeed
+from rnagan.training.checkpoint import GANState
 from rnagan.training.gan.inputs import GANData, make_loading
 from rnagan.training.gan.step import StepRecord, build_networks, build_step
 from rnagan.training.gan.validation import GANValidation
@@ -45,8 +46,8 @@ class GANTrainer:
     ) -> None:
         self.config, self.run, self.data, self.accelerator = config, run, data, run.accelerator
         self.validation, self.on_best = validation, on_best
-        state = {"images": 0, "steps": 0} if run.checkpoint is None else run.checkpoint.state
-        self.images, self.steps = state["images"], state["steps"]  # the clock: real tiles shown, critic steps made
+        state = None if run.checkpoint is None else run.checkpoint.state_of(GANState)
+        self.images, self.steps = (0, 0) if state is None else (state["images"], state["steps"])  # tiles, critic steps
         self.images_before = 0 if earlier is None else earlier.images  # in the earlier run, whose average goes on
         self.mpp = data.shards.mpp_at(config.resolution)
         self.conditions = self.fixed = None

@@ -1,6 +1,5 @@
 """One SimCLR run from paths: choose tiles, train, and leave a backbone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,15 @@ from rnagan.config.simclr import SimCLRConfig
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.sampler import TileOrder
 from rnagan.data.selection import select
+from rnagan.generation import RECORD, Generated
 from rnagan.io.files import read_json, sha256_of_file
+from rnagan.io.json_values import json_of
 from rnagan.models.resnet import has_backbone, save_backbone
 from rnagan.runtime.distributed import processes
 from rnagan.runtime.progress import say
 from rnagan.training.deepspeed import asks_for_deepspeed
 from rnagan.training.launch import end_together, start
-from rnagan.training.run import TrainingRun, check_same_run, total_steps
+from rnagan.training.run import Product, TrainingRun, check_same_run, total_steps
 from rnagan.training.simclr.trainer import SimCLRTrainer
 
 
@@ -39,7 +40,7 @@ def pretrain_simclr(
     made_from = {"shards": shards.digest} | ({} if cohort is None else {"cohort": sha256_of_file(cohort)})
     out, here = Path(out), processes()
     # The main process decides for all: others may see files late.
-    before = here.from_main(lambda: read_json(out / "backbone.json") if has_backbone(out) else None)
+    before = here.from_main(lambda: read_json(out / "backbone.json", Product) if has_backbone(out) else None)
     if before is not None:
         check_same_run(config, made_from, before, out)
         if here.is_main:
@@ -103,6 +104,7 @@ def _choose(config: SimCLRConfig, shards: ShardSet, cohort: Path | None) -> tupl
 def _generator_of(shards: ShardSet) -> str | None:
     """Digest of the model that generated these tiles, from the `generated.json` beside them; None for real tiles."""
     try:
-        return json.loads(shards.storage.read_file("generated.json"))["model"]
+        data = shards.storage.read_file(RECORD)
     except OSError:
         return None
+    return json_of(data, Generated, f"{shards.address}/{RECORD}")["model"]

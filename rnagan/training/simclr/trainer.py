@@ -13,6 +13,7 @@ from rnagan.data.loader import Loading, batches
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder
 from rnagan.runtime import progress
+from rnagan.training.checkpoint import SimCLRState
 from rnagan.training.launch import dtype_of
 from rnagan.training.run import Optimizers, StepMeans, TrainingRun, total_steps
 from rnagan.training.simclr.step import SimCLRNetwork, StepRecord, TwoViews, Views, contrastive_loss
@@ -32,7 +33,7 @@ class SimCLRTrainer:
         self.shards, self.slides, self.order = shards, slides, order
         accelerator, stored = run.accelerator, run.checkpoint
         self.total_steps = total_steps(config, order.epoch_length)
-        self.step = 0 if stored is None else stored.state["step"]
+        self.step = 0 if stored is None else stored.state_of(SimCLRState)["step"]
         dtype = dtype_of(config.precision)
         self.place = {"device": accelerator.device, "dtype": dtype, "memory_format": torch.channels_last}
         network: nn.Module = SimCLRNetwork(config).to(**self.place)

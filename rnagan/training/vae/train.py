@@ -8,7 +8,7 @@ from rnagan.io.files import read_json
 from rnagan.runtime.distributed import processes
 from rnagan.runtime.progress import say
 from rnagan.training.launch import end_together, start
-from rnagan.training.run import TrainingRun, check_same_run, total_steps
+from rnagan.training.run import Product, TrainingRun, check_same_run, total_steps
 from rnagan.training.vae.data import VAEInputs, open_vae_data
 from rnagan.training.vae.trainer import VAETrainer
 
@@ -24,7 +24,7 @@ def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str
     here = processes()  # the main one hashes and decides for all: others may see files late
     data = open_vae_data(inputs, config.where, here)
     product = run / "model" / "model.json"
-    before = here.from_main(lambda: read_json(product) if product.is_file() else None)
+    before = here.from_main(lambda: read_json(product, Product) if product.is_file() else None)
     if before is not None:
         check_same_run(config, data.made_from, before, run)
         if here.is_main:

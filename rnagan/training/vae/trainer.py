@@ -23,6 +23,7 @@ from rnagan.models.vae import BetaVAE
 from rnagan.runtime import rng
 from rnagan.runtime.progress import say
 from rnagan.training import deepspeed
+from rnagan.training.checkpoint import VAEState
 from rnagan.training.launch import dtype_of
 from rnagan.training.run import Optimizers, StepMeans, TrainingRun, total_steps
 from rnagan.training.vae.data import TrainingBatch, VAEData, standardised, standardised_blocks, training_batches
@@ -141,7 +142,7 @@ class VAETrainer:
         if stored is None:
             return
         self.run.load_optimizers(self._optimizers(), self._empty_step)
-        state = stored.state
+        state = stored.state_of(VAEState)
         self.step, self.best_step = state["step"], state["best_step"]
         self.means.load_state(state["sums"], self.step % self.steps_an_epoch)
         if state["best_loss"] is not None:
