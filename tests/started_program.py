@@ -22,6 +22,8 @@ for stream, path in ((1, out), (2, err)):
 sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
 sys.path[:0] = [str(Path(__file__).parents[1]), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):  # which the server of loaders' workers ignores
+    signal.signal(number, signal.SIG_DFL)
 sys.argv = list(words)
 try:
     if words[0] == "rnagan":

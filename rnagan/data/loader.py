@@ -27,7 +27,7 @@ from rnagan.data.shard_schema import ProfileKind, TileKind
 from rnagan.data.storage import Storage
 from rnagan.io.tables import first_few
 from rnagan.runtime.distributed import own_cores
-from rnagan.runtime.ends import interrupts_ignored, serve_parent
+from rnagan.runtime.ends import SIGNALS, serve_parent, signals_ignored
 
 
 class BatchMemory:
@@ -134,7 +134,7 @@ def batches(
         *([wds.map(loading.transform)] if loading.transform else []),
     )
     if loading.workers:
-        with interrupts_ignored():
+        with signals_ignored(*SIGNALS):  # without their server workers would end
             forkserver.ensure_running()
         pipeline = wds.WebLoader(
             _OwnBatches(pipeline),

@@ -24,7 +24,7 @@ PARENT_GONE_SECONDS = 30.0  # the same after it has lost its launcher: a trainin
 OUTLIVE_SECONDS = 30.0  # that a worker of a loader goes on for after SIGTERM
 FOLLOWED = "RNAGAN_FOLLOWED"  # environment: the process that started this one, with which it ends
 _POLL_SECONDS = 0.5
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
@@ -78,7 +78,7 @@ def answered_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only there signals can be answered
         yield
         return
-    answer, before = _Answer(), {number: signal.getsignal(number) for number in _SIGNALS}
+    answer, before = _Answer(), {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
         if handler not in (signal.SIG_IGN, None):  # as nohup has it, and a shell for what it starts in the background
             signal.signal(number, answer)
@@ -110,16 +110,17 @@ def end_children() -> None:
 
 
 @contextlib.contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Processes that begin in this block ignore Ctrl-C: it is their parent's to answer."""
+def signals_ignored(*numbers: signal.Signals) -> Iterator[None]:
+    """Processes that begin in this block ignore these signals: they are their parent's to answer."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def serve_parent() -> None:

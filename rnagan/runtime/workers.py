@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import logging
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 from rnagan import __version__
 from rnagan.io.files import read_yaml
-from rnagan.runtime.ends import end_children, interrupts_ignored
+from rnagan.runtime.ends import end_children, signals_ignored
 from rnagan.runtime.memory import keep_freed_memory
 
 T = TypeVar("T")
@@ -157,7 +158,7 @@ def _cluster(workers: Workers, jobs: int) -> Iterator[Any]:
         from dask.distributed import LocalCluster
         from distributed.deploy.spec import close_clusters
 
-        with interrupts_ignored():  # and so in the processes begun here: Ctrl-C is this process's to answer
+        with signals_ignored(signal.SIGINT):  # and so in the processes begun here: Ctrl-C is this process's to answer
             # TLS with certificates made for this run: others on a shared machine can't send it work.
             local = LocalCluster(
                 n_workers=min(workers.processes, jobs),

@@ -37,7 +37,7 @@ def test_workers_end_with_their_process_and_not_by_a_signal_of_their_own(
 ) -> None:
     make_shards({"a": 5, "b": 7})
     with programs.start(READER, tmp_path / "shards", tmp_path) as running:
-        until((tmp_path / "read").exists)
+        until(lambda: (tmp_path / "read").exists() and batches(tmp_path) > 4)  # of both workers
         children = workers(tmp_path)
         assert len(children) == 2
         for child in children:  # schedulers and terminals signal every process of a job
