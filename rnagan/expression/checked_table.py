@@ -43,7 +43,7 @@ class CheckedTable:
 
     def _blocks_of_samples(self) -> Iterator[Block]:
         names = self.matrix.names
-        genes = are_genes([_kind(name) for name in names])
+        genes = are_genes(_kinds(names))
         evidence = self._evidence.setdefault("", Evidence(genes_are_rows=False))
         known: set[str] = set()
         for block in self.matrix.blocks():
@@ -59,11 +59,12 @@ class CheckedTable:
     def _blocks_of_genes(self) -> Iterator[Block]:
         """What most rows are called is known after the last one, so each kind of name has an evidence of its own."""
         for block in self.matrix.blocks():
-            kinds = [_kind(label) for label in block.labels]
-            for kind, count in Counter(kinds).items():
-                self._kinds[kind] += count
-                of_kind = np.array([own == kind for own in kinds])
-                values = block.values if count == len(kinds) else block.values[of_kind]
+            kinds = _kinds(block.labels)
+            counts = Counter(kinds)
+            self._kinds += counts
+            for kind in counts:
+                of_kind = np.full(len(kinds), True) if len(counts) == 1 else np.array([own == kind for own in kinds])
+                values = block.values if len(counts) == 1 else block.values[of_kind]
                 evidence = self._evidence.setdefault(kind, Evidence(genes_are_rows=True))
                 evidence.add(values)
                 if not evidence.range.finite and kind not in self._not_finite:
@@ -104,5 +105,6 @@ def refuse_repeated(samples: Sequence[str], path: Path) -> None:
         raise ValueError(f"{path} holds {count_and_names(twice, 'sample')} more than once; keep one profile a sample.")
 
 
-def _kind(name: str) -> str:
-    return "ensembl" if name.startswith("ENSG") else parse_gene(name).kind  # most names, the fast way
+def _kinds(names: Sequence[str]) -> list[str]:
+    """The kind of each name (`parse_gene`); most are found the fast way."""
+    return ["ensembl" if name.startswith("ENSG") else parse_gene(name).kind for name in names]

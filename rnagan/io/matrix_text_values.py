@@ -104,15 +104,17 @@ def _parse(piece: bytes, layout: Layout, path: Path, parser: simdjson.Parser) ->
         rows = [_split_quoted(line, separator, k) for line in lines]
     else:
         rows = [line.split(separator, k) for line in lines]
-    labels = [row[min(layout.label, len(row) - 1)].decode().strip() for row in rows]
-    for row, label in zip(rows, labels, strict=True):
-        if len(row) <= k:
-            raise unreadable(path, f"row {label} has {len(row)} cells, the header {k + len(layout.names):,}")
+    if min(map(len, rows), default=k + 1) <= k:
+        short = next(row for row in rows if len(row) <= k)
+        label = short[min(layout.label, len(short) - 1)].decode().strip()
+        raise unreadable(path, f"row {label} has {len(short)} cells, the header {k + len(layout.names):,}")
+    labels = [row[layout.label].decode().strip() for row in rows]
     symbols = [""] * len(rows) if layout.symbol is None else [row[layout.symbol].decode().strip() for row in rows]
     numbers = [row[k].removesuffix(separator) for row in rows] if layout.open_end else [row[k] for row in rows]
     if not lines:
         return Block([], [], np.empty((0, len(layout.names)), np.float32))
-    joined = bytearray(b",").join([b"[" + numbers[0], *numbers[1:]]) + b"]"
+    joined = bytearray(b",").join([b"[" + numbers[0], *numbers[1:]])
+    joined += b"]"  # in place: it holds some MB
     text = np.frombuffer(joined, np.uint8)
     is_separator = text == ord(layout.separator)
     _refuse_uneven(numbers, labels, is_separator, layout, path)
@@ -141,13 +143,14 @@ def _split_quoted(line: bytes, separator: bytes, k: int) -> list[bytes]:
 def _refuse_uneven(
     numbers: list[bytes], labels: list[str], is_separator: NDArray[np.bool_], layout: Layout, path: Path
 ) -> None:
-    place = 1
-    for row, label in zip(numbers, labels, strict=True):
-        found = np.count_nonzero(is_separator[place : place + len(row)]) + 1
-        if found != len(layout.names):
-            cells, head = layout.text_columns + found, layout.text_columns + len(layout.names)
-            raise unreadable(path, f"row {label} has {cells:,} cells, the header {head:,}")
-        place += len(row) + 1
+    place, wanted = 1, len(layout.names) - 1
+    for n, row in enumerate(numbers):
+        end = place + len(row)
+        found = np.count_nonzero(is_separator[place:end])
+        if found != wanted:
+            cells, head = layout.text_columns + found + 1, layout.text_columns + wanted + 1
+            raise unreadable(path, f"row {labels[n]} has {cells:,} cells, the header {head:,}")
+        place = end + 1
 
 
 def _by_simdjson(
