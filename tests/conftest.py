@@ -1,5 +1,6 @@
 """A toy cohort on disk, a model trained on it for seconds, and silence from MLflow."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from tests import programs
 from tests.attacks import no_traceback_in_an_attack, pytest_collection_modifyitems  # noqa: F401, found by pytest
 
 programs.warm_the_server()
+os.environ.setdefault("RNAGAN_MEET_SECONDS", "240")  # processes of a busy machine start far apart
 
 SPLITS = ("train",) * 5 + ("validation",) * 2 + ("test",) * 5  # of the twelve donors
 TISSUES = ("cortex", "lung")
