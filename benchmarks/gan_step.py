@@ -5,7 +5,8 @@ Both train the same networks (DCGAN with BatchNorm, base width 32) on the same b
 preset `faithful` has it, where one tile in four pays the gradient penalty, not each. Contenders run in rounds that
 alternate, each in a process of its own on the same cores; ratios are medians of ratios within a round. Then the presets
 of critics against WGAN-GP's, ours on two processes of one core against one of two, and the whole trainer against its
-bare step. The last line printed is one JSON object.
+bare step. What a step of each preset would do on a GPU, copies from the host and bytes touched, is counted on fake
+tensors (fake_gpu/). The last line printed is one JSON object.
 """
 
 import statistics
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from fake_gpu import machine
 from shared.contenders import Contenders
 from shared.environments import environments_only, find_environments, versions_of
 from shared.options import benchmark
@@ -41,6 +43,8 @@ SAME_NETWORKS = {
     "quarter_turns": False,
 }
 CRITICS = ("wgan_gp", "relativistic", "features", "two_critics")  # presets
+PRESETS = ("wgan_gp", "paper", "released", "relativistic", "features", "two_critics")  # at their own sizes
+QUICK_PRESETS = ("wgan_gp", "two_critics")
 PRECISION = {"bf16": "bf16", "fp32": "float32"}
 LAZY = {"penalty_every": 4}  # as the preset `faithful` has it; torchgan's every tile pays, and so do ours without it
 
@@ -90,6 +94,7 @@ def main(run: SimpleNamespace) -> None:
             **_memory(outcome),
             **_shares(outcome, peaks),
             "critics": _by_critic(critics),
+            **_on_a_fake_gpu(run, scratch),
             "scaling_2_processes": rounded(scaling.ratio("2_processes", "1_processes")),
             "overhead": rounded(_overhead(beside)),
             "size": {"resolution": run.resolution, "batch_size": run.batch_size, "width": run.width},
@@ -174,6 +179,20 @@ def _shares(outcome: Outcome, peaks: list[Answer]) -> dict[str, Any]:
             else None
         )
     return found
+
+
+def _on_a_fake_gpu(run: SimpleNamespace, scratch: Path) -> dict[str, Any]:
+    """Of each preset, for one generator step: copies from host to device, and bytes touched, in bf16."""
+    if why := machine.what_is_missing():
+        return {"fake_gpu": why}
+    sizes = {"resolution": 32, "batch_size": 8, "penalty_every": 4} if run.quick else {}
+    presets = QUICK_PRESETS if run.quick else PRESETS
+    cases = [{"name": name, "kind": "gan", "preset": name, "settings": sizes} for name in presets]
+    found = machine.measure(cases, scratch / "fake_gpu")
+    return {
+        "host_to_device_copies": {name: one["to_device"] for name, one in found.items()},
+        "bytes_a_step": {name: one["bytes"] for name, one in found.items()},
+    }
 
 
 def _overhead(beside: Outcome) -> float | None:
