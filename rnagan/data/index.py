@@ -104,6 +104,9 @@ class Shards:
         tiles, expected, index_sum = self._rows[slide]
         try:
             complete = self.storage.size(tar) == expected
+            if not complete:  # a remote folder keeps sizes, and one may have come wrong
+                self.storage.read_again(tar, 0, 0)
+                complete = self.storage.size(tar) == expected
         except FileNotFoundError:
             complete = False
         if not complete:
