@@ -175,7 +175,9 @@ def test_folder_of_others_is_refused_and_left_alone(trained: Path, inputs: GANIn
     with pytest.raises(ValueError, match="shards holds other files; choose another --out"):
         generate(trained, inputs.expression, inputs.shards, form="shards", samples=["D0-lung"])
     assert sorted(inputs.shards.iterdir()) == before
-    (tmp_path / "generated.json").write_text('{"finished": true, "asked": "x", "names": {"a": "../../precious"}}')
+    (tmp_path / "generated.json").write_text(
+        '{"finished": true, "asked": "x", "model": "x", "n": 1, "names": {"a": "../../precious"}}'
+    )
     with pytest.raises(ValueError, match="can't name a shard"):
         generate(trained, inputs.expression, tmp_path, samples=["D0-lung"])
 

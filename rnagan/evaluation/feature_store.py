@@ -55,6 +55,10 @@ def write_features(
             os.fsync(file.fileno())
         here.wait()
         here.from_main(lambda: _join(growing, path, (count, extractor.width), here.count))
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a write doesn't say where
     finally:
         if here.is_main:
             shutil.rmtree(growing, ignore_errors=True)

@@ -44,7 +44,7 @@ WITH_A_BASE = {
 LATER = {  # settings that came after that time
     "gan": [
         *("pixel_loss", "pixel_weight", "backbone", "backbone_px"),
-        *("feature_weight", "feature_lr", "feature_diffaugment", "generator_turns"),
+        *("feature_weight", "feature_lr", "feature_diffaugment", "generator_turns", "ema_batch"),
     ]
 }
 DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}

@@ -44,7 +44,7 @@ def test_a_folder_that_was_changed_or_is_none_is_refused(tmp_path: Path) -> None
     network, _ = resnet.build_backbone("resnet18", "batch", 0)
     with pytest.raises(FileNotFoundError, match="holds no pretrained backbone"):
         resnet.open_backbone(tmp_path)
-    resnet.save_backbone(tmp_path, network, {"backbone": "resnet18"})
+    resnet.save_backbone(tmp_path, network, {"backbone": "resnet18", "norm": "batch"})
     other, _ = resnet.build_backbone("resnet18", "batch", 1)
     resnet.open_backbone(tmp_path).load_into(other)
     assert torch.equal(other.layer4[1].conv2.weight, network.layer4[1].conv2.weight)

@@ -48,7 +48,7 @@ def unseen(accelerator: Accelerator, folder: Path) -> str:
     """This disk hasn't the newest checkpoint yet."""
     if not accelerator.is_main_process:
 
-        def absent(path: Path) -> Any:
+        def absent(path: Path, *_: Any, **__: Any) -> Any:
             raise FileNotFoundError(path)
 
         checkpoint.read_json = absent
