@@ -94,7 +94,7 @@ def main(run: SimpleNamespace) -> None:
             **_memory(outcome),
             **_shares(outcome, peaks),
             "critics": _by_critic(critics),
-            **_on_a_fake_gpu(run, scratch),
+            **report.attempt(_on_a_fake_gpu, run, scratch),
             "scaling_2_processes": rounded(scaling.ratio("2_processes", "1_processes")),
             "overhead": rounded(_overhead(beside)),
             "size": {"resolution": run.resolution, "batch_size": run.batch_size, "width": run.width},

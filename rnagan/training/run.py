@@ -58,7 +58,8 @@ class StopSignal:
 
     def __enter__(self) -> Self:
         there = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
-        self._before = {number: handler for number, handler in there.items() if handler is not signal.SIG_IGN}
+        # nohup has it ignore SIGHUP; our batch scripts have it ignore the others only until it listens
+        self._before = {n: was for n, was in there.items() if n != signal.SIGHUP or was is not signal.SIG_IGN}
         for number in self._before:
             signal.signal(number, self._ask)
         return self

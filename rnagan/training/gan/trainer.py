@@ -15,6 +15,7 @@ from rnagan.data.reader import Batch, TileReader
 from rnagan.io.images import grid, save_png, synthetic_texts
 from rnagan.models.ema import ExponentialAverage
 from rnagan.models.sampling import generate
+from rnagan.runtime.distributed import processes
 from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint, deepspeed
 from rnagan.training.checkpoint import GANState
@@ -55,6 +56,8 @@ class GANTrainer:
         if data.profiles is not None:
             self.conditions, self.fixed = self._conditions(data.profiles.latents), self._conditions(data.profiles.fixed)
             width = data.profiles.bottleneck.width
+        # What the main process alone has read drew from its generator. DeepSpeed sends weights from it, and no buffers.
+        torch.set_rng_state(processes().from_main(torch.get_rng_state))
         networks = build_networks(config, width, self.accelerator)
         self.average = ExponentialAverage(networks.generator, config.ema_images)
         modules = _modules_of(*networks, self.average.module)
