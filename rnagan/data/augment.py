@@ -54,11 +54,6 @@ def jittered(x: Tensor, draws: Tensor, strength: float) -> Tensor:
     return ((grey + hues * saturation) * 2 - 1).clamp(-1, 1)
 
 
-def colour_jitter(x: Tensor, seed: int, start: int, strength: float) -> Tensor:
-    """`jittered` by the draws of images start … start+n−1."""
-    return jittered(x, torch.from_numpy(draw_jitter(seed, start, len(x))).to(x), strength)
-
-
 def _hue_matrices(angle: Tensor) -> Tensor:
     """Rotations of RGB space about its grey axis, (n, 3, 3) for angles (n,) in rad (Rodrigues)."""
     eye = torch.eye(3, device=angle.device)

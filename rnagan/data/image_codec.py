@@ -117,8 +117,8 @@ def decode_into(data: bytes, out: NDArray[np.uint8]) -> None:
 def image_size(data: bytes) -> tuple[int, int]:
     """Width and height that the header says, in px, turned as the orientation tag says."""
     if not data.startswith(_PNG):
-        _check_size(data)
         height, width, colours, _ = _jpeg_header(data)
+        check_pixels(width, height)
         if colours in ("CMYK", "YCCK"):
             raise ValueError(f"is a JPEG in {colours}; only RGB and grey are read")
         if _is_plain_jpeg(data):

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from rnagan.evaluation.features import FeatureExtractor
-from rnagan.io.files import remove_leftovers, scratch_prefix, write_json
+from rnagan.io.files import name_file, remove_leftovers, scratch_prefix, write_json
 from rnagan.io.provenance import asked
 from rnagan.runtime import progress
 from rnagan.runtime.devices import rounding
@@ -56,9 +56,8 @@ def write_features(
         here.wait()
         here.from_main(lambda: _join(growing, path, (count, extractor.width), here.count))
     except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from None  # a write doesn't say where
+        name_file(error, path)
+        raise
     finally:
         if here.is_main:
             shutil.rmtree(growing, ignore_errors=True)

@@ -76,7 +76,7 @@ def remove_leftovers(folder: Path) -> None:
                 continue
             changed = max(path.lstat().st_mtime for path in (left, *left.rglob("*")))
             here = owner["host"] == socket.gethostname()
-            if _has_ended(int(owner["pid"])) if here else time.time() - changed > _UNTOUCHED_SECONDS:
+            if has_ended(int(owner["pid"])) if here else time.time() - changed > _UNTOUCHED_SECONDS:
                 shutil.rmtree(left)
 
 
@@ -86,7 +86,8 @@ def _remove_leftovers_once(folder: str, _process: int) -> None:
     remove_leftovers(Path(folder))
 
 
-def _has_ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process on this host, or none that still runs."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

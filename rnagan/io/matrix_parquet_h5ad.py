@@ -14,7 +14,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from rnagan.io.bounds import MAX_PARQUET_ROWS
-from rnagan.io.hdf5_checks import check_hdf5, check_memory
+from rnagan.io.hdf5_checks import RefusedHDF5, check_hdf5, check_memory
 from rnagan.io.matrix_rows import SYMBOL_WORDS, Block, Matrix, orientation, unreadable
 
 _VALUES = 16_000_000  # in a block
@@ -100,9 +100,9 @@ def read_h5ad(path: Path, *, backed: bool) -> anndata.AnnData:
         with warnings.catch_warnings():  # names that come twice are refused below
             warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
             data = anndata.read_h5ad(path, backed="r" if backed else None)
+    except RefusedHDF5:
+        raise
     except _UNREADABLE as error:
-        if str(error).startswith(f"{path} "):
-            raise
         raise ValueError(f"{path} is no .h5ad file ({error}).".replace("\n", " ")) from None
     try:
         check_anndata(data, path)

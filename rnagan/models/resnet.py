@@ -78,13 +78,9 @@ def save_backbone(folder: Path, backbone: nn.Module, record: dict[str, Any]) -> 
     write_json(folder / _RECORD, made | {"mean": MEAN, "sd": SD} | record)
 
 
-def has_backbone(folder: Path) -> bool:
-    return (folder / _RECORD).is_file()
-
-
 def open_backbone(folder: Path) -> Pretrained:
     """A folder that `save_backbone` wrote; changed or missing files are refused by name."""
-    if not has_backbone(folder):
+    if not (folder / _RECORD).is_file():
         raise FileNotFoundError(f"{folder} holds no pretrained backbone; give a run of rnagan pretrain-simclr.")
     record = read_json(folder / _RECORD, dict[str, Any])
     if record.get("format") != "rnagan-backbone":

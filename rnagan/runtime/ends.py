@@ -18,6 +18,8 @@ from types import FrameType
 
 import psutil
 
+from rnagan.io.files import has_ended
+
 STOPPED, INTERRUPTED = 75, 130  # sysexits' EX_TEMPFAIL; what shells say of Ctrl-C
 CLEAN_UP_SECONDS = 10.0  # after which a signalled process ends as it is
 PARENT_GONE_SECONDS = 30.0  # the same after it has lost its launcher: a training writes a checkpoint
@@ -190,9 +192,4 @@ def _watch(followed: set[int], parent: int) -> None:
 
 
 def _is_gone(pid: int, parent: int) -> bool:
-    if pid == parent:
-        return os.getppid() != pid
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    return os.getppid() != pid if pid == parent else has_ended(pid)

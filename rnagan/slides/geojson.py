@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from rnagan.io.bounds import MAX_JSON_BYTES  # as Python's lists it takes eight times as much
 from rnagan.io.tables import first_few
 
-_MOST_BYTES = 64 * 2**20  # of a file; as Python's lists it takes eight times as much
 _MOST_CROSSINGS = 10_000_000  # of edges and rows of pixels
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
 _NO_GEOMETRY = "without geometry"
@@ -115,9 +115,9 @@ def read_outlines(path: Path, classes: Collection[str] = ()) -> Outlines:
 
 def _read(path: Path) -> Any:
     size = path.stat().st_size
-    if size > _MOST_BYTES:
+    if size > MAX_JSON_BYTES:
         raise ValueError(
-            f"has {size / 2**20:,.0f} MiB, more than the {_MOST_BYTES // 2**20} of an outline of tissue; "
+            f"has {size / 2**20:,.0f} MiB, more than the {MAX_JSON_BYTES // 2**20} of an outline of tissue; "
             "simplify the outlines, or give the mask as PNG."
         )
     try:

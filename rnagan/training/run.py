@@ -23,7 +23,7 @@ from rnagan.config.base import Config, family, load_config, may_change_on_resume
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.config.vae import VAEConfig
 from rnagan.data.reader import Replaced
-from rnagan.io.files import write_text
+from rnagan.io.files import read_json, write_text
 from rnagan.io.json_values import json_of
 from rnagan.runtime import progress
 from rnagan.runtime.devices import arithmetic
@@ -237,6 +237,24 @@ class Product(TypedDict):
     made_from: dict[str, str]
     kind: NotRequired[str]
     config: NotRequired[dict[str, Any]]
+
+
+def is_made(
+    config: Config, made_from: Mapping[str, str], folder: Path, record: Path, product: Path, accelerator: Accelerator
+) -> bool:
+    """Whether a run has left its product; then that is said, and the processes end together.
+
+    The main process looks at the product's record for all: others may see files late. Raises as `check_same_run`.
+    """
+    here = processes()
+    before = here.from_main(lambda: read_json(record, Product) if record.is_file() else None)
+    if before is None:
+        return False
+    check_same_run(config, made_from, before, folder)
+    if here.is_main:
+        progress.say(f"{product} is up to date.")
+    end_together(accelerator, wait=True)
+    return True
 
 
 def total_steps(config: VAEConfig | SimCLRConfig, samples: int) -> int:

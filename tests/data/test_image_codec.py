@@ -132,12 +132,16 @@ ONE = {
 }
 
 
+def check_refused(path, data, sentence):
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"{path.name} {sentence}"):
+        load_tile(path, SIDE)
+
+
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_file_of_several_pictures_is_no_tile(tmp_path, name):
     data, sentence = SEVERAL[name]
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match=f"{name} ({sentence})"):
-        load_tile(tmp_path / name, SIDE)
+    check_refused(tmp_path / name, data, f"({sentence})")
     if name.endswith("png"):
         with pytest.raises(ValueError, match=sentence):
             decode_image(data)
@@ -163,10 +167,7 @@ def test_a_ready_made_tile_looks_as_in_a_viewer(tmp_path, name):
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_values_of_unknown_range_are_refused(tmp_path, name):
-    data, sentence = UNKNOWN[name]
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match=f"{name} {sentence}"):
-        load_tile(tmp_path / name, SIDE)
+    check_refused(tmp_path / name, *UNKNOWN[name])
 
 
 @pytest.mark.parametrize("name", [name for name in SEEN if name.endswith(("png", "jpg"))])

@@ -286,9 +286,8 @@ class GANStep:
         """The penalty of the critic on pixels, in full precision, whatever the precision of the scores."""
         config, critic = self.config, self.raw_critic.pixels
         assert critic is not None and real.pixels is not None and fake.pixels is not None
-        paying = slice(
-            -part.start % config.penalty_every, None, config.penalty_every
-        )  # by image number, on any process
+        every = config.penalty_every
+        paying = slice(-part.start % every, None, every)  # by image number, on any process
         x_real, x_fake, c = real.pixels[paying], fake.pixels[paying], None if c is None else c[paying]
         # The half itself: Accelerate has wrapped the whole critic's forward in autocast.
         if config.pixel_loss == "relativistic":

@@ -12,14 +12,14 @@ from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.sampler import TileOrder
 from rnagan.data.selection import select
 from rnagan.generation import RECORD, Generated
-from rnagan.io.files import read_json, sha256_of_file
+from rnagan.io.files import sha256_of_file
 from rnagan.io.json_values import json_of
-from rnagan.models.resnet import has_backbone, save_backbone
+from rnagan.models.resnet import save_backbone
 from rnagan.runtime.distributed import processes
 from rnagan.runtime.progress import say
 from rnagan.training.deepspeed import asks_for_deepspeed
-from rnagan.training.launch import end_together, start
-from rnagan.training.run import Product, TrainingRun, check_same_run, total_steps
+from rnagan.training.launch import start
+from rnagan.training.run import TrainingRun, is_made, total_steps
 from rnagan.training.simclr.trainer import SimCLRTrainer
 
 
@@ -39,13 +39,7 @@ def pretrain_simclr(
     slides, counts, donors = _choose(config, shards, cohort)
     made_from = {"shards": shards.digest} | ({} if cohort is None else {"cohort": sha256_of_file(cohort)})
     out, here = Path(out), processes()
-    # The main process decides for all: others may see files late.
-    before = here.from_main(lambda: read_json(out / "backbone.json", Product) if has_backbone(out) else None)
-    if before is not None:
-        check_same_run(config, made_from, before, out)
-        if here.is_main:
-            say(f"{out / 'backbone.safetensors'} is up to date.")
-        end_together(accelerator, wait=True)
+    if is_made(config, made_from, out, out / "backbone.json", out / "backbone.safetensors", accelerator):
         return True
     order = TileOrder(counts, config.seed, config.window_slides)
     share = config.batch_size // here.count

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rnagan.config.vae import VAEConfig
-from rnagan.io.files import read_json
 from rnagan.runtime.distributed import processes
 from rnagan.runtime.progress import say
-from rnagan.training.launch import end_together, start
-from rnagan.training.run import Product, TrainingRun, check_same_run, total_steps
+from rnagan.training.launch import start
+from rnagan.training.run import TrainingRun, is_made, total_steps
 from rnagan.training.vae.data import VAEInputs, open_vae_data
 from rnagan.training.vae.trainer import VAETrainer
 
@@ -21,15 +20,8 @@ def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str
     child of that sweep's run.
     """
     accelerator = start(config.precision, config.seed, config.threads, wait_minutes=config.wait_minutes)
-    here = processes()  # the main one hashes and decides for all: others may see files late
-    data = open_vae_data(inputs, config.where, here)
-    product = run / "model" / "model.json"
-    before = here.from_main(lambda: read_json(product, Product) if product.is_file() else None)
-    if before is not None:
-        check_same_run(config, data.made_from, before, run)
-        if here.is_main:
-            say(f"{run / 'model'} is up to date.")
-        end_together(accelerator, wait=True)
+    data, model = open_vae_data(inputs, config.where, processes()), run / "model"
+    if is_made(config, data.made_from, run, model / "model.json", model, accelerator):
         return True
     trainer = VAETrainer(config, TrainingRun(run, config, accelerator, data.made_from, "profiles"), data, tags)
     with trainer.run as opened:

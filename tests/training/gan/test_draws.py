@@ -6,7 +6,7 @@ import torch
 
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
-from rnagan.data.augment import colour_jitter, draw_diffaugment, flip_and_turn, jittered, turned
+from rnagan.data.augment import draw_diffaugment, draw_jitter, flip_and_turn, jittered, turned
 from rnagan.models.conditioning import draw_noise
 from rnagan.runtime import rng
 from rnagan.training.gan.draws import StepDraws
@@ -42,7 +42,8 @@ def test_draws_are_bit_for_bit_what_they_were() -> None:
     assert torch.equal(
         turned(x, field("turns"), flips=True, turns=True), flip_and_turn(x, 4, 7, flips=True, turns=True)
     )
-    assert torch.equal(jittered(x, field("jitter"), 0.3), colour_jitter(x, 4, 7, 0.3))
+    drawn = torch.from_numpy(draw_jitter(4, 7, 5)).to(x)
+    assert torch.equal(jittered(x, field("jitter"), 0.3), jittered(x, drawn, 0.3))
 
 
 def test_only_what_a_step_uses_is_drawn() -> None:
