@@ -3,10 +3,12 @@
 import ast
 import importlib
 from pathlib import Path
+from typing import Any
 
 import click
 
 from rnagan import __version__
+from rnagan.runtime.ends import answered_signals
 
 FOLDER = Path(__file__).parent
 NO_COMMANDS = ("__init__", "main", "options")
@@ -25,6 +27,11 @@ def short_help(module: str) -> str:
 
 class Commands(click.Group):
     """A group that imports no command but the one that is started."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Import and run a command; a signal is answered while it is still being imported."""
+        with answered_signals():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [module.replace("_", "-") for module in command_modules()]

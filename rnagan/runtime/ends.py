@@ -2,6 +2,9 @@
 
 Whatever the command, it ends with 75 after SIGTERM, SIGUSR1 or SIGHUP (started again, it goes on), with 130 after
 Ctrl-C. Trainings answer the first two themselves, with a checkpoint (rnagan/training/run.py).
+
+Python can't be kept from losing an exception: one that comes while a C module is imported, or in a `__del__`, is gone.
+So long work asks now and then whether one was lost (`raise_lost_interrupt`).
 """
 
 import contextlib
@@ -53,7 +56,11 @@ class _Answer:
         limit = threading.Timer(CLEAN_UP_SECONDS, self.end_now)
         limit.daemon = True
         limit.start()
-        raise KeyboardInterrupt if number == signal.SIGINT else Stopped
+        raise self.interrupt()
+
+    def interrupt(self) -> KeyboardInterrupt:
+        """What the signal raises in the main thread."""
+        return KeyboardInterrupt() if self.number == signal.SIGINT else Stopped()
 
     def end_now(self) -> None:
         """End without waiting for anything; what is half made is removed by the next start."""
@@ -74,13 +81,24 @@ class _Answer:
             print(f"{how}; what is finished is kept, start again to go on.", file=sys.stderr, flush=True)
 
 
+_answer: _Answer | None = None  # of the command that runs
+
+
 @contextlib.contextmanager
 def answered_signals() -> Iterator[None]:
     """The whole of a command: a signal in this block ends the process with one sentence and its exit code."""
-    if threading.current_thread() is not threading.main_thread():  # only there signals can be answered
+    global _answer
+    if _answer is not None or threading.current_thread() is not threading.main_thread():  # only it can answer them
         yield
         return
-    answer, before = _Answer(), {number: signal.getsignal(number) for number in SIGNALS}
+    _answer = answer = _Answer()
+    before, show = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
+
+    def show_unraisable(lost: "sys.UnraisableHookArgs") -> None:
+        if answer.number is None or not isinstance(lost.exc_value, KeyboardInterrupt):
+            show(lost)
+
+    sys.unraisablehook = show_unraisable
     for number, handler in before.items():
         if handler not in (signal.SIG_IGN, None):  # as nohup has it, and a shell for what it starts in the background
             signal.signal(number, answer)
@@ -99,9 +117,16 @@ def answered_signals() -> Iterator[None]:
             before = {}  # whatever else comes, the process is ending
         raise SystemExit(answer.exit_code) from None
     finally:
+        _answer, sys.unraisablehook = None, show
         for number, handler in before.items():
             if handler is not None:
                 signal.signal(number, handler)
+
+
+def raise_lost_interrupt() -> None:
+    """Raise again what a signal raised, where it never arrived: code that is interrupted doesn't go on to this call."""
+    if _answer is not None and _answer.number is not None:
+        raise _answer.interrupt()
 
 
 def end_children() -> None:

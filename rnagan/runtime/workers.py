@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from rnagan import __version__
 from rnagan.io.files import read_yaml
-from rnagan.runtime.ends import end_children, signals_ignored
+from rnagan.runtime.ends import end_children, raise_lost_interrupt, signals_ignored
 from rnagan.runtime.memory import keep_freed_memory
 
 T = TypeVar("T")
@@ -69,7 +69,9 @@ def run_each(
         return
     if workers.here:
         for item in items:
-            yield item, _outcome(call, item)
+            outcome = _outcome(call, item)
+            raise_lost_interrupt()
+            yield item, outcome
         return
     with _client(workers, len(items)) as client:
         from dask.distributed import KilledWorker, as_completed
@@ -79,6 +81,7 @@ def run_each(
         del futures  # a result is forgotten as soon as it has been handed over
         try:
             for future in as_completed(list(item_of)):
+                raise_lost_interrupt()
                 item = item_of.pop(future)
                 try:
                     yield item, future.result()

@@ -1,9 +1,12 @@
 """The console script `rnagan`."""
 
+import importlib
 import re
+import signal
 import subprocess
 import sys
 
+import pytest
 from click.testing import CliRunner
 
 from rnagan import __version__
@@ -52,3 +55,9 @@ def test_every_command_answers_errors_and_signals() -> None:
         text = (FOLDER / f"{module}.py").read_text(encoding="utf-8")
         commands = re.findall(r"^@(?:click|main)\.command\(.*\)\n(.*)\n", text, re.MULTILINE)
         assert commands and set(commands) == {"@options.plain_errors"}, module
+
+
+def test_ctrl_c_while_a_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib, "import_module", lambda _name: signal.raise_signal(signal.SIGINT))
+    ended = CliRunner().invoke(main, ["train-vae"])
+    assert (ended.exit_code, ended.stderr) == (130, "Interrupted; what is finished is kept, start again to go on.\n")

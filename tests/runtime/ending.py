@@ -41,6 +41,27 @@ def run_stage() -> None:
     run_stages([Stage("slow", f"{sys.executable} {__file__} write {FOLDER}")], FOLDER)
 
 
+def make_lossy_job(folder: Path):
+    class Lossy:
+        """Loses an interrupt, as an import of a C module does."""
+
+        def __del__(self) -> None:
+            import time
+
+            (folder / "begun").touch()
+            time.sleep(60)
+
+    def job(number: int) -> None:
+        (folder / f"job{number}").touch()
+        Lossy()
+
+    return job
+
+
+def run_lossy_jobs() -> None:
+    list(run_each(make_lossy_job(FOLDER), range(2), Workers(1)))
+
+
 def ignore_all() -> None:
     """A library that swallows every interrupt, and a child that isn't asked."""
     while True:
@@ -51,7 +72,7 @@ def ignore_all() -> None:
             pass
 
 
-WORK = {"write": write_slowly, "jobs": run_jobs, "stage": run_stage, "ignore": ignore_all}
+WORK = {"write": write_slowly, "jobs": run_jobs, "stage": run_stage, "ignore": ignore_all, "lossy": run_lossy_jobs}
 
 
 @click.command()

@@ -48,6 +48,15 @@ def test_a_signal_undoes_what_is_half_made(tmp_path: Path, number: signal.Signal
     assert [path.name for path in tmp_path.iterdir()] == ["begun"]
 
 
+def test_an_interrupt_that_python_loses_comes_again(tmp_path: Path) -> None:
+    with programs.start(ENDING, "lossy", tmp_path) as running:
+        until((tmp_path / "begun").exists)
+        os.kill(running.pid, signal.SIGINT)
+        ended = running.wait(SECONDS)
+    assert (ended.returncode, ended.stderr) == SENTENCES[signal.SIGINT]
+    assert not (tmp_path / "job1").exists()
+
+
 def test_a_second_ctrl_c_ends_what_does_not_listen(tmp_path: Path) -> None:
     with programs.start(ENDING, "ignore", tmp_path) as running:
         until((tmp_path / "begun").exists)
