@@ -76,6 +76,8 @@ def test_realism_is_measured(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "cache/realism").glob("*.png")} == {"two_critics-0.png", "wgan_gp-0.png"}
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_realism_without_its_data_is_a_failure_of_ours(tmp_path: Path) -> None:
     code, report, said = run("realism", tmp_path, "--data", str(tmp_path / "nowhere"))
     assert code == 1 and "nowhere" in report["failures"]["realism"] and "Ours failed at realism" in said
@@ -185,6 +187,8 @@ def test_attacks_are_counted_by_their_end(tmp_path: Path) -> None:
     assert report["tried_by_kind"] == {"1": 1, "2": 2, "3": 2, "4": 1, "unknown": 1}
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_no_attacks_are_a_failure_of_ours(tmp_path: Path) -> None:
     (tmp_path / "attacks").mkdir()
     code, report, said = run("attacks", tmp_path, "--tests", str(tmp_path / "attacks"))

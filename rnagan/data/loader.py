@@ -128,7 +128,7 @@ def batches(
     if batch_size % processes:
         raise ValueError(f"batch_size {batch_size} can't be shared evenly by {processes} processes.")
     loading = loading or Loading()
-    pipeline = wds.DataPipeline(
+    pipeline: Iterable[Any] = wds.DataPipeline(
         functools.partial(_plans, order, start, batch_size, rank, processes),
         functools.partial(_load, reader=reader, loading=loading, share=batch_size // processes),
         *([wds.map(loading.transform)] if loading.transform else []),
@@ -136,7 +136,7 @@ def batches(
     if loading.workers:
         with signals_ignored(*SIGNALS):  # without their server workers would end
             forkserver.ensure_running()
-        pipeline = wds.WebLoader(
+        loader = wds.WebLoader(
             _OwnBatches(pipeline),
             batch_size=None,
             collate_fn=_as_it_is,
@@ -146,6 +146,7 @@ def batches(
             # A forked copy of a process with threads may hang, and a spawned worker aborts when it is ended.
             multiprocessing_context="forkserver",
         )
+        pipeline = _of_workers(loader)
     return _bounded(iter(pipeline), order.epoch_length, loading, reader)
 
 
@@ -158,6 +159,18 @@ class _OwnBatches(IterableDataset):
     def __iter__(self) -> Iterator[Any]:
         serve_parent()
         return iter(self.pipeline)
+
+
+def _of_workers(loader: Iterable[Any]) -> Generator[Any, None, None]:
+    """What a loader hands out. An error comes without the frames below, which would keep the loader from ending its
+    workers: it would wait 20 s for them."""
+    batches = iter(loader)
+    try:
+        yield from batches
+    except Exception as error:
+        raise error.with_traceback(None)  # noqa: B904, it is the same one
+    finally:
+        del batches
 
 
 def _as_it_is(batch: Any) -> Any:

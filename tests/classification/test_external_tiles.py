@@ -77,6 +77,8 @@ def test_profiles_share_batches_and_tiles_are_those_of_each_profile_alone(profil
     assert first == len(generated.tiles) == len(generated.about) == 40
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_the_classifier_learns_from_training_donors_and_is_tested_on_others(
     profiles: Path, trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,8 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_starts_share_folds_and_finished_folds_are_kept(
     inputs: GANInputs, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +93,8 @@ def test_starts_share_folds_and_finished_folds_are_kept(
     assert alone["run"] is None and alone["model"] == alone["protocol_digest"]
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.usefixtures("mirrored_evaluations")
 def test_folds_stand_under_the_run_of_the_generator_of_the_tiles_of_pretraining(
     inputs: GANInputs, trained: Path, mlflow_runs: Path, monkeypatch: pytest.MonkeyPatch
@@ -115,6 +119,8 @@ def test_folds_stand_under_the_run_of_the_generator_of_the_tiles_of_pretraining(
     assert found.data.metrics.keys() >= {"SimCLR/accuracy", "SimCLR/accuracy/fold_1", "scratch/macro_f1/low"}
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_every_start_but_its_own_weights_is_the_same(pretrained: Path, tmp_path: Path) -> None:
     write_tensors(tmp_path / "imagenet.safetensors", torchvision.models.resnet18().state_dict())
     starts = [from_scratch(), from_simclr(pretrained, CONFIG)[0], from_imagenet(tmp_path / "imagenet.safetensors")]

@@ -49,6 +49,8 @@ class Download:
         }
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.timeout(200)
 def test_a_third_tissue_changes_nothing_that_was_there(tmp_path):
     download = Download(tmp_path)
@@ -75,6 +77,8 @@ def test_a_third_tissue_changes_nothing_that_was_there(tmp_path):
     assert (again["split"] == "train").any() and (again["split"] != "train").any()
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.timeout(200)
 def test_the_order_of_growth_would_move_donors_without_extend(tmp_path):
     """What `--extend` prevents does happen: the same tables from nothing split these donors otherwise."""
@@ -92,6 +96,8 @@ def test_the_order_of_growth_would_move_donors_without_extend(tmp_path):
     assert grown[first.index].equals(first) and not fresh[first.index].equals(first)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_only_the_new_slides_need_be_at_hand(tmp_path):
     download = Download(tmp_path)
     download.add("Lung", range(0, 5))

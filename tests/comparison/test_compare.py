@@ -210,6 +210,8 @@ def test_scores_of_the_critics_own_network_are_no_rivals_of_a_witness(make: Make
     assert any("13, a witness *" in line for line in lines)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_runs_of_a_vae(toy_vae: Path, tmp_path: Path) -> None:
     for name, settings in (("one", {}), ("two", {"seed": 1}), ("three", {"beta": 0.01})):
         shutil.copytree(toy_vae, tmp_path / name)

@@ -127,6 +127,8 @@ module.build_profiles(Path(sys.argv[1]), Path(sys.argv[2]), 4)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_a_build_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
     make_set(tmp_path, 21, per_shard=4)
     out = tmp_path / "killed"

@@ -231,6 +231,8 @@ def test_what_was_adopted_before_a_kill_stays_so(tmp_path, monkeypatch):
     assert adopt_folder(tmp_path) == ([], []) and len(open_dataset(tmp_path).slides) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_several_processes_adopt_the_same(tmp_path):
     for name in "abc":
         members = [(f"{n}.jpg", jpeg(n)) for n in range(12)]

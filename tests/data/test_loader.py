@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import multiprocessing
 import operator
 import pickle
 import tarfile
@@ -220,6 +221,7 @@ def test_the_error_comes_where_the_tile_would(shards, reader, order):
         assert_equal_batches(list(islice(batches, at)), expected[:at])
         with pytest.raises(ValueError, match=r"b\.tar is damaged at tile 2 \(CRC-32 differs\)"):
             next(batches)
+        assert not multiprocessing.active_children()
 
 
 SKIP = Loading(threads=2, skip_corrupt=True, max_corrupt=1.0)

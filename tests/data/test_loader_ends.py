@@ -31,6 +31,8 @@ def workers(folder: Path) -> list[psutil.Process]:
     return [psutil.Process(int(pid)) for pid in (folder / "read").read_text().split()[1:]]
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=SLOW)])
 def test_workers_end_with_their_process_and_not_by_a_signal_of_their_own(
     make_shards: Callable, tmp_path: Path, number: signal.Signals

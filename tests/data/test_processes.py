@@ -86,6 +86,8 @@ def expected(shards, count, start=START, weights=None):
     return rows
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.distributed
 @pytest.mark.parametrize(
     ("processes", "workers", "weights"),
@@ -106,6 +108,8 @@ def test_processes_read_what_one_reads(script, make_shards, tmp_path, processes,
         assert sorted(one_epoch) == sorted(every)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.distributed
 def test_one_goes_on_where_four_stopped_and_two_after_it(script, make_shards, tmp_path):
     shards, out = make_shards(TILES), tmp_path / "read.json"

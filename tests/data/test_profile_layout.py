@@ -13,6 +13,8 @@ from rnagan.data.sampler import TileOrder
 SAMPLES = [f"s{n}.1" for n in range(23)]
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @given(st.lists(st.text(max_size=5), unique=True, min_size=1, max_size=40), st.integers(1, 12), st.integers(0, 3))
 def test_each_profile_is_dealt_once_whatever_order_they_come_in(samples, per_shard, seed):
     shards = deal(samples, seed, per_shard)

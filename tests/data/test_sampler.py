@@ -150,6 +150,8 @@ def test_nothing_selected_is_refused(counts):
         TileOrder(counts, 0)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @given(weighted(), st.integers(0, 100))
 @settings(deadline=None, max_examples=100)
 def test_each_group_passes_through_its_tiles_one_pass_after_another(order, start):

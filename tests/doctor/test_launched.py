@@ -26,6 +26,8 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.distributed
 def test_two_processes_come_up_and_talk() -> None:
     section = launch(CONFIGS / "cpu_two_processes.yaml")
@@ -38,6 +40,8 @@ def test_two_processes_come_up_and_talk() -> None:
     assert 0 < figures["latency_seconds"] < figures["all_reduce_seconds"]
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.distributed
 def test_multi_cpu_silently_starts_one_process(tmp_path: Path) -> None:
     path = tmp_path / "multi_cpu.yaml"

@@ -192,6 +192,8 @@ def test_batch_size_decides_nothing(paths: EvaluationInputs, tmp_path: Path, mon
         assert one["value"] == pytest.approx(other["value"], rel=1e-6), one["name"]
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_two_processes_score_as_one(trained: Path, paths: EvaluationInputs, tmp_path: Path) -> None:
     words = [
         *("rnagan", "compute-fid"),

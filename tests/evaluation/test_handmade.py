@@ -106,6 +106,8 @@ def test_a_dark_line_at_one_edge_is_seen_there_alone() -> None:
     assert of(middle)[EDGES][-2:] == pytest.approx([0.8333, 0.8333], abs=0.01)  # of the middle's 48 lines, one is dark
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_dashes_at_the_edges_are_far_from_tissue() -> None:
     """Other tissue is near; the same pixels with dashes, grain or a checkerboard are not."""
     real, other = tissue(150, 0), tissue(150, 1)
@@ -120,6 +122,8 @@ def test_dashes_at_the_edges_are_far_from_tissue() -> None:
     assert np.abs(shown[EDGES]).max() == np.abs(shown).max()  # and the edges say so first
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_in_its_own_units_the_same_distance_is_of_the_largest_numbers_alone() -> None:
     """The wrong variant: not standardised, it overlooks a stain that is wrong everywhere."""
     real = tissue(200, 0)

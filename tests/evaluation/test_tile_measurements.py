@@ -18,6 +18,8 @@ def classifier(inputs: GANInputs) -> TissueClassifier:
     return tile_measurements.train_classifier(open_dataset(inputs.shards), train, 32, 0)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_tissue_is_known_and_so_is_its_confusion(inputs: GANInputs, classifier: TissueClassifier) -> None:
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     pictured = cohort[cohort["slide"] != ""]

@@ -46,6 +46,8 @@ def whole(
     return out, arguments, done
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_everything_is_written_and_said(whole: tuple[Path, list[str], Result]) -> None:
     out, _, done = whole
     assert done.exit_code == 0, done.output
@@ -57,6 +59,8 @@ def test_everything_is_written_and_said(whole: tuple[Path, list[str], Result]) -
         assert min(Image.open(out / f"{name}.png").size) > 300
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_the_summary_equals_the_model_by_hand(
     whole: tuple[Path, list[str], Result], toy_vae: Path, toy_profiles: Path
 ) -> None:
@@ -87,6 +91,8 @@ def test_the_summary_equals_the_model_by_hand(
     pd.testing.assert_frame_equal(own, beside)  # the same model and draws
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_the_same_request_is_up_to_date_and_another_replaces_what_is_no_longer_true(
     whole: tuple[Path, list[str], Result], toy_vae: Path, toy_profiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

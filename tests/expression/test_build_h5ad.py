@@ -223,6 +223,8 @@ print((kilobytes() - before) / 1024)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.parametrize("kind", ["gct", "csv"])
 def test_memory_does_not_grow_with_the_table(tmp_path: Path, kind: str) -> None:
     """2,500 × 20,000: 190 MiB of float32, and 110 MiB of text."""

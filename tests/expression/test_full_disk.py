@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from rnagan.io.files import sha256_of_file
 from tests import programs
@@ -15,6 +16,8 @@ def test_h5ad_of_any_size_that_the_disk_does_not_take(tmp_path: Path) -> None:
     assert ended.stdout == "alive\n" and not list(tmp_path.glob(".tmp-*"))
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_build_expression_on_a_full_disk_and_again(tmp_path: Path) -> None:
     names = [f"S{k}" for k in range(60)]
     table = pd.DataFrame(

@@ -250,6 +250,8 @@ def test_a_command_refuses_a_folder_that_another_writes_to(
     assert [path.name[: len(PREFIX)] for path in (tmp_path / "out").iterdir()] == [PREFIX]
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_two_trainings_on_one_folder(toy_profiles: Path, tmp_path: Path) -> None:
     """The second is refused while the first is there, though it stands still; killed, it is no hindrance."""
     options = ["--hidden", "16", "--latent", "4", "--epochs", "3", "--batch-size", "50", "--threads", "1"]

@@ -67,6 +67,8 @@ def test_the_work_of_a_dead_worker_is_done_again(tmp_path: Path) -> None:
     assert outcomes == {n: n for n in range(6)} and (tmp_path / "died").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_an_item_that_kills_its_workers_costs_only_itself() -> None:
     outcomes = dict(run_each(make_deadly(2), range(6), Workers(2)))
     died = outcomes.pop(2)
@@ -82,6 +84,8 @@ def test_a_running_scheduler_is_used() -> None:
     assert os.getpid() not in {result[1] for result in outcomes.values()}
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_jobs_on_workers_use_freed_memory_again() -> None:
     outcomes = dict(run_each(make_page_faults(), [1, 2], Workers(2)))
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
@@ -136,6 +140,8 @@ def test_bad_addresses() -> None:
         Workers(scheduler="a:1", slurm=Path("x"))
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_a_simulation_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cohort, "write_slide", make_deadly(None))
     with pytest.raises(ChildProcessError, match=SENTENCE):

@@ -49,6 +49,8 @@ def test_a_cohort_of_cortex_and_lung_stays_what_it_was(tiny: Path) -> None:
     assert {name: written[name][:8] for name in known} == known
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_two_processes_write_what_one_writes_and_another_seed_does_not(tiny: Path, tmp_path: Path) -> None:
     expected = digests(tiny)
     assert len(expected) == 4 + 8 and sum(name.endswith(".svs") for name in expected) == 4

@@ -31,6 +31,8 @@ def test_equal_to_openslide(make_slide, photometric, side, mpp):
     assert largest_difference(path, mpp) <= 1
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real slides are not here")
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "liver_tile01_pyramid.tif"])
 @pytest.mark.parametrize("mpp", [0.5, 1.0])

@@ -47,6 +47,8 @@ def test_one_shard_a_donor_with_its_images(table, tmp_path):
     assert sorted(path.suffix for path in table.parent.rglob("*.*") if path.is_file()) == [".csv"] + [".png"] * 8
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_done_donors_are_kept_and_changed_ones_made_again(table, tmp_path):
     pack(table, tmp_path / "out")
     assert pack(table, tmp_path / "out").made == 0

@@ -113,6 +113,8 @@ def test_what_is_read_is_level_0_reduced(tmp_path, seed):
         assert largest_error(slide, image, np.random.default_rng(seed)) < LIMIT, kinds
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_levels_that_are_believed_are_seen_by_that_test(tmp_path, monkeypatch):
     """The random pyramids hold lies, and the oracle tells: half of a reader's two checks isn't enough either."""
 

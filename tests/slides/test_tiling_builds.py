@@ -37,6 +37,8 @@ def sums(folder):
     return {record["slide"]: record["sha256"] for record in map(read_json, sorted(Path(folder).glob("*.record.json")))}
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_equal_bytes_on_any_number_of_processes_and_after_a_kill(make_slide, tmp_path):
     slides = [make_slide(f"{name}.svs") for name in "abc"]
     one, two = tmp_path / "1", tmp_path / "2"
@@ -89,6 +91,8 @@ def test_a_folder_of_profiles_is_refused_in_one_sentence_and_left_as_it_is(make_
     assert files(tmp_path / "profiles") == before
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_a_bad_slide_costs_itself_only(make_slide, tmp_path):
     make_slide("good.svs")
     (tmp_path / "slides" / "bad.svs").write_text("no slide")
@@ -119,6 +123,8 @@ def test_script_says_what_it_needs(tmp_path):
     assert result.returncode == 1 and "missing_mpp must be error, skip or a positive number" in result.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_kill_at_any_moment_leaves_nothing_that_is_trusted(make_slide, tmp_path):
     """A run is killed again and again, each time a little later, until one gets through."""
     for n in range(4):
@@ -268,6 +274,8 @@ def write_coordinates(path, positions, **attributes):
         file.create_dataset("coords", data=np.array(positions, np.int64)).attrs.update(attributes)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_coordinates_of_trident_and_clam_are_used_instead_of_our_mask(make_slide, tmp_path):
     for name in "abc":
         make_slide(f"{name}.svs", make_slide.smooth_image(600, 900))

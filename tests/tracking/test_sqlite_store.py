@@ -71,6 +71,8 @@ def test_one_that_is_being_made_is_waited_for(
     assert path.read_bytes() == mlflow_store.read_bytes() and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_sync_goes_on_after_a_store_that_was_killed_in_the_making(
     mlflow_runs: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,16 +87,26 @@ def test_sync_goes_on_after_a_store_that_was_killed_in_the_making(
     assert sync_mlflow(mlflow_runs / "run").endswith("MLflow is up to date, finished.")
 
 
-def test_sync_of_a_locked_or_read_only_store_is_one_sentence(mlflow_runs: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def unsynced(mlflow_runs: Path) -> Path:
     log = RunLog(mlflow_runs / "run", VAEConfig(latent=6), "rnagan-vae", main=True)
     log.close()
     log.folder.joinpath("run.json").unlink()
-    with contextlib.closing(sqlite3.connect(mlflow_runs / "mlflow.db")) as file:
+    return mlflow_runs
+
+
+@pytest.mark.slow  # sqlite waits 20 s for the lock
+@pytest.mark.guard
+def test_sync_of_a_locked_store_is_one_sentence(unsynced: Path) -> None:
+    with contextlib.closing(sqlite3.connect(unsynced / "mlflow.db")) as file:
         file.execute("BEGIN EXCLUSIVE")
         began = time.monotonic()
         with pytest.raises(ConnectionError, match=r"can't be brought up to date with .*database is locked") as locked:
-            sync_mlflow(mlflow_runs / "run")
+            sync_mlflow(unsynced / "run")
         assert time.monotonic() - began < 60 and "\n" not in str(locked.value)
-    with read_only(mlflow_runs, tmp_path / "seen") as seen, pytest.raises(OSError, match="Read-only"):
+
+
+def test_sync_of_a_read_only_store_is_one_sentence(unsynced: Path, tmp_path: Path) -> None:
+    with read_only(unsynced, tmp_path / "seen") as seen, pytest.raises(OSError, match="Read-only"):
         assert tracking_uri(seen / "run").startswith("sqlite")
         sync_mlflow(seen / "run")

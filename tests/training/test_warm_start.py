@@ -67,6 +67,8 @@ def first_state(monkeypatch: pytest.MonkeyPatch, stop_at: int = -1) -> dict[str,
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_a_tissue_is_added(
     both: GANConfig,
     inputs: GANInputs,
@@ -194,6 +196,8 @@ def test_script_takes_the_earlier_run(
     assert CliRunner().invoke(main, options).exit_code == 1
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_figures_before_and_after_are_measured(
     both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path
 ) -> None:

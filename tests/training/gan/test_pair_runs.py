@@ -82,6 +82,8 @@ def cut_at(patch: pytest.MonkeyPatch, step: int) -> None:
     patch.setattr(trainer.GANTrainer, "_one_step", patched)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_run_broken_twice_ends_in_the_same_bits(
     pair: GANConfig, inputs: GANInputs, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +234,8 @@ def state_at_first_step(patch: pytest.MonkeyPatch) -> dict[str, dict]:
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_a_run_that_starts_from_another_one_takes_its_mixing_over(
     toy: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

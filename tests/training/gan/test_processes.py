@@ -45,7 +45,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.fixture(scope="module", params=["wgan_gp", pytest.param("pair", marks=SLOW_GUARD)])
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=SLOW_GUARD) for name in ("wgan_gp", "pair")])
 def equal(small: GANConfig, request: pytest.FixtureRequest) -> GANConfig:
     """Ten generator and twenty critic steps; three and six with both critics, whose float64 takes a CPU long."""
     both = PAIR | {"images": 48} if request.param == "pair" else {}

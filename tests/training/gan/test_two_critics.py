@@ -179,6 +179,8 @@ def estimates(state: dict[str, Tensor]) -> Tensor:
     return torch.cat([own.flatten() for name, own in sorted(state.items()) if name.endswith(("._u", "._v"))])
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
     def moves_with_every_part(step: GANStep) -> None:
         train = step.raw_critic.features.train

@@ -311,6 +311,8 @@ def test_what_chooses_the_best_took_no_part_in_training(
     assert other.extractor_label == f"efficientnet_lite0, {'in training' if own_network else 'a witness'}"
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_a_run_with_a_critic_on_features_keeps_the_best_by_a_witness(
     config: GANConfig, five: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

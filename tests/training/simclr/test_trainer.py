@@ -110,6 +110,8 @@ def test_the_learning_rate_is_torchs_cosine() -> None:
         schedule.step()
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_a_broken_run_goes_on_bit_by_bit_and_its_backbone_is_taken_over(
     inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

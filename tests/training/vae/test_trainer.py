@@ -373,6 +373,8 @@ def assert_close(run: Path, other: Path, tolerance: float) -> None:
         torch.testing.assert_close(two[name], weight, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.distributed
 def test_two_processes_equal_one(expression: Path, tmp_path: Path) -> None:
     config = SMALL.replace(precision="float64", epochs=6, input_dropout=0.2, free_bits=0.05, patience_epochs=9)
