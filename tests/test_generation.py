@@ -130,6 +130,7 @@ def test_second_run_generates_nothing(trained: Path, inputs: GANInputs, tmp_path
     assert tile.stat().st_mtime_ns != before
 
 
+@pytest.mark.attack(kind=4, ends="unharmed")
 @pytest.mark.parametrize(
     ("form", "name"),
     [

@@ -63,6 +63,7 @@ def seen(place: Path) -> Path:
     return place / "seen"
 
 
+@pytest.mark.attack(kind=7, ends="unharmed")
 def test_finished_builds_are_up_to_date_on_a_read_only_disk(place: Path, seen: Path) -> None:
     summary = pack_tiles(place / "tiles/tiles.csv", seen / "packed", TilingConfig(tile_px=32))
     assert (summary.made, summary.up_to_date, summary.failures) == (0, 2, {})
@@ -75,6 +76,7 @@ def test_finished_builds_are_up_to_date_on_a_read_only_disk(place: Path, seen: P
         assert check_folder(seen / folder).findings == []
 
 
+@pytest.mark.attack(kind=7, ends="unharmed")
 def test_models_and_data_are_used_from_a_read_only_disk(seen: Path, small: GANConfig, tmp_path: Path) -> None:
     given = GANInputs(seen / "shards", seen / "cohort.csv", seen / "expression.h5ad", seen / "vae")
     assert train_gan(small.replace(images=16), given, tmp_path / "gan")
@@ -88,6 +90,7 @@ def test_models_and_data_are_used_from_a_read_only_disk(seen: Path, small: GANCo
     assert open_profiles(seen / "expression.h5ad").n_obs
 
 
+@pytest.mark.attack(kind=7, ends="unharmed")
 def test_an_evaluation_of_a_model_on_a_read_only_disk(
     seen: Path, tmp_path: Path, mirrored_evaluations: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +102,7 @@ def test_an_evaluation_of_a_model_on_a_read_only_disk(
     assert find_evaluations(tmp_path / "out") == [tmp_path / "out/evaluation_run.json"]
 
 
+@pytest.mark.attack(kind=7)
 def test_what_must_be_written_there_is_refused_in_one_sentence(place: Path, seen: Path) -> None:
     words = ["build-tiles", "--tiles", place / "tiles/changed.csv", "--tile-px", "32", "--processes", "1"]
     result = CliRunner().invoke(main, [*map(str, words), "--out", str(seen / "packed")])

@@ -47,6 +47,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.attack(kind=6, ends="unharmed")
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_build(calm: Path, tmp_path: Path, number: signal.Signals) -> None:
     words = ("rnagan", "simulate-cohort", "--processes", 1, "--out", tmp_path / "cohort", *programs.options_of(CONFIG))
@@ -55,6 +56,7 @@ def test_a_build(calm: Path, tmp_path: Path, number: signal.Signals) -> None:
     assert digests(tmp_path / "cohort") == digests(calm)
 
 
+@pytest.mark.attack(kind=6, ends="unharmed")
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_training(toy_profiles: Path, toy_vae: Path, tmp_path: Path, number: signal.Signals) -> None:
     options = programs.options_of(load_config(VAEConfig, toy_vae / "config.yaml"))

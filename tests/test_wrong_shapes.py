@@ -191,6 +191,7 @@ def complaint(read: Callable[[], Any], path: Path) -> str | None:
     return None
 
 
+@pytest.mark.attack(kind=3)
 @pytest.mark.usefixtures("no_mlflow")
 @pytest.mark.parametrize("opened", FORMATS, indirect=True)
 def test_a_field_of_a_wrong_type_or_none_is_refused_by_name(opened: tuple[Path, Callable[[], Any]]) -> None:
@@ -210,6 +211,7 @@ def test_a_field_of_a_wrong_type_or_none_is_refused_by_name(opened: tuple[Path, 
     assert not found, "\n".join(found)
 
 
+@pytest.mark.attack(kind=3)
 @pytest.mark.parametrize("value", ["many", None, [1], 2.5])
 def test_settings_of_a_run_are_refused_by_name(tmp_path: Path, value: Any) -> None:
     run = Path(shutil.copytree(SAVED / "run", tmp_path / "run"))
@@ -231,6 +233,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.attack(kind=2)
 @pytest.mark.usefixtures("no_mlflow")
 @pytest.mark.parametrize("opened", [name for name in FORMATS if "settings" not in name], indirect=True)
 def test_json_that_python_stumbles_over_is_refused_by_name(opened: tuple[Path, Callable[[], Any]]) -> None:
@@ -249,6 +252,7 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 
 
+@pytest.mark.attack(kind=2)
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -269,6 +273,7 @@ def test_yaml_that_asks_for_the_world(tmp_path: Path, text: str, sentence: str) 
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
+@pytest.mark.attack(kind=3)
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -287,6 +292,7 @@ def test_a_table_of_slides_of_another_shape_is_refused_by_name(
         open_dataset(shards)
 
 
+@pytest.mark.attack(kind=3)
 def test_an_expression_table_of_very_many_rows_is_refused_by_name(tmp_path: Path) -> None:
     pd.DataFrame({"TP53": np.zeros(2**24 + 1, np.int8)}).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(ValueError, match=r"x\.parquet claims 16,777,217 rows, and 16,777,216 are read; split it"):

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from click.testing import CliRunner
 
 from rnagan import __version__
@@ -54,6 +55,7 @@ def test_every_command_answers_errors_and_signals() -> None:
         assert commands and set(commands) == {"@options.plain_errors"}, module
 
 
+@pytest.mark.attack(kind=6)
 def test_ctrl_c_while_a_command_is_imported() -> None:
     program = (
         "import importlib, signal; from rnagan.commands.main import main; "

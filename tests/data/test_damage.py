@@ -178,6 +178,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.attack(kind=4, ends="unharmed")
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_damaged_file_is_named_and_the_same_build_mends_it(built, folder, attack):
     damage, read, rebuilt = ATTACKS[attack]
@@ -197,6 +198,7 @@ def test_a_damaged_file_is_named_and_the_same_build_mends_it(built, folder, atta
     read_all(folder)
 
 
+@pytest.mark.attack(kind=4, ends="unharmed")
 @pytest.mark.parametrize(
     "damage",
     [
@@ -228,6 +230,7 @@ def test_the_command_says_what_was_damaged_and_verifies(built, folder):
     assert files(folder) == files(built / "sound")
 
 
+@pytest.mark.attack(kind=4)
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -243,6 +246,7 @@ def test_a_broken_record_of_a_slide_that_is_not_built_is_refused(built, folder, 
         build(built, folder)
 
 
+@pytest.mark.attack(kind=4)
 def test_a_slide_that_is_not_built_now_and_lost_its_files_fails(built, folder):
     strange_record(folder)
     with pytest.raises(DamagedShard, match=r"doesn't count z.record.json"):
@@ -251,6 +255,7 @@ def test_a_slide_that_is_not_built_now_and_lost_its_files_fails(built, folder):
     assert summary.failures["z"].sentence == f"{folder}/z.tar is missing; give its slide too, to make it again."
 
 
+@pytest.mark.attack(kind=4)
 def test_a_record_that_went_from_a_set_is_missed_by_a_build_of_other_slides(built, folder):
     table = pd.read_csv(built / "tiles" / "tiles.csv")
     fewer = built / "tiles" / "fewer.csv"
@@ -260,6 +265,7 @@ def test_a_record_that_went_from_a_set_is_missed_by_a_build_of_other_slides(buil
     assert summary.failures["a"].sentence.startswith(f"{folder}/a.record.json is missing, and dataset.json counts it;")
 
 
+@pytest.mark.attack(kind=4, ends="unharmed")
 def test_a_damaged_record_of_another_part_is_left_to_that_part(built, folder):
     cut(folder / "a.record.json")
     for part in ((2, 2), (1, 2)):
@@ -267,6 +273,7 @@ def test_a_damaged_record_of_another_part_is_left_to_that_part(built, folder):
     assert files(folder) == files(built / "sound")
 
 
+@pytest.mark.attack(kind=4)
 @pytest.mark.parametrize(
     "attack", ["index lost", "index of another slide", "record lost", "dataset.json with another mpp"]
 )
@@ -320,6 +327,7 @@ PROFILE_ATTACKS = {
 }
 
 
+@pytest.mark.attack(kind=4, ends="unharmed")
 @pytest.mark.parametrize("attack", PROFILE_ATTACKS)
 def test_damaged_profile_shards_are_named_and_made_again(tmp_path, attack):
     damage, sentence = PROFILE_ATTACKS[attack]
@@ -336,6 +344,7 @@ def test_damaged_profile_shards_are_named_and_made_again(tmp_path, attack):
     assert files(out) == sound
 
 
+@pytest.mark.attack(kind=4)
 def test_profiles_of_a_lost_record_are_never_overwritten_by_others(tmp_path):
     """Its name would be the next free one."""
     out = tmp_path / "profiles"

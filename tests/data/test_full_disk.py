@@ -22,6 +22,7 @@ def shards(folder: Path) -> dict[str, str]:
     return {path.name: sha256_of_file(path) for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.attack(kind=7, ends="unharmed")
 def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     noise, rows = np.random.default_rng(0), []
     for k in range(60):
@@ -42,6 +43,7 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
         assert shards(disk) == shards(tmp_path / "calm")
 
 
+@pytest.mark.attack(kind=7)
 @pytest.mark.parametrize("number", CONCERNS_ALL)
 def test_what_concerns_the_whole_build_ends_it(number: int) -> None:
     with pytest.raises(OSError):

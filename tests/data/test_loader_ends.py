@@ -31,6 +31,7 @@ def workers(folder: Path) -> list[psutil.Process]:
     return [psutil.Process(int(pid)) for pid in (folder / "read").read_text().split()[1:]]
 
 
+@pytest.mark.attack(kind=6, ends="unharmed")
 @pytest.mark.slow
 @pytest.mark.guard
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=SLOW)])

@@ -21,6 +21,7 @@ class Wide(SimpleNamespace):
         return np.repeat(tiles[:, :1, 0, 0].astype(np.float32), self.width, axis=1)
 
 
+@pytest.mark.attack(kind=7, ends="unharmed")
 def test_features_on_a_full_disk_and_again(tmp_path: Path) -> None:
     def tiles(numbers: range) -> np.ndarray:
         return np.stack([np.full((4, 4, 3), number % 200, np.uint8) for number in numbers])

@@ -11,11 +11,13 @@ from tests import programs
 from tests.disks import enlarge, small_disk
 
 
+@pytest.mark.attack(kind=7)
 def test_h5ad_of_any_size_that_the_disk_does_not_take(tmp_path: Path) -> None:
     ended = programs.run(Path(__file__).with_name("full_disk.py"), tmp_path).check()
     assert ended.stdout == "alive\n" and not list(tmp_path.glob(".tmp-*"))
 
 
+@pytest.mark.attack(kind=7, ends="unharmed")
 @pytest.mark.slow
 @pytest.mark.guard
 def test_build_expression_on_a_full_disk_and_again(tmp_path: Path) -> None:

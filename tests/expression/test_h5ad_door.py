@@ -109,6 +109,7 @@ def _virtual(path: Path) -> None:
         file.create_virtual_dataset("X", layout)
 
 
+@pytest.mark.attack(kind=2)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(
     ("attack", "sentence"),
@@ -135,6 +136,7 @@ def test_files_that_claim_the_world_or_lead_elsewhere(
         door(path)
 
 
+@pytest.mark.attack(kind=2)
 @pytest.mark.parametrize("door", DOORS)
 def test_a_sparse_table_that_would_be_huge_is_refused(tmp_path: Path, door: Callable) -> None:
     path = write(tmp_path / "x.h5ad")

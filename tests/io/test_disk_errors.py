@@ -19,6 +19,7 @@ def sentence(error: OSError) -> str:
     return text
 
 
+@pytest.mark.attack(kind=7)
 @pytest.mark.parametrize("name", [*EVERY, "EEXIST", "EISDIR", "ENOENT", "ESTALE", "ELOOP"])
 def test_every_error_has_a_sentence_with_its_path(name: str) -> None:
     number = getattr(errno, name)
@@ -30,6 +31,7 @@ def test_our_own_sentences_stay() -> None:
     assert in_words(FileNotFoundError("x.csv does not exist.")) == "x.csv does not exist."
 
 
+@pytest.mark.attack(kind=7)
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="File name too long") as raised:
         write_text(tmp_path / ("x" * 300), "text")
@@ -37,6 +39,7 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.attack(kind=7)
 def test_a_place_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in ("file/x", "file/folder/x"):
@@ -45,6 +48,7 @@ def test_a_place_below_a_file(tmp_path: Path) -> None:
         assert "where a folder is needed; " in sentence(raised.value) and "file" in sentence(raised.value)
 
 
+@pytest.mark.attack(kind=7)
 def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with read_only(tmp_path / "data", tmp_path / "seen") as seen:
@@ -55,6 +59,7 @@ def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.attack(kind=7)
 def test_a_write_that_fails_inside_names_its_file(tmp_path: Path) -> None:
     with pytest.raises(OSError) as raised, atomic_path(tmp_path / "x.csv"):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -157,6 +157,7 @@ def test_leftovers_of_dead_processes_and_of_long_ago_are_removed(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {alive.name, elsewhere.name}
 
 
+@pytest.mark.attack(kind=6, ends="unharmed")
 def test_the_first_write_into_a_folder_removes_what_killed_processes_left(tmp_path):
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     left, alive = (tmp_path / f".tmp-{socket.gethostname()}-{pid}-abc" for pid in (int(ended.stdout), os.getpid()))

@@ -145,6 +145,7 @@ def saved_as(kind):
     return file.getvalue()
 
 
+@pytest.mark.attack(kind=1)
 @pytest.mark.parametrize(
     "data", [EPS, saved_as("GIF"), saved_as("PPM"), saved_as("TGA"), saved_as("ICO"), b"", b"no image"]
 )
@@ -162,6 +163,7 @@ def test_the_formats_that_are_meant_are_opened_under_any_name(tmp_path, kind):
     assert load_tile(tmp_path / "a.xyz", 16).shape == (16, 16, 3)
 
 
+@pytest.mark.attack(kind=2)
 @pytest.mark.parametrize("make", [header_of_png, header_of_jpeg, header_of_tiff])
 @pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (11_700, 11_700), (65_000, 3_000)])
 def test_an_image_that_claims_to_be_huge_is_refused_by_its_header(tmp_path, make, width, height):

@@ -99,6 +99,7 @@ def bomb(tmp_path):
     return path
 
 
+@pytest.mark.attack(kind=2)
 def test_a_gzip_of_gigabytes_is_left_at_its_bound(bomb):
     said = r"bomb\.csv\.gz .*its [\d,]+ bytes unpack to more than 268,435,456: unpack it, if it is right"
     with pytest.raises(ValueError, match=said):
@@ -109,6 +110,7 @@ def test_a_gzip_of_gigabytes_is_left_at_its_bound(bomb):
             pass
 
 
+@pytest.mark.attack(kind=2)
 def test_a_line_without_an_end_is_left_at_its_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "MAX_LINE_BYTES", 1000)
     (tmp_path / "a.csv").write_bytes(b"sample,donor\n" + b"x" * 2000)

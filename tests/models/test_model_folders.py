@@ -62,6 +62,7 @@ STRANGE: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
+@pytest.mark.attack(kind=1)
 @pytest.mark.parametrize("strange", STRANGE)
 def test_a_folder_with_links_or_strange_files_is_neither_loaded_nor_copied(
     model: Path, secret: Path, tmp_path: Path, strange: str
@@ -84,6 +85,7 @@ def test_a_folder_with_links_or_strange_files_is_neither_loaded_nor_copied(
         RNAGAN.from_pretrained(model, "cpu")
 
 
+@pytest.mark.attack(kind=1)
 def test_a_link_in_place_of_the_vae_is_refused(model: Path, tmp_path: Path) -> None:
     (model / "vae").rename(tmp_path / "vae")
     (model / "vae").symlink_to(tmp_path / "vae")
@@ -91,6 +93,7 @@ def test_a_link_in_place_of_the_vae_is_refused(model: Path, tmp_path: Path) -> N
         RNAGAN.from_pretrained(model, "cpu")
 
 
+@pytest.mark.attack(kind=1)
 @pytest.mark.parametrize("name", ["../../secret.csv", "/etc/passwd", "notes.csv"])
 def test_a_record_that_lists_other_files_is_refused(model: Path, name: str) -> None:
     path = model / "vae/model.json"
@@ -101,6 +104,7 @@ def test_a_record_that_lists_other_files_is_refused(model: Path, name: str) -> N
         load_vae(model / "vae")
 
 
+@pytest.mark.attack(kind=2)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -119,6 +123,7 @@ def test_a_config_that_asks_for_more_weights_than_there_are_takes_no_memory(mode
         RNAGAN.from_pretrained(model, "cpu")
 
 
+@pytest.mark.attack(kind=2)
 @pytest.mark.parametrize(
     "settings", [{"hidden": "200000,200000"}, {"latent": 2_000_000_000}, {"hidden": "1" + "0" * 30}, {"latent": 10**30}]
 )
@@ -129,6 +134,7 @@ def test_a_vae_that_asks_for_more_weights_than_there_are_takes_no_memory(model: 
         load_vae(model / "vae")
 
 
+@pytest.mark.attack(kind=2)
 def test_a_vae_of_very_many_layers_is_refused(model: Path) -> None:
     set_in(model / "vae/config.yaml", hidden=",".join(["1"] * 50_000))
     seal(model)
@@ -148,6 +154,7 @@ def shortened(path: Path) -> None:
     save_file(tensors | {name: tensors[name][:-1].contiguous()}, path)
 
 
+@pytest.mark.attack(kind=3)
 @pytest.mark.parametrize("change", [renamed, shortened])
 @pytest.mark.parametrize("name", ["vae", "latents", "imputer", "transform"])
 def test_arrays_of_another_name_or_shape_are_refused_by_file(model: Path, name: str, change: Callable) -> None:
@@ -157,6 +164,7 @@ def test_arrays_of_another_name_or_shape_are_refused_by_file(model: Path, name: 
         load_vae(model / "vae")
 
 
+@pytest.mark.attack(kind=3)
 @pytest.mark.parametrize("change", [renamed, shortened])
 def test_a_condition_of_another_name_or_shape_is_refused_by_file(model: Path, change: Callable) -> None:
     change(model / "condition.safetensors")
@@ -165,6 +173,7 @@ def test_a_condition_of_another_name_or_shape_is_refused_by_file(model: Path, ch
         RNAGAN.from_pretrained(model, "cpu")
 
 
+@pytest.mark.attack(kind=3)
 def test_a_condition_of_units_that_the_vae_lacks_is_refused(model: Path) -> None:
     tensors = load_file(model / "condition.safetensors")
     save_file(tensors | {"units": tensors["units"] + 1_000}, model / "condition.safetensors")
@@ -173,6 +182,7 @@ def test_a_condition_of_units_that_the_vae_lacks_is_refused(model: Path) -> None
         RNAGAN.from_pretrained(model, "cpu")
 
 
+@pytest.mark.attack(kind=1)
 def test_a_run_does_not_start_from_a_model_with_a_link(model: Path, secret: Path) -> None:
     (model / "notes.csv").symlink_to(secret)
     with pytest.raises(ValueError, match=r"model holds 'notes\.csv', which is a link"):

@@ -38,6 +38,7 @@ def all_gone(children: list[psutil.Process]) -> bool:
     return not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.attack(kind=6)
 @pytest.mark.parametrize("number", SENTENCES)
 def test_a_signal_undoes_what_is_half_made(tmp_path: Path, number: signal.Signals) -> None:
     with programs.start(ENDING, "write", tmp_path) as running:
@@ -48,6 +49,7 @@ def test_a_signal_undoes_what_is_half_made(tmp_path: Path, number: signal.Signal
     assert [path.name for path in tmp_path.iterdir()] == ["begun"]
 
 
+@pytest.mark.attack(kind=6)
 def test_an_interrupt_that_python_loses_comes_again(tmp_path: Path) -> None:
     with programs.start(ENDING, "lossy", tmp_path) as running:
         until((tmp_path / "begun").exists)
@@ -57,6 +59,7 @@ def test_an_interrupt_that_python_loses_comes_again(tmp_path: Path) -> None:
     assert not (tmp_path / "job1").exists()
 
 
+@pytest.mark.attack(kind=6)
 def test_a_second_ctrl_c_ends_what_does_not_listen(tmp_path: Path) -> None:
     with programs.start(ENDING, "ignore", tmp_path) as running:
         until((tmp_path / "begun").exists)
@@ -66,6 +69,7 @@ def test_a_second_ctrl_c_ends_what_does_not_listen(tmp_path: Path) -> None:
         assert running.wait(SECONDS).returncode == 130
 
 
+@pytest.mark.attack(kind=6)
 @pytest.mark.slow
 @pytest.mark.guard
 @pytest.mark.parametrize("to_all", [False, True])  # as schedulers and terminals do
@@ -85,6 +89,7 @@ def test_workers_end_with_the_build(tmp_path: Path, number: signal.Signals, to_a
     assert len(list(tmp_path.glob("job*"))) == 2  # no worker came back for the others
 
 
+@pytest.mark.attack(kind=6)
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=SLOW), signal.SIGKILL])
 def test_a_stage_ends_with_its_runner(tmp_path: Path, number: signal.Signals) -> None:
     with programs.start(ENDING, "stage", tmp_path, env={"PYTHONPATH": str(ROOT)}) as running:
@@ -99,6 +104,7 @@ def test_a_stage_ends_with_its_runner(tmp_path: Path, number: signal.Signals) ->
     assert not (tmp_path / "product").exists() and not list(tmp_path.glob(".tmp-*"))
 
 
+@pytest.mark.attack(kind=6)
 def test_a_stage_that_was_stopped_stops_its_runner(tmp_path: Path) -> None:
     with programs.start(ENDING, "stage", tmp_path, env={"PYTHONPATH": str(ROOT)}) as running:
         until((tmp_path / "begun").exists)
@@ -108,6 +114,7 @@ def test_a_stage_that_was_stopped_stops_its_runner(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == SENTENCES[signal.SIGTERM]
 
 
+@pytest.mark.attack(kind=6, ends="unharmed")
 def test_nohup_is_respected(tmp_path: Path) -> None:
     (tmp_path / "deaf.py").write_text(
         "import runpy, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "

@@ -92,6 +92,7 @@ def grow_old(path: Path) -> None:
     os.utime(path, (then, then))
 
 
+@pytest.mark.attack(kind=5)
 def test_of_processes_that_start_together_one_gets_the_folder(tmp_path: Path, holder: Holder) -> None:
     started = [holder(tmp_path / "run") for _ in range(5)]
     (winner,) = [process for process in started if holds(process)]
@@ -104,6 +105,7 @@ def test_of_processes_that_start_together_one_gets_the_folder(tmp_path: Path, ho
     assert not claims(tmp_path / "run")
 
 
+@pytest.mark.attack(kind=5, ends="unharmed")
 def test_the_folder_of_a_killed_owner_is_taken_over(tmp_path: Path, holder: Holder) -> None:
     owner = holder(tmp_path)
     assert holds(owner)
@@ -119,6 +121,7 @@ def test_the_folder_of_a_killed_owner_is_taken_over(tmp_path: Path, holder: Hold
     assert not claims(tmp_path)
 
 
+@pytest.mark.attack(kind=5, ends="unharmed")
 def test_a_pid_that_was_given_again_is_not_the_owner(tmp_path: Path, holder: Holder) -> None:
     owner = holder(tmp_path)
     assert holds(owner)
@@ -128,6 +131,7 @@ def test_a_pid_that_was_given_again_is_not_the_owner(tmp_path: Path, holder: Hol
         assert not claim.exists()
 
 
+@pytest.mark.attack(kind=5)
 @pytest.mark.parametrize(
     ("there", "here", "taken"),
     [
@@ -163,6 +167,7 @@ def test_an_owner_on_another_host(
     assert not claims(tmp_path)
 
 
+@pytest.mark.attack(kind=5)
 def test_a_claim_that_is_not_whole_counts_until_it_is_old(tmp_path: Path) -> None:
     claim = tmp_path / f"{PREFIX}node2-1-aa"
     for text in ("", "[1]", '{"host": "node2"}'):
@@ -207,6 +212,7 @@ def test_a_folder_that_nobody_can_write_to_needs_no_lock() -> None:
         pass
 
 
+@pytest.mark.attack(kind=5)
 def test_two_builds_of_other_settings(tmp_path: Path, holder: Holder) -> None:
     """Parts and repeated builds have equal settings, and share a folder."""
     Image.new("RGB", (24, 24), (90, 60, 30)).save(tmp_path / "tile.png")
@@ -233,6 +239,7 @@ def test_two_builds_of_other_settings(tmp_path: Path, holder: Holder) -> None:
     assert sorted((tmp_path / "out").iterdir()) == before
 
 
+@pytest.mark.attack(kind=5)
 @pytest.mark.parametrize("name", ["generate-tiles", "simulate-cohort", "build-profiles", "compare-runs", "demo"])
 def test_a_command_refuses_a_folder_that_another_writes_to(
     trained: Path, toy_profiles: Path, inputs: GANInputs, tmp_path: Path, holder: Holder, name: str
@@ -250,6 +257,7 @@ def test_a_command_refuses_a_folder_that_another_writes_to(
     assert [path.name[: len(PREFIX)] for path in (tmp_path / "out").iterdir()] == [PREFIX]
 
 
+@pytest.mark.attack(kind=5)
 @pytest.mark.slow
 @pytest.mark.guard
 def test_two_trainings_on_one_folder(toy_profiles: Path, tmp_path: Path) -> None:
@@ -283,6 +291,7 @@ def test_two_trainings_on_one_folder(toy_profiles: Path, tmp_path: Path) -> None
     assert [path.read_bytes() for path in models[0]] == [path.read_bytes() for path in models[1]] != []
 
 
+@pytest.mark.attack(kind=5)
 @pytest.mark.slow
 @pytest.mark.guard
 def test_every_process_of_a_launch_refuses_a_folder_in_use(toy_profiles: Path, tmp_path: Path, holder: Holder) -> None:

@@ -34,6 +34,7 @@ def half_made(path: Path, store: Path, state: str) -> None:
     os.utime(path, (time.time() - 60,) * 2)
 
 
+@pytest.mark.attack(kind=7, ends="unharmed")
 @pytest.mark.parametrize("state", ["first tables", "migrations", "no database", "half a file"])
 def test_a_half_made_store_is_set_aside(tmp_path: Path, mlflow_store: Path, state: str) -> None:
     path = tmp_path / "mlflow.db"
@@ -60,6 +61,7 @@ def test_other_stores_stay(tmp_path: Path, mlflow_store: Path, state: str) -> No
     assert path.exists() == (state != "none") and len(list(tmp_path.glob("*.damaged*"))) == 0
 
 
+@pytest.mark.attack(kind=7, ends="unharmed")
 def test_one_that_is_being_made_is_waited_for(
     tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +73,7 @@ def test_one_that_is_being_made_is_waited_for(
     assert path.read_bytes() == mlflow_store.read_bytes() and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.attack(kind=7, ends="unharmed")
 @pytest.mark.slow
 @pytest.mark.guard
 def test_sync_goes_on_after_a_store_that_was_killed_in_the_making(
@@ -95,6 +98,7 @@ def unsynced(mlflow_runs: Path) -> Path:
     return mlflow_runs
 
 
+@pytest.mark.attack(kind=7)
 @pytest.mark.slow  # sqlite waits 20 s for the lock
 @pytest.mark.guard
 def test_sync_of_a_locked_store_is_one_sentence(unsynced: Path) -> None:
@@ -106,6 +110,7 @@ def test_sync_of_a_locked_store_is_one_sentence(unsynced: Path) -> None:
         assert time.monotonic() - began < 60 and "\n" not in str(locked.value)
 
 
+@pytest.mark.attack(kind=7)
 def test_sync_of_a_read_only_store_is_one_sentence(unsynced: Path, tmp_path: Path) -> None:
     with read_only(unsynced, tmp_path / "seen") as seen, pytest.raises(OSError, match="Read-only"):
         assert tracking_uri(seen / "run").startswith("sqlite")

@@ -19,6 +19,7 @@ SECONDS = 200.0  # that a busy machine may take
 CONFIG = VAEConfig(hidden="16", latent=4, epochs=4000, patience_epochs=4000, batch_size=30, threads=1)
 
 
+@pytest.mark.attack(kind=6, ends="unharmed")
 @pytest.mark.parametrize("launch", ["cpu_one_process", "cpu_two_processes"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_ranks_end_with_their_launcher(toy_profiles: Path, tmp_path: Path, launch: str, number: signal.Signals) -> None:
