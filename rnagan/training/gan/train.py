@@ -100,7 +100,8 @@ def train_gan(
             "validation_extractor": None if validation is None else validation.extractor_label,
         }
         bottleneck = None if profiles is None else profiles.bottleneck
-        write_model(Path(out) / folder, config, trainer.average.module, bottleneck, inputs.vae, record)
+        generator, link = trainer.average.module, folder != "model"  # the model may be given away: it stands alone
+        write_model(Path(out) / folder, config, generator, bottleneck, inputs.vae, record, link)
 
     on_best = functools.partial(write, "model-best")
     opened = TrainingRun(out, config, accelerator, made_from)
