@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
@@ -107,7 +108,8 @@ class GANTrainer:
         """
         if self.validation is None:
             return
-        row = self.validation(self.average.module) if self.run.is_main else {}
+        generated = self.validation.describe(self.average.module)
+        row = self.validation.compare(generated) if self.run.is_main else {}
         self.accelerator.wait_for_everyone()  # here, and not in ZeRO's own groups, which wait for minutes only
         if self.config.best_by != "none":
             self.save()
@@ -196,14 +198,18 @@ class GANTrainer:
         return row
 
     def _save_samples(self) -> None:
+        conditions = [None] * 8 if self.fixed is None else self.fixed.split(1)
+        seed, generator, here = self.config.seed, self.average.module, processes()
+
+        def generated() -> list[NDArray[np.uint8]]:
+            return [
+                generate(self.config, generator, conditions[k], count=8, seed=seed, purpose=f"samples/{k}")
+                for k in here.share(len(conditions))
+            ]
+
+        tiles = [own for part in here.each(generated) for own in part]
         if not self.run.is_main:
             return
-        conditions = [None] * 8 if self.fixed is None else self.fixed.split(1)
-        seed, generator = self.config.seed, self.average.module
-        tiles = [
-            generate(self.config, generator, c, count=8, seed=seed, purpose=f"samples/{k}")
-            for k, c in enumerate(conditions)
-        ]
         folder = self.run.folder
         path = folder / "samples" / f"{self.images:012d}.png"
         texts = synthetic_texts(f"{folder} at {self.images} images", "validation donors", seed, self.mpp)
