@@ -22,7 +22,7 @@ from rnagan.expression.units import stated_units, to_known_units
 from rnagan.io.files import atomic_path, check_holds_only, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.io.json_values import check_json
 from rnagan.io.matrix_parquet_h5ad import check_anndata, dense
-from rnagan.io.weights import build_with_weights, save_weights
+from rnagan.io.weights import build_with_weights, save_weights, write_tensors
 from rnagan.models.conditioning import Bottleneck, draw_noise, load_bottleneck
 from rnagan.models.generators import build_generator
 from rnagan.models.sampling import check_truncation, generate, generate_batch, number_tiles
@@ -219,7 +219,7 @@ class RNAGAN:
 def write_model(
     folder: Path,
     config: GANConfig,
-    generator: nn.Module,
+    generator: dict[str, Tensor],
     bottleneck: Bottleneck | None,
     vae_folder: Path | None,
     record: dict[str, Any],
@@ -227,13 +227,13 @@ def write_model(
 ) -> None:
     """Write a model folder by rename; `record` (mpp, tissues, images trained, inputs …) goes into model.json.
 
-    `link_vae`: the VAE's files are linked, not copied, where the disk allows (`hand_on_vae`).
+    `generator`: its weights. `link_vae`: the VAE's files are linked, not copied, where the disk allows (`hand_on_vae`).
     """
     digests: dict[str, str] = {}
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         config.save(temporary / "config.yaml")
-        save_weights(temporary / "generator.safetensors", generator)
+        write_tensors(temporary / "generator.safetensors", generator)
         if bottleneck is not None:
             assert vae_folder is not None, "a model with a bottleneck has a VAE before it"
             save_weights(temporary / "condition.safetensors", bottleneck)

@@ -53,7 +53,7 @@ def write(folder: Path, model: Path, link_vae: bool) -> str:
     config = load_config(GANConfig, model / "config.yaml")
     bottleneck = Bottleneck(torch.arange(4), torch.zeros(4), torch.ones(4))
     torch.manual_seed(0)
-    write_model(folder, config, build_generator(config, 4), bottleneck, model / "vae", {}, link_vae)
+    write_model(folder, config, build_generator(config, 4).state_dict(), bottleneck, model / "vae", {}, link_vae)
     return json.loads((folder / "model.json").read_text())["digest"]
 
 

@@ -207,8 +207,17 @@ def test_two_deepspeed_processes_equal_one_process(
         assert largest_difference(truth, run(second, name)) < 1e-5, name
 
 
+# The main process has written what came before, for all processes.
+WRITTEN = """
+def written(trainer):
+    trainer.run._background.wait()
+    trainer.accelerator.wait_for_everyone()
+"""
+
 # Note which tiles each step sees, and be killed right before a given step.
-TRACED = """
+TRACED = (
+    WRITTEN
+    + """
 import json, os, runpy, signal, sys
 from rnagan.training.gan.trainer import GANTrainer
 
@@ -216,6 +225,7 @@ out, killed_at = sys.argv[1], int(sys.argv[2])
 before = GANTrainer._one_step
 def one_step(self, batch):
     if self.steps == killed_at:
+        written(self)
         os.kill(os.getpid(), signal.SIGKILL)
     with open(f"{out}.{os.getpid()}", "a") as file:
         sums = batch.images.sum(dim=(1, 2, 3)).tolist()
@@ -226,6 +236,7 @@ GANTrainer._one_step = one_step
 sys.argv = sys.argv[3:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+)
 
 
 @pytest.mark.slow
@@ -256,20 +267,25 @@ def test_killed_on_two_resumed_on_one_killed_and_resumed_on_two_sees_the_same_ti
 
 
 # One process is killed right before a given step; torchrun ends the others.
-KILLED = """
+KILLED = (
+    WRITTEN
+    + """
 import os, runpy, signal, sys
 from rnagan.training.gan.trainer import GANTrainer
 
 killed_at = int(sys.argv[1])
 before = GANTrainer._one_step
 def one_step(self, batch):
-    if self.steps == killed_at and self.accelerator.process_index == killed_at % self.accelerator.num_processes:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if self.steps == killed_at:
+        written(self)
+        if self.accelerator.process_index == killed_at % self.accelerator.num_processes:
+            os.kill(os.getpid(), signal.SIGKILL)
     return before(self, batch)
 GANTrainer._one_step = one_step
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+)
 
 
 @pytest.mark.timeout(900)
