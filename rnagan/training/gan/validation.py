@@ -93,9 +93,13 @@ class GANValidation:
         if not self._of_real:
             self._of_real = self._statistics(comparable(self._extract, real.features, real.features))
         of_generated = self._statistics(comparable(self._extract, generated.features, real.features))
+        with ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="distance") as pool:
+            distances = pool.map(
+                frechet_distance, of_generated.values(), [self._of_real[part] for part in of_generated]
+            )
         row = {
-            frechet_name(self._extract, of.count, metric_part(part)): frechet_distance(of, self._of_real[part])
-            for part, of in of_generated.items()
+            frechet_name(self._extract, of.count, metric_part(part)): distance
+            for (part, of), distance in zip(of_generated.items(), distances, strict=True)
         }
         if self.conditions is not None and self.mpp is not None:
             row |= faithfulness(generated.measures, real.measures, self.tissues, self.donors)
