@@ -52,6 +52,7 @@ lock: install  # this environment's versions, with what other platforms need in 
 
 bench: install
 	$(BIN)/python benchmarks/gan_step.py
+	$(BIN)/python benchmarks/housekeeping.py
 	$(BIN)/python benchmarks/vae.py
 	$(BIN)/python benchmarks/fid.py --data $(DATA)
 	$(BIN)/python benchmarks/tiling.py --data $(DATA)

@@ -5,7 +5,7 @@ A model folder holds `config.yaml`, `generator.safetensors` (the averaged weight
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypedDict
 
@@ -22,11 +22,11 @@ from rnagan.expression.units import stated_units, to_known_units
 from rnagan.io.files import atomic_path, check_holds_only, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.io.json_values import check_json
 from rnagan.io.matrix_parquet_h5ad import check_anndata, dense
-from rnagan.io.weights import build_with_weights, save_weights
+from rnagan.io.weights import build_with_weights, save_weights, write_tensors
 from rnagan.models.conditioning import Bottleneck, draw_noise, load_bottleneck
 from rnagan.models.generators import build_generator
 from rnagan.models.sampling import check_truncation, generate, generate_batch, number_tiles
-from rnagan.models.trained_vae import VAEModel, copy_vae, load_vae
+from rnagan.models.trained_vae import VAEModel, hand_on_vae, load_vae
 from rnagan.runtime.devices import AUTO, choose_device
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64  # tiles; 64 take a CPU a fifth longer, and four times the memory
@@ -219,22 +219,28 @@ class RNAGAN:
 def write_model(
     folder: Path,
     config: GANConfig,
-    generator: nn.Module,
+    generator: dict[str, Tensor],
     bottleneck: Bottleneck | None,
     vae_folder: Path | None,
     record: dict[str, Any],
+    link_vae: bool = False,
 ) -> None:
-    """Write a model folder by rename; `record` (mpp, tissues, images trained, inputs …) goes into model.json."""
+    """Write a model folder by rename; `record` (mpp, tissues, images trained, inputs …) goes into model.json.
+
+    `generator`: its weights. `link_vae`: the VAE's files are linked, not copied, where the disk allows (`hand_on_vae`).
+    """
+    digests: dict[str, str] = {}
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         config.save(temporary / "config.yaml")
-        save_weights(temporary / "generator.safetensors", generator)
+        write_tensors(temporary / "generator.safetensors", generator)
         if bottleneck is not None:
             assert vae_folder is not None, "a model with a bottleneck has a VAE before it"
             save_weights(temporary / "condition.safetensors", bottleneck)
-            copy_vae(model_folder(vae_folder), temporary / "vae")
+            of_vae = hand_on_vae(model_folder(vae_folder), temporary / "vae", link_vae)
+            digests = {f"vae/{name}": digest for name, digest in of_vae.items()}
         made = {"format": "rnagan-model", "version": 1, "rnagan": rnagan.__version__}
-        write_json(temporary / "model.json", made | {"digest": digest_of_folder(temporary)} | record)
+        write_json(temporary / "model.json", made | {"digest": digest_of_folder(temporary, digests)} | record)
 
 
 def read_model_record(folder: Path) -> ModelRecord | None:
@@ -256,7 +262,14 @@ def model_folder(folder: str | Path) -> Path:
     raise FileNotFoundError(f"{folder} holds no trained model (no model.json there or in {Path(folder) / 'model'}).")
 
 
-def digest_of_folder(folder: Path) -> str:
-    """Hex SHA-256 over the names and contents of all files of a model folder but its own model.json."""
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return sha256_of({name: sha256_of_file(path) for name, path in files.items() if name != "model.json"})
+def digest_of_folder(folder: Path, known: Mapping[str, str] | None = None) -> str:
+    """Hex SHA-256 over the names and contents of all files of a model folder but its own model.json.
+
+    `known`: digests of some of them, by their paths in it.
+    """
+    digests = dict(known or {})
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != "model.json" and name not in digests:
+            digests[name] = sha256_of_file(path)
+    return sha256_of(digests)

@@ -33,14 +33,19 @@ ALL_TILES = 1_000_000  # of a slide
 
 
 def tiles_of_slides(
-    shards: ShardSet, rows: pd.DataFrame, resolution: int, replace_damaged: bool = False
+    shards: ShardSet,
+    rows: pd.DataFrame,
+    resolution: int,
+    replace_damaged: bool = False,
+    share: range | None = None,
 ) -> Iterator[Tiles]:
     """The first `tiles` tiles of each row's `slide` (a uniform draw of its tiles), each (tiles, resolution, resolution,
-    3) uint8, averaged by area. A damaged tile raises, or a neighbour stands in (`replace_damaged`)."""
+    3) uint8, averaged by area; of the rows numbered in `share` alone, where it is given. A damaged tile raises, or a
+    neighbour stands in (`replace_damaged`), which may be of any row."""
     reader = TileReader(shards, rows["slide"].tolist())
     read = reader.decode_or_replace if replace_damaged else reader.decode
-    for row, count in enumerate(rows["tiles"]):
-        tiles = np.empty((count, *reader.shape), np.uint8)
+    for row in range(len(rows)) if share is None else share:
+        tiles = np.empty((rows["tiles"].iloc[row], *reader.shape), np.uint8)
         for k, tile in enumerate(tiles):
             read(row, k, tile)
         yield at_resolution(tiles, resolution)

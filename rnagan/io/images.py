@@ -76,11 +76,6 @@ def name_formats(formats: tuple[str, ...]) -> str:
     return f"{', '.join(names)} and {last}" if names else last
 
 
-def to_uint8(x: NDArray) -> Tiles:
-    """Images in [-1, 1], shape (n, 3, H, W), to uint8 (n, H, W, 3)."""
-    return ((x.transpose(0, 2, 3, 1) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-
-
 def shrink(image: Tiles, factor: int) -> Tiles:
     """An image (H, W, 3) averaged over squares of `factor` px; what doesn't fill a square at the far edges is cut."""
     height, width = (side // factor * factor for side in image.shape[:2])

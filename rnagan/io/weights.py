@@ -1,6 +1,8 @@
 """Weights as safetensors: written whole, read without running code, refused when they belong to something else."""
 
 import contextlib
+import os
+import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
@@ -63,9 +65,21 @@ def _todays_names(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Te
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write named tensors as one safetensors file."""
-    # Not save_file: on a full disk it raises an error of its own instead of OSError.
-    Path(path).write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+    """Write named tensors as one safetensors file, in a thread without holding the others up. Raises `OSError`."""
+    path = Path(path)
+    path.touch()
+    mode = path.stat().st_mode  # safetensors puts a file in its place that only its owner may read
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise _of_the_system(error, path) from None
+    path.chmod(mode)
+
+
+def _of_the_system(error: SafetensorError, path: Path) -> Exception:
+    """The error of the system that safetensors names by its number in an error of its own, as on a full disk."""
+    number = re.search(r"(?:os error|code:) (\d+)", str(error))
+    return error if number is None else OSError(int(number[1]), os.strerror(int(number[1])), str(path))
 
 
 def read_tensors(path: Path, names: Collection[str] = ()) -> dict[str, Tensor]:

@@ -1,9 +1,11 @@
 """A trained β-VAE as a folder: weights, expression transform, what the training split looks like in its latent."""
 
 import dataclasses
+import functools
+import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
@@ -154,16 +156,40 @@ def load_vae(folder: Path | str, device: str | torch.device = "cpu") -> VAEModel
     return VAEModel(config, transform, imputer, network.to(device).eval(), space, dict(record))
 
 
-def copy_vae(folder: Path, target: Path) -> None:
-    """Copy a model folder that `save_vae` wrote, with the errors of `load_vae`: a model that is given away holds
-    nothing else."""
-    _checked_record(folder)
+def hand_on_vae(folder: Path, target: Path, link: bool = False) -> dict[str, str]:
+    """Put a model folder that `save_vae` wrote into a new folder, with the errors of `load_vae`: a model that is given
+    away holds nothing else. Returns hex SHA-256 by file name.
+
+    `link`: by hard links, plain files that take no time and no room, or copies where the disk makes none.
+    """
+    checked = _checked_record(folder, _sha256_unless_changed)
     target.mkdir()
     for name in FILES:
-        shutil.copyfile(folder / name, target / name, follow_symlinks=False)
+        if not (link and _linked(folder / name, target / name)):
+            shutil.copyfile(folder / name, target / name, follow_symlinks=False)
+    return checked["files"] | {"model.json": sha256_of_file(target / "model.json")}
 
 
-def _checked_record(folder: Path) -> VAERecord:
+def _linked(path: Path, target: Path) -> bool:
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:  # another disk, or one without links
+        return False
+    return True
+
+
+def _sha256_unless_changed(path: Path) -> str:
+    """The digest of a file, read again only after it has changed."""
+    stat = path.stat()
+    return _sha256_once(path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2 * len(FILES))
+def _sha256_once(path: Path, *_version: int) -> str:
+    return sha256_of_file(path)
+
+
+def _checked_record(folder: Path, sha256: Callable[[Path], str] = sha256_of_file) -> VAERecord:
     """What model.json says, after the folder's files have been compared with it."""
     path = folder / "model.json"
     record = read_json(path, dict[str, Any])
@@ -174,6 +200,6 @@ def _checked_record(folder: Path) -> VAERecord:
     if strange := sorted(checked["files"].keys() ^ {*FILES} - {path.name}):
         raise ValueError(f"{path} must list the files of a β-VAE, and is wrong about {strange[0]!r}; copy the folder.")
     for name, digest in checked["files"].items():
-        if not (folder / name).is_file() or sha256_of_file(folder / name) != digest:
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
             raise ValueError(f"{folder / name} is missing or was changed after training; copy the model folder again.")
     return checked

@@ -87,15 +87,22 @@ class RunLog:
         self._mirror(lambda: self._start_mlflow(config.to_dict()), starting=True)
         self._write_record()
 
-    def metrics(self, images: int, values: dict[str, float]) -> None:
-        """Append one row of scalars at a count of images (training samples) seen."""
+    def clock(self) -> float:
+        """Seconds in the run so far, those before it was resumed too."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def metrics(self, images: int, values: dict[str, float], seconds: float | None = None) -> None:
+        """Append one row of scalars at a count of images (training samples) seen; `seconds`: what the `clock` said when
+        they were measured, None for now."""
         if not self.main:
             return
-        row = {"images": images, "seconds": round(self._seconds_before + time.monotonic() - self._began, 3)} | values
+        late = 0.0 if seconds is None else self.clock() - seconds
+        row = {"images": images, "seconds": round(self.clock() - late, 3)} | values
         self._waiting += json.dumps(row) + "\n"
         with self._unwritten.tolerated("row of metrics"):
             self._append()
-        self._mirror(lambda mlflow: mlflow.log([(name, value, images, time.time()) for name, value in values.items()]))
+        at = time.time() - late
+        self._mirror(lambda mlflow: mlflow.log([(name, value, images, at) for name, value in values.items()]))
 
     def artifact(self, path: Path) -> None:
         """Mirror a file of the run (a sample grid, say) to MLflow, under the folder name it has in the run."""

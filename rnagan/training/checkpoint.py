@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict, TypeVar
 
@@ -117,6 +118,19 @@ def moments_of(optimizer: torch.optim.Optimizer) -> Moments:
     stored = optimizer.state_dict()
     flat = {f"{k}.{field}": tensor for k, own in stored["state"].items() for field, tensor in own.items()}
     return Moments(flat, stored["param_groups"])
+
+
+def host_copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in the host's memory, in plain rows, which later steps don't change; the steps so far are waited for."""
+    copies = {
+        name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda).copy_(
+            tensor.detach(), non_blocking=True
+        )
+        for name, tensor in tensors.items()
+    }
+    if any(tensor.is_cuda for tensor in tensors.values()):
+        torch.cuda.synchronize()
+    return copies
 
 
 def save_checkpoint(

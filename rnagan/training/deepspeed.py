@@ -122,17 +122,17 @@ def are_finite(accelerator: Accelerator, networks: Iterable[nn.Module]) -> bool:
 
 
 def whole_weights(network: nn.Module) -> dict[str, Tensor]:
-    """All weights on the CPU, not copied where they are there already. Every process must call it."""
+    """All weights, where they are and not copied, or on the CPU where ZeRO has cut them. Every process must call it."""
     state = {name: tensor.detach() for name, tensor in network.state_dict().items()}
     if is_cut(network):
         from deepspeed.utils import safe_get_full_fp32_param
 
-        state |= {name: safe_get_full_fp32_param(weight) for name, weight in network.named_parameters()}
-    return {name: tensor.cpu() for name, tensor in state.items()}
+        state |= {name: safe_get_full_fp32_param(weight).cpu() for name, weight in network.named_parameters()}
+    return state
 
 
 def whole_moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> Moments:
-    """Adam's state. Every process must call it."""
+    """Adam's state, where it is and not copied, or on the CPU where ZeRO has cut it. Every process must call it."""
     if not is_cut(network):
         return moments_of(optimizer)
     from deepspeed.utils import safe_get_full_optimizer_state

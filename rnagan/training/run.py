@@ -1,20 +1,22 @@
 """What the runs of all trainers share: folder, resume, signals, metrics, checkpoints, and how a run ends.
 
-A trainer owns its loop, its losses and its optimisers, and has a `TrainingRun` for everything else.
+A trainer owns its loop, its losses and its optimisers, and has a `TrainingRun` for everything else. What a run writes,
+a thread of the main process writes while training goes on, in the order in which it came: a checkpoint never appears
+before the rows of metrics up to it.
 """
 
 import contextlib
+import functools
 import json
 import math
 import signal
-import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NotRequired, Self, TypedDict
 
-import psutil
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from rnagan.data.reader import Replaced
 from rnagan.io.files import read_json, write_text
 from rnagan.io.json_values import json_of
 from rnagan.runtime import progress
+from rnagan.runtime.background import Background
 from rnagan.runtime.devices import arithmetic
 from rnagan.runtime.distributed import processes
 from rnagan.runtime.folder_lock import FolderLock
@@ -35,18 +38,24 @@ from rnagan.tracking.run_log import RunLog, Unwritten
 from rnagan.training import deepspeed
 from rnagan.training.checkpoint import (
     Checkpoint,
+    Moments,
     RunState,
     best_checkpoint,
     check_seen,
+    host_copy,
     keep,
     load_checkpoint,
     save_checkpoint,
     set_aside_damaged,
 )
 from rnagan.training.launch import end_together
+from rnagan.training.throughput import Throughput
 
 Optimizers = dict[str, tuple[nn.Module, torch.optim.Optimizer]]  # each with the network that it moves
 STEPS_BETWEEN_CHECKS = 16  # asking all processes costs a round of messages
+# What a run writes, with how many of a kind may be unwritten. A checkpoint's copy fills as much memory as the networks
+# and their optimisers.
+UNWRITTEN = {"rows of metrics": 200, "sample grids": 2, "checkpoints": 1, "validations": 1}
 
 
 class StopSignal:
@@ -101,7 +110,7 @@ class TrainingRun:
         self.folder, self.config, self.accelerator = Path(folder), config, accelerator
         self.made_from, self.unit = dict(made_from), unit
         self.finished = False
-        self.unwritten = Unwritten(self.folder)
+        self.unwritten, self._background = Unwritten(self.folder), Background(UNWRITTEN)
         self.corrupt_tiles = CorruptTiles(self.folder, accelerator.process_index)
         self._lock: FolderLock | None = None
         self.checkpoint = self._newest_checkpoint()
@@ -161,6 +170,7 @@ class TrainingRun:
         """
         weights_are_finite = deepspeed.are_finite(self.accelerator, networks)
         if not weights_are_finite or not all(map(math.isfinite, row.values())):
+            self._background.wait()
             newest = latest_checkpoint(self.folder)
             last = "there is no checkpoint yet" if newest is None else f"the last good checkpoint is {newest}"
             raise ValueError(
@@ -179,25 +189,60 @@ class TrainingRun:
     ) -> None:
         """Write a checkpoint by rename and delete all but the newest `kept` and the best. Every process must call it.
 
-        `weights`: networks, or the tensors of one. Where the disk is full the next call tries again, but after the
-        `last` one, which raises `OSError`.
+        `weights`: networks, or the tensors of one, which nobody changes any more. It is written in the background, from
+        a copy. Where the disk is full the next call tries again, but after the `last` one, which is written at once,
+        and raises `OSError`.
         """
         if self._saved_at == images and not last:
             return
-        with self.throughput.paused():
-            whole = {
-                name: deepspeed.whole_weights(own) if isinstance(own, nn.Module) else own
+        with self.throughput.paused("checkpoints"):
+            if not last:
+                self._background.wait_for_room("checkpoints")  # before there is another copy
+            copied = host_copy if self.is_main and not last else dict
+            tensors = {
+                name: copied(deepspeed.whole_weights(own)) if isinstance(own, nn.Module) else own
                 for name, own in weights.items()
             }
             moments = {name: deepspeed.whole_moments(*own) for name, own in optimizers.items()}
-            path = checkpoint_path(self.folder, images)
-            if self.is_main and not path.exists():
+            moments = {name: own._replace(tensors=copied(own.tensors)) for name, own in moments.items()}
+            if self.is_main:
                 own_state = {**state, "mlflow_run": self.log.run_id, "made_from": self.made_from}
-                with contextlib.nullcontext() if last else self.unwritten.tolerated("checkpoint"):
-                    save_checkpoint(path, whole, moments, own_state)
-                    keep(self.folder, kept, best_checkpoint(self.folder))
+                write = functools.partial(self._write_checkpoint, images, tensors, moments, own_state, kept, last)
+                if last:
+                    self._background.wait()
+                    write()
+                else:
+                    self._background.submit("checkpoints", write)
             self._saved_at = images
-            self.accelerator.wait_for_everyone()
+            self.accelerator.wait_for_everyone()  # here, and not in ZeRO's own groups, which wait for minutes only
+
+    def row(self, images: int, values: dict[str, float]) -> None:
+        """Write a row of metrics as they are now, in the background."""
+        if self.is_main:
+            seconds = self.log.clock()
+            self.write("rows of metrics", lambda: self.log.metrics(images, values, seconds))
+
+    def write(self, kind: str, job: Callable[[], None]) -> None:
+        """Have something written in the background, after all that came before; for the main process. `kind`: one of
+        UNWRITTEN. An error of it ends the run, soon after."""
+        with self.throughput.paused(kind):
+            self._background.submit(kind, job)
+
+    def _write_checkpoint(
+        self,
+        images: int,
+        tensors: dict[str, dict[str, Tensor]],
+        moments: dict[str, Moments],
+        state: dict[str, Any],
+        kept: int,
+        last: bool,
+    ) -> None:
+        path = checkpoint_path(self.folder, images)
+        if path.exists():
+            return
+        with contextlib.nullcontext() if last else self.unwritten.tolerated("checkpoint"):
+            save_checkpoint(path, tensors, moments, state)
+            keep(self.folder, kept, best_checkpoint(self.folder))
 
     def __enter__(self) -> Self:
         return self
@@ -205,12 +250,25 @@ class TrainingRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the record and the process group. After an error nobody waits for the others, which may be dead."""
+        """Write what is still to be written, and end the record and the process group. After an error nobody waits for
+        the others, which may be dead."""
         failed = kind is not None
-        self.log.close(self.finished and not failed, failed)
-        if self._lock is not None:
-            self._lock.release()
-        end_together(self.accelerator, wait=not failed)
+        try:
+            self._background.close()
+        except BaseException as late:
+            if error is None:
+                failed = True
+                raise
+            if late is not error:
+                warnings.warn(f"Not everything could be written to {self.folder} ({late}).", stacklevel=2)
+        finally:
+            if self.is_main:
+                for sentence in self.throughput.long_waits(self.config):
+                    progress.say(sentence)
+            self.log.close(self.finished and not failed, failed)
+            if self._lock is not None:
+                self._lock.release()
+            end_together(self.accelerator, wait=not failed)
 
     def _newest_checkpoint(self) -> Checkpoint | None:
         """The newest whole one that the main process finds: another one's file system may lag behind. Before it looks,
@@ -332,42 +390,6 @@ class StepMeans:
         """Go on from a checkpoint's sums of so many steps."""
         self._sums += self._sums.new_tensor(sums)
         self._counts = dict.fromkeys(self._counts, steps)
-
-
-class Throughput:
-    """Images a second since the last row, and the memory of this process: `machine/…` in a run's metrics."""
-
-    def __init__(self, images: int, device: torch.device) -> None:
-        self.device = device
-        self.restart(images)
-
-    def restart(self, images: int) -> None:
-        """Count from here: what has just been done (a validation, say) was no training."""
-        self.images, self.began = images, time.monotonic()
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """A block that is no training: its time doesn't count."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.began += time.monotonic() - began
-
-    def row(self, images: int) -> dict[str, float]:
-        """`machine/images_per_second` over all processes, and `machine/memory_gb` of this one: on a GPU the most that
-        tensors have taken so far, on a CPU what is resident now. Starts anew."""
-        seconds = max(time.monotonic() - self.began, 1e-9)
-        if self.device.type == "cuda":
-            memory = torch.cuda.max_memory_allocated(self.device)
-        else:
-            memory = psutil.Process().memory_info().rss
-        row = {
-            "machine/images_per_second": round((images - self.images) / seconds, 2),
-            "machine/memory_gb": round(memory / 2**30, 3),
-        }
-        self.restart(images)
-        return row
 
 
 _CORRUPT = "corrupt_tiles.{}.jsonl"

@@ -10,28 +10,8 @@ import simplejpeg
 from PIL import Image
 
 from rnagan.data.image_codec import decode_image, decode_into, image_size
-from rnagan.io.images import grid, picture_name, save_png, shrink, synthetic_texts, to_uint8
+from rnagan.io.images import grid, picture_name, save_png, shrink, synthetic_texts
 from rnagan.slides.premade_tiles import load_tile
-
-
-def test_to_uint8_rounds_and_clips():
-    values = np.array([-1.7, -1.0, -0.999, 0.0039, 0.9, 1.0, 1.2])
-    x = np.broadcast_to(values[:, None, None, None], (7, 3, 2, 5))
-    assert to_uint8(x).shape == (7, 2, 5, 3) and to_uint8(x).dtype == np.uint8
-    # 127.5 (v + 1): −0.999 → 0.13, 0.0039 → 127.997 (truncating would give 127), 0.9 → 242.25
-    assert to_uint8(x)[:, 0, 0, 0].tolist() == [0, 0, 0, 128, 242, 255, 255]
-
-
-def test_to_uint8_undoes_the_trainers_scaling():
-    tile = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, axis=1)
-    for dtype in (np.float32, np.float64):
-        np.testing.assert_array_equal(to_uint8(tile.astype(dtype) / dtype(127.5) - 1), tile.transpose(0, 2, 3, 1))
-
-
-def test_to_uint8_keeps_channels_and_axes():
-    x = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4, 6))
-    for n, c, row, column in ((0, 0, 1, 5), (1, 2, 3, 0)):
-        assert to_uint8(x)[n, row, column, c] == round((x[n, c, row, column] + 1) * 127.5)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])

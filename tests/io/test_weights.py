@@ -14,6 +14,7 @@ from rnagan.io.weights import load_weights, read_arrays, read_tensors, save_weig
 from rnagan.models.latent_space import LatentSpace
 from rnagan.models.trained_vae import VAEModel, save_vae
 from rnagan.models.vae import BetaVAE
+from tests.disks import small_disk
 
 
 def network(width=3, bias=True):
@@ -102,13 +103,13 @@ def test_arrays_keep_type_and_values(tmp_path):
 def test_a_full_disk_is_an_oserror_for_all_of_a_vae(tmp_path, monkeypatch):
     """The disk fills when the statistics of the latents are written, the last and smallest of the arrays."""
 
-    def save(tensors):
+    def save_file(tensors, path):
         if "kl" in tensors:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return whole(tensors)
+        whole(tensors, path)
 
-    whole = weights.save
-    monkeypatch.setattr(weights, "save", save)
+    whole = weights.save_file
+    monkeypatch.setattr(weights, "save_file", save_file)
     config = VAEConfig(hidden="4", latent=2)
     transform = ExpressionTransform.fit(np.float32([[1, 2], [3, 5]]), ["a", "b"], "tpm", "log1p")
     z = transform.apply(np.float32([[1, 2], [3, 5]]), ["a", "b"], "tpm")
@@ -117,3 +118,15 @@ def test_a_full_disk_is_an_oserror_for_all_of_a_vae(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         save_vae(tmp_path / "vae", model)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_the_disk_does_not_take_is_an_oserror_with_its_number(tmp_path):
+    with small_disk(tmp_path / "disk", "1m") as disk, pytest.raises(OSError) as raised:
+        write_tensors(disk / "w.safetensors", {"a": torch.zeros(1_000_000)})
+    assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(disk / "w.safetensors")
+
+
+def test_who_may_read_a_file_is_decided_as_for_any_other(tmp_path):
+    (tmp_path / "text").write_text("")
+    write_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(3)})
+    assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "text").stat().st_mode

@@ -10,15 +10,17 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from rnagan import RNAGAN
+from rnagan import RNAGAN, api
 from rnagan.api import digest_of_folder, write_model
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.io.files import sha256_of_file
+from rnagan.models import trained_vae
 from rnagan.models.conditioning import Bottleneck
 from rnagan.models.generators import build_generator
 from rnagan.models.trained_vae import load_vae
 from rnagan.training.warm_start import EarlierRun
+from tests.disks import small_disk
 
 SAVED = Path(__file__).parents[1] / "saved/run/model"
 
@@ -46,6 +48,15 @@ def seal(folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps(record | {"digest": digest_of_folder(folder)}))
 
 
+def write(folder: Path, model: Path, link_vae: bool) -> str:
+    """Write a model folder with the VAE of another; its digest."""
+    config = load_config(GANConfig, model / "config.yaml")
+    bottleneck = Bottleneck(torch.arange(4), torch.zeros(4), torch.ones(4))
+    torch.manual_seed(0)
+    write_model(folder, config, build_generator(config, 4).state_dict(), bottleneck, model / "vae", {}, link_vae)
+    return json.loads((folder / "model.json").read_text())["digest"]
+
+
 def set_in(path: Path, **settings: object) -> None:
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
 
@@ -71,10 +82,8 @@ def test_a_folder_with_links_or_strange_files_is_neither_loaded_nor_copied(
     sentence = r"vae holds '.*', which is (a link|no part of it); take it out, or copy the folder again"
     with pytest.raises(ValueError, match=sentence):
         load_vae(model / "vae")
-    config = load_config(GANConfig, model / "config.yaml")
-    bottleneck = Bottleneck(torch.arange(4), torch.zeros(4), torch.ones(4))
     with pytest.raises(ValueError, match=sentence):
-        write_model(tmp_path / "given", config, build_generator(config, 4), bottleneck, model / "vae", {})
+        write(tmp_path / "given", model, link_vae=False)
     assert not (tmp_path / "given").exists()
     shutil.copytree(SAVED / "vae", tmp_path / "clean")
     shutil.rmtree(model / "vae")
@@ -83,6 +92,35 @@ def test_a_folder_with_links_or_strange_files_is_neither_loaded_nor_copied(
     seal(model)
     with pytest.raises(ValueError, match=r"model holds '.*', which is (a link|no part of it)"):
         RNAGAN.from_pretrained(model, "cpu")
+
+
+def test_a_vae_is_linked_where_its_disk_allows_and_copied_elsewhere(model: Path, tmp_path: Path) -> None:
+    def is_linked(folder: Path) -> set[bool]:
+        assert not any(path.is_symlink() for path in folder.rglob("*"))
+        return {path.samefile(model / "vae" / path.name) for path in (folder / "vae").iterdir()}
+
+    copied, linked = write(tmp_path / "copied", model, False), write(tmp_path / "linked", model, True)
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        assert write(disk / "model", model, True) == copied == linked == digest_of_folder(disk / "model")
+        assert is_linked(disk / "model") == is_linked(tmp_path / "copied") == {False}
+    assert is_linked(tmp_path / "linked") == {True}
+    write(tmp_path / "linked", model, True)  # as after the next validation
+    assert (load_vae(tmp_path / "linked/vae").record == load_vae(model / "vae").record) and model.is_dir()
+
+
+def test_a_vae_that_does_not_change_is_read_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    for module in (api, trained_vae):
+        monkeypatch.setattr(module, "sha256_of_file", lambda path: (read.append(path.name), sha256_of_file(path))[1])
+    write(tmp_path / "first", model, True)
+    assert "vae.safetensors" in read
+    read.clear()
+    write(tmp_path / "second", model, True)
+    assert "vae.safetensors" not in read and "generator.safetensors" in read
+    path = model / "vae/transform.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")  # as many bytes
+    with pytest.raises(ValueError, match=r"transform\.safetensors is missing or was changed after training"):
+        write(tmp_path / "third", model, True)
 
 
 @pytest.mark.attack(kind=1)

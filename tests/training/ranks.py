@@ -8,14 +8,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import torch
 import torch.distributed as distributed
 from accelerate import Accelerator
+from torch import nn
 
+from rnagan.config.base import load_config
+from rnagan.config.gan import GANConfig
 from rnagan.config.vae import VAEConfig
+from rnagan.data.index import open_dataset
 from rnagan.data.reader import Replaced
+from rnagan.evaluation.features import make_extractor
+from rnagan.models.generators import build_generator
 from rnagan.runtime.distributed import processes
 from rnagan.tracking.run_folder import checkpoint_path
 from rnagan.training import checkpoint, warm_start
+from rnagan.training.gan import validation
 from rnagan.training.launch import end_together, start
 from rnagan.training.run import CorruptTiles, TrainingRun
 
@@ -78,7 +87,43 @@ def damaged(accelerator: Accelerator, folder: Path) -> str:
     return f"{first}, {len(corrupt.of_all())}"
 
 
-CASES = {each.__name__: each for each in (outlived, opened, unseen, earlier, damaged)}
+def validation_in(folder: Path) -> tuple[validation.GANValidation, nn.Module]:
+    """A validation on the folder's rows, and a generator."""
+    config, rows = load_config(GANConfig, folder / "config.yaml"), pd.read_csv(folder / "rows.csv")
+    shards, conditions = open_dataset((folder / "shards").read_text()), torch.linspace(-2, 2, 3 * len(rows))
+    torch.manual_seed(0)
+    generator, extractor = build_generator(config, 3).double().eval(), make_extractor("handmade")
+    return validation.GANValidation(config, shards, rows, conditions.view(-1, 3), folder, "cpu", extractor), generator
+
+
+def validated(accelerator: Accelerator, folder: Path) -> dict[str, Any]:
+    """Rows that this process generated, and the metrics. One of them measures for longer than PyTorch's would wait."""
+    own, generator = validation_in(folder)
+    generated, usual = [], own._generated
+
+    def noted(network: nn.Module, row: int) -> Any:
+        generated.append(row)
+        time.sleep(0.0 if accelerator.is_main_process else 0.25)
+        return usual(network, row)
+
+    own._generated = noted
+    described = own.describe(generator)
+    return {"rows": generated, "metrics": own.compare(described) if accelerator.is_main_process else None}
+
+
+def unmeasured(accelerator: Accelerator, folder: Path) -> None:
+    """This process can't measure."""
+    if not accelerator.is_main_process:
+
+        def fails(*_: Any) -> None:
+            raise ValueError("no memory")
+
+        validation.measure = fails
+    own, generator = validation_in(folder)
+    own.describe(generator)
+
+
+CASES = {each.__name__: each for each in (outlived, opened, unseen, earlier, damaged, validated, unmeasured)}
 
 if __name__ == "__main__":
     case, folder = sys.argv[1], Path(sys.argv[2])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from rnagan.cohort.table import read_cohort
@@ -64,6 +65,37 @@ def test_all_start_from_the_checkpoint_that_the_main_process_finds(trained: Path
 
 def test_damaged_tiles_are_counted_over_all_processes(tmp_path: Path) -> None:
     assert said("damaged", tmp_path) == [{"said": "3, 5"}] * 2
+
+
+@pytest.fixture
+def rows(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> pd.DataFrame:
+    """What `ranks.validation_in` finds in a folder for a validation, and its rows: an odd number, of two tissues."""
+    cohort = read_cohort(inputs.cohort).query("slide != ''").iloc[:11]
+    rows = cohort[["slide", "sample", "donor", "tissue"]].assign(tiles=3).reset_index(drop=True)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    small.save(tmp_path / "config.yaml")
+    (tmp_path / "shards").write_text(str(inputs.shards))
+    return rows
+
+
+def test_processes_share_a_validation(rows: pd.DataFrame, tmp_path: Path) -> None:
+    own, generator = ranks.validation_in(tmp_path)
+    described = own.describe(generator)
+    for part in (described, own._real):
+        assert part is not None and len(part.features) == len(part.measures) == 3 * len(rows)
+    alone = own.compare(described)
+    assert sum(name.startswith("frechet_") for name in alone) == 3 and "faithfulness/mean" in alone
+    stored = (tmp_path / "validation.safetensors").read_bytes()
+    (tmp_path / "validation.safetensors").unlink()
+    main, other = (each["said"] for each in said("validated", tmp_path))
+    assert (main["rows"], other["rows"]) == ([*range(5)], [*range(5, 11)]) and other["metrics"] is None
+    assert main["metrics"] == pytest.approx(alone, rel=1e-6)
+    assert (tmp_path / "validation.safetensors").read_bytes() == stored
+
+
+def test_what_one_process_cannot_measure_ends_all(rows: pd.DataFrame, tmp_path: Path) -> None:
+    for each in said("unmeasured", tmp_path):
+        assert each["error"].startswith("Process 1 on ") and each["error"].endswith(": no memory")
 
 
 CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]

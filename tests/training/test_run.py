@@ -20,13 +20,15 @@ from rnagan.io.files import read_json
 from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint
 from rnagan.training import run as run_module
+from rnagan.training import throughput as throughput_module
 from rnagan.training.gan import trainer as trainer_module
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.gan.trainer import GANTrainer
-from rnagan.training.run import CorruptTiles, StepMeans, Throughput, TrainingRun, check_same_run, cut_back
+from rnagan.training.run import CorruptTiles, StepMeans, TrainingRun, check_same_run, cut_back
 from rnagan.training.simclr.train import pretrain_simclr
 from rnagan.training.simclr.trainer import SimCLRTrainer
+from rnagan.training.throughput import Throughput
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
 from rnagan.training.vae.trainer import VAETrainer
@@ -163,7 +165,7 @@ def test_throughput_is_of_the_time_since_the_last_row() -> None:
 
 def test_what_is_no_training_does_not_count_as_time_of_it() -> None:
     throughput = Throughput(0, torch.device("cpu"))
-    with pytest.raises(OSError), throughput.paused():
+    with pytest.raises(OSError), throughput.paused("checkpoints"):
         time.sleep(0.2)
         raise OSError("disk full")
     assert throughput.row(10)["machine/images_per_second"] > 100
@@ -184,15 +186,29 @@ def test_checkpoints_sample_grids_and_validations_are_no_training(
 
         monkeypatch.setattr(owner, name, timed)
 
-    monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(throughput_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     lasts(1.0, GANTrainer, "_one_step")
-    lasts(50.0, run_module, "save_checkpoint")
-    lasts(7.0, trainer_module, "save_png")
+    lasts(50.0, run_module, "host_copy")
+    lasts(7.0, trainer_module, "generate")
     train_gan(small.replace(images=64, log_every=16, checkpoint_every=24, sample_every=24), inputs, tmp_path)
     rates = [
         each["machine/images_per_second"] for each in read_metrics(tmp_path) if "machine/images_per_second" in each
     ]
     assert len(rates) >= 4 and set(rates) == {8.0}  # a batch a second
+
+
+def test_what_training_waits_for_long_is_said_with_the_option_that_makes_it_rarer() -> None:
+    throughput = Throughput(0, torch.device("cpu"))
+    throughput.paused_seconds |= {"checkpoints": 70.0, "validations": 59.0, "rows of metrics": 100.0}
+    throughput._run_began -= 1000
+    assert throughput.long_waits(GANConfig()) == [
+        "Training waited for checkpoints in 7% of the time; a larger --checkpoint-every makes them rarer.",
+        "Training waited for rows of metrics in 10% of the time; a larger --log-every makes them rarer.",
+    ]
+    of_vae = throughput.long_waits(VAE)
+    assert "--checkpoint-epochs" in of_vae[0] and of_vae[1].endswith("rows of metrics in 10% of the time.")
+    throughput._run_began -= 500
+    assert len(throughput.long_waits(GANConfig())) == 1  # 70 of 1,500 seconds are less than 5%
 
 
 def train_of(kind: str, small: GANConfig, inputs: GANInputs, run: Path) -> Callable[[], bool]:

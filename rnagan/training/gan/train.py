@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from rnagan.api import model_folder, read_model_record, write_model
 from rnagan.cohort.leakage import donor_digest
@@ -90,17 +91,18 @@ def train_gan(
         return True
     donors = _train_donors(cohort, earlier)
 
-    def write(folder: str, trainer: GANTrainer) -> None:
+    def write(folder: str, images: int, weights: dict[str, Tensor]) -> None:
         record = {
-            "mpp": trainer.mpp,
+            "mpp": shards.mpp_at(config.resolution),
             "tissues": data.tissues,
             "train_donors": donors,
-            "images": trainer.images,
+            "images": images,
             "made_from": made_from,
             "validation_extractor": None if validation is None else validation.extractor_label,
         }
         bottleneck = None if profiles is None else profiles.bottleneck
-        write_model(Path(out) / folder, config, trainer.average.module, bottleneck, inputs.vae, record)
+        link = folder != "model"  # which may be given away, and stands alone
+        write_model(Path(out) / folder, config, weights, bottleneck, inputs.vae, record, link)
 
     on_best = functools.partial(write, "model-best")
     opened = TrainingRun(out, config, accelerator, made_from)
@@ -108,7 +110,7 @@ def train_gan(
     with trainer.run as run:
         run.finished = trainer.train()
         if run.is_main:
-            write("model", trainer)
+            write("model", trainer.images, trainer.average.module.state_dict())
             progress.say(f"{'Finished' if run.finished else 'Stopped'} at {trainer.images:,} images: {out}/model")
     return run.finished
 

@@ -1,12 +1,14 @@
 """The GAN / RNA-GAN trainer: set up, train, validate, save. The maths of a step is in step.py."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
@@ -18,10 +20,10 @@ from rnagan.models.sampling import generate
 from rnagan.runtime.distributed import processes
 from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint, deepspeed
-from rnagan.training.checkpoint import GANState
+from rnagan.training.checkpoint import GANState, host_copy
 from rnagan.training.gan.inputs import GANData, make_loading
 from rnagan.training.gan.step import StepRecord, build_networks, build_step
-from rnagan.training.gan.validation import GANValidation
+from rnagan.training.gan.validation import Described, GANValidation
 from rnagan.training.launch import dtype_of
 from rnagan.training.run import Optimizers, StepMeans, TrainingRun
 from rnagan.training.warm_start import EarlierRun
@@ -31,8 +33,9 @@ class GANTrainer:
     """Trains a generator on `data`, with each tile's own profile as its condition.
 
     `run` is the folder, opened: the networks begin as its checkpoint has them, or else as `earlier` has them, or else
-    anew. `validation` is None where nothing is validated; `on_best` is called on the main process when a validation was
-    the best so far, after its checkpoint was written. `tags`: what MLflow shall say of the run beside its own tags.
+    anew. `validation` is None where nothing is validated; `on_best` is called in the main process's background when a
+    validation was the best so far, after its checkpoint was written, with the images and the generator's weights then.
+    `tags`: what MLflow shall say of the run beside its own tags.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class GANTrainer:
         data: GANData,
         earlier: EarlierRun | None = None,
         validation: GANValidation | None = None,
-        on_best: Callable[["GANTrainer"], None] = lambda trainer: None,
+        on_best: Callable[[int, dict[str, Tensor]], None] = lambda images, weights: None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
         self.config, self.run, self.data, self.accelerator = config, run, data, run.accelerator
@@ -101,25 +104,39 @@ class GANTrainer:
         self.run.save(self.images, self._modules(), self._optimizers(), state, kept=kept, last=last)
 
     def validate(self) -> None:
-        """Measure the averaged generator on the validation donors; the best so far is kept, as `best_by` says.
+        """Describe tiles of the averaged generator, on all processes; the main one compares them with the real tiles in
+        the background. The best so far is kept, as `best_by` says.
 
         The row of metrics is written last: where it is missing after a power cut, all of it is done again.
         """
         if self.validation is None:
             return
-        row = self.validation(self.average.module) if self.run.is_main else {}
-        self.accelerator.wait_for_everyone()  # here, and not in ZeRO's own groups, which wait for minutes only
+        with self.run.throughput.paused("validations"):
+            generated = self.validation.describe(self.average.module)
+            average = host_copy(self.average.module.state_dict()) if self.run.is_main else {}
         if self.config.best_by != "none":
             self.save()
         if self.run.is_main:
-            if (score := self.validation.score(row)) is not None:
-                own = checkpoint_path(self.run.folder, self.images)
-                checkpoint.mark_best(self.run.folder, own, *score)
-                if checkpoint.best_checkpoint(self.run.folder) == own:
-                    self.on_best(self)
-            self.run.log.metrics(self.images, row)
-        self.accelerator.wait_for_everyone()
-        self.run.throughput.restart(self.images)
+            measured = self.images, self.run.log.clock()
+            keep = functools.partial(self._keep_if_best, self.validation, *measured, generated, average)
+            self.run.write("validations", keep)
+
+    def _keep_if_best(
+        self,
+        validation: GANValidation,
+        images: int,
+        seconds: float,
+        generated: Described,
+        average: dict[str, Tensor],
+    ) -> None:
+        """Keep the averaged generator of so many images if it is the best so far, and write the row of metrics."""
+        row = validation.compare(generated)
+        if (score := validation.score(row)) is not None:
+            own = checkpoint_path(self.run.folder, images)
+            checkpoint.mark_best(self.run.folder, own, *score)
+            if checkpoint.best_checkpoint(self.run.folder) == own:
+                self.on_best(images, average)
+        self.run.log.metrics(images, row, seconds)
 
     def _one_step(self, batch: Batch) -> StepRecord:
         assert batch.packed is not None
@@ -153,8 +170,7 @@ class GANTrainer:
             shown = {"real-fake": "wasserstein", "penalty": "penalty", "features": "feature_gap"}
             bar.set_postfix({name: f"{row[key]:.2f}" for name, key in shown.items() if key in row})
         if self._passed(self.config.sample_every):
-            with self.run.throughput.paused():
-                self._save_samples()
+            self._save_samples()
         if self._passed(self.config.checkpoint_every):
             self._log_means()  # a checkpoint is written only of a state found finite
             self.save()
@@ -192,23 +208,30 @@ class GANTrainer:
             row["corrupt_tiles"] = self.accelerator.reduce(replaced, "sum").item()
             damaged, in_use = self.run.corrupt_tiles.of_all(), self.data.order.epoch_length
             check_damaged(damaged, in_use, self.config.max_corrupt, TileReader.kind)
-        self.run.log.metrics(self.images, row | self.run.throughput.row(self.images))
+        self.run.row(self.images, row | self.run.throughput.row(self.images))
         return row
 
     def _save_samples(self) -> None:
-        if not self.run.is_main:
-            return
         conditions = [None] * 8 if self.fixed is None else self.fixed.split(1)
-        seed, generator = self.config.seed, self.average.module
-        tiles = [
-            generate(self.config, generator, c, count=8, seed=seed, purpose=f"samples/{k}")
-            for k, c in enumerate(conditions)
-        ]
+        seed, generator, here = self.config.seed, self.average.module, processes()
+
+        def generated() -> list[NDArray[np.uint8]]:
+            return [
+                generate(self.config, generator, conditions[k], count=8, seed=seed, purpose=f"samples/{k}")
+                for k in here.share(len(conditions))
+            ]
+
+        with self.run.throughput.paused("sample grids"):
+            tiles = [own for part in here.each(generated) for own in part]
+        if self.run.is_main:
+            self.run.write("sample grids", functools.partial(self._write_samples, self.images, np.stack(tiles)))
+
+    def _write_samples(self, images: int, tiles: NDArray[np.uint8]) -> None:
         folder = self.run.folder
-        path = folder / "samples" / f"{self.images:012d}.png"
-        texts = synthetic_texts(f"{folder} at {self.images} images", "validation donors", seed, self.mpp)
+        path = folder / "samples" / f"{images:012d}.png"
+        texts = synthetic_texts(f"{folder} at {images} images", "validation donors", self.config.seed, self.mpp)
         with self.run.unwritten.tolerated("sample grid"):
-            save_png(path, grid(np.stack(tiles)), texts)
+            save_png(path, grid(tiles), texts)
             self.run.log.artifact(path)
 
     def _modules(self) -> dict[str, nn.Module]:

@@ -3,12 +3,17 @@
 There is no truth in training: morphology of generated tiles is correlated, within a tissue and over donors, with the
 same measure on the same donors' real tiles, which any cohort has. How high that can get depends on how reliable the
 real measure is (rnagan/evaluation/stats.py). Nothing here draws from a generator that training draws from.
+
+Processes share the rows: training waits while their tiles are generated and described. What is made of the
+descriptions, the main process's part, can be done beside the next steps.
 """
 
+import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +37,13 @@ from rnagan.models.sampling import generate
 from rnagan.reports.labels import network_label
 from rnagan.runtime import rng
 from rnagan.runtime.devices import rounding
+from rnagan.runtime.distributed import processes
 
 SLIDE_TILES = 8  # of a slide at least, where it has them: a donor's mean of fewer is mostly noise
 LEAST_RELIABLE = 0.5  # a measure whose differences between donors' real tiles are half chance is left out
 CONTROL = "site_stain"  # reported, but the profile shouldn't make it
 STORED = "validation.safetensors"
+ROWS_AHEAD = 2  # of each thread: so many rows' tiles wait to be measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,16 +77,29 @@ class GANValidation:
         counts = rows["tiles"].to_numpy()
         self.tissues, self.donors = (np.repeat(rows[name].to_numpy(str), counts) for name in ("tissue", "donor"))
         self.device, self._extractor = torch.device(device), extractor
-        self._real: tuple[Described, dict[str, FeatureStatistics]] | None = None
+        self._real: Described | None = None  # of the main process
+        self._of_real: dict[str, FeatureStatistics] = {}
 
-    def __call__(self, generator: nn.Module) -> dict[str, float]:
-        """Metrics of a generator; names hold the extractor and the count of tiles, which decide a distance's value."""
-        real, of_real = self._of_real()
-        generated = self._describe(self._generated(generator, k) for k in range(len(self.rows)))
+    def describe(self, generator: nn.Module) -> Described:
+        """What is known of the tiles that a generator generates for the rows. Every process must call it."""
+        self._describe_real()
+        return self._described(lambda share: (self._generated(generator, k) for k in share))
+
+    def compare(self, generated: Described) -> dict[str, float]:
+        """Metrics of described tiles; names hold the extractor and the count of tiles, which decide a distance's value.
+        It is for the main process, which knows the real tiles once `describe` was called."""
+        real = self._real
+        assert real is not None
+        if not self._of_real:
+            self._of_real = self._statistics(comparable(self._extract, real.features, real.features))
         of_generated = self._statistics(comparable(self._extract, generated.features, real.features))
+        with ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="distance") as pool:
+            distances = pool.map(
+                frechet_distance, of_generated.values(), [self._of_real[part] for part in of_generated]
+            )
         row = {
-            frechet_name(self._extract, of.count, metric_part(part)): frechet_distance(of, of_real[part])
-            for part, of in of_generated.items()
+            frechet_name(self._extract, of.count, metric_part(part)): distance
+            for (part, of), distance in zip(of_generated.items(), distances, strict=True)
         }
         if self.conditions is not None and self.mpp is not None:
             row |= faithfulness(generated.measures, real.measures, self.tissues, self.donors)
@@ -113,17 +133,24 @@ class GANValidation:
             parts |= {tissue: self.tissues == tissue for tissue in np.unique(self.tissues)}
         return {part: FeatureStatistics.of(features[own]) for part, own in parts.items() if own.sum() > 1}
 
-    def _of_real(self) -> tuple[Described, dict[str, FeatureStatistics]]:
+    def _describe_real(self) -> None:
         """Of the real tiles, read and described once a run."""
-        if self._real is None:
-            described = self._stored()
-            if described is None:
-                skip = self.config.on_corrupt == "skip"
-                described = self._describe(tiles_of_slides(self.shards, self.rows, self.config.resolution, skip))
-                write_arrays(self.out / STORED, dataclasses.asdict(described) | {"made_from": self._made_from()})
-            real = described.features
-            self._real = described, self._statistics(comparable(self._extract, real, real))
-        return self._real
+        here = processes()
+
+        def find() -> bool:
+            self._real = self._real or self._stored()
+            return self._real is not None
+
+        if here.from_main(find):
+            return
+        resolution, skip = self.config.resolution, self.config.on_corrupt == "skip"
+        real = self._described(lambda share: tiles_of_slides(self.shards, self.rows, resolution, skip, share))
+
+        def keep() -> None:
+            write_arrays(self.out / STORED, dataclasses.asdict(real) | {"made_from": self._made_from()})
+            self._real = real
+
+        here.from_main(keep)
 
     def _stored(self) -> Described | None:
         try:
@@ -144,13 +171,31 @@ class GANValidation:
         )
         return np.frombuffer(bytes.fromhex(digest), np.uint8).copy()
 
-    def _describe(self, tiles_of_rows: Iterable[NDArray[np.uint8]]) -> Described:
-        features, measures = [], []
-        for tiles in tiles_of_rows:
-            features.append(self._extract(tiles))
-            found = {} if self.mpp is None else measure(tiles, self.mpp)
-            measures.append(np.stack([found.get(name, np.full(len(tiles), np.nan)) for name in MEASURES], axis=1))
+    def _described(self, tiles_of: Callable[[range], Iterable[NDArray[np.uint8]]]) -> Described:
+        """Of the tiles of all rows; `tiles_of` gives those of a share of them. Every process must call it."""
+        here = processes()
+        parts = here.each(lambda: self._describe(tiles_of(here.share(len(self.rows)))))
+        features, measures = ([getattr(part, name) for part in parts] for name in ("features", "measures"))
         return Described(np.concatenate(features), np.concatenate(measures))
+
+    def _describe(self, tiles_of_rows: Iterable[NDArray[np.uint8]]) -> Described:
+        """Features are made where the networks are, while threads measure."""
+        features = [np.empty((0, self._extract.width), np.float32)]
+        measures = [np.empty((0, len(MEASURES)))]
+        threads = torch.get_num_threads()
+        measuring: collections.deque[Future[NDArray[np.float64]]] = collections.deque()
+        with ThreadPoolExecutor(threads, thread_name_prefix="measure") as pool:
+            for tiles in tiles_of_rows:
+                measuring.append(pool.submit(self._measures, tiles))
+                features.append(self._extract(tiles))
+                if len(measuring) > ROWS_AHEAD * threads:
+                    measures.append(measuring.popleft().result())
+            measures += [each.result() for each in measuring]
+        return Described(np.concatenate(features), np.concatenate(measures))
+
+    def _measures(self, tiles: NDArray[np.uint8]) -> NDArray[np.float64]:
+        found = {} if self.mpp is None else measure(tiles, self.mpp)
+        return np.stack([found.get(name, np.full(len(tiles), np.nan)) for name in MEASURES], axis=1)
 
     def _generated(self, generator: nn.Module, row: int) -> NDArray[np.uint8]:
         """As many tiles, for the row's own profile; the noise is the same in every validation."""

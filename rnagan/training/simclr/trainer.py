@@ -123,7 +123,7 @@ class SimCLRTrainer:
             return row
         self.run.check_finite(self.images, row, [self.network], "Lower lr, or use precision float32.")
         lr = {"lr": learning_rate(self.config, self.step - 1, self.total_steps)}
-        self.run.log.metrics(self.images, row | lr | self.run.throughput.row(self.images))
+        self.run.row(self.images, row | lr | self.run.throughput.row(self.images))
         return row
 
     def _optimizers(self) -> Optimizers:

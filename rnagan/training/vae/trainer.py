@@ -23,7 +23,7 @@ from rnagan.models.vae import BetaVAE
 from rnagan.runtime import rng
 from rnagan.runtime.progress import say
 from rnagan.training import deepspeed
-from rnagan.training.checkpoint import VAEState
+from rnagan.training.checkpoint import VAEState, host_copy
 from rnagan.training.launch import dtype_of
 from rnagan.training.run import Optimizers, StepMeans, TrainingRun, total_steps
 from rnagan.training.vae.data import TrainingBatch, VAEData, standardised, standardised_blocks, training_batches
@@ -117,7 +117,7 @@ class VAETrainer:
             model, folder = self._product(), self.run.folder / "model"
             save_vae(folder, model)
             metrics = model.record["metrics"]
-            self.run.log.metrics(self.images, metrics)
+            self.run.row(self.images, metrics)
             say(
                 f"{folder}: best after {self.best_step:,} of {self.step:,} steps; "
                 + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
@@ -209,9 +209,9 @@ class VAETrainer:
             self.best_loss, self.best_step = float(validation.total), self.step
             weights = deepspeed.whole_weights(self.network)
             if self.run.is_main:
-                self.best = {name: tensor.clone() for name, tensor in weights.items()}
+                self.best = host_copy(weights)
         lr = {"lr": learning_rate(self.config, self.step - 1, self.total_steps)}
-        self.run.log.metrics(self.images, row | lr)
+        self.run.row(self.images, row | lr)
 
     def _check_finite(self, row: Mapping[str, float]) -> None:
         self.run.check_finite(self.images, row, [self.network], "Lower lr.")

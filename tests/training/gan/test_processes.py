@@ -9,13 +9,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from rnagan.config.gan import GANConfig
-from rnagan.io.files import sha256_of_file
-from rnagan.tracking.run_folder import latest_checkpoint
+from rnagan.io.files import read_json, sha256_of_file
+from rnagan.tracking.run_folder import latest_checkpoint, read_metrics
 from rnagan.tracking.run_log import RunLog
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
@@ -107,6 +109,29 @@ def test_two_processes_without_a_common_critic_gradient_differ(
     words = [tmp_path / "wrong.py", SCRIPT, *command_line(equal, inputs, tmp_path / "two")]
     programs.run(*words, env=SETTINGS, processes=2).check()
     assert largest_difference(one_process, all_weights(tmp_path / "two")) > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.guard
+def test_two_processes_share_validations_and_grids_and_leave_what_one_does(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+) -> None:
+    config = small.replace(validate_every=48, validation_tiles=24, precision="float64", sample_every=24)
+    for name, processes in (("one", 1), ("two", 2)):
+        words = command_line(config, inputs, tmp_path / name)
+        programs.run(SCRIPT, *words, env=SETTINGS, processes=processes, timeout=200).check()
+    one, two = (read_metrics(tmp_path / name) for name in ("one", "two"))
+    assert sum(any("frechet" in name for name in row) for row in two) == 2
+    for row, other in zip(one, two, strict=True):
+        own = {name: value for name, value in row.items() if name != "seconds" and not name.startswith("machine/")}
+        assert row.keys() == other.keys() and {name: other[name] for name in own} == pytest.approx(own, rel=1e-4)
+    grids = [path.name for path in sorted((tmp_path / "one/samples").iterdir())]
+    assert grids == [f"{images:012d}.png" for images in (24, 48, 72, 96)]
+    for name in grids:
+        pictures = [np.asarray(Image.open(tmp_path / run / "samples" / name)).astype(int) for run in ("one", "two")]
+        assert np.abs(pictures[0] - pictures[1]).max() <= 1  # a rounding
+    marked = [read_json(tmp_path / name / "model-best/model.json")["images"] for name in ("one", "two")]
+    assert marked[0] == marked[1]
 
 
 # What float32 rounds otherwise is not the difference looked for, but Adam makes steps of it: of a gradient that is
@@ -207,8 +232,17 @@ def test_two_deepspeed_processes_equal_one_process(
         assert largest_difference(truth, run(second, name)) < 1e-5, name
 
 
+# The main process has written what came before, for all processes.
+WRITTEN = """
+def written(trainer):
+    trainer.run._background.wait()
+    trainer.accelerator.wait_for_everyone()
+"""
+
 # Note which tiles each step sees, and be killed right before a given step.
-TRACED = """
+TRACED = (
+    WRITTEN
+    + """
 import json, os, runpy, signal, sys
 from rnagan.training.gan.trainer import GANTrainer
 
@@ -216,6 +250,7 @@ out, killed_at = sys.argv[1], int(sys.argv[2])
 before = GANTrainer._one_step
 def one_step(self, batch):
     if self.steps == killed_at:
+        written(self)
         os.kill(os.getpid(), signal.SIGKILL)
     with open(f"{out}.{os.getpid()}", "a") as file:
         sums = batch.images.sum(dim=(1, 2, 3)).tolist()
@@ -226,6 +261,7 @@ GANTrainer._one_step = one_step
 sys.argv = sys.argv[3:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+)
 
 
 @pytest.mark.slow
@@ -256,20 +292,25 @@ def test_killed_on_two_resumed_on_one_killed_and_resumed_on_two_sees_the_same_ti
 
 
 # One process is killed right before a given step; torchrun ends the others.
-KILLED = """
+KILLED = (
+    WRITTEN
+    + """
 import os, runpy, signal, sys
 from rnagan.training.gan.trainer import GANTrainer
 
 killed_at = int(sys.argv[1])
 before = GANTrainer._one_step
 def one_step(self, batch):
-    if self.steps == killed_at and self.accelerator.process_index == killed_at % self.accelerator.num_processes:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if self.steps == killed_at:
+        written(self)
+        if self.accelerator.process_index == killed_at % self.accelerator.num_processes:
+            os.kill(os.getpid(), signal.SIGKILL)
     return before(self, batch)
 GANTrainer._one_step = one_step
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+)
 
 
 @pytest.mark.timeout(900)

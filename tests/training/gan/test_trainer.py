@@ -301,7 +301,11 @@ def test_full_disk_costs_warnings_and_the_last_good_checkpoint_stays(
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     def limit(size: int) -> Callable[[trainer.GANTrainer], None]:
-        return lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        def change(trainer: trainer.GANTrainer) -> None:
+            trainer.run._background.wait()  # what came before has been written
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+
+        return change
 
     config = small.replace(sample_every=64)
     try:

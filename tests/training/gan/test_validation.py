@@ -80,6 +80,10 @@ def validations(run: Path) -> list[dict]:
     return [row for row in read_metrics(run) if any(name.startswith("frechet_") for name in row)]
 
 
+def metrics(own: GANValidation, generator: nn.Module) -> dict[str, float]:
+    return own.compare(own.describe(generator))
+
+
 def rows_of(config: GANConfig, inputs: GANInputs, known: list[str] | None) -> pd.DataFrame:
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     return choose_rows(config, shards, cohort, select(shards, cohort, "train", 600), known)
@@ -147,7 +151,7 @@ def test_validation_that_was_cut_off_is_done_again(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         if cut == "during":
-            patched.setattr(GANValidation, "__call__", power_cut)
+            patched.setattr(GANValidation, "describe", power_cut)
         else:  # the checkpoint is there and marked, the model and the row are not
             patched.setattr("rnagan.training.gan.train.write_model", power_cut)
         train_gan(config.replace(checkpoint_every=32), five, tmp_path)
@@ -184,7 +188,8 @@ def test_other_tiles_are_described_anew(config: GANConfig, five: GANInputs, tmp_
     conditions = torch.zeros(len(rows), 0)
     shards = open_dataset(five.shards)
     one = GANValidation(config, shards, rows, conditions, tmp_path, extractor=Colours())
-    described = one._of_real()[0]
+    one._describe_real()
+    described = one._real
     np.testing.assert_array_equal(
         GANValidation(config, shards, rows, conditions, tmp_path, extractor=Colours())._stored().measures,
         described.measures,
@@ -215,7 +220,7 @@ def test_a_generator_that_follows_the_profile_is_distinguished_from_one_that_doe
     programme = cohort.set_index("sample")["programme"].astype(float)[rows["sample"]].to_numpy()
     conditions = torch.from_numpy(programme)[:, None].float()
     validation = GANValidation(config, open_dataset(five.shards), rows, conditions, tmp_path, extractor=Colours())
-    row = validation(Generator(sign))
+    row = metrics(validation, Generator(sign))
     r = row["faithfulness/cortex/matrix_colour"]
     assert r * sign > 0.9 or r == sign == 0
     assert row["faithfulness/mean"] * sign > 0.5 or sign == 0
@@ -302,7 +307,7 @@ def test_what_chooses_the_best_took_no_part_in_training(
     config = config.replace(backbone=backbone, mode="gan")
     own = GANValidation(config, open_dataset(five.shards), rows, None, tmp_path, device="cpu")
     assert own.extractor_label == f"{witness}, a witness"
-    row = own(Generator())
+    row = metrics(own, Generator())
     assert own.score(row) == (f"frechet_{witness}/all_6", row[f"frechet_{witness}/all_6"])
     assert own.extractor_label == f"{witness}, a witness"
     critics_own = make_extractor("efficientnet_lite0", device="cpu")
@@ -347,7 +352,7 @@ def test_numbers_of_different_units_are_compared_in_sds_of_the_real_tiles(
     def measured(extractor: Colours) -> dict[str, float]:
         folder = tmp_path / f"{type(extractor).__name__}"
         folder.mkdir()
-        return GANValidation(config, shards, rows, conditions, folder, extractor=extractor)(Generator())
+        return metrics(GANValidation(config, shards, rows, conditions, folder, extractor=extractor), Generator())
 
     scaled, unscaled, raw = measured(Scaled()), measured(Unscaled()), measured(Colours())
     names = [name for name in scaled if name.startswith("frechet_")]
