@@ -29,16 +29,15 @@ def what_is_missing() -> str | None:
 def measure(cases: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, Any]]:
     """What the steps of `cases` (steps.py) do on a GPU, by name; libraries are compiled into `folder`.
 
-    Each is counted in a process of its own. Raises `ChildProcessError` with what it said where one failed.
+    Raises `ChildProcessError` with what it said where one failed.
     """
-    found, environment = {}, _environment(folder)
-    for case in cases:
-        command = [sys.executable, "-X", "faulthandler", HERE / "steps.py"]
-        done = subprocess.run(command, input=json.dumps(case), capture_output=True, text=True, env=environment)
-        if done.returncode:
-            raise ChildProcessError(f"{case['name']} ended with {done.returncode}: {done.stderr[-3000:]}")
-        found[case["name"]] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    command = [sys.executable, "-X", "faulthandler", HERE / "steps.py"]
+    given, environment = json.dumps(cases), _environment(folder)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise ChildProcessError(done.stderr[-3000:])
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return {one.pop("name"): one for one in map(json.loads, lines)}
 
 
 def _environment(folder: Path) -> dict[str, str]:

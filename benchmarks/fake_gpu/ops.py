@@ -91,8 +91,11 @@ def _apply(module: nn.Module, convert: Callable[[Tensor], Tensor], recurse: bool
     for child in module.children():
         child._apply(convert)
     for name, own in module._parameters.items():
-        if own is not None:
-            module._parameters[name] = nn.Parameter(convert(own.detach()), own.requires_grad)
+        if own is None:
+            continue
+        made = convert(own.detach())
+        if (made.device, made.dtype, made.stride()) != (own.device, own.dtype, own.stride()):  # optimisers hold `own`
+            module._parameters[name] = nn.Parameter(made, own.requires_grad)
     for name, buffer in module._buffers.items():
         if buffer is not None:
             buffer.constant = None  # of a number that a fake tensor still knows, and would move to a device
@@ -110,5 +113,7 @@ def fake_gpu() -> Iterator[None]:
     torch.cuda.get_device_capability = lambda device=None: (9, 0)
     nn.Module._apply = _apply
     fake_impls.op_implementations_dict[torch.ops.aten.nonzero.default] = _all_but_a_diagonal
+    fake_tensor.CONSTANT_NUMEL_LIMIT = 0  # it would compute with numbers that it knows, on the device
     with FakeTensorMode(allow_non_fake_inputs=True):
+        torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(1, device="cuda") makes it here, then copies it
         yield

@@ -44,7 +44,7 @@ class SimCLRConfig(Config):
         60, "minutes that processes wait for one another, as while the main one saves", low=1, role="speed"
     )
     loader_workers: int = setting(
-        0, "processes a process that make the views; 0: the training process does", low=0, role="speed"
+        0, "processes a process that make the views; 0: threads on all of its cores do", low=0, role="speed"
     )
     log_every: int = setting(2_560, "images between rows of metrics", low=1, role="resume")
     checkpoint_every: int = setting(20_000, "images between checkpoints", low=1, role="resume")

@@ -60,14 +60,14 @@ IMAGES_LOCATED = 1024
 
 
 class Beside(Protocol):
-    """What is made beside the items of a batch, by the same threads, and lies in the same memory."""
+    """What is made beside the items of a batch, or of them, by the same threads, and lies in the same memory."""
 
     @property
     def rows(self) -> Mapping[str, Row]:
         """What it is of one item, by name."""
 
     def fill(self, start: int, out: Mapping[str, npt.NDArray]) -> None:
-        """Write the rows of images `start` … `start + n − 1` into `out`, n rows of each."""
+        """Write the rows of images `start` … `start + n − 1` into `out`, which has n of each; "items" are there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,8 +259,7 @@ def _make_part(
             slide, k = used
         out["places"][at] = slide, k
     if loading.beside:
-        beside = {name: out[name][part.start : part.stop] for name in loading.beside.rows}
-        loading.beside.fill(plan.start + part.start, beside)
+        loading.beside.fill(plan.start + part.start, {name: rows[part.start : part.stop] for name, rows in out.items()})
     return replaced
 
 

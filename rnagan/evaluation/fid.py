@@ -92,7 +92,7 @@ def compute_fid(
     tiles are too few for a Fréchet distance, else ''.
     `cache`: folder of the real tiles' features, for every later evaluation on the same tiles. Those of generated tiles
     are kept in `out/generated`. `map_tiles`: tiles of either kind in the picture, a UMAP of their features; 0 for none.
-    `device`: where the model generates, and the extractor computes; as `choose_device` takes it.
+    `device`: where the model generates, the extractor computes, and scores do; as `choose_device` takes it.
     """
     device = choose_device(device)
     if device.type == "cpu":
@@ -119,8 +119,8 @@ def compute_fid(
         tissues[0] = np.full(len(generated), NO_PROFILE)  # they are of no tissue
     progress.say(f"{len(generated):,} generated and {len(real):,} real tiles: scores, with a jackknife over donors.")
     result: dict[str, Any] = {
-        "scores": [score | {"in_training": in_training} for score in _scores(sides, tissues, extractor, seed)],
-        "floor": _floor(sides, donor_of_row, tissue_of_row, seed),
+        "scores": [score | {"in_training": in_training} for score in _scores(sides, tissues, extractor, seed, device)],
+        "floor": _floor(sides, donor_of_row, tissue_of_row, seed, device),
         "protocol": {
             "model": model.digest,
             "mode": model.config.mode,
@@ -207,7 +207,9 @@ def _generated_features(
     return cached_features(folder, made_from, make, len(row_of), extractor, here, "Generated tiles", device)[0]
 
 
-def _scores(sides: Sides, tissues: list[NDArray], extractor: FeatureExtractor, seed: int) -> Iterator[dict[str, Any]]:
+def _scores(
+    sides: Sides, tissues: list[NDArray], extractor: FeatureExtractor, seed: int, device: torch.device
+) -> Iterator[dict[str, Any]]:
     """Of all tiles, then of each tissue where there is more than one and tiles are generated for it: name, value, where
     there are any low and high (a 95% interval over donors) and sd (over subsets of the formula), part and counts."""
     names = np.unique(tissues[1])
@@ -218,11 +220,11 @@ def _scores(sides: Sides, tissues: list[NDArray], extractor: FeatureExtractor, s
         if min(counts) < 2:
             continue
         found: dict[str, dict[str, float | None]] = {}
-        value, low, high = frechet_with_interval(generated, real, seed)
+        value, low, high = frechet_with_interval(generated, real, seed, device)
         found["frechet"] = {"value": value, "low": low, "high": high}
         value, sd = kernel_distance(generated.features, real.features)
         found["kernel"] = {"value": value, "sd": sd}
-        precision, recall = precision_recall(generated.features, real.features)
+        precision, recall = precision_recall(generated.features, real.features, device)
         found |= {"precision": {"value": precision}, "recall": {"value": recall}}
         logits = extractor.logits(generated.features) if part == ALL and counts[0] >= CLASS_SCORE_PARTS else None
         if logits is not None:
@@ -233,11 +235,13 @@ def _scores(sides: Sides, tissues: list[NDArray], extractor: FeatureExtractor, s
             yield {"name": score_name(metric, extractor.name, *counts), **score, **place}
 
 
-def _floor(sides: Sides, donor_of_row: NDArray, tissue_of_row: NDArray, seed: int) -> dict[str, Any] | None:
+def _floor(
+    sides: Sides, donor_of_row: NDArray, tissue_of_row: NDArray, seed: int, device: torch.device
+) -> dict[str, Any] | None:
     generated, real = sides
     tissue_of_donor = np.empty(donor_of_row.max() + 1, tissue_of_row.dtype)
     tissue_of_donor[donor_of_row] = tissue_of_row  # a donor of several tissues counts as of one of them
-    found = floor(generated, real, tissue_of_donor, seed)
+    found = floor(generated, real, tissue_of_donor, seed, device)
     return None if found is None else found._asdict()
 
 

@@ -1,4 +1,7 @@
-"""Scores of generated against real tiles: Fréchet distance, KID, precision and recall, Inception Score."""
+"""Scores of generated against real tiles: Fréchet distance, KID, precision and recall, Inception Score.
+
+`device`: where the linear algebra is done. A GPU does it in float64; on a CPU it is torch-fidelity's own.
+"""
 
 import dataclasses
 import re
@@ -10,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from rnagan.evaluation import device_algebra
 from rnagan.evaluation.features import INCEPTION, FeatureExtractor
 from rnagan.runtime import rng
 
@@ -21,6 +25,7 @@ KID_SUBSET, KID_SUBSETS, NEIGHBOURHOOD = 1000, 100, 3  # Bińkowski et al. 2018;
 CONFIDENCE = 0.95
 FEW_TILES = 10_000  # the least that its authors advise (Heusel et al. 2017, the readme of their code)
 _PRC_BATCH = 1000  # rows of distances at a time: memory, not the value
+CPU = torch.device("cpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +37,12 @@ class FeatureStatistics:
     scatter: NDArray[np.float64]  # sum of the outer products of what differs from the mean
 
     @classmethod
-    def of(cls, features: NDArray) -> Self:
+    def of(cls, features: NDArray, device: torch.device = CPU) -> Self:
         """Of features (n, d), n at least 1, in pieces of PIECE: they may be mapped from a file."""
         whole: FeatureStatistics | None = None
         for first in range(0, len(features), PIECE):
-            piece = np.asarray(features[first : first + PIECE], np.float64)
-            mean = piece.mean(axis=0)
-            centred = piece - mean
-            own = cls(len(piece), mean, centred.T @ centred)
+            piece = features[first : first + PIECE]
+            own = cls(len(piece), *_moments(piece, device))
             whole = own if whole is None else whole + own
         assert whole is not None, "statistics of no features"
         return cls(whole.count, whole.mean, whole.scatter)
@@ -68,8 +71,22 @@ class FeatureStatistics:
         return self.scatter / (self.count - 1)
 
 
-def frechet_distance(one: FeatureStatistics, other: FeatureStatistics) -> float:
+def _moments(features: NDArray, device: torch.device) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """As `device_algebra.moments`."""
+    if device.type == "cuda":
+        return device_algebra.moments(features, device)
+    wide = np.asarray(features, np.float64)
+    mean = wide.mean(axis=0)
+    centred = wide - mean
+    return mean, centred.T @ centred
+
+
+def frechet_distance(one: FeatureStatistics, other: FeatureStatistics, device: torch.device = CPU) -> float:
     """|μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½), by torch-fidelity's formula, in float64."""
+    if device.type == "cuda":
+        step, traces = one.mean - other.mean, np.trace(one.covariance) + np.trace(other.covariance)
+        root = device_algebra.trace_of_root(one.covariance, other.covariance, device)
+        return float(step @ step + traces - 2 * root)
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     moments = [{"mu": each.mean, "sigma": each.covariance} for each in (one, other)]
@@ -153,15 +170,15 @@ def _count(tiles: int) -> str:
 
 
 def frechet_with_interval(
-    generated: TileFeatures, real: TileFeatures, seed: int = 0
+    generated: TileFeatures, real: TileFeatures, seed: int = 0, device: torch.device = CPU
 ) -> tuple[float, float | None, float | None]:
     """The distance, and its interval by a jackknife over donors, None where there are fewer than three.
 
     Donors are dealt into at most JACKKNIFE_GROUPS groups (the delete-a-group jackknife, Kott 2001); one group after
     another is left out, its real and its generated tiles. The interval is the value ± t · standard error.
     """
-    whole = FeatureStatistics.of(generated.features), FeatureStatistics.of(real.features)
-    value = frechet_distance(*whole)
+    whole = FeatureStatistics.of(generated.features, device), FeatureStatistics.of(real.features, device)
+    value = frechet_distance(*whole, device)
     donors = np.unique(np.concatenate([generated.donors, real.donors]))
     count = min(JACKKNIFE_GROUPS, len(donors))
     if count < 3:
@@ -176,15 +193,17 @@ def frechet_with_interval(
             left = all_of_them.count - own.sum()
             if left < 2:
                 return value, None, None
-            part = FeatureStatistics.of(tiles.features[own]) if own.any() else None
+            part = FeatureStatistics.of(tiles.features[own], device) if own.any() else None
             sides.append(all_of_them if part is None else all_of_them.without(part))
-        without.append(frechet_distance(*sides))
+        without.append(frechet_distance(sides[0], sides[1], device))
     error = np.sqrt((count - 1) / count * np.sum((np.array(without) - np.mean(without)) ** 2))
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * error)
     return value, value - reach, value + reach
 
 
-def floor(generated: TileFeatures, real: TileFeatures, tissue_of_donor: NDArray, seed: int = 0) -> Floor | None:
+def floor(
+    generated: TileFeatures, real: TileFeatures, tissue_of_donor: NDArray, seed: int = 0, device: torch.device = CPU
+) -> Floor | None:
     """What real tiles of other donors reach. `tissue_of_donor`: by a donor's number; halves take as many of each.
 
     Of generated tiles a half takes as many as it has real ones. None where a half would have fewer than two tiles.
@@ -196,14 +215,15 @@ def floor(generated: TileFeatures, real: TileFeatures, tissue_of_donor: NDArray,
         sides = [real.of(half[real.donors] == k) for k in (0, 1)]
         if min(len(side.donors) for side in sides) < 2:
             return None
-        of_real = [FeatureStatistics.of(side.features) for side in sides]
-        floors.append(frechet_distance(*of_real))
+        of_real = [FeatureStatistics.of(side.features, device) for side in sides]
+        floors.append(frechet_distance(of_real[0], of_real[1], device))
         for k, side in enumerate(sides):
             rows = np.flatnonzero(half[generated.donors] == k)
             rows = np.sort(random.permutation(rows)[: len(side.donors)])
             if len(rows) < 2:
                 return None
-            matched.append(frechet_distance(FeatureStatistics.of(generated.features[rows]), of_real[1 - k]))
+            of_generated = FeatureStatistics.of(generated.features[rows], device)
+            matched.append(frechet_distance(of_generated, of_real[1 - k], device))
             sizes.append(len(side.donors))
     return Floor(float(np.mean(floors)), float(np.mean(matched)), round(float(np.mean(sizes))), HALVINGS)
 
@@ -229,8 +249,10 @@ def kernel_distance(generated: NDArray, real: NDArray) -> tuple[float, float]:
     return scores[KEY_METRIC_KID_MEAN], scores[KEY_METRIC_KID_STD]
 
 
-def precision_recall(generated: NDArray, real: NDArray) -> tuple[float, float]:
+def precision_recall(generated: NDArray, real: NDArray, device: torch.device = CPU) -> tuple[float, float]:
     """Share of generated tiles among real ones, and of real tiles among generated ones, by the 3 nearest neighbours."""
+    if device.type == "cuda":
+        return device_algebra.precision_recall(generated, real, NEIGHBOURHOOD, _PRC_BATCH, device)
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
     scores = prc_features_to_metric(

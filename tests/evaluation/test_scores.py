@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from rnagan.evaluation import tile_scores
+from rnagan.evaluation import device_algebra, tile_scores
 from rnagan.evaluation.tile_scores import (
     FEW_TILES,
     FeatureStatistics,
@@ -216,3 +216,25 @@ def test_statistics_without_a_part_are_those_of_the_rest() -> None:
     left = FeatureStatistics.of(x).without(FeatureStatistics.of(x[:13]))
     np.testing.assert_allclose(left.covariance, np.cov(x[13:], rowvar=False), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(left.mean, x[13:].mean(0), rtol=1e-12)
+
+
+def test_a_gpu_finds_the_scores_that_a_cpu_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its algebra, on the CPU: more tiles than a batch of distances has rows, and more than features have numbers."""
+    placed = device_algebra._on
+    monkeypatch.setattr(device_algebra, "_on", lambda values, device: placed(values, torch.device("cpu")))
+    monkeypatch.setattr(tile_scores, "_PRC_BATCH", 64)
+    monkeypatch.setattr(tile_scores, "PIECE", 70)
+    gpu = torch.device("cuda")
+    mixed = [(drawn(200, seed) @ drawn(6, seed + 2)).astype(np.float32) for seed in (0, 1)]
+    sides = [TileFeatures(own, np.arange(200) % 6) for own in mixed]
+    tissues = np.array(["lung", "colon"] * 3)
+    assert frechet_with_interval(*sides, 0, gpu) == pytest.approx(frechet_with_interval(*sides), rel=1e-9)
+    assert floor(*sides, tissues, 0, gpu) == pytest.approx(floor(*sides, tissues), rel=1e-9)
+    found = precision_recall(sides[0].features, sides[1].features, gpu)
+    assert found == pytest.approx(precision_recall(sides[0].features, sides[1].features), rel=1e-6)
+    assert 0.1 < found[0] != found[1] > 0.1
+    # known to be wrong: the roots of the eigenvalues of each, as if they had the same vectors
+    a, b = (FeatureStatistics.of(side.features) for side in sides)
+    roots = [np.sqrt(np.linalg.eigvalsh(own.covariance)) for own in (a, b)]
+    right = device_algebra.trace_of_root(a.covariance, b.covariance, gpu)
+    assert abs(roots[0] @ roots[1] / right - 1) > 1e-3

@@ -9,14 +9,16 @@ from torch import nn
 
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.data.index import ShardSet
-from rnagan.data.loader import Loading, batches
-from rnagan.data.reader import TileReader
+from rnagan.data.loader import Loading, batches, default_threads
+from rnagan.data.reader import Batch, TileReader
 from rnagan.data.sampler import TileOrder
 from rnagan.runtime import progress
+from rnagan.runtime.distributed import own_cores
 from rnagan.training.checkpoint import SimCLRState
 from rnagan.training.launch import dtype_of
 from rnagan.training.run import Optimizers, StepMeans, TrainingRun, total_steps
-from rnagan.training.simclr.step import SimCLRNetwork, StepRecord, TwoViews, Views, contrastive_loss
+from rnagan.training.simclr.step import SimCLRNetwork, StepRecord, contrastive_loss
+from rnagan.training.simclr.views import TwoViews, normalised
 
 
 class SimCLRTrainer:
@@ -34,9 +36,9 @@ class SimCLRTrainer:
         accelerator, stored = run.accelerator, run.checkpoint
         self.total_steps = total_steps(config, order.epoch_length)
         self.step = 0 if stored is None else stored.state_of(SimCLRState)["step"]
-        dtype = dtype_of(config.precision)
-        self.place = {"device": accelerator.device, "dtype": dtype, "memory_format": torch.channels_last}
-        network: nn.Module = SimCLRNetwork(config).to(**self.place)
+        self.dtype = dtype_of(config.precision)
+        network: nn.Module = SimCLRNetwork(config).to(accelerator.device, self.dtype)
+        network = network.to(memory_format=torch.channels_last)
         if stored is not None:
             stored.load_module("network", network)
             if run.is_main:
@@ -50,7 +52,7 @@ class SimCLRTrainer:
         self.network = network
         if stored is not None:
             run.load_optimizers(self._optimizers(), lambda: None)
-        self.means = StepMeans(StepRecord._fields, accelerator, dtype)
+        self.means = StepMeans(StepRecord._fields, accelerator, self.dtype)
         run.begin(self.images, self.total_steps * config.batch_size, {})
 
     @property
@@ -66,11 +68,11 @@ class SimCLRTrainer:
     def train(self) -> bool:
         """Train to the last step; False if a signal stopped it before. Everything is saved either way."""
         config = self.config
-        views = self._views()
+        batches = self._batches()
         steps = self.run.steps(self.total_steps * config.batch_size, "img", "SimCLR", self.images)
-        with contextlib.closing(views), steps as (stop, bar):
+        with contextlib.closing(batches), steps as (stop, bar):
             while self.step < self.total_steps and not stop.is_set(self.step):
-                self.train_step(next(views))
+                self.train_step(next(batches))
                 bar.update(config.batch_size)
                 if self._passed(config.log_every) or self.step == self.total_steps:
                     bar.set_postfix(loss=f"{self._log_means()['loss']:.3f}")
@@ -79,13 +81,14 @@ class SimCLRTrainer:
         self.save(last=True)
         return self.step >= self.total_steps
 
-    def train_step(self, views: Views) -> None:
+    def train_step(self, batch: Batch) -> None:
         """One step on a batch of this process. Both views go through the network together: their BatchNorm is one."""
+        assert batch.packed is not None
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step, self.total_steps)
         self.optimizer.zero_grad()
-        x = views.x.to(non_blocking=True, **self.place)
+        x = normalised(batch.packed, self.accelerator.device, self.dtype)
         record = contrastive_loss(self.model(x), self.config.temperature, self.accelerator.num_processes)
         self.accelerator.backward(record.loss)
         self.optimizer.step()
@@ -98,11 +101,16 @@ class SimCLRTrainer:
         state = {"kind": "simclr", "step": self.step, "config": self.config.to_dict()}
         self.run.save(self.images, {"network": self.network}, self._optimizers(), state, last=last)
 
-    def _views(self) -> Generator[Views, None, None]:
+    def _batches(self) -> Generator[Batch, None, None]:
         config, accelerator = self.config, self.accelerator
         reader = TileReader(self.shards, self.slides, self.order.counts, config.window_slides)
         resolution = config.resolution or self.shards.tile_px
-        loading = Loading(workers=config.loader_workers, transform=TwoViews(config, resolution))
+        loading = Loading(
+            threads=max(own_cores(), default_threads(self.shards.storage)),  # views take more than decoding
+            workers=config.loader_workers,
+            pin_memory=accelerator.device.type == "cuda",
+            beside=TwoViews(config, resolution),
+        )
         return batches(
             reader,
             self.order,

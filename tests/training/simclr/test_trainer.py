@@ -1,23 +1,28 @@
 """SimCLR: views by image number, the loss against the paper's equation, exact resume, and what a run leaves."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from lightly.transforms import GaussianBlur
+from lightly.transforms import SimCLRTransform
+from PIL import Image
 from safetensors.torch import load_file
 
 from rnagan.config.simclr import SimCLRConfig
+from rnagan.data.packed import Layout, Packed
 from rnagan.data.reader import Batch
 from rnagan.io.files import read_json
 from rnagan.models.resnet import build_backbone, open_backbone
+from rnagan.runtime import rng
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.simclr import step, trainer
 from rnagan.training.simclr.train import pretrain_simclr
+from rnagan.training.simclr.views import TwoViews, normalised
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 TINY = SimCLRConfig(
@@ -32,47 +37,79 @@ TINY = SimCLRConfig(
 )
 
 
-def batch(start: int, tiles: torch.Tensor) -> Batch:
-    numbers = torch.arange(len(tiles))
-    return Batch(start, tiles, numbers, numbers)
+def tiles(count: int, side: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def views_of(config: SimCLRConfig, resolution: int, start: int, items: np.ndarray) -> Packed:
+    transform = TwoViews(config, resolution)
+    packed = Packed.empty(Layout(len(items), transform.rows))
+    transform.fill(start, {"items": items, "views": packed.field("views").numpy()})
+    return packed
+
+
+def seen(config: SimCLRConfig, resolution: int, start: int, items: np.ndarray) -> torch.Tensor:
+    """What the network sees."""
+    return normalised(views_of(config, resolution, start, items), torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("config", "side"),
+    [
+        (TINY, 32),
+        (TINY.replace(vertical_flips=True, grey=0.5, blur=1.0, colour_strength=0.5, smallest_crop=0.9, seed=3), 40),
+        (TINY.replace(colour_strength=0.0, blur=0.0, smallest_crop=1.0), 32),  # whole tiles
+    ],
+)
+def test_views_are_those_of_lightlys_transform_to_the_bit(config: SimCLRConfig, side: int) -> None:
+    """It draws from the generators of the whole process, of PyTorch and, for its blur, of NumPy."""
+    transform = SimCLRTransform(
+        input_size=24,
+        cj_strength=config.colour_strength,
+        min_scale=config.smallest_crop,
+        random_gray_scale=config.grey,
+        gaussian_blur=config.blur,
+        vf_prob=0.5 if config.vertical_flips else 0.0,
+    )
+    items, pairs = tiles(40, side), []
+    for number, tile in enumerate(items, 10):
+        draws = rng.generator(config.seed, "simclr views", number).integers(2**32, size=2, dtype=np.uint32)
+        torch.default_generator.manual_seed(int(draws[0]))
+        np.random.seed(draws[1])
+        pairs.append(transform(Image.fromarray(tile)))
+    first, second = zip(*pairs, strict=True)
+    x = seen(config, 24, 10, items)
+    assert torch.equal(x, torch.stack([*first, *second]))
+    assert x.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_views_follow_seed_and_image_number_alone() -> None:
-    tiles = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8))
-    views = step.TwoViews(TINY, 24)
-    whole = views(batch(10, tiles)).x
-    assert whole.shape == (12, 3, 24, 24) and whole.dtype == torch.float32
-    np.random.seed(7)
+    items = tiles(6)
     torch.manual_seed(7)
+    np.random.seed(7)
     expected = np.random.random(), torch.rand(1)
-    np.random.seed(7)
     torch.manual_seed(7)
-    part = views(batch(12, tiles[2:4])).x
-    assert (np.random.random(), torch.rand(1)) == expected  # a stranger's draws are left alone
-    assert torch.equal(part, torch.cat([whole[2:4], whole[8:10]]))
-    assert torch.equal(pickle.loads(pickle.dumps(views))(batch(10, tiles)).x, whole)  # as a loader's process gets it
+    np.random.seed(7)
+    whole = seen(TINY, 24, 10, items)
+    assert whole.shape == (12, 3, 24, 24) and whole.dtype == torch.float32
+    assert (np.random.random(), torch.rand(1)) == expected  # generators of the process are left alone
+    assert torch.equal(seen(TINY, 24, 12, items[2:4]), torch.cat([whole[2:4], whole[8:10]]))
     assert not torch.equal(whole[:6], whole[6:])
-    same = views(batch(0, tiles[:1].expand(2, -1, -1, -1))).x
+    same = seen(TINY, 24, 0, np.repeat(items[:1], 2, axis=0))
     assert not torch.equal(same[0], same[1])
-    assert not torch.equal(step.TwoViews(TINY.replace(seed=1), 24)(batch(10, tiles)).x, whole)
+    assert not torch.equal(seen(TINY.replace(seed=1), 24, 10, items), whole)
 
 
-def test_the_blur_draws_from_numpy_so_that_seeding_torch_alone_would_not_do() -> None:
-    from PIL import Image
-
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
-    blur = GaussianBlur(prob=1.0)
-
-    def blurred() -> bytes:
-        torch.manual_seed(0)
-        return blur(image).tobytes()
-
-    assert blurred() != blurred()  # the known-wrong way
-    made = []
-    for _ in range(2):
-        with step._drawn_from(0, 3):
-            made.append(blur(image).tobytes())
-    assert made[0] == made[1]
+def test_threads_make_the_views_that_one_makes() -> None:
+    items, parts = tiles(32), [range(at, at + 4) for at in range(0, 32, 4)]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda part: views_of(TINY, 24, part.start, items[part]).field("views"), parts))
+    whole = views_of(TINY, 24, 0, items)
+    assert torch.equal(torch.cat(made), whole.field("views"))
+    sent = pickle.loads(pickle.dumps(TwoViews(TINY, 24)))  # as a loader's process gets it
+    again = torch.empty_like(whole.field("views"))
+    sent.fill(0, {"items": items, "views": again.numpy()})
+    assert torch.equal(again, whole.field("views"))
 
 
 def nt_xent(z: np.ndarray, temperature: float) -> float:
@@ -119,10 +156,10 @@ def test_a_broken_run_goes_on_bit_by_bit_and_its_backbone_is_taken_over(
     assert pretrain_simclr(TINY, inputs.shards, whole)
     train_step = trainer.SimCLRTrainer.train_step
 
-    def fails(own: trainer.SimCLRTrainer, views: step.Views) -> None:
+    def fails(own: trainer.SimCLRTrainer, batch: Batch) -> None:
         if own.step == 3:
             raise KeyboardInterrupt
-        train_step(own, views)
+        train_step(own, batch)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trainer.SimCLRTrainer, "train_step", fails)
