@@ -68,5 +68,11 @@ def gpu_named(name: str) -> GPU:
     return found
 
 
+def gpu_of(device_name: str) -> GPU | None:
+    """The GPU that PyTorch calls so ("NVIDIA A100-SXM4-80GB"); None where it isn't known."""
+    name = _plain(device_name)
+    return next((gpu for gpu in GPUS if all(part in name for part in gpu.name.lower().split("-"))), None)
+
+
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())

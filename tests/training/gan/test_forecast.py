@@ -12,7 +12,7 @@ from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.training.gan import forecast as cost
 from rnagan.training.gan.step_work import StepWork, Work, count
-from rnagan.training.gpus import GPU, GPUS, gpu_named
+from rnagan.training.gpus import GPU, GPUS, gpu_named, gpu_of
 from rnagan.training.op_counts import Operation
 from rnagan.training.step_rate import condition_width
 
@@ -100,6 +100,22 @@ def test_gpus_are_named_and_known() -> None:
     config, known = cost.known_gpus(auto, cost.ALL)
     assert config.precision == "bf16" and len(known) == len(GPUS) - 1  # all but V100
     assert cost.known_gpus(CONFIG.replace(precision="fp16"), "V100")[0].precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("device_name", "name"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100-80GB"),
+        ("NVIDIA A100-SXM4-40GB", "A100-40GB"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA GeForce RTX 4090", "RTX-4090"),
+        ("Tesla V100-SXM2-32GB", "V100"),
+        ("NVIDIA B200", None),
+    ],
+)
+def test_gpus_are_known_by_what_pytorch_calls_them(device_name: str, name: str | None) -> None:
+    found = gpu_of(device_name)
+    assert (None if found is None else found.name) == name
 
 
 @pytest.mark.parametrize(
