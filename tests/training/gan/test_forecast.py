@@ -131,7 +131,6 @@ def test_a_wrong_gpu_costs_one_sentence(options: list[str], sentence: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 def test_counts_grow_in_a_line_and_know_the_penalty() -> None:
     """The real step, small: batch 8 and 16 are counted, 24 is on their line; the penalty alone is in float32."""
     settings = {"precision": "bf16", "resolution": 32, "generator_width": 4, "critic_width": 4, "batch_size": 8}
