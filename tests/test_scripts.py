@@ -71,6 +71,7 @@ MISTAKES = {
         "nowhere.csv",
     ),
     "doctor": (["--shards", "nowhere"], "nowhere"),
+    "gpu-check": (["--check", "nothing"], "There is no check nothing"),
     "demo": (["--data", "nowhere"], "nowhere"),
 }
 

@@ -12,6 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rnagan.training.op_counts import bytes_of
+
 _COUNTS = ("ops", "bytes", "to_device", "blocking", "to_host")
 COPIES = ("_to_copy", "copy_", "_copy_from", "_copy_from_and_resize")
 
@@ -60,7 +62,7 @@ class OpLog(TorchDispatchMode):
             return result
         self.ops += 1
         distinct = {id(own): own for own in [*given, *made] if own.device.type == "cuda"}
-        self.bytes += sum(map(_size, distinct.values()))
+        self.bytes += sum(map(bytes_of, distinct.values()))
         for own in made:
             if own.dim() == 4:
                 is_last = own.is_contiguous(memory_format=torch.channels_last)
@@ -71,14 +73,6 @@ class OpLog(TorchDispatchMode):
         """All of it, for JSON; maps as [op, shape, dtype, channels-last, how many]."""
         own = {name: getattr(self, name) for name in _COUNTS}
         return own | {"maps": [[*made, count] for made, count in self.maps.items()], "collectives": self.collectives}
-
-
-def _size(tensor: Tensor) -> int:
-    """Bytes of a tensor, what is expanded counted once."""
-    count = 1
-    for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        count *= length if stride else 1
-    return count * tensor.element_size()
 
 
 def _all_but_a_diagonal(mode: FakeTensorMode, function: Any, mask: Tensor) -> Tensor:

@@ -22,15 +22,19 @@ from rnagan.config.gan import GANConfig
     help="An earlier run to start from: the same networks, with other tiles (a new tissue).",
 )
 @options.out("Run folder; an interrupted run in it goes on.")
-@options.dry_run("Print the resolved config and the size of the run, train nothing.")
+@options.dry_run("Print the resolved config, the size of the run and what it may cost on GPUs; train nothing.")
+@click.option("--gpu", help="With --dry-run: the GPU to forecast for, such as H200; without it, one of each kind.")
 @options.config_of(GANConfig, "faithful", tagged=True)
-def main(out: Path, dry_run: bool, config: GANConfig, tags: dict[str, str], **inputs: Any) -> None:
+def main(out: Path, dry_run: bool, gpu: str | None, config: GANConfig, tags: dict[str, str], **inputs: Any) -> None:
+    if gpu is not None and not dry_run:
+        raise click.UsageError("--gpu belongs to --dry-run; a run takes the GPUs that it is started on.")
+    from rnagan.training.gan.forecast import ALL
     from rnagan.training.gan.inputs import GANInputs
     from rnagan.training.gan.train import train_gan
 
     if dry_run:
         options.echo_settings(config)
-    options.end_run(train_gan(config, GANInputs(**inputs), out, dry_run, tags))
+    options.end_run(train_gan(config, GANInputs(**inputs), out, dry_run, tags, (gpu or ALL) if dry_run else None))
 
 
 if __name__ == "__main__":

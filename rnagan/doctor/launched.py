@@ -87,7 +87,7 @@ def run_probe(config: LaunchConfig, timeout: float) -> tuple[list[dict[str, Any]
             except subprocess.TimeoutExpired:
                 complaint = f"it was not done after {timeout:g} seconds and was killed"
             finally:
-                _kill(launcher)
+                end_all(launcher)
         said = sorted((read_json(path) for path in folder.glob("*.json")), key=lambda one: one["rank"])
     return said, complaint
 
@@ -155,7 +155,7 @@ def _last_words(log: Path) -> str:
     return (errors or lines or ["it ended without a word"])[-1].rstrip(".")
 
 
-def _kill(launcher: subprocess.Popen) -> None:
+def end_all(launcher: subprocess.Popen) -> None:
     """End a launcher and all that it started, which it puts into sessions of their own."""
     with contextlib.suppress(psutil.NoSuchProcess):
         for process in psutil.Process(launcher.pid).children(recursive=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
 
 from rnagan.io.files import read_yaml
@@ -59,6 +60,11 @@ def start(
     torch.set_num_threads(threads or own_cores())
     set_seed(seed)
     return accelerator
+
+
+def forget_start() -> None:
+    """Have the next `start` of this process, which was alone, choose device and precision anew."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def end_together(accelerator: Accelerator, wait: bool) -> None:

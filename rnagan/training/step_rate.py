@@ -17,7 +17,7 @@ from rnagan.data.packed import Row
 from rnagan.losses.beta_vae import vae_loss
 from rnagan.models.resnet import build_backbone
 from rnagan.models.vae import BetaVAE
-from rnagan.training.gan.step import build_networks, build_step
+from rnagan.training.gan.step import StepRecord, build_networks, build_step
 from rnagan.training.launch import start
 
 COUNTED_SECONDS = 4.0  # of a measurement of the GAN's step that count, at most, but for one round
@@ -26,19 +26,19 @@ COUNTED_SECONDS = 4.0  # of a measurement of the GAN's step that count, at most,
 class TrainingStep:
     """The GAN trainer's step with fresh networks of a config, on this process's device.
 
-    `precision`: what `config.precision` means here, as Accelerate has it (no, bf16). Nothing is compiled: that takes
-    longer than a measurement.
+    `precision`: what `config.precision` means here, as Accelerate has it (no, bf16). Nothing is compiled unless
+    `compiled`: that takes longer than a measurement.
     """
 
-    def __init__(self, config: GANConfig, condition_width: int) -> None:
-        accelerator = start(config.precision, config.seed, config.threads)
+    def __init__(self, config: GANConfig, condition_width: int, compiled: bool = False) -> None:
+        self.accelerator = accelerator = start(config.precision, config.seed, config.threads, two_networks=True)
         self.config, self.condition_width = config, condition_width
         self.device, self.precision = accelerator.device, accelerator.mixed_precision
         networks = build_networks(config, condition_width, accelerator)
         with _quiet():
-            self._step = build_step(config.replace(compile=False), condition_width, accelerator, networks)
+            self._step = build_step(config.replace(compile=compiled), condition_width, accelerator, networks)
 
-    def __call__(self, number: int, tiles: Tensor, c: Tensor | None) -> None:
+    def __call__(self, number: int, tiles: Tensor, c: Tensor | None) -> StepRecord:
         """Step `number` of a run, on tiles (n, 3, H, H) uint8 and their conditions (n, condition_width)."""
         generator_too = number % self.config.critic_steps == self.config.critic_steps - 1
         start, step, count = number * len(tiles), self._step, len(tiles)
@@ -51,13 +51,27 @@ class TrainingStep:
             packed.field("c").copy_(c)
         packed = packed.to(self.device)  # as the loader's threads prepare a batch, and the trainer copies it
         tiles, c = packed.field("tiles").permute(0, 3, 1, 2), None if c is None else packed.field("c")
-        step(start, tiles, c, generator_too, packed)
+        return step(start, tiles, c, generator_too, packed)
+
+    @property
+    def module(self) -> nn.Module:
+        """The generator as Accelerate has wrapped it."""
+        return self._step.generator
+
+    @property
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        """Generator and critic, as they are now."""
+        return self._step.raw_generator, self._step.raw_critic
+
+    def batch(self, batch_size: int) -> tuple[Tensor, Tensor | None]:
+        """Made-up tiles and conditions for a step."""
+        side = self.config.resolution
+        tiles = torch.randint(0, 256, (batch_size, 3, side, side), dtype=torch.uint8)
+        return tiles, torch.randn(batch_size, self.condition_width) if self.config.mode == "rnagan" else None
 
     def seconds(self, batch_size: int, rounds: int = 1) -> float:
         """Time of `rounds` rounds, each of `critic_steps` critic steps and a generator step."""
-        side = self.config.resolution
-        tiles = torch.randint(0, 256, (batch_size, 3, side, side), dtype=torch.uint8)
-        c = torch.randn(batch_size, self.condition_width) if self.config.mode == "rnagan" else None
+        tiles, c = self.batch(batch_size)
         self._finish()
         began = time.perf_counter()
         for number in range(rounds * self.config.critic_steps):
@@ -101,7 +115,7 @@ def vae_step(config: VAEConfig, genes: int, device: torch.device) -> Callable[[]
         out = network(x, eps)
         return vae_loss(x, out.x_recon, out.mu, out.logvar, config.beta).total
 
-    return _plain_step(network, loss, config.batch_size)
+    return plain_step(network, loss, config.batch_size)
 
 
 def backbone_step(name: str, norm: str, side: int, batch_size: int, device: torch.device) -> Callable[[], int]:
@@ -109,7 +123,7 @@ def backbone_step(name: str, norm: str, side: int, batch_size: int, device: torc
     network, _ = build_backbone(name, norm, 0)
     network = network.to(device).to(memory_format=torch.channels_last)
     x = torch.randn(batch_size, 3, side, side, device=device).to(memory_format=torch.channels_last)
-    return _plain_step(network, lambda: network(x).square().mean(), batch_size)
+    return plain_step(network, lambda: network(x).square().mean(), batch_size)
 
 
 def items_a_second(step: Callable[[], int], seconds: float) -> float:
@@ -124,7 +138,8 @@ def items_a_second(step: Callable[[], int], seconds: float) -> float:
             return items / passed
 
 
-def _plain_step(network: nn.Module, loss: Callable[[], Tensor], count: int) -> Callable[[], int]:
+def plain_step(network: nn.Module, loss: Callable[[], Tensor], count: int) -> Callable[[], int]:
+    """A step of AdamW down `loss`, which returns `count`."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
 
     def step() -> int:

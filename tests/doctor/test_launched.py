@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rnagan.doctor.findings import Section, Verdict
-from rnagan.doctor.launched import _kill, check_launch, read_launch_config
+from rnagan.doctor.launched import check_launch, end_all, read_launch_config
 
 CONFIGS = Path(__file__).parents[2] / "launch_configs"
 MULTI_CPU = "{distributed_type: MULTI_CPU, use_cpu: true, num_machines: 1, num_processes: 2, mixed_precision: 'no'}"
@@ -66,7 +66,7 @@ def test_what_a_launcher_put_into_sessions_of_their_own_is_killed_too() -> None:
         command, stdout=subprocess.PIPE, text=True, bufsize=1, env={"PYTHONUNBUFFERED": "1"}
     ) as launcher:
         started = psutil.Process(int(launcher.stdout.readline()))
-        _kill(launcher)
+        end_all(launcher)
     assert launcher.returncode == -signal.SIGKILL
     psutil.wait_procs([started], timeout=10)
     assert not started.is_running() or started.status() == psutil.STATUS_ZOMBIE

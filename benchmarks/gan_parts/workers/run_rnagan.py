@@ -9,27 +9,12 @@ import torch
 from memory import peak_gb, start_counting
 from peak import flops_per_second
 from serving import serve
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from rnagan.config.gan import GANConfig
+from rnagan.training.op_counts import OpCounter
 from rnagan.training.step_rate import TrainingStep
 
 _RUNS: dict[str, dict[str, Any]] = {}
-
-
-class FlopCounter(TorchDispatchMode):
-    """Sums what PyTorch's own formulas say of each operation; its FlopCounterMode can't look into a penalty."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flops = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        result = function(*arguments, **(options or {}))
-        if function._overloadpacket in flop_registry:
-            self.flops += flop_registry[function._overloadpacket](*arguments, **(options or {}), out_val=result)
-        return result
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +40,7 @@ def _set_up(request: dict[str, Any]) -> dict[str, Any]:
     tiles = torch.randint(0, 256, (config.batch_size, 3, config.resolution, config.resolution), dtype=torch.uint8)
     c = torch.randn(config.batch_size, request["condition_width"])
     step(0, tiles, c)
-    with FlopCounter() as counter:
+    with OpCounter() as counter:
         for number in range(config.critic_steps):
             step(number, tiles, c)
     flops = counter.flops / config.critic_steps / config.batch_size

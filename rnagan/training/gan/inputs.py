@@ -61,6 +61,11 @@ def check_run(
             f"{shards.address} holds tiles of {shards.tile_px} px, which don't shrink evenly to resolution "
             f"{config.resolution}; build shards with --tile-px {config.resolution}."
         )
+    check_processes(config, processes, on_gpus, deepspeed)
+
+
+def check_processes(config: GANConfig, processes: int, on_gpus: bool = False, deepspeed: bool = False) -> None:
+    """Refuse a config that so many processes can't train."""
     if config.batch_size % processes:
         raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
     if config.batch_size // processes % config.accumulate:

@@ -22,6 +22,7 @@ from rnagan.evaluation.tile_scores import of_few_tiles
 from rnagan.runtime import progress
 from rnagan.runtime.distributed import processes
 from rnagan.training.deepspeed import uses_deepspeed
+from rnagan.training.gan.forecast import forecast_lines, known_gpus
 from rnagan.training.gan.inputs import (
     GANData,
     GANInputs,
@@ -44,14 +45,18 @@ def train_gan(
     out: Path,
     dry_run: bool = False,
     tags: Mapping[str, str] | None = None,
+    gpu: str | None = None,
 ) -> bool:
     """Train into the run folder `out` and write `out/model`; False if a signal stopped it before its end.
 
     A finished run is left as it is, a broken one goes on. `tags`: what MLflow shall say of the run beside its own tags;
-    `sweep` makes it a child of that sweep's run. Raises `ValueError` or `FileNotFoundError` with one sentence on inputs
+    `sweep` makes it a child of that sweep's run. `gpu`: of a dry run, the GPU whose cost is forecast (forecast.py), or
+    None. Raises `ValueError` or `FileNotFoundError` with one sentence on inputs
     that don't fit together.
     """
     inputs.check(config)
+    if gpu is not None:
+        known_gpus(config, gpu)  # refuses an unknown one before anything is read
     # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
     accelerator = start(config.precision, config.seed, config.threads, True, config.wait_minutes)
     here = processes()  # the main one reads, hashes and decides for all: others may see files late
@@ -88,6 +93,10 @@ def train_gan(
             _describe_start(earlier, selection)
     validation = _make_validation(config, data, cohort, table, out, accelerator) if validates else None
     if dry_run:
+        if gpu is not None and accelerator.is_main_process:
+            width, tissues = 0 if profiles is None else profiles.bottleneck.width, len(data.tissues)
+            for line in forecast_lines(config, width, gpu, accelerator.num_processes, tissues):
+                progress.say(line)
         return True
     donors = _train_donors(cohort, earlier)
 
@@ -194,6 +203,8 @@ def _describe(config: GANConfig, data: GANData, processes: int) -> None:
     used = selection.table[order.counts > 0]
     tissues = ", ".join(f"{n} {tissue}" for tissue, n in used["tissue"].value_counts().items())
     progress.say(f"{order.epoch_length:,} tiles of {len(used):,} training slides ({tissues}).")
+    donors = f"{used['donor'].nunique():,} donors"
+    progress.say(f"{donors}." if profiles is None else f"{donors}, {used['sample'].nunique():,} profiles.")
     for reason, names in selection.left_out.items():
         if names:
             progress.say(f"Left out {len(names):,} {reason}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")

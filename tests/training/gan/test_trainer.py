@@ -286,7 +286,10 @@ def test_script(small: GANConfig, inputs: GANInputs, tmp_path: Path, command_lin
     dry = CliRunner().invoke(main, [*options, "--dry-run"])
     assert dry.exit_code == 0 and "images: 16" in dry.output
     assert "16 images in 2 critic steps of 8 (1 × 8)" in dry.output
-    assert "Condition: 4 of 6 latent units." in dry.output
+    assert "Condition: 4 of 6 latent units." in dry.output and "5 donors, 10 profiles." in dry.output
+    assert "A step of 8 tiles on one process, float32: 0.00 TFLOP" in dry.output
+    table = [line.split() for line in dry.output.splitlines() if line.startswith(("H200", "V100"))]
+    assert len(table) == 2 and all(float(rate.replace(",", "")) > 1 for _, _, rate, *_ in table)
     assert not (tmp_path / "run").exists()
     assert CliRunner().invoke(main, options).exit_code == 0
     assert "up to date" in CliRunner().invoke(main, options).output
