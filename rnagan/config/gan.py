@@ -200,7 +200,7 @@ class GANConfig(Config):
     )
     threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0, role="speed")
     wait_minutes: int = setting(
-        60, "minutes that processes wait for one another, as while the main one validates or saves", low=1, role="speed"
+        60, "minutes that processes wait for one another, as while the main one encodes or saves", low=1, role="speed"
     )
     log_every: int = setting(4_000, "images between rows of metrics", low=1, role="resume")
     sample_every: int = setting(40_000, "images between sample grids", low=1, role="resume")

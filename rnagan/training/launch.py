@@ -30,7 +30,7 @@ def start(
     `precision`: auto, float64, float32, bf16 or fp16; `auto` is bf16 where the machine computes in it, else float32;
     float64 is for equality tests. `threads`: CPU threads of this process, 0 shares the cores among this machine's
     processes. `two_networks`: a generator and a critic are trained in turns, which DeepSpeed must know. `wait_minutes`:
-    how long a process waits for the others, as while the main one validates, encodes or saves.
+    how long a process waits for the others, as while the main one encodes or saves.
     Raises `ValueError` when the launcher was asked for more processes than it started, when one doesn't come, when
     there are more than GPUs, and when the device doesn't compute in `precision`.
     """

@@ -19,13 +19,15 @@ LAUNCH_SECONDS = 10e-6  # of the host for an operation of a step, assumed
 GPUS_A_MACHINE = 8  # assumed
 BETWEEN_MACHINES = 25e9  # bytes a second of each GPU, assumed: 200 Gb/s
 DISK = 1e9  # bytes a second that a checkpoint is written with, assumed
+TO_HOST = 25e9  # bytes a second from a GPU to pinned memory, assumed: most of PCIe 4's sixteen lanes
 DECODE_SECONDS = 0.3e-3  # of a core for a tile of 256 px, measured
 MEASURE_SECONDS = 5.6e-3  # of a core for a generated tile of 256 px in a validation, measured
 FRECHET_SECONDS = 1.8  # of a core for a distance in a validation, measured
 GRID_SECONDS = 0.6  # of a core for a sample grid of 256 px, measured
 ALL = "all"  # in place of a GPU's name
 COUNTS = (1, 8, 64)  # GPUs that a forecast is made for
-_PARTS = ("arithmetic", "memory", "launches", "all-reduce", "loader", "validation", "saving")  # of a step's seconds
+GRID_TILES = 64  # of a sample grid
+_PARTS = ("arithmetic", "memory", "launches", "all-reduce", "loader", "writer", "validation", "saving")  # of a step
 _COLUMNS = ("images/s", "hours", *(f"{name}, ms" for name in _PARTS))
 ASSUMED = (
     f"Assumed, not measured: a GPU reaches {EFFICIENCY:.0%} of its roofline, and an operation takes "
@@ -43,10 +45,11 @@ class Forecast:
 
     @property
     def step_seconds(self) -> float:
-        """Of one step and its share of all else: GPU, launches and loader work at the same time, the rest waits."""
+        """Of one step and its share of all else: GPU, launches, loader and the thread that writes work at the same
+        time; training waits for the rest."""
         of = self.seconds
         step = max(of["arithmetic"] + of["memory"], of["launches"]) + of["all-reduce"]
-        return max(step, of["loader"]) + of["validation"] + of["saving"]
+        return max(max(step, of["loader"]) + of["validation"] + of["saving"], of["writer"])
 
     @property
     def images_per_second(self) -> float:
@@ -68,18 +71,25 @@ def forecast(config: GANConfig, work: Work, gpu: GPU, gpus: int, batch_size: int
     step = work.at(batch_size // gpus)
     arithmetic, memory = roofline(step, gpu)
     link = gpu.link if gpus <= GPUS_A_MACHINE else min(gpu.link, BETWEEN_MACHINES)
-    side = (config.resolution / 256) ** 2
+    side, cores = (config.resolution / 256) ** 2, config.loader_threads or MOST_THREADS
+    computing = max((arithmetic + memory) / EFFICIENCY, LAUNCH_SECONDS * len(step.flops) * step.share)
+    image = computing / step.batch  # of a step; a tile that is generated, or described, takes less
     distances = 1 + (tissues if config.mode == "rnagan" else 0)
-    validation = config.validation_tiles * MEASURE_SECONDS * side + distances * FRECHET_SECONDS
-    saving = GRID_SECONDS * side / config.sample_every + work.checkpoint_bytes / DISK / config.checkpoint_every
+    validated = config.validation_tiles / gpus * max(2 * image, MEASURE_SECONDS * side / cores)
+    saved = work.checkpoint_bytes / TO_HOST / config.checkpoint_every + GRID_TILES / gpus * image / config.sample_every
+    compared = distances * FRECHET_SECONDS / min(distances, cores)
+    written = GRID_SECONDS * side / config.sample_every + work.checkpoint_bytes / DISK / config.checkpoint_every
+    if config.validate_every:
+        written += compared / config.validate_every
     seconds = (
         arithmetic / EFFICIENCY,
         memory / EFFICIENCY,
         LAUNCH_SECONDS * len(step.flops) * step.share,
         2 * (gpus - 1) / gpus * work.gradient_bytes / link,  # around a ring, after the backward; latency left out
-        step.batch * DECODE_SECONDS * side / (config.loader_threads or MOST_THREADS),
-        batch_size * validation / config.validate_every if config.validate_every else 0.0,
-        batch_size * saving,
+        step.batch * DECODE_SECONDS * side / cores,
+        batch_size * written,
+        batch_size * validated / config.validate_every if config.validate_every else 0.0,
+        batch_size * saved,
     )
     return Forecast(gpus, batch_size, dict(zip(_PARTS, seconds, strict=True)))
 

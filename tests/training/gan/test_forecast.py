@@ -61,8 +61,14 @@ def test_parts_of_a_step_and_what_limits_it() -> None:
     assert one.seconds["launches"] == pytest.approx(4 * cost.LAUNCH_SECONDS)
     assert one.seconds["all-reduce"] == 0 and one.limited_by == "memory"
     assert one.seconds["loader"] == pytest.approx(64 * 0.3e-3 / 8)
-    of_validation = 2000 * 5.6e-3 + 2 * 1.8  # every 200,000 images
-    assert one.seconds["validation"] == pytest.approx(of_validation * 64 / 200_000)
+    validation = 2000 * 5.6e-3 / 8 * 64 / 200_000  # eight cores are slower than the GPU
+    assert one.seconds["validation"] == pytest.approx(validation)
+    copied = 200e6 / 25e9 * 64 / CONFIG.checkpoint_every
+    assert one.seconds["saving"] == pytest.approx(copied + 64 * 7.005e-3 / cost.EFFICIENCY / CONFIG.sample_every)
+    distances = 1.8 / 200_000 * 64  # two, on two cores
+    assert one.seconds["writer"] == pytest.approx(
+        distances + 64 * (0.6 / CONFIG.sample_every + 0.2 / CONFIG.checkpoint_every)
+    )
     waits = one.seconds["validation"] + one.seconds["saving"]
     assert 64 / one.images_per_second == pytest.approx(7.005e-3 / cost.EFFICIENCY + waits)
 
@@ -87,6 +93,8 @@ def test_launches_and_the_loader_can_be_what_limits() -> None:
     starved = cost.forecast(CONFIG.replace(loader_threads=1), made_up(), A_GPU._replace(bandwidth=1e13), 1, 64)
     assert starved.limited_by == "loader"
     assert starved.images_per_second < 1 / 0.3e-3
+    written = cost.forecast(CONFIG.replace(sample_every=100), made_up(), A_GPU, 1, 64)
+    assert written.limited_by == "writer" and written.images_per_second == pytest.approx(100 / 0.6, rel=0.05)
 
 
 def test_gpus_are_named_and_known() -> None:
