@@ -189,7 +189,8 @@ def _slurm_cluster(path: Path) -> Any:
 
     Unless the file says otherwise, workers speak TLS with keys made for this run, in the current folder.
     """
-    from dask_jobqueue import SLURMCluster
+    with signals_ignored(signal.SIGINT):  # which dask-jobqueue takes for itself, to end with exit code 0
+        from dask_jobqueue import SLURMCluster
 
     settings = read_yaml(path)
     jobs = settings.pop("jobs", 1)

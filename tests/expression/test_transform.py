@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rnagan.expression.transform import ExpressionTransform
+from tests.disks import small_disk
 
 GENES = ["a", "b", "c", "d"]
 
@@ -106,6 +107,7 @@ def test_versions_and_par_twins_of_foreign_genes_do_not_matter(x_train: np.ndarr
 
 
 def test_a_full_disk_is_an_oserror(x_train: np.ndarray, tmp_path: Path) -> None:
-    (tmp_path / "transform.safetensors").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left"):
-        ExpressionTransform.fit(x_train, GENES, "tpm", "log1p").save(tmp_path)
+    with small_disk(tmp_path / "disk", "16k") as disk:
+        (disk / "full").write_bytes(bytes(16 * 1024))
+        with pytest.raises(OSError, match="No space left"):
+            ExpressionTransform.fit(x_train, GENES, "tpm", "log1p").save(disk)
