@@ -18,8 +18,8 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from dask_jobqueue import SLURMCluster
 
+from rnagan.runtime.ends import signals_ignored
 from tests.slurm.jobs import ENVIRONMENT, NODES, PATIENCE_SECONDS, ROOT, is_over, run, wait_until
 
 SECTION = "### A trial run"  # of shards/README.md
@@ -256,6 +256,8 @@ def test_settings_make_a_job_script(path: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     settings = yaml.safe_load((ROOT / path).read_text())
     assert settings.pop("jobs") >= 2
+    with signals_ignored(signal.SIGINT):  # which dask-jobqueue takes for itself
+        from dask_jobqueue import SLURMCluster
     with SLURMCluster(**settings, scheduler_options={"dashboard_address": "127.0.0.1:0"}) as cluster:
         script = cluster.job_script()
     assert f"#SBATCH --cpus-per-task={settings['cores']}\n" in script and f"#SBATCH -t {settings['walltime']}" in script
