@@ -130,6 +130,8 @@ def test_mistakes_cost_one_sentence(toy_vae: Path, toy_profiles: Path, tmp_path:
     assert leak.exit_code == 1 and "were in the training split of this model" in leak.output
 
 
+@pytest.mark.slow
+@pytest.mark.guard  # UMAP is compiled anew in every process, for 20 s
 def test_a_collapsed_vae_of_one_tissue_is_evaluated_too(toy_vae: Path, toy_profiles: Path, tmp_path: Path) -> None:
     """No unit is active, and there is no other tissue to shift to."""
     model, data = load_vae(toy_vae / "model"), read_expression(toy_profiles / "profiles.h5ad")
@@ -178,6 +180,8 @@ def test_brain_and_lung_are_the_pair_else_those_with_most_profiles() -> None:
 
 
 @pytest.mark.slow  # UMAP compiles itself
+@pytest.mark.slow
+@pytest.mark.guard
 def test_umap_keeps_groups_apart_and_is_the_same_again() -> None:
     z = np.random.default_rng(0).normal(size=(30, 40))
     z[15:] += 4
