@@ -114,10 +114,9 @@ def simclr(preset: str, settings: dict[str, Any]) -> Trained:
 def _run(accelerator: Accelerator) -> TrainingRun:
     """A run without a folder: nothing is written."""
     run = TrainingRun.__new__(TrainingRun)
-    writes_nothing = SimpleNamespace(metrics=lambda *_: None)
     damaged = SimpleNamespace(count=0, of_all=set)
     vars(run).update(folder=Path("nowhere"), accelerator=accelerator, checkpoint=None, unit="images")
-    vars(run).update(log=writes_nothing, corrupt_tiles=damaged, throughput=SimpleNamespace(row=lambda images: {}))
+    vars(run).update(row=lambda *_: None, corrupt_tiles=damaged, throughput=SimpleNamespace(row=lambda images: {}))
     vars(run).update(begin=lambda *_: None)
     return run
 
