@@ -262,7 +262,7 @@ class _OneOfMany(Processes):
         return make()
 
     def each(self, call: Callable[[], Any]) -> list[Any]:
-        sent = pickle.dumps(call())
+        sent = pickle.dumps(call())  # as torch.distributed sends objects, which takes this process time
         return [pickle.loads(sent) for _ in range(self.count)]
 
 

@@ -12,7 +12,6 @@ import pytest
 from tests import programs
 
 READER = Path(__file__).with_name("slow_reader.py")
-SLOW = (pytest.mark.slow, pytest.mark.guard)
 SECONDS = 200.0  # that a busy machine may take
 
 
@@ -34,7 +33,7 @@ def workers(folder: Path) -> list[psutil.Process]:
 @pytest.mark.attack(kind=6, ends="unharmed")
 @pytest.mark.slow
 @pytest.mark.guard
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=SLOW)])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_process_and_not_by_a_signal_of_their_own(
     make_shards: Callable, tmp_path: Path, number: signal.Signals
 ) -> None:

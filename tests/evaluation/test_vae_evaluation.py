@@ -180,8 +180,6 @@ def test_brain_and_lung_are_the_pair_else_those_with_most_profiles() -> None:
 
 
 @pytest.mark.slow  # UMAP compiles itself
-@pytest.mark.slow
-@pytest.mark.guard
 def test_umap_keeps_groups_apart_and_is_the_same_again() -> None:
     z = np.random.default_rng(0).normal(size=(30, 40))
     z[15:] += 4

@@ -1,10 +1,11 @@
 """The GAN's step on a GPU: equal to a CPU's, finite, without waits, and how fast by width, batch and precision."""
 
 import gc
+import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.doctor.gpu.catalogue import Place
 from rnagan.training.gan.forecast import roofline
+from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.step_work import work_of
 from rnagan.training.gpus import gpu_of
 from rnagan.training.launch import forget_start
@@ -111,7 +113,7 @@ def variants(place: Place) -> tuple[str, dict[str, Any]]:
     for name, settings in VARIANTS.items():
         config = config_of("wgan_gp", own | settings)
         began = time.monotonic()
-        rate = _rate(_on(place.device, config, compiled=config.compile), seconds)
+        rate = _rate(_on(place.device, config), seconds)
         ratio = rate["images_per_second"] / plain["images_per_second"]
         found[name] = rate | {"ratio": ratio, "seconds_with_start": time.monotonic() - began}
     return _listed({name: f"{found[name]['ratio']:.2f} times" for name in VARIANTS}), found
@@ -129,13 +131,13 @@ def config_of(preset: str, settings: dict[str, Any]) -> GANConfig:
     return resolve(GANConfig, read_preset(GANConfig, preset), settings)
 
 
-def _on(device: str, config: GANConfig, compiled: bool = False) -> TrainingStep:
+def _on(device: str, config: GANConfig) -> TrainingStep:
     """A step on a device, whatever this process has computed before."""
     gc.collect()  # the step before holds memory in circles
     torch.cuda.empty_cache()
     os.environ["ACCELERATE_USE_CPU"] = str(device == "cpu").lower()
     forget_start()
-    return TrainingStep(config, condition_width(config), compiled)
+    return TrainingStep(config, condition_width(config), config.compile)
 
 
 def losses(config: GANConfig, device: str) -> list[float]:
@@ -144,12 +146,16 @@ def losses(config: GANConfig, device: str) -> list[float]:
 
 
 def _run(step: TrainingStep) -> list[float]:
-    """All figures of some steps on the same tiles; refuses one that isn't finite."""
+    """All figures of some steps on the same tiles."""
     torch.manual_seed(0)
     batch = step.batch(step.config.batch_size)
-    records = [step(number, *batch) for number in range(STEPS * step.config.critic_steps)]
+    return figures_of([step(number, *batch) for number in range(STEPS * step.config.critic_steps)])
+
+
+def figures_of(records: Iterable[StepRecord]) -> list[float]:
+    """All figures of some steps; refuses one that isn't finite."""
     figures = [float(own) for record in records for own in record if own is not None]
-    assert all(map(torch.isfinite, torch.tensor(figures))), f"a loss isn't finite: {figures}"
+    assert all(map(math.isfinite, figures)), f"a loss isn't finite: {figures}"
     return figures
 
 

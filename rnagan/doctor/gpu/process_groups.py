@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from rnagan.doctor.gpu.catalogue import LeftOutError, Place
-from rnagan.doctor.gpu.gan_steps import SMALL, config_of
+from rnagan.doctor.gpu.gan_steps import SMALL, config_of, figures_of
 from rnagan.io.files import read_json, write_json
 from rnagan.runtime.distributed import processes
 from rnagan.training.launch import end_together
@@ -94,11 +94,9 @@ def main() -> None:
     config = config_of(preset, SMALL | {"precision": "float32", "batch_size": 16})
     step = TrainingStep(config, condition_width(config))
     here = processes()
-    records = [step(number, *step.batch(config.batch_size // here.count)) for number in range(STEPS)]
-    figures = [float(own) for record in records for own in record if own is not None]
-    assert all(map(torch.isfinite, torch.tensor(figures))), f"a loss isn't finite: {figures}"
+    share = config.batch_size // here.count
     found = {
-        "losses": figures,
+        "losses": figures_of([step(number, *step.batch(share)) for number in range(STEPS)]),
         "weights": [float(own.double().sum()) for network in step.networks for own in network.parameters()],
         "module": type(step.module).__name__,
         "backend": torch.distributed.get_backend(),

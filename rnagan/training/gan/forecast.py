@@ -69,11 +69,11 @@ def forecast(config: GANConfig, work: Work, gpu: GPU, gpus: int, batch_size: int
     config = config.replace(batch_size=batch_size)
     check_processes(config, gpus, on_gpus=True)
     step = work.at(batch_size // gpus)
-    arithmetic, memory = roofline(step, gpu)
+    arithmetic, memory = (seconds / EFFICIENCY for seconds in roofline(step, gpu))
+    launches = LAUNCH_SECONDS * len(step.flops) * step.share
     link = gpu.link if gpus <= GPUS_A_MACHINE else min(gpu.link, BETWEEN_MACHINES)
     side, cores = (config.resolution / 256) ** 2, config.loader_threads or MOST_THREADS
-    computing = max((arithmetic + memory) / EFFICIENCY, LAUNCH_SECONDS * len(step.flops) * step.share)
-    image = computing / step.batch  # of a step; a tile that is generated, or described, takes less
+    image = max(arithmetic + memory, launches) / step.batch  # seconds; generating or describing a tile takes less
     distances = 1 + (tissues if config.mode == "rnagan" else 0)
     validated = config.validation_tiles / gpus * max(2 * image, MEASURE_SECONDS * side / cores)
     saved = work.checkpoint_bytes / TO_HOST / config.checkpoint_every + GRID_TILES / gpus * image / config.sample_every
@@ -82,9 +82,9 @@ def forecast(config: GANConfig, work: Work, gpu: GPU, gpus: int, batch_size: int
     if config.validate_every:
         written += compared / config.validate_every
     seconds = (
-        arithmetic / EFFICIENCY,
-        memory / EFFICIENCY,
-        LAUNCH_SECONDS * len(step.flops) * step.share,
+        arithmetic,
+        memory,
+        launches,
         2 * (gpus - 1) / gpus * work.gradient_bytes / link,  # around a ring, after the backward; latency left out
         step.batch * DECODE_SECONDS * side / cores,
         batch_size * written,

@@ -51,8 +51,7 @@ def train_gan(
 
     A finished run is left as it is, a broken one goes on. `tags`: what MLflow shall say of the run beside its own tags;
     `sweep` makes it a child of that sweep's run. `gpu`: of a dry run, the GPU whose cost is forecast (forecast.py), or
-    None. Raises `ValueError` or `FileNotFoundError` with one sentence on inputs
-    that don't fit together.
+    None. Raises `ValueError` or `FileNotFoundError` with one sentence on inputs that don't fit together.
     """
     inputs.check(config)
     if gpu is not None:
