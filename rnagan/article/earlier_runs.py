@@ -13,7 +13,7 @@ from rnagan.io.files import read_json, sha256_of_file
 from rnagan.runtime.progress import say
 from rnagan.tracking.run_folder import RunFolder, run_digest
 from rnagan.training.gan.inputs import GANInputs, digests
-from rnagan.training.run import check_made_from, check_same_settings
+from rnagan.training.same_run import check_made_from, check_same_settings
 
 EARLIER = "earlier"  # folder of the runs that were moved away
 _DECIDE = ("batch_size", "precision")  # a run may change them when it goes on; a finished one has another result

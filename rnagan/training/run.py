@@ -7,7 +7,6 @@ before the rows of metrics up to it.
 
 import contextlib
 import functools
-import json
 import math
 import signal
 import warnings
@@ -15,22 +14,20 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NotRequired, Self, TypedDict
+from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from rnagan.config.base import Config, family, load_config, may_change_on_resume
+from rnagan.config.base import Config, family
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.config.vae import VAEConfig
-from rnagan.data.reader import Replaced
-from rnagan.io.files import read_json, write_text
-from rnagan.io.json_values import json_of
 from rnagan.runtime import progress
 from rnagan.runtime.background import Background
 from rnagan.runtime.devices import arithmetic
 from rnagan.runtime.distributed import processes
+from rnagan.runtime.ends import raise_lost_interrupt
 from rnagan.runtime.folder_lock import FolderLock
 from rnagan.tracking.mlflow_run import EXPERIMENTS
 from rnagan.tracking.run_folder import KINDS, checkpoint_path, latest_checkpoint
@@ -48,7 +45,9 @@ from rnagan.training.checkpoint import (
     save_checkpoint,
     set_aside_damaged,
 )
+from rnagan.training.corrupt_tiles import CorruptTiles, cut_back
 from rnagan.training.launch import end_together
+from rnagan.training.same_run import check_same_run
 from rnagan.training.throughput import Throughput
 
 Optimizers = dict[str, tuple[nn.Module, torch.optim.Optimizer]]  # each with the network that it moves
@@ -79,6 +78,7 @@ class StopSignal:
 
     def is_set(self, steps: int) -> bool:
         """Whether any process got a signal; asked of all of them, so that they stop after the same step."""
+        raise_lost_interrupt()
         if self._accelerator.num_processes == 1:
             return self._asked
         if steps % STEPS_BETWEEN_CHECKS:
@@ -289,70 +289,9 @@ class TrainingRun:
         return set_aside_damaged(self.folder)
 
 
-class Product(TypedDict):
-    """What the record of a run's product says of the run."""
-
-    made_from: dict[str, str]
-    kind: NotRequired[str]
-    config: NotRequired[dict[str, Any]]
-
-
-def is_made(
-    config: Config, made_from: Mapping[str, str], folder: Path, record: Path, product: Path, accelerator: Accelerator
-) -> bool:
-    """Whether a run has left its product; then that is said, and the processes end together.
-
-    The main process looks at the product's record for all: others may see files late. Raises as `check_same_run`.
-    """
-    here = processes()
-    before = here.from_main(lambda: read_json(record, Product) if record.is_file() else None)
-    if before is None:
-        return False
-    check_same_run(config, made_from, before, folder)
-    if here.is_main:
-        progress.say(f"{product} is up to date.")
-    end_together(accelerator, wait=True)
-    return True
-
-
 def total_steps(config: VAEConfig | SimCLRConfig, samples: int) -> int:
     """Steps that show each of so many samples `epochs` times, the last batch filled."""
     return math.ceil(config.epochs * samples / config.batch_size)
-
-
-def check_same_run(config: Config, made_from: Mapping[str, str], before: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to go on with a run of another kind, other settings or inputs.
-
-    `before`: what its checkpoint or its product says: `made_from`, and `kind` and `config` but for a GAN's checkpoint,
-    whose settings are in the folder's config.yaml.
-    """
-    if before.get("kind", "gan") != family(type(config)):
-        raise ValueError(f"{folder} holds a run of another kind; choose another --out.")
-    settings = before["config"] if "config" in before else load_config(type(config), folder / "config.yaml").to_dict()
-    check_same_settings(config, settings, folder)
-    check_made_from(made_from, before["made_from"], folder)
-
-
-def check_same_settings(config: Config, before: Mapping[str, Any], folder: Path) -> None:
-    """Refuse settings that differ from those a run was started with, but for those that a resumed run may change."""
-    now, free = config.to_dict(), may_change_on_resume(type(config))
-    changes = [
-        f"{name} {before.get(name)} → {now[name]}"
-        for name in sorted(now)
-        if now[name] != before.get(name) and name not in free
-    ]
-    if changes:
-        raise ValueError(
-            f"{folder} holds a run with other settings ({', '.join(changes)}); choose another --out or the same "
-            "settings."
-        )
-
-
-def check_made_from(now: Mapping[str, str], before: Mapping[str, str], folder: Path) -> None:
-    """Refuse to go on with a run whose inputs, by their digests, aren't what it was started with."""
-    differs = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
-    if differs:
-        raise ValueError(f"{folder} was started with another {' and another '.join(differs)}; choose another --out.")
 
 
 class StepMeans:
@@ -392,50 +331,6 @@ class StepMeans:
         self._counts = dict.fromkeys(self._counts, steps)
 
 
-_CORRUPT = "corrupt_tiles.{}.jsonl"
-
-
-class _Noted(TypedDict):
-    number: int
-
-
-class CorruptTiles:
-    """Appends damaged tiles, for which a neighbour stood in, to `corrupt_tiles.RANK.jsonl` of a run: image number,
-    slide, tile and what is wrong with it.
-
-    `count`: tiles replaced since this process started, counting one again whenever it was asked for again.
-    """
-
-    def __init__(self, run: Path, rank: int) -> None:
-        self.path, self.count = Path(run) / _CORRUPT.format(rank), 0
-        self._damaged: set[tuple[str, int]] = set()  # slides and tiles, of all processes
-        self._new: set[tuple[str, int]] = set()  # of this one, which the others don't know yet
-
-    def add(self, replaced: Iterable[Replaced]) -> None:
-        """Note the replaced tiles of a batch."""
-        replaced = list(replaced)
-        self._new |= {(one.slide, one.tile) for one in replaced}
-        lines = "".join(json.dumps(one._asdict()) + "\n" for one in replaced)
-        if lines:
-            self.count += lines.count("\n")
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(lines)
-
-    def of_all(self) -> set[tuple[str, int]]:
-        """Slides and tiles that were damaged on any process since it started. Every process must call it."""
-        new, self._new = self._new, set()
-        self._damaged = self._damaged.union(*processes().each(lambda: new))
-        return self._damaged
-
-
 def _computing() -> dict[str, str]:
     """How this machine rounds, as tags of a run."""
     return {name: str(value) for name, value in arithmetic().items()}
-
-
-def cut_back(run: Path, images: int) -> None:
-    """Take what comes after `images` images out of the lists of all processes: it will come again."""
-    for path in Path(run).glob(_CORRUPT.format("*")):
-        lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        kept = [line for line in lines if json_of(line, _Noted, path)["number"] < images]
-        write_text(path, b"".join(kept).decode())

@@ -62,6 +62,17 @@ def run_lossy_jobs() -> None:
     list(run_each(make_lossy_job(FOLDER), range(2), Workers(1)))
 
 
+def lose_in_training() -> None:
+    from accelerate import Accelerator
+
+    from rnagan.training.run import StopSignal
+
+    with StopSignal(Accelerator(cpu=True)) as stop:
+        make_lossy_job(FOLDER)(0)
+        if not stop.is_set(0):
+            (FOLDER / "job1").touch()  # the next step
+
+
 def ignore_all() -> None:
     """A library that swallows every interrupt, and a child that isn't asked."""
     while True:
@@ -72,7 +83,14 @@ def ignore_all() -> None:
             pass
 
 
-WORK = {"write": write_slowly, "jobs": run_jobs, "stage": run_stage, "ignore": ignore_all, "lossy": run_lossy_jobs}
+WORK = {
+    "write": write_slowly,
+    "jobs": run_jobs,
+    "stage": run_stage,
+    "ignore": ignore_all,
+    "lossy": run_lossy_jobs,
+    "lossy training": lose_in_training,
+}
 
 
 @click.command()

@@ -50,8 +50,9 @@ def test_a_signal_undoes_what_is_half_made(tmp_path: Path, number: signal.Signal
 
 
 @pytest.mark.attack(kind=6)
-def test_an_interrupt_that_python_loses_comes_again(tmp_path: Path) -> None:
-    with programs.start(ENDING, "lossy", tmp_path) as running:
+@pytest.mark.parametrize("work", ["lossy", "lossy training"])
+def test_an_interrupt_that_python_loses_comes_again(work: str, tmp_path: Path) -> None:
+    with programs.start(ENDING, work, tmp_path) as running:
         until((tmp_path / "begun").exists)
         os.kill(running.pid, signal.SIGINT)
         ended = running.wait(SECONDS)

@@ -24,9 +24,10 @@ from rnagan.models.generators import build_generator
 from rnagan.runtime.distributed import processes
 from rnagan.tracking.run_folder import checkpoint_path
 from rnagan.training import checkpoint, warm_start
+from rnagan.training.corrupt_tiles import CorruptTiles
 from rnagan.training.gan import validation
 from rnagan.training.launch import end_together, start
-from rnagan.training.run import CorruptTiles, TrainingRun
+from rnagan.training.run import TrainingRun
 
 VAE = VAEConfig(hidden="16", latent=4, threads=1)
 

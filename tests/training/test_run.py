@@ -21,11 +21,13 @@ from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint
 from rnagan.training import run as run_module
 from rnagan.training import throughput as throughput_module
+from rnagan.training.corrupt_tiles import CorruptTiles, cut_back
 from rnagan.training.gan import trainer as trainer_module
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.gan.trainer import GANTrainer
-from rnagan.training.run import CorruptTiles, StepMeans, TrainingRun, check_same_run, cut_back
+from rnagan.training.run import StepMeans, TrainingRun
+from rnagan.training.same_run import check_same_run
 from rnagan.training.simclr.train import pretrain_simclr
 from rnagan.training.simclr.trainer import SimCLRTrainer
 from rnagan.training.throughput import Throughput

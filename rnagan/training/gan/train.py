@@ -35,7 +35,8 @@ from rnagan.training.gan.inputs import (
 from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.gan.validation import GANValidation, candidates, choose_rows, what_is_missing
 from rnagan.training.launch import end_together, start
-from rnagan.training.run import TrainingRun, check_made_from
+from rnagan.training.run import TrainingRun
+from rnagan.training.same_run import check_made_from
 from rnagan.training.warm_start import EarlierRun
 
 

@@ -19,7 +19,8 @@ from rnagan.runtime.distributed import processes
 from rnagan.runtime.progress import say
 from rnagan.training.deepspeed import asks_for_deepspeed
 from rnagan.training.launch import start
-from rnagan.training.run import TrainingRun, is_made, total_steps
+from rnagan.training.run import TrainingRun, total_steps
+from rnagan.training.same_run import is_made
 from rnagan.training.simclr.trainer import SimCLRTrainer
 
 

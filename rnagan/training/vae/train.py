@@ -7,7 +7,8 @@ from rnagan.config.vae import VAEConfig
 from rnagan.runtime.distributed import processes
 from rnagan.runtime.progress import say
 from rnagan.training.launch import start
-from rnagan.training.run import TrainingRun, is_made, total_steps
+from rnagan.training.run import TrainingRun, total_steps
+from rnagan.training.same_run import is_made
 from rnagan.training.vae.data import VAEInputs, open_vae_data
 from rnagan.training.vae.trainer import VAETrainer
 
