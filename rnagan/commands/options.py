@@ -21,6 +21,7 @@ import click
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from rnagan.config.base import C, Config, field_types, preset_names, read_preset, resolve
+from rnagan.io.bounds import MAX_SEED
 from rnagan.io.disk_errors import in_words
 from rnagan.io.files import read_yaml
 from rnagan.io.visible import visible
@@ -96,7 +97,7 @@ def n(default: int, text: str, least: int = 1) -> Callable:
 
 
 def seed(text: str | None = None) -> Callable:
-    return click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help=text)
+    return click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help=text)
 
 
 def split(*splits: str) -> Callable:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from rnagan.config.base import BACKBONES, NORMS, Config, setting
+from rnagan.io.bounds import MAX_SEED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,6 @@ class ClassifierConfig(Config):
         0.0, "share of the training donors on which training stops early; 0: it doesn't", low=0.0, high=0.5
     )
     patience_epochs: int = setting(3, "epochs without a lower validation loss before training stops", low=1)
-    seed: int = setting(0, "seed of tiles, folds, first weights and the order of tiles", low=0)
+    seed: int = setting(0, "seed of tiles, folds, first weights and the order of tiles", low=0, high=MAX_SEED)
     precision: str = setting("float32", "arithmetic", choices=("float32", "bf16"))
     threads: int = setting(0, "CPU threads; 0: all cores", low=0)

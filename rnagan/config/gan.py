@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar, Self
 
 from rnagan.config.base import Config, setting
+from rnagan.io.bounds import MAX_SEED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class GANConfig(Config):
         low=1,
         role="speed",
     )
-    seed: int = setting(0, "seed of the order of tiles, of all noise and of the first weights", low=0)
+    seed: int = setting(0, "seed of the order of tiles, of all noise and of the first weights", low=0, high=MAX_SEED)
 
     condition: str = setting(
         "bottleneck",

@@ -3,6 +3,7 @@
 import dataclasses
 
 from rnagan.config.base import BACKBONES, NORMS, Config, setting
+from rnagan.io.bounds import MAX_SEED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SimCLRConfig(Config):
     tiles_per_slide: int = setting(5000, "first tiles of each shard that are used", low=1)
     window_slides: int = setting(1024, "shards that are open at a time, and so can meet in a batch", low=1, high=4096)
     where: str = setting("", "slides to use, by any column of the cohort table, where one is given")
-    seed: int = setting(0, "seed of the first weights, the order of tiles and all augmentation", low=0)
+    seed: int = setting(0, "seed of the first weights, the order of tiles and all augmentation", low=0, high=MAX_SEED)
     precision: str = setting(
         "auto",
         "bf16 where the machine computes in it, else float32; float64 is for equality tests",

@@ -3,6 +3,7 @@
 import dataclasses
 
 from rnagan.config.base import Config, setting
+from rnagan.io.bounds import MAX_SEED
 
 TISSUES = ("cortex", "lung", "liver", "muscle")  # kinds that can be drawn: rnagan/simulation/tissues.py
 
@@ -18,7 +19,7 @@ class SimulationConfig(Config):
     tiles_across: int = setting(4, "width of a slide's tissue, in tiles", low=1)
     tiles_down: int = setting(3, "height of a slide's tissue, in tiles", low=1)
     tile_um: float = setting(64.0, "width of such a tile, µm", low=8.0)
-    seed: int = setting(0, "seed of everything", low=0)
+    seed: int = setting(0, "seed of everything", low=0, high=MAX_SEED)
     tissues: str = setting("cortex,lung", f"tissue kinds, of {', '.join(TISSUES)}")
     confounded: bool = setting(
         False, "ischaemic time moves a gene module and pales the matrix; else it has nothing to do with either"

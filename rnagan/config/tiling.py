@@ -3,6 +3,7 @@
 import dataclasses
 
 from rnagan.config.base import Config, setting
+from rnagan.io.bounds import MAX_SEED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class TilingConfig(Config):
     keep_jpeg: bool = setting(
         True, "a tile that is exactly one of the slide's own JPEG tiles is stored as it is, without a second loss"
     )
-    seed: int = setting(0, "seed of the order of tiles within a shard", low=0)
+    seed: int = setting(0, "seed of the order of tiles within a shard", low=0, high=MAX_SEED)
     missing_mpp: str = setting(
         "error", "a slide that says no resolution: 'error', 'skip', or its µm per px as a number"
     )

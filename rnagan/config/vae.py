@@ -3,7 +3,7 @@
 import dataclasses
 
 from rnagan.config.base import Config, setting
-from rnagan.io.bounds import MAX_LAYERS
+from rnagan.io.bounds import MAX_LAYERS, MAX_SEED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class VAEConfig(Config):
     patience_epochs: int = setting(25, "epochs without a lower validation loss before training stops", low=1)
     batch_size: int = setting(128, "profiles a step, over all processes", low=2)
     where: str = setting("", "profiles to use, by tissue or donor: 'tissue=Lung,Liver'")
-    seed: int = setting(0, "seed of the first weights, the order of profiles and all noise", low=0)
+    seed: int = setting(0, "seed of the first weights, the order of profiles and all noise", low=0, high=MAX_SEED)
     precision: str = setting(
         "float32", "arithmetic; float64 is for equality tests", choices=("auto", "float64", "float32", "bf16")
     )

@@ -64,7 +64,7 @@ def _ridge(c: Values, y: Values, seed: int) -> tuple[Values, Values]:
     from sklearn.model_selection import KFold
 
     predicted, mean = np.empty(len(y)), np.empty(len(y))
-    for learn, left_out in KFold(_FOLDS, shuffle=True, random_state=seed % 2**32).split(c):
+    for learn, left_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(c):
         predicted[left_out] = RidgeCV(_PENALTIES).fit(c[learn], y[learn]).predict(c[left_out])
         mean[left_out] = y[learn].mean()
     return predicted, mean
@@ -75,7 +75,7 @@ def _logistic(c: Values, codes: NDArray[np.intp], seed: int) -> NDArray[np.intp]
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed % 2**32)
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     model = LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -11,3 +11,4 @@ MAX_PARQUET_ROWS = 1 << 24
 MAX_HDF5_BYTES = 1 << 30  # that a data set of an .h5ad may claim at any rate; beyond it
 MAX_HDF5_RATIO = 200  # times what is stored of it
 MAX_LAYERS = 64  # hidden layers that a β-VAE's config may list
+MAX_SEED = 2**32 - 1  # the highest that NumPy's own generators take
