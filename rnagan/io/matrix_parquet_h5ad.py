@@ -92,7 +92,9 @@ def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
 
 def read_h5ad(path: Path, *, backed: bool) -> anndata.AnnData:
     """An .h5ad file, with its X left on disk if `backed`; raises `ValueError` with its name on any other file, and as
-    `check_hdf5`, `check_memory` and `check_anndata`."""
+    `check_hdf5`, `check_memory` and `check_anndata`; `OSError` where the system doesn't let it be read."""
+    with open(path, "rb"):  # HDF5's own errors don't tell these two apart
+        pass
     try:
         check_hdf5(path)
         if not backed:

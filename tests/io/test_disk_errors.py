@@ -4,12 +4,16 @@ import errno
 import os
 from pathlib import Path
 
+import anndata
+import numpy as np
 import pytest
 
 from rnagan.io.disk_errors import in_words
 from rnagan.io.files import atomic_path, write_text
+from rnagan.io.matrix_parquet_h5ad import read_h5ad
 from tests.disks import read_only
 
+NOBODY = 65534
 EVERY = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENAMETOOLONG", "ENOTDIR")
 
 
@@ -57,6 +61,21 @@ def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
         assert sentence(raised.value).startswith(f"{seen}") and "its disk is read-only; choose" in str(
             sentence(raised.value)
         )
+
+
+@pytest.mark.attack(kind=7)
+def test_an_h5ad_without_permission(tmp_path: Path) -> None:
+    locked = tmp_path / "locked.h5ad"
+    anndata.AnnData(np.ones((2, 3), np.float32)).write_h5ad(locked)
+    locked.chmod(0)
+    user = os.geteuid()
+    os.seteuid(user or NOBODY)  # root may read everything
+    try:
+        with pytest.raises(OSError) as raised:
+            read_h5ad(locked, backed=True)
+    finally:
+        os.seteuid(user)
+    assert sentence(raised.value).startswith(f"{locked} can't be opened, permission is denied; ")
 
 
 @pytest.mark.attack(kind=7)
