@@ -75,7 +75,6 @@ def test_ours_is_measured(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not (REAL / "tiles/tiles.csv").is_file(), reason=f"the real tiles are not in {REAL}")
 def test_realism_is_measured(tmp_path: Path) -> None:
@@ -98,9 +97,9 @@ def test_realism_without_its_data_is_a_failure_of_ours(tmp_path: Path) -> None:
     ("name", "broken"),
     [
         pytest.param("gan_step", "rnagan.training.step_rate", marks=GUARDS),
-        pytest.param("fid", "rnagan.evaluation.feature_store", marks=GUARDS),
+        pytest.param("fid", "rnagan.evaluation.feature_store", marks=pytest.mark.slow),
         pytest.param("tiling", "rnagan.slides.tiling", marks=GUARDS),
-        pytest.param("loader", "rnagan.data.loader", marks=GUARDS),
+        pytest.param("loader", "rnagan.data.loader", marks=pytest.mark.slow),
         ("table_reading", "rnagan.expression.checked_table"),
     ],
 )

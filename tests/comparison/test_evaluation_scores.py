@@ -130,6 +130,7 @@ def run(mlflow_runs: Path) -> Path:
     return mlflow_runs / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mirrored_evaluations")
 def test_results_are_found_beside_the_run_and_in_mlflow_each_once(run: Path, tmp_path: Path) -> None:
     def record(out: Path, kind: str, value: float, model: Any = run, **protocol: Any) -> None:

@@ -163,6 +163,8 @@ def test_begun_with_one_file_and_gone_on_with_another_holds_each_profile_once(tm
     assert len(open_profile_set(out).samples) == 30
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.parametrize("seed", range(8))
 def test_whatever_is_built_in_whatever_order_each_profile_is_there_once(tmp_path, monkeypatch, seed):
     """Files overlap, builds break off, records are lost: no profile comes twice, and no shard that stands changes."""

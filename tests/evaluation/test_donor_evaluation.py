@@ -101,6 +101,7 @@ def test_generated_tiles_are_those_of_generate(trained: Path, inputs: GANInputs)
     assert list(generated) == ["D9-lung", "D0-cortex"]
 
 
+@pytest.mark.slow
 def test_against_real_tiles_the_ceiling_is_how_well_these_agree() -> None:
     """Tiles are the donor's mean and noise of the same variance; of k tiles the reliability is k / (k + 1)."""
     draw, donors, k = np.random.default_rng(0), 2000, 6

@@ -159,6 +159,7 @@ def test_a_model_that_standardises_over_its_batch_generates_one_profile_at_a_tim
         np.testing.assert_array_equal(tiles, released.generate_tiles(latent, len(tiles), 1, name))
 
 
+@pytest.mark.slow
 def test_an_evaluation_leaves_its_record(paths: EvaluationInputs, tmp_path: Path) -> None:
     for name, run in EVALUATIONS.items():
         run(paths, tmp_path / name)

@@ -34,6 +34,7 @@ def test_tissue_is_known_and_so_is_its_confusion(inputs: GANInputs, classifier: 
         assert seen.measures.empty and seen.read is None and seen.shown == {}
 
 
+@pytest.mark.slow
 def test_measures_halves_and_readings_are_means_over_a_samples_tiles(classifier: TissueClassifier) -> None:
     draw = np.random.default_rng(0)
     tiles = {"a": draw.integers(60, 255, (5, 32, 32, 3), np.uint8), "b": draw.integers(0, 99, (1, 32, 32, 3), np.uint8)}

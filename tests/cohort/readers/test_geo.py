@@ -57,6 +57,8 @@ def test_samples_and_their_characteristics(matrix):
     assert table["age"].tolist() == ["", "", "", "60"]
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.parametrize(
     ("name", "rows", "options", "called", "units"),
     [

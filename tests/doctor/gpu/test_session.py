@@ -84,6 +84,7 @@ def test_checks_are_there_and_those_that_others_need_come_before() -> None:
         done.add(check.name)
 
 
+@pytest.mark.slow
 def test_a_difference_to_the_cpu_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equality fails where the device's losses are off by a thousandth in float64."""
     monkeypatch.setattr(gan_steps, "PRESETS", ("wgan_gp",))

@@ -280,6 +280,8 @@ def test_larger_tiles_are_shrunk_by_area() -> None:
     assert trainer._to_resolution(tiles, 8) is tiles
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_script(small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine) -> None:
     main = runpy.run_path(str(ROOT / "tools/train_rnagan.py"))["main"]
     options = command_line(small.replace(images=16), inputs, tmp_path / "run")

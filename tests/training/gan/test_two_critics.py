@@ -94,6 +94,8 @@ def backbone_stays(config: GANConfig, steps: int) -> None:
     assert not any(own.requires_grad for own in backbone.parameters())
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_the_backbones_bytes_stay() -> None:
     backbone_stays(PAIR.replace(batch_size=4), 20)
 
