@@ -132,6 +132,12 @@ class GANConfig(Config):
         "penalty in one backward with the scores, or a step of its own as released",
         choices=("joint", "separate"),
     )
+    penalty_precision: str = setting(
+        "float32",
+        "what the penalty's convolutions compute in: float32 (float64 where precision is), tf32 (GPUs) or bf16",
+        choices=("float32", "tf32", "bf16"),
+        role="resume",
+    )
     critic_steps: int = setting(1, "critic steps for one generator step", low=1)
     generator_lr: float = setting(4e-4, "Adam's learning rate of the generator", low=0.0)
     critic_lr: float = setting(4e-4, "Adam's learning rate of the critic on pixels", low=0.0)
@@ -240,6 +246,14 @@ class GANConfig(Config):
             raise ValueError("generator_turns needs generator upsample, flips and quarter_turns.")
         if self.batch_size % self.penalty_every:
             raise ValueError(f"penalty_every ({self.penalty_every}) must divide batch_size ({self.batch_size}).")
+        if self.penalty_precision != "float32":
+            if self.penalty_step == "separate" or self.critic_norm == "batch":
+                raise ValueError(
+                    f"penalty_precision {self.penalty_precision} needs penalty_step joint and critic_norm none; choose "
+                    "float32."
+                )
+            if self.precision == "float64":
+                raise ValueError(f"penalty_precision {self.penalty_precision} rounds float64; choose float32.")
         if self.batch_standardise and self.condition != "latent_plus_noise":
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
         if self.shuffle_profiles and self.mode != "rnagan":

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from rnagan.config.gan import GANConfig
 from rnagan.models.feature_critic import EMBEDDING, FeatureHeads, FrozenFeatures
 from rnagan.models.reduced import mean_over_space
+from rnagan.models.second_gradient import applied
 
 MAX_CHANNELS = 256
 
@@ -74,7 +75,8 @@ class Critic(nn.Module):
     With `condition_width` > 0 it is a projection critic (Miyato & Koyama 2018): score = w·h(x) + (V e(c))·h(x), so a
     tile is scored as tissue and as tissue *of this profile*; e(c) is c beside a small layer of it, since the same
     gene may have another effect in another tissue.
-    Input x (n, 3, resolution, resolution) in [-1, 1] and c (n, condition_width); output (n,) scores.
+    Input x (n, 3, resolution, resolution) in [-1, 1] and c (n, condition_width); output (n,) scores. `twice`: where the
+    gradient by x is differentiated again, as in a penalty, the precision of its convolutions (`second_gradient`).
     """
 
     def __init__(self, resolution: int, width: int, norm: str, condition_width: int = 0) -> None:
@@ -94,10 +96,10 @@ class Critic(nn.Module):
             self.embedding = nn.Sequential(nn.Linear(condition_width, EMBEDDING), nn.LeakyReLU(0.2))
             self.projection = nn.Linear(condition_width + EMBEDDING, pooled, bias=False)
 
-    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None = None, twice: str | None = None) -> Tensor:
         means = []
         for layer in self.features:
-            x = layer(x)
+            x = layer(x) if twice is None else applied(layer, x, twice)
             if isinstance(layer, nn.LeakyReLU):
                 means.append(mean_over_space(x))
         h = torch.cat(means[1:], dim=1)
@@ -112,7 +114,7 @@ class DCCritic(nn.Module):
     """DCGAN's critic as torchgan has it and the released code uses it: strided convolutions to a score.
 
     The score passes a LeakyReLU, as in the released code. It sees the tile alone.
-    Input x (n, 3, resolution, resolution) in [-1, 1]; output (n,) scores.
+    Input x (n, 3, resolution, resolution) in [-1, 1]; output (n,) scores. `twice`: as of `Critic`.
     """
 
     def __init__(self, resolution: int, width: int, norm: str) -> None:
@@ -125,8 +127,10 @@ class DCCritic(nn.Module):
         self.features = nn.Sequential(*layers)
         self.score = nn.Sequential(nn.Conv2d(c_in, 1, 4), nn.LeakyReLU(0.2))
 
-    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        return self.score(self.features(x)).flatten()
+    def forward(self, x: Tensor, c: Tensor | None = None, twice: str | None = None) -> Tensor:
+        for layer in (*self.features, *self.score):
+            x = layer(x) if twice is None else applied(layer, x, twice)
+        return x.flatten()
 
 
 def _norm(kind: str, channels: int) -> list[nn.Module]:

@@ -46,6 +46,11 @@ def computes_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported()
 
 
+def rounds_to_tf32(device: torch.device) -> bool:
+    """Whether a device has products and convolutions in TF32: GPUs since Ampere."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def set_arithmetic(device: torch.device) -> None:
     """Note where this process computes, and have a GPU compute float32 as float32: by default PyTorch lets convolutions
     round to TF32.
@@ -61,16 +66,22 @@ def set_arithmetic(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def exact_float32() -> Iterator[None]:
-    """A block in which float32 is computed as `set_arithmetic` has it, whatever the process does otherwise."""
+def float32_computed_in(precision: str) -> Iterator[None]:
+    """A block in which a GPU computes float32 as `ieee` has it, or rounds the inputs of products and convolutions to
+    `tf32`; a CPU's float32 stays as it is."""
     before = [(each, each.fp32_precision) for each in _float32_computations()]
     try:
         for each, _ in before:
-            each.fp32_precision = "ieee"
+            each.fp32_precision = precision
         yield
     finally:
         for each, kept in before:
             each.fp32_precision = kept
+
+
+def exact_float32() -> contextlib.AbstractContextManager[None]:
+    """A block in which float32 is computed as `set_arithmetic` has it, whatever the process does otherwise."""
+    return float32_computed_in("ieee")
 
 
 def rounding(device: torch.device) -> dict[str, str]:

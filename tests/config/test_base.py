@@ -154,6 +154,7 @@ def test_what_a_resumed_run_may_change():
         *("images", "epochs", "batch_size", "accumulate", "compile", "precision", "threads", "log_every"),
         *("sample_every", "checkpoint_every", "keep_checkpoints", "validate_every", "loader_threads"),
         *("loader_workers", "prefetch_batches", "on_corrupt", "max_corrupt", "wait_minutes", "ema_batch"),
+        "penalty_precision",
     }
     assert set(may_change_on_resume(VAEConfig)) == {"threads", "wait_minutes", "checkpoint_epochs"}
     of_simclr = {"threads", "wait_minutes", "loader_workers", "log_every", "checkpoint_every"}
@@ -217,6 +218,10 @@ def test_resolution_must_be_a_power_of_two(resolution):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
+        (
+            {"precision": "float64", "penalty_precision": "bf16"},
+            "penalty_precision bf16 rounds float64; choose float32",
+        ),
         ({"condition": "latent_plus_noise"}, "critic projection needs condition bottleneck"),
         ({"batch_standardise": True}, "batch_standardise belongs to condition latent_plus_noise"),
         ({"resolution": 16}, "resolution must be at least 32"),

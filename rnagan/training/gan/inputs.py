@@ -29,6 +29,7 @@ from rnagan.models.backbones import backbone_digest
 from rnagan.models.conditioning import Bottleneck, make_bottleneck
 from rnagan.models.trained_vae import VAEModel, load_vae
 from rnagan.runtime import rng
+from rnagan.runtime.devices import computes_bf16, rounds_to_tf32
 from rnagan.runtime.distributed import processes
 
 FIXED_PROFILES = 8  # validation profiles generated in every sample grid
@@ -88,6 +89,14 @@ def check_processes(config: GANConfig, processes: int, on_gpus: bool = False, de
         raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
     if deepspeed and config.accumulate > 1:
         raise ValueError("accumulate isn't for DeepSpeed: set it to 1, or start with another of launch_configs/.")
+
+
+def check_device(config: GANConfig, device: torch.device) -> None:
+    """Refuse a config whose penalty a device doesn't compute."""
+    if config.penalty_precision == "tf32" and not rounds_to_tf32(device):
+        raise ValueError("penalty_precision tf32 is for NVIDIA's GPUs since Ampere; choose bf16, or float32.")
+    if config.penalty_precision == "bf16" and device.type == "cuda" and not computes_bf16():
+        raise ValueError("penalty_precision bf16: this GPU only emulates it, slower than float32; choose float32.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -283,18 +283,24 @@ class GANStep:
         return torch.stack(losses).sum()
 
     def _penalty(self, real: Views, fake: Views, c: Tensor | None, part: MicroBatch) -> Tensor:
-        """The penalty of the critic on pixels, in full precision, whatever the precision of the scores."""
+        """The penalty of the critic on pixels, in its own precision, whatever that of the scores."""
         config, critic = self.config, self.raw_critic.pixels
         assert critic is not None and real.pixels is not None and fake.pixels is not None
         every = config.penalty_every
         paying = slice(-part.start % every, None, every)  # by image number, on any process
         x_real, x_fake, c = real.pixels[paying], fake.pixels[paying], None if c is None else c[paying]
-        # The half itself: Accelerate has wrapped the whole critic's forward in autocast.
+        # BatchNorm isn't linear in pieces; and in a step of its own Adam moves what has a gradient, be it of zeros.
+        is_plain = config.critic_norm == "batch" or config.penalty_step == "separate"
+        twice = None if is_plain else config.penalty_precision
+
+        def score(x: Tensor, c: Tensor | None) -> Tensor:
+            return critic(x, c, twice)  # the half itself: Accelerate has wrapped the whole critic in autocast
+
         if config.pixel_loss == "relativistic":
             both = None if c is None else torch.cat([c, c])  # (R1 + R2) / 2 is the mean over real and generated tiles
-            return relativistic.zero_centred_penalty(critic, torch.cat([x_real, x_fake]), both)
+            return relativistic.zero_centred_penalty(score, torch.cat([x_real, x_fake]), both)
         x_hat = wgan_gp.interpolate(x_real, x_fake, part.draws["epsilon"][paying])
-        return wgan_gp.gradient_penalty(critic, x_hat, c, config.penalty_norm)
+        return wgan_gp.gradient_penalty(score, x_hat, c, config.penalty_norm)
 
     def _update_generator(self, part: MicroBatch, x_fake: Tensor, maps: list[Tensor] | None) -> Tensor:
         config, critic = self.config, self.raw_critic

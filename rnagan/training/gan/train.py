@@ -27,6 +27,7 @@ from rnagan.training.gan.inputs import (
     GANData,
     GANInputs,
     LatentTable,
+    check_device,
     check_run,
     digests,
     join_profiles,
@@ -59,6 +60,7 @@ def train_gan(
         known_gpus(config, gpu)  # refuses an unknown one before anything is read
     # Before anything is computed: it sets the number of threads, which decides how sums are rounded.
     accelerator = start(config.precision, config.seed, config.threads, True, config.wait_minutes)
+    check_device(config, accelerator.device)
     here = processes()  # the main one reads, hashes and decides for all: others may see files late
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)

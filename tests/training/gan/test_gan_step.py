@@ -16,6 +16,7 @@ from rnagan.runtime import rng
 from rnagan.training.deepspeed import Prepared
 from rnagan.training.gan import step as gan_step
 from rnagan.training.gan.step import GANStep, StepRecord
+from rnagan.training.op_counts import OpCounter
 
 WIDTH, N = 3, 4
 CONFIG = GANConfig(
@@ -70,25 +71,52 @@ class Spy:
 
         def penalty(score: Callable, x_hat: Tensor, c: Tensor | None, norm: str) -> Tensor:
             self.penalised.append((x_hat, c))
-            hook = step.raw_critic.pixels.features[0].register_forward_hook(
-                lambda _, __, out: self.dtypes.add(out.dtype)
-            )
-            value = gradient_penalty(score, x_hat, c, norm)
-            hook.remove()
-            self.dtypes |= {x_hat.dtype, value.dtype}
+            with OpCounter() as counter:
+                value = gradient_penalty(score, x_hat, c, norm)
+            self.dtypes |= {getattr(torch, one.dtype) for one in counter.operations if "convolution" in one.name}
+            assert x_hat.dtype == value.dtype == step.dtype
             return value
 
         monkeypatch.setattr(gan_step.wgan_gp, "gradient_penalty", penalty)
 
 
-def test_penalty_is_float32_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = make_step(CONFIG, "bf16")
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_penalty_has_its_own_precision_under_autocast(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = make_step(CONFIG.replace(penalty_precision=precision), "bf16")
     spy, features = Spy(step, monkeypatch), set()
     step.raw_critic.pixels.features[0].register_forward_hook(lambda _, __, out: features.add(out.dtype))
     record = step(0, *batch(), True)
-    assert spy.dtypes == {torch.float32}
-    assert features == {torch.float32, torch.bfloat16}  # the scores, in the same step, are not
+    assert spy.dtypes == {torch.bfloat16 if precision == "bf16" else torch.float32}
+    assert features == {torch.bfloat16}  # of the scores, in the same step
     assert record.penalty.dtype == torch.float32 and all(map(torch.isfinite, figures(record)))
+
+
+@pytest.mark.parametrize("pixel_loss", ["wgan_gp", "relativistic"])
+def test_a_penalty_in_bf16_moves_the_critic_as_one_in_float64_does(pixel_loss: str) -> None:
+    """The step's own gradients, of scores in float32: at each layer."""
+    found = []
+    for precision, own in (("float64", "float32"), ("float32", "float32"), ("float32", "bf16")):
+        config = CONFIG.replace(precision=precision, penalty_precision=own, pixel_loss=pixel_loss, penalty_weight=1e3)
+        step = make_step(config, dtype=gan_step.dtype_of(precision))
+        tiles, c = batch()
+        step(0, tiles, c.to(step.dtype), False)
+        found.append({name: own.grad for name, own in step.raw_critic.named_parameters()})
+    exact, float32, bf16 = found
+    for name, gradient in exact.items():
+        assert (float32[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-6, name
+        assert (bf16[name] - gradient).norm() <= 0.1 * gradient.norm() + 1e-6, name
+        assert not name.endswith("features.0.weight") or not torch.equal(bf16[name], float32[name])
+
+
+@pytest.mark.parametrize("change", [{"penalty_step": "separate"}, {"critic_norm": "batch"}])
+def test_what_is_not_linear_in_pieces_has_pytorchs_own_layers(change: dict[str, str]) -> None:
+    step = make_step(CONFIG.replace(**change))
+    with OpCounter() as counter:
+        step(0, *batch(), False)
+    with_zeros = sum("leaky_relu_backward" in one.name for one in counter.operations)
+    assert with_zeros > 3 * sum(isinstance(layer, torch.nn.LeakyReLU) for layer in step.raw_critic.pixels.features)
+    with pytest.raises(ValueError, match="penalty_precision bf16 needs penalty_step joint and critic_norm"):
+        CONFIG.replace(penalty_precision="bf16", **change)
 
 
 def test_naive_penalty_would_not_be_float32(monkeypatch: pytest.MonkeyPatch) -> None:

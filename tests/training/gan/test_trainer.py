@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import os
@@ -25,7 +26,7 @@ from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
 from rnagan.training.gan import trainer
-from rnagan.training.gan.inputs import GANInputs, check_run
+from rnagan.training.gan.inputs import GANInputs, check_device, check_run
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
 from rnagan.training.run import StepMeans
@@ -271,6 +272,32 @@ def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInput
     ):
         with pytest.raises(ValueError, match=sentence):
             check_run(config, shards, 2, on_gpus=True, deepspeed=deepspeed)
+
+
+def test_a_penalty_that_the_device_does_not_compute(small: GANConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    tf32, bf16 = (small.replace(penalty_precision=precision) for precision in ("tf32", "bf16"))
+    check_device(bf16, cpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    for capability, refused in (((7, 5), True), ((8, 0), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, own=capability: own)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, no=refused: not no)
+        check_device(small, gpu)
+        for config, sentence in ((tf32, "tf32 is for NVIDIA's GPUs since Ampere"), (bf16, "this GPU only emulates it")):
+            with pytest.raises(ValueError, match=sentence) if refused else contextlib.nullcontext():
+                check_device(config, gpu)
+    with pytest.raises(ValueError, match="penalty_precision tf32 is for NVIDIA's GPUs since Ampere; choose bf16, or"):
+        check_device(tf32, cpu)
+
+
+def test_a_penalty_in_tf32_is_refused_on_a_cpu_before_a_run(
+    small: GANConfig, inputs: GANInputs, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="penalty_precision tf32 is for NVIDIA's GPUs"):
+        train_gan(small.replace(penalty_precision="tf32"), inputs, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_larger_tiles_are_shrunk_by_area() -> None:
