@@ -16,6 +16,7 @@ from rnagan.models.critics import Views
 from rnagan.runtime import rng
 from rnagan.training.gan import step as gan_step
 from rnagan.training.gan.step import GANStep, build_networks, build_step
+from rnagan.training.op_counts import OpCounter
 
 WIDTH, N = 3, 4
 PAIR = GANConfig(
@@ -203,7 +204,7 @@ class Spy:
         self.evaluated: list[tuple[Tensor, Tensor]] = []
         self.pairs: list[tuple[Tensor, Tensor]] = []
         self.penalised: list[tuple[Tensor, Tensor, Tensor]] = []
-        step.raw_critic.pixels.register_forward_pre_hook(lambda _, given: self.evaluated.append(given))
+        step.raw_critic.pixels.register_forward_pre_hook(lambda _, given: self.evaluated.append(given[:2]))
         critic_loss, penalty = relativistic.critic_loss, relativistic.zero_centred_penalty
 
         def paired(score_real: Tensor, score_fake: Tensor) -> Tensor:
@@ -278,10 +279,10 @@ def test_scores_follow_the_precision_and_the_penalty_is_float32(
     penalty, in_penalty = relativistic.zero_centred_penalty, set()
 
     def penalised(score: Callable, x: Tensor, c: Tensor) -> Tensor:
-        hook = step.raw_critic.pixels.features[0].register_forward_hook(lambda _, __, out: in_penalty.add(out.dtype))
-        value = penalty(score, x, c)
-        hook.remove()
-        in_penalty.update({x.dtype, value.dtype})
+        with OpCounter() as counter:
+            value = penalty(score, x, c)
+        convolved = {getattr(torch, one.dtype) for one in counter.operations if "convolution" in one.name}
+        in_penalty.update({x.dtype, value.dtype} | convolved)
         return value
 
     monkeypatch.setattr(gan_step.relativistic, "zero_centred_penalty", penalised)
