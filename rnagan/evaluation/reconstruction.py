@@ -107,6 +107,24 @@ def knn_accuracy(
 
 def scatter_within(z: Values, tissues: NDArray[np.str_]) -> float:
     """RMS over genes and samples of the deviation from the tissue's mean: how much profiles of a tissue differ."""
-    z = np.asarray(z, np.float64)
-    off = np.concatenate([z[tissues == tissue] - z[tissues == tissue].mean(axis=0) for tissue in np.unique(tissues)])
-    return float(np.sqrt(np.square(off).mean()))
+    return float(np.sqrt(np.square(_within(z, tissues)).mean()))
+
+
+def r2_within(z: Values, z_hat: Values, tissues: NDArray[np.str_]) -> float | None:
+    """R² of what is left of profiles (samples, genes) after their tissue's mean: the part of a reconstruction that is
+    the donor's own.
+
+    1 − Σ(d − d̂)² / Σd² over samples and genes, where d and d̂ are deviations of `z` and `z_hat` from their means over
+    the samples of a tissue. None where no tissue has two samples that differ.
+    """
+    own, rebuilt = _within(z, tissues), _within(z_hat, tissues)
+    total = np.square(own).sum()
+    return float(1 - np.square(own - rebuilt).sum() / total) if total else None
+
+
+def _within(z: Values, tissues: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Deviations (samples, genes) from the mean of each sample's tissue."""
+    off: NDArray[np.float64] = np.array(z, np.float64)
+    for tissue in np.unique(tissues):
+        off[tissues == tissue] -= off[tissues == tissue].mean(axis=0)
+    return off
