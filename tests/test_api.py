@@ -223,7 +223,7 @@ def test_profiles_are_encoded_and_tiles_generated_where_the_model_is(
             network = BetaVAE(len(genes), model.vae.config).eval()
             bottleneck = Bottleneck(*(torch.zeros(model.bottleneck.width) for _ in range(3)))
         vae = dataclasses.replace(model.vae, network=network)
-        there = dataclasses.replace(model, generator=generator, vae=vae, bottleneck=bottleneck)
+        there = dataclasses.replace(model, generator=generator, encoder=vae, bottleneck=bottleneck)
         assert there.device.type == vae.device.type == "cuda"
         latents = there.latents(np.ones((3, len(genes)), np.float32), genes, "tpm")
         assert latents.shape == (3, 6) and there.conditions(latents).shape == (3, model.bottleneck.width)

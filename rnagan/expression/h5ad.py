@@ -178,6 +178,34 @@ def read_expression(path: Path | str) -> Expression:
     return Expression(values, obs, genes, symbols, units, split_by)
 
 
+def read_embedding(path: Path | str, key: str) -> Expression:
+    """The embeddings in `obsm[key]` of an .h5ad that rnagan build-expression made: `values` float32 (samples,
+    dimensions), `genes` the dimensions' numbers, `units` obsm:KEY. Raises as `read_expression` and `embedding_of`."""
+    data = _open(Path(path), backed=False)
+    obs, _, _, _, split_by = _checked(data, Path(path))
+    values = embedding_of(data, key, str(path))
+    names = [str(number) for number in range(1, values.shape[1] + 1)]
+    return Expression(values, obs, names, [""] * len(names), f"obsm:{key}", split_by)
+
+
+def embedding_of(data: anndata.AnnData, key: str, name: str) -> NDArray[np.float32]:
+    """`obsm[key]` of profiles, float32 (samples, dimensions). Raises `ValueError` with the file's `name` where it isn't
+    there, is no matrix of numbers, or holds values that are not finite."""
+    if key not in data.obsm:
+        there = f" (obsm holds {', '.join(map(str, data.obsm))})" if len(data.obsm) else " (its obsm is empty)"
+        raise ValueError(f"{name} has no obsm[{key!r}]{there}; put the embedding of each profile there.")
+    found = data.obsm[key]
+    try:
+        values = dense(found.to_numpy() if isinstance(found, pd.DataFrame) else found)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} holds something else than numbers in obsm[{key!r}].") from None
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(f"{name} has no dimensions in obsm[{key!r}]; it must be a matrix, a row for each profile.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds values in obsm[{key!r}] that are not finite; leave those profiles out.")
+    return values
+
+
 def open_profiles(path: Path | str, wanted: str | None = None) -> anndata.AnnData:
     """Read any .h5ad of profiles: X (profiles, genes) in `uns["units"]`, genes in `var_names`; any `obs`.
 

@@ -59,13 +59,15 @@ class Choice(NamedTuple):
     tissue: str | None = None
 
 
-def choose_profiles(choice: Choice, units: str, known: Collection[str] | None = None) -> tuple[anndata.AnnData, int]:
+def choose_profiles(
+    choice: Choice, units: str | None, known: Collection[str] | None = None
+) -> tuple[anndata.AnnData, int]:
     """The profiles of a choice, and how many were left out because their tissue isn't in `known`.
 
-    With names they come in that order, of whatever tissue. `units`: the model's. `known`: tissues that the model
-    generates; None takes all, and so does a file without a column tissue. Raises `FileNotFoundError` where there is no
-    file, `ValueError` on other units, a name that isn't there, a column that isn't there, or where no profile is left,
-    and as `open_profiles`.
+    With names they come in that order, of whatever tissue. `units`: the model's, None where it takes any. `known`:
+    tissues that the model generates; None takes all, and so does a file without a column tissue. Raises
+    `FileNotFoundError` where there is no file, `ValueError` on other units, a name that isn't there, a column that
+    isn't there, or where no profile is left, and as `open_profiles`.
     """
     path, split, samples, tissue = choice
     adata = open_profiles(path, units)
