@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from rnagan.api import model_folder
 from rnagan.cohort.leakage import refuse_seen
-from rnagan.evaluation.external_profiles import accuracy_by_tissue, call_tissues, match_tissues
+from rnagan.evaluation.external_profiles import (
+    accuracy_by_tissue,
+    call_tissues,
+    match_tissues,
+    tissue_imbalance,
+)
 from rnagan.evaluation.missing_genes import Gap, cost_of_gaps, random_gaps, real_gap
 from rnagan.evaluation.reconstruction import (
     NEIGHBOURS,
@@ -304,6 +309,7 @@ def _external(
         "samples": len(theirs),
         "samples_of_shared_tissues": int(both.sum()),
         "tissues": shared,
+        "imbalance": tissue_imbalance(theirs.tolist(), train.tissues.tolist()),
         "tissue_knn": table.set_index("tissue").loc["all samples", spaces].astype(float).to_dict(),
         "tissue_knn_mean_of_tissues": table.set_index("tissue").loc["mean of tissues", spaces].astype(float).to_dict(),
         "distance": float(np.median(encoding.distance)),
@@ -379,6 +385,7 @@ def summary_lines(result: dict[str, Any], out: Path) -> list[str]:
     if "external" in result:
         rates = ", ".join(f"{MODELS[k]} {v:.1%}" for k, v in result["external"]["tissue_knn"].items())
         lines.append(f"External tissue called right: {rates}; {result['external']['far']:.0%} of its samples far.")
+        lines += [warning] if (warning := result["external"].get("imbalance")) else []
     for row in result.get("missing_genes", []):
         if row["rmse_missing"] is not None:
             moved = "–" if row["moved_sd"] is None else f"{row['moved_sd']:.2f}"
