@@ -139,9 +139,9 @@ class RNAGAN:
         return self.encoder if isinstance(self.encoder, VAEModel) else None
 
     @property
-    def units(self) -> str | None:
-        """Units that profiles must be in; None where any will do, as to a model that takes no genes."""
-        return None if self.vae is None else self.vae.transform.units
+    def units(self) -> tuple[str, ...]:
+        """Units that it takes profiles in; none where any will do, as to a model that takes no genes."""
+        return () if self.vae is None else self.vae.transform.accepts
 
     @property
     def _encoder(self) -> Encoder:

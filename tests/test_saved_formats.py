@@ -40,6 +40,7 @@ def test_a_saved_model_generates_the_tiles_that_it_did() -> None:
 def test_a_saved_vae_is_the_one_inside_its_model() -> None:
     vae = load_vae(SAVED / "run/model/vae")
     assert len(vae.transform.genes) == 30 and vae.config.latent == 6
+    assert vae.config.transform == vae.transform.kind == "zscore"  # neither file says so
 
 
 def test_a_saved_run_says_how_far_it_got() -> None:

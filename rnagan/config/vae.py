@@ -1,14 +1,19 @@
 """Settings of the β-VAE."""
 
 import dataclasses
+from typing import ClassVar
 
 from rnagan.config.base import Config, setting
 from rnagan.io.bounds import MAX_LAYERS
+
+TRANSFORMS = ("zscore", "zscore_floor", "normal_scores", "lognorm")
 
 
 @dataclasses.dataclass(frozen=True)
 class VAEConfig(Config):
     """β-VAE training. Defaults are the preset `faithful`; presets/vae.*.yaml say where each value is from."""
+
+    before: ClassVar = {"transform": "zscore"}
 
     hidden: str = setting("6000,4096", "widths of the encoder's hidden layers, in order")
     decoder_hidden: str = setting("", "widths of the decoder's hidden layers; empty: the encoder's in reverse")
@@ -30,6 +35,12 @@ class VAEConfig(Config):
         "impute",
         "what the encoder sees of a gene that a profile lacks: its expectation given the others, or its training mean",
         choices=("impute", "mean"),
+    )
+    transform: str = setting(
+        "normal_scores",
+        "what the networks see: log expression as Z scores, the same with a floor under the SDs, normal scores of a "
+        "profile's ranks, or logarithms of library-normalised counts",
+        choices=TRANSFORMS,
     )
     logarithm: str = setting(
         "log1p",
