@@ -95,8 +95,9 @@ class RNAGAN:
         `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts or log2), genes named in `adata.var_names`;
         NaN is a gene that wasn't measured. `adata.obs` gets `rnagan_missing_genes` (share of the model's genes that a
         profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1), `rnagan_residual` (error
-        of its reconstruction, in Z scores) and `rnagan_far` (unlike the training profiles: don't trust its tiles). A
-        model that was trained on an embedding takes `adata.obsm` of its key instead, of whatever X.
+        of its reconstruction over its own distance from the training mean; in Z scores of a model of an earlier
+        version) and `rnagan_far` (unlike the training profiles: don't trust its tiles). A model that was trained on an
+        embedding takes `adata.obsm` of its key instead, of whatever X.
         """
         check_anndata(adata, "adata")
         encoding = self._encode(adata)

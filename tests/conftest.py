@@ -21,7 +21,7 @@ from rnagan.data.writer import ShardWriter
 from rnagan.expression.h5ad import Expression, write_expression
 from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.transform import ExpressionTransform
-from rnagan.models.latent_space import LatentSpace, residuals
+from rnagan.models.latent_space import LatentSpace, relative_residuals
 from rnagan.models.trained_vae import VAEModel, posterior, save_vae
 from rnagan.models.vae import BetaVAE
 from rnagan.tracking import evaluations
@@ -116,7 +116,7 @@ def _untrained_vae(x_train: np.ndarray, tissues: list[str], record: dict[str, An
     z = transform.apply(x_train, GENES, "tpm")
     mu = posterior(network, torch.from_numpy(z))[0]
     mu, recon = mu.numpy(), network.decode(mu).detach().numpy()
-    space = LatentSpace.fit(mu, kl, tissues, mu, residuals(z, recon, np.ones_like(z, dtype=bool)))
+    space = LatentSpace.fit(mu, kl, tissues, mu, relative_residuals(z, recon, np.ones_like(z, dtype=bool)))
     return VAEModel(config, transform, GeneImputer.fit(z, z), network, space, record)
 
 

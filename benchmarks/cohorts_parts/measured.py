@@ -59,7 +59,7 @@ class Space(NamedTuple):
 
     def right(self, latents: NDArray[np.float32], tissues: NDArray[np.str_]) -> float:
         """Share of latents whose 5 nearest training profiles are mostly of their tissue."""
-        known, points = (self.model.space.standardised(each) for each in (self.latents, latents))
+        known, points = (self.model.space.neighbour_units(each) for each in (self.latents, latents))
         return float((nearest_tissues(known, self.train.tissues, points) == tissues).mean())
 
 

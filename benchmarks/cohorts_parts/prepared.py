@@ -27,7 +27,7 @@ UNKNOWN = (
     ("Adrenal Gland", "Muscle", "Nerve", "Stomach", "Thyroid"),
 )
 OURS = "--hidden 512 --latent 64 --beta 0.0005 --lr 1e-3 --batch-size 32 --threads 1"
-ZSCORE = "--transform zscore"
+ZSCORE = "--transform zscore --architecture mlp"
 WIDER = "--hidden 1024"  # for brain, heart and liver, of 2,379 genes
 PATIENCE = 60  # epochs
 

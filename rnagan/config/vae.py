@@ -13,8 +13,14 @@ TRANSFORMS = ("zscore", "zscore_floor", "normal_scores", "lognorm")
 class VAEConfig(Config):
     """β-VAE training. Defaults are the preset `faithful`; presets/vae.*.yaml say where each value is from."""
 
-    before: ClassVar = {"transform": "zscore"}
+    # What settings that came later were before them.
+    before: ClassVar = {"transform": "zscore", "architecture": "mlp"}
 
+    architecture: str = setting(
+        "pca_skip",
+        "networks: two multilayer perceptrons, or with a linear path beside each that begins as PCA",
+        choices=("mlp", "pca_skip"),
+    )
     hidden: str = setting("6000,4096", "widths of the encoder's hidden layers, in order")
     decoder_hidden: str = setting("", "widths of the decoder's hidden layers; empty: the encoder's in reverse")
     latent: int = setting(2048, "latent units", low=1)
@@ -69,6 +75,8 @@ class VAEConfig(Config):
     checkpoint_epochs: int = setting(25, "epochs between checkpoints", low=1, role="resume")
 
     def check(self) -> None:
+        if self.architecture == "pca_skip" and self.output == "tanh":
+            raise ValueError("architecture pca_skip rebuilds profiles linearly: choose output linear.")
         for name in ("hidden", "decoder_hidden"):
             words = [word for word in getattr(self, name).split(",") if word.strip()]
             if not all(word.strip().isdigit() and int(word) > 0 for word in words) or (name == "hidden" and not words):

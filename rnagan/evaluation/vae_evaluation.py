@@ -265,6 +265,7 @@ def _reconstruction(
         },
         "pca_components": len(pca.components),
         "neighbours": NEIGHBOURS,
+        "neighbours_by": _distances(model),
         "tissue_knn": {name: knn_accuracy(known[name], train.tissues, points[name], test.tissues) for name in known},
         "far": float(test.far.mean()),
     }
@@ -272,7 +273,12 @@ def _reconstruction(
 
 def _spaces(model: VAEModel, pca: PCAModel, z: NDArray[np.float32], latents: NDArray[np.float32]) -> dict[str, NDArray]:
     """Profiles (samples, …) in each space whose nearest neighbours call the tissue."""
-    return {"vae": model.space.standardised(latents), "pca": pca.scores(z), "z_scores": z}
+    return {"vae": model.space.neighbour_units(latents), "pca": pca.scores(z), "z_scores": z}
+
+
+def _distances(model: VAEModel) -> dict[str, str]:
+    """The name of the distance between neighbours in each of `_spaces`."""
+    return {"vae": model.space.neighbours_by, "pca": "euclidean", "z_scores": "euclidean"}
 
 
 def _medians(genes: pd.DataFrame, prefix: str) -> dict[str, float | None]:
@@ -310,6 +316,7 @@ def _external(
         "samples_of_shared_tissues": int(both.sum()),
         "tissues": shared,
         "imbalance": tissue_imbalance(theirs.tolist(), train.tissues.tolist()),
+        "neighbours_by": _distances(model),
         "tissue_knn": table.set_index("tissue").loc["all samples", spaces].astype(float).to_dict(),
         "tissue_knn_mean_of_tissues": table.set_index("tissue").loc["mean of tissues", spaces].astype(float).to_dict(),
         "distance": float(np.median(encoding.distance)),
@@ -349,11 +356,12 @@ def _missing(
             warnings.simplefilter("ignore", UserWarning)
             known = one.encode(expression.values[rows], expression.genes, expression.units).latents
         costs = cost_of_gaps(one, test.x, test.tissues, known, train.tissues, genes, gaps)
-        parts.append(costs.assign(model=name))
+        parts.append(costs.assign(model=name, neighbours_by=one.space.neighbours_by))
     table = pd.concat(parts, ignore_index=True)
     _table(out, "missing_genes", table)
     vae_figures.missing_gene_curves(out / "missing_genes.png", table)
-    means = table.groupby(["model", "gap"], sort=False).mean(numeric_only=True).drop(columns="repeat").reset_index()
+    by = ["model", "gap", "neighbours_by"]
+    means = table.groupby(by, sort=False).mean(numeric_only=True).drop(columns="repeat").reset_index()
     return [{name: _number(value) for name, value in row.items()} for row in means.to_dict("records")]
 
 
@@ -372,6 +380,11 @@ def _table(out: Path, name: str, table: pd.DataFrame) -> None:
         safe_table(table).to_csv(temporary, index=False, float_format="%.6g")
 
 
+def _by(found: dict[str, Any], space: str) -> str:
+    """The distance of a figure in words; results of earlier versions don't name it."""
+    return f" ({found['neighbours_by'][space].replace('_', '-')})" if "neighbours_by" in found else ""
+
+
 def summary_lines(result: dict[str, Any], out: Path) -> list[str]:
     """The result of `evaluate_vae` as lines for the terminal."""
     lines = [f"{out / PAGE}: {result['profiles']:,} profiles, {result['active_units']} active units."]
@@ -380,10 +393,11 @@ def summary_lines(result: dict[str, Any], out: Path) -> list[str]:
         tissue = "–" if right is None else f"{right:.1%}"
         lines.append(
             f"{MODELS[name]:6} RMSE {found['rmse_z']:.3f} (Z scores), {found['rmse_log']:.3f} (log); mean "
-            f"absolute error {found['absolute_error_percent']:.1f}%; tissue called right {tissue}."
+            f"absolute error {found['absolute_error_percent']:.1f}%; tissue called right {tissue}{_by(result, name)}."
         )
     if "external" in result:
-        rates = ", ".join(f"{MODELS[k]} {v:.1%}" for k, v in result["external"]["tissue_knn"].items())
+        external = result["external"]
+        rates = ", ".join(f"{MODELS[k]} {v:.1%}{_by(external, k)}" for k, v in external["tissue_knn"].items())
         lines.append(f"External tissue called right: {rates}; {result['external']['far']:.0%} of its samples far.")
         lines += [warning] if (warning := result["external"].get("imbalance")) else []
     for row in result.get("missing_genes", []):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnagan.expression.patterns import by_pattern
+from rnagan.expression.principal_components import PrincipalComponents, principal_components
 from rnagan.io.weights import read_arrays, write_arrays
 from rnagan.runtime import rng
 
@@ -33,22 +34,22 @@ class GeneImputer:
         """Fit on a transform's scores (samples, genes). The number of components is the one that predicts hidden genes
         of held-out profiles best; without those, or with a single training profile, only the mean is predicted.
         """
-        components, variances = _principal_components(z_train)
+        pca = principal_components(z_train, _LADDER[-1] + 1)
         genes = z_train.shape[1]
-        choices = [k for k in _LADDER if k < components.shape[1]]
+        choices = [k for k in _LADDER if k < pca.directions.shape[1]]
         held_out = z_held_out[:_MOST_HELD_OUT]
         if not choices or not len(held_out):
             return cls(np.zeros((genes, 0), np.float32), 1.0)
         hidden = rng.uniform(seed, "imputer trials", 0, _TRIALS, genes) < _HIDDEN
-        imputers = [cls._of(components, variances, k) for k in choices]
+        imputers = [cls._of(pca, k) for k in choices]
         errors = [sum(imputer._error(held_out, mask) for mask in hidden) for imputer in imputers]
         return imputers[int(np.argmin(errors))]
 
     @classmethod
-    def _of(cls, components: NDArray[np.float64], variances: NDArray[np.float64], k: int) -> Self:
-        noise = max(float(variances[k:].sum()) / (len(components) - k), float(np.finfo(np.float32).eps))
-        scale = np.sqrt(np.maximum(variances[:k] - noise, 0))
-        return cls((components[:, :k] * scale).astype(np.float32), noise)
+    def _of(cls, pca: PrincipalComponents, k: int) -> Self:
+        noise = max(float(pca.variances[k:].sum()) / (len(pca.mean) - k), float(np.finfo(np.float32).eps))
+        scale = np.sqrt(np.maximum(pca.variances[:k] - noise, 0))
+        return cls((pca.directions[:, :k] * scale).astype(np.float32), noise)
 
     def fill(self, z: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Scores (samples, genes) with every gene that isn't `measured` (same shape) at its expectation."""
@@ -78,13 +79,3 @@ class GeneImputer:
         if arrays["loadings"].ndim != 2 or arrays["noise"].size != 1:
             raise ValueError(f"{path} is no imputer: its arrays have other shapes; copy the model folder again.")
         return cls(arrays["loadings"], float(arrays["noise"].item()))
-
-
-def _principal_components(z: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Directions (genes, n) and variances (n,), largest first, by the Gram matrix: genes are many and profiles few."""
-    centred = (z - z.mean(axis=0)).astype(np.float64)
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    kept = min(_LADDER[-1] + 1, int((values > values[0] * 1e-10).sum()) if values[0] > 0 else 0)
-    directions = centred.T @ vectors[:, :kept] / np.sqrt(values[:kept])
-    return directions, values / len(z)

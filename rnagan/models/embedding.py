@@ -15,7 +15,7 @@ from rnagan.expression.h5ad import Expression, read_embedding
 from rnagan.io.files import atomic_path, read_json, write_json
 from rnagan.io.weights import read_arrays, write_arrays
 from rnagan.models.encoder_folder import EncoderKind, checked_record, write_record
-from rnagan.models.latent_space import LatentSpace, residuals
+from rnagan.models.latent_space import LatentSpace, relative_residuals
 from rnagan.models.trained_vae import Encoding
 
 KIND = EncoderKind(
@@ -138,6 +138,5 @@ def _residual(
     """Share of an embedding's distance from the training mean that lies outside all components of the training split,
     (samples,), 0 where it is rounding."""
     there = np.ones(centred.shape, np.bool_)
-    whole: NDArray[np.float32] = residuals(centred, np.zeros_like(centred), there)
-    share = residuals(centred, latents @ directions.T, there) / np.maximum(whole, np.finfo(np.float32).tiny)
+    share = relative_residuals(centred, latents @ directions.T, there)
     return np.where(share < _ROUNDING, np.float32(0), share)

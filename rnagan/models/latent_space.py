@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from rnagan.io.weights import read_arrays, write_arrays
+from rnagan.io.weights import read_arrays, shapes_of, write_arrays
 
 ACTIVE_KL_NATS = 0.01
 _HELD_OUT_WITHIN = 99.0  # percent of the held-out profiles, whose distance and residual
 _FAR = 1.25  # times so much are far
 _ARRAYS = ("mean", "sd", "kl", "centroids", "whitening")
+_POSTERIOR_SD = "posterior_sd"  # not in models of earlier versions
+_FAR_ABSOLUTE, _FAR_RELATIVE = "far", "far_relative"  # distance and residual: of earlier versions, and of this one
+_TINY = np.finfo(np.float32).tiny
 _LEAST_VARIANCE = 1e-6  # of the mean variance, added to each unit's: one profile a tissue has no scatter
 
 
@@ -25,6 +28,9 @@ class LatentSpace:
     `centroids` (tissues, latent): mean mu of each of `tissues`. `whitening` (active, active) makes the scatter of the
     active units around their tissue's centroid round. A profile is far whose distance is beyond `far_distance`, or its
     residual beyond `far_residual`.
+
+    `posterior_sd` (latent,): mean SD of the posterior, None where it isn't known, as of models of earlier versions.
+    Their residuals aren't `relative` to a profile's own distance from the training mean.
     """
 
     mean: NDArray[np.float32]
@@ -35,6 +41,8 @@ class LatentSpace:
     whitening: NDArray[np.float32]
     far_distance: float
     far_residual: float
+    posterior_sd: NDArray[np.float32] | None = None
+    relative: bool = True
 
     @classmethod
     def fit(
@@ -44,10 +52,12 @@ class LatentSpace:
         tissues: Sequence[str],
         mu_held_out: NDArray[np.float32],
         residual_held_out: NDArray[np.float32],
+        posterior_sd: NDArray[np.float32] | None = None,
     ) -> Self:
         """Of latent means (samples, latent) of the training split, the KL of each unit, and the samples' tissues.
 
-        `mu_held_out` and `residual_held_out` (samples,) of profiles that weren't trained on say what isn't far.
+        `mu_held_out` and the relative `residual_held_out` (samples,) of profiles that weren't trained on say what isn't
+        far. `posterior_sd` (latent,): mean over the training split; None of a latent without a posterior.
         The covariance within tissues is shrunk (Ledoit & Wolf 2004), since units may be as many as profiles.
         """
         names = sorted(set(tissues))
@@ -56,7 +66,7 @@ class LatentSpace:
         active = active_units(kl)
         whitening = _whitening((mu_train - centroids[rows])[:, active])
         statistics = mu_train.mean(axis=0), mu_train.std(axis=0), kl
-        space = cls(*statistics, tuple(names), centroids, whitening, np.inf, np.inf)
+        space = cls(*statistics, tuple(names), centroids, whitening, np.inf, np.inf, posterior_sd)
         distance, residual = (
             _FAR * float(np.percentile(held_out, _HELD_OUT_WITHIN))
             for held_out in (space.distance(mu_held_out), residual_held_out)
@@ -72,6 +82,22 @@ class LatentSpace:
         """The active units of latent means, in SDs of the training split around its mean, (samples, active)."""
         return (mu[:, self.active] - self.mean[self.active]) / self.sd[self.active]
 
+    @property
+    def neighbours_by(self) -> str:
+        """The distance of `neighbour_units`: `precision_weighted` or, without posterior SDs, `standardised`."""
+        return "standardised" if self.posterior_sd is None else "precision_weighted"
+
+    def neighbour_units(self, mu: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The active units of latent means in the units in which neighbours are asked for, (samples, active).
+
+        Euclidean distance between them weighs each unit by the precision of its posterior: in SDs of the posterior a
+        unit counts as far as it tells profiles apart. In SDs of the training split (`standardised`) one that hardly
+        tells anything counts as much as the first.
+        """
+        if self.posterior_sd is None:
+            return self.standardised(mu)
+        return (mu[:, self.active] - self.mean[self.active]) / self.posterior_sd[self.active]
+
     def distance(self, mu: NDArray[np.float32]) -> NDArray[np.float32]:
         """How far latents (samples, latent) lie from the nearest tissue of the training split, (samples,).
 
@@ -83,6 +109,13 @@ class LatentSpace:
             return np.zeros(len(mu), np.float32)
         rounded, centres = (a[:, active].astype(np.float64) @ self.whitening for a in (mu, self.centroids))
         return (cdist(rounded, centres).min(axis=1) / np.sqrt(len(active))).astype(np.float32)
+
+    def residual(
+        self, z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """What `is_far` compares of reconstructions (samples, genes): `relative_residuals`, or `residuals` where the
+        model is of an earlier version, (samples,)."""
+        return (relative_residuals if self.relative else residuals)(z, z_recon, measured)
 
     def is_far(self, distance: NDArray[np.float32], residual: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Whether profiles of these distances and residuals are unlike the training split, (samples,)."""
@@ -97,19 +130,34 @@ class LatentSpace:
     def save(self, path: Path) -> None:
         """Write the arrays as safetensors; `tissues` go with the record of the model."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        write_arrays(path, arrays | {"far": np.array([self.far_distance, self.far_residual], np.float64)})
+        if self.posterior_sd is not None:
+            arrays[_POSTERIOR_SD] = self.posterior_sd
+        far = np.array([self.far_distance, self.far_residual], np.float64)
+        write_arrays(path, arrays | {_FAR_RELATIVE if self.relative else _FAR_ABSOLUTE: far})
 
     @classmethod
     def load(cls, path: Path, tissues: Sequence[str]) -> Self:
-        """Read what `save` wrote."""
-        arrays = read_arrays(path, (*_ARRAYS, "far"))
-        far, units = arrays.pop("far"), arrays["mean"].size
+        """Read what `save` wrote, in this version or an earlier one."""
+        stored = shapes_of(path)
+        relative = _FAR_RELATIVE in stored
+        far_name = _FAR_RELATIVE if relative else _FAR_ABSOLUTE
+        arrays = read_arrays(path, (*_ARRAYS, far_name, *({_POSTERIOR_SD} & stored.keys())))
+        far, posterior_sd, units = arrays[far_name], arrays.get(_POSTERIOR_SD), arrays["mean"].size
         active = int((arrays["kl"] > ACTIVE_KL_NATS).sum())
         shapes = ((units,), (units,), (units,), (len(tissues), units), (active, active))
-        if tuple(arrays[name].shape for name in _ARRAYS) != shapes or far.shape != (2,):
+        known = tuple(arrays[name].shape for name in _ARRAYS) == shapes and far.shape == (2,)
+        if not known or (posterior_sd is not None and posterior_sd.shape != (units,)):
             raise ValueError(f"{path} is of another latent or other tissues; copy the model folder again.")
+        own = {name: arrays[name] for name in _ARRAYS}
         distance, residual = far.tolist()
-        return cls(tissues=tuple(tissues), far_distance=distance, far_residual=residual, **arrays)
+        return cls(
+            **own,
+            tissues=tuple(tissues),
+            far_distance=distance,
+            far_residual=residual,
+            posterior_sd=posterior_sd,
+            relative=relative,
+        )
 
 
 def residuals(z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -120,6 +168,18 @@ def residuals(z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: ND
     """
     squares = np.where(measured, np.square(z - z_recon), 0).sum(axis=1)
     return np.sqrt(squares / np.maximum(measured.sum(axis=1), 1)).astype(np.float32)
+
+
+def relative_residuals(
+    z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """`residuals` over the profile's own distance from the training mean, (samples,): 1 where the mean itself would do.
+
+    A profile of another cohort lies farther out in all directions, and so does its reconstruction; what counts is the
+    share of it that the model can't rebuild.
+    """
+    own = np.maximum(residuals(z, np.zeros_like(z), measured), _TINY)
+    return (residuals(z, z_recon, measured) / own).astype(np.float32)
 
 
 def active_units(kl: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -19,7 +19,7 @@ from rnagan.expression.transform import ExpressionTransform
 from rnagan.io.files import atomic_path
 from rnagan.io.weights import build_with_weights, save_weights
 from rnagan.models.encoder_folder import EncoderKind, checked_record, write_record
-from rnagan.models.latent_space import LatentSpace, residuals
+from rnagan.models.latent_space import LatentSpace
 from rnagan.models.vae import BetaVAE
 
 MANY_GENES_MISSING = 0.05
@@ -36,7 +36,7 @@ class Encoding(NamedTuple):
 
     latents: NDArray[np.float32]  # (samples, latent), means
     distance: NDArray[np.float32]  # (samples,) to the nearest tissue of the training split (LatentSpace.distance)
-    residual: NDArray[np.float32]  # (samples,) error of the reconstruction over the genes that a profile has, Z scores
+    residual: NDArray[np.float32]  # (samples,) share that the reconstruction misses (LatentSpace.residual)
     missing: NDArray[np.float64]  # (samples,) share of the model's genes that a profile lacks
     far: NDArray[np.bool_]  # (samples,) whether it is unlike the training split: well beyond held-out profiles
 
@@ -73,7 +73,7 @@ class VAEModel:
         if self.config.missing_genes == "impute" and not measured.all():
             z_scores = self.imputer.fill(z_scores, measured)
         latents = posterior(self.network, torch.from_numpy(z_scores).to(self.device))[0].cpu().numpy()
-        distance, residual = self.space.distance(latents), residuals(z_scores, self.decode(latents), measured)
+        distance, residual = self.space.distance(latents), self.space.residual(z_scores, self.decode(latents), measured)
         missing = 1.0 - measured.mean(axis=1)
         return Encoding(latents, distance, residual, missing, self.space.is_far(distance, residual))
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnagan.models.latent_space import LatentSpace, active_units, residuals
+from rnagan.io.weights import read_arrays, write_arrays
+from rnagan.models.latent_space import LatentSpace, active_units, relative_residuals, residuals
 
 KL = np.array([0.5, 0.001, 0.02, 1.5, 0.0], np.float32)  # active: 3, 0, 2
 CENTRES = {"liver": (4.0, -2.0, 1.0), "lung": (-3.0, 2.0, 0.5)}
@@ -83,3 +84,31 @@ def test_residuals_are_of_measured_genes() -> None:
     z, z_recon = np.float32([[1, 2, 3], [0, 0, 0]]), np.float32([[0, 2, 5], [1, 1, 1]])
     measured = np.array([[True, True, False], [False, False, False]])
     np.testing.assert_allclose(residuals(z, z_recon, measured), [np.sqrt(0.5), 0])
+
+
+def test_relative_residuals_are_shares_of_the_own_distance_from_the_mean() -> None:
+    z = np.float32([[3, 4, 9], [3, 4, 9], [0, 0, 0]])
+    z_recon, measured = np.float32([[0, 0, 5], [3, 0, 5], [0, 0, 0]]), np.array([[True, True, False]] * 3)
+    np.testing.assert_allclose(relative_residuals(z, z_recon, measured), [1, 0.8, 0], rtol=1e-6)
+    np.testing.assert_allclose(relative_residuals(7 * z, 7 * z_recon, measured), [1, 0.8, 0], rtol=1e-6)
+    space = LatentSpace(*[np.ones(1, np.float32)] * 3, (), *[np.zeros((0, 1), np.float32)] * 2, 1.0, 1.0)
+    np.testing.assert_array_equal(space.residual(z, z_recon, measured), relative_residuals(z, z_recon, measured))
+
+
+def test_neighbours_are_weighted_by_the_precision_of_the_posterior(space: LatentSpace, tmp_path: Path) -> None:
+    """A unit that hardly tells profiles apart has the SD of the training split as any other, but a wide posterior."""
+    mu, tissues = latents(200, 8)
+    mu[:, 2] = np.random.default_rng(9).normal(size=200)
+    posterior_sd = np.float32([0.1, 1, 0.95, 0.1, 1])
+    weighted = LatentSpace.fit(mu, KL, tissues, mu, np.ones(200, np.float32), posterior_sd)
+    assert (weighted.neighbours_by, space.neighbours_by) == ("precision_weighted", "standardised")
+    off = weighted.neighbour_units(mu)[0] - weighted.neighbour_units(mu)[1]
+    np.testing.assert_allclose(off, (mu[0] - mu[1])[[3, 0, 2]] / posterior_sd[[3, 0, 2]], rtol=1e-4)
+    np.testing.assert_array_equal(space.neighbour_units(mu), space.standardised(mu))
+    weighted.save(tmp_path / "latents.safetensors")
+    again = LatentSpace.load(tmp_path / "latents.safetensors", list(weighted.tissues))
+    np.testing.assert_array_equal(again.neighbour_units(mu), weighted.neighbour_units(mu))
+    short = dict(read_arrays(tmp_path / "latents.safetensors"), posterior_sd=posterior_sd[:3])
+    write_arrays(tmp_path / "short.safetensors", short)
+    with pytest.raises(ValueError, match="of another latent or other tissues"):
+        LatentSpace.load(tmp_path / "short.safetensors", list(weighted.tissues))
