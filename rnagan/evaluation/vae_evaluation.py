@@ -28,6 +28,7 @@ from rnagan.evaluation.reconstruction import (
     per_gene,
     rmse_per_profile,
 )
+from rnagan.evaluation.tissue_spaces import distances, raw_z_scores, spaces_of
 from rnagan.evaluation.vae_maps import choose_pair, generated_and_shifted, write_maps
 from rnagan.expression.h5ad import Expression, read_expression
 from rnagan.io.cells import safe_table
@@ -255,8 +256,9 @@ def _reconstruction(
     _table(out, "genes", genes)
     vae_figures.rmse_by_tissue(out / "rmse_per_tissue.png", per_profile)
     vae_figures.gene_histograms(out / "genes.png", genes)
-    known = _spaces(model, pca, train.z, train.latents)
-    points = _spaces(model, pca, test.z, test.latents)
+    raw = raw_z_scores(model, train.x)
+    known = spaces_of(model, pca, train.z, train.latents, raw(train.x))
+    points = spaces_of(model, pca, test.z, test.latents, raw(test.x))
     mean = np.zeros_like(test.z)
     return {
         "reconstruction": {
@@ -265,20 +267,10 @@ def _reconstruction(
         },
         "pca_components": len(pca.components),
         "neighbours": NEIGHBOURS,
-        "neighbours_by": _distances(model),
+        "neighbours_by": distances(model, known),
         "tissue_knn": {name: knn_accuracy(known[name], train.tissues, points[name], test.tissues) for name in known},
         "far": float(test.far.mean()),
     }
-
-
-def _spaces(model: VAEModel, pca: PCAModel, z: NDArray[np.float32], latents: NDArray[np.float32]) -> dict[str, NDArray]:
-    """Profiles (samples, …) in each space whose nearest neighbours call the tissue."""
-    return {"vae": model.space.neighbour_units(latents), "pca": pca.scores(z), "z_scores": z}
-
-
-def _distances(model: VAEModel) -> dict[str, str]:
-    """The name of the distance between neighbours in each of `_spaces`."""
-    return {"vae": model.space.neighbours_by, "pca": "euclidean", "z_scores": "euclidean"}
 
 
 def _medians(genes: pd.DataFrame, prefix: str) -> dict[str, float | None]:
@@ -294,11 +286,11 @@ def _external(
     theirs = external.obs["tissue"].to_numpy().astype(str)
     both = np.isin(theirs, list(shared))
     truth = np.array([shared[name] for name in theirs[both]])
-    calls = call_tissues(
-        _spaces(model, pca, train.z, train.latents),
-        train.tissues,
-        _spaces(model, pca, z[both], encoding.latents[both]),
-    )
+    raw = raw_z_scores(model, train.x)
+    own = None if external.converted else raw(external.values[both])
+    points = spaces_of(model, pca, z[both], encoding.latents[both], own)
+    known = spaces_of(model, pca, train.z, train.latents, raw(train.x))
+    calls = call_tissues({name: known[name] for name in points}, train.tissues, points)
     table = accuracy_by_tissue(calls, truth)
     distances = pd.Series(encoding.distance[both]).groupby(truth).median()
     table["distance"] = [*distances, float(np.median(encoding.distance[both])), np.nan]
@@ -316,7 +308,7 @@ def _external(
         "samples_of_shared_tissues": int(both.sum()),
         "tissues": shared,
         "imbalance": tissue_imbalance(theirs.tolist(), train.tissues.tolist()),
-        "neighbours_by": _distances(model),
+        "neighbours_by": distances(model, spaces),
         "tissue_knn": table.set_index("tissue").loc["all samples", spaces].astype(float).to_dict(),
         "tissue_knn_mean_of_tissues": table.set_index("tissue").loc["mean of tissues", spaces].astype(float).to_dict(),
         "distance": float(np.median(encoding.distance)),

@@ -30,13 +30,15 @@ _HEADERS = {"gene", "genes", "gene_id", "gene_symbol", "symbol", "ensembl", "ent
 class Profiles:
     """Profiles `values` float32 (samples, the model's genes) in the model's units, NaN where a gene is missing.
 
-    `obs` has OBS by sample; `symbols`, by gene id, are empty where the file has none.
+    `obs` has OBS by sample; `symbols`, by gene id, are empty where the file has none. `converted`: they were in other
+    units, and have the levels of training profiles in their own order.
     """
 
     values: NDArray[np.float32]
     obs: pd.DataFrame
     symbols: dict[str, str]
     digest: str
+    converted: bool = False
 
 
 def load_any_vae(folder: Path | str, device: str | torch.device = AUTO) -> VAEModel:
@@ -106,10 +108,11 @@ def profiles_of_model(choice: Choice, model: VAEModel) -> Profiles:
         {name: adata.obs[name].astype(str) if name in adata.obs else "" for name in OBS}, adata.obs_names
     )
     values = in_genes_of(model, dense(adata.X), list(adata.var_names))
-    if adata.uns["units"] != transform.units:
+    converted = adata.uns["units"] != transform.units
+    if converted:
         scores = transform.apply(values, transform.genes, adata.uns["units"])
         values = transform.invert(np.where(np.isnan(values), np.float32(np.nan), scores))
-    return Profiles(values, obs, _symbols(adata), sha256_of_file(choice.path))
+    return Profiles(values, obs, _symbols(adata), sha256_of_file(choice.path), converted)
 
 
 def in_genes_of(model: VAEModel, x: NDArray[np.floating], genes: list[str]) -> NDArray[np.float32]:
