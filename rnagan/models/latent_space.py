@@ -12,11 +12,11 @@ from scipy.spatial.distance import cdist
 from rnagan.io.weights import read_arrays, shapes_of, write_arrays
 
 ACTIVE_KL_NATS = 0.01
-_HELD_OUT_WITHIN = 99.0  # percent of the held-out profiles, whose distance and residual
-_FAR = 1.25  # times so much are far
+_HELD_OUT_WITHIN = 99.0  # percent of the held-out profiles, whose distance, residual and direction
+_FAR_DISTANCE, _FAR_RESIDUAL, _FAR_DIRECTION = 2.0, 1.25, 1.0  # times so much are far
 _ARRAYS = ("mean", "sd", "kl", "centroids", "whitening")
 _POSTERIOR_SD = "posterior_sd"  # not in models of earlier versions
-_FAR_ABSOLUTE, _FAR_RELATIVE = "far", "far_relative"  # distance and residual: of earlier versions, and of this one
+_FAR_ABSOLUTE, _FAR_RELATIVE = "far", "far_relative"  # limits of distance and residual: of earlier versions, and now
 _TINY = np.finfo(np.float32).tiny
 _LEAST_VARIANCE = 1e-6  # of the mean variance, added to each unit's: one profile a tissue has no scatter
 
@@ -26,11 +26,11 @@ class LatentSpace:
     """Of each latent unit over the training split, float32 (latent,): `mean` and `sd` of mu, mean `kl` in nats.
 
     `centroids` (tissues, latent): mean mu of each of `tissues`. `whitening` (active, active) makes the scatter of the
-    active units around their tissue's centroid round. A profile is far whose distance is beyond `far_distance`, or its
-    residual beyond `far_residual`.
+    active units around their tissue's centroid round. A profile is far whose distance is beyond `far_distance`, its
+    residual beyond `far_residual`, or its direction beyond `far_direction`.
 
     `posterior_sd` (latent,): mean SD of the posterior, None where it isn't known, as of models of earlier versions.
-    Their residuals aren't `relative` to a profile's own distance from the training mean.
+    Their residuals aren't `relative` to a profile's own distance from the training mean, and no direction is far.
     """
 
     mean: NDArray[np.float32]
@@ -43,6 +43,7 @@ class LatentSpace:
     far_residual: float
     posterior_sd: NDArray[np.float32] | None = None
     relative: bool = True
+    far_direction: float = np.inf
 
     @classmethod
     def fit(
@@ -67,11 +68,17 @@ class LatentSpace:
         whitening = _whitening((mu_train - centroids[rows])[:, active])
         statistics = mu_train.mean(axis=0), mu_train.std(axis=0), kl
         space = cls(*statistics, tuple(names), centroids, whitening, np.inf, np.inf, posterior_sd)
-        distance, residual = (
-            _FAR * float(np.percentile(held_out, _HELD_OUT_WITHIN))
-            for held_out in (space.distance(mu_held_out), residual_held_out)
+        far_distance, far_residual, far_direction = (
+            times * float(np.percentile(held_out, _HELD_OUT_WITHIN))
+            for times, held_out in (
+                (_FAR_DISTANCE, space.distance(mu_held_out)),
+                (_FAR_RESIDUAL, residual_held_out),
+                (_FAR_DIRECTION, space.direction(mu_held_out)),
+            )
         )
-        return dataclasses.replace(space, far_distance=distance, far_residual=residual)
+        return dataclasses.replace(
+            space, far_distance=far_distance, far_residual=far_residual, far_direction=far_direction
+        )
 
     @property
     def active(self) -> NDArray[np.intp]:
@@ -117,9 +124,32 @@ class LatentSpace:
         model is of an earlier version, (samples,)."""
         return (relative_residuals if self.relative else residuals)(z, z_recon, measured)
 
-    def is_far(self, distance: NDArray[np.float32], residual: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether profiles of these distances and residuals are unlike the training split, (samples,)."""
-        return (distance > self.far_distance) | (residual > self.far_residual)
+    def direction(self, mu: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How far latents (samples, latent) point away from every tissue of the training split, (samples,), 0 to 2.
+
+        1 − cosine with the nearest tissue's direction, seen from the mean of the tissues, where the scatter within
+        tissues is round. Another cohort's profiles of a tissue may lie farther out than ours, but in its direction; a
+        tissue that wasn't trained on has a direction of its own. 1 for all where there is a single tissue.
+        """
+        active = self.active
+        centre = self.centroids.mean(axis=0)
+        seen, tissues = ((a - centre)[:, active].astype(np.float64) @ self.whitening for a in (mu, self.centroids))
+        lengths = np.linalg.norm(seen, axis=1)[:, None] * np.linalg.norm(tissues, axis=1)
+        cosines = np.divide(seen @ tissues.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        return (1 - cosines.max(axis=1)).astype(np.float32)
+
+    def is_far(
+        self,
+        distance: NDArray[np.float32],
+        residual: NDArray[np.float32],
+        direction: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.bool_]:
+        """Whether profiles of these distances, residuals and directions are unlike the training split, (samples,).
+
+        Without directions only the others count.
+        """
+        far = (distance > self.far_distance) | (residual > self.far_residual)
+        return far if direction is None else far | (direction > self.far_direction)
 
     def centroid(self, tissue: str) -> NDArray[np.float32]:
         """Mean latent of a tissue of the training split, (latent,); another tissue raises `ValueError`."""
@@ -132,8 +162,12 @@ class LatentSpace:
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         if self.posterior_sd is not None:
             arrays[_POSTERIOR_SD] = self.posterior_sd
-        far = np.array([self.far_distance, self.far_residual], np.float64)
-        write_arrays(path, arrays | {_FAR_RELATIVE if self.relative else _FAR_ABSOLUTE: far})
+        far = [self.far_distance, self.far_residual]
+        if self.relative:
+            arrays[_FAR_RELATIVE] = np.array([*far, self.far_direction])
+        else:
+            arrays[_FAR_ABSOLUTE] = np.array(far)
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: Path, tissues: Sequence[str]) -> Self:
@@ -145,19 +179,12 @@ class LatentSpace:
         far, posterior_sd, units = arrays[far_name], arrays.get(_POSTERIOR_SD), arrays["mean"].size
         active = int((arrays["kl"] > ACTIVE_KL_NATS).sum())
         shapes = ((units,), (units,), (units,), (len(tissues), units), (active, active))
-        known = tuple(arrays[name].shape for name in _ARRAYS) == shapes and far.shape == (2,)
+        known = tuple(arrays[name].shape for name in _ARRAYS) == shapes and far.shape == (2 + relative,)
         if not known or (posterior_sd is not None and posterior_sd.shape != (units,)):
             raise ValueError(f"{path} is of another latent or other tissues; copy the model folder again.")
         own = {name: arrays[name] for name in _ARRAYS}
-        distance, residual = far.tolist()
-        return cls(
-            **own,
-            tissues=tuple(tissues),
-            far_distance=distance,
-            far_residual=residual,
-            posterior_sd=posterior_sd,
-            relative=relative,
-        )
+        limits = dict(zip(("far_distance", "far_residual", "far_direction"), far.tolist(), strict=False))
+        return cls(**own, tissues=tuple(tissues), posterior_sd=posterior_sd, relative=relative, **limits)
 
 
 def residuals(z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:

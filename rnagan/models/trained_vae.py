@@ -75,7 +75,8 @@ class VAEModel:
         latents = posterior(self.network, torch.from_numpy(z_scores).to(self.device))[0].cpu().numpy()
         distance, residual = self.space.distance(latents), self.space.residual(z_scores, self.decode(latents), measured)
         missing = 1.0 - measured.mean(axis=1)
-        return Encoding(latents, distance, residual, missing, self.space.is_far(distance, residual))
+        far = self.space.is_far(distance, residual, self.space.direction(latents))
+        return Encoding(latents, distance, residual, missing, far)
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +102,8 @@ class VAEModel:
             warnings.warn(
                 f"{encoding.far.sum():,} of {total:,} profiles are unlike the training profiles (distance up to "
                 f"{encoding.distance.max():.2f}, residual to {encoding.residual.max():.2f}; far is beyond "
-                f"{self.space.far_distance:.2f} or {self.space.far_residual:.2f}); don't trust what is made from them.",
+                f"{self.space.far_distance:.2f} or {self.space.far_residual:.2f}, or in no tissue's direction); don't "
+                "trust what is made from them.",
                 stacklevel=3,
             )
 

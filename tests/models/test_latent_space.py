@@ -64,10 +64,34 @@ def test_far_is_well_beyond_the_held_out(space: LatentSpace) -> None:
     assert space.is_far(near, np.full(1000, 1.24, np.float32)).all()
 
 
+def test_a_tissue_of_its_own_direction_is_far_and_a_known_one_may_lie_farther_out(space: LatentSpace) -> None:
+    """Oracle: the angle to the nearest tissue, with the covariance that the latents were drawn with."""
+    mu, tissues = latents(400, 10)
+    centre = np.mean(list(CENTRES.values()), axis=0)
+    round_ = np.linalg.inv(SCATTER)
+    seen, own = (mu[:, [3, 0, 2]] - centre) @ round_, [(np.array(c) - centre) @ round_ for c in CENTRES.values()]
+    cosines = [seen @ c / np.linalg.norm(seen, axis=1) / np.linalg.norm(c) for c in own]
+    np.testing.assert_allclose(space.direction(mu), 1 - np.max(cosines, axis=0), atol=0.03)
+    near = np.zeros(400, np.float32)
+
+    def far(points: np.ndarray) -> float:
+        return space.is_far(near, near, space.direction(points)).mean()
+
+    middle = space.centroids.mean(axis=0)
+    assert far(mu) < 0.03 and far(middle + 1.5 * (mu - middle)) < 0.03
+    assert space.is_far(near, near).sum() == 0
+    across = mu.copy()
+    across[:, [3, 0, 2]] = centre + np.array([2, 3, -1]) + 0.3 * (mu[:, [3, 0, 2]] - [CENTRES[t] for t in tissues])
+    assert far(across) > 0.9
+
+
 def test_ends_of_the_range() -> None:
     mu, tissues = latents(8, 6)
     nothing = LatentSpace.fit(mu, np.zeros(5, np.float32), tissues, mu, np.ones(8, np.float32))
-    assert nothing.distance(mu).tolist() == [0] * 8 and nothing.standardised(mu).shape == (8, 0)
+    assert nothing.distance(mu).tolist() == [0] * 8 and nothing.direction(mu).tolist() == [1] * 8
+    assert nothing.standardised(mu).shape == (8, 0)
+    single = LatentSpace.fit(mu, KL, ["lung"] * 8, mu, np.ones(8, np.float32))
+    assert single.direction(mu).tolist() == [1] * 8 and not single.is_far(*np.zeros((2, 8)), single.direction(mu)).any()
     alone = LatentSpace.fit(mu[:2], KL, tissues[:2], mu, np.ones(8, np.float32))  # one profile a tissue: no scatter
     assert np.isfinite(alone.distance(mu)).all() and alone.distance(mu[:2]).max() < 1e-3
 
@@ -77,7 +101,15 @@ def test_round_trip(space: LatentSpace, tmp_path: Path) -> None:
     again = LatentSpace.load(tmp_path / "latents.safetensors", list(space.tissues))
     mu, _ = latents(20, 7)
     np.testing.assert_array_equal(again.distance(mu), space.distance(mu))
-    assert (again.far_distance, again.far_residual) == (space.far_distance, space.far_residual)
+    limits = (space.far_distance, space.far_residual, space.far_direction)
+    assert (again.far_distance, again.far_residual, again.far_direction) == limits
+    old = dict(read_arrays(tmp_path / "latents.safetensors"), far=np.array([1.5, 0.7]))
+    del old["far_relative"]
+    write_arrays(tmp_path / "old.safetensors", old)
+    of_then = LatentSpace.load(tmp_path / "old.safetensors", list(space.tissues))
+    assert (of_then.far_distance, of_then.far_residual, of_then.far_direction) == (1.5, 0.7, np.inf)
+    of_then.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "old.safetensors").read_bytes()
 
 
 def test_residuals_are_of_measured_genes() -> None:
