@@ -26,8 +26,8 @@ UNKNOWN = (
     ("Blood", "Heart", "Lung", "Pancreas", "Pituitary"),
     ("Adrenal Gland", "Muscle", "Nerve", "Stomach", "Thyroid"),
 )
-OURS = "--hidden 512 --latent 64 --beta 0.0005 --lr 1e-3 --batch-size 32 --threads 1"
-ZSCORE = "--transform zscore --architecture mlp"
+OURS = "--hidden 512 --latent 64 --beta 0.0005 --gene-dropout 0 --batch-size 32 --threads 1"
+ZSCORE = "--transform zscore --architecture mlp --gene-dropout 0.5 --lr 1e-3"  # the default before
 WIDER = "--hidden 1024"  # for brain, heart and liver, of 2,379 genes
 PATIENCE = 60  # epochs
 
