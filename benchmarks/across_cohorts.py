@@ -31,7 +31,7 @@ TISSUE_MAP = Path(__file__).parents[1] / "docs/hpa_tissues.csv"
     images=(100_000_000, 32, "Images at which the GAN ends at the latest."),
     tiles=(100, 4, "Generated tiles a tissue that are classified."),
     classifier_epochs=(10, 1, "Epochs of the classifier of real tiles."),
-    classifier_tiles=(1000, 8, "Real tiles a tissue that it is trained on, at most."),
+    classifier_tiles=(1000, 40, "Real tiles a tissue that it is trained on, at most."),
 )
 def main(run: SimpleNamespace) -> None:
     report, folder = Report(), (run.cache / "across_cohorts").resolve()
