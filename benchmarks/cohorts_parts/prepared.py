@@ -26,10 +26,10 @@ UNKNOWN = (
     ("Blood", "Heart", "Lung", "Pancreas", "Pituitary"),
     ("Adrenal Gland", "Muscle", "Nerve", "Stomach", "Thyroid"),
 )
-OURS = "--hidden 512 --latent 64 --beta 0.0005 --gene-dropout 0 --batch-size 32 --threads 1"
-ZSCORE = "--transform zscore --architecture mlp --gene-dropout 0.5 --lr 1e-3"  # the default before
+OURS = "--hidden 512 --latent 64 --beta 0.0001 --gene-dropout 0 --lr 1e-4 --batch-size 32 --patience-epochs 25"
+# As it was before ranks and the linear path.
+ZSCORE = "--transform zscore --architecture mlp --beta 0.0005 --gene-dropout 0.5 --lr 1e-3 --patience-epochs 60"
 WIDER = "--hidden 1024"  # for brain, heart and liver, of 2,379 genes
-PATIENCE = 60  # epochs
 
 
 class Prepared(NamedTuple):
@@ -58,10 +58,8 @@ def prepare(folder: Path, data: Path, splits: int, epochs: int, workers: int) ->
 
 def training(expression: Path, out: Path, epochs: int, *options: str) -> str:
     """Command line that trains a β-VAE at the size of this benchmark."""
-    own = f"{OURS} --epochs {epochs} --patience-epochs {PATIENCE}"
-    return shlex.join(
-        ["rnagan", "train-vae", "--expression", str(expression), "--out", str(out), *own.split(), *options]
-    )
+    own = f"{OURS} --epochs {epochs} --threads 1".split()
+    return shlex.join(["rnagan", "train-vae", "--expression", str(expression), "--out", str(out), *own, *options])
 
 
 def _trainings(each: Prepared, epochs: int) -> list[str]:
