@@ -6,12 +6,8 @@ second critic works on, by one that took no part, and by statistics made by hand
 tiles. Pictures of all are left in the cache. The last line printed is one JSON object.
 """
 
-import os
 import shlex
-import signal
 import statistics
-import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,18 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import psutil
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from shared.commands import run_command, train_for
 from shared.options import benchmark, takes_data
 from shared.others import own_cores
 from shared.report import Report, rounded
 
 from rnagan.api import RNAGAN
 from rnagan.article.demos import SCALES, real
-from rnagan.article.stages import words_of
 from rnagan.cohort.table import read_cohort
-from rnagan.commands.options import STOPPED
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor
 from rnagan.evaluation.memorization import copy_test
@@ -83,7 +77,7 @@ def realism(report: Report, folder: Path, run: SimpleNamespace) -> dict[str, Any
     stages = {stage.name: stage.command for stage in real(folder / "runs", folder / "data", run.data.resolve(), scale)}
     for name in ("tiles", "splits", "expression", "vae"):
         report.begin(name)
-        _run(stages[name])
+        run_command(stages[name])
     report.begin("training")
     runs = [(preset, seed) for seed in range(run.seeds) for preset in PRESETS]
     with ThreadPoolExecutor(len(own_cores(run.quick))) as pool:
@@ -113,33 +107,13 @@ def realism(report: Report, folder: Path, run: SimpleNamespace) -> dict[str, Any
     return _summary(found) | {"of_each": found, "held_out": of_real}
 
 
-def _run(command: str) -> None:
-    """Run a command of rnagan's; its own words are shown where it fails."""
-    done = subprocess.run(words_of(command), capture_output=True, text=True, env=_environment())
-    if done.returncode:
-        raise ChildProcessError(f"{command} failed: {done.stderr or done.stdout}")
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1"}
-
-
 def _train(folder: Path, command: str, preset: str, seed: int, run: SimpleNamespace) -> int:
     """Train for `run.seconds` of computing; the images that were shown."""
     words = shlex.split(command)
     inputs = words[: words.index("--out")]
     out = folder / f"runs/{preset}-{seed}"
     own = f"--preset {preset} --seed {seed} --images {run.images} {GAN} {ENDS}"
-    given = [*inputs, "--out", str(out), *own.split()]
-    process = subprocess.Popen(words_of(shlex.join(given)), stdout=subprocess.DEVNULL, env=_environment())
-    while process.poll() is None:
-        spent = psutil.Process(process.pid).cpu_times()
-        if spent.user + spent.system >= run.seconds:
-            process.send_signal(signal.SIGTERM)
-            break
-        time.sleep(0.5)
-    if process.wait() not in (0, STOPPED):
-        raise ChildProcessError(f"{shlex.join(given)} failed.")
+    train_for(shlex.join([*inputs, "--out", str(out), *own.split()]), run.seconds)
     return read_json(out / "model/model.json")["images"]
 
 

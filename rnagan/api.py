@@ -1,7 +1,7 @@
 """A trained model: encode profiles and generate tiles from them.
 
 A model folder holds `config.yaml`, `generator.safetensors` (the averaged weights), `condition.safetensors`, the VAE in
-`vae/`, and `model.json`. Nothing in it can run code.
+`vae/` or what stands for it in `embedding/`, and `model.json`. Nothing in it can run code.
 """
 
 import dataclasses
@@ -18,15 +18,18 @@ from torch import Tensor, nn
 import rnagan
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
+from rnagan.expression.h5ad import embedding_of
 from rnagan.expression.units import stated_units, to_known_units
 from rnagan.io.files import atomic_path, check_holds_only, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.io.json_values import check_json
 from rnagan.io.matrix_parquet_h5ad import check_anndata, dense
 from rnagan.io.weights import build_with_weights, save_weights, write_tensors
 from rnagan.models.conditioning import Bottleneck, draw_noise, load_bottleneck
+from rnagan.models.embedding import EmbeddingModel
+from rnagan.models.encoder import KINDS, Encoder, encoder_folder, hand_on_encoder, load_encoder
 from rnagan.models.generators import build_generator
 from rnagan.models.sampling import check_truncation, generate, generate_batch, number_tiles
-from rnagan.models.trained_vae import VAEModel, hand_on_vae, load_vae
+from rnagan.models.trained_vae import Encoding, VAEModel
 from rnagan.runtime.devices import AUTO, choose_device
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64  # tiles; 64 take a CPU a fifth longer, and four times the memory
@@ -49,7 +52,8 @@ class ModelRecord(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class RNAGAN:
-    """A trained generator with the VAE and the bottleneck in front of it (both None in the modes without profiles).
+    """A trained generator with the encoder of profiles, a VAE or an embedding, and the bottleneck in front of it (both
+    None in the modes without profiles).
 
     `mpp`: µm per px of its tiles, None where the training tiles didn't say. `digest`: hex SHA-256 of the weights.
     `train_donors`: who was in the training split, as `donor_digest`s: a model may be given away, its donors' names not.
@@ -61,7 +65,7 @@ class RNAGAN:
     tissues: list[str]
     digest: str
     train_donors: frozenset[str]
-    vae: VAEModel | None = None
+    encoder: Encoder | None = None
     bottleneck: Bottleneck | None = None
 
     @classmethod
@@ -76,14 +80,14 @@ class RNAGAN:
             raise ValueError(f"{folder} was changed after training; copy the model folder again.")
         config = load_config(GANConfig, folder / "config.yaml")
         device = choose_device(device)
-        vae = bottleneck = None
+        encoder = bottleneck = None
         if config.mode == "rnagan":
-            vae = load_vae(folder / "vae", device)
-            bottleneck = load_bottleneck(folder / "condition.safetensors", vae.config.latent).to(device)
+            encoder = load_encoder(encoder_folder(folder), device)
+            bottleneck = load_bottleneck(folder / "condition.safetensors", encoder.space.mean.size).to(device)
         width = bottleneck.width if bottleneck else 0
         generator = build_with_weights(folder / "generator.safetensors", lambda: build_generator(config, width))
         about = record["mpp"], record["tissues"], record["digest"], frozenset(record["train_donors"])
-        return cls(config, generator.to(device).eval(), *about, vae, bottleneck)
+        return cls(config, generator.to(device).eval(), *about, encoder, bottleneck)
 
     def encode(self, adata: anndata.AnnData) -> anndata.AnnData:
         """Write the latent of every profile into `adata.obsm["X_rnagan"]`, float32 (profiles, latent); returns `adata`.
@@ -91,20 +95,29 @@ class RNAGAN:
         `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts or log2), genes named in `adata.var_names`;
         NaN is a gene that wasn't measured. `adata.obs` gets `rnagan_missing_genes` (share of the model's genes that a
         profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1), `rnagan_residual` (error
-        of its reconstruction, in Z scores) and `rnagan_far` (unlike the training profiles: don't trust its tiles).
+        of its reconstruction over its own distance from the training mean; in Z scores of a model of an earlier
+        version) and `rnagan_far` (unlike the training profiles: don't trust its tiles). A model that was trained on an
+        embedding takes `adata.obsm` of its key instead, of whatever X.
         """
         check_anndata(adata, "adata")
-        units, values = stated_units(adata.uns, "adata"), dense(adata.X)
-        if units is None:
-            raise ValueError("adata.uns['units'] must say what X holds: 'tpm', 'counts' or 'log2'.")
-        values, units = to_known_units(values, units)
-        encoding = self._vae.encode(values, list(adata.var_names), units)
+        encoding = self._encode(adata)
         adata.obsm["X_rnagan"] = encoding.latents
         adata.obs["rnagan_missing_genes"] = encoding.missing
         adata.obs["rnagan_distance"] = encoding.distance
         adata.obs["rnagan_residual"] = encoding.residual
         adata.obs["rnagan_far"] = encoding.far
         return adata
+
+    def _encode(self, adata: anndata.AnnData) -> Encoding:
+        encoder = self._encoder
+        if isinstance(encoder, EmbeddingModel):
+            values = embedding_of(adata, encoder.key, "adata")
+            return encoder.encode(values, [""] * values.shape[1], encoder.units)
+        units, values = stated_units(adata.uns, "adata"), dense(adata.X)
+        if units is None:
+            raise ValueError("adata.uns['units'] must say what X holds: 'tpm', 'counts' or 'log2'.")
+        values, units = to_known_units(values, units)
+        return encoder.encode(values, list(adata.var_names), units)
 
     def generate(self, adata: anndata.AnnData, n: int, seed: int = 0, truncation: float = 1.0) -> NDArray[np.uint8]:
         """Generate `n` tiles of every profile: uint8 (profiles, n, resolution, resolution, 3).
@@ -118,14 +131,24 @@ class RNAGAN:
         return np.stack(list(self.generate_each(latents, names, [n] * len(names), seed, truncation)))
 
     def latents(self, values: NDArray[np.float32], genes: list[str], units: str) -> NDArray[np.float32]:
-        """Encode profiles (n, genes) in `units` to latent means (n, latent)."""
-        return self._vae.encode(values, genes, units).latents
+        """Encode profiles (n, genes) in `units`, as the encoder's `read` gives them, to latent means (n, latent)."""
+        return self._encoder.encode(values, genes, units).latents
 
     @property
-    def _vae(self) -> VAEModel:
-        if self.vae is None:
+    def vae(self) -> VAEModel | None:
+        """The encoder, where it is a β-VAE, which takes genes and gives them back."""
+        return self.encoder if isinstance(self.encoder, VAEModel) else None
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Units that it takes profiles in; none where any will do, as to a model that takes no genes."""
+        return () if self.vae is None else self.vae.transform.accepts
+
+    @property
+    def _encoder(self) -> Encoder:
+        if self.encoder is None:
             raise ValueError(f"This model was trained in mode {self.config.mode}: it takes no profiles.")
-        return self.vae
+        return self.encoder
 
     def generate_tiles(
         self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str, truncation: float = 1.0
@@ -221,13 +244,14 @@ def write_model(
     config: GANConfig,
     generator: dict[str, Tensor],
     bottleneck: Bottleneck | None,
-    vae_folder: Path | None,
+    encoder: Path | None,
     record: dict[str, Any],
-    link_vae: bool = False,
+    link_encoder: bool = False,
 ) -> None:
     """Write a model folder by rename; `record` (mpp, tissues, images trained, inputs …) goes into model.json.
 
-    `generator`: its weights. `link_vae`: the VAE's files are linked, not copied, where the disk allows (`hand_on_vae`).
+    `generator`: its weights. `encoder`: the folder of the VAE, or of what stands for it. `link_encoder`: its files are
+    linked, not copied, where the disk allows (`hand_on`).
     """
     digests: dict[str, str] = {}
     with atomic_path(folder) as temporary:
@@ -235,10 +259,9 @@ def write_model(
         config.save(temporary / "config.yaml")
         write_tensors(temporary / "generator.safetensors", generator)
         if bottleneck is not None:
-            assert vae_folder is not None, "a model with a bottleneck has a VAE before it"
+            assert encoder is not None, "a model with a bottleneck has an encoder before it"
             save_weights(temporary / "condition.safetensors", bottleneck)
-            of_vae = hand_on_vae(model_folder(vae_folder), temporary / "vae", link_vae)
-            digests = {f"vae/{name}": digest for name, digest in of_vae.items()}
+            digests = hand_on_encoder(model_folder(encoder), temporary, link_encoder)
         made = {"format": "rnagan-model", "version": 1, "rnagan": rnagan.__version__}
         write_json(temporary / "model.json", made | {"digest": digest_of_folder(temporary, digests)} | record)
 
@@ -250,7 +273,7 @@ def read_model_record(folder: Path) -> ModelRecord | None:
     record = read_json(path, dict[str, Any])
     if record.get("format") != "rnagan-model":
         return None
-    check_holds_only(folder, FILES, ("vae",))
+    check_holds_only(folder, FILES, KINDS)
     return check_json(record, ModelRecord, path)
 
 

@@ -89,9 +89,9 @@ def generate_tiles(
     own_names = ["noise"]
     latents: NDArray[np.float32] | None = None
     trust: dict[str, dict[str, Any]] = {}
-    if model.vae is not None and profiles is not None:
+    if model.encoder is not None and profiles is not None:
         choice = Choice(profiles, split, tuple(samples))
-        chosen, left_out = choose_profiles(choice, model.vae.transform.units, model.tissues)
+        chosen, left_out = choose_profiles(choice, model.units, model.tissues)
         lines += [f"Left out {left_out:,} profiles of tissues that the model has not seen."] if left_out else []
         model.encode(chosen)
         own_names, latents = chosen.obs_names.tolist(), chosen.obsm["X_rnagan"]
@@ -122,9 +122,9 @@ def generate_tiles(
 
 
 def _check_mode(model: RNAGAN, folder: Path, profiles: Path | None) -> None:
-    if profiles is None and model.vae is not None:
+    if profiles is None and model.encoder is not None:
         raise ValueError(f"{folder} generates from profiles; give --profiles.")
-    if profiles is not None and model.vae is None:
+    if profiles is not None and model.encoder is None:
         raise ValueError(f"{folder} was trained in mode {model.config.mode} and takes no profiles; leave them out.")
 
 

@@ -40,7 +40,12 @@ ONE_PLACE = {
     "tifffile": {"rnagan/simulation/svs.py", "rnagan/slides/jpeg_tiles.py", "rnagan/slides/tiff_pages.py"},
     "dask": {"rnagan/runtime/workers.py"},
     "dask_jobqueue": {"rnagan/runtime/workers.py"},
-    "h5py": {"rnagan/io/hdf5_checks.py", "rnagan/slides/coordinates.py", "rnagan/expression"},
+    "h5py": {
+        "rnagan/io/hdf5_checks.py",
+        "rnagan/io/matrix_archs4.py",
+        "rnagan/slides/coordinates.py",
+        "rnagan/expression",
+    },
     "accelerate": {"rnagan/training"},
     "umap": {"rnagan/evaluation/feature_map.py"},
     "fsspec": {"rnagan/data/remote.py"},

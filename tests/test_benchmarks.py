@@ -93,6 +93,31 @@ def test_realism_without_its_data_is_a_failure_of_ours(tmp_path: Path) -> None:
     assert code == 1 and "nowhere" in report["failures"]["realism"] and "Ours failed at realism" in said
 
 
+@pytest.mark.slow
+@pytest.mark.guard
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not (REAL / "tiles/tiles.csv").is_file(), reason=f"the real data are not in {REAL}")
+def test_across_cohorts_is_measured(tmp_path: Path) -> None:
+    code, report, said = run("across_cohorts", tmp_path, "--data", str(REAL))
+    assert code == 0 and not report["failures"], said
+    shares = ("atlas", "gtex_test", "gtex_counts", "figure_4d", "flagged_known", "flagged_unknown", "flagged_shuffled")
+    assert all(0 <= report[name] <= 1 for name in shares), report
+    assert report["atlas"] > 0.9 and report["gtex_test"] > 0.9  # two epochs from PCA: what ranks alone give
+    assert 0.9 < report["rmse_over_pca"] < 1.1 and 0.9 < report["three_rmse_over_pca"] < 1.1
+    assert report["r2_within_over_pca"] > 0.9 and report["figure_4d_images"] == 32
+    gaps = {"none", "5%", "20%", "40%", "lower half", "not in brain, heart, liver"}
+    assert set(report["missing_genes"]["ours"]) == set(report["missing_genes"]["zscore"]) == gaps
+    assert len(report["splits"]) == 1 and report["splits"][0]["flagged_unknown_by_tissue"].keys() >= {"Brain", "Liver"}
+    assert Path(report["figure_4d_picture"]).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.guard
+def test_across_cohorts_without_its_data_is_a_failure_of_ours(tmp_path: Path) -> None:
+    code, report, said = run("across_cohorts", tmp_path, "--data", str(tmp_path / "nowhere"), "--seconds", "0")
+    assert code == 1 and "nowhere" in report["failures"]["across_cohorts"] and "Ours failed at across_cohorts" in said
+
+
 @pytest.mark.parametrize(
     ("name", "broken"),
     [

@@ -44,7 +44,8 @@ PAGES = (
     "docs/reproduce.md",
 )
 TABLES = ("docs/architecture.md", "docs/formats.md", "docs/gpu.md")  # pages without commands
-RESULTS = ("docs/results-gan.md", "docs/results-vae.md", "docs/results-real-tiles.md")  # hours, and data of their own
+# Hours, and data of their own.
+RESULTS = tuple(f"docs/results-{name}.md" for name in ("gan", "vae", "real-tiles", "cohorts"))
 TOY = {  # appended to a command, so these win over what the page says
     "rnagan simulate-cohort": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2 --processes 1",
     "rnagan build-tiles": "--tile-px 64 --mpp 1.0 --processes 1",
@@ -119,6 +120,12 @@ def run_python(block: str) -> None:
     exec(compile(block, "page", "exec"), {"__name__": "__main__"})
 
 
+def write_gene_sets(cohort: Path) -> None:
+    """sets.gmt: the genes of each programme of the simulated cohort."""
+    programmes = pd.read_csv(cohort / "programmes.csv").groupby("programme")["gene"]
+    Path("sets.gmt").write_text("".join("\t".join([name, "", *genes]) + "\n" for name, genes in programmes))
+
+
 def write_own_data(cohort: Path) -> None:
     """slides/, samples.csv and expression.tsv: a simulated cohort under names that follow no project's rules."""
     truth = pd.read_csv(cohort / "truth.csv")
@@ -166,6 +173,8 @@ def test_commands_and_python_of_the_pages_run(workplace: Path, mlflow_store: Pat
     for page in PAGES:
         if page == "README.md":
             write_own_data(Path("shards/data/demo/cohort"))
+        if page == "docs/training.md":
+            write_gene_sets(Path("shards/data/demo/cohort"))
         for command in commands(page):
             if elsewhere(command) is None:
                 run(command)

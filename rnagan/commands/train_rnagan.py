@@ -15,7 +15,12 @@ from rnagan.config.gan import GANConfig
 @click.command(help=__doc__)
 @options.plain_errors
 @options.tiles()
-@options.vae("Run of rnagan train-vae, or its model folder; needed by mode rnagan.", required=False)
+@options.vae("Run of rnagan train-vae, or its model folder; needed by mode rnagan, or --embedding.", required=False)
+@click.option(
+    "--embedding",
+    metavar="obsm:KEY",
+    help="In place of --vae: a matrix in the profiles' .h5ad, a row for each, such as a foundation model's.",
+)
 @click.option(
     "--init-from",
     type=options.PATH,

@@ -109,7 +109,7 @@ def _measures(held_out: EvaluationSet, asked: Asked, notes: list[str]) -> dict[s
 def _from_rna(held_out: EvaluationSet, path: Path | None) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The condition and the programmes of every profile of a tissue that the model knows, by sample, and notes."""
     model, expression = held_out.model, held_out.expression
-    assert model.vae is not None and expression is not None
+    assert expression is not None
     rows = np.flatnonzero(expression.obs["tissue"].isin(model.tissues))
     index, values = expression.obs.index[rows], expression.values[rows]
     latents = model.latents(values, expression.genes, expression.units)
@@ -118,6 +118,10 @@ def _from_rna(held_out: EvaluationSet, path: Path | None) -> tuple[pd.DataFrame,
         few = condition.iloc[:, :UNITS].rename(columns=lambda k: f"unit {k + 1}")
         instead = f"the first {few.shape[1]} of {condition.shape[1]} units of the model's condition stand for them"
         return condition, few, [f"No --programmes: {instead}."]
+    if model.vae is None:
+        raise ValueError(
+            f"{held_out.inputs.model} was trained on an embedding and takes no genes; leave out --programmes."
+        )
     notes, found = [], {}
     z = model.vae.transform.apply(values, expression.genes, expression.units)
     for name, programme in read_programmes(path, loadings=False).items():

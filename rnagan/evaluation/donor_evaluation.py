@@ -225,9 +225,9 @@ def _why_no_retrieval(held_out: EvaluationSet, train: pd.DataFrame, fitted: set[
 def _targets(held_out: EvaluationSet) -> pd.DataFrame:
     """The condition of every profile of a tissue that the model knows: active units around their tissue's mean."""
     own = held_out.about[held_out.about["tissue"].isin(held_out.model.tissues)]
-    vae = held_out.model.vae
-    assert vae is not None
-    c = vae.space.standardised(held_out.latents(held_out.model, own.index))[:, :READER_UNITS]
+    encoder = held_out.model.encoder
+    assert encoder is not None
+    c = encoder.space.standardised(held_out.latents(held_out.model, own.index))[:, :READER_UNITS]
     if not c.shape[1]:
         raise ValueError("The VAE has no active latent unit, so there is nothing to look for in tiles.")
     return pd.DataFrame(within_tissue(c, own["tissue"].tolist(), (own["split"] == "train").to_numpy())[0], own.index)

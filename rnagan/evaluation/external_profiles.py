@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from rnagan.evaluation.reconstruction import NEIGHBOURS, nearest_tissues
 from rnagan.io.tables import first_few, need_columns, read_table
 
+_BALANCED = 0.5  # of the training split's tissues, in effect
+
 
 def match_tissues(
     theirs: Sequence[str], ours: Sequence[str], table: Path | Mapping[str, str] | None = None
@@ -55,6 +57,28 @@ def read_tissue_map(given: Sequence[str]) -> Path | dict[str, str] | None:
         if len(pair) != 2 or not all(pair):
             raise ValueError(f"--tissue-map {text!r} is neither external=ours nor the only table.")
     return dict(pairs) or None  # type: ignore[arg-type]  # pairs of two, as checked
+
+
+def tissue_imbalance(theirs: Sequence[str], ours: Sequence[str]) -> str | None:
+    """A warning where an external cohort's samples are of far fewer tissues, or far less evenly, than the training
+    profiles; None where they aren't.
+
+    A cohort counts as many tissues as its inverse Simpson index says, 1 / Σp²: that of equally many samples each.
+    """
+    effective = [_tissues_in_effect(each) for each in (theirs, ours)]
+    if effective[0] >= _BALANCED * effective[1]:
+        return None
+    return (
+        f"By tissue the external cohort is unlike the training split: its {len(theirs):,} samples count as "
+        f"{effective[0]:.1f} tissues, the training split's as {effective[1]:.1f}. Nothing is aligned here, and nothing "
+        "should be before: ComBat, CORAL, Harmony or quantiles per gene would move these samples to tissues that they "
+        "aren't of."
+    )
+
+
+def _tissues_in_effect(tissues: Sequence[str]) -> float:
+    shares = np.unique(np.asarray(tissues, str), return_counts=True)[1] / len(tissues)
+    return float(1 / np.square(shares).sum())
 
 
 def call_tissues(

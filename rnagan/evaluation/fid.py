@@ -115,7 +115,7 @@ def compute_fid(
         TileFeatures(real, np.repeat(donor_of_row, plan.real)),
     )
     tissues = [np.repeat(tissue_of_row, counts) for counts in (plan.generated, plan.real)]
-    if model.vae is None:
+    if model.encoder is None:
         tissues[0] = np.full(len(generated), NO_PROFILE)  # they are of no tissue
     progress.say(f"{len(generated):,} generated and {len(real):,} real tiles: scores, with a jackknife over donors.")
     result: dict[str, Any] = {

@@ -64,21 +64,22 @@ def cost_of_gaps(
     """One row a gap, after one named `none` for the complete profiles `x` (samples, genes) in the model's units.
 
     `rmse` of the reconstruction in Z scores, over all varying genes, and `rmse_missing` over the hidden ones;
-    `rmse_missing_mean` is that of the training mean in their place. `tissue_knn`: accuracy in the latent. `moved_sd`:
-    how far the latents are from those of the complete profiles, RMS over samples and active units, in SDs.
+    `rmse_missing_mean` is that of the training mean in their place. `tissue_knn`: accuracy by neighbours in the latent
+    (`LatentSpace.neighbour_units`). `moved_sd`: how far the latents are from those of the complete profiles, RMS over
+    samples and active units, in SDs of the training split.
     """
     with warnings.catch_warnings():  # that genes are missing is the point
         warnings.simplefilter("ignore", UserWarning)
         complete = model.encode(x, genes, model.transform.units).latents
         truth = model.transform.apply(x, genes, model.transform.units).astype(np.float64)
-        whole, train = model.space.standardised(complete), model.space.standardised(train_latents)
+        whole, train = model.space.standardised(complete), model.space.neighbour_units(train_latents)
         column = {gene_id(gene): i for i, gene in enumerate(genes)}
         place = np.array([column[gene] for gene in model.transform.genes])
         varying = ~model.transform.constant
         rows = []
         for gap in (Gap("none", 0.0, 0, np.zeros(len(genes), np.bool_)), *gaps):
             latents = model.encode(np.where(gap.hidden, np.nan, x), genes, model.transform.units).latents
-            off, now = model.decode(latents) - truth, model.space.standardised(latents)
+            off, moved = model.decode(latents) - truth, model.space.standardised(latents) - whole
             hidden = gap.hidden[place] & varying
             rows.append(
                 {
@@ -88,8 +89,8 @@ def cost_of_gaps(
                     "rmse": _rms(off[:, varying]),
                     "rmse_missing": _rms(off[:, hidden]),
                     "rmse_missing_mean": _rms(truth[:, hidden]),
-                    "tissue_knn": knn_accuracy(train, train_tissues, now, tissues),
-                    "moved_sd": _rms(now - whole),
+                    "tissue_knn": knn_accuracy(train, train_tissues, model.space.neighbour_units(latents), tissues),
+                    "moved_sd": _rms(moved),
                 }
             )
     return pd.DataFrame(rows).astype({"tissue_knn": float})  # NaN where no unit is active

@@ -88,7 +88,8 @@ def perturb_tiles(model_folder: Path, request: Request, out: Path, device: str |
     """
     model = RNAGAN.from_pretrained(model_folder, device)
     if model.vae is None:
-        raise ValueError(f"{model_folder} was trained in mode {model.config.mode}: it takes no profiles to perturb.")
+        what = "on an embedding" if model.encoder else f"in mode {model.config.mode}"
+        raise ValueError(f"{model_folder} was trained {what}: it takes no genes to perturb.")
     if model.mpp is None:
         raise ValueError(f"{model_folder} doesn't say the µm per px of its tiles, so they can't be measured.")
     everyone = profiles_of_model(Choice(request.profiles, request.split, request.samples, request.tissue), model.vae)
@@ -200,7 +201,7 @@ def _move(request: Request, vae: VAEModel, profiles: Profiles) -> tuple[Move, li
         tissues = profiles.obs["tissue"].to_numpy()
         for tissue in set(tissues):  # how donors differ, not how tissues do
             z[tissues == tissue] -= z[tissues == tissue].mean(axis=0)
-        by = leading_direction(z, moved)
+        by = leading_direction((z / transform.spread).astype(np.float32), moved)
     given = Path(request.genes).stem if Path(request.genes).is_file() else request.genes
     name = given if len(given) <= 40 else f"{len(moved)} genes"
     return Move(name, moved, by, "sd"), notes

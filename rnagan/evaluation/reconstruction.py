@@ -47,15 +47,15 @@ def fit_pca(z_train: Values, components: int) -> PCAModel:
 
 
 def errors(z: Values, z_hat: Values, transform: ExpressionTransform) -> dict[str, float]:
-    """Errors over all samples and varying genes of Z scores (samples, genes) and their reconstructions.
+    """Errors over all samples and varying genes of scores (samples, genes) and their reconstructions.
 
-    `rmse_z` and `rmse_log`; `absolute_error_percent`, 100 · Σ|x − x̂| / Σ|x| of log expression; beside it
-    `percentage_error_nonzero`, the plain mean of 100 · |x − x̂| / |x| where x isn't 0, which grows without bound as x
-    nears 0.
+    `rmse_z` in the transform's scores and `rmse_log`; `absolute_error_percent`, 100 · Σ|x − x̂| / Σ|x| of log
+    expression; beside it `percentage_error_nonzero`, the plain mean of 100 · |x − x̂| / |x| where x isn't 0, which grows
+    without bound as x nears 0.
     """
     varying = ~transform.constant
+    x, x_hat = (transform.logged(a)[:, varying] for a in (z, z_hat))
     z, z_hat = (np.asarray(a, np.float64)[:, varying] for a in (z, z_hat))
-    x, x_hat = (a * transform.sd[varying] + transform.mean[varying] for a in (z, z_hat))
     off, there = np.abs(x - x_hat), np.abs(x) > 1e-6  # Z scores are float32: a zero comes back as 1e-8
     return {
         "rmse_z": float(np.sqrt(np.square(z - z_hat).mean())),
@@ -107,6 +107,24 @@ def knn_accuracy(
 
 def scatter_within(z: Values, tissues: NDArray[np.str_]) -> float:
     """RMS over genes and samples of the deviation from the tissue's mean: how much profiles of a tissue differ."""
-    z = np.asarray(z, np.float64)
-    off = np.concatenate([z[tissues == tissue] - z[tissues == tissue].mean(axis=0) for tissue in np.unique(tissues)])
-    return float(np.sqrt(np.square(off).mean()))
+    return float(np.sqrt(np.square(_within(z, tissues)).mean()))
+
+
+def r2_within(z: Values, z_hat: Values, tissues: NDArray[np.str_]) -> float | None:
+    """R² of what is left of profiles (samples, genes) after their tissue's mean: the part of a reconstruction that is
+    the donor's own.
+
+    1 − Σ(d − d̂)² / Σd² over samples and genes, where d and d̂ are deviations of `z` and `z_hat` from their means over
+    the samples of a tissue. None where no tissue has two samples that differ.
+    """
+    own, rebuilt = _within(z, tissues), _within(z_hat, tissues)
+    total = np.square(own).sum()
+    return float(1 - np.square(own - rebuilt).sum() / total) if total else None
+
+
+def _within(z: Values, tissues: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Deviations (samples, genes) from the mean of each sample's tissue."""
+    off: NDArray[np.float64] = np.array(z, np.float64)
+    for tissue in np.unique(tissues):
+        off[tissues == tissue] -= off[tissues == tissue].mean(axis=0)
+    return off

@@ -18,11 +18,12 @@ from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.reader import TileReader
 from rnagan.data.shard_schema import MPP_TOLERANCE
 from rnagan.evaluation.morphology import MEASURES
-from rnagan.expression.h5ad import Expression, read_expression
+from rnagan.expression.h5ad import Expression
 from rnagan.io.files import sha256_of_file
 from rnagan.io.images import shrink
 from rnagan.io.provenance import asked
 from rnagan.io.tables import need_columns, read_table
+from rnagan.models.embedding import EmbeddingModel
 from rnagan.models.sampling import number_tiles
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO
@@ -186,7 +187,7 @@ class EvaluationSet:
 
     def latents_of_rows(self, model: RNAGAN) -> NDArray[np.float32] | None:
         """The latent of each of `rows`, (rows, latent); None where the model takes none."""
-        return None if model.vae is None else self.latents(model, self.rows["sample"])
+        return None if model.encoder is None else self.latents(model, self.rows["sample"])
 
     def train_rows(self, tiles_per_slide: int) -> pd.DataFrame:
         """Slides of the training split with tiles, as the model was trained on them: columns of the cohort table and
@@ -244,7 +245,7 @@ def make_evaluation_set(
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     check_sizes(models, shards)
     for model in models:
-        if need == "profiles" and model.vae is None:
+        if need == "profiles" and model.encoder is None:
             raise ValueError(f"{inputs.model} was trained in mode {model.config.mode}: it takes no profiles.")
     if null is not None:
         _check_null(null, models[0], inputs.null)
@@ -360,10 +361,13 @@ def _check_null(null: RNAGAN, model: RNAGAN, path: Path | None) -> None:
 
 
 def _read_profiles(models: Sequence[RNAGAN], inputs: EvaluationInputs, cohort: pd.DataFrame) -> Expression | None:
-    if all(model.vae is None for model in models):
+    encoders = [model.encoder for model in models if model.encoder is not None]
+    if not encoders:
         return None
     if inputs.expression is None:
         raise ValueError("A model generates from profiles; give --expression.")
-    expression = read_expression(inputs.expression)
+    if len({one.key if isinstance(one, EmbeddingModel) else "" for one in encoders}) > 1:
+        raise ValueError("The models take genes or embeddings of several names; compare those that take the same.")
+    expression = encoders[0].read(inputs.expression)
     check_same_splits(cohort, expression.obs, inputs.cohort, inputs.expression)
     return expression

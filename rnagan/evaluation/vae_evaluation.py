@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from rnagan.api import model_folder
 from rnagan.cohort.leakage import refuse_seen
-from rnagan.evaluation.external_profiles import accuracy_by_tissue, call_tissues, match_tissues
+from rnagan.evaluation.external_profiles import (
+    accuracy_by_tissue,
+    call_tissues,
+    match_tissues,
+    tissue_imbalance,
+)
 from rnagan.evaluation.missing_genes import Gap, cost_of_gaps, random_gaps, real_gap
 from rnagan.evaluation.reconstruction import (
     NEIGHBOURS,
@@ -23,6 +28,7 @@ from rnagan.evaluation.reconstruction import (
     per_gene,
     rmse_per_profile,
 )
+from rnagan.evaluation.tissue_spaces import distances, raw_z_scores, spaces_of
 from rnagan.evaluation.vae_maps import choose_pair, generated_and_shifted, write_maps
 from rnagan.expression.h5ad import Expression, read_expression
 from rnagan.io.cells import safe_table
@@ -217,7 +223,7 @@ def _encoded(model: VAEModel, expression: Expression, split: str, path: Path) ->
     rows = (expression.obs["split"] == split) & expression.obs["tissue"].isin(model.space.tissues)
     if not rows.any():
         raise ValueError(f"{path} has no profile of {', '.join(model.space.tissues)} in split {split}.")
-    if expression.units != model.transform.units:
+    if expression.units not in model.transform.accepts:
         raise ValueError(f"{path} is in {expression.units} and the model was trained on {model.transform.units}.")
     x = in_genes_of(model, expression.values[rows.to_numpy()], expression.genes)
     lacking = int(np.isnan(x).any(axis=0).sum())
@@ -250,8 +256,9 @@ def _reconstruction(
     _table(out, "genes", genes)
     vae_figures.rmse_by_tissue(out / "rmse_per_tissue.png", per_profile)
     vae_figures.gene_histograms(out / "genes.png", genes)
-    known = _spaces(model, pca, train.z, train.latents)
-    points = _spaces(model, pca, test.z, test.latents)
+    raw = raw_z_scores(model, train.x)
+    known = spaces_of(model, pca, train.z, train.latents, raw(train.x))
+    points = spaces_of(model, pca, test.z, test.latents, raw(test.x))
     mean = np.zeros_like(test.z)
     return {
         "reconstruction": {
@@ -260,14 +267,10 @@ def _reconstruction(
         },
         "pca_components": len(pca.components),
         "neighbours": NEIGHBOURS,
+        "neighbours_by": distances(model, known),
         "tissue_knn": {name: knn_accuracy(known[name], train.tissues, points[name], test.tissues) for name in known},
         "far": float(test.far.mean()),
     }
-
-
-def _spaces(model: VAEModel, pca: PCAModel, z: NDArray[np.float32], latents: NDArray[np.float32]) -> dict[str, NDArray]:
-    """Profiles (samples, …) in each space whose nearest neighbours call the tissue."""
-    return {"vae": model.space.standardised(latents), "pca": pca.scores(z), "z_scores": z}
 
 
 def _medians(genes: pd.DataFrame, prefix: str) -> dict[str, float | None]:
@@ -283,11 +286,11 @@ def _external(
     theirs = external.obs["tissue"].to_numpy().astype(str)
     both = np.isin(theirs, list(shared))
     truth = np.array([shared[name] for name in theirs[both]])
-    calls = call_tissues(
-        _spaces(model, pca, train.z, train.latents),
-        train.tissues,
-        _spaces(model, pca, z[both], encoding.latents[both]),
-    )
+    raw = raw_z_scores(model, train.x)
+    own = None if external.converted else raw(external.values[both])
+    points = spaces_of(model, pca, z[both], encoding.latents[both], own)
+    known = spaces_of(model, pca, train.z, train.latents, raw(train.x))
+    calls = call_tissues({name: known[name] for name in points}, train.tissues, points)
     table = accuracy_by_tissue(calls, truth)
     distances = pd.Series(encoding.distance[both]).groupby(truth).median()
     table["distance"] = [*distances, float(np.median(encoding.distance[both])), np.nan]
@@ -304,6 +307,8 @@ def _external(
         "samples": len(theirs),
         "samples_of_shared_tissues": int(both.sum()),
         "tissues": shared,
+        "imbalance": tissue_imbalance(theirs.tolist(), train.tissues.tolist()),
+        "neighbours_by": distances(model, spaces),
         "tissue_knn": table.set_index("tissue").loc["all samples", spaces].astype(float).to_dict(),
         "tissue_knn_mean_of_tissues": table.set_index("tissue").loc["mean of tissues", spaces].astype(float).to_dict(),
         "distance": float(np.median(encoding.distance)),
@@ -343,11 +348,12 @@ def _missing(
             warnings.simplefilter("ignore", UserWarning)
             known = one.encode(expression.values[rows], expression.genes, expression.units).latents
         costs = cost_of_gaps(one, test.x, test.tissues, known, train.tissues, genes, gaps)
-        parts.append(costs.assign(model=name))
+        parts.append(costs.assign(model=name, neighbours_by=one.space.neighbours_by))
     table = pd.concat(parts, ignore_index=True)
     _table(out, "missing_genes", table)
     vae_figures.missing_gene_curves(out / "missing_genes.png", table)
-    means = table.groupby(["model", "gap"], sort=False).mean(numeric_only=True).drop(columns="repeat").reset_index()
+    by = ["model", "gap", "neighbours_by"]
+    means = table.groupby(by, sort=False).mean(numeric_only=True).drop(columns="repeat").reset_index()
     return [{name: _number(value) for name, value in row.items()} for row in means.to_dict("records")]
 
 
@@ -366,6 +372,11 @@ def _table(out: Path, name: str, table: pd.DataFrame) -> None:
         safe_table(table).to_csv(temporary, index=False, float_format="%.6g")
 
 
+def _by(found: dict[str, Any], space: str) -> str:
+    """The distance of a figure in words; results of earlier versions don't name it."""
+    return f" ({found['neighbours_by'][space].replace('_', '-')})" if "neighbours_by" in found else ""
+
+
 def summary_lines(result: dict[str, Any], out: Path) -> list[str]:
     """The result of `evaluate_vae` as lines for the terminal."""
     lines = [f"{out / PAGE}: {result['profiles']:,} profiles, {result['active_units']} active units."]
@@ -374,11 +385,13 @@ def summary_lines(result: dict[str, Any], out: Path) -> list[str]:
         tissue = "–" if right is None else f"{right:.1%}"
         lines.append(
             f"{MODELS[name]:6} RMSE {found['rmse_z']:.3f} (Z scores), {found['rmse_log']:.3f} (log); mean "
-            f"absolute error {found['absolute_error_percent']:.1f}%; tissue called right {tissue}."
+            f"absolute error {found['absolute_error_percent']:.1f}%; tissue called right {tissue}{_by(result, name)}."
         )
     if "external" in result:
-        rates = ", ".join(f"{MODELS[k]} {v:.1%}" for k, v in result["external"]["tissue_knn"].items())
+        external = result["external"]
+        rates = ", ".join(f"{MODELS[k]} {v:.1%}{_by(external, k)}" for k, v in external["tissue_knn"].items())
         lines.append(f"External tissue called right: {rates}; {result['external']['far']:.0%} of its samples far.")
+        lines += [warning] if (warning := result["external"].get("imbalance")) else []
     for row in result.get("missing_genes", []):
         if row["rmse_missing"] is not None:
             moved = "–" if row["moved_sd"] is None else f"{row['moved_sd']:.2f}"

@@ -178,20 +178,50 @@ def read_expression(path: Path | str) -> Expression:
     return Expression(values, obs, genes, symbols, units, split_by)
 
 
-def open_profiles(path: Path | str, wanted: str | None = None) -> anndata.AnnData:
+def read_embedding(path: Path | str, key: str) -> Expression:
+    """The embeddings in `obsm[key]` of an .h5ad that rnagan build-expression made: `values` float32 (samples,
+    dimensions), `genes` the dimensions' numbers, `units` obsm:KEY. Raises as `read_expression` and `embedding_of`."""
+    data = _open(Path(path), backed=False)
+    obs, _, _, _, split_by = _checked(data, Path(path))
+    values = embedding_of(data, key, str(path))
+    names = [str(number) for number in range(1, values.shape[1] + 1)]
+    return Expression(values, obs, names, [""] * len(names), f"obsm:{key}", split_by)
+
+
+def embedding_of(data: anndata.AnnData, key: str, name: str) -> NDArray[np.float32]:
+    """`obsm[key]` of profiles, float32 (samples, dimensions). Raises `ValueError` with the file's `name` where it isn't
+    there, is no matrix of numbers, or holds values that are not finite."""
+    if key not in data.obsm:
+        there = f" (obsm holds {', '.join(map(str, data.obsm))})" if len(data.obsm) else " (its obsm is empty)"
+        raise ValueError(f"{name} has no obsm[{key!r}]{there}; put the embedding of each profile there.")
+    found = data.obsm[key]
+    try:
+        values = dense(found.to_numpy() if isinstance(found, pd.DataFrame) else found)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} holds something else than numbers in obsm[{key!r}].") from None
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(f"{name} has no dimensions in obsm[{key!r}]; it must be a matrix, a row for each profile.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds values in obsm[{key!r}] that are not finite; leave those profiles out.")
+    return values
+
+
+def open_profiles(path: Path | str, wanted: str | tuple[str, ...] = ()) -> anndata.AnnData:
     """Read any .h5ad of profiles: X (profiles, genes) in `uns["units"]`, genes in `var_names`; any `obs`.
 
     Every command takes profiles through here. Units come out as one of UNITS, X converted where it holds another known
     logarithm; without any they stay unsaid. Raises `ValueError` with the file's name without X, on names that come
-    twice, on unknown units, on others than a model's (`wanted`), and on values that contradict them.
+    twice, on unknown units, on others than a model takes (`wanted`), and on values that contradict them.
     """
     data = _open(Path(path), backed=False)
     units = stated_units(data.uns, path)
     becomes = SCALES[units].units if units in SCALES else units
-    if wanted is not None and becomes != wanted:
+    taken = (wanted,) if isinstance(wanted, str) else wanted
+    if taken and becomes not in taken:
+        model = f"was trained on {taken[0]}" if len(taken) == 1 else f"takes {', '.join(taken)}"
         raise ValueError(
-            f"{path} is in {becomes or 'unknown units'} and the model was trained on {wanted}; convert it, and say so "
-            "in its uns['units']."
+            f"{path} is in {becomes or 'unknown units'} and the model {model}; convert it, and say so in its "
+            "uns['units']."
         )
     if units is None:
         return data

@@ -7,6 +7,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rnagan.expression.patterns import by_pattern
+from rnagan.expression.principal_components import PrincipalComponents, principal_components
 from rnagan.io.weights import read_arrays, write_arrays
 from rnagan.runtime import rng
 
@@ -18,7 +20,7 @@ _MOST_HELD_OUT = 256  # profiles that decide, at most
 
 @dataclasses.dataclass(frozen=True)
 class GeneImputer:
-    """Probabilistic principal components of the training Z scores (Tipping & Bishop 1999): x ~ N(0, W Wᵀ + σ² I).
+    """Probabilistic principal components of the training scores (Tipping & Bishop 1999): x ~ N(0, W Wᵀ + σ² I).
 
     `loadings` W (genes, components) float32, `noise` σ². The expectation of missing genes given the others shrinks
     towards the training mean as there is less to go by, so a profile without genes gets the mean.
@@ -29,33 +31,30 @@ class GeneImputer:
 
     @classmethod
     def fit(cls, z_train: NDArray[np.float32], z_held_out: NDArray[np.float32], seed: int = 0) -> Self:
-        """Fit on Z scores (samples, genes). The number of components is the one that predicts hidden genes of held-out
-        profiles best; without those, or with a single training profile, only the mean is predicted.
+        """Fit on a transform's scores (samples, genes). The number of components is the one that predicts hidden genes
+        of held-out profiles best; without those, or with a single training profile, only the mean is predicted.
         """
-        components, variances = _principal_components(z_train)
+        pca = principal_components(z_train, _LADDER[-1] + 1)
         genes = z_train.shape[1]
-        choices = [k for k in _LADDER if k < components.shape[1]]
+        choices = [k for k in _LADDER if k < pca.directions.shape[1]]
         held_out = z_held_out[:_MOST_HELD_OUT]
         if not choices or not len(held_out):
             return cls(np.zeros((genes, 0), np.float32), 1.0)
         hidden = rng.uniform(seed, "imputer trials", 0, _TRIALS, genes) < _HIDDEN
-        imputers = [cls._of(components, variances, k) for k in choices]
+        imputers = [cls._of(pca, k) for k in choices]
         errors = [sum(imputer._error(held_out, mask) for mask in hidden) for imputer in imputers]
         return imputers[int(np.argmin(errors))]
 
     @classmethod
-    def _of(cls, components: NDArray[np.float64], variances: NDArray[np.float64], k: int) -> Self:
-        noise = max(float(variances[k:].sum()) / (len(components) - k), float(np.finfo(np.float32).eps))
-        scale = np.sqrt(np.maximum(variances[:k] - noise, 0))
-        return cls((components[:, :k] * scale).astype(np.float32), noise)
+    def _of(cls, pca: PrincipalComponents, k: int) -> Self:
+        noise = max(float(pca.variances[k:].sum()) / (len(pca.mean) - k), float(np.finfo(np.float32).eps))
+        scale = np.sqrt(np.maximum(pca.variances[:k] - noise, 0))
+        return cls((pca.directions[:, :k] * scale).astype(np.float32), noise)
 
     def fill(self, z: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Z scores (samples, genes) with every gene that isn't `measured` (same shape) at its expectation."""
+        """Scores (samples, genes) with every gene that isn't `measured` (same shape) at its expectation."""
         filled = np.where(measured, z, np.float32(0))
-        patterns, pattern_of = np.unique(np.packbits(measured, axis=1), axis=0, return_inverse=True)
-        for number in range(len(patterns)):
-            rows = np.flatnonzero(pattern_of.ravel() == number)
-            known = measured[rows[0]]
+        for rows, known in by_pattern(measured):
             if known.all() or not self.loadings.shape[1]:
                 continue
             filled[np.ix_(rows, ~known)] = self._expected(z[np.ix_(rows, known)], known)
@@ -80,13 +79,3 @@ class GeneImputer:
         if arrays["loadings"].ndim != 2 or arrays["noise"].size != 1:
             raise ValueError(f"{path} is no imputer: its arrays have other shapes; copy the model folder again.")
         return cls(arrays["loadings"], float(arrays["noise"].item()))
-
-
-def _principal_components(z: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Directions (genes, n) and variances (n,), largest first, by the Gram matrix: genes are many and profiles few."""
-    centred = (z - z.mean(axis=0)).astype(np.float64)
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    kept = min(_LADDER[-1] + 1, int((values > values[0] * 1e-10).sum()) if values[0] > 0 else 0)
-    directions = centred.T @ vectors[:, :kept] / np.sqrt(values[:kept])
-    return directions, values / len(z)

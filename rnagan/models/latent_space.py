@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from rnagan.io.weights import read_arrays, write_arrays
+from rnagan.io.weights import read_arrays, shapes_of, write_arrays
 
 ACTIVE_KL_NATS = 0.01
-_HELD_OUT_WITHIN = 99.0  # percent of the held-out profiles, whose distance and residual
-_FAR = 1.25  # times so much are far
+_HELD_OUT_WITHIN = 99.0  # percent of the held-out profiles, whose distance, residual and direction
+_FAR_DISTANCE, _FAR_RESIDUAL, _FAR_DIRECTION = 2.0, 1.25, 1.0  # times so much are far
 _ARRAYS = ("mean", "sd", "kl", "centroids", "whitening")
+_POSTERIOR_SD = "posterior_sd"  # not in models of earlier versions
+_FAR_ABSOLUTE, _FAR_RELATIVE = "far", "far_relative"  # limits of distance and residual: of earlier versions, and now
+_TINY = np.finfo(np.float32).tiny
 _LEAST_VARIANCE = 1e-6  # of the mean variance, added to each unit's: one profile a tissue has no scatter
 
 
@@ -23,8 +26,11 @@ class LatentSpace:
     """Of each latent unit over the training split, float32 (latent,): `mean` and `sd` of mu, mean `kl` in nats.
 
     `centroids` (tissues, latent): mean mu of each of `tissues`. `whitening` (active, active) makes the scatter of the
-    active units around their tissue's centroid round. A profile is far whose distance is beyond `far_distance`, or its
-    residual beyond `far_residual`.
+    active units around their tissue's centroid round. A profile is far whose distance is beyond `far_distance`, its
+    residual beyond `far_residual`, or its direction beyond `far_direction`.
+
+    `posterior_sd` (latent,): mean SD of the posterior, None where it isn't known, as of models of earlier versions.
+    Their residuals aren't `relative` to a profile's own distance from the training mean, and no direction is far.
     """
 
     mean: NDArray[np.float32]
@@ -35,6 +41,9 @@ class LatentSpace:
     whitening: NDArray[np.float32]
     far_distance: float
     far_residual: float
+    posterior_sd: NDArray[np.float32] | None = None
+    relative: bool = True
+    far_direction: float = np.inf
 
     @classmethod
     def fit(
@@ -44,10 +53,12 @@ class LatentSpace:
         tissues: Sequence[str],
         mu_held_out: NDArray[np.float32],
         residual_held_out: NDArray[np.float32],
+        posterior_sd: NDArray[np.float32] | None = None,
     ) -> Self:
         """Of latent means (samples, latent) of the training split, the KL of each unit, and the samples' tissues.
 
-        `mu_held_out` and `residual_held_out` (samples,) of profiles that weren't trained on say what isn't far.
+        `mu_held_out` and the relative `residual_held_out` (samples,) of profiles that weren't trained on say what isn't
+        far. `posterior_sd` (latent,): mean over the training split; None of a latent without a posterior.
         The covariance within tissues is shrunk (Ledoit & Wolf 2004), since units may be as many as profiles.
         """
         names = sorted(set(tissues))
@@ -56,12 +67,18 @@ class LatentSpace:
         active = active_units(kl)
         whitening = _whitening((mu_train - centroids[rows])[:, active])
         statistics = mu_train.mean(axis=0), mu_train.std(axis=0), kl
-        space = cls(*statistics, tuple(names), centroids, whitening, np.inf, np.inf)
-        distance, residual = (
-            _FAR * float(np.percentile(held_out, _HELD_OUT_WITHIN))
-            for held_out in (space.distance(mu_held_out), residual_held_out)
+        space = cls(*statistics, tuple(names), centroids, whitening, np.inf, np.inf, posterior_sd)
+        far_distance, far_residual, far_direction = (
+            times * float(np.percentile(held_out, _HELD_OUT_WITHIN))
+            for times, held_out in (
+                (_FAR_DISTANCE, space.distance(mu_held_out)),
+                (_FAR_RESIDUAL, residual_held_out),
+                (_FAR_DIRECTION, space.direction(mu_held_out)),
+            )
         )
-        return dataclasses.replace(space, far_distance=distance, far_residual=residual)
+        return dataclasses.replace(
+            space, far_distance=far_distance, far_residual=far_residual, far_direction=far_direction
+        )
 
     @property
     def active(self) -> NDArray[np.intp]:
@@ -71,6 +88,22 @@ class LatentSpace:
     def standardised(self, mu: NDArray[np.float32]) -> NDArray[np.float32]:
         """The active units of latent means, in SDs of the training split around its mean, (samples, active)."""
         return (mu[:, self.active] - self.mean[self.active]) / self.sd[self.active]
+
+    @property
+    def neighbours_by(self) -> str:
+        """The distance of `neighbour_units`: `precision_weighted` or, without posterior SDs, `standardised`."""
+        return "standardised" if self.posterior_sd is None else "precision_weighted"
+
+    def neighbour_units(self, mu: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The active units of latent means in the units in which neighbours are asked for, (samples, active).
+
+        Euclidean distance between them weighs each unit by the precision of its posterior: in SDs of the posterior a
+        unit counts as far as it tells profiles apart. In SDs of the training split (`standardised`) one that hardly
+        tells anything counts as much as the first.
+        """
+        if self.posterior_sd is None:
+            return self.standardised(mu)
+        return (mu[:, self.active] - self.mean[self.active]) / self.posterior_sd[self.active]
 
     def distance(self, mu: NDArray[np.float32]) -> NDArray[np.float32]:
         """How far latents (samples, latent) lie from the nearest tissue of the training split, (samples,).
@@ -84,9 +117,39 @@ class LatentSpace:
         rounded, centres = (a[:, active].astype(np.float64) @ self.whitening for a in (mu, self.centroids))
         return (cdist(rounded, centres).min(axis=1) / np.sqrt(len(active))).astype(np.float32)
 
-    def is_far(self, distance: NDArray[np.float32], residual: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether profiles of these distances and residuals are unlike the training split, (samples,)."""
-        return (distance > self.far_distance) | (residual > self.far_residual)
+    def residual(
+        self, z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """What `is_far` compares of reconstructions (samples, genes): `relative_residuals`, or `residuals` where the
+        model is of an earlier version, (samples,)."""
+        return (relative_residuals if self.relative else residuals)(z, z_recon, measured)
+
+    def direction(self, mu: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How far latents (samples, latent) point away from every tissue of the training split, (samples,), 0 to 2.
+
+        1 − cosine with the nearest tissue's direction, seen from the mean of the tissues, where the scatter within
+        tissues is round. Another cohort's profiles of a tissue may lie farther out than ours, but in its direction; a
+        tissue that wasn't trained on has a direction of its own. 1 for all where there is a single tissue.
+        """
+        active = self.active
+        centre = self.centroids.mean(axis=0)
+        seen, tissues = ((a - centre)[:, active].astype(np.float64) @ self.whitening for a in (mu, self.centroids))
+        lengths = np.linalg.norm(seen, axis=1)[:, None] * np.linalg.norm(tissues, axis=1)
+        cosines = np.divide(seen @ tissues.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        return (1 - cosines.max(axis=1)).astype(np.float32)
+
+    def is_far(
+        self,
+        distance: NDArray[np.float32],
+        residual: NDArray[np.float32],
+        direction: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.bool_]:
+        """Whether profiles of these distances, residuals and directions are unlike the training split, (samples,).
+
+        Without directions only the others count.
+        """
+        far = (distance > self.far_distance) | (residual > self.far_residual)
+        return far if direction is None else far | (direction > self.far_direction)
 
     def centroid(self, tissue: str) -> NDArray[np.float32]:
         """Mean latent of a tissue of the training split, (latent,); another tissue raises `ValueError`."""
@@ -97,19 +160,31 @@ class LatentSpace:
     def save(self, path: Path) -> None:
         """Write the arrays as safetensors; `tissues` go with the record of the model."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        write_arrays(path, arrays | {"far": np.array([self.far_distance, self.far_residual], np.float64)})
+        if self.posterior_sd is not None:
+            arrays[_POSTERIOR_SD] = self.posterior_sd
+        far = [self.far_distance, self.far_residual]
+        if self.relative:
+            arrays[_FAR_RELATIVE] = np.array([*far, self.far_direction])
+        else:
+            arrays[_FAR_ABSOLUTE] = np.array(far)
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: Path, tissues: Sequence[str]) -> Self:
-        """Read what `save` wrote."""
-        arrays = read_arrays(path, (*_ARRAYS, "far"))
-        far, units = arrays.pop("far"), arrays["mean"].size
+        """Read what `save` wrote, in this version or an earlier one."""
+        stored = shapes_of(path)
+        relative = _FAR_RELATIVE in stored
+        far_name = _FAR_RELATIVE if relative else _FAR_ABSOLUTE
+        arrays = read_arrays(path, (*_ARRAYS, far_name, *({_POSTERIOR_SD} & stored.keys())))
+        far, posterior_sd, units = arrays[far_name], arrays.get(_POSTERIOR_SD), arrays["mean"].size
         active = int((arrays["kl"] > ACTIVE_KL_NATS).sum())
         shapes = ((units,), (units,), (units,), (len(tissues), units), (active, active))
-        if tuple(arrays[name].shape for name in _ARRAYS) != shapes or far.shape != (2,):
+        known = tuple(arrays[name].shape for name in _ARRAYS) == shapes and far.shape == (2 + relative,)
+        if not known or (posterior_sd is not None and posterior_sd.shape != (units,)):
             raise ValueError(f"{path} is of another latent or other tissues; copy the model folder again.")
-        distance, residual = far.tolist()
-        return cls(tissues=tuple(tissues), far_distance=distance, far_residual=residual, **arrays)
+        own = {name: arrays[name] for name in _ARRAYS}
+        limits = dict(zip(("far_distance", "far_residual", "far_direction"), far.tolist(), strict=False))
+        return cls(**own, tissues=tuple(tissues), posterior_sd=posterior_sd, relative=relative, **limits)
 
 
 def residuals(z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -120,6 +195,18 @@ def residuals(z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: ND
     """
     squares = np.where(measured, np.square(z - z_recon), 0).sum(axis=1)
     return np.sqrt(squares / np.maximum(measured.sum(axis=1), 1)).astype(np.float32)
+
+
+def relative_residuals(
+    z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """`residuals` over the profile's own distance from the training mean, (samples,): 1 where the mean itself would do.
+
+    A profile of another cohort lies farther out in all directions, and so does its reconstruction; what counts is the
+    share of it that the model can't rebuild.
+    """
+    own = np.maximum(residuals(z, np.zeros_like(z), measured), _TINY)
+    return (residuals(z, z_recon, measured) / own).astype(np.float32)
 
 
 def active_units(kl: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -1,28 +1,25 @@
 """A trained β-VAE as a folder: weights, expression transform, what the training split looks like in its latent."""
 
 import dataclasses
-import functools
-import os
-import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-import rnagan
 from rnagan.config.base import load_config
 from rnagan.config.vae import VAEConfig
+from rnagan.expression.h5ad import Expression, read_expression
 from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.transform import ExpressionTransform
-from rnagan.io.files import atomic_path, check_holds_only, read_json, sha256_of_file, write_json
-from rnagan.io.json_values import check_json
+from rnagan.io.files import atomic_path
 from rnagan.io.weights import build_with_weights, save_weights
-from rnagan.models.latent_space import LatentSpace, residuals
+from rnagan.models.encoder_folder import EncoderKind, checked_record, write_record
+from rnagan.models.latent_space import LatentSpace
 from rnagan.models.vae import BetaVAE
 
 MANY_GENES_MISSING = 0.05
@@ -31,17 +28,7 @@ _BLOCK = 16 * _BATCH  # profiles that are encoded at a time: memory doesn't grow
 
 
 _ARRAYS = ("transform.safetensors", "imputer.safetensors", "vae.safetensors", "latents.safetensors")
-FILES = ("model.json", "config.yaml", "transform.json", *_ARRAYS)
-
-
-class VAERecord(TypedDict):
-    """The model.json of a β-VAE. `files`: hex SHA-256 of each other file. `train_donors`: as `donor_digest`s."""
-
-    kind: str
-    tissues: list[str]
-    files: dict[str, str]
-    train_donors: NotRequired[list[str]]
-    metrics: NotRequired[dict[str, Any]]
+KIND = EncoderKind("vae", "β-VAE", "rnagan train-vae", ("model.json", "config.yaml", "transform.json", *_ARRAYS))
 
 
 class Encoding(NamedTuple):
@@ -49,7 +36,7 @@ class Encoding(NamedTuple):
 
     latents: NDArray[np.float32]  # (samples, latent), means
     distance: NDArray[np.float32]  # (samples,) to the nearest tissue of the training split (LatentSpace.distance)
-    residual: NDArray[np.float32]  # (samples,) error of the reconstruction over the genes that a profile has, Z scores
+    residual: NDArray[np.float32]  # (samples,) share that the reconstruction misses (LatentSpace.residual)
     missing: NDArray[np.float64]  # (samples,) share of the model's genes that a profile lacks
     far: NDArray[np.bool_]  # (samples,) whether it is unlike the training split: well beyond held-out profiles
 
@@ -64,6 +51,11 @@ class VAEModel:
     network: BetaVAE
     space: LatentSpace
     record: dict[str, Any]
+
+    @staticmethod
+    def read(path: Path | str) -> Expression:
+        """The profiles of an .h5ad that rnagan build-expression made; raises as `read_expression`."""
+        return read_expression(path)
 
     def encode(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> Encoding:
         """Latents of profiles (samples, genes) in `units`; NaN marks a gene that wasn't measured in a profile.
@@ -81,9 +73,10 @@ class VAEModel:
         if self.config.missing_genes == "impute" and not measured.all():
             z_scores = self.imputer.fill(z_scores, measured)
         latents = posterior(self.network, torch.from_numpy(z_scores).to(self.device))[0].cpu().numpy()
-        distance, residual = self.space.distance(latents), residuals(z_scores, self.decode(latents), measured)
+        distance, residual = self.space.distance(latents), self.space.residual(z_scores, self.decode(latents), measured)
         missing = 1.0 - measured.mean(axis=1)
-        return Encoding(latents, distance, residual, missing, self.space.is_far(distance, residual))
+        far = self.space.is_far(distance, residual, self.space.direction(latents))
+        return Encoding(latents, distance, residual, missing, far)
 
     @property
     def device(self) -> torch.device:
@@ -109,7 +102,8 @@ class VAEModel:
             warnings.warn(
                 f"{encoding.far.sum():,} of {total:,} profiles are unlike the training profiles (distance up to "
                 f"{encoding.distance.max():.2f}, residual to {encoding.residual.max():.2f}; far is beyond "
-                f"{self.space.far_distance:.2f} or {self.space.far_residual:.2f}); don't trust what is made from them.",
+                f"{self.space.far_distance:.2f} or {self.space.far_residual:.2f}, or in no tissue's direction); don't "
+                "trust what is made from them.",
                 stacklevel=3,
             )
 
@@ -135,17 +129,14 @@ def save_vae(folder: Path, model: VAEModel) -> None:
         model.imputer.save(temporary / "imputer.safetensors")
         save_weights(temporary / "vae.safetensors", model.network)
         model.space.save(temporary / "latents.safetensors")
-        files = {path.name: sha256_of_file(path) for path in sorted(temporary.iterdir())}
-        versions = {"rnagan": rnagan.__version__, "torch": torch.__version__, "numpy": np.__version__}
-        record = {"kind": "vae", "versions": versions} | model.record | {"tissues": list(model.space.tissues)}
-        write_json(temporary / "model.json", record | {"files": files})
+        write_record(temporary, KIND, model.record, model.space.tissues)
 
 
 def load_vae(folder: Path | str, device: str | torch.device = "cpu") -> VAEModel:
     """Read a model folder that `save_vae` wrote onto a device; changed, missing and strange files are refused by
     name."""
     folder = Path(folder)
-    record = _checked_record(folder)
+    record = checked_record(folder, KIND)
     config = load_config(VAEConfig, folder / "config.yaml")
     transform = ExpressionTransform.load(folder)
     imputer = GeneImputer.load(folder / "imputer.safetensors")
@@ -154,52 +145,3 @@ def load_vae(folder: Path | str, device: str | torch.device = "cpu") -> VAEModel
     if imputer.loadings.shape[:1] != transform.mean.shape or space.mean.shape != (config.latent,):
         raise ValueError(f"{folder} holds files of several models; copy the model folder again.")
     return VAEModel(config, transform, imputer, network.to(device).eval(), space, dict(record))
-
-
-def hand_on_vae(folder: Path, target: Path, link: bool = False) -> dict[str, str]:
-    """Put a model folder that `save_vae` wrote into a new folder, with the errors of `load_vae`: a model that is given
-    away holds nothing else. Returns hex SHA-256 by file name.
-
-    `link`: by hard links, plain files that take no time and no room, or copies where the disk makes none.
-    """
-    checked = _checked_record(folder, _sha256_unless_changed)
-    target.mkdir()
-    for name in FILES:
-        if not (link and _linked(folder / name, target / name)):
-            shutil.copyfile(folder / name, target / name, follow_symlinks=False)
-    return checked["files"] | {"model.json": sha256_of_file(target / "model.json")}
-
-
-def _linked(path: Path, target: Path) -> bool:
-    try:
-        os.link(path, target, follow_symlinks=False)
-    except OSError:  # another disk, or one without links
-        return False
-    return True
-
-
-def _sha256_unless_changed(path: Path) -> str:
-    """The digest of a file, read again only after it has changed."""
-    stat = path.stat()
-    return _sha256_once(path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=2 * len(FILES))
-def _sha256_once(path: Path, *_version: int) -> str:
-    return sha256_of_file(path)
-
-
-def _checked_record(folder: Path, sha256: Callable[[Path], str] = sha256_of_file) -> VAERecord:
-    """What model.json says, after the folder's files have been compared with it."""
-    path = folder / "model.json"
-    record = read_json(path, dict[str, Any])
-    if record.get("kind") != "vae":
-        raise ValueError(f"{folder} holds no β-VAE; give the model folder that rnagan train-vae wrote.")
-    checked = check_json(record, VAERecord, path)
-    check_holds_only(folder, FILES)
-    if strange := sorted(checked["files"].keys() ^ {*FILES} - {path.name}):
-        raise ValueError(f"{path} must list the files of a β-VAE, and is wrong about {strange[0]!r}; copy the folder.")
-    for name, digest in checked["files"].items():
-        if not (folder / name).is_file() or sha256(folder / name) != digest:
-            raise ValueError(f"{folder / name} is missing or was changed after training; copy the model folder again.")
-    return checked

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rnagan.reports.figures import COLOURS, in_legend, save_figure
 
 MARKERS = {"real": "o", "reconstructed": "x", "generated": "^", "shifted": "D"}
-MODELS = {"vae": "β-VAE", "pca": "PCA", "z_scores": "Z scores"}
+MODELS = {"vae": "β-VAE", "pca": "PCA", "input": "encoder's input", "z_scores": "Z scores"}
 DPI = 130
 _LEAST_GAP = 0.045  # between numbers on a map, share of its side
 
@@ -149,9 +149,9 @@ def external_accuracy(path: Path, table: pd.DataFrame) -> None:
     figure, axis = plt.subplots(figsize=(7.2, 1.6 + 0.3 * len(table)), layout="constrained")
     places = np.arange(len(table))[::-1]
     for k, name in enumerate(spaces):
-        offset = 0.22 * ((len(spaces) - 1) / 2 - k)
-        marker = "oDs"[k]
-        axis.scatter(table[name], places + offset, marker=marker, s=34, c=COLOURS[(0, 5, 2)[k]], label=MODELS[name])
+        offset = 0.18 * ((len(spaces) - 1) / 2 - k)
+        marker = "oDs^"[k]
+        axis.scatter(table[name], places + offset, marker=marker, s=34, c=COLOURS[(0, 5, 2, 3)[k]], label=MODELS[name])
     axis.set_yticks(places, [f"{t} ({n})" for t, n in zip(table["tissue"], table["samples"], strict=True)], fontsize=8)
     axis.set(xlim=(-0.04, 1.04), title="Tissue of external samples, by their neighbours in training")
     axis.set_xlabel("share called right (samples behind the tissue)")

@@ -45,7 +45,8 @@ LATER = {  # settings that came after that time
     "gan": [
         *("pixel_loss", "pixel_weight", "backbone", "backbone_px"),
         *("feature_weight", "feature_lr", "feature_diffaugment", "generator_turns", "ema_batch"),
-    ]
+    ],
+    "vae": ["architecture", "transform", "augment_library", "augment_genes", "augment_shift"],
 }
 DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}
 

@@ -40,3 +40,12 @@ def test_calls_are_of_the_training_neighbours_of_each_space() -> None:
     points = {"vae": np.array([[0.1]]), "pca": np.zeros((1, 0)), "z_scores": np.array([[0.1]])}
     calls = external_profiles.call_tissues(train, np.array(["a", "b"]), points, k=1)
     assert calls.to_dict("list") == {"vae": ["a"], "z_scores": ["b"]}
+
+
+def test_a_cohort_of_few_tissues_is_warned_about() -> None:
+    ours = [f"tissue {k % 26}" for k in range(520)]
+    assert external_profiles.tissue_imbalance([f"theirs {k % 20}" for k in range(129)], ours) is None
+    warning = external_profiles.tissue_imbalance(["stomach"] * 10, ours)
+    assert warning is not None and "its 10 samples count as 1.0 tissues, the training split's as 26.0" in warning
+    skewed = [f"theirs {k}" for k in range(20)] + ["stomach"] * 40  # as many tissues, and mostly one: 60² / 1,620
+    assert "its 60 samples count as 2.2 tissues" in (external_profiles.tissue_imbalance(skewed, ours) or "")

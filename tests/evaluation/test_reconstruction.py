@@ -90,3 +90,22 @@ def test_neighbours_equal_distances_sorted_by_hand() -> None:
 def test_scatter_is_within_tissues() -> None:
     z, tissues = np.array([[0.0, 0], [2, 0], [10, 5], [10, 9]]), np.array(["a", "a", "b", "b"])
     assert measure.scatter_within(z, tissues) == pytest.approx(np.sqrt((1 + 1 + 4 + 4) / 8))
+
+
+def test_r2_within_tissues_is_of_donors_alone(profiles: tuple) -> None:
+    z, z_hat, _ = profiles
+    tissues = np.array(list("AABBBACCBAAC"))
+    squares = total = 0.0
+    for tissue in "ABC":
+        own, rebuilt = z[tissues == tissue].astype(float), z_hat[tissues == tissue].astype(float)
+        for sample in range(len(own)):
+            for gene in range(6):
+                left = own[sample, gene] - own[:, gene].mean()
+                squares += (left - (rebuilt[sample, gene] - rebuilt[:, gene].mean())) ** 2
+                total += left**2
+    assert measure.r2_within(z, z_hat, tissues) == pytest.approx(1 - squares / total)
+    means = np.stack([z[tissues == tissue].mean(axis=0) for tissue in tissues])
+    assert measure.r2_within(z, means, tissues) == pytest.approx(0)  # known wrong: R² over all, which tissues explain
+    assert 1 - np.square(z - means).sum() / np.square(z - z.mean(axis=0)).sum() > 0.1
+    assert measure.r2_within(z + 5 * (tissues == "A")[:, None], z, tissues) == pytest.approx(1)
+    assert measure.r2_within(z, z_hat, np.array(list("ABCDEFGHIJKL"))) is None

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from scipy.spatial.distance import pdist
@@ -19,7 +20,7 @@ from rnagan.evaluation.feature_map import umap_embedding
 from rnagan.evaluation.vae_evaluation import PICTURES, TABLES
 from rnagan.evaluation.vae_maps import choose_pair
 from rnagan.expression.h5ad import read_expression, write_expression
-from rnagan.models.trained_vae import load_vae, save_vae
+from rnagan.models.trained_vae import load_vae, posterior, save_vae
 from rnagan.reports import vae_figures
 from rnagan.reports.vae_figures import umap_by_tissue
 
@@ -52,6 +53,7 @@ def test_everything_is_written_and_said(whole: tuple[Path, list[str], Result]) -
     out, _, done = whole
     assert done.exit_code == 0, done.output
     assert "30 profiles" in done.output and "External tissue called right" in done.output
+    assert "(precision-weighted)" in done.output and "(precision-weighted)" in (out / "report.html").read_text()
     assert {f"{name}.csv" for name in TABLES} | {f"{name}.png" for name in PICTURES} <= {p.name for p in out.iterdir()}
     page = (out / "report.html").read_text()
     assert page.count("data:image/png") == len(PICTURES) and "undefined" not in page.lower()
@@ -74,17 +76,19 @@ def test_the_summary_equals_the_model_by_hand(
     assert found["reconstruction"]["vae"]["rmse_z"] == pytest.approx(model.record["metrics"]["test_rmse"], rel=1e-4)
     assert found["reconstruction"]["mean"]["rmse_z"] == pytest.approx(np.sqrt(np.square(z).mean()), rel=1e-4)
     tissue = {name: data.obs["tissue"][data.obs["split"] == name] for name in ("train", "test")}
-    active, sd = model.space.active, latents["train"].std(axis=0)
+    active, x = model.space.active, torch.from_numpy(((train - train.mean(axis=0)) / train.std(axis=0)).astype("f4"))
+    sd = (0.5 * posterior(model.network, x)[1]).exp().mean(dim=0).numpy()
     near = KNeighborsClassifier(5).fit((latents["train"] / sd)[:, active], tissue["train"])
     right = (near.predict((latents["test"] / sd)[:, active]) == tissue["test"]).mean()
     assert found["tissue_knn"]["vae"] == pytest.approx(right)
+    assert found["neighbours_by"] == {"vae": "precision_weighted", "pca": "euclidean", "z_scores": "euclidean"}
     assert found["pca_components"] == found["active_units"] == len(active)
     assert found["shifted"]["pair"] == ["Brain - Cortex", "Lung"] and found["shifted"]["called_right"] > 0.9
     assert found["generated"]["called_right"]["tissue"] > 0.9
     external = found["external"]
     assert external["samples"] == 40 and external["samples_of_shared_tissues"] == 30
     assert external["tissues"] == {"cerebral cortex": "Brain - Cortex", "lung": "Lung"}
-    assert external["missing_genes"] == pytest.approx(1 / 3)
+    assert external["missing_genes"] == pytest.approx(1 / 3) and external["imbalance"] is None
     gaps = pd.read_csv(whole[0] / "missing_genes.csv")
     assert set(gaps["gap"]) == {"none", "5%", "20%", "40%", "external"} and gaps["model"].nunique() == 2
     own, beside = (rows.drop(columns="model").reset_index(drop=True) for _, rows in gaps.groupby("model"))

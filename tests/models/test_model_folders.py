@@ -15,7 +15,7 @@ from rnagan.api import digest_of_folder, write_model
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.io.files import sha256_of_file
-from rnagan.models import trained_vae
+from rnagan.models import encoder_folder
 from rnagan.models.conditioning import Bottleneck
 from rnagan.models.generators import build_generator
 from rnagan.models.trained_vae import load_vae
@@ -110,7 +110,7 @@ def test_a_vae_is_linked_where_its_disk_allows_and_copied_elsewhere(model: Path,
 
 def test_a_vae_that_does_not_change_is_read_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    for module in (api, trained_vae):
+    for module in (api, encoder_folder):
         monkeypatch.setattr(module, "sha256_of_file", lambda path: (read.append(path.name), sha256_of_file(path))[1])
     write(tmp_path / "first", model, True)
     assert "vae.safetensors" in read

@@ -55,6 +55,7 @@ def _set_up(request: dict[str, Any]) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     keep_freed_memory()  # as train_vae does
     widths = {"hidden": ",".join(map(str, request["hidden"])), "latent": request["latent"]}
+    widths["architecture"] = "mlp"  # the network of the plain loop
     config = VAEConfig(**widths, precision=request["precision"], threads=len(os.sched_getaffinity(0)))
     RunLog._start_mlflow = lambda *_: None  # type: ignore[method-assign]
     draw, profiles, genes = np.random.default_rng(0), request["profiles"], request["genes"]

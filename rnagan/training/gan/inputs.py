@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnagan.api import model_folder
-from rnagan.cohort.leakage import check_same_splits, seen_donors
+from rnagan.cohort.leakage import check_same_splits, donor_digest, seen_donors
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet
 from rnagan.data.loader import Loading
 from rnagan.data.sampler import Order
 from rnagan.data.selection import Selection, read_weights
-from rnagan.expression.h5ad import read_expression
+from rnagan.expression.h5ad import read_embedding
 from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
 from rnagan.io.provenance import asked
 from rnagan.io.tables import first_few
 from rnagan.models.backbones import backbone_digest
 from rnagan.models.conditioning import Bottleneck, make_bottleneck
-from rnagan.models.trained_vae import VAEModel, load_vae
+from rnagan.models.embedding import EmbeddingModel, embedding_key, save_embedding
+from rnagan.models.encoder import Encoder, load_encoder
 from rnagan.runtime import rng
 from rnagan.runtime.devices import computes_bf16, rounds_to_tf32
 from rnagan.runtime.distributed import processes
@@ -103,6 +104,7 @@ def check_device(config: GANConfig, device: torch.device) -> None:
 class GANInputs:
     """Paths of a run; `shards` may be a URL. `expression` and `vae` may be None in the modes without profiles.
 
+    `embedding`: obsm:KEY of `expression`, which is taken for the latent in place of a `vae`.
     `init_from`: an earlier run, whose networks and condition a new one starts from (warm_start.py).
     """
 
@@ -111,11 +113,18 @@ class GANInputs:
     expression: Path | None = None
     vae: Path | None = None
     init_from: Path | None = None
+    embedding: str | None = None
 
     def check(self, config: GANConfig) -> None:
         """Refuse a config whose mode needs what isn't given, with `ValueError`."""
-        if config.mode == "rnagan" and (self.expression is None or self.vae is None):
-            raise ValueError("mode rnagan needs --expression and --vae; without profiles use --mode gan.")
+        if self.embedding is not None:
+            embedding_key(self.embedding)
+            if self.vae is not None:
+                raise ValueError("--vae and --embedding both make the latent of a profile; give one of them.")
+        if config.mode == "rnagan" and (self.expression is None or (self.vae is None and self.embedding is None)):
+            raise ValueError(
+                "mode rnagan needs --expression, and --vae or --embedding; without profiles use --mode gan."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,11 +186,14 @@ def digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: S
     found = {"shards": shards.digest, "cohort": sha256_of_file(inputs.cohort)}
     if config.tissue_weights not in ("natural", "balanced"):
         found["tissue weights"] = sha256_of(read_weights(config.tissue_weights, selection))  # which a table may hold
-    if inputs.vae is not None and inputs.expression is not None:
+    if inputs.expression is not None and inputs.vae is not None:
         found |= {
             "vae": sha256_of_file(model_folder(inputs.vae) / "model.json"),
             "expression": sha256_of_file(inputs.expression),
         }
+    elif inputs.expression is not None and inputs.embedding is not None:
+        digest = sha256_of_file(inputs.expression)
+        found |= {"vae": sha256_of([inputs.embedding, digest]), "expression": digest}
     if config.backbone != "none":
         found["backbone"] = backbone_digest(config.backbone)
     return found
@@ -195,19 +207,20 @@ def join_profiles(
     selection: Selection,
     validation_samples: list[str],
     keep: Callable[[str, Callable[[], LatentTable]], LatentTable],
+    open_encoder: Callable[[], Encoder],
 ) -> tuple[Selection, Profiles, LatentTable]:
     """The latent of every profile of the selection; slides whose profile isn't there are left out, by name.
 
     The table also holds those of `validation_samples` that have a profile. `keep` returns a table that was made from
-    the same before, or else makes it. The main process alone reads the VAE and the profiles; every process must call.
+    the same before, or else makes it. The main process alone opens the encoder and reads the profiles; every process
+    must call.
     """
 
     def encoded() -> tuple[LatentTable, tuple[NDArray, NDArray, NDArray]]:
-        assert inputs.vae is not None
-        vae = load_vae(model_folder(inputs.vae))
+        encoder = open_encoder()
         digest = asked(made_from=made_from, samples=selection.table["sample"].tolist(), validation=validation_samples)
-        found = keep(digest, functools.partial(_encode, inputs, vae, cohort, selection, validation_samples))
-        return found, (vae.space.active, vae.space.mean, vae.space.sd)
+        found = keep(digest, functools.partial(_encode, inputs, encoder, cohort, selection, validation_samples))
+        return found, (encoder.space.active, encoder.space.mean, encoder.space.sd)
 
     table, space = processes().from_main(encoded)
     known = selection.table["sample"].isin(table.samples).to_numpy()
@@ -224,15 +237,31 @@ def join_profiles(
     return selection, Profiles(bottleneck, latents, shown), table
 
 
+def encoder_of_run(inputs: GANInputs, out: Path, dry_run: bool) -> tuple[Encoder, Path]:
+    """The encoder of a run's profiles, and its folder: of the VAE given, or `out/embedding`, which is made of the
+    profiles' embedding unless it is a dry run. For the main process."""
+    if inputs.vae is not None:
+        folder = model_folder(inputs.vae)
+        return load_encoder(folder), folder
+    assert inputs.embedding is not None and inputs.expression is not None
+    key = embedding_key(inputs.embedding)
+    expression, folder = read_embedding(inputs.expression, key), out / "embedding"
+    train = expression.obs["donor"][expression.obs["split"] == "train"].unique()
+    encoder = EmbeddingModel.fit(expression, key, {"train_donors": sorted(map(donor_digest, train))})
+    if not dry_run:
+        save_embedding(folder, encoder)
+    return encoder, folder
+
+
 def _encode(
-    inputs: GANInputs, vae: VAEModel, cohort: pd.DataFrame, selection: Selection, validation_samples: list[str]
+    inputs: GANInputs, encoder: Encoder, cohort: pd.DataFrame, selection: Selection, validation_samples: list[str]
 ) -> LatentTable:
     """Latents of the selection's profiles, of those generated in sample grids, and of the validation's."""
     assert inputs.expression is not None
-    expression = read_expression(inputs.expression)
+    expression = encoder.read(inputs.expression)
     check_same_splits(cohort, expression.obs, inputs.cohort, inputs.expression)
     held_out = expression.obs.loc[expression.obs["split"] != "train", "donor"]
-    seen = seen_donors(held_out, vae.record["train_donors"])
+    seen = seen_donors(held_out, encoder.record["train_donors"])
     if seen and expression.split_by == "donor":
         raise ValueError(
             f"{inputs.vae} was trained on donors that {inputs.expression} holds out ({first_few(seen)}); train a VAE "
@@ -247,7 +276,7 @@ def _encode(
     validated = [sample for sample in validation_samples if sample in expression.obs.index]
     samples = list(dict.fromkeys([*own, *shown, *validated]))
     rows = expression.obs.index.get_indexer(samples)
-    encoding = vae.encode(expression.values[rows], expression.genes, expression.units)
+    encoding = encoder.encode(expression.values[rows], expression.genes, expression.units)
     return LatentTable(samples, encoding.latents, shown)
 
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from rnagan.cohort.leakage import donor_digest
 from rnagan.config.vae import VAEConfig
 from rnagan.expression.imputation import GeneImputer
+from rnagan.expression.principal_components import principal_components
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.losses.beta_vae import VAELoss, kl_per_unit, vae_loss
-from rnagan.models.latent_space import LatentSpace, residuals
+from rnagan.models.latent_space import LatentSpace, relative_residuals
 from rnagan.models.trained_vae import VAEModel, posterior, save_vae
 from rnagan.models.vae import BetaVAE
 from rnagan.runtime import rng
@@ -29,7 +30,7 @@ from rnagan.training.run import Optimizers, StepMeans, TrainingRun, total_steps
 from rnagan.training.vae.data import TrainingBatch, VAEData, standardised, standardised_blocks, training_batches
 
 _BATCH = 1024  # profiles that are evaluated at a time
-_IMPUTER_SEES = 2048  # training profiles, the first in stored order, which is random
+_FITTED_ON = 2048  # training profiles, the first in stored order, which is random: for PCA and for the imputer
 
 
 class VAETrainer:
@@ -44,7 +45,9 @@ class VAETrainer:
         train = data.split("train")
         assert train is not None, "open_vae_data refuses data without training profiles"
         self.selection = train
-        self.transform = ExpressionTransform.fit_blocks(data.blocks(train), data.genes, data.units, config.logarithm)
+        self.transform = ExpressionTransform.fit_blocks(
+            data.blocks(train), data.genes, data.units, config.logarithm, config.transform
+        )
         self.dtype = dtype_of(config.precision)
         self.x_validation = self._tensor(standardised(data, data.split("validation"), self.transform))
         self.validation_eps = self._tensor(
@@ -84,6 +87,8 @@ class VAETrainer:
         )
         steps = self.run.steps(self.total_steps, "step", "β-VAE", self.step)
         with contextlib.closing(batches), steps as (stop, bar):
+            if self.network.has_skip and math.isinf(self.best_loss):
+                self._evaluate()  # PCA, which training must beat
             while not self._is_over():
                 if stop.is_set(self.step):
                     self.save(last=True)
@@ -131,6 +136,8 @@ class VAETrainer:
         config, accelerator, stored = self.config, self.accelerator, self.run.checkpoint
         torch.manual_seed(config.seed)
         self.network = BetaVAE(len(self.transform.genes), config).to(accelerator.device, self.dtype)
+        if stored is None and self.network.has_skip:
+            self.network.start_at_pca(principal_components(self._first_profiles(), config.latent), config.beta)
         optimizer = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=True)
         if stored is not None:
             stored.load_module("vae", self.network)
@@ -171,7 +178,7 @@ class VAETrainer:
         """Forward and backward on a batch; its loss, on the device."""
         self.model.train()
         batch = batch.to(self.accelerator.device)
-        out = self._forward(self.model, batch.x, batch.eps, batch.keep)
+        out = self._forward(self.model, batch.seen, batch.eps, batch.keep)
         loss = vae_loss(
             batch.x,
             out.x_recon,
@@ -210,7 +217,7 @@ class VAETrainer:
             weights = deepspeed.whole_weights(self.network)
             if self.run.is_main:
                 self.best = host_copy(weights)
-        lr = {"lr": learning_rate(self.config, self.step - 1, self.total_steps)}
+        lr = {"lr": learning_rate(self.config, max(0, self.step - 1), self.total_steps)}
         self.run.row(self.images, row | lr)
 
     def _check_finite(self, row: Mapping[str, float]) -> None:
@@ -229,9 +236,9 @@ class VAETrainer:
     def _product(self) -> VAEModel:
         network = BetaVAE(len(self.transform.genes), self.config).to(self.accelerator.device, self.dtype)
         network.load_state_dict(self.best)
-        mu, kl = self._training_latents(network)
+        mu, kl, posterior_sd = self._training_latents(network)
         tissues = self.data.tissues(self.selection)
-        space = LatentSpace.fit(mu, kl, tissues, *self._held_out(network))
+        space = LatentSpace.fit(mu, kl, tissues, *self._held_out(network), posterior_sd)
         x_test = self._tensor(standardised(self.data, self.data.split("test"), self.transform))
         splits = {"validation": self.x_validation, "test": x_test}
         metrics = {f"{name}_rmse": _rmse(network, x) for name, x in splits.items() if len(x)}
@@ -253,29 +260,35 @@ class VAETrainer:
 
     @torch.no_grad()
     def _held_out(self, network: BetaVAE) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Latent means (profiles, latent) and residuals (profiles,) of the validation split."""
+        """Latent means (profiles, latent) and relative residuals (profiles,) of the validation split."""
         mu = posterior(network, self.x_validation)[0]
         x, x_recon = (_float32(tensor) for tensor in (self.x_validation, network.decode(mu)))
-        return _float32(mu), residuals(x, x_recon, np.ones_like(x, dtype=bool))
+        return _float32(mu), relative_residuals(x, x_recon, np.ones_like(x, dtype=bool))
 
-    def _training_latents(self, network: BetaVAE) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Means (profiles, latent) of the training split in stored order, and the mean KL of each unit (latent,)."""
-        parts, kl = [], torch.zeros(self.config.latent, dtype=torch.float64)
+    def _training_latents(self, network: BetaVAE) -> tuple[NDArray[np.float32], ...]:
+        """Means (profiles, latent) of the training split in stored order; the mean KL of each unit and the mean SD of
+        its posterior, (latent,) each."""
+        parts, sums = [], torch.zeros(2, self.config.latent, dtype=torch.float64)
         for block in standardised_blocks(self.data, self.selection, self.transform):
             x = self._tensor(block)
             mu, logvar = posterior(network, x)
             parts.append(_float32(mu))
-            kl += kl_per_unit(mu, logvar).double().cpu() * len(x)
-        means = np.concatenate(parts)
-        return means, (kl / len(means)).float().numpy()
+            means = torch.stack([kl_per_unit(mu, logvar), (0.5 * logvar).exp().mean(dim=0)])
+            sums += means.double().cpu() * len(x)
+        latents = np.concatenate(parts)
+        return latents, *(sums / len(latents)).float().numpy()
 
     def _imputer(self) -> GeneImputer:
+        return GeneImputer.fit(self._first_profiles(), _float32(self.x_validation))
+
+    def _first_profiles(self) -> NDArray[np.float32]:
+        """Up to _FITTED_ON training profiles, transformed."""
         seen: list[NDArray[np.float32]] = []
         for block in standardised_blocks(self.data, self.selection, self.transform):
             seen.append(block)
-            if sum(map(len, seen)) >= _IMPUTER_SEES:
+            if sum(map(len, seen)) >= _FITTED_ON:
                 break
-        return GeneImputer.fit(np.concatenate(seen)[:_IMPUTER_SEES], _float32(self.x_validation))
+        return np.concatenate(seen)[:_FITTED_ON]
 
     def _tensor(self, values: NDArray[np.floating]) -> Tensor:
         return torch.from_numpy(values).to(self.accelerator.device, self.dtype)

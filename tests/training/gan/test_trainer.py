@@ -227,7 +227,9 @@ def test_modes_without_profiles(small: GANConfig, inputs: GANInputs, tmp_path: P
 
 
 def test_mode_rnagan_needs_profiles(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="mode rnagan needs --expression and --vae; without profiles use --mode gan"):
+    with pytest.raises(
+        ValueError, match="mode rnagan needs --expression, and --vae or --embedding; without profiles use --mode gan"
+    ):
         train_gan(small, GANInputs(inputs.shards, inputs.cohort), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

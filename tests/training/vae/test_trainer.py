@@ -14,8 +14,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
+from sklearn.decomposition import PCA
 
-from rnagan.config.vae import VAEConfig
+from rnagan.config.vae import TRANSFORMS, VAEConfig
 from rnagan.data.build_profiles import build_profiles
 from rnagan.data.profile_layout import Arrangement
 from rnagan.expression.h5ad import Expression, write_expression
@@ -32,7 +33,16 @@ from tests import programs
 TOOL = Path(__file__).parents[3] / "tools/train_vae.py"
 GENES = [f"ENSG{i:011d}" for i in range(40)]
 SMALL = VAEConfig(
-    hidden="24,16", latent=6, lr=3e-3, epochs=4, batch_size=16, checkpoint_epochs=1, precision="float32", threads=1
+    hidden="24,16",
+    latent=6,
+    gene_dropout=0.5,
+    beta=0.005,
+    lr=3e-3,
+    epochs=4,
+    batch_size=16,
+    checkpoint_epochs=1,
+    precision="float32",
+    threads=1,
 )
 
 
@@ -78,7 +88,8 @@ def test_learning_rate_warms_up_and_falls() -> None:
 
 def test_steps_equal_a_plain_loop(expression: Path, tmp_path: Path) -> None:
     """Truth is Adam on a plain network, fed by hand with the addressed order and noise."""
-    config = SMALL.replace(precision="float64", epochs=1, patience_epochs=1, gene_dropout=0.0)
+    of_then = {"transform": "zscore", "architecture": "mlp"}
+    config = SMALL.replace(**of_then, precision="float64", epochs=1, patience_epochs=1, gene_dropout=0.0)
     data = simulated()
     samples = data.obs.index[data.obs["split"] == "train"].tolist()
     selection = Arrangement.dealt(data.obs.index.tolist()).select(samples)
@@ -101,6 +112,26 @@ def test_steps_equal_a_plain_loop(expression: Path, tmp_path: Path) -> None:
     trained = load_file(tmp_path / "run/model/vae.safetensors")
     for name, weight in network.state_dict().items():
         torch.testing.assert_close(trained[name], weight.float(), rtol=1e-5, atol=1e-7)
+
+
+def test_pca_is_what_training_must_beat(expression: Path, tmp_path: Path) -> None:
+    """Validation chooses the untrained network where training makes it worse, and it is PCA."""
+    config = SMALL.replace(beta=1e-4, gene_dropout=0.0)
+    train(config.replace(lr=0.1, epochs=2), expression, tmp_path / "spoiled")
+    train(config.replace(epochs=30), expression, tmp_path / "better")
+    spoiled, better = (load_vae(tmp_path / name / "model") for name in ("spoiled", "better"))
+    data = simulated()
+    z = {name: spoiled.transform.apply(data.split(name), data.genes, "tpm") for name in ("train", "validation", "test")}
+    pca = PCA(6).fit(z["train"].astype(float))
+    expected = {name: np.sqrt(np.square(x - pca.inverse_transform(pca.transform(x))).mean()) for name, x in z.items()}
+    assert spoiled.record["best_step"] == 0 < better.record["best_step"]
+    for name in ("validation", "test"):
+        assert spoiled.record["metrics"][f"{name}_rmse"] == pytest.approx(expected[name], rel=1e-5)
+    rows = [row for row in read_metrics(tmp_path / "better") if "validation_total" in row]
+    first = rows[0]["validation_total"]
+    assert rows[0]["images"] == 0 and "train_total" not in rows[0] and "train_total" in rows[1]
+    assert better.record["metrics"]["validation_total"] < first
+    assert spoiled.record["metrics"]["validation_total"] == pytest.approx(first)
 
 
 def test_interrupted_run_ends_in_the_same_bits(
@@ -146,7 +177,7 @@ def test_finished_run_is_up_to_date_and_refuses_other_settings(
 def test_product_encodes_and_knows_its_active_units(expression: Path, tmp_path: Path) -> None:
     data = simulated(300)
     write_expression(expression, data, "digest")
-    train(SMALL.replace(epochs=40), expression, tmp_path / "run")
+    train(SMALL.replace(transform="zscore", epochs=40), expression, tmp_path / "run")
     model = load_vae(tmp_path / "run/model")
     mu = model.encode(data.values, data.genes, "tpm").latents
     assert (mu.shape, mu.dtype) == ((300, 6), np.float32)
@@ -165,8 +196,23 @@ def test_product_encodes_and_knows_its_active_units(expression: Path, tmp_path: 
         model.encode(data.values, data.genes, "log2")
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_each_transform_trains_and_its_product_encodes_by_it(expression: Path, tmp_path: Path, transform: str) -> None:
+    config = SMALL.replace(transform=transform, epochs=2)
+    assert train(config, expression, tmp_path / "run")
+    model, x = load_vae(tmp_path / "run/model"), simulated().values[:5]
+    assert model.transform.kind == transform and model.config == config
+    together = model.encode(x, GENES, "tpm").latents
+    np.testing.assert_array_equal(model.encode(x[3:4], GENES, "tpm").latents, together[3:4])
+    x[3, :20] = np.nan
+    with pytest.warns(UserWarning, match="lack up to 50%"):
+        assert np.isfinite(model.encode(x, GENES, "tpm").latents).all()
+    if transform == "normal_scores":
+        np.testing.assert_array_equal(model.encode(np.log2(x[:3] + 1), GENES, "log2").latents, together[:3])
+
+
 def test_training_stops_early_and_keeps_the_best(expression: Path, tmp_path: Path) -> None:
-    config = SMALL.replace(epochs=200, lr=0.02, beta=0.0, patience_epochs=2)
+    config = SMALL.replace(architecture="mlp", epochs=200, lr=0.02, beta=0.0, patience_epochs=2)
     train(config, expression, tmp_path / "run")
     record = load_vae(tmp_path / "run/model").record
     totals = [row["validation_total"] for row in read_metrics(tmp_path / "run") if "train_total" in row]
@@ -186,7 +232,9 @@ def test_changed_model_folder_is_refused(expression: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_released_pieces_train(expression: Path, tmp_path: Path, norm: str) -> None:
-    config = SMALL.replace(norm=norm, output="tanh", input_dropout=0.5, gene_dropout=0.0, logarithm="paper")
+    config = SMALL.replace(
+        architecture="mlp", norm=norm, output="tanh", input_dropout=0.5, gene_dropout=0.0, logarithm="paper"
+    )
     config = config.replace(decoder_hidden="16", epochs=40)
     train(config, expression, tmp_path / "run")
     rows = [row for row in read_metrics(tmp_path / "run") if "train_total" in row]
@@ -296,7 +344,7 @@ def test_where_chooses_profiles(expression: Path, tmp_path: Path) -> None:
     data = simulated(120)
     data.obs["tissue"] = np.repeat(["lung", "liver", "colon"], 40)
     write_expression(expression, data, "digest")
-    train(SMALL.replace(where="tissue=lung,colon"), expression, tmp_path / "run")
+    train(SMALL.replace(transform="zscore", where="tissue=lung,colon"), expression, tmp_path / "run")
     model = load_vae(tmp_path / "run/model")
     assert model.space.tissues == ("colon", "lung") and model.record["splits"] == {
         "train": 48,
@@ -337,7 +385,7 @@ def test_beta_rises_during_the_kl_warm_up() -> None:
 
 
 def test_free_bits_keep_units_alive(expression: Path, tmp_path: Path) -> None:
-    strict = SMALL.replace(beta=0.2, epochs=30)
+    strict = SMALL.replace(architecture="mlp", beta=0.2, epochs=30)
     train(strict, expression, tmp_path / "collapsed")
     train(strict.replace(free_bits=0.5), expression, tmp_path / "free")
     active = [len(load_vae(tmp_path / name / "model").space.active) for name in ("collapsed", "free")]
@@ -377,7 +425,8 @@ def assert_close(run: Path, other: Path, tolerance: float) -> None:
 @pytest.mark.guard
 @pytest.mark.distributed
 def test_two_processes_equal_one(expression: Path, tmp_path: Path) -> None:
-    config = SMALL.replace(precision="float64", epochs=6, input_dropout=0.2, free_bits=0.05, patience_epochs=9)
+    augmented = SMALL.replace(transform="zscore", augment_library=0.1, augment_genes=0.1, augment_shift=0.1)
+    config = augmented.replace(precision="float64", epochs=6, input_dropout=0.2, free_bits=0.05, patience_epochs=9)
     words = ("rnagan", "train-vae", *command_line(config, expression, tmp_path / "two"))
     programs.run(*words, env=ENVIRONMENT, processes=2).check()
     train(config, expression, tmp_path / "one")
