@@ -91,7 +91,7 @@ def generate_tiles(
     trust: dict[str, dict[str, Any]] = {}
     if model.vae is not None and profiles is not None:
         choice = Choice(profiles, split, tuple(samples))
-        chosen, left_out = choose_profiles(choice, model.vae.transform.units, model.tissues)
+        chosen, left_out = choose_profiles(choice, model.vae.transform.accepts, model.tissues)
         lines += [f"Left out {left_out:,} profiles of tissues that the model has not seen."] if left_out else []
         model.encode(chosen)
         own_names, latents = chosen.obs_names.tolist(), chosen.obsm["X_rnagan"]

@@ -108,7 +108,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> GANInputs:
 
 def _untrained_vae(x_train: np.ndarray, tissues: list[str], record: dict[str, Any]) -> VAEModel:
     """Random weights make a fine encoder of few genes; four of its six units are declared active."""
-    config = VAEConfig(hidden="16", latent=6)
+    config = VAEConfig(hidden="16", latent=6, transform="zscore")
     transform = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
     kl = np.array([0.1, 0.0, 0.4, 0.3, 0.001, 0.2], np.float32)
     torch.manual_seed(0)
@@ -231,7 +231,15 @@ def toy_profiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy_vae(toy_profiles: Path) -> Path:
     """A β-VAE trained on `toy_profiles` for seconds; read it, never write into it."""
     config = VAEConfig(
-        hidden="32", latent=8, beta=0.002, lr=5e-3, epochs=60, patience_epochs=60, batch_size=16, threads=1
+        transform="zscore",
+        hidden="32",
+        latent=8,
+        beta=0.002,
+        lr=5e-3,
+        epochs=60,
+        patience_epochs=60,
+        batch_size=16,
+        threads=1,
     )
     with pytest.MonkeyPatch.context() as patch:
         _silence_mlflow(patch)

@@ -75,7 +75,7 @@ def evaluate_external(
     check_sizes([model], shards)
     cohort = cohort[matching_rows(cohort, config.where)]
     with_tiles = sorted(set(model.tissues) & set(cohort.loc[cohort["slide"] != "", "tissue"]))
-    units = model.vae.transform.units
+    units = model.vae.transform.accepts
     adata, profiles = choose_external(inputs.profiles, units, with_tiles, tissue_map, n, config.seed)
     classes = sorted(profiles["tissue"].unique())
     slides = {
@@ -120,14 +120,19 @@ def _train_and_test(cohort: pd.DataFrame, model: RNAGAN) -> dict[str, pd.DataFra
 
 
 def choose_external(
-    path: Path, units: str, ours: list[str], tissue_map: Path | dict[str, str] | None, n: int, seed: int
+    path: Path,
+    units: str | tuple[str, ...],
+    ours: list[str],
+    tissue_map: Path | dict[str, str] | None,
+    n: int,
+    seed: int,
 ) -> tuple[anndata.AnnData, pd.DataFrame]:
     """Choose the profiles that `n` tiles a tissue are generated from, of the tissues that are also among `ours`.
 
-    `units`: the model's. Returns the profiles, and one row for each: `profile`, `tissue` (our name), `external`
-    (theirs) and `tiles`, how many to generate. Profiles are drawn without replacement; a tissue with fewer than n gives
-    several tiles a profile, as evenly as can be. Raises `ValueError` where a column is missing or fewer than two
-    tissues are shared, and as `choose_profiles`.
+    `units`: those that the model takes. Returns the profiles, and one row for each: `profile`, `tissue` (our name),
+    `external` (theirs) and `tiles`, how many to generate. Profiles are drawn without replacement; a tissue with fewer
+    than n gives several tiles a profile, as evenly as can be. Raises `ValueError` where a column is missing or fewer
+    than two tissues are shared, and as `choose_profiles`.
     """
     adata, _ = choose_profiles(Choice(path), units)
     need_columns(list(adata.obs), ("tissue",), f"{path} (obs)")

@@ -6,13 +6,15 @@ from typing import ClassVar
 from rnagan.config.base import Config, setting
 from rnagan.io.bounds import MAX_LAYERS
 
+TRANSFORMS = ("zscore", "zscore_floor", "normal_scores", "lognorm")
+
 
 @dataclasses.dataclass(frozen=True)
 class VAEConfig(Config):
     """β-VAE training. Defaults are the preset `faithful`; presets/vae.*.yaml say where each value is from."""
 
     # What settings that came later were before them.
-    before: ClassVar = {"architecture": "mlp"}
+    before: ClassVar = {"architecture": "mlp", "transform": "zscore"}
 
     architecture: str = setting(
         "pca_skip",
@@ -30,7 +32,7 @@ class VAEConfig(Config):
         0.0, "share of genes set to 0 at the encoder's input in training, as nn.Dropout does", low=0.0, high=0.95
     )
     gene_dropout: float = setting(
-        0.5,
+        0.0,
         "largest share of genes hidden from the encoder in training; each profile's own is drawn from 0 to it",
         low=0.0,
         high=0.95,
@@ -40,12 +42,18 @@ class VAEConfig(Config):
         "what the encoder sees of a gene that a profile lacks: its expectation given the others, or its training mean",
         choices=("impute", "mean"),
     )
+    transform: str = setting(
+        "normal_scores",
+        "what the networks see: log expression as Z scores, the same with a floor under the SDs, normal scores of a "
+        "profile's ranks, or logarithms of library-normalised counts",
+        choices=TRANSFORMS,
+    )
     logarithm: str = setting(
         "log1p",
         "logarithm of tpm and counts: ln(1 + x), or ln(x) with zeros kept; log2 data stay as they are",
         choices=("log1p", "paper"),
     )
-    beta: float = setting(0.005, "weight of the KL term, a sum over latents and mean over samples", low=0.0)
+    beta: float = setting(0.0001, "weight of the KL term, a sum over latents and mean over samples", low=0.0)
     kl_warmup_share: float = setting(0.0, "share of all steps in which beta rises from 0", low=0.0, high=1.0)
     free_bits: float = setting(0.0, "KL of a latent unit that costs nothing, nats over the batch", low=0.0)
     lr: float = setting(5e-5, "Adam's highest learning rate", low=0.0)

@@ -200,7 +200,7 @@ def _move(request: Request, vae: VAEModel, profiles: Profiles) -> tuple[Move, li
         tissues = profiles.obs["tissue"].to_numpy()
         for tissue in set(tissues):  # how donors differ, not how tissues do
             z[tissues == tissue] -= z[tissues == tissue].mean(axis=0)
-        by = leading_direction(z, moved)
+        by = leading_direction((z / transform.spread).astype(np.float32), moved)
     given = Path(request.genes).stem if Path(request.genes).is_file() else request.genes
     name = given if len(given) <= 40 else f"{len(moved)} genes"
     return Move(name, moved, by, "sd"), notes

@@ -47,15 +47,15 @@ def fit_pca(z_train: Values, components: int) -> PCAModel:
 
 
 def errors(z: Values, z_hat: Values, transform: ExpressionTransform) -> dict[str, float]:
-    """Errors over all samples and varying genes of Z scores (samples, genes) and their reconstructions.
+    """Errors over all samples and varying genes of scores (samples, genes) and their reconstructions.
 
-    `rmse_z` and `rmse_log`; `absolute_error_percent`, 100 · Σ|x − x̂| / Σ|x| of log expression; beside it
-    `percentage_error_nonzero`, the plain mean of 100 · |x − x̂| / |x| where x isn't 0, which grows without bound as x
-    nears 0.
+    `rmse_z` in the transform's scores and `rmse_log`; `absolute_error_percent`, 100 · Σ|x − x̂| / Σ|x| of log
+    expression; beside it `percentage_error_nonzero`, the plain mean of 100 · |x − x̂| / |x| where x isn't 0, which grows
+    without bound as x nears 0.
     """
     varying = ~transform.constant
+    x, x_hat = (transform.logged(a)[:, varying] for a in (z, z_hat))
     z, z_hat = (np.asarray(a, np.float64)[:, varying] for a in (z, z_hat))
-    x, x_hat = (a * transform.sd[varying] + transform.mean[varying] for a in (z, z_hat))
     off, there = np.abs(x - x_hat), np.abs(x) > 1e-6  # Z scores are float32: a zero comes back as 1e-8
     return {
         "rmse_z": float(np.sqrt(np.square(z - z_hat).mean())),

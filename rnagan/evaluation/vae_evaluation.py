@@ -217,7 +217,7 @@ def _encoded(model: VAEModel, expression: Expression, split: str, path: Path) ->
     rows = (expression.obs["split"] == split) & expression.obs["tissue"].isin(model.space.tissues)
     if not rows.any():
         raise ValueError(f"{path} has no profile of {', '.join(model.space.tissues)} in split {split}.")
-    if expression.units != model.transform.units:
+    if expression.units not in model.transform.accepts:
         raise ValueError(f"{path} is in {expression.units} and the model was trained on {model.transform.units}.")
     x = in_genes_of(model, expression.values[rows.to_numpy()], expression.genes)
     lacking = int(np.isnan(x).any(axis=0).sum())

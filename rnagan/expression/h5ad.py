@@ -178,20 +178,22 @@ def read_expression(path: Path | str) -> Expression:
     return Expression(values, obs, genes, symbols, units, split_by)
 
 
-def open_profiles(path: Path | str, wanted: str | None = None) -> anndata.AnnData:
+def open_profiles(path: Path | str, wanted: str | tuple[str, ...] = ()) -> anndata.AnnData:
     """Read any .h5ad of profiles: X (profiles, genes) in `uns["units"]`, genes in `var_names`; any `obs`.
 
     Every command takes profiles through here. Units come out as one of UNITS, X converted where it holds another known
     logarithm; without any they stay unsaid. Raises `ValueError` with the file's name without X, on names that come
-    twice, on unknown units, on others than a model's (`wanted`), and on values that contradict them.
+    twice, on unknown units, on others than a model takes (`wanted`), and on values that contradict them.
     """
     data = _open(Path(path), backed=False)
     units = stated_units(data.uns, path)
     becomes = SCALES[units].units if units in SCALES else units
-    if wanted is not None and becomes != wanted:
+    taken = (wanted,) if isinstance(wanted, str) else wanted
+    if taken and becomes not in taken:
+        model = f"was trained on {taken[0]}" if len(taken) == 1 else f"takes {', '.join(taken)}"
         raise ValueError(
-            f"{path} is in {becomes or 'unknown units'} and the model was trained on {wanted}; convert it, and say so "
-            "in its uns['units']."
+            f"{path} is in {becomes or 'unknown units'} and the model {model}; convert it, and say so in its "
+            "uns['units']."
         )
     if units is None:
         return data

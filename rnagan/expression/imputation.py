@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rnagan.expression.patterns import by_pattern
 from rnagan.expression.principal_components import PrincipalComponents, principal_components
 from rnagan.io.weights import read_arrays, write_arrays
 from rnagan.runtime import rng
@@ -19,7 +20,7 @@ _MOST_HELD_OUT = 256  # profiles that decide, at most
 
 @dataclasses.dataclass(frozen=True)
 class GeneImputer:
-    """Probabilistic principal components of the training Z scores (Tipping & Bishop 1999): x ~ N(0, W Wᵀ + σ² I).
+    """Probabilistic principal components of the training scores (Tipping & Bishop 1999): x ~ N(0, W Wᵀ + σ² I).
 
     `loadings` W (genes, components) float32, `noise` σ². The expectation of missing genes given the others shrinks
     towards the training mean as there is less to go by, so a profile without genes gets the mean.
@@ -30,8 +31,8 @@ class GeneImputer:
 
     @classmethod
     def fit(cls, z_train: NDArray[np.float32], z_held_out: NDArray[np.float32], seed: int = 0) -> Self:
-        """Fit on Z scores (samples, genes). The number of components is the one that predicts hidden genes of held-out
-        profiles best; without those, or with a single training profile, only the mean is predicted.
+        """Fit on a transform's scores (samples, genes). The number of components is the one that predicts hidden genes
+        of held-out profiles best; without those, or with a single training profile, only the mean is predicted.
         """
         pca = principal_components(z_train, _LADDER[-1] + 1)
         genes = z_train.shape[1]
@@ -51,12 +52,9 @@ class GeneImputer:
         return cls((pca.directions[:, :k] * scale).astype(np.float32), noise)
 
     def fill(self, z: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Z scores (samples, genes) with every gene that isn't `measured` (same shape) at its expectation."""
+        """Scores (samples, genes) with every gene that isn't `measured` (same shape) at its expectation."""
         filled = np.where(measured, z, np.float32(0))
-        patterns, pattern_of = np.unique(np.packbits(measured, axis=1), axis=0, return_inverse=True)
-        for number in range(len(patterns)):
-            rows = np.flatnonzero(pattern_of.ravel() == number)
-            known = measured[rows[0]]
+        for rows, known in by_pattern(measured):
             if known.all() or not self.loadings.shape[1]:
                 continue
             filled[np.ix_(rows, ~known)] = self._expected(z[np.ix_(rows, known)], known)

@@ -155,22 +155,26 @@ def _changes(
     change: NDArray[np.float32],
     moved: NDArray[np.intp],
 ) -> pd.DataFrame:
-    genes, sd = model.transform.genes, model.transform.sd
-    before = model.transform.apply(chosen.values, genes, model.transform.units)
-    before[np.isnan(chosen.values)] = np.nan
-    with np.errstate(invalid="ignore"):
-        written = np.ma.masked_invalid(z - before).mean(axis=0).filled(np.nan)  # NaN: measured in no profile
+    transform = model.transform
+    genes = transform.genes
+    before = transform.apply(chosen.values, genes, transform.units)
+    logged, unmeasured = transform.logged(before), np.isnan(chosen.values)
     return pd.DataFrame(
         {
             "gene": genes,
             "symbol": [chosen.symbols.get(gene, "") for gene in genes],
             "moved": np.isin(np.arange(len(genes)), moved),
-            "change_sd": written,
-            "change_log": written * sd,
-            "reconstructed_sd": change.mean(axis=0),
-            "reconstructed_log": change.mean(axis=0) * sd,
+            "change_sd": _mean(z - before, unmeasured) / transform.spread,
+            "change_log": _mean(transform.logged(z) - logged, unmeasured),
+            "reconstructed_sd": change.mean(axis=0) / transform.spread,
+            "reconstructed_log": (transform.logged(before + change) - logged).mean(axis=0),
         }
     )
+
+
+def _mean(values: NDArray[np.floating], unmeasured: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """Mean of each gene over the profiles that have it, (genes,); NaN where none has."""
+    return np.ma.array(values, mask=unmeasured | np.isnan(values)).mean(axis=0).filled(np.nan)
 
 
 def _write(

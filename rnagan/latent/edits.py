@@ -20,7 +20,7 @@ SCALES = ("sd", "log")
 
 
 class Perturbation(NamedTuple):
-    """Z scores (samples, the model's genes) of profiles in which some genes were moved."""
+    """Scores (samples, the model's genes) of profiles in which some genes were moved."""
 
     edited: NDArray[np.float32]  # the moved genes alone differ; NaN where a gene wasn't measured
     followed: NDArray[np.float32]  # the others have moved with them, as far as the latent knows
@@ -28,7 +28,7 @@ class Perturbation(NamedTuple):
 
 
 def reconstruct(model: VAEModel, x: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Z scores (samples, the model's genes) decoded from the latent means of profiles in the model's genes and units,
+    """Scores (samples, the model's genes) decoded from the latent means of profiles in the model's genes and units,
     and those latents (samples, latent)."""
     latents = model.encode(x, model.transform.genes, model.transform.units).latents
     return model.decode(latents), latents
@@ -82,11 +82,12 @@ def move_genes(
     by: float | NDArray[np.float64],
     scale: str = "sd",
 ) -> NDArray[np.float32]:
-    """Z scores with the genes at columns `moved` up (or down, `by` < 0) by SDs of the training split or by log units:
+    """Scores with the genes at columns `moved` up (or down, `by` < 0) by SDs of the training split or by log units:
     all alike, or each by its own (moved,).
 
-    Log units are the transform's: ln(1 + x) or ln(x), or log2 where the data are. A gene doesn't fall below no
-    expression. Genes that didn't vary in training can't be moved: their Z score means nothing.
+    Log units are the transform's: ln(1 + x) or ln(x), or log2 where the data are; of normal scores those of the
+    training reference. A gene doesn't fall below no expression, or leave the ranks. Genes that didn't vary in training
+    can't be moved: their score means nothing.
     """
     if scale not in SCALES:
         raise ValueError(f"scale is {scale!r}; choose {' or '.join(SCALES)}.")
@@ -96,11 +97,12 @@ def move_genes(
             f"{transform.genes[silent[0]]} has the same value in every training profile, so the model can't know it; "
             "leave it out."
         )
-    sd = transform.sd[moved]
     edited = z.copy()
-    edited[:, moved] += np.asarray(by if scale == "sd" else by / sd, np.float32)
-    if transform.log == "log1p":
-        edited[:, moved] = np.maximum(edited[:, moved], (-transform.mean[moved] / sd).astype(np.float32))
+    if scale == "sd":
+        edited[:, moved] += np.asarray(by * transform.spread[moved], np.float32)
+    else:
+        edited[:, moved] = transform.plus_log(z[:, moved], moved, by)
+    edited[:, moved] = edited[:, moved].clip(*(bound[moved].astype(np.float32) for bound in transform.bounds))
     return edited
 
 
@@ -161,5 +163,5 @@ def refuse_unmeasured(transform: ExpressionTransform, x: NDArray[np.floating], m
 
 
 def in_units(transform: ExpressionTransform, z: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Z scores (samples, the model's genes) in the model's units; NaN stays."""
+    """Profiles in the model's units of scores (samples, the model's genes); NaN stays."""
     return np.where(np.isnan(z), np.float32(np.nan), transform.invert(np.nan_to_num(z)))

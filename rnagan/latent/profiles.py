@@ -59,12 +59,14 @@ class Choice(NamedTuple):
     tissue: str | None = None
 
 
-def choose_profiles(choice: Choice, units: str, known: Collection[str] | None = None) -> tuple[anndata.AnnData, int]:
+def choose_profiles(
+    choice: Choice, units: str | tuple[str, ...], known: Collection[str] | None = None
+) -> tuple[anndata.AnnData, int]:
     """The profiles of a choice, and how many were left out because their tissue isn't in `known`.
 
-    With names they come in that order, of whatever tissue. `units`: the model's. `known`: tissues that the model
-    generates; None takes all, and so does a file without a column tissue. Raises `FileNotFoundError` where there is no
-    file, `ValueError` on other units, a name that isn't there, a column that isn't there, or where no profile is left,
+    With names they come in that order, of whatever tissue. `units`: those that the model takes. `known`: tissues that
+    the model generates; None takes all, and so does a file without a column tissue. Raises `FileNotFoundError` where
+    there is no file, `ValueError` on other units, a name or a column that isn't there, or where no profile is left,
     and as `open_profiles`.
     """
     path, split, samples, tissue = choice
@@ -93,12 +95,20 @@ def choose_profiles(choice: Choice, units: str, known: Collection[str] | None = 
 
 
 def profiles_of_model(choice: Choice, model: VAEModel) -> Profiles:
-    """The profiles of a choice in the model's genes; raises as `choose_profiles`."""
-    adata, _ = choose_profiles(choice, model.transform.units)
+    """The profiles of a choice in the model's genes and units; raises as `choose_profiles`.
+
+    Profiles in other units, of a model that takes them, come with the levels of its training profiles in their own
+    order.
+    """
+    transform = model.transform
+    adata, _ = choose_profiles(choice, transform.accepts)
     obs = pd.DataFrame(
         {name: adata.obs[name].astype(str) if name in adata.obs else "" for name in OBS}, adata.obs_names
     )
     values = in_genes_of(model, dense(adata.X), list(adata.var_names))
+    if adata.uns["units"] != transform.units:
+        scores = transform.apply(values, transform.genes, adata.uns["units"])
+        values = transform.invert(np.where(np.isnan(values), np.float32(np.nan), scores))
     return Profiles(values, obs, _symbols(adata), sha256_of_file(choice.path))
 
 

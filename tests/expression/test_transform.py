@@ -3,7 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnagan.config.vae import TRANSFORMS
 from rnagan.expression.transform import ExpressionTransform
+from rnagan.io.files import read_json, write_json
+from rnagan.io.weights import read_tensors
 from tests.disks import small_disk
 
 GENES = ["a", "b", "c", "d"]
@@ -72,12 +75,63 @@ def test_genes_are_aligned_by_name_and_missing_ones_are_zero(x_train: np.ndarray
     assert np.abs(transform.apply(before, GENES, "tpm")[:, 1]).min() > 0.5
 
 
-def test_state_round_trip(x_train: np.ndarray, tmp_path: Path) -> None:
-    transform = ExpressionTransform.fit(x_train, GENES, "tpm", "paper")
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_state_round_trip(x_train: np.ndarray, tmp_path: Path, kind: str) -> None:
+    transform = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p" if kind == "lognorm" else "paper", kind)
     transform.save(tmp_path)
     again = ExpressionTransform.load(tmp_path)
-    assert (again.genes, again.units, again.log) == (transform.genes, "tpm", "paper")
-    np.testing.assert_array_equal(again.apply(x_train, GENES, "tpm"), transform.apply(x_train, GENES, "tpm"))
+    assert (again.genes, again.units, again.log, again.kind) == (transform.genes, "tpm", transform.log, kind)
+    foreign = x_train.copy()
+    foreign[3, 0] = np.nan
+    z = transform.apply(foreign, GENES, "tpm")
+    np.testing.assert_array_equal(again.apply(foreign, GENES, "tpm"), z)
+    np.testing.assert_array_equal(again.invert(z), transform.invert(z))
+    np.testing.assert_array_equal(again.spread, transform.spread)
+    record = read_json(tmp_path / "transform.json")
+    write_json(tmp_path / "transform.json", record | {"kind": "ranks"})
+    with pytest.raises(ValueError, match="a transform that aren't known"):
+        ExpressionTransform.load(tmp_path)
+
+
+def test_a_transform_from_before_there_were_kinds_is_a_z_score(x_train: np.ndarray, tmp_path: Path) -> None:
+    transform = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
+    transform.save(tmp_path)
+    assert set(read_tensors(tmp_path / "transform.safetensors")) == {"mean", "sd", "constant"}
+    record = read_json(tmp_path / "transform.json")
+    write_json(tmp_path / "transform.json", {name: record[name] for name in ("units", "log", "genes")})
+    z = transform.apply(x_train, GENES, "tpm")
+    np.testing.assert_array_equal(ExpressionTransform.load(tmp_path).apply(x_train, GENES, "tpm"), z)
+
+
+def test_a_floor_under_the_sds_keeps_quiet_genes_small(x_train: np.ndarray) -> None:
+    x_train[:, 0] = 5 + 0.01 * x_train[:, 0] / x_train[:, 0].max()
+    plain = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p")
+    floored = ExpressionTransform.fit(x_train, GENES, "tpm", "log1p", "zscore_floor")
+    median = np.median(np.log1p(x_train[:, :3]).std(axis=0))
+    np.testing.assert_allclose(floored.sd[:3], np.maximum(plain.sd[:3], median), rtol=1e-5)
+    z = floored.apply(x_train, GENES, "tpm")
+    np.testing.assert_allclose(z.std(axis=0)[:3], floored.spread[:3], rtol=1e-4)
+    assert z[:, 0].std() < 0.01 and z[:, 1].std() > 0.5 and (z[:, 3] == 0).all()
+    np.testing.assert_allclose(floored.invert(z), x_train, rtol=1e-5, atol=1e-4)
+
+
+def test_lognorm_is_of_shares_of_the_library_and_not_divided(x_train: np.ndarray) -> None:
+    counts = np.floor(x_train * 10)
+    transform = ExpressionTransform.fit(counts, GENES, "counts", "paper", "lognorm")
+    logged = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
+    z = transform.apply(counts, GENES, "counts")
+    np.testing.assert_allclose(z, logged - logged.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(transform.apply(7 * counts, GENES, "counts"), z, atol=1e-5)
+    np.testing.assert_allclose(transform.invert(z), np.expm1(logged), rtol=1e-4, atol=1e-3)
+    # A profile that lacks genes adds up to what the others hold in training, not to all of it.
+    half = transform.apply(counts[:, :2], GENES[:2], "counts")[:, :2]
+    held = (counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)[:2].sum()
+    expected = np.log1p(1e4 * held * counts[:, :2] / counts[:, :2].sum(axis=1, keepdims=True).clip(1))
+    np.testing.assert_allclose(half, expected - logged.mean(axis=0)[:2], atol=1e-5)
+    with pytest.raises(ValueError, match="lognorm needs totals, which log2 data don't have"):
+        ExpressionTransform.fit(logged, GENES, "log2", "log1p", "lognorm")
+    with pytest.raises(ValueError, match="are in tpm and the model was fitted on counts"):
+        transform.apply(counts, GENES, "tpm")
 
 
 def test_bad_profiles_are_refused_in_a_sentence(x_train: np.ndarray) -> None:

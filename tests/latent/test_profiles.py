@@ -1,13 +1,17 @@
 """One choice of profiles for generation, edits of profiles and external cohorts, with all checks."""
 
+import dataclasses
 from pathlib import Path
 
 import anndata
+import numpy as np
 import pytest
 
 from rnagan.expression.h5ad import open_profiles
+from rnagan.expression.transform import ExpressionTransform
 from rnagan.generation import generate_tiles
-from rnagan.latent.profiles import Choice, choose_profiles
+from rnagan.latent.profiles import Choice, choose_profiles, profiles_of_model
+from rnagan.models.trained_vae import load_vae
 from rnagan.training.gan.inputs import GANInputs
 
 
@@ -58,3 +62,21 @@ def test_repeated_names_and_other_units_are_refused_before_anything_is_generated
                 trained, tmp_path / "p.h5ad", tmp_path / "out", n=1, seed=0, form="png", split=split, samples=[]
             )
     assert not (tmp_path / "out").exists()
+
+
+def test_ranks_take_profiles_in_any_units_and_give_them_in_the_models_own(inputs: GANInputs, tmp_path: Path) -> None:
+    data = open_profiles(inputs.expression)
+    z_scores = load_vae(inputs.vae)
+    genes = list(z_scores.transform.genes)
+    ranks = ExpressionTransform.fit(data.X, list(data.var_names), "tpm", "log1p", "normal_scores")
+    model = dataclasses.replace(z_scores, transform=ranks)
+    fewer = data[:6, 5:].copy()
+    logged = anndata.AnnData(np.log2(fewer.X + 1), fewer.obs, fewer.var, {"units": "log2"})
+    logged.write_h5ad(tmp_path / "log2.h5ad")
+    chosen = profiles_of_model(Choice(tmp_path / "log2.h5ad"), model)
+    assert np.isnan(chosen.values[:, :5]).all() and (chosen.values[:, 5:] >= 0).all()
+    expected = ranks.apply(fewer.X, list(fewer.var_names), "tpm")
+    np.testing.assert_allclose(ranks.apply(chosen.values, genes, "tpm"), expected, atol=0.05)
+    assert 0.3 < np.median(chosen.values[:, 5:]) / np.median(fewer.X) < 3  # levels of TPM, as the model's units say
+    with pytest.raises(ValueError, match="is in log2 and the model was trained on tpm"):
+        profiles_of_model(Choice(tmp_path / "log2.h5ad"), z_scores)

@@ -45,7 +45,9 @@ class VAETrainer:
         train = data.split("train")
         assert train is not None, "open_vae_data refuses data without training profiles"
         self.selection = train
-        self.transform = ExpressionTransform.fit_blocks(data.blocks(train), data.genes, data.units, config.logarithm)
+        self.transform = ExpressionTransform.fit_blocks(
+            data.blocks(train), data.genes, data.units, config.logarithm, config.transform
+        )
         self.dtype = dtype_of(config.precision)
         self.x_validation = self._tensor(standardised(data, data.split("validation"), self.transform))
         self.validation_eps = self._tensor(

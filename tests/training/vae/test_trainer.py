@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 
-from rnagan.config.vae import VAEConfig
+from rnagan.config.vae import TRANSFORMS, VAEConfig
 from rnagan.data.build_profiles import build_profiles
 from rnagan.data.profile_layout import Arrangement
 from rnagan.expression.h5ad import Expression, write_expression
@@ -88,7 +88,8 @@ def test_learning_rate_warms_up_and_falls() -> None:
 
 def test_steps_equal_a_plain_loop(expression: Path, tmp_path: Path) -> None:
     """Truth is Adam on a plain network, fed by hand with the addressed order and noise."""
-    config = SMALL.replace(architecture="mlp", precision="float64", epochs=1, patience_epochs=1, gene_dropout=0.0)
+    config = SMALL.replace(architecture="mlp", transform="zscore", precision="float64", epochs=1, patience_epochs=1)
+    config = config.replace(gene_dropout=0.0)
     data = simulated()
     samples = data.obs.index[data.obs["split"] == "train"].tolist()
     selection = Arrangement.dealt(data.obs.index.tolist()).select(samples)
@@ -176,7 +177,7 @@ def test_finished_run_is_up_to_date_and_refuses_other_settings(
 def test_product_encodes_and_knows_its_active_units(expression: Path, tmp_path: Path) -> None:
     data = simulated(300)
     write_expression(expression, data, "digest")
-    train(SMALL.replace(epochs=40), expression, tmp_path / "run")
+    train(SMALL.replace(transform="zscore", epochs=40), expression, tmp_path / "run")
     model = load_vae(tmp_path / "run/model")
     mu = model.encode(data.values, data.genes, "tpm").latents
     assert (mu.shape, mu.dtype) == ((300, 6), np.float32)
@@ -193,6 +194,21 @@ def test_product_encodes_and_knows_its_active_units(expression: Path, tmp_path: 
     assert not np.allclose(half, mu)
     with pytest.raises(ValueError, match="fitted on tpm"):
         model.encode(data.values, data.genes, "log2")
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_each_transform_trains_and_its_product_encodes_by_it(expression: Path, tmp_path: Path, transform: str) -> None:
+    config = SMALL.replace(transform=transform, epochs=2)
+    assert train(config, expression, tmp_path / "run")
+    model, x = load_vae(tmp_path / "run/model"), simulated().values[:5]
+    assert model.transform.kind == transform and model.config == config
+    together = model.encode(x, GENES, "tpm").latents
+    np.testing.assert_array_equal(model.encode(x[3:4], GENES, "tpm").latents, together[3:4])
+    x[3, :20] = np.nan
+    with pytest.warns(UserWarning, match="lack up to 50%"):
+        assert np.isfinite(model.encode(x, GENES, "tpm").latents).all()
+    if transform == "normal_scores":
+        np.testing.assert_array_equal(model.encode(np.log2(x[:3] + 1), GENES, "log2").latents, together[:3])
 
 
 def test_training_stops_early_and_keeps_the_best(expression: Path, tmp_path: Path) -> None:
@@ -328,7 +344,7 @@ def test_where_chooses_profiles(expression: Path, tmp_path: Path) -> None:
     data = simulated(120)
     data.obs["tissue"] = np.repeat(["lung", "liver", "colon"], 40)
     write_expression(expression, data, "digest")
-    train(SMALL.replace(where="tissue=lung,colon"), expression, tmp_path / "run")
+    train(SMALL.replace(transform="zscore", where="tissue=lung,colon"), expression, tmp_path / "run")
     model = load_vae(tmp_path / "run/model")
     assert model.space.tissues == ("colon", "lung") and model.record["splits"] == {
         "train": 48,
