@@ -37,6 +37,17 @@ class VAEConfig(Config):
         low=0.0,
         high=0.95,
     )
+    augment_library: float = setting(
+        0.0, "SD of what is added to all log expression at the encoder's input in training, log units", low=0.0
+    )
+    augment_genes: float = setting(
+        0.0, "SD of an offset of each gene at the encoder's input in training, SDs of the gene", low=0.0
+    )
+    augment_shift: float = setting(
+        0.0,
+        "SD of offsets of genes together, in 16 random directions, at the encoder's input in training, SDs of a gene",
+        low=0.0,
+    )
     missing_genes: str = setting(
         "impute",
         "what the encoder sees of a gene that a profile lacks: its expectation given the others, or its training mean",
@@ -77,12 +88,22 @@ class VAEConfig(Config):
     def check(self) -> None:
         if self.architecture == "pca_skip" and self.output == "tanh":
             raise ValueError("architecture pca_skip rebuilds profiles linearly: choose output linear.")
+        if self.augments and self.transform not in ("zscore", "zscore_floor"):
+            raise ValueError(
+                f"augment_library, augment_genes and augment_shift are for transform zscore, not {self.transform}; set "
+                "them to 0."
+            )
         for name in ("hidden", "decoder_hidden"):
             words = [word for word in getattr(self, name).split(",") if word.strip()]
             if not all(word.strip().isdigit() and int(word) > 0 for word in words) or (name == "hidden" and not words):
                 raise ValueError(f"{name} must list widths, like 6000,4096, not {getattr(self, name)!r}.")
             if len(words) > MAX_LAYERS:
                 raise ValueError(f"{name} lists {len(words):,} layers, and {MAX_LAYERS} are the most.")
+
+    @property
+    def augments(self) -> bool:
+        """Whether the encoder sees other profiles in training than the decoder is to rebuild, but for hidden genes."""
+        return max(self.augment_library, self.augment_genes, self.augment_shift) > 0
 
     @property
     def encoder_widths(self) -> tuple[int, ...]:

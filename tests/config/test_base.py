@@ -46,7 +46,7 @@ LATER = {  # settings that came after that time
         *("pixel_loss", "pixel_weight", "backbone", "backbone_px"),
         *("feature_weight", "feature_lr", "feature_diffaugment", "generator_turns", "ema_batch"),
     ],
-    "vae": ["architecture", "transform"],
+    "vae": ["architecture", "transform", "augment_library", "augment_genes", "augment_shift"],
 }
 DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}
 

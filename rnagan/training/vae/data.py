@@ -27,6 +27,7 @@ from rnagan.io.files import sha256_of_file
 from rnagan.runtime import rng
 from rnagan.runtime.distributed import Processes
 from rnagan.training.launch import dtype_of
+from rnagan.training.vae.augmentation import InputAugmentation
 
 Values = NDArray[np.float32]
 T = TypeVar("T")
@@ -85,17 +86,24 @@ class TrainingBatch(NamedTuple):
 
     @classmethod
     def empty(cls, config: VAEConfig, count: int, genes: int, pin_memory: bool = False) -> Self:
-        """Room for `count` profiles; with `keep` where the config drops genes or inputs."""
+        """Room for `count` profiles; with `seen` where the config augments, `keep` where it drops genes or inputs."""
         dtype = dtype_of(config.precision)
         rows = {"x": Row((genes,), dtype), "eps": Row((config.latent,), dtype)}
+        if config.augments:
+            rows["seen"] = Row((genes,), dtype)
         if config.gene_dropout or config.input_dropout:
             rows["keep"] = Row((genes,), dtype)
         return cls(Packed.empty(Layout(count, rows), pin_memory))
 
     @property
     def x(self) -> Tensor:
-        """Z scores, (n, genes)."""
+        """Scores of the transform, (n, genes)."""
         return self.packed.field("x")
+
+    @property
+    def seen(self) -> Tensor:
+        """What the encoder sees of `x`, before `keep`, (n, genes)."""
+        return self.packed.field("seen") if "seen" in self.packed.layout.rows else self.x
 
     @property
     def eps(self) -> Tensor:
@@ -138,7 +146,8 @@ def training_batches(
     Batch b of the run holds profiles b·B … b·B + B − 1; each number addresses its profile, in the order of
     `ProfileSelection.order`, and its noise. So all is the same on any number of processes, in memory or streamed.
     """
-    make = functools.partial(_with_draws, config, pin_memory=pin_memory)
+    augmentation = InputAugmentation.of(config, transform)
+    make = functools.partial(_with_draws, config, augmentation=augmentation, pin_memory=pin_memory)
     if data.in_memory is not None:
         z = standardised(data, selection, transform)
         scores = _scores_in_memory(z, selection, config, first, rank, processes)
@@ -151,7 +160,7 @@ def training_batches(
 
 
 def standardised(data: VAEData, selection: ProfileSelection | None, transform: ExpressionTransform) -> Values:
-    """Z scores (profiles, the model's genes) of all selected profiles, in stored order, in memory."""
+    """Scores (profiles, the model's genes) of all selected profiles, in stored order, in memory."""
     if selection is None:
         return np.empty((0, len(transform.genes)), np.float32)
     z = np.empty((int(selection.counts.sum()), len(transform.genes)), np.float32)
@@ -218,11 +227,19 @@ def _scores_in_memory(
         first += config.batch_size
 
 
-def _with_draws(config: VAEConfig, number: int, z: Values, pin_memory: bool = False) -> TrainingBatch:
+def _with_draws(
+    config: VAEConfig,
+    number: int,
+    z: Values,
+    augmentation: InputAugmentation | None = None,
+    pin_memory: bool = False,
+) -> TrainingBatch:
     count, genes = z.shape
     batch = TrainingBatch.empty(config, count, genes, pin_memory)
     batch.x.numpy()[:] = z
     batch.eps.numpy()[:] = rng.normal(config.seed, "vae noise", number, count, config.latent)
+    if augmentation is not None:
+        batch.seen.numpy()[:] = z + augmentation.offsets(number, count)
     if batch.keep is None:
         return batch
     keep = batch.keep.numpy()

@@ -178,7 +178,7 @@ class VAETrainer:
         """Forward and backward on a batch; its loss, on the device."""
         self.model.train()
         batch = batch.to(self.accelerator.device)
-        out = self._forward(self.model, batch.x, batch.eps, batch.keep)
+        out = self._forward(self.model, batch.seen, batch.eps, batch.keep)
         loss = vae_loss(
             batch.x,
             out.x_recon,

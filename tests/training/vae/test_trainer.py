@@ -425,7 +425,8 @@ def assert_close(run: Path, other: Path, tolerance: float) -> None:
 @pytest.mark.guard
 @pytest.mark.distributed
 def test_two_processes_equal_one(expression: Path, tmp_path: Path) -> None:
-    config = SMALL.replace(precision="float64", epochs=6, input_dropout=0.2, free_bits=0.05, patience_epochs=9)
+    augmented = SMALL.replace(transform="zscore", augment_library=0.1, augment_genes=0.1, augment_shift=0.1)
+    config = augmented.replace(precision="float64", epochs=6, input_dropout=0.2, free_bits=0.05, patience_epochs=9)
     words = ("rnagan", "train-vae", *command_line(config, expression, tmp_path / "two"))
     programs.run(*words, env=ENVIRONMENT, processes=2).check()
     train(config, expression, tmp_path / "one")
