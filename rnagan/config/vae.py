@@ -14,7 +14,7 @@ class VAEConfig(Config):
     """β-VAE training. Defaults are the preset `faithful`; presets/vae.*.yaml say where each value is from."""
 
     # What settings that came later were before them.
-    before: ClassVar = {"transform": "zscore", "architecture": "mlp"}
+    before: ClassVar = {"architecture": "mlp", "transform": "zscore"}
 
     architecture: str = setting(
         "pca_skip",
@@ -32,7 +32,7 @@ class VAEConfig(Config):
         0.0, "share of genes set to 0 at the encoder's input in training, as nn.Dropout does", low=0.0, high=0.95
     )
     gene_dropout: float = setting(
-        0.5,
+        0.0,
         "largest share of genes hidden from the encoder in training; each profile's own is drawn from 0 to it",
         low=0.0,
         high=0.95,
@@ -64,7 +64,7 @@ class VAEConfig(Config):
         "logarithm of tpm and counts: ln(1 + x), or ln(x) with zeros kept; log2 data stay as they are",
         choices=("log1p", "paper"),
     )
-    beta: float = setting(0.005, "weight of the KL term, a sum over latents and mean over samples", low=0.0)
+    beta: float = setting(0.0001, "weight of the KL term, a sum over latents and mean over samples", low=0.0)
     kl_warmup_share: float = setting(0.0, "share of all steps in which beta rises from 0", low=0.0, high=1.0)
     free_bits: float = setting(0.0, "KL of a latent unit that costs nothing, nats over the batch", low=0.0)
     lr: float = setting(5e-5, "Adam's highest learning rate", low=0.0)

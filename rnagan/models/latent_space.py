@@ -179,12 +179,13 @@ class LatentSpace:
         far, posterior_sd, units = arrays[far_name], arrays.get(_POSTERIOR_SD), arrays["mean"].size
         active = int((arrays["kl"] > ACTIVE_KL_NATS).sum())
         shapes = ((units,), (units,), (units,), (len(tissues), units), (active, active))
-        known = tuple(arrays[name].shape for name in _ARRAYS) == shapes and far.shape == (2 + relative,)
-        if not known or (posterior_sd is not None and posterior_sd.shape != (units,)):
+        own = tuple(arrays[name].shape for name in _ARRAYS) == shapes and far.shape == (2 + relative,)
+        if not own or (posterior_sd is not None and posterior_sd.shape != (units,)):
             raise ValueError(f"{path} is of another latent or other tissues; copy the model folder again.")
-        own = {name: arrays[name] for name in _ARRAYS}
-        limits = dict(zip(("far_distance", "far_residual", "far_direction"), far.tolist(), strict=False))
-        return cls(**own, tissues=tuple(tissues), posterior_sd=posterior_sd, relative=relative, **limits)
+        distance, residual, direction = far.tolist() if relative else (*far.tolist(), np.inf)
+        mean, sd, kl, centroids, whitening = (arrays[name] for name in _ARRAYS)
+        known = tuple(tissues), centroids, whitening
+        return cls(mean, sd, kl, *known, distance, residual, posterior_sd, relative, direction)
 
 
 def residuals(z: NDArray[np.float32], z_recon: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -33,6 +33,7 @@ from tests import programs
 TOOL = Path(__file__).parents[3] / "tools/train_vae.py"
 GENES = [f"ENSG{i:011d}" for i in range(40)]
 SMALL = VAEConfig(
+    architecture="mlp",
     hidden="24,16",
     latent=6,
     gene_dropout=0.5,
@@ -44,6 +45,7 @@ SMALL = VAEConfig(
     precision="float32",
     threads=1,
 )
+SKIP = SMALL.replace(architecture="pca_skip", gene_dropout=0.0, beta=1e-4, lr=1e-3)  # training improves on PCA
 
 
 def simulated(
@@ -116,9 +118,8 @@ def test_steps_equal_a_plain_loop(expression: Path, tmp_path: Path) -> None:
 
 def test_pca_is_what_training_must_beat(expression: Path, tmp_path: Path) -> None:
     """Validation chooses the untrained network where training makes it worse, and it is PCA."""
-    config = SMALL.replace(beta=1e-4, gene_dropout=0.0)
-    train(config.replace(lr=0.1, epochs=2), expression, tmp_path / "spoiled")
-    train(config.replace(epochs=30), expression, tmp_path / "better")
+    train(SKIP.replace(lr=0.1, epochs=2), expression, tmp_path / "spoiled")
+    train(SKIP.replace(epochs=20), expression, tmp_path / "better")
     spoiled, better = (load_vae(tmp_path / name / "model") for name in ("spoiled", "better"))
     data = simulated()
     z = {name: spoiled.transform.apply(data.split(name), data.genes, "tpm") for name in ("train", "validation", "test")}
@@ -134,10 +135,11 @@ def test_pca_is_what_training_must_beat(expression: Path, tmp_path: Path) -> Non
     assert spoiled.record["metrics"]["validation_total"] == pytest.approx(first)
 
 
+@pytest.mark.parametrize("small", [SMALL, SKIP], ids=["mlp", "pca_skip"])
 def test_interrupted_run_ends_in_the_same_bits(
-    expression: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    small: VAEConfig, expression: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    train(SMALL, expression, tmp_path / "whole")
+    train(small, expression, tmp_path / "whole")
     step = trainer.VAETrainer.train_step
 
     def power_cut(trainer: trainer.VAETrainer, batch: data.TrainingBatch) -> None:
@@ -147,14 +149,14 @@ def test_interrupted_run_ends_in_the_same_bits(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(trainer.VAETrainer, "train_step", power_cut)
-        train(SMALL, expression, tmp_path / "cut")
+        train(small, expression, tmp_path / "cut")
     assert not (tmp_path / "cut/model").exists()
-    train(SMALL, expression, tmp_path / "cut")
+    train(small, expression, tmp_path / "cut")
     assert "goes on from step 8 of 14" in capsys.readouterr().out
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
     rows = [[{**row, "seconds": 0} for row in read_metrics(tmp_path / run)] for run in ("whole", "cut")]
-    assert rows[0] == rows[1]
-    train(SMALL.replace(seed=1), expression, tmp_path / "other")
+    assert rows[0] == rows[1] and load_vae(tmp_path / "cut/model").record["best_step"] > 0
+    train(small.replace(seed=1), expression, tmp_path / "other")
     assert not same_weights(tmp_path / "whole", tmp_path / "other")
 
 
@@ -212,7 +214,7 @@ def test_each_transform_trains_and_its_product_encodes_by_it(expression: Path, t
 
 
 def test_training_stops_early_and_keeps_the_best(expression: Path, tmp_path: Path) -> None:
-    config = SMALL.replace(architecture="mlp", epochs=200, lr=0.02, beta=0.0, patience_epochs=2)
+    config = SMALL.replace(epochs=200, lr=0.02, beta=0.0, patience_epochs=2)
     train(config, expression, tmp_path / "run")
     record = load_vae(tmp_path / "run/model").record
     totals = [row["validation_total"] for row in read_metrics(tmp_path / "run") if "train_total" in row]
@@ -385,7 +387,7 @@ def test_beta_rises_during_the_kl_warm_up() -> None:
 
 
 def test_free_bits_keep_units_alive(expression: Path, tmp_path: Path) -> None:
-    strict = SMALL.replace(architecture="mlp", beta=0.2, epochs=30)
+    strict = SMALL.replace(beta=0.2, epochs=30)
     train(strict, expression, tmp_path / "collapsed")
     train(strict.replace(free_bits=0.5), expression, tmp_path / "free")
     active = [len(load_vae(tmp_path / name / "model").space.active) for name in ("collapsed", "free")]
@@ -424,15 +426,18 @@ def assert_close(run: Path, other: Path, tolerance: float) -> None:
 @pytest.mark.slow
 @pytest.mark.guard
 @pytest.mark.distributed
-def test_two_processes_equal_one(expression: Path, tmp_path: Path) -> None:
-    augmented = SMALL.replace(transform="zscore", augment_library=0.1, augment_genes=0.1, augment_shift=0.1)
-    config = augmented.replace(precision="float64", epochs=6, input_dropout=0.2, free_bits=0.05, patience_epochs=9)
+@pytest.mark.parametrize("small", [SMALL, SKIP], ids=["mlp", "pca_skip"])
+def test_two_processes_equal_one(small: VAEConfig, expression: Path, tmp_path: Path) -> None:
+    config = small.replace(precision="float64", epochs=6, free_bits=0.05, patience_epochs=9)
+    if small == SMALL:
+        config = config.replace(transform="zscore", augment_library=0.1, augment_genes=0.1, augment_shift=0.1)
+        config = config.replace(input_dropout=0.2)
     words = ("rnagan", "train-vae", *command_line(config, expression, tmp_path / "two"))
     programs.run(*words, env=ENVIRONMENT, processes=2).check()
     train(config, expression, tmp_path / "one")
     train(config.replace(batch_size=8), expression, tmp_path / "half")  # what two strangers would do
     record = load_vae(tmp_path / "two/model").record
-    assert record["processes"] == 2 and record["steps"] == 21
+    assert record["processes"] == 2 and record["steps"] == 21 and record["best_step"] > 0
     assert_close(tmp_path / "one", tmp_path / "two", 1e-7)
     halved = weights_of(tmp_path / "half")["to_mu.weight"]
     assert (halved - weights_of(tmp_path / "one")["to_mu.weight"]).abs().max() > 1e-3
