@@ -86,7 +86,7 @@ def shift(vae: Path, to: str, source: str | None, out: Path, keep_real: bool, de
 @main.command()
 @options.plain_errors
 @options.vae()
-@click.option("--profiles", type=options.PATH, required=True, help="Profiles as .h5ad, in the units of the model.")
+@click.option("--profiles", type=options.PATH, required=True, help="Profiles as .h5ad, in units that the model takes.")
 @click.option("--start", required=True, type=options.TEXT, help="Profile to start from.")
 @click.option("--end", required=True, type=options.TEXT, help="Profile to end at.")
 @click.option("--steps", type=click.IntRange(min=2), default=8, show_default=True, help="Profiles, with both ends.")

@@ -16,7 +16,9 @@ from rnagan.commands import options
 @options.split()
 @click.option("--pair", nargs=2, metavar="TISSUE TISSUE", help="Shift between these.  [default: brain and lung]")
 @click.option(
-    "--external", type=options.PATH, help="Another cohort as .h5ad, with obs column tissue, in the same units."
+    "--external",
+    type=options.PATH,
+    help="Another cohort as .h5ad, with obs column tissue, in units that the model takes.",
 )
 @click.option(
     "--tissue-map", type=options.PATH, help="CSV of columns external, ours, for tissues that it names otherwise."
