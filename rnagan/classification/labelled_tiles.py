@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rnagan.cohort.table import split_by
 from rnagan.data.index import ShardSet
 from rnagan.evaluation.test_set import tiles_of_slides
 from rnagan.io.tables import first_few, need_columns
@@ -33,6 +34,11 @@ def choose_slides(shards: ShardSet, cohort: pd.DataFrame, label: str, per_class:
     missing, there are fewer than two classes, or a slide belongs to two classes.
     """
     need_columns(list(cohort), (label,), "The cohort table")
+    if split_by(cohort) == "block":
+        raise ValueError(
+            "The cohort table is split by block, and a classifier can't choose among the tiles of a slide yet: "
+            "split by section or donor."
+        )
     rows = cohort[(cohort["slide"] != "") & (cohort[label] != "")]
     donor = rows["donor"]
     if "image_donor" in rows:

@@ -59,6 +59,8 @@ class CohortOptions:
             raise ValueError(f"With --source {self.source} the ids say the donor; leave out --donor-column.")
         if self.split_by not in SPLIT_BY:
             raise ValueError(f"--split-by must be {' or '.join(SPLIT_BY)}, not {self.split_by!r}.")
+        if self.split_by in ("section", "block"):
+            raise ValueError(f"--split-by {self.split_by} is for a table of spots; name its --profile-column too.")
         if self.all_in is not None and self.all_in not in SPLITS:
             raise ValueError(f"--all-in must be one of {', '.join(SPLITS)}, not {self.all_in!r}.")
         if self.all_in is not None and self.split_by == "sample":

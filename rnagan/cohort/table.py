@@ -18,11 +18,26 @@ from rnagan.runtime import rng
 SPLITS = ("train", "validation", "test")
 FRACTIONS = (0.6, 0.2, 0.2)  # of the donors, in each of them
 COLUMNS = ("sample", "donor", "tissue", "split", "slide", "site")
-SPLIT_BY = ("donor", "sample")
+SPLIT_BY = ("donor", "sample", "section", "block")
 OPTIMISTIC = (
     "Split by sample, as the article did: samples of one donor are in several splits, so all scores are optimistic; "
     "only a split by donor says what holds for people who were never seen."
 )
+# What scores of a split say, where it isn't by donor.
+CAVEATS = {
+    "sample": OPTIMISTIC,
+    "section": "Split by section: sections of one donor are in several splits, so scores say what holds for further "
+    "sections of these donors, and not for other people.",
+    "block": "Split by block: parts of one section are in several splits, so scores say what holds elsewhere on these "
+    "sections, and not for other sections or people.",
+}
+# Columns of which no value may be in two splits; of a split by donor also the person that a sample's id names.
+_APART = {
+    "donor": ("slide", "image_donor", "donor"),
+    "sample": ("slide", "image_donor", "sample"),
+    "section": ("slide", "sample"),
+    "block": ("sample",),
+}
 
 
 def read_cohort(path: Path | str) -> pd.DataFrame:
@@ -36,10 +51,10 @@ def read_cohort(path: Path | str) -> pd.DataFrame:
 def check_cohort(cohort: pd.DataFrame, name: str = "The cohort table") -> None:
     """Refuse rows without sample or donor, unknown splits, repeated pairs, and whatever lies in two splits.
 
-    A donor, and a person that ids of samples name, may be in two splits only where every row says `sample` in the
-    column `split_by`.
+    A donor, and a person that ids of samples name, may be in two splits only where every row says `sample`, `section`
+    or `block` in the column `split_by`; a slide only where it says `block`.
     """
-    apart = ["slide", "image_donor", "sample" if split_by(cohort, name) == "sample" else "donor"]
+    apart = _APART[split_by(cohort, name)]
     for column in ("sample", "donor"):
         if (cohort[column] == "").any():
             raise ValueError(f"{name} has rows without a {column} (line {int((cohort[column] == '').argmax()) + 2}).")
@@ -62,24 +77,26 @@ def check_cohort(cohort: pd.DataFrame, name: str = "The cohort table") -> None:
 
 
 def split_by(cohort: pd.DataFrame, name: str = "The cohort table") -> str:
-    """`donor`, or `sample` where the column `split_by` says so in every row."""
+    """`donor`, or what of SPLIT_BY the column `split_by` says in every row: how much was held out."""
     if "split_by" not in cohort:
         return "donor"
     said = sorted(set(cohort["split_by"]))
     if len(said) != 1 or said[0] not in SPLIT_BY:
         raise ValueError(
-            f"{name} has {first_few(map(repr, said))} in the column split_by; it must be donor or sample, in every row."
+            f"{name} has {first_few(map(repr, said))} in the column split_by; it must be {' or '.join(SPLIT_BY)}, in "
+            "every row."
         )
     return said[0]
 
 
 def describe(cohort: pd.DataFrame) -> str:
-    """Profiles, slides and donors, and donors (or samples, if split by those) of each split, in one line."""
-    unit = split_by(cohort)
+    """Profiles, slides and donors, and donors (or what it is split by) of each split, in one line."""
+    by = split_by(cohort)
+    unit = {"section": "slide", "block": "sample"}.get(by, by)
     units = cohort.drop_duplicates(unit)["split"].value_counts()
     slides, donors = cohort.loc[cohort["slide"] != "", "slide"].nunique(), cohort["donor"].nunique()
     in_splits = ", ".join(f"{units.get(split, 0):,} {split}" for split in SPLITS)
-    what = f"samples by split: {in_splits}" if unit == "sample" else in_splits
+    what = in_splits if by == "donor" else f"{'sections' if by == 'section' else 'samples'} by split: {in_splits}"
     return f"{cohort['sample'].nunique():,} profiles, {slides:,} slides, {donors:,} donors ({what})."
 
 

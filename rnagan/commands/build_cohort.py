@@ -11,6 +11,8 @@ import click
 
 from rnagan.commands import options
 
+COMMANDLINE = click.core.ParameterSource.COMMANDLINE
+
 
 @click.command(help=__doc__, context_settings={"show_default": True})
 @options.plain_errors
@@ -81,9 +83,24 @@ from rnagan.commands import options
 @click.option("--site-column", type=options.TEXT, help="Column of the centre, in whichever of the two tables has it.")
 @click.option(
     "--split-by",
-    type=click.Choice(["donor", "sample"]),
+    type=click.Choice(["donor", "sample", "section", "block"]),
     default="donor",
-    help="sample: as the article did; a donor may be in several splits, and scores are optimistic.",
+    help="sample: as the article did; a donor may be in several splits, and scores are optimistic. Of spots, section "
+    "or block: parts of each section.",
+)
+@click.option(
+    "--profile-column",
+    type=options.TEXT,
+    help="--samples is a table of spots, a row each: column of the spot's own profile. --slides isn't needed.",
+)
+@click.option("--section-column", type=options.TEXT, help="Of spots: column of the section; one shard each.")
+@click.option("--x-column", type=options.TEXT, help="Of spots, with --split-by block: column of the position.")
+@click.option("--y-column", type=options.TEXT, help="Of spots, with --split-by block: column of the position.")
+@click.option(
+    "--gap",
+    type=float,
+    help="Of spots, with --split-by block: distance, in the unit of the positions, below which neighbours in different "
+    "splits are left out.",
 )
 @click.option(
     "--all-in",
@@ -97,11 +114,46 @@ def main(
 ) -> None:
     from rnagan.cohort.build import CohortOptions, make_cohort_table
 
+    spots = {name: given.pop(f"{name}_column") for name in ("profile", "section", "x", "y")} | {"gap": given.pop("gap")}
+    if spots["profile"]:
+        options.echo_lines(_of_spots(samples, out, spots, given, slides or subjects or extend))
+        return
+    if any(value is not None for value in spots.values()):
+        raise click.UsageError("--section-column, --x-column, --y-column and --gap are for --profile-column.")
     columns = {ours: given.pop(f"{ours}_column") for ours in ("sample", "donor", "tissue", "site")}
     chosen = CohortOptions(
         columns=columns, tissue=given.pop("tissue_is") or "", all_aliquots=given.pop("aliquots") == "all", **given
     )
     options.echo_lines(make_cohort_table(samples, slides, out, chosen, extend=extend, subjects=subjects))
+
+
+def _of_spots(table: Path, out: Path, spots: dict[str, Any], given: dict[str, Any], further: Path | None) -> list[str]:
+    from rnagan.cohort.spots import SpotOptions, make_spot_cohort
+
+    if not spots["section"]:
+        raise click.UsageError("--profile-column needs --section-column: which section a spot is of.")
+    used = {
+        "donor_column",
+        "tissue_column",
+        "site_column",
+        "tissue_is",
+        "expression",
+        "rows",
+        "split_by",
+        "all_in",
+        "seed",
+    }
+    context = click.get_current_context()
+    asked = [name for name in given if name not in used and context.get_parameter_source(name) is COMMANDLINE]
+    if further is not None or asked:
+        named = ", ".join("--" + name.replace("_", "-") for name in asked) or "--slides, --subjects or --extend"
+        raise click.UsageError(
+            f"A table of spots (--profile-column) says by itself what belongs together: leave out {named}."
+        )
+    columns = {ours: given[f"{ours}_column"] for ours in ("donor", "tissue", "site")}
+    settings = {name: given[name] for name in ("expression", "rows", "split_by", "all_in", "seed")}
+    given_columns = {name: value for name, value in (spots | columns).items() if value is not None}
+    return make_spot_cohort(table, out, SpotOptions(**given_columns, **settings, tissue_is=given["tissue_is"] or ""))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,17 @@ def parse_part(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.option(
     "--donor-column", default="donor", type=options.TEXT, help="With --tiles: column of the donor; one shard each."
 )
+@click.option(
+    "--section-column", type=options.TEXT, help="With --tiles: column of the section; one shard each, not the donor."
+)
+@click.option(
+    "--profile-column", type=options.TEXT, help="With --tiles: column of each tile's own profile, such as its spot."
+)
+@click.option(
+    "--crop-px",
+    type=click.IntRange(1),
+    help="With --tiles: reduce the centred square of so many pixels of each image, not its largest.",
+)
 @click.option("--out", required=True, type=options.NEW_FOLDER, help="Folder of the shards.")
 @click.option(
     "--cohort",
@@ -133,6 +144,8 @@ def main(
     given += more_slides
     if bool(given) == bool(table):
         raise click.UsageError("Give either --slides or --tiles.")
+    if given and any(columns[name] for name in ("section_column", "profile_column", "crop_px")):
+        raise click.UsageError("--section-column, --profile-column and --crop-px are for --tiles.")
     if table and (cohort or coordinates or masks or dry_run):
         raise click.UsageError("--cohort, --coordinates, --masks and --dry-run are for --slides.")
     if coordinates and masks:

@@ -18,7 +18,7 @@ from rnagan.data.manifest import (
     write_digest,
     write_record,
 )
-from rnagan.data.shard_schema import TileKind, name_kind
+from rnagan.data.shard_schema import TileKind, kind_of, name_kind
 from rnagan.data.verify import check_slide
 from rnagan.io.cells import safe
 from rnagan.io.disk_errors import CONCERNS_ALL, in_words
@@ -306,8 +306,8 @@ def _listed(counts: collections.Counter[str]) -> str:
 
 
 def _refuse_other_kind(records: dict[str, Record], folder: Path, options: dict[str, Any]) -> None:
-    asked = TileKind(options["tile_px"], options["mpp"])
-    kind = name_kind(asked.tile_px, asked.mpp)
+    asked = kind_of(options)
+    kind = name_kind(asked) if isinstance(asked, TileKind) else str(asked)
     for slide, record in records.items():
         present = kind_of_record(folder, record)
         if present != asked:

@@ -141,9 +141,7 @@ def _the_one_kind(folder: Path, kinds: dict[str, TileKind]) -> TileKind:
     for slide, kind in sorted(kinds.items()):
         slides.setdefault(kind, []).append(slide)
     if len(slides) > 1:
-        listed = "; ".join(
-            sorted(f"{name_kind(kind.tile_px, kind.mpp)}: {first_few(names)}" for kind, names in slides.items())
-        )
+        listed = "; ".join(sorted(f"{name_kind(kind)}: {first_few(names)}" for kind, names in slides.items()))
         raise ValueError(
             f"{folder} mixes tiles of several kinds ({listed}); move each kind to a folder of its own, "
             "or say with --mpp what they all stand for."

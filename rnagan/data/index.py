@@ -23,6 +23,7 @@ from rnagan.data.manifest import (
     RECORD,
     SLIDES,
     TAR,
+    TILE_PROFILES,
     VERSION,
     Dataset,
     read_parquet,
@@ -133,14 +134,32 @@ class Shards:
 
 @dataclasses.dataclass(frozen=True)
 class ShardSet(Shards):
-    """A folder of tiles, one shard a slide. `mpp` is None where the resolution of the tiles isn't known."""
+    """A folder of tiles, one shard a slide. `mpp` is None where the resolution of the tiles isn't known.
+
+    `profiles`: where tiles have profiles of their own, how many `tiles` each `slide` has of each `profile`, a row each,
+    by slide and profile; None where a slide has one profile, which the cohort table says.
+    """
 
     tile_px: int
     mpp: float | None
+    profiles: pd.DataFrame | None = None
 
     def mpp_at(self, resolution: int) -> float | None:
         """Resolution of a tile, µm per px, when it is shrunk to `resolution` px."""
         return None if self.mpp is None else self.mpp * self.tile_px / resolution
+
+    def stored(self, rows: pd.DataFrame) -> NDArray[np.int64]:
+        """Tiles of each row's slide, or of its slide and sample where tiles have profiles of their own; 0 where there
+        are none, (rows,). `rows`: slide, and sample, of a cohort table."""
+        if self.profiles is None:
+            return rows["slide"].map(self.slides.set_index("slide")["tiles"]).fillna(0).to_numpy(np.int64)
+        pairs = pd.MultiIndex.from_frame(self.profiles[["slide", "profile"]])
+        at = pairs.get_indexer(pd.MultiIndex.from_frame(rows[["slide", "sample"]]))
+        return np.where(at < 0, 0, np.append(self.profiles["tiles"].to_numpy(np.int64), 0)[at])
+
+    def profiles_of_tiles(self, slide: str) -> NDArray[np.object_]:
+        """The profile of each tile of a slide, in stored order, with the errors of `index`."""
+        return self._read_index(slide, ["profile"])["profile"].to_numpy(object)
 
 
 def tar_name(slide: str) -> str:
@@ -157,7 +176,19 @@ def open_dataset(address: Path | str) -> ShardSet:
     shards, kind = open_shards(address, ShardSet.script)
     if not isinstance(kind, TileKind):
         raise ValueError(f"{shards.address} holds {kind}; a folder of tiles is wanted.")
-    return ShardSet(shards.storage, shards.slides, shards.digest, kind.tile_px, kind.mpp, sums=shards.sums)
+    opened = ShardSet(shards.storage, shards.slides, shards.digest, kind.tile_px, kind.mpp, sums=shards.sums)
+    return dataclasses.replace(opened, profiles=_read_profiles(opened)) if kind.own_profiles else opened
+
+
+def _read_profiles(shards: ShardSet) -> pd.DataFrame:
+    """`profiles.parquet` of a set of tiles with profiles of their own, found as it was written."""
+    profiles = shards._read_table(TILE_PROFILES)
+    if shards.sums.get(TILE_PROFILES) != table_sum(profiles):
+        raise DamagedShard(
+            f"{shards.address}/{TILE_PROFILES} is not the table that dataset.json was written with (sha256 differs); "
+            f"{_REPAIR}."
+        )
+    return profiles
 
 
 def open_shards(address: Path | str, script: str) -> tuple[Shards, Kind]:

@@ -257,7 +257,7 @@ def _make_part(
             if problem is not None:
                 replaced.append(Replaced(plan.start + at, reader.slides[slide], reader.place(slide, k), problem))
             slide, k = used
-        out["places"][at] = slide, k
+        out["places"][at] = reader.labels(slide, k)
     if loading.beside:
         loading.beside.fill(plan.start + part.start, {name: rows[part.start : part.stop] for name, rows in out.items()})
     return replaced

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from rnagan.data.shard_schema import (
     Kind,
     ProfileKind,
     ProfileRow,
+    SpotRow,
     TileKind,
     genes_digest,
     kind_of,
@@ -29,6 +31,7 @@ FORMAT, RECORD_FORMAT, VERSION = "rnagan-shards", "rnagan-shard", 1
 TAR, INDEX, RECORD = ".tar", ".index.parquet", ".record.json"
 SLIDES = "slides.parquet"
 GENES, SAMPLES = "genes.parquet", "samples.parquet"  # of a set of profiles
+TILE_PROFILES = "profiles.parquet"  # of a set of tiles with profiles of their own
 INDEX_SUM = "index_sha256"  # in a record and in slides.parquet; earlier versions wrote none
 _TYPES = {int: pa.int64(), str: pa.string()}
 
@@ -62,7 +65,7 @@ class Dataset(TypedDict):
     sum: NotRequired[str]
 
 
-def write_index(path: Path, rows: Sequence[IndexRow] | Sequence[ProfileRow]) -> None:
+def write_index(path: Path, rows: Sequence[IndexRow] | Sequence[SpotRow] | Sequence[ProfileRow]) -> None:
     """Write an index of at least one row, not by rename."""
     kinds = type(rows[0]).__annotations__
     schema = pa.schema([(name, pa.uint32() if name == "crc32" else _TYPES[kind]) for name, kind in kinds.items()])
@@ -217,8 +220,8 @@ def _unsummed_index_problem(path: Path, record: dict[str, Any]) -> str | None:
 
 
 def write_digest(folder: Path | str, being_made: Collection[str] = ()) -> dict[str, Any]:
-    """Write `slides.parquet` and `dataset.json` from the records of a folder, and return the latter; `samples.parquet`
-    of a set of profiles, from their indexes.
+    """Write `slides.parquet` and `dataset.json` from the records of a folder, and return the latter; from the indexes
+    `samples.parquet` of a set of profiles, and `profiles.parquet` of tiles with profiles of their own.
 
     Refuses records of several kinds: they can't be read as one set; and damaged ones, but for those of slides in
     `being_made`, which another part of this build makes again. Several processes may do this at the same time
@@ -232,9 +235,7 @@ def write_digest(folder: Path | str, being_made: Collection[str] = ()) -> dict[s
         for slide in damaged.keys() - set(being_made):
             raise ValueError(f"{folder}/{slide}{RECORD} {damaged[slide]}; delete it and build its slide again.")
         dataset, slides = make_digest(folder, records)
-        tables = {SLIDES: slides}
-        if isinstance(kind_of(dataset), ProfileKind):
-            tables[SAMPLES] = read_samples(folder, records)
+        tables = {SLIDES: slides} | read_joins(folder, kind_of(dataset), records)
         for name, table in tables.items():
             if not _holds(folder / name, table):  # what is up to date may lie on a disk that can't be written
                 write_table(folder / name, table)
@@ -340,6 +341,37 @@ def read_genes(folder: Path, kind: ProfileKind) -> pd.DataFrame | None:
         return None
 
 
+def read_joins(folder: Path, kind: Kind, records: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    """What the further tables of a set must say, by file name: those that join its items with profiles.
+
+    Raises as `read_samples` and `read_tile_profiles` do.
+    """
+    if isinstance(kind, ProfileKind):
+        return {SAMPLES: read_samples(folder, records)}
+    return {TILE_PROFILES: read_tile_profiles(folder, records)} if kind.own_profiles else {}
+
+
+def read_tile_profiles(folder: Path, records: list[dict[str, Any]]) -> pd.DataFrame:
+    """What `profiles.parquet` must say of these records of tiles with profiles of their own: a row a slide and profile,
+    by both, with how many `tiles` the slide has of it.
+
+    Raises what `read_parquet` does where an index is damaged, and `ValueError` where it names no profiles.
+    """
+    tables = [
+        pd.DataFrame({"slide": pd.Series(dtype=str), "profile": pd.Series(dtype=str), "tiles": np.empty(0, np.int64)})
+    ]
+    for record in sorted(records, key=lambda record: record["slide"]):
+        if record["tiles"]:
+            index = read_parquet(folder / (record["slide"] + INDEX), ["profile"])
+            if list(index) != ["profile"]:
+                raise ValueError(f"{folder}/{record['slide']}{INDEX} names no profiles; build into an empty folder.")
+            counts = index["profile"].value_counts().sort_index()
+            tables.append(
+                pd.DataFrame({"slide": record["slide"], "profile": counts.index, "tiles": counts.to_numpy(np.int64)})
+            )
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
 def read_samples(folder: Path, records: list[dict[str, Any]]) -> pd.DataFrame:
     """What `samples.parquet` must say of these records of profiles: sample, slide (its shard) and place in it, of all.
 
@@ -367,8 +399,9 @@ def _the_one_kind(folder: Path, kinds: list[Kind]) -> Kind:
     kind, *others = sorted(set(kinds), key=lambda kind: str(tuple(kind.facts.values())))
     if not others:
         return kind
-    if all(isinstance(one, TileKind) for one in (kind, *others)):
-        named = "tiles of " + " and ".join(name_kind(*one.facts.values()) for one in (kind, *others))
+    tiles = [one for one in (kind, *others) if isinstance(one, TileKind)]
+    if len(tiles) > len(others):
+        named = "tiles of " + " and ".join(map(name_kind, tiles))
     else:
         named = " and ".join(map(str, (kind, *others)))
     raise ValueError(f"{folder} mixes {named}; build each kind into a folder of its own.")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -35,7 +36,7 @@ class Batch(NamedTuple):
 
     start: int
     images: Tensor  # (n, 3, H, W) uint8, channels-last memory
-    slides: Tensor  # (n,) int64, rows of the selection's table
+    slides: Tensor  # (n,) int64, rows of the selection's table (`ShardReader.labels`)
     tiles: Tensor  # (n,) int64, numbers of the tiles in their slides, in stored order
     replaced: tuple[Replaced, ...] = ()
     packed: Packed | None = None  # all of it, and what was made beside it, pinned where a GPU is used
@@ -50,6 +51,7 @@ class ProfileBatch(NamedTuple):
     replaced: tuple[Replaced, ...] = ()
 
 
+FEW_SLIDES = 8  # whose tiles by profile are kept, for those that are read profile by profile
 MORE_OPEN = 256  # slides whose indexes are kept, above the window of the order
 MOST_REPLACEMENTS_TRIED = 64
 
@@ -91,7 +93,7 @@ class ShardReader(abc.ABC):
 
     @property
     def rows(self) -> dict[str, Row]:
-        """What a batch holds of an item: itself, decoded, and its (slide, k)."""
+        """What a batch holds of an item: itself, decoded, and its `labels`."""
         own = torch.from_numpy(np.empty(0, self.dtype)).dtype
         return {"items": Row(self.shape, own), "places": Row((2,), torch.int64)}
 
@@ -142,6 +144,10 @@ class ShardReader(abc.ABC):
     def place(self, slide: int, k: int) -> int:
         """Number of item k of a slide among all that are stored."""
         return k
+
+    def labels(self, slide: int, k: int) -> tuple[int, int]:
+        """What a batch says of item k of a slide: the row of the selection's table that it is of, and its number."""
+        return slide, k
 
     def _neighbours(self, slide: int, k: int) -> Iterator[Tile]:
         tried = 0
@@ -206,3 +212,78 @@ class TileReader(ShardReader):
 
     def decode_bytes(self, data: bytes, out: NDArray) -> None:
         decode_into(data, out)
+
+
+class _OfProfiles(NamedTuple):
+    """Tiles of a slide by their profiles: those of names[n] are tiles order[first[n]] … order[first[n + 1] − 1]."""
+
+    names: pd.Index
+    order: NDArray[np.int32]
+    first: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, profiles: NDArray[np.object_]) -> "_OfProfiles":
+        codes, names = pd.factorize(profiles)
+        order = np.argsort(codes, kind="stable").astype(np.int32)
+        return cls(pd.Index(names), order, np.append(0, np.cumsum(np.bincount(codes, minlength=len(names)))))
+
+    def tiles(self, profiles: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Numbers of the tiles of these profiles, rising, and of each the number of its profile in the list."""
+        at = self.names.get_indexer(pd.Index(profiles, dtype=object))
+        of_each = [self.order[self.first[n] : self.first[n + 1]] if n >= 0 else self.order[:0] for n in at.tolist()]
+        tiles = np.concatenate([self.order[:0], *of_each])
+        which = np.repeat(np.arange(len(profiles), dtype=np.int32), [len(own) for own in of_each])
+        rising = np.argsort(tiles)
+        return tiles[rising], which[rising]
+
+
+class SpotReader(TileReader):
+    """Reads tiles that have profiles of their own: item k of a slide is the k-th tile whose profile is in use there.
+
+    `profiles` (slides,): those in use of each slide, which are the rows of the selection's table, one after another; a
+    slide may come several times, each with some of its profiles. `counts` (slides,): the first so many tiles are in
+    use. What is kept of an open slide is 24 bytes a tile in use, and of the latest few 4 bytes a tile more.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        slides: list[str],
+        profiles: list[list[str]],
+        counts: NDArray[np.int64],
+        window: int = WINDOW,
+    ) -> None:
+        super().__init__(shards, slides, counts, window)
+        self.profiles = profiles
+        self.first_rows = np.cumsum([0, *map(len, profiles)])[:-1].tolist()
+
+    def labels(self, slide: int, k: int) -> tuple[int, int]:
+        return self._tiles(slide)[1].item(k), self.place(slide, k)
+
+    def place(self, slide: int, k: int) -> int:
+        return self._tiles(slide)[0].item(k)
+
+    def _locate(self, slide: int) -> Locations:
+        tiles, _ = self._tiles(slide)
+        if len(tiles) < self._count(slide):
+            raise DamagedShard(
+                f"The index of {self.shards.tar_address(self.slides[slide])} names other profiles than "
+                "profiles.parquet of its folder; mend it with rnagan check-shards --repair."
+            )
+        where = self.shards.locations(self.slides[slide])
+        return Locations(where.offset[tiles], where.size[tiles], where.crc32[tiles])
+
+    def _choose(self, slide: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Numbers of the tiles in use of a slide, rising, and the row of the selection's table of each."""
+        tiles, which = self._of_profiles(self.slides[slide]).tiles(self.profiles[slide])
+        count = self._count(slide)
+        return tiles[:count], which[:count] + self.first_rows[slide]
+
+    def _read_profiles(self, slide: str) -> _OfProfiles:
+        assert isinstance(self.shards, ShardSet)
+        return _OfProfiles.of(self.shards.profiles_of_tiles(slide))
+
+    def _make_caches(self) -> None:
+        super()._make_caches()
+        self._tiles = functools.lru_cache(maxsize=self.window + MORE_OPEN)(self._choose)
+        self._of_profiles = functools.lru_cache(maxsize=FEW_SLIDES)(self._read_profiles)

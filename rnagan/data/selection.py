@@ -10,8 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.cohort.filter import matching_rows
+from rnagan.cohort.table import split_by
 from rnagan.data.index import ShardSet
-from rnagan.data.sampler import Order, TileOrder, WeightedOrder
+from rnagan.data.reader import SpotReader, TileReader
+from rnagan.data.sampler import WINDOW, Order, TileOrder, WeightedOrder
 from rnagan.io.tables import first_few, need_columns, read_table
 
 GOOD_SHARE = 0.95  # of the donors that independent draws would give: fewer get advice
@@ -19,11 +21,46 @@ GOOD_SHARE = 0.95  # of the donors that independent draws would give: fewer get 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """`table`: one row a slide with at least slide, sample, donor, tissue. `counts` (slides,): tiles used of each."""
+    """`table`: one row a slide, by slide, with at least slide, sample, donor, tissue; where tiles have profiles of
+    their own, one row a slide and profile. `counts` (slides,): tiles used of each slide, of all its rows together.
+
+    `stored` (rows,): where tiles have profiles of their own, how many there are of each row; of all of a slide, the
+    first `most` are used.
+    """
 
     table: pd.DataFrame
     counts: NDArray[np.int64]
     left_out: dict[str, list[str]]  # reason → slides or samples
+    stored: NDArray[np.int64] | None = None
+    most: int = 0
+
+    @property
+    def slides(self) -> pd.DataFrame:
+        """The first row of each slide, in the order of `counts`: all that an order needs."""
+        return self.table if self.stored is None else self.table.drop_duplicates("slide").reset_index(drop=True)
+
+    @property
+    def tiles(self) -> NDArray[np.int64]:
+        """Tiles of each row that can be used, (rows,)."""
+        return self.counts if self.stored is None else self.stored.clip(max=self.most)
+
+    def only(self, rows: NDArray[np.bool_], left_out: dict[str, list[str]]) -> "Selection":
+        """Some of the rows, at least one; `left_out`: the others, by reason."""
+        table, left_out = self.table[rows].reset_index(drop=True), self.left_out | left_out
+        if self.stored is None:
+            return Selection(table, self.counts[rows], left_out)
+        stored = self.stored[rows]
+        return Selection(table, _of_slides(table, stored, self.most), left_out, stored, self.most)
+
+    def reader(self, shards: ShardSet, counts: NDArray[np.int64] | None = None, window: int = WINDOW) -> TileReader:
+        """Reads the selection's tiles; a batch's `slides` are rows of `table`. `counts` (slides,): those in use, all by
+        default."""
+        counts = self.counts if counts is None else counts
+        slides = self.slides["slide"].tolist()
+        if self.stored is None:
+            return TileReader(shards, slides, counts, window)
+        profiles = self.table.groupby("slide", sort=False)["sample"].agg(list).tolist()
+        return SpotReader(shards, slides, profiles, counts, window)
 
 
 def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: int, where: str = "") -> Selection:
@@ -32,6 +69,13 @@ def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: 
     `where` chooses among the rows by any column (rnagan/cohort/filter.py). The first `tiles_per_slide` tiles of each
     shard are used, which are a uniform draw.
     """
+    if shards.profiles is not None:
+        return _select_spots(shards, cohort, split, tiles_per_slide, where)
+    if split_by(cohort) in ("section", "block"):
+        raise ValueError(
+            f"The cohort table is split by {split_by(cohort)} and gives slides several profiles, and {shards.address} "
+            "says of no tile which is its own; build it with rnagan build-tiles --profile-column."
+        )
     tiles = shards.slides.set_index("slide")["tiles"]
     paired = cohort[cohort["slide"] != ""]
     in_split = paired[paired["split"] == split]
@@ -42,10 +86,7 @@ def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: 
     repeated = with_tiles & rows["slide"].duplicated()
     table = rows[with_tiles & ~repeated].sort_values("slide").reset_index(drop=True)
     if table.empty:
-        meant = f" where {where}" if where else ""
-        raise ValueError(
-            f"No slide of split {split}{meant} has tiles in {shards.address}; is it the cohort table of these shards?"
-        )
+        raise _nothing("slide", shards, split, where)
     counts = table["slide"].map(tiles).clip(upper=tiles_per_slide).to_numpy(np.int64)
     return Selection(
         table,
@@ -57,6 +98,54 @@ def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: 
             "samples beyond the first of a slide": rows.loc[repeated, "sample"].tolist(),
             "shards without a row in the cohort table": sorted(set(tiles.index) - set(paired["slide"])),
         },
+    )
+
+
+def _select_spots(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: int, where: str) -> Selection:
+    """As `select`, where tiles have profiles of their own: the profiles of `split` that have tiles."""
+    assert shards.profiles is not None
+    paired = cohort[cohort["slide"] != ""]
+    in_split = paired[paired["split"] == split]
+    chosen = matching_rows(paired, where)[in_split.index]
+    rows = in_split[chosen]
+    stored = shards.stored(rows)
+    known = rows["slide"].isin(shards.slides["slide"])
+    order = rows.assign(stored=stored)[stored > 0].sort_values(["slide", "sample"])
+    stored, table = order["stored"].to_numpy(np.int64), order.drop(columns="stored").reset_index(drop=True)
+    if table.empty:
+        raise _nothing("profile", shards, split, where)
+    for column in ("donor", "tissue"):
+        several = table.groupby("slide")[column].nunique()
+        if (several > 1).any():
+            raise ValueError(
+                f"The cohort table gives slides several {column}s ({first_few(several.index[several > 1])}), and a "
+                "shard is of one; give them the same, or build a shard for each."
+            )
+    pairs = pd.MultiIndex.from_frame(shards.profiles[["slide", "profile"]])
+    unknown = ~pairs.isin(pd.MultiIndex.from_frame(paired[["slide", "sample"]]))
+    return Selection(
+        table,
+        _of_slides(table, stored, tiles_per_slide),
+        {
+            "profiles that the selection doesn't want": in_split.loc[~chosen, "sample"].tolist(),
+            "slides in the cohort table without shards": rows.loc[~known, "slide"].unique().tolist(),
+            "profiles without tiles": rows.loc[known & (shards.stored(rows) == 0), "sample"].tolist(),
+            "profiles of tiles without a row in the cohort table": shards.profiles.loc[unknown, "profile"].tolist(),
+        },
+        stored,
+        tiles_per_slide,
+    )
+
+
+def _of_slides(table: pd.DataFrame, stored: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Tiles used of each slide, (slides,): those of its rows together, `most` at most."""
+    return pd.Series(stored).groupby(table["slide"].to_numpy(), sort=False).sum().clip(upper=most).to_numpy(np.int64)
+
+
+def _nothing(what: str, shards: ShardSet, split: str, where: str) -> ValueError:
+    meant = f" where {where}" if where else ""
+    return ValueError(
+        f"No {what} of split {split}{meant} has tiles in {shards.address}; is it the cohort table of these shards?"
     )
 
 
@@ -72,7 +161,7 @@ def make_order(
         return TileOrder(selection.counts, seed, window, tile_order == "by_slide")
     if tile_order == "by_slide":
         raise ValueError("Tissue weights need tile_order mixed; for by_slide choose tissue_weights natural.")
-    return WeightedOrder(selection.counts, selection.table["tissue"].tolist(), weights, seed, window)
+    return WeightedOrder(selection.counts, selection.slides["tissue"].tolist(), weights, seed, window)
 
 
 def read_weights(text: str, selection: Selection) -> dict[str, float] | None:
@@ -153,7 +242,7 @@ def measure_mixing(order: Order, donors: pd.Series, batch_size: int, most_batche
 
 def describe_mixing(selection: Selection, order: Order, batch_size: int, window: int) -> str:
     """A sentence on the batches of an order of this selection, made with `window` slides open."""
-    found = measure_mixing(order, selection.table["donor"], batch_size)
+    found = measure_mixing(order, selection.slides["donor"], batch_size)
     slides = int((order.counts > 0).sum())
     sentence = (
         f"{slides:,} training slides, {order.epoch_length:,} tiles, {window:,} slides open: "

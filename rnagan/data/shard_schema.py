@@ -12,6 +12,7 @@ from rnagan.data.tars import Member
 from rnagan.io.bounds import MAX_PIXELS
 from rnagan.io.files import sha256_of
 
+OF_TILE = "tile"  # what `dataset.json` and the options of a record say of `profile`, where each tile names its own
 MPP_TOLERANCE = 0.02  # share by which tiles may differ from the mpp of their set, where its options say no other
 
 
@@ -26,6 +27,18 @@ class IndexRow(NamedTuple):
     y: int
 
 
+class SpotRow(NamedTuple):
+    """As `IndexRow`, of a tile with a profile of its own: `profile` is the sample's id."""
+
+    key: str
+    offset: int
+    size: int
+    crc32: int
+    x: int
+    y: int
+    profile: str
+
+
 class ProfileRow(NamedTuple):
     """A profile in its tar: `offset` and `size` of the .npy in bytes, and its sample."""
 
@@ -38,10 +51,11 @@ class ProfileRow(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TileKind:
-    """Tiles of one size and resolution."""
+    """Tiles of one size and resolution. `own_profiles`: each names its own profile, else a slide has one."""
 
     tile_px: int
     mpp: float | None
+    own_profiles: bool = False
 
     shard: ClassVar[str] = "slide"  # what messages call a shard,
     item: ClassVar[str] = "tile"  # what it holds,
@@ -49,23 +63,28 @@ class TileKind:
     extensions: ClassVar[tuple[str, ...]] = EXTENSIONS
     stored_as: ClassVar[str] = "jpg"  # by us
     again: ClassVar[str] = "build this slide again"
-    row_type: ClassVar[type[IndexRow]] = IndexRow
 
     def __str__(self) -> str:
-        return f"tiles of {name_kind(self.tile_px, self.mpp)}"
+        return f"tiles of {name_kind(self)}"
 
     @property
     def facts(self) -> dict[str, Any]:
         """What `dataset.json` says of the kind."""
-        return {"tile_px": self.tile_px, "mpp": self.mpp}
+        return {"tile_px": self.tile_px, "mpp": self.mpp} | ({"profile": OF_TILE} if self.own_profiles else {})
+
+    @property
+    def row_type(self) -> type[IndexRow] | type[SpotRow]:
+        """What its index has of an item."""
+        return SpotRow if self.own_profiles else IndexRow
 
     def item_problem(self, data: bytes) -> str | None:
         """What keeps stored bytes from being an item of this kind, or None. Decodes them."""
         return image_problem(self.tile_px, data)
 
-    def index_row(self, member: Member, about: dict[str, Any]) -> IndexRow:
+    def index_row(self, member: Member, about: dict[str, Any]) -> IndexRow | SpotRow:
         """The index row of an item, from its member and its description in the tar."""
-        return IndexRow(member.key, member.offset, member.size, member.crc32, *_corner(about))
+        row = member.key, member.offset, member.size, member.crc32, *_corner(about)
+        return SpotRow(*row, str(about.get("profile", ""))) if self.own_profiles else IndexRow(*row)
 
     def description_problem(self, key: str, about: dict[str, Any], record: dict[str, Any]) -> str | None:
         """What is wrong with an item's KEY.json (None where it is none of ours), or None."""
@@ -81,6 +100,8 @@ class TileKind:
             return f"a description of {key!r} with tile_px {about.get('tile_px')}, not {self.tile_px}"
         if not same_mpp(about.get("mpp"), self.mpp, tolerance):
             return f"a description of {key!r} with mpp {about.get('mpp')}, not {self.mpp}"
+        if self.own_profiles and not _is_text(about.get("profile")):
+            return f"a description of {key!r} that names no profile"
         return None
 
 
@@ -134,7 +155,10 @@ def kind_of(options: dict[str, Any]) -> Kind:
     """The kind that the options of a record, or `dataset.json`, state. Raises `ValueError`, a phrase."""
     if options.get("kind") == "profiles":
         return ProfileKind(*_checked(options, {"genes": _is_count, "units": _is_text, "genes_sha256": _is_text}))
-    return TileKind(*_checked(options, {"tile_px": _is_side, "mpp": _is_mpp}))
+    tile_px, mpp = _checked(options, {"tile_px": _is_side, "mpp": _is_mpp})
+    if options.get("profile") not in (None, OF_TILE):
+        raise ValueError(f"has profile {options['profile']!r} in its options, not {OF_TILE!r}")
+    return TileKind(tile_px, mpp, own_profiles=options.get("profile") == OF_TILE)
 
 
 def genes_digest(table: pd.DataFrame, units: str) -> str:
@@ -154,9 +178,10 @@ def same_mpp(stored: Any, asked: float | None, tolerance: float = MPP_TOLERANCE)
     return is_positive(stored) and abs(asked / stored - 1) <= tolerance + 1e-4  # stored values are rounded
 
 
-def name_kind(tile_px: int, mpp: float | None) -> str:
+def name_kind(kind: TileKind) -> str:
     """`256 px at 0.5 µm`, for messages."""
-    return f"{tile_px} px at {mpp or 'unknown'} µm"
+    own = ", each with its profile" if kind.own_profiles else ""
+    return f"{kind.tile_px} px at {kind.mpp or 'unknown'} µm{own}"
 
 
 def _checked(options: dict[str, Any], fields: dict[str, Callable[[Any], bool]]) -> list[Any]:

@@ -22,10 +22,11 @@ from rnagan.data.manifest import (
     SAMPLES,
     SLIDES,
     TAR,
+    TILE_PROFILES,
     make_digest,
     read_genes,
+    read_joins,
     read_parquet,
-    read_samples,
     record_problem,
     seal_digest,
     write_digest,
@@ -284,16 +285,16 @@ def _check_digest(folder: Path, records: list[dict[str, Any]], repair: bool) -> 
         report.findings = [Finding("dataset.json", str(error).rstrip("."))]
         return report
     kind = kind_of(dataset)
-    if isinstance(kind, ProfileKind):
-        if read_genes(folder, kind) is None:
-            report.findings.append(Finding(GENES, f"is missing, damaged or of another set; {kind.again}"))
-        try:
-            tables[SAMPLES] = read_samples(folder, records)
-        except (pa.ArrowException, OSError):  # reported with the index that is missing or damaged
-            return report
-        except ValueError as error:
-            report.findings.append(Finding(SAMPLES, str(error).rstrip(".")))
-            return report
+    if isinstance(kind, ProfileKind) and read_genes(folder, kind) is None:
+        report.findings.append(Finding(GENES, f"is missing, damaged or of another set; {kind.again}"))
+    try:
+        tables |= read_joins(folder, kind, records)
+    except (pa.ArrowException, OSError):  # reported with the index that is missing or damaged
+        return report
+    except ValueError as error:
+        name = SAMPLES if isinstance(kind, ProfileKind) else TILE_PROFILES
+        report.findings.append(Finding(name, str(error).rstrip(".")))
+        return report
     stale = [name for name, table in tables.items() if not _is_table(folder / name, table)]
     if not _is_json(folder / "dataset.json", seal_digest(dataset, tables)):
         stale.append("dataset.json")

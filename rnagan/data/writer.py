@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from rnagan.cohort.slide_ids import check_shard_name
 from rnagan.data.manifest import INDEX, INDEX_SUM, RECORD, TAR, make_record, write_index, write_record
-from rnagan.data.shard_schema import IndexRow, ProfileRow
+from rnagan.data.shard_schema import IndexRow, ProfileRow, SpotRow
 from rnagan.io.disk_errors import CONCERNS_ALL
 from rnagan.io.files import name_file, scratch_prefix, sha256_of_file
 
@@ -49,10 +49,16 @@ class ShardWriter:
         """Tiles, or profiles, added so far."""
         return len(self._rows)
 
-    def add(self, key: str, jpeg: bytes, description: dict[str, Any], x: int = -1, y: int = -1) -> None:
-        """Append one sample: `KEY.jpg` and `KEY.json`. x and y are level-0 pixels for the index, -1 where unknown."""
+    def add(
+        self, key: str, jpeg: bytes, description: dict[str, Any], x: int = -1, y: int = -1, profile: str | None = None
+    ) -> None:
+        """Append one sample: `KEY.jpg` and `KEY.json`. x and y are level-0 pixels for the index, -1 where unknown.
+        `profile`: the tile's own, where tiles have such; then each must."""
+        if profile is not None:
+            description = description | {"profile": profile}
         offset = self._append_sample(key, "jpg", jpeg, description)
-        self._rows.append(IndexRow(key, offset, len(jpeg), zlib.crc32(jpeg), x, y))
+        row = key, offset, len(jpeg), zlib.crc32(jpeg), x, y
+        self._rows.append(IndexRow(*row) if profile is None else SpotRow(*row, profile))
 
     def add_profile(self, key: str, profile: bytes, sample: str, units: str) -> None:
         """Append one sample: `KEY.npy` (rnagan/data/npy_codec.py) and `KEY.json` with the sample's id."""

@@ -51,7 +51,7 @@ def choose(shards: ShardSet, cohort: pd.DataFrame | None, config: GANConfig) -> 
     if cohort is not None:
         selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
         order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
-        return Chosen(selection.table["slide"].tolist(), selection.counts, order)
+        return Chosen(selection.slides["slide"].tolist(), selection.counts, order)
     table = shards.slides[shards.slides["tiles"] > 0]
     counts = table["tiles"].clip(upper=config.tiles_per_slide).to_numpy(np.int64)
     return Chosen(table["slide"].tolist(), counts, TileOrder(counts, config.seed, config.window_slides))

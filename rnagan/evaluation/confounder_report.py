@@ -57,7 +57,7 @@ def confounder_report(
         raise ValueError(f"{inputs.cohort} has no covariate; name its columns with --covariates.")
     truth = held_out.truth(held_out.samples)
     condition, programmes, more = _from_rna(held_out, asked.programmes)
-    notes += more
+    notes = [*held_out.caveats, *notes, *more]
     for name in PRODUCTS:  # of other settings: no longer true
         (out / name).unlink(missing_ok=True)
 
@@ -69,6 +69,7 @@ def confounder_report(
     result: dict[str, Any] = {
         "model": held_out.model.digest,
         "split": asked.split,
+        "split_by": held_out.split_by,
         "profiles": len(held_out.samples),
         "tiles_per_profile": asked.n,
         "reference": against,

@@ -94,9 +94,10 @@ def _evaluate(
     result: dict[str, Any] = {
         "model": model.digest,
         "split": split,
+        "split_by": held_out.split_by,
         "profiles": len(held_out.samples),
         "tiles_per_profile": n,
-        "notes": evaluation.notes,
+        "notes": [*held_out.caveats, *evaluation.notes],
         **_tissue_calls(own, about["tissue"]),
         "pictures": _side_by_side(out, model, seed, own, about["tissue"]),
         **own.scores,

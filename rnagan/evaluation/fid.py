@@ -20,7 +20,14 @@ from rnagan.data.manifest import VERSION as SHARD_VERSION
 from rnagan.evaluation.feature_map import feature_map
 from rnagan.evaluation.feature_store import Features, cached_features
 from rnagan.evaluation.features import FeatureExtractor, comparable, took_part
-from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, NumberedTiles, noise_name, open_evaluation_set
+from rnagan.evaluation.test_set import (
+    EvaluationInputs,
+    EvaluationSet,
+    NumberedTiles,
+    noise_names,
+    open_evaluation_set,
+    row_names,
+)
 from rnagan.evaluation.tile_scores import (
     CLASS_SCORE_PARTS,
     TileFeatures,
@@ -125,11 +132,12 @@ def compute_fid(
             "model": model.digest,
             "mode": model.config.mode,
             "split": split,
+            "split_by": held_out.split_by,
             "seed": seed,
             "truncation": truncation,
             "donors": int(rows["donor"].nunique()),
-            "slides": len(rows),
-            "tissues": {str(name): int(own) for name, own in rows.groupby("tissue")["slide"].size().items()},
+            "slides": int(rows["slide"].nunique()),
+            "tissues": {str(name): int(own) for name, own in rows.groupby("tissue")["slide"].nunique().items()},
             "generated_tiles": len(generated),
             "real_tiles": len(real),
             "real_tiles_stored": int(rows["tiles"].sum()),
@@ -161,16 +169,17 @@ def _real_features(
     here: Processes,
     device: torch.device,
 ) -> tuple[Features | None, str]:
-    slides = held_out.rows["slide"].tolist()
-    sums = held_out.shards.slides.set_index("slide")["sha256"]
+    rows = held_out.rows
+    sums = rows["slide"].map(held_out.shards.slides.set_index("slide")["sha256"])
+    names = row_names(held_out.shards, rows)
     made_from = {
         "tiles": "real",
-        "slides": [[slide, str(sums[slide]), int(count)] for slide, count in zip(slides, counts, strict=True)],
+        "slides": [[name, str(own), int(count)] for name, own, count in zip(names, sums, counts, strict=True)],
         "shard_version": SHARD_VERSION,
         "codec": f"as stored, decoded by simplejpeg {simplejpeg.__version__}",
         **_made_how(extractor, held_out.resolution),
     }
-    make = NumberedTiles(held_out.shards, slides, counts, held_out.resolution)
+    make = NumberedTiles(held_out.shards, rows, counts, held_out.resolution)
     return cached_features(cache, made_from, make, int(counts.sum()), extractor, here, "Real tiles", device)
 
 
@@ -185,7 +194,7 @@ def _generated_features(
     device: torch.device,
 ) -> Features | None:
     model, latents = held_out.model, held_out.latents_of_rows(held_out.model)
-    names = [noise_name(slide) for slide in held_out.rows["slide"]]
+    names = noise_names(held_out.shards, held_out.rows)
     row_of, number_of = number_tiles(counts)
 
     def make(numbers: range) -> NDArray[np.uint8]:

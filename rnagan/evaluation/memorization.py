@@ -16,6 +16,7 @@ from rnagan.evaluation.test_set import (
     EvaluationSet,
     NumberedTiles,
     open_evaluation_set,
+    row_names,
     tiles_of_slides,
 )
 from rnagan.io.files import write_json
@@ -177,12 +178,13 @@ def nearest_tiles(
     donors = np.repeat(seen["donor"].to_numpy(), seen["tiles"])
     close, close_real = (closeness(each, training, donors) for each in (found, of_real))
     copies = find_copies(close, close_real)
-    generated_names, training_names = _names(held_out.rows), _names(seen)
+    generated_names, training_names = (_names(held_out, rows) for rows in (held_out.rows, seen))
     result = {
         "model": model.digest,
         "extractor": extractor.name,
         "extractor_in_training": in_training,
         "split": split,
+        "split_by": held_out.split_by,
         "seed": seed,
         "training_tiles": len(training),
         "of_training_tiles": int(used["tiles"].sum()),
@@ -200,7 +202,7 @@ def nearest_tiles(
         ],
     }
     shown = _shown(close)
-    read = NumberedTiles(held_out.shards, seen["slide"].tolist(), seen["tiles"].to_numpy(), held_out.resolution)
+    read = NumberedTiles(held_out.shards, seen, seen["tiles"].to_numpy(), held_out.resolution)
     neighbours = [
         [
             undone(read(range(row, row + 1)), int(g))[0]
@@ -232,9 +234,10 @@ def _shown(close: NDArray[np.float64]) -> NDArray[np.int64]:
     return order[[*range(min(half, len(order))), *further]]
 
 
-def _names(rows: pd.DataFrame) -> list[str]:
-    """SLIDE/NUMBER of the rows' tiles, or of those generated for them, in order."""
-    return [f"{slide}/{k}" for slide, tiles in zip(rows["slide"], rows["tiles"], strict=True) for k in range(tiles)]
+def _names(held_out: EvaluationSet, rows: pd.DataFrame) -> list[str]:
+    """NAME/NUMBER of the rows' tiles, or of those generated for them, in order."""
+    names = row_names(held_out.shards, rows)
+    return [f"{name}/{k}" for name, tiles in zip(names, rows["tiles"], strict=True) for k in range(tiles)]
 
 
 def _fewer(rows: pd.DataFrame, tiles: int, seed: int) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The data of every evaluation: the profiles of a split, real tiles of its slides, and generated tiles."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +11,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from rnagan.api import RNAGAN, model_folder
+from rnagan.api import RNAGAN, model_folder, read_model_record
 from rnagan.cohort.filter import matching_rows
 from rnagan.cohort.leakage import check_same_splits, refuse_seen
-from rnagan.cohort.table import read_cohort, split_by
+from rnagan.cohort.table import CAVEATS, read_cohort, split_by
 from rnagan.data.index import ShardSet, open_dataset
-from rnagan.data.reader import TileReader
+from rnagan.data.reader import SpotReader, TileReader
 from rnagan.data.shard_schema import MPP_TOLERANCE
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.h5ad import Expression
@@ -40,10 +41,11 @@ def tiles_of_slides(
     replace_damaged: bool = False,
     share: range | None = None,
 ) -> Iterator[Tiles]:
-    """The first `tiles` tiles of each row's `slide` (a uniform draw of its tiles), each (tiles, resolution, resolution,
-    3) uint8, averaged by area; of the rows numbered in `share` alone, where it is given. A damaged tile raises, or a
-    neighbour stands in (`replace_damaged`), which may be of any row."""
-    reader = TileReader(shards, rows["slide"].tolist())
+    """The first `tiles` tiles of each row's `slide` (a uniform draw of its tiles), or of its `slide` and `sample` where
+    tiles have profiles of their own, each (tiles, resolution, resolution, 3) uint8, averaged by area; of the rows
+    numbered in `share` alone, where it is given. A damaged tile raises, or a neighbour stands in (`replace_damaged`),
+    which may be of any row. Rows without `sample` are of whole slides."""
+    reader = _reader_of_rows(shards, rows)
     read = reader.decode_or_replace if replace_damaged else reader.decode
     for row in range(len(rows)) if share is None else share:
         tiles = np.empty((rows["tiles"].iloc[row], *reader.shape), np.uint8)
@@ -52,11 +54,27 @@ def tiles_of_slides(
         yield at_resolution(tiles, resolution)
 
 
-class NumberedTiles:
-    """Real tiles by number: those of the rows' slides one after another, the first `counts` (rows,) of each."""
+def _reader_of_rows(shards: ShardSet, rows: pd.DataFrame) -> TileReader:
+    """Reads by (row, k), of rows as `tiles_of_slides` takes them."""
+    slides = rows["slide"].tolist()
+    if shards.profiles is None or "sample" not in rows:
+        return TileReader(shards, slides)
+    return SpotReader(shards, slides, [[sample] for sample in rows["sample"]], rows["tiles"].to_numpy(np.int64))
 
-    def __init__(self, shards: ShardSet, slides: list[str], counts: NDArray[np.int64], resolution: int) -> None:
-        self._reader, self._resolution = TileReader(shards, slides), resolution
+
+def row_names(shards: ShardSet, rows: pd.DataFrame) -> list[str]:
+    """What rows are called: their slide, or slide and sample where tiles have profiles of their own."""
+    if shards.profiles is None:
+        return rows["slide"].tolist()
+    return [f"{slide}/{sample}" for slide, sample in zip(rows["slide"], rows["sample"], strict=True)]
+
+
+class NumberedTiles:
+    """Real tiles by number: those of rows, as `tiles_of_slides` takes them, one after another, the first `counts`
+    (rows,) of each."""
+
+    def __init__(self, shards: ShardSet, rows: pd.DataFrame, counts: NDArray[np.int64], resolution: int) -> None:
+        self._reader, self._resolution = _reader_of_rows(shards, rows.assign(tiles=counts)), resolution
         self._places = np.stack(number_tiles(counts), axis=1)  # (tiles, 2): row, number in its slide
 
     def __call__(self, numbers: range) -> Tiles:
@@ -73,17 +91,18 @@ def at_resolution(tiles: Tiles, resolution: int) -> Tiles:
     return tiles if factor == 1 else np.stack([shrink(tile, factor) for tile in tiles])
 
 
-def read_tiles(shards: ShardSet, slides: list[str], n: int, resolution: int) -> list[Tiles]:
-    """The first `n` tiles of each slide (a uniform draw of its tiles), each (at most n, resolution, resolution, 3)."""
-    counts = shards.slides.set_index("slide")["tiles"].loc[slides].clip(upper=n)
-    return list(tiles_of_slides(shards, pd.DataFrame({"slide": slides, "tiles": counts.to_numpy()}), resolution))
+def read_tiles(shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int) -> list[Tiles]:
+    """The first `n` tiles of each row, as `tiles_of_slides` takes them, each (at most n, resolution, resolution, 3)."""
+    return list(tiles_of_slides(shards, rows.assign(tiles=shards.stored(rows).clip(max=n)), resolution))
 
 
 def real_tiles(shards: ShardSet, rows: pd.DataFrame, n: int, resolution: int) -> Iterator[tuple[str, Tiles]]:
     """Each sample of the cohort rows (sample, slide) with up to `n` of its real tiles, taken evenly from its slides."""
+    each = -(-n // rows.groupby("sample")["sample"].transform("size"))
+    rows = rows.assign(tiles=np.minimum(shards.stored(rows), each)).sort_values("sample", kind="stable")
+    tiles = tiles_of_slides(shards, rows, resolution)
     for sample, own in rows.groupby("sample"):
-        each = -(-n // len(own))
-        yield str(sample), np.concatenate(read_tiles(shards, own["slide"].tolist(), each, resolution))[:n]
+        yield str(sample), np.concatenate(list(itertools.islice(tiles, len(own))))[:n]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +150,11 @@ class EvaluationSet:
     cohort      rows of the cohort table that the models' own setting `where` takes
     expression  all profiles, None where no model takes any; `about` has their donor, tissue, split and site, by sample
     samples     the profiles that are evaluated: of the split, and of a tissue that all models know
-    pictured    cohort rows with tiles (and a profile, where models take them), of every split; one a slide
+    pictured    cohort rows with tiles (and a profile, where models take them), of every split; one a slide, or a slide
+                and profile where tiles have profiles of their own
     rows        those of the evaluated split and tissues: slide, sample, donor, tissue, tiles; by slide
     own_people  whether tiles are of the profiles' own donors, and not merely of the same tissue (`image_donor`)
+    split_by    what is held out, and so how far the scores reach: donor, or what else of `cohort.table.SPLIT_BY`
     """
 
     inputs: EvaluationInputs
@@ -148,6 +169,12 @@ class EvaluationSet:
     pictured: pd.DataFrame
     rows: pd.DataFrame
     own_people: bool
+    split_by: str = "donor"
+
+    @property
+    def caveats(self) -> list[str]:
+        """A sentence on how far scores reach, where that isn't to people who were never seen."""
+        return [CAVEATS[self.split_by]] if self.split_by in CAVEATS else []
 
     @property
     def model(self) -> RNAGAN:
@@ -163,7 +190,7 @@ class EvaluationSet:
 
     def generated(self, model: RNAGAN, seed: int) -> Iterator[Tiles]:
         """As many generated ones of each of `rows`, from its own profile."""
-        names = [noise_name(slide) for slide in self.rows["slide"]]
+        names = noise_names(self.shards, self.rows)
         return model.generate_each(self.latents_of_rows(model), names, self.rows["tiles"].tolist(), seed)
 
     def real_of(self, samples: pd.Index, n: int) -> Iterator[tuple[str, Tiles]]:
@@ -195,7 +222,8 @@ class EvaluationSet:
         rows = _with_tiles(self.cohort[self.cohort["split"] == "train"], self.shards, tiles_per_slide)
         if rows.empty:
             raise ValueError(f"No slide of the training split has tiles in {self.shards.address}.")
-        return rows.drop_duplicates("slide").sort_values("slide").reset_index(drop=True)
+        key = _key(self.shards)
+        return rows.drop_duplicates(key).sort_values(key).reset_index(drop=True)
 
     def need_mpp(self) -> float:
         """µm per px of the model's tiles; raises `ValueError` where it is unknown, since nothing can be measured."""
@@ -261,18 +289,22 @@ def make_evaluation_set(
     pictured = _with_tiles(cohort, shards, tiles)
     if expression is not None:
         pictured = pictured[pictured["sample"].isin(about.index)]
-    pictured = pictured.drop_duplicates("slide")
-    rows = pictured[(pictured["split"] == split) & pictured["tissue"].isin(tissues)].sort_values("slide")
+    pictured = pictured.drop_duplicates(_key(shards))
+    rows = pictured[(pictured["split"] == split) & pictured["tissue"].isin(tissues)].sort_values(_key(shards))
     rows = rows[["slide", "sample", "donor", "tissue", "tiles"]].reset_index(drop=True)
     if need == "tiles" and rows.empty:
         raise ValueError(f"No slide of split {split} has tiles of a tissue that the models know, and a profile.")
     if expression is not None and not evaluated.any():
         raise ValueError(f"{inputs.expression} has no profile of {', '.join(tissues)} in split {split}.")
-    by = split_by(cohort, str(inputs.cohort)) if expression is None else expression.split_by
+    by = split_by(cohort, str(inputs.cohort))
+    if expression is not None and by not in ("section", "block"):
+        by = expression.split_by
     if split != "train" and by == "donor":
         donors = [*about.loc[evaluated, "donor"], *rows["donor"]]
         for model in (*models, *([] if null is None else [null])):
             refuse_seen(donors, model.train_donors, split, "a model", "the cohort table that it was trained with")
+    if split != "train" and by in ("section", "block"):
+        _refuse_other_split(inputs, by)
     own_people = "image_donor" not in cohort or not (cohort["image_donor"] != "").any()
     return EvaluationSet(
         inputs,
@@ -287,12 +319,18 @@ def make_evaluation_set(
         pictured,
         rows,
         own_people,
+        by,
     )
 
 
-def noise_name(slide: str) -> str:
-    """The name by which the noise of a slide's generated tiles is drawn."""
-    return f"held-out/{slide}"
+def noise_names(shards: ShardSet, rows: pd.DataFrame) -> list[str]:
+    """The names by which the noise of the rows' generated tiles is drawn."""
+    return [f"held-out/{name}" for name in row_names(shards, rows)]
+
+
+def _key(shards: ShardSet) -> list[str]:
+    """Columns that tell rows apart."""
+    return ["slide"] if shards.profiles is None else ["slide", "sample"]
 
 
 def read_truth(path: Path, samples: pd.Index, more: Sequence[str] = ("donor", "site")) -> pd.DataFrame:
@@ -312,9 +350,9 @@ def read_truth(path: Path, samples: pd.Index, more: Sequence[str] = ("donor", "s
 
 
 def _with_tiles(rows: pd.DataFrame, shards: ShardSet, most: int) -> pd.DataFrame:
-    """The rows whose slide has tiles, with how many are used as `tiles`."""
-    stored = rows["slide"].map(shards.slides.set_index("slide")["tiles"]).fillna(0).astype(np.int64)
-    return rows.assign(tiles=stored.clip(upper=most))[stored > 0]
+    """The rows that have tiles, with how many are used as `tiles`."""
+    stored = shards.stored(rows)
+    return rows.assign(tiles=stored.clip(max=most))[stored > 0]
 
 
 def _about(expression: Expression | None, cohort: pd.DataFrame) -> pd.DataFrame:
@@ -342,6 +380,18 @@ def check_sizes(models: Sequence[RNAGAN], shards: ShardSet) -> None:
             raise ValueError(
                 f"{shards.address} holds tiles of {shards.tile_px} px at {shards.mpp} µm per px, and a model generates "
                 f"{sizes[0]} px at {model.mpp}; {instead}"
+            )
+
+
+def _refuse_other_split(inputs: EvaluationInputs, by: str) -> None:
+    """Refuse models that were trained with another cohort table, where donors don't say what was held out."""
+    own = sha256_of_file(inputs.cohort)
+    for folder in (inputs.model, *inputs.beside, *([] if inputs.null is None else [inputs.null])):
+        record = read_model_record(model_folder(folder))
+        if record is not None and record["made_from"].get("cohort") != own:
+            raise ValueError(
+                f"{inputs.cohort} is split by {by}, and {folder} was trained with another cohort table: it may have "
+                "seen what is evaluated. Give the table that it was trained with."
             )
 
 

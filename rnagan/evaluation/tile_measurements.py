@@ -97,7 +97,7 @@ def train_classifier(
 ) -> TissueClassifier:
     """A tissue classifier of real training tiles; `train`: rows of the cohort table with slide and tissue."""
     per_slide = max(1, CLASSIFIER_TILES * train["tissue"].nunique() // len(train))
-    own = read_tiles(shards, train["slide"].tolist(), per_slide, resolution)
+    own = read_tiles(shards, train, per_slide, resolution)
     right = [tissue for tiles, tissue in zip(own, train["tissue"], strict=True) for _ in tiles]
     return train_tissue_classifier(np.concatenate(own), right, seed=seed, device=device)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import rnagan
-from rnagan.cohort.table import OPTIMISTIC, read_cohort, split_by
+from rnagan.cohort.table import CAVEATS, read_cohort, split_by
 from rnagan.expression.checked_table import CheckedTable, open_table
 from rnagan.expression.gene_map import read_gene_map
 from rnagan.expression.gene_selection import GeneChoice, choose_genes, count_by_status, read_gene_list, read_gtf
@@ -93,8 +93,8 @@ def build_expression(
     if without:
         lines.append(f"Left out {count_and_names(without, 'sample')} of the cohort without a profile in the table.")
     lines.append(f"{report}: {count_by_status(choice.report)}.")
-    if by == "sample":
-        lines.append(OPTIMISTIC)
+    if by in CAVEATS:
+        lines.append(CAVEATS[by])
     splits = ", ".join(f"{count:,} {name}" for name, count in obs["split"].value_counts().items())
     lines.append(f"{out}: {len(obs):,} profiles ({splits}) × {len(choice.ids):,} genes.")
     return lines

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from rnagan.cohort.leakage import refuse_leakage
+from rnagan.cohort.table import CAVEATS
 from rnagan.expression.h5ad_writer import NewHDF5, write_anndata
 from rnagan.expression.unit_evidence import Evidence
 from rnagan.expression.units import SCALES, UNITS, as_proved, refuse_contradiction, stated_units, to_known_units
@@ -77,7 +78,7 @@ class ProfileWriter:
 class Expression:
     """Profiles of a cohort: `values` float32 (samples, genes) in `units`; `obs` has OBS_COLUMNS by sample.
 
-    `split_by`: donor; or sample, if it was asked for that a donor's samples may be in several splits.
+    `split_by`: donor; or sample, section or block, if it was asked for that a donor's samples may be in several splits.
     """
 
     values: NDArray[np.float32]
@@ -259,7 +260,7 @@ def _checked(data: anndata.AnnData, path: Path) -> tuple[pd.DataFrame, list[str]
         if data.obs[name].isna().any():
             raise ValueError(f"{path} has profiles without a {name} ({data.obs_names[data.obs[name].isna()][0]}).")
     obs, split_by = data.obs[list(OBS_COLUMNS)].astype(str), str(data.uns.get("split_by", "donor"))
-    if split_by != "sample":
+    if split_by not in CAVEATS:
         refuse_leakage(obs, "donor", str(path))
     symbols = words(data.var["symbol"]) if "symbol" in data.var else [""] * data.n_vars
     return obs, data.var_names.tolist(), symbols, units, split_by

@@ -68,6 +68,8 @@ def test_columns_without_two_classes_are_refused(shards: ShardSet, cohort: pd.Da
     twice = pd.concat([cohort, cohort.iloc[:1].assign(tissue="lung")])
     with pytest.raises(ValueError, match="Slide D0-cortex-slide has two values of tissue"):
         choose_slides(shards, twice, "tissue", 5, 0)
+    with pytest.raises(ValueError, match="split by block, and a classifier can't choose among the tiles of a slide"):
+        choose_slides(shards, cohort.assign(split_by="block"), "tissue", 5, 0)
 
 
 def test_no_donor_is_on_both_sides_and_every_tile_is_tested_once() -> None:

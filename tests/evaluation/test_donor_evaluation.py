@@ -78,9 +78,14 @@ def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -
     rows = pd.DataFrame({"sample": ["s", "s", "t"], "slide": ["D0-cortex-slide", "D0-lung-slide", "D1-cortex-slide"]})
     tiles = dict(test_set.real_tiles(shards, rows, 3, 32))
     assert {name: own.shape for name, own in tiles.items()} == {"s": (3, 32, 32, 3), "t": (3, 32, 32, 3)}
-    own = test_set.read_tiles(shards, ["D0-cortex-slide", "D0-lung-slide"], 2, 32)
+    own = test_set.read_tiles(shards, pd.DataFrame({"slide": ["D0-cortex-slide", "D0-lung-slide"]}), 2, 32)
     np.testing.assert_array_equal(tiles["s"], np.concatenate(own)[:3])
-    assert test_set.read_tiles(shards, ["D0-lung-slide"], 99, 16)[0].shape == (4, 16, 16, 3)  # all it has
+    assert test_set.read_tiles(shards, pd.DataFrame({"slide": ["D0-lung-slide"]}), 99, 16)[0].shape == (
+        4,
+        16,
+        16,
+        3,
+    )  # all it has
 
 
 def test_shrinking_averages_blocks() -> None:

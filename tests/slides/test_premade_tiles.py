@@ -112,3 +112,68 @@ def test_bad_tables(table, tmp_path, change, sentence):
     with pytest.raises(ValueError, match=sentence):
         pack(table, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def spots_of(table, change=lambda rows: rows):
+    """The same images as spots: two sections of one donor, and one of another; a name for each."""
+    rows = pd.read_csv(table).assign(section=["A1"] * 3 + ["A2"] + ["B1"] * 4, source=["A"] * 4 + ["B"] * 4)
+    change(rows.assign(spot=[f"spot{n}" for n in range(8)])).to_csv(table, index=False)
+    return table
+
+
+def pack_spots(table, out, **options):
+    return pack(table, out, section_column="section", profile_column="spot", **options)
+
+
+def test_a_shard_a_section_whose_tiles_name_their_profiles(table, tmp_path):
+    pack_spots(spots_of(table), tmp_path / "out")
+    shards = open_dataset(tmp_path / "out")
+    assert dict(zip(shards.slides["slide"], shards.slides["tiles"], strict=True)) == {"A1": 3, "A2": 1, "B1": 4}
+    for slide in shards.slides["slide"]:
+        named = shards.index(slide)["profile"].tolist()
+        samples = wds.WebDataset(f"file:{tmp_path}/out/{slide}.tar", shardshuffle=False).decode("rgb8")
+        for profile, sample in zip(named, samples, strict=True):  # spot k is image k, of the grey value 20 k
+            assert sample["json"]["profile"] == profile and sample["json"]["source"].endswith(f"/{profile[4:]}.png")
+            assert round(sample["jpg"].mean() * (1 if sample["jpg"].dtype == np.uint8 else 255) / 20) == int(
+                profile[4:]
+            )
+    assert pack_spots(table, tmp_path / "out").made == 0
+    renamed = pd.read_csv(table)
+    renamed.loc[3, "spot"] = "other"
+    renamed.to_csv(table, index=False)
+    assert (
+        pack_spots(table, tmp_path / "out").made == 1
+        and open_dataset(tmp_path / "out").profiles["profile"][3] == "other"
+    )
+    with pytest.raises(ValueError, match="already holds tiles of 32 px at unknown µm, each with its profile"):
+        pack(table, tmp_path / "out", section_column="section")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("spot", "", "line 4: the column spot names no profile"),
+        ("spot", "spot7", "1 profiles are in several shards .spot7 in A1, B1.*SECTION_SPOT"),
+        ("tissue", "colon", "has sections with tiles of several tissues .A1"),
+    ],
+)
+def test_spots_that_cannot_be_joined_are_refused(table, tmp_path, column, value, said):
+    def change(rows):
+        rows.loc[2, column] = value
+        return rows
+
+    with pytest.raises(ValueError, match=said):
+        pack_spots(spots_of(table, change), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_centred_square_of_an_image(table, tmp_path):
+    path = tmp_path / "edged.png"
+    picture = Image.new("RGB", (96, 64), (0, 0, 0))
+    picture.paste((200, 200, 200), (28, 12, 68, 52))  # 40 px about the middle
+    picture.save(path)
+    assert load_tile(path, 32, 40).min() == 200 and load_tile(path, 32).min() < 10
+    with pytest.raises(ValueError, match="smaller than the 80 px asked for"):
+        load_tile(path, 32, 80)
+    with pytest.raises(ValueError, match="--crop-px 16 is smaller than tile_px 32"):
+        pack(table, tmp_path / "out", crop_px=16)

@@ -25,7 +25,7 @@ def open_tiles(request: dict[str, Any]) -> NumberedTiles:
     """All tiles, by number."""
     shards = open_dataset(request["shards"])
     counts = shards.slides["tiles"].to_numpy(np.int64)
-    return NumberedTiles(shards, shards.slides["slide"].tolist(), counts, shards.tile_px)
+    return NumberedTiles(shards, shards.slides, counts, shards.tile_px)
 
 
 def extract(request: dict[str, Any], extractor: FeatureExtractor, here: Processes, to: str) -> Features | None:

@@ -42,11 +42,14 @@ def shuffled_samples(table: pd.DataFrame, seed: int) -> list[str]:
 
     Within a tissue the donors are put in a circle at random and each takes the profiles of the next, so each profile is
     used by one donor, and nobody keeps an own one where a tissue has two donors or more. A donor's k-th sample goes to
-    the k-th of the next, beginning again where that one has fewer.
+    the k-th of the next, beginning again where that one has fewer. Where a tissue is one donor's, whose tiles have
+    profiles of their own, the samples themselves are put in a circle.
     """
     given: dict[tuple[str, str], str] = {}
     for tissue, rows in table.groupby("tissue"):
         samples = {donor: sorted(set(own)) for donor, own in rows.groupby("donor")["sample"]}
+        if len(samples) == 1 and rows["slide"].duplicated().any():
+            samples = {sample: [sample] for sample in rows["sample"]}
         circle = rng.generator(seed, f"null profiles/{tissue}").permutation(sorted(samples)).tolist()
         for donor, other in zip(circle, circle[1:] + circle[:1], strict=True):
             for k, sample in enumerate(samples[donor]):
@@ -132,7 +135,7 @@ class Profiles:
     """Profiles of a run, encoded once; `bottleneck` makes conditions of latents."""
 
     bottleneck: Bottleneck
-    latents: Tensor  # (slides, latent), of the selection's rows
+    latents: Tensor  # (rows, latent), of the selection's rows
     fixed: Tensor  # (profiles, latent), of the validation donors generated in every sample grid
 
 
@@ -153,7 +156,7 @@ class LatentTable:
 
 @dataclasses.dataclass(frozen=True)
 class GANData:
-    """What a run trains on: the tiles of a selection in `order`, each with the profile of its slide.
+    """What a run trains on: the tiles of a selection in `order`, each with the profile of its row.
 
     `profiles` is None in the modes without profiles.
     """
@@ -166,7 +169,7 @@ class GANData:
     @property
     def tissues(self) -> list[str]:
         """The tissues that have a part in training."""
-        return sorted(self.selection.table.loc[self.order.counts > 0, "tissue"].unique())
+        return sorted(self.selection.slides.loc[self.order.counts > 0, "tissue"].unique())
 
 
 def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
@@ -224,12 +227,9 @@ def join_profiles(
 
     table, space = processes().from_main(encoded)
     known = selection.table["sample"].isin(table.samples).to_numpy()
-    without = selection.table.loc[~known, "slide"].tolist()
-    selection = Selection(
-        selection.table[known].reset_index(drop=True),
-        selection.counts[known],
-        selection.left_out | {"slides without a profile": without},
-    )
+    what, name = ("slides", "slide") if selection.stored is None else ("tiles' profiles", "sample")
+    without = selection.table.loc[~known, name].tolist()
+    selection = selection.only(known, {f"{what} without a profile": without})
     bottleneck = make_bottleneck(config, *map(torch.from_numpy, space))
     own = selection.table["sample"].tolist()
     given = shuffled_samples(selection.table, config.seed) if config.shuffle_profiles else own

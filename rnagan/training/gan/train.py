@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rnagan.api import model_folder, read_model_record, write_model
 from rnagan.cohort.leakage import donor_digest
-from rnagan.cohort.table import read_cohort
+from rnagan.cohort.table import read_cohort, split_by
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet, open_dataset
@@ -109,6 +109,7 @@ def train_gan(
             "mpp": shards.mpp_at(config.resolution),
             "tissues": data.tissues,
             "train_donors": donors,
+            "split_by": split_by(cohort),
             "images": images,
             "made_from": made_from,
             "validation_extractor": None if validation is None else validation.extractor_label,
@@ -205,11 +206,12 @@ def _make_validation(
 
 def _describe(config: GANConfig, data: GANData, processes: int) -> None:
     selection, order, profiles = data.selection, data.order, data.profiles
-    used = selection.table[order.counts > 0]
+    used = selection.slides[order.counts > 0]
+    of_used = selection.table[selection.table["slide"].isin(used["slide"])]
     tissues = ", ".join(f"{n} {tissue}" for tissue, n in used["tissue"].value_counts().items())
     progress.say(f"{order.epoch_length:,} tiles of {len(used):,} training slides ({tissues}).")
     donors = f"{used['donor'].nunique():,} donors"
-    progress.say(f"{donors}." if profiles is None else f"{donors}, {used['sample'].nunique():,} profiles.")
+    progress.say(f"{donors}." if profiles is None else f"{donors}, {of_used['sample'].nunique():,} profiles.")
     for reason, names in selection.left_out.items():
         if names:
             progress.say(f"Left out {len(names):,} {reason}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")

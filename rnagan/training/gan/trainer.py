@@ -158,9 +158,7 @@ class GANTrainer:
             make_loading(config, pin_memory=self.accelerator.device.type == "cuda"), beside=self.step.draws
         )
         # Tiles in use as the order has it: a tissue of weight 0 stands in for no damaged tile.
-        reader = TileReader(
-            data.shards, data.selection.table["slide"].tolist(), data.order.counts, config.window_slides
-        )
+        reader = data.selection.reader(data.shards, data.order.counts, config.window_slides)
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         return tile_batches(reader, data.order, self.images, config.batch_size, rank, processes, loading)
 

@@ -28,7 +28,7 @@ from rnagan.data.selection import Selection, read_weights, select
 from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor, took_part, witness_of
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.stats import FEWEST_DONORS, pearson, reliability
-from rnagan.evaluation.test_set import tiles_of_slides
+from rnagan.evaluation.test_set import row_names, tiles_of_slides
 from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance, frechet_name
 from rnagan.io.provenance import asked
 from rnagan.io.tables import first_few
@@ -163,7 +163,9 @@ class GANValidation:
     def _made_from(self) -> NDArray[np.uint8]:
         digest = asked(
             shards=self.shards.digest,
-            rows=self.rows[["slide", "tiles"]].values.tolist(),
+            rows=self.rows[
+                ["slide", "tiles", *(["sample"] if self.shards.profiles is not None else [])]
+            ].values.tolist(),
             resolution=self.config.resolution,
             extractor=self._extract.name,
             mpp=self.mpp,
@@ -199,10 +201,10 @@ class GANValidation:
 
     def _generated(self, generator: nn.Module, row: int) -> NDArray[np.uint8]:
         """As many tiles, for the row's own profile; the noise is the same in every validation."""
-        slide, count = self.rows.iloc[row][["slide", "tiles"]]
+        count, name = self.rows["tiles"].iloc[row], row_names(self.shards, self.rows.iloc[row : row + 1])[0]
         parameter = next(generator.parameters())
         c = None if self.conditions is None else self.conditions[row : row + 1].to(parameter)
-        return generate(self.config, generator, c, count, self.config.seed, f"validation/{slide}")
+        return generate(self.config, generator, c, count, self.config.seed, f"validation/{name}")
 
 
 def faithfulness(
@@ -241,8 +243,8 @@ def metric_part(name: str) -> str:
 def choose_rows(
     config: GANConfig, shards: ShardSet, cohort: pd.DataFrame, train: Selection, known: Iterable[str] | None
 ) -> pd.DataFrame:
-    """The slides of validation donors to compare with: slide, sample, donor, tissue, tiles (about
-    validation_tiles in all).
+    """The slides of validation donors to compare with, or slides and profiles where tiles have profiles of their own:
+    slide, sample, donor, tissue, tiles (about validation_tiles in all).
 
     `known`: samples with a profile, None in the modes without. With profiles every tissue has an equal share, so that
     each can be evaluated; without, the share that it has in training, since the generated tiles come mixed as trained.
@@ -278,14 +280,14 @@ def candidates(config: GANConfig, shards: ShardSet, cohort: pd.DataFrame) -> tup
         selection = select(shards, cohort, "validation", config.tiles_per_slide, config.where)
     except ValueError:  # none that is wanted has tiles
         return cohort.iloc[:0], np.empty(0, np.int64)
-    return selection.table, selection.counts
+    return selection.table, selection.tiles
 
 
 def _shares(config: GANConfig, train: Selection) -> dict[str, float]:
     """The share of training that each tissue has."""
     weights = read_weights(config.tissue_weights, train)
     if weights is None:
-        weights = pd.Series(train.counts).groupby(train.table["tissue"]).sum().to_dict()
+        weights = pd.Series(train.counts).groupby(train.slides["tissue"]).sum().to_dict()
     total = math.fsum(weights.values())
     return {tissue: weight / total for tissue, weight in weights.items()}
 

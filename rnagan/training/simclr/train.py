@@ -84,6 +84,11 @@ def pretrain_simclr(
 def _choose(config: SimCLRConfig, shards: ShardSet, cohort: Path | None) -> tuple[list[str], Any, list[str] | None]:
     """Slides, tiles in use of each, and digests of their donors (None without a cohort table)."""
     if cohort is not None:
+        if shards.profiles is not None:
+            raise ValueError(
+                f"{shards.address} has a profile for each tile, and pre-training can't choose among the tiles of a "
+                "slide yet; leave out --cohort, or give shards of whole slides."
+            )
         selection = select(shards, read_cohort(cohort), "train", config.tiles_per_slide, config.where)
         donors = sorted(set(map(donor_digest, selection.table["donor"])))
         return selection.table["slide"].tolist(), selection.counts, donors
