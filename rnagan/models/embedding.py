@@ -99,7 +99,7 @@ class EmbeddingModel:
         centred: NDArray[np.float32] = x.astype(np.float32) - self.mean
         latents: NDArray[np.float32] = centred @ self.directions
         distance, residual = self.space.distance(latents), _residual(centred, latents, self.directions)
-        far = self.space.is_far(distance, residual)
+        far = self.space.is_far(distance, residual, self.space.direction(latents))
         if far.any():
             warnings.warn(
                 f"{far.sum():,} of {len(far):,} profiles are unlike the training profiles in {self.units} (distance up "
