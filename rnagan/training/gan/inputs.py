@@ -37,18 +37,18 @@ FIXED_PROFILES = 8  # validation profiles generated in every sample grid
 _LATENTS, _METADATA = "latents.parquet", b"rnagan"  # file of the table of latents, and its metadata
 
 
-def shuffled_samples(table: pd.DataFrame, seed: int) -> list[str]:
+def shuffled_samples(table: pd.DataFrame, seed: int, own_profiles: bool = False) -> list[str]:
     """The sample whose profile each row of `table` (sample, donor, tissue) gets instead of its own.
 
     Within a tissue the donors are put in a circle at random and each takes the profiles of the next, so each profile is
     used by one donor, and nobody keeps an own one where a tissue has two donors or more. A donor's k-th sample goes to
-    the k-th of the next, beginning again where that one has fewer. Where a tissue is one donor's, whose tiles have
-    profiles of their own, the samples themselves are put in a circle.
+    the k-th of the next, beginning again where that one has fewer. Where a tissue is one donor's and tiles have
+    profiles of their own (`own_profiles`), the samples themselves are put in a circle.
     """
     given: dict[tuple[str, str], str] = {}
     for tissue, rows in table.groupby("tissue"):
         samples = {donor: sorted(set(own)) for donor, own in rows.groupby("donor")["sample"]}
-        if len(samples) == 1 and rows["slide"].duplicated().any():
+        if own_profiles and len(samples) == 1:
             samples = {sample: [sample] for sample in rows["sample"]}
         circle = rng.generator(seed, f"null profiles/{tissue}").permutation(sorted(samples)).tolist()
         for donor, other in zip(circle, circle[1:] + circle[:1], strict=True):
@@ -232,7 +232,10 @@ def join_profiles(
     selection = selection.only(known, {f"{what} without a profile": without})
     bottleneck = make_bottleneck(config, *map(torch.from_numpy, space))
     own = selection.table["sample"].tolist()
-    given = shuffled_samples(selection.table, config.seed) if config.shuffle_profiles else own
+    if config.shuffle_profiles:
+        given = shuffled_samples(selection.table, config.seed, selection.stored is not None)
+    else:
+        given = own
     latents, shown = (torch.from_numpy(table.of(samples)) for samples in (given, table.shown))
     return selection, Profiles(bottleneck, latents, shown), table
 
