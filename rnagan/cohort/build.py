@@ -58,7 +58,7 @@ class CohortOptions:
         if self.source in ("gtex", "tcga") and self.columns.get("donor"):
             raise ValueError(f"With --source {self.source} the ids say the donor; leave out --donor-column.")
         if self.split_by not in SPLIT_BY:
-            raise ValueError(f"--split-by must be {' or '.join(SPLIT_BY)}, not {self.split_by!r}.")
+            raise ValueError(f"--split-by must be one of {', '.join(SPLIT_BY)}, not {self.split_by!r}.")
         if self.split_by in ("section", "block"):
             raise ValueError(f"--split-by {self.split_by} is for a table of spots; name its --profile-column too.")
         if self.all_in is not None and self.all_in not in SPLITS:

@@ -132,12 +132,6 @@ class GANConfig(Config):
         "penalty in one backward with the scores, or a step of its own as released",
         choices=("joint", "separate"),
     )
-    penalty_precision: str = setting(
-        "float32",
-        "what the penalty's convolutions compute in: float32 (float64 where precision is), tf32 (GPUs) or bf16",
-        choices=("float32", "tf32", "bf16"),
-        role="resume",
-    )
     critic_steps: int = setting(1, "critic steps for one generator step", low=1)
     generator_lr: float = setting(4e-4, "Adam's learning rate of the generator", low=0.0)
     critic_lr: float = setting(4e-4, "Adam's learning rate of the critic on pixels", low=0.0)
@@ -200,6 +194,12 @@ class GANConfig(Config):
         "auto",
         "bf16 where the machine computes in it, else float32; fp16, on GPUs only, is experimental",
         choices=("auto", "float64", "float32", "bf16", "fp16"),
+        role="resume",
+    )
+    penalty_precision: str = setting(
+        "float32",
+        "what the penalty's convolutions compute in: float32 (float64 where precision is), tf32 (GPUs) or bf16",
+        choices=("float32", "tf32", "bf16"),
         role="resume",
     )
     compile: bool = setting(

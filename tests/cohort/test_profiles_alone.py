@@ -78,7 +78,7 @@ def test_a_slide_stays_in_one_split_when_samples_are_dealt(samples, write, tmp_p
     ("options", "sentence"),
     [
         ({"all_in": "holdout"}, "--all-in must be one of train, validation, test, not 'holdout'"),
-        ({"split_by": "slide"}, "--split-by must be donor or sample, not 'slide'"),
+        ({"split_by": "slide"}, "--split-by must be one of donor, sample, section, block, not 'slide'"),
         ({"split_by": "sample", "all_in": "test"}, "leave out --split-by sample"),
         ({"keep": ("split_by",)}, "--keep split_by names a column with a meaning of its own"),
     ],

@@ -64,7 +64,7 @@ def test_a_run_goes_on_from_its_newest_checkpoint(tmp_path: Path) -> None:
     ("state", "sentence"),
     [
         ({"kind": "simclr"}, "holds a run of another kind; choose another --out"),
-        ({"config": VAE.replace(beta=0.1).to_dict()}, r"with other settings \(beta 0\.1 → 0\.005\); choose another"),
+        ({"config": VAE.replace(beta=0.1).to_dict()}, r"with other settings \(beta 0\.1 → 0\.0001\); choose another"),
         ({"made_from": {"expression": "another"}}, "was started with another expression; choose another --out"),
         ({"made_from": {"expression": "digest", "cohort": "c"}}, "was started with another cohort"),
     ],

@@ -51,9 +51,9 @@ def test_a_run_that_goes_on_encodes_nothing(
     train_gan(small.replace(images=16), inputs, tmp_path)
 
     def refuse(*_: object) -> None:
-        raise AssertionError("expression was read again")
+        raise AssertionError("profiles were encoded again")
 
-    monkeypatch.setattr("rnagan.training.gan.inputs.read_expression", refuse)
+    monkeypatch.setattr("rnagan.training.gan.inputs._encode", refuse)
     train_gan(small.replace(images=24), inputs, tmp_path)
-    with pytest.raises(AssertionError, match="read again"):
+    with pytest.raises(AssertionError, match="encoded again"):
         train_gan(small.replace(images=16), inputs, tmp_path / "other")
