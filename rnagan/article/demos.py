@@ -66,7 +66,7 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
             work,
             scale,
             expression=f"{cohort}/expression.gct.gz",
-            vae=f"--hidden 512,256 --latent 64 --lr 1e-3 --threads 1 {scale.vae}",
+            vae=f"--preset zscore --hidden 512,256 --latent 64 --lr 1e-3 --threads 1 {scale.vae}",
             gan=f"{GAN} --images {scale.images} --batch-size 8 --condition-units 10",
             evaluation=f"--truth {cohort}/truth.csv",
         ),
@@ -96,8 +96,7 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
             work,
             scale,
             expression=f"{expression} --units log2",
-            vae="--hidden 512 --latent 32 --lr 1e-3 --beta 0.002 --batch-size 32 --epochs 300 --patience-epochs 40 "
-            "--threads 1",
+            vae="--hidden 512 --latent 32 --lr 1e-4 --batch-size 32 --epochs 60 --threads 1",
             gan=f"{GAN} --images {scale.real_images} --batch-size 16",
             evaluation="",
         ),
