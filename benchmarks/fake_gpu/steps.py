@@ -90,6 +90,7 @@ def vae(preset: str, settings: dict[str, Any]) -> Trained:
     trainer.x_validation = torch.zeros(8, GENES, device=accelerator.device)
     trainer.validation_eps = torch.zeros(8, config.latent, device=accelerator.device)
     trainer.means = StepMeans(VAELoss._fields, accelerator, trainer.dtype)
+    trainer._first_profiles = lambda: np.zeros((2, GENES), np.float32)  # type: ignore[method-assign]
     trainer._set_up()
     z = np.zeros((config.batch_size // accelerator.num_processes, GENES), np.float32)
 

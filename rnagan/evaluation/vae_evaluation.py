@@ -292,8 +292,8 @@ def _external(
     known = spaces_of(model, pca, train.z, train.latents, raw(train.x))
     calls = call_tissues({name: known[name] for name in points}, train.tissues, points)
     table = accuracy_by_tissue(calls, truth)
-    distances = pd.Series(encoding.distance[both]).groupby(truth).median()
-    table["distance"] = [*distances, float(np.median(encoding.distance[both])), np.nan]
+    distance = pd.Series(encoding.distance[both]).groupby(truth).median()
+    table["distance"] = [*distance, float(np.median(encoding.distance[both])), np.nan]
     far = pd.Series(encoding.far[both]).groupby(truth).mean()
     table["far"] = [*far, float(encoding.far[both].mean()), np.nan]
     trust = {name: getattr(encoding, name) for name in ("distance", "residual", "far", "missing")}
