@@ -66,7 +66,9 @@ def test_the_wheel_holds_all_that_the_commands_need(installed: Path, tmp_path: P
 @pytest.mark.timeout(900)
 def test_the_demonstration_runs_from_a_wheel_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     done = run(installed / "rnagan", "demo", "--scale", "toy", cwd=tmp_path)
-    assert not done.stderr and [line for line in done.stdout.splitlines() if LIBRARY.search(line)] == []
+    # One in a hundred held-out profiles is beyond the limits that they themselves set.
+    assert [line for line in done.stderr.splitlines() if " are unlike the training profiles (" not in line] == []
+    assert [line for line in done.stdout.splitlines() if LIBRARY.search(line)] == []
     report = tmp_path / "runs/demo/report.html"
     assert f"Report: {report.relative_to(tmp_path)}" in done.stdout and report.stat().st_size > 10_000
     assert (tmp_path / "shards/data/demo/tiles/dataset.json").is_file()
