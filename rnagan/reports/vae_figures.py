@@ -77,7 +77,10 @@ def rmse_by_tissue(path: Path, per_profile: pd.DataFrame) -> None:
     axis.scatter(groups["pca_rmse"].median()[order], places, marker="D", s=22, c=COLOURS[5], zorder=3)
     counts = groups.size()
     axis.set_yticks(places, [f"{tissue} ({counts[tissue]})" for tissue in order], fontsize=8)
-    axis.set(xlabel="RMSE of a profile's genes, Z scores", title="Error of reconstruction by tissue (profiles)")
+    axis.set(
+        xlabel="RMSE of a profile's genes, units of the transform's scores",
+        title="Error of reconstruction by tissue (profiles)",
+    )
     axis.grid(axis="x", c="0.92")
     axis.set_axisbelow(True)
     marks = [
@@ -111,8 +114,8 @@ def missing_gene_curves(path: Path, costs: pd.DataFrame) -> None:
     real gaps.
     """
     panels = {
-        "rmse_missing": "RMSE of the missing genes, Z scores",
-        "rmse": "RMSE of all genes, Z scores",
+        "rmse_missing": "RMSE of the missing genes, units of the transform's scores",
+        "rmse": "RMSE of all genes, units of the transform's scores",
         "tissue_knn": "Tissue called right in the latent",
         "moved_sd": "Movement of the latent, SDs",
     }
