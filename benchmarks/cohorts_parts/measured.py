@@ -39,6 +39,10 @@ class Cohort(NamedTuple):
         """Some of the profiles."""
         return self._replace(x=self.x[rows], tissues=self.tissues[rows])
 
+    def seen_by(self, model: VAEModel) -> NDArray[np.float32]:
+        """What the model's encoder sees, missing genes apart."""
+        return model.transform.apply(self.x, self.genes, self.units)
+
     def encode(self, model: VAEModel) -> Encoding:
         with warnings.catch_warnings():  # that profiles are far or lack genes is counted
             warnings.simplefilter("ignore", UserWarning)
@@ -46,16 +50,19 @@ class Cohort(NamedTuple):
 
 
 class Space(NamedTuple):
-    """The latent of a model with its training profiles in it."""
+    """The latent of a model with its training profiles in it, what its encoder sees of them, `z`, and PCA of that."""
 
     model: VAEModel
     train: Cohort
     latents: NDArray[np.float32]
+    z: NDArray[np.float32]
+    pca: PCAModel
 
     @classmethod
     def of(cls, folder: Path, expression: Path) -> "Space":
         model, train = load_any_vae(folder, "cpu"), Cohort.read(expression, "train")
-        return cls(model, train, train.encode(model).latents)
+        z = train.seen_by(model)
+        return cls(model, train, train.encode(model).latents, z, fit_pca(z, len(model.space.active)))
 
     def right(self, latents: NDArray[np.float32], tissues: NDArray[np.str_]) -> float:
         """Share of latents whose 5 nearest training profiles are mostly of their tissue."""
@@ -88,7 +95,7 @@ def measure(each: Prepared, tissue_map: Path, repeats: int) -> dict[str, Any]:
         "flagged_gtex_counts": float(of_counts.far.mean()),
         "tcga_stomach": ours.right(of_tumours.latents, tumours.tissues),
         "flagged_tcga": float(of_tumours.far.mean()),
-        **_unknown(each, atlas.of(~is_known)),
+        **_unknown(each, atlas.of(~is_known), ours.model),
         **_beside_pca(ours, test, of_test),
         **_without_model(ours, test, known, truth),
     }
@@ -122,7 +129,7 @@ def _shuffled(cohort: Cohort, seed: int) -> Cohort:
     return cohort._replace(x=random.permuted(cohort.x, axis=1))
 
 
-def _unknown(each: Prepared, atlas: Cohort) -> dict[str, Any]:
+def _unknown(each: Prepared, atlas: Cohort, ours: VAEModel) -> dict[str, Any]:
     """Flagged of tissues that a model wasn't trained on: of GTEx by a model without some, of the Atlas's own by it."""
     left_out = UNKNOWN[each.seed % len(UNKNOWN)]
     model = load_any_vae(each.models["unknown"], "cpu")
@@ -132,15 +139,13 @@ def _unknown(each: Prepared, atlas: Cohort) -> dict[str, Any]:
     return {
         "flagged_unknown": float(far.mean()),
         "flagged_unknown_by_tissue": {name: float(far[of_left_out.tissues == name].mean()) for name in left_out},
-        "flagged_atlas_alone": float(atlas.encode(load_any_vae(each.models["ours"], "cpu")).far.mean()),
+        "flagged_atlas_alone": float(atlas.encode(ours).far.mean()),
     }
 
 
 def _beside_pca(space: Space, test: Cohort, encoding: Encoding) -> dict[str, float]:
     """RMSE and the part of R² within tissues over those of PCA with as many components as units are active."""
-    model = space.model
-    z_train, z = (model.transform.apply(each.x, each.genes, each.units) for each in (space.train, test))
-    pca: PCAModel = fit_pca(z_train, len(model.space.active))
+    model, pca, z = space.model, space.pca, test.seen_by(space.model)
     rebuilt = {"ours": model.decode(encoding.latents), "pca": pca.reconstruct(z)}
     off = {name: errors(z, each, model.transform) for name, each in rebuilt.items()}
     within = {name: r2_within(z, each, test.tissues) or 0.0 for name, each in rebuilt.items()}
@@ -157,16 +162,11 @@ def _beside_pca(space: Space, test: Cohort, encoding: Encoding) -> dict[str, flo
 
 def _without_model(space: Space, test: Cohort, known: Cohort, truth: NDArray[np.str_]) -> dict[str, float]:
     """Called right by neighbours in what the encoder sees, and in PCA of it."""
-    model, train = space.model, space.train
-    z = {
-        name: model.transform.apply(each.x, each.genes, each.units)
-        for name, each in (("train", train), ("gtex_test", test), ("atlas", known))
-    }
-    pca, truths = fit_pca(z["train"], len(model.space.active)), {"gtex_test": test.tissues, "atlas": truth}
-    found = {}
-    for name, tissues in truths.items():
-        raw = nearest_tissues(z["train"], train.tissues, z[name])
-        by_pca = nearest_tissues(pca.scores(z["train"]), train.tissues, pca.scores(z[name]))
+    pca, tissues_of_train, found = space.pca, space.train.tissues, {}
+    for name, cohort, tissues in (("gtex_test", test, test.tissues), ("atlas", known, truth)):
+        z = cohort.seen_by(space.model)
+        raw = nearest_tissues(space.z, tissues_of_train, z)
+        by_pca = nearest_tissues(pca.scores(space.z), tissues_of_train, pca.scores(z))
         found |= {f"{name}_input": float((raw == tissues).mean()), f"{name}_pca": float((by_pca == tissues).mean())}
     return found
 

@@ -183,11 +183,7 @@ def open_dataset(address: Path | str) -> ShardSet:
 def _read_profiles(shards: ShardSet) -> pd.DataFrame:
     """`profiles.parquet` of a set of tiles with profiles of their own, found as it was written."""
     profiles = shards._read_table(TILE_PROFILES)
-    if shards.sums.get(TILE_PROFILES) != table_sum(profiles):
-        raise DamagedShard(
-            f"{shards.address}/{TILE_PROFILES} is not the table that dataset.json was written with (sha256 differs); "
-            f"{_REPAIR}."
-        )
+    _check_sum(shards.address, TILE_PROFILES, profiles, shards.sums, _REPAIR)
     return profiles
 
 
@@ -234,11 +230,17 @@ def _check_sums(
         return {}
     if sealed(dataset) != dataset:
         raise ValueError(f"{storage.address}/dataset.json was changed after it was written (its sum differs); {again}.")
-    if dataset.get("sums", {}).get(SLIDES) != table_sum(slides):
+    sums = dataset.get("sums", {})
+    _check_sum(storage.address, SLIDES, slides, sums, again)
+    return sums
+
+
+def _check_sum(address: str, name: str, table: pd.DataFrame, sums: Mapping[str, str], remedy: str) -> None:
+    """Refuse a table of a set, of this name, that is another than its sum in `dataset.json` says."""
+    if sums.get(name) != table_sum(table):
         raise DamagedShard(
-            f"{storage.address}/{SLIDES} is not the table that dataset.json was written with (sha256 differs); {again}."
+            f"{address}/{name} is not the table that dataset.json was written with (sha256 differs); {remedy}."
         )
-    return dataset["sums"]
 
 
 def _check_records(storage: Storage, slides: list[str], kind: Kind, summed: bool, script: str) -> None:

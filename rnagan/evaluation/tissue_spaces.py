@@ -25,9 +25,13 @@ def spaces_of(
     return spaces | {"input": z} | ({} if raw is None else {"z_scores": raw})
 
 
-def raw_z_scores(model: VAEModel, x_train: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def raw_z_scores(
+    model: VAEModel, x_train: NDArray[np.float32]
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32] | None]:
     """Makes Z scores of log expression, with mean and SD of training profiles (samples, the model's genes), of profiles
-    in the same genes and units."""
+    in the same genes and units; None for a model whose encoder sees just those."""
+    if model.transform.kind == "zscore":
+        return lambda _: None
     genes, units = model.transform.genes, model.transform.units
     fitted = ExpressionTransform.fit(x_train, genes, units, model.transform.log)
     return lambda x: fitted.apply(x, genes, units)

@@ -173,7 +173,9 @@ def _evaluate(
     for name in (RESULT, PAGE, *(f"{t}.csv" for t in TABLES), *(f"{p}.png" for p in PICTURES)):
         (out / name).unlink(missing_ok=True)  # of other settings: no longer true
 
-    pca = fit_pca(train.z, len(model.space.active))
+    pca, raw = fit_pca(train.z, len(model.space.active)), raw_z_scores(model, train.x)
+    known = spaces_of(model, pca, train.z, train.latents, raw(train.x))
+    points = spaces_of(model, pca, test.z, test.latents, raw(test.x))
     symbols = dict(zip(expression.genes, expression.symbols, strict=True))
     result: dict[str, Any] = {
         "model": str(inputs.vae),
@@ -188,12 +190,18 @@ def _evaluate(
         "active_units": len(model.space.active),
         "training_metrics": model.record.get("metrics", {}),
     }
-    result |= _reconstruction(out, model, train, test, pca, symbols)
+    result |= _reconstruction(out, model, test, pca, symbols) | {
+        "neighbours": NEIGHBOURS,
+        "neighbours_by": distances(model, known),
+        "tissue_knn": {name: knn_accuracy(known[name], train.tissues, points[name], test.tissues) for name in known},
+        "far": float(test.far.mean()),
+    }
     made = generated_and_shifted(model, train.latents, train.tissues, test.z, test.latents, test.tissues, pair, seed)
     result["generated"], result["shifted"] = made.generated_numbers, made.shifted_numbers
     write_maps(out, model, test.z, test.tissues, model.decode(test.latents), made, seed)
     if external is not None:
-        result["external"] = _external(out, model, train, pca, external, shared)
+        own = None if external.converted else raw(external.values)
+        result["external"] = _external(out, model, pca, external, shared, own, known, train.tissues)
     if missing_genes:
         result["missing_genes"] = _missing(out, inputs, model, beside, train, test, expression, gaps)
     return result
@@ -238,7 +246,7 @@ def _encoded(model: VAEModel, expression: Expression, split: str, path: Path) ->
 
 
 def _reconstruction(
-    out: Path, model: VAEModel, train: Encoded, test: Encoded, pca: PCAModel, symbols: dict[str, str]
+    out: Path, model: VAEModel, test: Encoded, pca: PCAModel, symbols: dict[str, str]
 ) -> dict[str, Any]:
     transform = model.transform
     z_hat, by_pca = model.decode(test.latents), pca.reconstruct(test.z)
@@ -256,9 +264,6 @@ def _reconstruction(
     _table(out, "genes", genes)
     vae_figures.rmse_by_tissue(out / "rmse_per_tissue.png", per_profile)
     vae_figures.gene_histograms(out / "genes.png", genes)
-    raw = raw_z_scores(model, train.x)
-    known = spaces_of(model, pca, train.z, train.latents, raw(train.x))
-    points = spaces_of(model, pca, test.z, test.latents, raw(test.x))
     mean = np.zeros_like(test.z)
     return {
         "reconstruction": {
@@ -266,10 +271,6 @@ def _reconstruction(
             for name, rebuilt, prefix in (("vae", z_hat, ""), ("pca", by_pca, "pca_"), ("mean", mean, None))
         },
         "pca_components": len(pca.components),
-        "neighbours": NEIGHBOURS,
-        "neighbours_by": distances(model, known),
-        "tissue_knn": {name: knn_accuracy(known[name], train.tissues, points[name], test.tissues) for name in known},
-        "far": float(test.far.mean()),
     }
 
 
@@ -278,19 +279,25 @@ def _medians(genes: pd.DataFrame, prefix: str) -> dict[str, float | None]:
 
 
 def _external(
-    out: Path, model: VAEModel, train: Encoded, pca: PCAModel, external: Profiles, shared: dict[str, str]
+    out: Path,
+    model: VAEModel,
+    pca: PCAModel,
+    external: Profiles,
+    shared: dict[str, str],
+    raw: NDArray[np.float32] | None,
+    known: dict[str, NDArray],
+    known_tissues: NDArray[np.str_],
 ) -> dict[str, Any]:
+    """`raw`: Z scores of the external profiles, None where they can't be had. `known`: the training profiles in each
+    space, with their tissues."""
     genes, transform = model.transform.genes, model.transform
     encoding = model.encode(external.values, genes, transform.units)
     z = transform.apply(external.values, genes, transform.units)
     theirs = external.obs["tissue"].to_numpy().astype(str)
     both = np.isin(theirs, list(shared))
     truth = np.array([shared[name] for name in theirs[both]])
-    raw = raw_z_scores(model, train.x)
-    own = None if external.converted else raw(external.values[both])
-    points = spaces_of(model, pca, z[both], encoding.latents[both], own)
-    known = spaces_of(model, pca, train.z, train.latents, raw(train.x))
-    calls = call_tissues({name: known[name] for name in points}, train.tissues, points)
+    points = spaces_of(model, pca, z[both], encoding.latents[both], None if raw is None else raw[both])
+    calls = call_tissues({name: known[name] for name in points}, known_tissues, points)
     table = accuracy_by_tissue(calls, truth)
     distance = pd.Series(encoding.distance[both]).groupby(truth).median()
     table["distance"] = [*distance, float(np.median(encoding.distance[both])), np.nan]
@@ -307,7 +314,7 @@ def _external(
         "samples": len(theirs),
         "samples_of_shared_tissues": int(both.sum()),
         "tissues": shared,
-        "imbalance": tissue_imbalance(theirs.tolist(), train.tissues.tolist()),
+        "imbalance": tissue_imbalance(theirs.tolist(), known_tissues.tolist()),
         "neighbours_by": distances(model, spaces),
         "tissue_knn": table.set_index("tissue").loc["all samples", spaces].astype(float).to_dict(),
         "tissue_knn_mean_of_tissues": table.set_index("tissue").loc["mean of tissues", spaces].astype(float).to_dict(),

@@ -3,7 +3,6 @@ or of scores of pathways."""
 
 import dataclasses
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +15,7 @@ from rnagan.io.files import atomic_path, read_json, write_json
 from rnagan.io.weights import read_arrays, write_arrays
 from rnagan.models.encoder_folder import EncoderKind, checked_record, write_record
 from rnagan.models.latent_space import LatentSpace, relative_residuals
-from rnagan.models.trained_vae import Encoding
+from rnagan.models.trained_vae import Encoding, warn_of_far
 
 KIND = EncoderKind(
     "embedding",
@@ -100,14 +99,9 @@ class EmbeddingModel:
         latents: NDArray[np.float32] = centred @ self.directions
         distance, residual = self.space.distance(latents), _residual(centred, latents, self.directions)
         far = self.space.is_far(distance, residual, self.space.direction(latents))
-        if far.any():
-            warnings.warn(
-                f"{far.sum():,} of {len(far):,} profiles are unlike the training profiles in {self.units} (distance up "
-                f"to {distance.max():.2f}, residual to {residual.max():.2f}; far is beyond "
-                f"{self.space.far_distance:.2f} or {self.space.far_residual:.2f}); don't trust what is made from them.",
-                stacklevel=2,
-            )
-        return Encoding(latents, distance, residual, np.zeros(len(latents)), far)
+        encoding = Encoding(latents, distance, residual, np.zeros(len(latents)), far)
+        warn_of_far(encoding, self.space, self.units)
+        return encoding
 
 
 def save_embedding(folder: Path, model: EmbeddingModel) -> None:

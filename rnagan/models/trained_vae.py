@@ -65,7 +65,8 @@ class VAEModel:
         starts = range(0, max(len(x), 1), _BLOCK)
         parts = [self._encode_block(x[start : start + _BLOCK], genes, units) for start in starts]
         encoding = Encoding(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
-        self._warn(encoding)
+        self._warn_of_missing_genes(encoding)
+        warn_of_far(encoding, self.space)
         return encoding
 
     def _encode_block(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> Encoding:
@@ -90,7 +91,7 @@ class VAEModel:
         parts = [self.network.eval().decode(part).cpu() for part in padded.to(self.device).split(_BATCH)]
         return torch.cat(parts)[: len(latents)].numpy()
 
-    def _warn(self, encoding: Encoding) -> None:
+    def _warn_of_missing_genes(self, encoding: Encoding) -> None:
         total, lacking = len(encoding.missing), int((encoding.missing > MANY_GENES_MISSING).sum())
         if lacking:
             warnings.warn(
@@ -98,14 +99,18 @@ class VAEModel:
                 f"{len(self.transform.genes):,} genes, which are filled in.",
                 stacklevel=3,
             )
-        if encoding.far.any():
-            warnings.warn(
-                f"{encoding.far.sum():,} of {total:,} profiles are unlike the training profiles (distance up to "
-                f"{encoding.distance.max():.2f}, residual to {encoding.residual.max():.2f}; far is beyond "
-                f"{self.space.far_distance:.2f} or {self.space.far_residual:.2f}, or in no tissue's direction); don't "
-                "trust what is made from them.",
-                stacklevel=3,
-            )
+
+
+def warn_of_far(encoding: Encoding, space: LatentSpace, of: str = "") -> None:
+    """Warn, in the name of the caller's caller, where profiles are far in `space`; `of`: in what, such as obsm:KEY."""
+    if encoding.far.any():
+        warnings.warn(
+            f"{encoding.far.sum():,} of {len(encoding.far):,} profiles are unlike the training profiles"
+            f"{of and ' in '}{of} (distance up to {encoding.distance.max():.2f}, residual to "
+            f"{encoding.residual.max():.2f}; far is beyond {space.far_distance:.2f} or {space.far_residual:.2f}, or in "
+            "no tissue's direction); don't trust what is made from them.",
+            stacklevel=3,
+        )
 
 
 @torch.no_grad()

@@ -210,17 +210,17 @@ def join_profiles(
     selection: Selection,
     validation_samples: list[str],
     keep: Callable[[str, Callable[[], LatentTable]], LatentTable],
-    open_encoder: Callable[[], Encoder],
+    opened: Callable[[], Encoder],
 ) -> tuple[Selection, Profiles, LatentTable]:
     """The latent of every profile of the selection; slides whose profile isn't there are left out, by name.
 
     The table also holds those of `validation_samples` that have a profile. `keep` returns a table that was made from
-    the same before, or else makes it. The main process alone opens the encoder and reads the profiles; every process
-    must call.
+    the same before, or else makes it. The main process alone has the encoder `opened` and reads the profiles; every
+    process must call.
     """
 
     def encoded() -> tuple[LatentTable, tuple[NDArray, NDArray, NDArray]]:
-        encoder = open_encoder()
+        encoder = opened()
         digest = asked(made_from=made_from, samples=selection.table["sample"].tolist(), validation=validation_samples)
         found = keep(digest, functools.partial(_encode, inputs, encoder, cohort, selection, validation_samples))
         return found, (encoder.space.active, encoder.space.mean, encoder.space.sd)
@@ -240,20 +240,25 @@ def join_profiles(
     return selection, Profiles(bottleneck, latents, shown), table
 
 
-def encoder_of_run(inputs: GANInputs, out: Path, dry_run: bool) -> tuple[Encoder, Path]:
-    """The encoder of a run's profiles, and its folder: of the VAE given, or `out/embedding`, which is made of the
-    profiles' embedding unless it is a dry run. For the main process."""
+def encoder_folder(inputs: GANInputs, out: Path) -> Path:
+    """The folder of the encoder of a run's profiles: of the VAE given, or `out/embedding`."""
+    return out / "embedding" if inputs.vae is None else model_folder(inputs.vae)
+
+
+def open_encoder(inputs: GANInputs, out: Path, dry_run: bool) -> Encoder:
+    """The encoder of a run's profiles, which is made of their embedding where no VAE is given, and is then in its
+    folder unless it is a dry run. For the main process."""
+    folder = encoder_folder(inputs, out)
     if inputs.vae is not None:
-        folder = model_folder(inputs.vae)
-        return load_encoder(folder), folder
+        return load_encoder(folder)
     assert inputs.embedding is not None and inputs.expression is not None
     key = embedding_key(inputs.embedding)
-    expression, folder = read_embedding(inputs.expression, key), out / "embedding"
+    expression = read_embedding(inputs.expression, key)
     train = expression.obs["donor"][expression.obs["split"] == "train"].unique()
     encoder = EmbeddingModel.fit(expression, key, {"train_donors": sorted(map(donor_digest, train))})
     if not dry_run:
         save_embedding(folder, encoder)
-    return encoder, folder
+    return encoder
 
 
 def _encode(

@@ -30,9 +30,10 @@ from rnagan.training.gan.inputs import (
     check_device,
     check_run,
     digests,
-    encoder_of_run,
+    encoder_folder,
     join_profiles,
     latent_table,
+    open_encoder,
 )
 from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.gan.validation import GANValidation, candidates, choose_rows, what_is_missing
@@ -76,7 +77,6 @@ def train_gan(
     check_run(config, shards, accelerator.num_processes, on_gpus, uses_deepspeed(accelerator))
     validates = config.validate_every > 0 and (config.validate_every <= config.images or earlier is not None)
     profiles = table = None
-    open_encoder = functools.cache(functools.partial(encoder_of_run, inputs, Path(out), dry_run))
     if config.mode == "rnagan":
 
         def keep(digest: str, encode: Callable[[], LatentTable]) -> LatentTable:
@@ -84,7 +84,14 @@ def train_gan(
 
         validation_samples = candidates(config, shards, cohort)[0]["sample"].tolist() if validates else []
         selection, profiles, table = join_profiles(
-            config, inputs, made_from, cohort, selection, validation_samples, keep, lambda: open_encoder()[0]
+            config,
+            inputs,
+            made_from,
+            cohort,
+            selection,
+            validation_samples,
+            keep,
+            functools.partial(open_encoder, inputs, Path(out), dry_run),
         )
         if earlier is not None and earlier.bottleneck is not None:
             profiles = dataclasses.replace(profiles, bottleneck=earlier.bottleneck)
@@ -116,7 +123,7 @@ def train_gan(
         }
         bottleneck = None if profiles is None else profiles.bottleneck
         link = folder != "model"  # which may be given away, and stands alone
-        encoder = None if profiles is None else open_encoder()[1]
+        encoder = None if profiles is None else encoder_folder(inputs, Path(out))
         write_model(Path(out) / folder, config, weights, bottleneck, encoder, record, link)
 
     on_best = functools.partial(write, "model-best")
