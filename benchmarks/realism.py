@@ -28,7 +28,7 @@ from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor
 from rnagan.evaluation.memorization import copy_test
-from rnagan.evaluation.test_set import read_tiles
+from rnagan.evaluation.real_tiles import read_tiles
 from rnagan.evaluation.tile_measurements import train_classifier
 from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance, precision_recall
 from rnagan.expression.h5ad import open_profiles

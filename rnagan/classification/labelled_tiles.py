@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rnagan.cohort.table import split_by
 from rnagan.data.index import ShardSet
-from rnagan.evaluation.test_set import tiles_of_slides
+from rnagan.evaluation.real_tiles import tiles_of_slides
 from rnagan.io.tables import first_few, need_columns
 from rnagan.runtime import rng
 

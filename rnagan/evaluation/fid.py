@@ -20,14 +20,8 @@ from rnagan.data.manifest import VERSION as SHARD_VERSION
 from rnagan.evaluation.feature_map import feature_map
 from rnagan.evaluation.feature_store import Features, cached_features
 from rnagan.evaluation.features import FeatureExtractor, comparable, took_part
-from rnagan.evaluation.test_set import (
-    EvaluationInputs,
-    EvaluationSet,
-    NumberedTiles,
-    noise_names,
-    open_evaluation_set,
-    row_names,
-)
+from rnagan.evaluation.real_tiles import NumberedTiles, row_names
+from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, noise_names, open_evaluation_set
 from rnagan.evaluation.tile_scores import (
     CLASS_SCORE_PARTS,
     TileFeatures,

@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rnagan.evaluation.features import FeatureExtractor, offline_extractor, took_part
-from rnagan.evaluation.test_set import (
-    EvaluationInputs,
-    EvaluationSet,
-    NumberedTiles,
-    open_evaluation_set,
-    row_names,
-    tiles_of_slides,
-)
+from rnagan.evaluation.real_tiles import NumberedTiles, row_names, tiles_of_slides
+from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.io.files import write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.reports.figures import nearest_figure

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from rnagan.evaluation.features import check_tiles
-from rnagan.evaluation.test_set import EvaluationInputs, Tiles, open_evaluation_set
+from rnagan.evaluation.real_tiles import Tiles
+from rnagan.evaluation.test_set import EvaluationInputs, open_evaluation_set
 from rnagan.io.files import write_json
 from rnagan.reports.figures import spectra_figure
 from rnagan.runtime import progress

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rnagan.data.index import ShardSet
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.evaluation.test_set import at_resolution, read_tiles, real_tiles
+from rnagan.evaluation.real_tiles import at_resolution, read_tiles, real_tiles
 from rnagan.evaluation.tile_networks import (
     ConditionRegressor,
     TissueClassifier,

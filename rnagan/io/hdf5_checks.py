@@ -15,6 +15,12 @@ class RefusedHDF5(ValueError):  # noqa: N818
     """A file that `check_hdf5` or `check_memory` refuses; a sentence with its name."""
 
 
+def check_readable(path: Path) -> None:
+    """Raise the system's own `OSError` where it doesn't let a file be read: HDF5's doesn't tell that from damage."""
+    with open(path, "rb"):
+        pass
+
+
 def check_hdf5(path: Path) -> None:
     """Refuse a file that leads to others (links, virtual data sets, values kept outside), or that claims values far
     beyond what it stores. Raises `RefusedHDF5`; `OSError` where it is no HDF5."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from rnagan.io.hdf5_checks import RefusedHDF5, check_hdf5
+from rnagan.io.hdf5_checks import RefusedHDF5, check_hdf5, check_readable
 from rnagan.io.matrix_rows import Block, Matrix, unreadable
 
 _VALUES = 16_000_000  # in a block
@@ -24,6 +24,7 @@ def open_archs4(path: Path, rows: str | None) -> Matrix:
     """
     if rows == "samples":
         raise ValueError(f"{path} is of ARCHS4, whose rows are genes; leave --rows out.")
+    check_readable(path)
     try:
         check_hdf5(path)
         with h5py.File(path, "r") as file:

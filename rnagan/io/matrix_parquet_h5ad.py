@@ -14,7 +14,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from rnagan.io.bounds import MAX_PARQUET_ROWS
-from rnagan.io.hdf5_checks import RefusedHDF5, check_hdf5, check_memory
+from rnagan.io.hdf5_checks import RefusedHDF5, check_hdf5, check_memory, check_readable
 from rnagan.io.matrix_rows import SYMBOL_WORDS, Block, Matrix, orientation, unreadable
 
 _VALUES = 16_000_000  # in a block
@@ -93,8 +93,7 @@ def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
 def read_h5ad(path: Path, *, backed: bool) -> anndata.AnnData:
     """An .h5ad file, with its X left on disk if `backed`; raises `ValueError` with its name on any other file, and as
     `check_hdf5`, `check_memory` and `check_anndata`; `OSError` where the system doesn't let it be read."""
-    with open(path, "rb"):  # HDF5's own errors don't tell these two apart
-        pass
+    check_readable(path)
     try:
         check_hdf5(path)
         if not backed:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from rnagan.data.index import open_dataset
-from rnagan.evaluation import donor_evaluation, test_set
+from rnagan.evaluation import donor_evaluation, real_tiles, test_set
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.h5ad import read_expression
 from rnagan.training.gan.inputs import GANInputs
@@ -76,11 +76,11 @@ def test_a_mere_difference_between_tissues_or_centres_is_nothing() -> None:
 def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -> None:
     shards = open_dataset(inputs.shards)
     rows = pd.DataFrame({"sample": ["s", "s", "t"], "slide": ["D0-cortex-slide", "D0-lung-slide", "D1-cortex-slide"]})
-    tiles = dict(test_set.real_tiles(shards, rows, 3, 32))
+    tiles = dict(real_tiles.real_tiles(shards, rows, 3, 32))
     assert {name: own.shape for name, own in tiles.items()} == {"s": (3, 32, 32, 3), "t": (3, 32, 32, 3)}
-    own = test_set.read_tiles(shards, pd.DataFrame({"slide": ["D0-cortex-slide", "D0-lung-slide"]}), 2, 32)
+    own = real_tiles.read_tiles(shards, pd.DataFrame({"slide": ["D0-cortex-slide", "D0-lung-slide"]}), 2, 32)
     np.testing.assert_array_equal(tiles["s"], np.concatenate(own)[:3])
-    assert test_set.read_tiles(shards, pd.DataFrame({"slide": ["D0-lung-slide"]}), 99, 16)[0].shape == (
+    assert real_tiles.read_tiles(shards, pd.DataFrame({"slide": ["D0-lung-slide"]}), 99, 16)[0].shape == (
         4,
         16,
         16,
@@ -91,8 +91,8 @@ def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -
 def test_shrinking_averages_blocks() -> None:
     tiles = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3)
     means = tiles[0, :2, 2:].mean(axis=(0, 1)).round().tolist()
-    assert test_set.at_resolution(tiles, 2)[0, 0, 1].tolist() == means
-    assert test_set.at_resolution(tiles, 4) is tiles
+    assert real_tiles.at_resolution(tiles, 2)[0, 0, 1].tolist() == means
+    assert real_tiles.at_resolution(tiles, 4) is tiles
 
 
 def test_generated_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:

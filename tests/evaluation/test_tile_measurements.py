@@ -6,7 +6,7 @@ from rnagan.cohort.table import read_cohort
 from rnagan.data.index import open_dataset
 from rnagan.evaluation import tile_measurements
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.evaluation.test_set import real_tiles
+from rnagan.evaluation.real_tiles import real_tiles
 from rnagan.evaluation.tile_networks import TissueClassifier, train_condition_regressor
 from rnagan.training.gan.inputs import GANInputs
 

@@ -13,7 +13,7 @@ from rnagan.config.simulation import SimulationConfig
 from rnagan.config.tiling import TilingConfig
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.morphology import MEASURES, measure
-from rnagan.evaluation.test_set import real_tiles
+from rnagan.evaluation.real_tiles import real_tiles
 from rnagan.io.files import read_json
 from rnagan.simulation.cohort import simulate_cohort
 from rnagan.simulation.donors import draw_cohort, draw_subjects

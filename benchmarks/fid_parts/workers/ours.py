@@ -9,7 +9,7 @@ import torch
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.feature_store import Features, write_features
 from rnagan.evaluation.features import INCEPTION, FeatureExtractor, make_extractor
-from rnagan.evaluation.test_set import NumberedTiles
+from rnagan.evaluation.real_tiles import NumberedTiles
 from rnagan.runtime.distributed import Processes
 from rnagan.runtime.memory import keep_freed_memory
 

@@ -27,8 +27,8 @@ from rnagan.data.index import ShardSet
 from rnagan.data.selection import Selection, read_weights, select
 from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor, took_part, witness_of
 from rnagan.evaluation.morphology import MEASURES, measure
+from rnagan.evaluation.real_tiles import row_names, tiles_of_slides
 from rnagan.evaluation.stats import FEWEST_DONORS, pearson, reliability
-from rnagan.evaluation.test_set import row_names, tiles_of_slides
 from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance, frechet_name
 from rnagan.io.provenance import asked
 from rnagan.io.tables import first_few

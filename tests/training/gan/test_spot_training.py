@@ -16,14 +16,8 @@ from rnagan.data.index import open_dataset
 from rnagan.data.manifest import write_digest
 from rnagan.data.selection import select
 from rnagan.data.writer import ShardWriter
-from rnagan.evaluation.test_set import (
-    EvaluationInputs,
-    NumberedTiles,
-    make_evaluation_set,
-    real_tiles,
-    row_names,
-    tiles_of_slides,
-)
+from rnagan.evaluation.real_tiles import NumberedTiles, real_tiles, row_names, tiles_of_slides
+from rnagan.evaluation.test_set import EvaluationInputs, make_evaluation_set
 from rnagan.io.files import read_json, sha256_of_file, write_json
 from rnagan.training.gan.inputs import shuffled_samples
 from rnagan.training.gan.train import train_gan
