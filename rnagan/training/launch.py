@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
 
 from rnagan.io.files import read_yaml
@@ -34,6 +34,7 @@ def start(
     Raises `ValueError` when the launcher was asked for more processes than it started, when one doesn't come, when
     there are more than GPUs, and when the device doesn't compute in `precision`.
     """
+    _forget_earlier_start()
     gpus = usable_gpus()
     use_cpu = not gpus
     if use_cpu:
@@ -62,9 +63,10 @@ def start(
     return accelerator
 
 
-def forget_start() -> None:
-    """Have the next `start` of this process, which was alone, choose device and precision anew."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+def _forget_earlier_start() -> None:
+    """Accelerate keeps a process to the precision of its first run; one that is alone, as a notebook is, may choose anew."""
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def end_together(accelerator: Accelerator, wait: bool) -> None:

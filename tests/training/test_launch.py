@@ -110,6 +110,11 @@ def test_start_sets_threads_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.set_num_threads(before)
 
 
+def test_a_process_that_is_alone_chooses_precision_anew() -> None:
+    assert launch.start("bf16", 1).mixed_precision == "bf16"
+    assert launch.start("float32", 1).mixed_precision == "no"
+
+
 @pytest.mark.parametrize("deepspeed", [True, False])
 def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch, deepspeed: bool) -> None:
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", str(deepspeed).lower())

@@ -17,7 +17,6 @@ from rnagan.training.gan.forecast import roofline
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.step_work import work_of
 from rnagan.training.gpus import gpu_of
-from rnagan.training.launch import forget_start
 from rnagan.training.step_rate import TrainingStep, condition_width
 
 PRESETS = ("wgan_gp", "paper", "two_critics")
@@ -136,7 +135,6 @@ def _on(device: str, config: GANConfig) -> TrainingStep:
     gc.collect()  # the step before holds memory in circles
     torch.cuda.empty_cache()
     os.environ["ACCELERATE_USE_CPU"] = str(device == "cpu").lower()
-    forget_start()
     return TrainingStep(config, condition_width(config), config.compile)
 
 
