@@ -13,13 +13,11 @@ from typing import Any
 import click
 
 from rnagan.commands import options
+from rnagan.commands.build_report import SOME_FAILED, report_build
 from rnagan.config.base import resolve
 from rnagan.config.tiling import TilingConfig
 from rnagan.io.files import read_yaml
 from rnagan.runtime.workers import Workers
-
-SOME_FAILED, GIVEN_UP, MANY_WITHOUT_TILES = 1, 3, 4  # exit codes
-LISTED = 20  # failures, and slides without tiles, that are printed one by one
 
 
 def parse_part(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -176,37 +174,7 @@ def main(
             options.echo(as_text(found))
             context.exit(SOME_FAILED if found["problem"].notna().any() else 0)
         summary = tile_slides(sources, out, config, how, qc, max_unreadable)
-    for slide, problem in list(summary.damaged.items())[:LISTED]:
-        outcome = "couldn't be made again" if slide in summary.failures else "was made again"
-        options.echo(f"Warning: {problem}; {slide} {outcome}.", err=True)
-    if len(summary.damaged) > LISTED:
-        options.echo(f"… and {len(summary.damaged) - LISTED:,} more were damaged.", err=True)
-    for slide, failure in list(summary.failures.items())[:LISTED]:
-        options.echo(f"{slide} failed: {failure.sentence}", err=True)
-    if len(summary.failures) > LISTED:
-        options.echo(
-            f"… and {len(summary.failures) - LISTED:,} more, all in {out}/failures{how.part_name}.csv", err=True
-        )
-    for slide, reason in list(summary.empty.items())[:LISTED]:
-        options.echo(f"Warning: {slide} gives no tile: {reason}.", err=True)
-    if len(summary.empty) > LISTED:
-        options.echo(f"… and {len(summary.empty) - LISTED:,} more give no tile.", err=True)
-    for slide, doubts in list(summary.warnings.items())[:LISTED]:
-        options.echo(f"Warning: {slide}: {'; '.join(doubts)}.", err=True)
-    if len(summary.warnings) > LISTED:
-        options.echo(f"… and warnings of {len(summary.warnings) - LISTED:,} more, in their records.", err=True)
-    options.echo(f"{out}: {summary}")
-    if summary.not_begun:
-        context.exit(GIVEN_UP)
-    if summary.failures:
-        context.exit(SOME_FAILED)
-    if summary.share_empty > max_without_tiles:
-        options.echo(
-            f"{summary.share_empty:.0%} of the slides give no tile, more than --max-without-tiles allows "
-            f"({max_without_tiles:.0%}). Look at {out}/qc and at --dry-run.",
-            err=True,
-        )
-        context.exit(MANY_WITHOUT_TILES)
+    report_build(context, summary, out, how, max_without_tiles)
 
 
 if __name__ == "__main__":

@@ -149,6 +149,7 @@ class GANConfig(Config):
 
     flips: bool = setting(True, "random horizontal and vertical flips of real tiles")
     quarter_turns: bool = setting(True, "random quarter turns of real tiles")
+    shifts: bool = setting(True, "random shifts of real tiles within the margin that they are stored with, if any")
     colour_jitter: float = setting(
         0.0, "strength of brightness, contrast, saturation and hue jitter of real tiles", low=0.0, high=1.0
     )

@@ -37,6 +37,12 @@ def flip_and_turn(x: Tensor, seed: int, start: int, *, flips: bool, turns: bool)
     return turned(x, ways, flips=flips, turns=turns)
 
 
+def draw_corners(seed: int, start: int, count: int, margin_px: int) -> NDArray[np.int64]:
+    """Draws for images start … start+count−1, (count, 2): first row and column, 0 … 2·margin_px, of a tile in a stored
+    image that is wider by `margin_px` on each side."""
+    return np.floor(rng.uniform(seed, "shift", start, count, 2) * (2 * margin_px + 1)).astype(np.int64)
+
+
 def draw_jitter(seed: int, start: int, count: int) -> NDArray[np.float64]:
     """Draws for images start … start+count−1, (count, 4) in (-1, 1): brightness, contrast, saturation and hue."""
     return 2 * rng.uniform(seed, "jitter", start, count, 4) - 1

@@ -134,7 +134,8 @@ class Shards:
 
 @dataclasses.dataclass(frozen=True)
 class ShardSet(Shards):
-    """A folder of tiles, one shard a slide. `mpp` is None where the resolution of the tiles isn't known.
+    """A folder of tiles, one shard a slide. `mpp` is None where the resolution of the tiles isn't known. `margin_px`:
+    of the stored images, beyond the tile on each side.
 
     `profiles`: where tiles have profiles of their own, how many `tiles` each `slide` has of each `profile`, a row each,
     by slide and profile; None where a slide has one profile, which the cohort table says.
@@ -143,6 +144,7 @@ class ShardSet(Shards):
     tile_px: int
     mpp: float | None
     profiles: pd.DataFrame | None = None
+    margin_px: int = 0
 
     def mpp_at(self, resolution: int) -> float | None:
         """Resolution of a tile, µm per px, when it is shrunk to `resolution` px."""
@@ -176,7 +178,15 @@ def open_dataset(address: Path | str) -> ShardSet:
     shards, kind = open_shards(address, ShardSet.script)
     if not isinstance(kind, TileKind):
         raise ValueError(f"{shards.address} holds {kind}; a folder of tiles is wanted.")
-    opened = ShardSet(shards.storage, shards.slides, shards.digest, kind.tile_px, kind.mpp, sums=shards.sums)
+    opened = ShardSet(
+        shards.storage,
+        shards.slides,
+        shards.digest,
+        kind.tile_px,
+        kind.mpp,
+        margin_px=kind.margin_px,
+        sums=shards.sums,
+    )
     return dataclasses.replace(opened, profiles=_read_profiles(opened)) if kind.own_profiles else opened
 
 

@@ -78,7 +78,8 @@ class Loading:
     above 0 are processes that do it instead, for a heavy `transform`, which then runs there: moving batches between
     processes costs more than decoding. `prefetch` batches are made ahead (by each worker). `skip_corrupt` replaces
     damaged tiles by neighbours, up to `max_corrupt` of all tiles in use; otherwise the first one raises. `beside`: what
-    else a batch holds.
+    else a batch holds. `shift_seed`: tiles stored with a margin are shifted in it at random, by this seed; None: they
+    are cut out of the middle.
     """
 
     threads: int = 0
@@ -89,6 +90,7 @@ class Loading:
     max_corrupt: float = 0.001
     transform: Callable[[Any], Any] | None = None  # of batches
     beside: Beside | None = None
+    shift_seed: int | None = None
 
 
 class _Plan(NamedTuple):
@@ -247,13 +249,16 @@ def _make_part(
     reader: ShardReader, plan: _Plan, out: Mapping[str, npt.NDArray], part: range, loading: Loading
 ) -> list[Replaced]:
     """Make some rows of a batch. Of a replaced tile the batch says what it holds instead."""
-    replaced = []
+    replaced, corners = [], None
+    if loading.shift_seed is not None:
+        corners = reader.draw_corners(loading.shift_seed, plan.start + part.start, len(part))
     for at in part:
         slide, k = plan.tiles[at].tolist()
+        corner = None if corners is None else tuple(corners[at - part.start].tolist())
         if not loading.skip_corrupt:
-            reader.decode(slide, k, out["items"][at])
+            reader.decode(slide, k, out["items"][at], corner)
         else:
-            used, problem = reader.decode_or_replace(slide, k, out["items"][at])
+            used, problem = reader.decode_or_replace(slide, k, out["items"][at], corner)
             if problem is not None:
                 replaced.append(Replaced(plan.start + at, reader.slides[slide], reader.place(slide, k), problem))
             slide, k = used

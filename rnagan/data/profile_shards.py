@@ -22,7 +22,7 @@ from rnagan.data.manifest import GENES, SAMPLES, table_sum
 from rnagan.data.npy_codec import decode_profile_into
 from rnagan.data.packed import Packed
 from rnagan.data.profile_layout import Arrangement, ProfileSelection
-from rnagan.data.reader import ProfileBatch, Replaced, ShardReader
+from rnagan.data.reader import Corner, ProfileBatch, Replaced, ShardReader
 from rnagan.data.sampler import Indices, Order
 from rnagan.data.shard_schema import ProfileKind, genes_digest
 
@@ -115,7 +115,7 @@ class ProfileReader(ShardReader):
         rows = self.selection.rows(packed.field("places").numpy())
         return ProfileBatch(start, packed.field("items"), torch.from_numpy(rows), replaced)
 
-    def decode_bytes(self, data: bytes, out: NDArray) -> None:
+    def decode_bytes(self, data: bytes, out: NDArray, corner: Corner | None = None) -> None:
         decode_profile_into(data, out)
 
     def place(self, slide: int, k: int) -> int:

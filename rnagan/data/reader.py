@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rnagan.data.augment import draw_corners
 from rnagan.data.image_codec import decode_into
 from rnagan.data.index import DamagedShard, Locations, Shards, ShardSet, tar_name
 from rnagan.data.packed import Packed, Row
@@ -60,6 +61,9 @@ class DamagedTile(ValueError):  # noqa: N818
     """A stored image, or profile, is not what its sum says, or can't be decoded to the right size."""
 
 
+Corner = tuple[int, int]  # row and column, px, in a stored image
+
+
 class Tile(NamedTuple):
     """A tile: the slide's row in the list of slides, and its number in stored order."""
 
@@ -102,8 +106,13 @@ class ShardReader(abc.ABC):
         """The batch that what lies in `packed` (`rows`, and perhaps more) is handed out as."""
 
     @abc.abstractmethod
-    def decode_bytes(self, data: bytes, out: NDArray) -> None:
+    def decode_bytes(self, data: bytes, out: NDArray, corner: Corner | None = None) -> None:
         """Decode stored bytes into `out` of `shape`; `ValueError`, with a phrase, where that can't be done."""
+
+    def draw_corners(self, seed: int, start: int, count: int) -> NDArray[np.int64] | None:
+        """The corners, (count, 2), at which images start … start+count−1 are shifted to be cut out; None where what is
+        stored is as large as what is read."""
+        return None
 
     def read(self, slide: int, k: int) -> bytes:
         """The bytes of item k of a slide, exactly as stored. Raises `DamagedTile` or `DamagedShard`."""
@@ -116,16 +125,19 @@ class ShardReader(abc.ABC):
             raise self._damage(f"is damaged at {self._name(slide, k)} (CRC-32 differs)", slide)
         return data
 
-    def decode(self, slide: int, k: int, out: NDArray) -> None:
-        """Item k of a slide into `out` of `shape`. Raises as `read` does."""
+    def decode(self, slide: int, k: int, out: NDArray, corner: Corner | None = None) -> None:
+        """Item k of a slide into `out` of `shape`: of a larger stored image its middle, or what begins at `corner`.
+        Raises as `read` does."""
         data = self.read(slide, k)
         try:
-            self.decode_bytes(data, out)
+            self.decode_bytes(data, out, corner)
         except ValueError as error:
             problem = f"holds no readable {self.kind.stored} at {self._name(slide, k)} ({error})"
             raise self._damage(problem, slide) from None
 
-    def decode_or_replace(self, slide: int, k: int, out: NDArray) -> tuple[Tile, str | None]:
+    def decode_or_replace(
+        self, slide: int, k: int, out: NDArray, corner: Corner | None = None
+    ) -> tuple[Tile, str | None]:
         """As `decode`; a damaged item is replaced by the next one of its slide in use, or else of the next slide.
 
         Returns the item that was decoded and, if it is a replacement, what is wrong with the one asked for. Where 64
@@ -134,7 +146,7 @@ class ShardReader(abc.ABC):
         first: ValueError | None = None
         for candidate in self._neighbours(slide, k):
             try:
-                self.decode(*candidate, out)
+                self.decode(*candidate, out, corner)
                 return candidate, None if first is None else str(first)
             except (DamagedTile, DamagedShard) as error:
                 first = first or error
@@ -196,7 +208,8 @@ class ShardReader(abc.ABC):
 
 
 class TileReader(ShardReader):
-    """Reads tiles, as pixels (H, W, 3) RGB uint8. `counts`: of the tiles of a slide the first so many are in use."""
+    """Reads tiles, as pixels (H, W, 3) RGB uint8. `counts`: of the tiles of a slide the first so many are in use. A
+    margin of the stored images is cut off."""
 
     kind, dtype = TileKind, np.uint8
 
@@ -210,8 +223,21 @@ class TileReader(ShardReader):
         slides, tiles = packed.field("places").T
         return Batch(start, packed.field("items").permute(0, 3, 1, 2), slides, tiles, replaced, packed)
 
-    def decode_bytes(self, data: bytes, out: NDArray) -> None:
-        decode_into(data, out)
+    def decode_bytes(self, data: bytes, out: NDArray, corner: Corner | None = None) -> None:
+        assert isinstance(self.shards, ShardSet)
+        margin, side = self.shards.margin_px, self.shards.tile_px
+        if not margin:
+            decode_into(data, out)
+            return
+        whole = np.empty((side + 2 * margin, side + 2 * margin, 3), np.uint8)
+        decode_into(data, whole)
+        row, column = corner or (margin, margin)
+        out[:] = whole[row : row + side, column : column + side]
+
+    def draw_corners(self, seed: int, start: int, count: int) -> NDArray[np.int64] | None:
+        assert isinstance(self.shards, ShardSet)
+        margin = self.shards.margin_px
+        return draw_corners(seed, start, count, margin) if margin else None
 
 
 class _OfProfiles(NamedTuple):

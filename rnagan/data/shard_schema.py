@@ -51,11 +51,13 @@ class ProfileRow(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TileKind:
-    """Tiles of one size and resolution. `own_profiles`: each names its own profile, else a slide has one."""
+    """Tiles of one size and resolution. `own_profiles`: each names its own profile, else a slide has one. `margin_px`:
+    by how much a stored image is wider than its tile on each side, so that training can shift the tile in it."""
 
     tile_px: int
     mpp: float | None
     own_profiles: bool = False
+    margin_px: int = 0
 
     shard: ClassVar[str] = "slide"  # what messages call a shard,
     item: ClassVar[str] = "tile"  # what it holds,
@@ -70,7 +72,14 @@ class TileKind:
     @property
     def facts(self) -> dict[str, Any]:
         """What `dataset.json` says of the kind."""
-        return {"tile_px": self.tile_px, "mpp": self.mpp} | ({"profile": OF_TILE} if self.own_profiles else {})
+        facts: dict[str, Any] = {"tile_px": self.tile_px, "mpp": self.mpp}
+        facts |= {"profile": OF_TILE} if self.own_profiles else {}
+        return facts | ({"margin_px": self.margin_px} if self.margin_px else {})
+
+    @property
+    def stored_px(self) -> int:
+        """Width and height of a stored image: the tile and its margin."""
+        return self.tile_px + 2 * self.margin_px
 
     @property
     def row_type(self) -> type[IndexRow] | type[SpotRow]:
@@ -79,7 +88,7 @@ class TileKind:
 
     def item_problem(self, data: bytes) -> str | None:
         """What keeps stored bytes from being an item of this kind, or None. Decodes them."""
-        return image_problem(self.tile_px, data)
+        return image_problem(self.stored_px, data)
 
     def index_row(self, member: Member, about: dict[str, Any]) -> IndexRow | SpotRow:
         """The index row of an item, from its member and its description in the tar."""
@@ -98,6 +107,8 @@ class TileKind:
             return f"a description of {key!r} with another position"
         if about.get("tile_px") != self.tile_px:
             return f"a description of {key!r} with tile_px {about.get('tile_px')}, not {self.tile_px}"
+        if about.get("margin_px", 0) != self.margin_px:
+            return f"a description of {key!r} with margin_px {about.get('margin_px', 0)}, not {self.margin_px}"
         if not same_mpp(about.get("mpp"), self.mpp, tolerance):
             return f"a description of {key!r} with mpp {about.get('mpp')}, not {self.mpp}"
         if self.own_profiles and not _is_text(about.get("profile")):
@@ -158,7 +169,10 @@ def kind_of(options: dict[str, Any]) -> Kind:
     tile_px, mpp = _checked(options, {"tile_px": _is_side, "mpp": _is_mpp})
     if options.get("profile") not in (None, OF_TILE):
         raise ValueError(f"has profile {options['profile']!r} in its options, not {OF_TILE!r}")
-    return TileKind(tile_px, mpp, own_profiles=options.get("profile") == OF_TILE)
+    margin_px = options.get("margin_px", 0)
+    if margin_px != 0 and not (_is_side(margin_px) and _is_side(tile_px + 2 * margin_px)):
+        raise ValueError(f"has margin_px {margin_px!r} in its options, which is no number of px")
+    return TileKind(tile_px, mpp, options.get("profile") == OF_TILE, margin_px)
 
 
 def genes_digest(table: pd.DataFrame, units: str) -> str:
@@ -181,7 +195,8 @@ def same_mpp(stored: Any, asked: float | None, tolerance: float = MPP_TOLERANCE)
 def name_kind(kind: TileKind) -> str:
     """`256 px at 0.5 µm`, for messages."""
     own = ", each with its profile" if kind.own_profiles else ""
-    return f"{kind.tile_px} px at {kind.mpp or 'unknown'} µm{own}"
+    margin = f" and a margin of {kind.margin_px} px" if kind.margin_px else ""
+    return f"{kind.tile_px} px{margin} at {kind.mpp or 'unknown'} µm{own}"
 
 
 def _checked(options: dict[str, Any], fields: dict[str, Callable[[Any], bool]]) -> list[Any]:

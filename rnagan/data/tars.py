@@ -15,7 +15,17 @@ from rnagan.data.image_codec import EXTENSIONS
 _PIECE = 1 << 20
 _MAX_IMAGE, _MAX_JSON = 1 << 26, 1 << 20
 _END = bytes(tarfile.BLOCKSIZE)  # two by the standard; readers are content with one
-_DESCRIBED = ("slide", "x", "y", "tile_px", "mpp", "profile", "sample", "units")  # what is kept of a KEY.json
+_DESCRIBED = (
+    "slide",
+    "x",
+    "y",
+    "tile_px",
+    "margin_px",
+    "mpp",
+    "profile",
+    "sample",
+    "units",
+)  # what is kept of a KEY.json
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # the last stand for bytes that aren't UTF-8
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -30,7 +40,8 @@ _BROKEN = (tarfile.TarError, EOFError, ValueError, ArithmeticError, LookupError,
 class Member(NamedTuple):
     """A file in a tar; `key` and `extension` as WebDataset splits them, at the name's first dot.
 
-    `about`: of a JSON object, those of slide, x, y, tile_px, mpp and profile, or sample and units, that it has.
+    `about`: of a JSON object, those of slide, x, y, tile_px, margin_px, mpp and profile, or sample and units, that it
+    has.
     """
 
     key: str

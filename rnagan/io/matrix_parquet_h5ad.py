@@ -90,13 +90,14 @@ def open_h5ad(path: Path, rows: str | None, sample_column: str) -> Matrix:
     return Matrix(rows_are, why, names, of_names, (), says, lambda: labels, blocks)
 
 
-def read_h5ad(path: Path, *, backed: bool) -> anndata.AnnData:
+def read_h5ad(path: Path, *, backed: bool, stays_sparse: bool = False) -> anndata.AnnData:
     """An .h5ad file, with its X left on disk if `backed`; raises `ValueError` with its name on any other file, and as
-    `check_hdf5`, `check_memory` and `check_anndata`; `OSError` where the system doesn't let it be read."""
+    `check_hdf5`, `check_memory` (unless X `stays_sparse`) and `check_anndata`; `OSError` where the system doesn't let
+    it be read."""
     check_readable(path)
     try:
         check_hdf5(path)
-        if not backed:
+        if not backed and not stays_sparse:
             check_memory(path)
         with warnings.catch_warnings():  # names that come twice are refused below
             warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)

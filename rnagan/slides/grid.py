@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
 from rnagan.config.tiling import TilingConfig
 from rnagan.slides.coordinates import CoordinatesError, read_coordinates
@@ -48,7 +49,9 @@ def find_candidates(slide: Slide, source: SlideSource, config: TilingConfig) -> 
         ends = positions + footprint_px
         inside = (positions >= 0).all(axis=1) & (ends[:, 0] <= slide.width_px) & (ends[:, 1] <= slide.height_px)
         nothing = np.zeros(thumbnail.shape[:2], np.bool_)
-        return Candidates(positions, _reasons({"outside": ~inside}), thumbnail, pixel_px, TissueMasks(nothing, nothing))
+        return Candidates(
+            positions, first_reasons({"outside": ~inside}), thumbnail, pixel_px, TissueMasks(nothing, nothing)
+        )
     grid = Grid.cover(slide.width_px, slide.height_px, footprint_px)
     masks = find_tissue(thumbnail, pixel_px * slide.mpp, config)
     warnings: tuple[str, ...] = ()
@@ -65,7 +68,7 @@ def find_candidates(slide: Slide, source: SlideSource, config: TilingConfig) -> 
     background = background_share(masks.tissue, pixel_px, grid) > config.max_background
     instead_of_ink = background_share(masks.tissue | masks.ink, pixel_px, grid) <= config.max_background
     inked = 1 - background_share(masks.ink, pixel_px, grid) > config.max_ink
-    reasons = _reasons({"background": background, "ink": inked & instead_of_ink})
+    reasons = first_reasons({"background": background, "ink": inked & instead_of_ink})
     return Candidates(grid.positions(), reasons, thumbnail, pixel_px, masks, warnings)
 
 
@@ -110,12 +113,28 @@ def background_share(mask: NDArray[np.bool_], pixel_px: float, grid: Grid) -> ND
     return np.clip(1 - tissue, 0, 1).ravel()
 
 
-def _reasons(masks: dict[str, NDArray[np.bool_]]) -> NDArray[np.object_]:
+def first_reasons(masks: dict[str, NDArray[np.bool_]]) -> NDArray[np.object_]:
     """One word for each position: that of the last mask that is true there, or none."""
     outcomes = np.full(len(next(iter(masks.values()))), "", object)
     for reason, mask in masks.items():
         outcomes[mask] = reason
     return outcomes
+
+
+def background_share_at(
+    mask: NDArray[np.bool_], pixel_px: float, corners: NDArray[np.float64], side_px: float
+) -> NDArray[np.float64]:
+    """As `background_share`, of squares of `side_px` level-0 pixels anywhere, by their `corners` (n, 2), x then y: (n,)
+    in 0 … 1. What lies outside of the mask is background."""
+    table = np.pad(mask.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    left, top = corners.T / pixel_px
+    side = side_px / pixel_px
+
+    def sums(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return map_coordinates(table, [y, x], order=1, mode="nearest")
+
+    tissue = sums(top + side, left + side) - sums(top, left + side) - sums(top + side, left) + sums(top, left)
+    return np.clip(1 - tissue / side**2, 0, 1)
 
 
 def _at(table: NDArray[np.float64], where: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,6 +29,9 @@ OUTCOME_COLOURS = {
     "ink": (213, 94, 0),
     "outside": (0, 0, 0),
     "unreadable": (128, 128, 128),
+    "not_in_tissue": (165, 165, 165),
+    "few_counts": (120, 60, 0),
+    "blank": (204, 121, 167),
 }
 TISSUE_COLOUR = (0, 158, 115)
 INK_COLOUR = OUTCOME_COLOURS["ink"]
@@ -65,9 +68,9 @@ def draw_qc(
 
     `thumbnail` (rows, columns, 3) uint8 RGB and `masks` of the same size, whose pixels span `pixel_px` level-0 pixels.
     `tiles` has a row for each position: `x`, `y` (level-0 px of the corner) and `outcome`: kept, background,
-    over_limit, low_contrast, out_of_focus, ink or outside. Tiles are squares of `tile_px_level0` level-0 pixels;
-    background ones are counted and not drawn. `title` are lines of text, the first in larger letters. With `mpp`, µm
-    per level-0 pixel, a scale bar is drawn.
+    over_limit, low_contrast, out_of_focus, ink or outside; of spots also not_in_tissue, few_counts or blank. Tiles are
+    squares of `tile_px_level0` level-0 pixels; background ones are counted and not drawn. `title` are lines of text,
+    the first in larger letters. With `mpp`, µm per level-0 pixel, a scale bar is drawn.
     """
     rows, columns = thumbnail.shape[:2]
     scale = min(SLIDE_PX / columns, SLIDE_PX / rows, MAX_ENLARGEMENT)

@@ -12,6 +12,7 @@ from PIL import Image
 from rnagan.data.build_jobs import SourceError
 from rnagan.data.image_codec import rgb_pixels
 from rnagan.slides.jpeg_tiles import NativeLevel, NativeLevels
+from rnagan.slides.plain_images import PlainImage, open_plain
 from rnagan.slides.pyramid import Pyramid
 from rnagan.slides.resolution import (
     MAX_UPSAMPLING,
@@ -57,7 +58,7 @@ class Slide:
     from `mpp_source` (`resolution.find_resolution`). `scanned_from` is the corner, x and y, of the part of level 0 that
     MIRAX and Leica slides say was scanned. A level's factor within `tolerance` of a whole number is taken
     as whole; a slide up to `max_upsampling` coarser than asked is enlarged. A level that doesn't show level 0
-    (`pyramid.Pyramid`) isn't read.
+    (`pyramid.Pyramid`) isn't read. `plain`: images that OpenSlide doesn't open are read too (plain_images.py).
     Raises `FileNotFoundError` and, with one sentence, `MissingResolutionError`, `UnusableResolutionError`,
     `UnusablePagesError`, `DamagedSlideError`, or `SourceError` for a file that can't be read at all.
     """
@@ -71,15 +72,13 @@ class Slide:
         tolerance: float = WHOLE_FACTOR_TOLERANCE,
         max_upsampling: float = MAX_UPSAMPLING,
         native: bool = True,
+        plain: bool = False,
     ) -> None:
         self.path = Path(path)
         self._tolerance, self._max_upsampling = tolerance, max_upsampling
         if not self.path.is_file():
             raise FileNotFoundError(f"The slide {self.path} does not exist.")
-        try:
-            self._slide = openslide.OpenSlide(self.path)
-        except openslide.OpenSlideError as error:
-            raise SourceError(f"{self.path} is no slide that OpenSlide can read, or is truncated ({error}).") from None
+        self._slide = self._open(plain)
         self.width_px, self.height_px = self._slide.dimensions
         self.level_downsamples: tuple[float, ...] = self._slide.level_downsamples
         properties = self._slide.properties
@@ -92,8 +91,9 @@ class Slide:
         self._pyramid = Pyramid(self._slide.level_dimensions, self._level_region)
         pages = TiffPages()
         try:
+            if self.vendor in _PLAIN_TIFFS or isinstance(self._slide, PlainImage):
+                pages = read_pages(self.path, self.width_px, self.height_px)  # of what is no TIFF it says nothing
             if self.vendor in _PLAIN_TIFFS:
-                pages = read_pages(self.path, self.width_px, self.height_px)
                 self._native = NativeLevels(self.path) if native else None
             resolution = find_resolution(properties, given_mpp, fallback_mpp, pages.ome_mpp)
         except UnusablePagesError:
@@ -110,6 +110,18 @@ class Slide:
             )
         self.mpp, self.mpp_source = resolution
         self._bits = pages.bits
+
+    def _open(self, plain: bool) -> "openslide.OpenSlide | PlainImage":
+        try:
+            return openslide.OpenSlide(self.path)
+        except openslide.OpenSlideError as error:
+            if not (plain and isinstance(error, openslide.OpenSlideUnsupportedFormatError)):
+                message = f"{self.path} is no slide that OpenSlide can read, or is truncated ({error})."
+                raise SourceError(message) from None
+        try:
+            return open_plain(self.path)
+        except ValueError as error:
+            raise SourceError(f"{self.path} {error}.") from None
 
     def __enter__(self) -> Self:
         return self
@@ -265,6 +277,11 @@ class Slide:
         return self._openslide_region(round(x * downsample), round(y * downsample), level, width_px, height_px)
 
     def _openslide_region(self, x: int, y: int, level: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
+        if isinstance(self._slide, PlainImage):
+            try:
+                return rgb_pixels(self._slide.read_region((x, y), level, (width_px, height_px)))
+            except ValueError as error:
+                raise DamagedSlideError(f"{self.path} is damaged at x {x}, y {y} ({error}).") from None
         try:
             image = self._slide.read_region((x, y), level, (width_px, height_px))
         except openslide.OpenSlideError as error:

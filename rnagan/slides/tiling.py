@@ -7,6 +7,7 @@ their order (data/writer.py), draw the QC picture (qc.py).
 import functools
 import importlib.metadata
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ UNREADABLE = "unreadable"  # a further reason, counted where there are such tile
 MAX_UNREADABLE = 0.25  # share of a slide's tiles
 QC_FOLDER = "qc"
 WAITING_BYTES = 256 * 2**20  # encoded tiles of a slide that wait in memory for their turn; more wait in a file
-_VERSIONS = VERSIONS | {name: importlib.metadata.version(name) for name in ("simplejpeg", "pillow", "scikit-image")}
+VERSIONS_OF_TILES = VERSIONS | {
+    name: importlib.metadata.version(name) for name in ("simplejpeg", "pillow", "scikit-image")
+}
 
 
 class UnfitNameError(SourceError):
@@ -90,7 +93,7 @@ def tile_slide(
         except MissingResolutionError as error:
             if config.missing_mpp != "skip":
                 raise
-            return shard.commit("skipped", {}, {"reason": str(error), **stamp}, options, _VERSIONS)
+            return shard.commit("skipped", {}, {"reason": str(error), **stamp}, options, VERSIONS_OF_TILES)
         with slide:
             identity = {
                 "quickhash": slide.quickhash,
@@ -107,14 +110,14 @@ def tile_slide(
             if candidates.warnings:
                 identity["warnings"] = list(candidates.warnings)
             decided_by = {"mask": source.about_mask} if source.mask else {}
-            outcomes = _add_tiles(shard, slide, candidates, config, max_unreadable, decided_by)
+            outcomes = add_tiles(shard, slide, candidates, config, max_unreadable, decided_by)
         reasons = (*REASONS, UNREADABLE) if UNREADABLE in outcomes else REASONS
         counts = {reason: int((outcomes == reason).sum()) for reason in reasons}
         status = "done" if shard.tiles else "no_tiles"
         if qc:
             path = Path(out_folder) / QC_FOLDER / f"{source.slide}.jpg"
             _draw(path, slide, candidates, outcomes, config, status, source.mask)
-        return shard.commit(status, counts, identity, options, _VERSIONS)
+        return shard.commit(status, counts, identity, options, VERSIONS_OF_TILES)
 
 
 def open_slide(source: SlideSource, config: TilingConfig) -> Slide:
@@ -128,17 +131,20 @@ def open_slide(source: SlideSource, config: TilingConfig) -> Slide:
     )
 
 
-def _add_tiles(
+def add_tiles(
     shard: ShardWriter,
     slide: Slide,
     candidates: Candidates,
     config: TilingConfig,
     max_unreadable: float,
     provenance: dict[str, Any],
+    profiles: Sequence[str] | None = None,
+    margin_px: int = 0,
 ) -> NDArray[np.object_]:
     """Add the tiles to keep, in their random order, and return what became of every candidate.
 
-    `provenance` joins the description of every tile.
+    `provenance` joins the description of every tile. `profiles`: of each candidate, where tiles have their own. Images
+    are stored wider than their tiles by `margin_px` on each side; a candidate's position is then the image's corner.
 
     Tiles are read along the rows of the slide, so that each of its own tiles is decoded once, and wait encoded until
     their turn: in memory, and beyond `WAITING_BYTES` in a file without a name, which goes with the process. No more are
@@ -152,6 +158,7 @@ def _add_tiles(
     level, _ = slide.plan(config.mpp)
     strip_px = STRIP_PX * slide.level_downsamples[level]
     stored_mpp = round(slide.footprint_px(config.mpp) * slide.mpp, 6)
+    side_px, middle = config.tile_px + 2 * margin_px, slice(margin_px, margin_px + config.tile_px)
     begun = unreadable = 0
     places: dict[int, tuple[int, int]] = {}  # offset and size of each tile that waits
     with tempfile.SpooledTemporaryFile(WAITING_BYTES, dir=str(shard.folder)) as waiting:
@@ -161,7 +168,7 @@ def _add_tiles(
             for n in batch[reading_order(positions[batch], strip_px)].tolist():
                 x, y = positions[n].tolist()
                 try:
-                    tile = slide.read(x, y, config.tile_px, config.mpp)
+                    tile = slide.read(x, y, side_px, config.mpp)
                 except DamagedSlideError as error:
                     outcomes[n] = UNREADABLE
                     unreadable += 1
@@ -170,9 +177,9 @@ def _add_tiles(
                             f"{error} More than {max_unreadable:.0%} of its tiles can't be read (--max-unreadable)."
                         ) from None
                     continue
-                outcomes[n] = quality_problem(tile, config) or KEPT
+                outcomes[n] = quality_problem(tile[middle, middle], config) or KEPT
                 if outcomes[n] == KEPT:
-                    stored = slide.stored_jpeg(x, y, config.tile_px, config.mpp) if config.keep_jpeg else None
+                    stored = slide.stored_jpeg(x, y, side_px, config.mpp) if config.keep_jpeg else None
                     jpeg = stored or encode_jpeg(tile, config.jpeg_quality)
                     places[n] = waiting.tell(), len(jpeg)
                     waiting.write(jpeg)
@@ -181,7 +188,8 @@ def _add_tiles(
             offset, size = places[n]
             waiting.seek(offset)
             about = {"slide": shard.slide, "x": x, "y": y, "tile_px": config.tile_px, "mpp": stored_mpp} | provenance
-            shard.add(f"{shard.slide}_x{x}_y{y}", waiting.read(size), about, x, y)
+            own = None if profiles is None else profiles[n]
+            shard.add(f"{shard.slide}_x{x}_y{y}", waiting.read(size), about, x, y, own)
     return outcomes
 
 

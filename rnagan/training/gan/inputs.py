@@ -181,6 +181,7 @@ def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
         pin_memory=pin_memory,
         skip_corrupt=config.on_corrupt == "skip",
         max_corrupt=config.max_corrupt,
+        shift_seed=config.seed if config.shifts else None,
     )
 
 

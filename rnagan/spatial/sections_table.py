@@ -1,0 +1,131 @@
+"""The table of sections, and what kind of file each is: Space Ranger's folder, an .h5ad, or Spatial Transcriptomics."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from rnagan.cohort.slide_ids import shard_name
+from rnagan.io.tables import first_few, need_columns, read_table
+from rnagan.spatial import anndata_sections, space_ranger, spatial_transcriptomics
+from rnagan.spatial.anndata_sections import mostly_ensembl
+from rnagan.spatial.section import Genes, Section, Spots
+
+NEEDED = ("section", "donor", "tissue", "path")  # and perhaps image, mpp, site and bin
+IMAGES = (".tif", ".tiff", ".jpg", ".jpeg", ".png", ".svs", ".ndpi")
+
+
+class Kind(NamedTuple):
+    """How a kind of section is read. `files`: those that are read, whose times tell whether it changed."""
+
+    read: Callable[[Section], Spots]
+    genes: Callable[[Section], Genes]
+    files: Callable[[Section], list[Path]]
+
+
+SPACE_RANGER = Kind(space_ranger.read_space_ranger, space_ranger.read_genes, space_ranger.input_files)
+ANNDATA = Kind(anndata_sections.read_anndata, anndata_sections.read_genes, anndata_sections.input_files)
+SPATIAL_TRANSCRIPTOMICS = Kind(
+    spatial_transcriptomics.read_spatial_transcriptomics,
+    spatial_transcriptomics.read_genes,
+    spatial_transcriptomics.input_files,
+)
+
+
+def read_sections(table: Path) -> list[Section]:
+    """The sections of a table, by name; paths are relative to its folder.
+
+    Raises `ValueError` and `FileNotFoundError` with the line of what is missing, twice or no number.
+    """
+    rows = read_table(table)
+    need_columns(list(rows), NEEDED, table)
+    if rows.empty:
+        raise ValueError(f"{table} names no section.")
+    sections: dict[str, Section] = {}
+    for line, row in enumerate(rows.to_dict("records"), start=2):
+        for column in NEEDED:
+            if not row[column]:
+                raise ValueError(f"{table}, line {line}: the column {column} is empty.")
+        name = shard_name(row["section"])
+        if name in sections:
+            raise ValueError(f"{table}, line {line}: section {name} comes twice; give each a name of its own.")
+        mpp = _positive(row.get("mpp", ""), "mpp", table, line)
+        bin_um = _positive(row.get("bin", ""), "bin", table, line)
+        if bin_um is not None and bin_um != int(bin_um):
+            raise ValueError(f"{table}, line {line}: bin must be whole µm, as 8 or 16, not {row['bin']!r}.")
+        path = table.parent / row["path"]
+        if not path.exists():
+            raise FileNotFoundError(f"{table}, line {line}: path {path} does not exist.")
+        image = table.parent / row["image"] if row.get("image") else _image_in(path, table, line)
+        if not image.is_file():
+            raise FileNotFoundError(f"{table}, line {line}: image {image} does not exist.")
+        sections[name] = Section(
+            name,
+            row["donor"],
+            row["tissue"],
+            path,
+            image,
+            mpp,
+            row.get("site", ""),
+            None if bin_um is None else int(bin_um),
+        )
+    return sorted(sections.values(), key=lambda section: section.name)
+
+
+def kind_of_section(section: Section) -> Kind:
+    """How a section is read, by what lies at its path. `ValueError` where that is no known kind."""
+    path = section.path
+    if path.is_file() and path.suffix.lower() == ".h5ad":
+        return ANNDATA
+    if path.is_dir() and space_ranger.is_space_ranger(path):
+        return SPACE_RANGER
+    if path.is_dir() and spatial_transcriptomics.is_spatial_transcriptomics(path):
+        return SPATIAL_TRANSCRIPTOMICS
+    raise ValueError(
+        f"{path} (section {section.name}) is neither a folder of Space Ranger (outs), nor an .h5ad, nor a folder of a "
+        "table of counts and a spot file."
+    )
+
+
+def check_genes(sections: list[Section]) -> None:
+    """Refuse sections whose genes have names of two kinds, or that share no gene, before any tile is made."""
+    names: dict[str, set[str]] = {}
+    kinds: dict[bool, str] = {}
+    for section in sections:
+        genes = kind_of_section(section).genes(section).names
+        kinds.setdefault(mostly_ensembl(genes), section.name)
+        names[section.name] = set(genes)
+    if len(kinds) > 1:
+        raise ValueError(
+            f"Section {kinds[False]} names its genes by symbol, and {kinds[True]} by Ensembl id; write them alike, as "
+            "with a column gene_ids in var of an .h5ad."
+        )
+    first, *others = names
+    for other in others:
+        if not names[first] & names[other]:
+            raise ValueError(
+                f"Sections {first} and {other} share no gene ({first_few(sorted(names[first]), 1)} and "
+                f"{first_few(sorted(names[other]), 1)}); build them into folders of their own."
+            )
+
+
+def _image_in(path: Path, table: Path, line: int) -> Path:
+    """The one image that lies in a folder of files; Space Ranger's folders hold reduced ones, in folders of theirs."""
+    found = [file for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGES] if path.is_dir() else []
+    if len(found) != 1:
+        raise ValueError(
+            f"{table}, line {line}: {path} holds {len(found)} images; name the full-resolution image in the column "
+            "image."
+        )
+    return found[0]
+
+
+def _positive(text: str, column: str, table: Path, line: int) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1000:
+        raise ValueError(f"{table}, line {line}: {column} must be a number above 0, not {text!r}.")
+    return value
