@@ -7,7 +7,7 @@ A model folder holds `config.yaml`, `generator.safetensors` (the averaged weight
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 import anndata
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import rnagan
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
-from rnagan.expression.h5ad import embedding_of
+from rnagan.expression.h5ad import embedding_of, pooled_spots
 from rnagan.expression.units import stated_units, to_known_units
 from rnagan.io.files import atomic_path, check_holds_only, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.io.json_values import check_json
@@ -48,6 +48,7 @@ class ModelRecord(TypedDict):
     train_donors: list[str]
     images: int
     made_from: dict[str, str]
+    split_by: NotRequired[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ class RNAGAN:
 
     `mpp`: µm per px of its tiles, None where the training tiles didn't say. `digest`: hex SHA-256 of the weights.
     `train_donors`: who was in the training split, as `donor_digest`s: a model may be given away, its donors' names not.
+    `split_by`: what was held out from it, as `cohort.table.split_by` has it.
     """
 
     config: GANConfig
@@ -67,6 +69,7 @@ class RNAGAN:
     train_donors: frozenset[str]
     encoder: Encoder | None = None
     bottleneck: Bottleneck | None = None
+    split_by: str = "donor"
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = AUTO) -> Self:
@@ -87,17 +90,18 @@ class RNAGAN:
         width = bottleneck.width if bottleneck else 0
         generator = build_with_weights(folder / "generator.safetensors", lambda: build_generator(config, width))
         about = record["mpp"], record["tissues"], record["digest"], frozenset(record["train_donors"])
-        return cls(config, generator.to(device).eval(), *about, encoder, bottleneck)
+        by = record.get("split_by", "donor")
+        return cls(config, generator.to(device).eval(), *about, encoder, bottleneck, by)
 
     def encode(self, adata: anndata.AnnData) -> anndata.AnnData:
         """Write the latent of every profile into `adata.obsm["X_rnagan"]`, float32 (profiles, latent); returns `adata`.
 
-        `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts or log2), genes named in `adata.var_names`;
-        NaN is a gene that wasn't measured. `adata.obs` gets `rnagan_missing_genes` (share of the model's genes that a
-        profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1), `rnagan_residual` (error
-        of its reconstruction over its own distance from the training mean; in Z scores of a model of an earlier
-        version) and `rnagan_far` (unlike the training profiles: don't trust its tiles). A model that was trained on an
-        embedding takes `adata.obsm` of its key instead, of whatever X.
+        `adata.X` is (profiles, genes) in `adata.uns["units"]` (tpm, counts, log2 or centred), genes named in
+        `adata.var_names`; NaN is a gene that wasn't measured. `adata.obs` gets `rnagan_missing_genes` (share of the
+        model's genes that a profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1),
+        `rnagan_residual` (error of its reconstruction over its own distance from the training mean; in Z scores of a
+        model of an earlier version) and `rnagan_far` (unlike the training profiles: don't trust its tiles). A model
+        that was trained on an embedding takes `adata.obsm` of its key instead, of whatever X.
         """
         check_anndata(adata, "adata")
         encoding = self._encode(adata)
@@ -117,6 +121,7 @@ class RNAGAN:
         if units is None:
             raise ValueError("adata.uns['units'] must say what X holds: 'tpm', 'counts' or 'log2'.")
         values, units = to_known_units(values, units)
+        encoder.warn_of_pooling(pooled_spots(adata.uns), "adata")
         return encoder.encode(values, list(adata.var_names), units)
 
     def generate(self, adata: anndata.AnnData, n: int, seed: int = 0, truncation: float = 1.0) -> NDArray[np.uint8]:

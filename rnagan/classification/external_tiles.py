@@ -19,13 +19,14 @@ from rnagan.classification.cross_validation import fit, result_settings
 from rnagan.classification.labelled_tiles import Labelled, choose_slides, read_tiles
 from rnagan.cohort.filter import matching_rows
 from rnagan.cohort.leakage import donor_digest, refuse_seen
-from rnagan.cohort.table import read_cohort
+from rnagan.cohort.table import claim_of, read_cohort, split_by
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.external_profiles import match_tissues, read_tissue_map, read_tissue_table
 from rnagan.evaluation.stats import interval
 from rnagan.evaluation.test_set import check_sizes
 from rnagan.io import provenance
+from rnagan.io.claim import stating
 from rnagan.io.files import sha256_of, sha256_of_file, write_json
 from rnagan.io.images import grid, save_png, synthetic_texts
 from rnagan.io.tables import need_columns
@@ -81,6 +82,7 @@ def evaluate_external(
         name: choose_slides(shards, part, "tissue", config.per_class, config.seed)
         for name, part in _train_and_test(cohort[cohort["tissue"].isin(classes)], model).items()
     }
+    claim = claim_of(split_by(cohort))
     resolution = config.resolution or model.config.resolution
     if resolution != model.config.resolution:
         raise ValueError(f"The model generates {model.config.resolution} px; leave resolution out, or set it to that.")
@@ -102,11 +104,13 @@ def evaluate_external(
         result = {provenance.KEY: request, "classes": classes, "n": n, "article": ARTICLE, "sets": SETS}
         result |= _scores(config, trained, real["test"], generated, classes)
         result |= _about(model, slides, generated, trained, config)
-        _write_report(out, result, generated, model, config)
+        result |= {} if claim is None else claim.as_json()
+        with stating(claim):
+            _write_report(out, result, generated, model, config)
         write_json(out / "result.json", result)
     scores = {f"{of}/{accuracy.RECORDED[m]}": found[m] for of, found in result["found"].items() for m in ARTICLE}
     pictures = [out / name for name in (GENERATED, CONFUSION)]
-    record_evaluation(out, "external_tiles", inputs.model, scores, protocol, out / "report.html", pictures)
+    record_evaluation(out, "external_tiles", inputs.model, scores, protocol, out / "report.html", pictures, claim)
     return _result_lines(result, out)
 
 

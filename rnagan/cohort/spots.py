@@ -31,8 +31,9 @@ class SpotOptions:
 
     `profile`, `section`, `donor`, `tissue`, `site`, `x`, `y`: names of its columns; of `site` None, where it has none.
     `tissue_is`: of all spots, where it has no such column. `expression`: only spots of this table; `rows`: samples or
-    genes, where it doesn't say what its rows are. `split_by`: donor, section or block; `gap`: of blocks, in the unit of
-    x and y: spots nearer to another split are left out. `all_in`: one split for all. `seed`: of the splits.
+    genes, where it doesn't say what its rows are. `split_by`: donor, section or block, which needs positions; `gap`: of
+    blocks, in the unit of x and y: spots nearer to another split are left out. `all_in`: one split for all. `seed`: of
+    the splits.
     """
 
     profile: str
@@ -53,11 +54,13 @@ class SpotOptions:
     def __post_init__(self) -> None:
         if self.split_by not in LEVELS:
             raise ValueError(f"Of spots --split-by must be {' or '.join(LEVELS)}, not {self.split_by!r}.")
-        placed = self.x is not None and self.y is not None and self.gap is not None
-        if self.split_by == "block" and not placed:
+        placed = self.x is not None and self.y is not None
+        if self.split_by == "block" and not (placed and self.gap is not None):
             raise ValueError("--split-by block needs --x-column, --y-column and --gap, in the unit of these columns.")
-        if self.split_by != "block" and (self.x or self.y or self.gap is not None):
-            raise ValueError("--x-column, --y-column and --gap are for --split-by block.")
+        if self.split_by != "block" and self.gap is not None:
+            raise ValueError("--gap is for --split-by block.")
+        if not placed and (self.x or self.y):
+            raise ValueError("--x-column and --y-column are given together: they are a spot's position.")
         if self.gap is not None and not 0 < self.gap < np.inf:
             raise ValueError(f"--gap must be a distance above 0, not {self.gap:g}.")
         if self.all_in is not None and self.split_by != "donor":
@@ -83,7 +86,7 @@ def make_spot_cohort(table: Path, out: Path, options: SpotOptions) -> list[str]:
     if options.split_by != "donor":
         cohort["split_by"] = options.split_by
     cohort = cohort[cohort["split"] != ""]
-    cohort = cohort[[*COLUMNS, *(["split_by"] if "split_by" in cohort else [])]]
+    cohort = cohort[[*COLUMNS, *(column for column in ("split_by", "x", "y") if column in cohort)]]
     cohort = cohort.sort_values(["sample", "slide"], ignore_index=True)
     check_cohort(cohort, str(table))
     notes += dealt.notes

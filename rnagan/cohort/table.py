@@ -12,6 +12,7 @@ import pandas as pd
 from rnagan.cohort.leakage import refuse_leakage
 from rnagan.cohort.people import people
 from rnagan.cohort.slide_ids import check_shard_name
+from rnagan.io.claim import Claim
 from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.runtime import rng
 
@@ -30,6 +31,11 @@ CAVEATS = {
     "sections of these donors, and not for other people.",
     "block": "Split by block: parts of one section are in several splits, so scores say what holds elsewhere on these "
     "sections, and not for other sections or people.",
+}
+_HELD_OUT = {
+    "sample": "samples of the same donors",
+    "section": "sections of the same donors",
+    "block": "blocks of the same sections",
 }
 # Columns of which no value may be in two splits; of a split by donor also the person that a sample's id names.
 _APART = {
@@ -87,6 +93,11 @@ def split_by(cohort: pd.DataFrame, name: str = "The cohort table") -> str:
             "every row."
         )
     return said[0]
+
+
+def claim_of(by: str) -> Claim | None:
+    """What scores claim where splits are by `by` of SPLIT_BY; None of donors, which need no word."""
+    return Claim(by, f"held out: {_HELD_OUT[by]}", CAVEATS[by]) if by in CAVEATS else None
 
 
 def describe(cohort: pd.DataFrame) -> str:

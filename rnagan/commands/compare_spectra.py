@@ -27,6 +27,8 @@ def main(models: tuple[Path, ...], out: Path, split: str, n: int, seed: int, dev
         each = ", ".join(f"{period} px {ratios['prominence']:.2f}" for period, ratios in found["over_real"].items())
         verdict = "within" if found["within_tolerance"] else "not within"
         options.echo(f"{name}: checkerboards stand out as in real tiles times {each}; {verdict} 10%.")
+    if "claim" in result:
+        options.echo(result["claim"])
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ def main(
         f"median distance {found['ratio']:.2f} times theirs. Distances are those of {found['extractor']}, "
         f"{network_label(found['extractor_in_training'])}."
     )
+    if "claim" in found:
+        options.echo(found["claim"])
     copies = found["copies"]
     options.echo(f"{len(copies):,} of them are called copies.")
     for copy in copies[:10]:

@@ -16,6 +16,7 @@ from rnagan.evaluation.programmes import scores as programme_scores
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.evaluation.tile_measurements import measure_samples
 from rnagan.io.cells import safe_table
+from rnagan.io.claim import stating, with_claim
 from rnagan.io.files import atomic_path, sha256_of_file, write_json
 from rnagan.reports.confounder_page import heat_map, long_form, scores, sentences, write_confounder_page
 from rnagan.runtime import progress
@@ -81,15 +82,17 @@ def confounder_report(
         "scores": scores(tissues),
     }
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "confounders.csv") as temporary:
-        safe_table(long_form(tissues)).to_csv(temporary, index=False)
-    heat_map(out / "confounders.png", tissues)
-    write_confounder_page(out / PAGE, result, out / "confounders.png")
+    with stating(held_out.claim):
+        with atomic_path(out / "confounders.csv") as temporary:
+            safe_table(with_claim(long_form(tissues))).to_csv(temporary, index=False)
+        heat_map(out / "confounders.png", tissues)
+        write_confounder_page(out / PAGE, result, out / "confounders.png")
     write_json(out / "confounders.json", result)
     programmes_digest = None if asked.programmes is None else sha256_of_file(asked.programmes)
     protocol = inputs.protocol(**dataclasses.asdict(asked) | {"programmes": programmes_digest})
     flat = {score["name"]: score for score in result["scores"]}
-    record_evaluation(out, "confounders", inputs.model, flat, protocol, out / PAGE, [out / "confounders.png"])
+    pictures = [out / "confounders.png"]
+    record_evaluation(out, "confounders", inputs.model, flat, protocol, out / PAGE, pictures, held_out.claim)
     return [*notes, *result["conclusions"].values(), f"Page: {out / PAGE}"]
 
 

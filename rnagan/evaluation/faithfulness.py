@@ -13,9 +13,11 @@ import pandas as pd
 import torch
 
 from rnagan.api import RNAGAN
+from rnagan.cohort.table import claim_of
 from rnagan.evaluation.donor_evaluation import Comparison, DonorEvaluation, make_donor_evaluation
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.io.cells import safe_table
+from rnagan.io.claim import stating, with_claim
 from rnagan.io.files import atomic_path, write_json
 from rnagan.io.images import picture_name, synthetic_texts
 from rnagan.io.provenance import KEY, read_current
@@ -61,26 +63,20 @@ def evaluate(
     request = inputs.request(protocol)
     result = read_current(out / RESULT, request)
     if result is None:
-        result = {KEY: request} | _evaluate(inputs, out, split, n, seed, train_donors, device)
-        write_page(out / PAGE, result, out)
+        held_out = open_evaluation_set(inputs, split, need="profiles", device=device)
+        with stating(held_out.claim):
+            result = {KEY: request} | _evaluate(held_out, out, n, seed, train_donors)
+            write_page(out / PAGE, result, out)
         write_json(out / RESULT, result)
     pictures = [out / name for name in (*result["pictures"], "measures.png", "retrieval.png")]
-    record_evaluation(out, "faithfulness", inputs.model, scores_of(result), protocol, out / PAGE, pictures)
+    claim = claim_of(result.get("split_by", "donor"))
+    record_evaluation(out, "faithfulness", inputs.model, scores_of(result), protocol, out / PAGE, pictures, claim)
     return result
 
 
-def _evaluate(
-    inputs: EvaluationInputs,
-    out: Path,
-    split: str,
-    n: int,
-    seed: int,
-    train_donors: int,
-    device: str | torch.device,
-) -> dict[str, Any]:
+def _evaluate(held_out: EvaluationSet, out: Path, n: int, seed: int, train_donors: int) -> dict[str, Any]:
     """Evaluate, write all but the page and the result, and return the result."""
-    held_out = open_evaluation_set(inputs, split, need="profiles", device=device)
-    compared = _training_samples(held_out, 0 if split == "train" else train_donors, seed)
+    compared = _training_samples(held_out, 0 if held_out.split == "train" else train_donors, seed)
     truth = held_out.truth(held_out.samples.union(compared))
     for name in PRODUCTS:  # of other settings: no longer true
         (out / name).unlink(missing_ok=True)
@@ -93,7 +89,7 @@ def _evaluate(
     _write_measures(out / "measures.csv", evaluation, own)
     result: dict[str, Any] = {
         "model": model.digest,
-        "split": split,
+        "split": held_out.split,
         "split_by": held_out.split_by,
         "profiles": len(held_out.samples),
         "tiles_per_profile": n,
@@ -226,7 +222,7 @@ def _write_measures(path: Path, evaluation: DonorEvaluation, own: Comparison) ->
     table = own.generated.measures.join(own.real.measures, rsuffix="_real")
     expected = evaluation.held_out.about if evaluation.truth is None else evaluation.truth
     with atomic_path(path) as temporary:
-        safe_table(table.join(expected, rsuffix="_expected")).to_csv(temporary)
+        safe_table(with_claim(table.join(expected, rsuffix="_expected"))).to_csv(temporary)
 
 
 def _draw(out: Path, evaluation: DonorEvaluation, own: Comparison) -> None:
@@ -247,7 +243,7 @@ def _write_places(out: Path, places: list[pd.DataFrame]) -> None:
     if filled:
         places_of_donors(out / "retrieval.png", pd.concat(filled))
         with atomic_path(out / "retrieval.csv") as temporary:
-            safe_table(pd.concat(filled)).to_csv(temporary, index=False)
+            safe_table(with_claim(pd.concat(filled))).to_csv(temporary, index=False)
 
 
 def _side_by_side(out: Path, model: RNAGAN, seed: int, own: Comparison, tissue_of: pd.Series) -> list[str]:

@@ -33,6 +33,7 @@ from rnagan.evaluation.tile_scores import (
     precision_recall,
     score_name,
 )
+from rnagan.io.claim import stating
 from rnagan.io.files import sha256_of, write_json
 from rnagan.models.sampling import number_tiles
 from rnagan.reports.labels import network_label
@@ -142,16 +143,18 @@ def compute_fid(
             "versions": _versions(),
         },
     }
+    result |= {} if held_out.claim is None else held_out.claim.as_json()
     result["few_tiles"] = few_tiles(score["name"] for score in result["scores"])
     if map_tiles:
         shown = f"{extractor.name} ({network_label(in_training)})"
-        feature_map(out / PICTURE, [side.features for side in sides], tissues, map_tiles, shown, seed)
+        with stating(held_out.claim):
+            feature_map(out / PICTURE, [side.features for side in sides], tissues, map_tiles, shown, seed)
     write_json(out / RESULT, result)
     scores = {f"{score['part']}/{score['name']}": score for score in result["scores"]}
     if result["floor"] is not None:
         scores |= {name: {"value": result["floor"][name]} for name in ("floor", "matched")}
     pictures = [out / PICTURE] if map_tiles else []
-    record_evaluation(out, "fid", inputs.model, scores, result["protocol"], pictures=pictures)
+    record_evaluation(out, "fid", inputs.model, scores, result["protocol"], pictures=pictures, claim=held_out.claim)
     return result
 
 

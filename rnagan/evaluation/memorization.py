@@ -13,6 +13,7 @@ from scipy import stats
 from rnagan.evaluation.features import FeatureExtractor, offline_extractor, took_part
 from rnagan.evaluation.real_tiles import NumberedTiles, row_names, tiles_of_slides
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
+from rnagan.io.claim import stating
 from rnagan.io.files import write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.reports.figures import nearest_figure
@@ -205,7 +206,9 @@ def nearest_tiles(
         for k in shown
     ]
     texts = synthetic_texts(model.digest, f"profiles of split {split}", seed, model.mpp)
-    nearest_figure(out / "nearest.png", generated[shown], neighbours, found.distances[shown], test.threshold, texts)
+    result |= {} if held_out.claim is None else held_out.claim.as_json()
+    with stating(held_out.claim):
+        nearest_figure(out / "nearest.png", generated[shown], neighbours, found.distances[shown], test.threshold, texts)
     write_json(out / "nearest.json", result)
     protocol = inputs.protocol(
         split=split,
@@ -217,7 +220,8 @@ def nearest_tiles(
     )
     figures = {"share": test.share, "ratio": test.ratio, "copies": float(len(copies.rows))}
     scores = {name: {"value": value} for name, value in figures.items()}
-    record_evaluation(out, "memorization", inputs.model, scores, protocol, pictures=[out / "nearest.png"])
+    pictures = [out / "nearest.png"]
+    record_evaluation(out, "memorization", inputs.model, scores, protocol, pictures=pictures, claim=held_out.claim)
     return result
 
 

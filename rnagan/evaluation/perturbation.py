@@ -13,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN
+from rnagan.cohort.table import claim_of
 from rnagan.evaluation.dose_response import against_truth, mean_with_interval, slopes
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.programmes import genes_of_model, read_programmes
 from rnagan.evaluation.stats import by_donor
 from rnagan.evaluation.test_set import read_truth
 from rnagan.io.cells import safe_table
+from rnagan.io.claim import stating, with_claim
 from rnagan.io.files import atomic_path, sha256_of_file, write_json
 from rnagan.io.images import picture_name, synthetic_texts
 from rnagan.io.tables import column_names
@@ -104,6 +106,7 @@ def perturb_tiles(model_folder: Path, request: Request, out: Path, device: str |
     shown = {
         sample for _, own in chosen.obs.groupby("tissue") for sample in own.drop_duplicates("donor").index[:ROWS_SHOWN]
     }
+    claim = claim_of(model.split_by)
     measures, strips, far = _generate(model, chosen, move, steps, request, shown)
     taken: set[str] = set()
     result: dict[str, Any] = {
@@ -133,14 +136,19 @@ def perturb_tiles(model_folder: Path, request: Request, out: Path, device: str |
         )
         heads = [f"{step:+.3g} {move.unit}" for step in steps]
         strips_written.append(out / f"strip_{picture_name(str(tissue), taken)}.png")
-        tile_strip(strips_written[-1], np.concatenate([strips[sample] for sample in titles]), titles, heads, texts)
+        with stating(claim):
+            tile_strip(strips_written[-1], np.concatenate([strips[sample] for sample in titles]), titles, heads, texts)
     table = pd.DataFrame(rows)
-    with atomic_path(out / "curves.csv") as temporary:
-        safe_table(table).to_csv(temporary, index=False)
-    response_curves(out / "curves.png", table, f"{move.name}, {move.unit}")
+    result |= {} if claim is None else claim.as_json()
+    with stating(claim):
+        with atomic_path(out / "curves.csv") as temporary:
+            safe_table(with_claim(table)).to_csv(temporary, index=False)
+        response_curves(out / "curves.png", table, f"{move.name}, {move.unit}")
     write_json(out / "perturbation.json", result)
     pictures = [out / "curves.png", *strips_written]
-    record_evaluation(out, "perturbation", model_folder, _scores(result), _protocol(request), pictures=pictures)
+    scores, protocol = _scores(result), _protocol(request)
+    record_evaluation(out, "perturbation", model_folder, scores, protocol, pictures=pictures, claim=claim)
+    notes += [] if claim is None else [claim.sentence]
     return [*notes, *_lines(result), f"{out}: strips of tiles, curves.png, curves.csv and perturbation.json."]
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rnagan.evaluation.features import check_tiles
 from rnagan.evaluation.real_tiles import Tiles
 from rnagan.evaluation.test_set import EvaluationInputs, open_evaluation_set
+from rnagan.io.claim import stating
 from rnagan.io.files import write_json
 from rnagan.reports.figures import spectra_figure
 from rnagan.runtime import progress
@@ -148,7 +149,9 @@ def compare_spectra(
         "models": verdicts,
     }
     curves = {name: radial(spectrum) for name, spectrum in spectra.items()}
-    spectra_figure(out / "spectra.png", spectra, curves, PERIODS)
+    result |= {} if held_out.claim is None else held_out.claim.as_json()
+    with stating(held_out.claim):
+        spectra_figure(out / "spectra.png", spectra, curves, PERIODS)
     write_json(out / "spectra.json", result)
     protocol = dataclasses.replace(inputs, beside=()).protocol(split=split, tiles_per_slide=n, seed=seed)
     for folder, verdict in zip(folders, verdicts.values(), strict=True):
@@ -158,7 +161,8 @@ def compare_spectra(
             for name, value in ratios.items()
         }
         own = out if len(folders) == 1 else out / "models" / verdict["model"][:12]
-        record_evaluation(own, "spectra", folder, scores, protocol, pictures=[out / "spectra.png"])
+        pictures = [out / "spectra.png"]
+        record_evaluation(own, "spectra", folder, scores, protocol, pictures=pictures, claim=held_out.claim)
     return result
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rnagan.api import RNAGAN, model_folder, read_model_record
 from rnagan.cohort.filter import matching_rows
 from rnagan.cohort.leakage import check_same_splits, refuse_seen
-from rnagan.cohort.table import CAVEATS, read_cohort, split_by
+from rnagan.cohort.table import claim_of, read_cohort, split_by
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.shard_schema import MPP_TOLERANCE
 from rnagan.evaluation.morphology import MEASURES
@@ -24,6 +24,7 @@ from rnagan.evaluation.real_tiles import (
     tiles_of_slides,
 )
 from rnagan.expression.h5ad import Expression
+from rnagan.io.claim import Claim
 from rnagan.io.files import sha256_of_file
 from rnagan.io.provenance import asked
 from rnagan.io.tables import need_columns, read_table
@@ -102,9 +103,14 @@ class EvaluationSet:
     split_by: str = "donor"
 
     @property
+    def claim(self) -> Claim | None:
+        """How far scores reach, where that isn't to people who were never seen."""
+        return claim_of(self.split_by)
+
+    @property
     def caveats(self) -> list[str]:
-        """A sentence on how far scores reach, where that isn't to people who were never seen."""
-        return [CAVEATS[self.split_by]] if self.split_by in CAVEATS else []
+        """The claim's sentence, where there is one."""
+        return [] if self.claim is None else [self.claim.sentence]
 
     @property
     def model(self) -> RNAGAN:

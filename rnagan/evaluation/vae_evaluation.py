@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rnagan.api import model_folder
 from rnagan.cohort.leakage import refuse_seen
+from rnagan.cohort.table import claim_of
 from rnagan.evaluation.external_profiles import (
     accuracy_by_tissue,
     call_tissues,
@@ -32,6 +33,7 @@ from rnagan.evaluation.tissue_spaces import distances, raw_z_scores, spaces_of
 from rnagan.evaluation.vae_maps import choose_pair, generated_and_shifted, write_maps
 from rnagan.expression.h5ad import Expression, read_expression
 from rnagan.io.cells import safe_table
+from rnagan.io.claim import stating, with_claim
 from rnagan.io.files import atomic_path, sha256_of_file, write_json
 from rnagan.io.provenance import KEY, asked, read_current
 from rnagan.latent.profiles import (
@@ -138,16 +140,20 @@ def evaluate_vae(
     request = asked(vae=vae_folder(inputs.vae) / "model.json", protocol=protocol)
     result = read_current(out / RESULT, request)
     if result is None:
-        result = {KEY: request} | _evaluate(inputs, out, split, pair, missing_genes, seed, device)
-        _write_report(out, result)
+        expression = read_expression(inputs.expression)
+        with stating(claim_of(expression.split_by)):
+            result = {KEY: request} | _evaluate(inputs, expression, out, split, pair, missing_genes, seed, device)
+            _write_report(out, result)
         write_json(out / RESULT, result)
     pictures = [out / f"{name}.png" for name in PICTURES]
-    record_evaluation(out, "vae", inputs.vae, scores_of(result), protocol, out / PAGE, pictures)
+    claim = claim_of(result.get("split_by", "donor"))
+    record_evaluation(out, "vae", inputs.vae, scores_of(result), protocol, out / PAGE, pictures, claim)
     return result
 
 
 def _evaluate(
     inputs: VAEEvaluationInputs,
+    expression: Expression,
     out: Path,
     split: str,
     pair: tuple[str, str] | None,
@@ -156,7 +162,8 @@ def _evaluate(
     device: str | torch.device,
 ) -> dict[str, Any]:
     """Check all inputs, evaluate, write tables and pictures, and return the result."""
-    model, expression = load_any_vae(inputs.vae, device), read_expression(inputs.expression)
+    model = load_any_vae(inputs.vae, device)
+    model.warn_of_pooling(expression.pooled, str(inputs.expression))
     train, test = (_encoded(model, expression, name, inputs.expression) for name in ("train", split))
     if split != "train" and expression.split_by == "donor":
         known = model.record.get("train_donors", ())
@@ -190,6 +197,8 @@ def _evaluate(
         "active_units": len(model.space.active),
         "training_metrics": model.record.get("metrics", {}),
     }
+    claim = claim_of(expression.split_by)
+    result |= {} if claim is None else claim.as_json()
     result |= _reconstruction(out, model, test, pca, symbols) | {
         "neighbours": NEIGHBOURS,
         "neighbours_by": distances(model, known),
@@ -376,7 +385,7 @@ def _number(value: Any) -> Any:
 
 def _table(out: Path, name: str, table: pd.DataFrame) -> None:
     with atomic_path(out / f"{name}.csv") as temporary:
-        safe_table(table).to_csv(temporary, index=False, float_format="%.6g")
+        safe_table(with_claim(table)).to_csv(temporary, index=False, float_format="%.6g")
 
 
 def _by(found: dict[str, Any], space: str) -> str:
@@ -387,6 +396,7 @@ def _by(found: dict[str, Any], space: str) -> str:
 def summary_lines(result: dict[str, Any], out: Path) -> list[str]:
     """The result of `evaluate_vae` as lines for the terminal."""
     lines = [f"{out / PAGE}: {result['profiles']:,} profiles, {result['active_units']} active units."]
+    lines += [result["claim"]] if "claim" in result else []
     for name in ("vae", "pca"):
         found, right = result["reconstruction"][name], result["tissue_knn"][name]
         tissue = "–" if right is None else f"{right:.1%}"

@@ -1,8 +1,10 @@
 """One expression file of a cohort from an expression table: profiles joined to donor, tissue and split."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +16,10 @@ from rnagan.expression.checked_table import CheckedTable, open_table
 from rnagan.expression.gene_map import read_gene_map
 from rnagan.expression.gene_selection import GeneChoice, choose_genes, count_by_status, read_gene_list, read_gtf
 from rnagan.expression.genes import count_and_names, gene_id
-from rnagan.expression.h5ad import OBS_COLUMNS, ProfileWriter, inputs_digest, var_table
+from rnagan.expression.h5ad import OBS_COLUMNS, POOLED, ProfileWriter, inputs_digest, open_expression, var_table
+from rnagan.expression.spot_steps import SpotSteps, prepare_spots, profiles_of_spots
 from rnagan.expression.transpose import Transposer
-from rnagan.expression.units import check_units
+from rnagan.expression.units import CENTRED, check_units
 from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path, sha256_of, sha256_of_file
 
@@ -33,34 +36,43 @@ def build_expression(
     rows: str | None = None,
     sample_column: str = "sample",
     min_overlap: float = 0.5,
+    min_spots: int = 0,
+    pool_spots: int = 0,
+    centre_by: str = "",
 ) -> list[str]:
     """Write `out` (.h5ad) with the profiles of `table` that `cohort` knows; returns lines that say what happened.
 
-    `genes`: a CSV whose first column lists the genes to keep, in the order wanted; or `gtf`: its protein-coding genes.
+    `genes`: a CSV whose first column lists the genes to keep, in the order wanted, or an .h5ad that has them; or `gtf`:
+    its protein-coding genes.
     `gene_map`: a table that gives Ensembl ids to Entrez ids or symbols. `rows` (samples or genes) and `sample_column`
     say how the table lies, where its header doesn't. Fewer than `min_overlap` (0 to 1) of the genes wanted are refused.
-    What became of every gene is written beside `out`, in NAME.genes.csv. Nothing is done when `out` was made from the
-    same inputs. Memory does not grow with the table. Raises with the file's name on bad input, and when no sample is in
-    both tables.
+    `min_spots`, `pool_spots`, `centre_by`: as `SpotSteps`. What became of every gene is written beside `out`, in
+    NAME.genes.csv. Nothing is done when `out` was made from the same inputs. Memory does not grow with the table.
+    Raises with the file's name on bad input, and when no sample is in both tables.
     """
     check_units(units)
     if genes is not None and gtf is not None:
         raise ValueError("--genes and --gtf both say which genes to keep; give one of them.")
     if not 0 <= min_overlap <= 1:
         raise ValueError(f"--min-overlap is a share from 0 to 1, not {min_overlap:g}.")
-    inputs = _digest_of_inputs(table, cohort, genes, gtf, gene_map, [units, rows, sample_column, min_overlap])
+    steps = SpotSteps(min_spots, pool_spots, centre_by)
+    asked: list[object] = [units, rows, sample_column, min_overlap, *([dataclasses.astuple(steps)] if steps else [])]
+    inputs = _digest_of_inputs(table, cohort, genes, gtf, gene_map, asked)
     if inputs_digest(out) == inputs:
         return [f"{out} is up to date."]
     people_table = read_cohort(cohort)
     people, by = profiles_of_cohort(people_table, cohort), split_by(people_table)
+    spots = profiles_of_spots(people_table, steps, cohort, table) if steps else None
     wanted = read_gene_list(genes) if genes else read_gtf(gtf) if gtf else None
     mapping = read_gene_map(gene_map) if gene_map else None
     source = open_table(table, rows, sample_column)
     if source.matrix.rows_are == "genes":
         _need_samples(source.matrix.names, people, source, cohort)
     choose = functools.partial(choose_genes, table=source.path, wanted=wanted, mapping=mapping, min_overlap=min_overlap)
+    done: list[str] = []
     with atomic_path(out) as temporary:
-        with ProfileWriter(temporary) as writer:
+        joined = temporary if spots is None else temporary.parent / "as_in_table.h5ad"
+        with ProfileWriter(joined) as writer:
             if source.matrix.rows_are == "samples":
                 samples, choice = _from_samples(source, people, choose, writer)
             else:
@@ -72,8 +84,15 @@ def build_expression(
             if found.convert is not None:
                 writer.convert(found.convert)
             obs = people.loc[[sample for sample in samples if sample in people.index]]
-            uns = {"units": found.units, "inputs": inputs, "split_by": by}
+            uns: dict[str, Any] = {"units": found.units, "inputs": inputs, "split_by": by}
             writer.finish(obs, var_table(choice.ids, choice.symbols), uns)
+        if spots is not None:
+            with open_expression(joined) as stored, ProfileWriter(temporary) as writer:
+                columns, done = prepare_spots(stored, spots, steps, writer)
+                choice = choice.frequent(columns)
+                uns |= {"units": CENTRED, "centred_by": centre_by} if centre_by else {}
+                uns |= {POOLED: pool_spots} if pool_spots else {}
+                writer.finish(obs.join(spots[steps.columns]), var_table(choice.ids, choice.symbols), uns)
         report = out.with_suffix(".genes.csv")
         with atomic_path(report) as unfinished:
             safe_table(choice.report).to_csv(unfinished, index=False)
@@ -84,7 +103,7 @@ def build_expression(
     if source.matrix.ignored:
         lines.append(f"Left out {count_and_names(source.matrix.ignored, 'column')}: no expression.")
     lines += [found.warning] if found.warning else []
-    lines += choice.lines
+    lines += [*choice.lines, *done]
     unknown = [sample for sample in samples if sample not in people.index]
     given = set(samples)
     without = [sample for sample in people.index if sample not in given]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from rnagan.expression.gene_map import GeneMap, map_genes
 from rnagan.expression.genes import CleanGenes, clean_genes, count_and_names, positions
 from rnagan.io.gene_names import is_transcript
+from rnagan.io.matrix_parquet_h5ad import read_h5ad
 from rnagan.io.tables import UNREADABLE, open_bytes
 
 _PROTEIN_CODING = re.compile(rb'gene_(?:bio)?type "?protein_coding"?')
@@ -32,10 +34,15 @@ class WantedGenes:
 
 
 def read_gene_list(path: Path | str) -> WantedGenes:
-    """Gene ids in the first column of a CSV file with a header line."""
+    """Gene ids in the first column of a CSV file with a header line, or the genes of an .h5ad."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"The gene list {path} does not exist.")
+    if path.suffix.lower() == ".h5ad":
+        data = read_h5ad(path, backed=True)
+        names, symbols = data.var_names.tolist(), data.var.get("symbol", pd.Series("", data.var_names)).astype(str)
+        data.file.close()
+        return _wanted(names, symbols.tolist(), path)
     with open(path, newline="", encoding="utf-8-sig") as handle:
         rows = [row for row in csv.reader(handle) if row]
     if len(rows) < 2:
@@ -81,7 +88,8 @@ def _wanted(names: list[str], symbols: list[str], path: Path) -> WantedGenes:
 class GeneChoice:
     """Genes that are kept: where they stand in the table, ids and symbols; lines to print, and a row for every gene.
 
-    `report`: gene, status (kept, missing, surplus, par_copy, no_gene, unmapped, ambiguous), in_table (its name there).
+    `report`: gene, status (kept, missing, surplus, par_copy, no_gene, unmapped, ambiguous, rare: seen in too few
+    training spots), in_table (its name there).
     """
 
     columns: NDArray[np.intp]
@@ -89,6 +97,14 @@ class GeneChoice:
     symbols: list[str]
     lines: list[str]
     report: pd.DataFrame
+
+    def frequent(self, kept: NDArray[np.intp]) -> Self:
+        """Those of its genes at `kept`; the others are rare."""
+        rare = self.report["status"].where(~self.report["gene"].isin(np.delete(self.ids, kept)), "rare")
+        ids, symbols = ([given[k] for k in kept] for given in (self.ids, self.symbols))
+        return dataclasses.replace(
+            self, columns=self.columns[kept], ids=ids, symbols=symbols, report=self.report.assign(status=rare)
+        )
 
 
 def choose_genes(

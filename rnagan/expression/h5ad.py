@@ -1,7 +1,7 @@
 """The expression file of a cohort: an AnnData .h5ad with donor, tissue and split of every profile."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,10 +17,19 @@ from rnagan.cohort.leakage import refuse_leakage
 from rnagan.cohort.table import CAVEATS
 from rnagan.expression.h5ad_writer import NewHDF5, write_anndata
 from rnagan.expression.unit_evidence import Evidence
-from rnagan.expression.units import SCALES, UNITS, as_proved, refuse_contradiction, stated_units, to_known_units
+from rnagan.expression.units import (
+    CENTRED,
+    SCALES,
+    UNITS,
+    as_proved,
+    refuse_contradiction,
+    stated_units,
+    to_known_units,
+)
 from rnagan.io.matrix_parquet_h5ad import dense, read_h5ad, words
 
 OBS_COLUMNS = ("donor", "tissue", "split")
+POOLED = "pooled_spots"  # in uns, where spots were pooled
 _CHUNK_BYTES = 64 << 10
 _ROWS = 256  # converted at a time
 
@@ -79,6 +88,7 @@ class Expression:
     """Profiles of a cohort: `values` float32 (samples, genes) in `units`; `obs` has OBS_COLUMNS by sample.
 
     `split_by`: donor; or sample, section or block, if it was asked for that a donor's samples may be in several splits.
+    `pooled`: how many neighbours' counts each spot has beside its own.
     """
 
     values: NDArray[np.float32]
@@ -87,6 +97,7 @@ class Expression:
     symbols: list[str]
     units: str
     split_by: str = "donor"
+    pooled: int = 0
 
     def split(self, name: str) -> NDArray[np.float32]:
         """The profiles of one split (train, validation or test)."""
@@ -94,7 +105,7 @@ class Expression:
 
 
 class StoredExpression:
-    """An expression file whose profiles stay on disk: `obs`, `genes`, `symbols`, `units` and `split_by` as in
+    """An expression file whose profiles stay on disk: `obs`, `genes`, `symbols`, `units`, `split_by` and `pooled` as in
     `Expression`, and `rows` reads chosen profiles. Use it in a `with` block, or close it."""
 
     def __init__(self, path: Path | str) -> None:
@@ -105,6 +116,7 @@ class StoredExpression:
         except ValueError:
             self.close()
             raise
+        self.pooled = pooled_spots(self._data.uns)
 
     def __enter__(self) -> Self:
         return self
@@ -176,7 +188,7 @@ def read_expression(path: Path | str) -> Expression:
     values = dense(data.X)
     if not np.isfinite(values).all():
         raise _not_finite(path)
-    return Expression(values, obs, genes, symbols, units, split_by)
+    return Expression(values, obs, genes, symbols, units, split_by, pooled_spots(data.uns))
 
 
 def read_embedding(path: Path | str, key: str) -> Expression:
@@ -220,11 +232,11 @@ def open_profiles(path: Path | str, wanted: str | tuple[str, ...] = ()) -> annda
     taken = (wanted,) if isinstance(wanted, str) else wanted
     if taken and becomes not in taken:
         model = f"was trained on {taken[0]}" if len(taken) == 1 else f"takes {', '.join(taken)}"
-        raise ValueError(
-            f"{path} is in {becomes or 'unknown units'} and the model {model}; convert it, and say so in its "
-            "uns['units']."
-        )
-    if units is None:
+        how = "convert it, and say so in its uns['units']"
+        if CENTRED in (becomes, *taken):
+            how = f"make it {'with' if becomes != CENTRED else 'without'} rnagan build-expression --centre-by"
+        raise ValueError(f"{path} is in {becomes or 'unknown units'} and the model {model}; {how}.")
+    if units is None or units == CENTRED:
         return data
     x = dense(data.X)
     evidence = Evidence(genes_are_rows=False)
@@ -235,6 +247,11 @@ def open_profiles(path: Path | str, wanted: str | tuple[str, ...] = ()) -> annda
         data.X, proved = to_known_units(x, proved)
     data.uns["units"] = proved
     return data
+
+
+def pooled_spots(uns: Mapping[str, Any]) -> int:
+    """How many neighbours' counts each spot of an .h5ad has beside its own, by its `uns`."""
+    return int(uns.get(POOLED, 0))
 
 
 def inputs_digest(path: Path | str) -> str | None:

@@ -17,7 +17,7 @@ from rnagan.expression.genes import clean_genes, positions
 from rnagan.expression.moments import Moments
 from rnagan.expression.patterns import by_pattern
 from rnagan.expression.rank_reference import RankFit, RankReference
-from rnagan.expression.units import UNITS
+from rnagan.expression.units import CENTRED, UNITS
 from rnagan.io.files import read_json, write_json
 from rnagan.io.weights import read_arrays, write_arrays
 
@@ -28,6 +28,7 @@ _CONSTANT = 1e-7  # an SD below this share of the mean is rounding of float32 in
 
 
 LOGARITHMS = ("log1p", "paper", "none")
+LOGGED = ("log2", CENTRED)  # units that are never logged again, and may be negative
 _ARRAYS = ("mean", "sd", "constant")
 _MORE = {  # arrays of each kind beside those, which are all that models had before there were kinds
     "zscore": (),
@@ -58,11 +59,12 @@ class ExpressionTransform:
     - normal_scores: the normal score of a gene's rank in its profile (`RankReference`), less its training mean. Only
       the order of a profile's genes counts: any units will do, and total and absolute levels are lost.
     - lognorm: ln(1 + x) of a profile that adds up to 10⁴, less its training mean. For sparse counts, whose ranks are
-      mostly ties.
+      mostly ties. Profiles that were centred by group (units `centred`) are that already.
 
-    `log`: log1p is ln(1 + x); paper is ln(x) with zeros kept at zero; none is for data in log2 already. `constant`
+    `log`: log1p is ln(1 + x); paper is ln(x) with zeros kept at zero; none is for logarithms already. `constant`
     marks genes that don't vary in the training split: their score is always 0. `spread` is the SD of the scores over
-    the training split, 1 of a Z score and where a gene is constant. `shares` of lognorm: of all expression in training.
+    the training split, 1 of a Z score and where a gene is constant. `shares` of lognorm: of all expression in training;
+    None of centred profiles, which have no totals.
     """
 
     genes: tuple[str, ...]
@@ -98,18 +100,21 @@ class ExpressionTransform:
         """As `fit`, of profiles that come in blocks of any number of samples, so that few are in memory at a time."""
         if kind == "lognorm" and units == "log2":
             raise ValueError("transform lognorm needs totals, which log2 data don't have; give counts or TPM.")
+        if kind == "normal_scores" and units == CENTRED:
+            raise ValueError(
+                "The profiles are centred by group, which ranks would undo; choose transform lognorm (preset spots)."
+            )
         clean = clean_genes(genes, _SOURCE)
-        log = "none" if units == "log2" else "log1p" if kind == "lognorm" else log
+        log = "none" if units in LOGGED else "log1p" if kind == "lognorm" else log
         n = len(clean.ids)
         logged_of, scores_of, shares_of, ranks = Moments(n), Moments(n), Moments(n), RankFit(n)
         for block in blocks:
             if len(block) == 0:
                 continue
             values = block[:, clean.kept]
-            if kind == "lognorm":
-                shares = _shares(values)
-                shares_of.add(shares)
-                logged = np.log1p(_LIBRARY * shares)
+            if kind == "lognorm" and units != CENTRED:
+                shares_of.add(_shares(values))
+                logged = log_of_shares(values)
             else:
                 logged = _logarithm(values, units, log)
             logged_of.add(logged)
@@ -131,7 +136,8 @@ class ExpressionTransform:
             return cls(*about, mean, sd, constant, kind, spread / sd)
         if kind == "normal_scores":
             return cls(*about, mean, np.ones(n), constant, kind, spread, reference=ranks.reference())
-        return cls(*about, mean, np.ones(n), constant, kind, spread, shares=shares_of.mean)
+        shares = None if units == CENTRED else shares_of.mean
+        return cls(*about, mean, np.ones(n), constant, kind, spread, shares=shares)
 
     @property
     def constant_genes(self) -> list[str]:
@@ -141,7 +147,7 @@ class ExpressionTransform:
     @property
     def accepts(self) -> tuple[str, ...]:
         """Units that profiles may come in: those of the training split, or all where order alone counts."""
-        return UNITS if self.reference is not None else (self.units,)
+        return tuple(unit for unit in UNITS if unit != CENTRED) if self.reference is not None else (self.units,)
 
     def apply(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> NDArray[np.float32]:
         """Scores float32 (samples, the model's genes) of profiles with their own gene list, versions or not.
@@ -154,15 +160,16 @@ class ExpressionTransform:
         values that can't be.
         """
         if units not in self.accepts:
+            how = "make them with rnagan build-expression --centre-by" if self.units == CENTRED else "convert them"
             raise ValueError(
-                f"The profiles are in {units} and the model was fitted on {self.units}; convert them, "
+                f"The profiles are in {units} and the model was fitted on {self.units}; {how}, "
                 f"or train a model on {units}."
             )
         place = self.columns(genes)
         known = place >= 0
         values = np.asarray(x)[:, place[known]]
         absent = np.isnan(values)
-        if not np.isfinite(values[~absent]).all() or (units != "log2" and (values[~absent] < 0).any()):
+        if not np.isfinite(values[~absent]).all() or (units not in LOGGED and (values[~absent] < 0).any()):
             raise ValueError("The profiles hold values that are infinite or negative; leave those out.")
         if self.reference is not None:
             levels = self.reference.scores(values, known)
@@ -240,7 +247,7 @@ class ExpressionTransform:
         more: dict[str, NDArray[Any] | None] = {"spread": self.spread, "shares": self.shares}
         if self.reference is not None:
             more |= {"levels": self.reference.levels, "coverage": self.reference.coverage}
-        arrays |= {name: more[name] for name in _MORE[self.kind]}
+        arrays |= {name: more[name] for name in _more_arrays(self.kind, self.units)}
         write_arrays(Path(folder) / "transform.safetensors", arrays)
         record = {"units": self.units, "log": self.log, "kind": self.kind, "genes": self.genes}
         write_json(Path(folder) / "transform.json", record)
@@ -258,8 +265,9 @@ class ExpressionTransform:
                 "folder again."
             )
         n = len(found["genes"])
-        shapes = dict.fromkeys((*_ARRAYS, *_MORE[kind]), (n,)) | {"coverage": (n, RankReference.EDGES)}
-        arrays = read_arrays(arrays_path, (*_ARRAYS, *_MORE[kind]))
+        names = (*_ARRAYS, *_more_arrays(kind, found["units"]))
+        shapes = dict.fromkeys(names, (n,)) | {"coverage": (n, RankReference.EDGES)}
+        arrays = read_arrays(arrays_path, names)
         if any(array.shape != shapes[name] for name, array in arrays.items()) or arrays["constant"].dtype != bool:
             raise ValueError(f"{arrays_path} isn't of the genes in {path.name}; copy the model folder again.")
         return cls(
@@ -274,6 +282,15 @@ class ExpressionTransform:
             RankReference(arrays["levels"], arrays["coverage"]) if "levels" in arrays else None,
             arrays.get("shares"),
         )
+
+
+def log_of_shares(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """ln(1 + x) of profiles (samples, genes) that add up to 10⁴ each; NaN stays."""
+    return np.log1p(_LIBRARY * _shares(values))
+
+
+def _more_arrays(kind: str, units: str) -> tuple[str, ...]:
+    return tuple(name for name in _MORE[kind] if name != "shares" or units != CENTRED)
 
 
 def _logarithm(x: NDArray[np.floating], units: str, log: str) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """Units of expression: declared, said by the file, or found from the values; what is certain is converted.
 
 UNITS are those of all files and models here. `log2` is log2(x + 1) wherever that can be known: other logarithms are
-converted to it, those of counts to counts.
+converted to it, those of counts to counts. `centred` is ln(1 + counts per 10⁴) less the mean of a group (a section);
+rnagan build-expression alone makes it.
 """
 
 import re
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 
 from rnagan.expression.unit_evidence import LOG_NEVER, Evidence, ValueRange
 
-UNITS = ("tpm", "counts", "log2")
+CENTRED = "centred"
+_PLAIN = ("tpm", "counts", "log2")
+UNITS = (*_PLAIN, CENTRED)
 _LOG2_REACHES = 25.0  # the highest TPM of a gene is about 2**20, the highest count about 2**24
 _LN_REACHES = 16.7  # which is ln of 2**24
 _GENES_THAT_TELL = 50
@@ -45,7 +48,7 @@ SCALES = {
     "lncounts": Scale("ln(counts + 1)", "counts", lambda x: np.rint(np.expm1(x))),
     "log10counts": Scale("log10(counts + 1)", "counts", lambda x: np.rint(10.0**x - 1)),
 }
-DECLARABLE = (*UNITS, *SCALES)
+DECLARABLE = (*_PLAIN, *SCALES)
 _OTHERS = ("ln1p", "log10p1", "log2p0.001", "tpm")  # what values up to 25 may be, if not log2(x + 1)
 _OF_BASE = {2.718: "ln1p", 2: "log2", 10: "log10p1"}
 _SAME = {"ln": "ln1p", "log2": "log2", "log10": "log10p1"}
@@ -64,6 +67,7 @@ _WORDS = {
     "log10p1": r"log10|log10p1|log10\((x|tpm|fpkm|cpm|rpkm)\+1\)",
     "log2p0.001": r"log2p0\.001|log2\((x|tpm|fpkm)\+0\.001\)",
     "log2counts": r"log2counts|log2\((counts?|expectedcounts?|normcounts?)\+1\)",
+    CENTRED: CENTRED,
     "lncounts": r"lncounts|(ln\(counts?\+1\)|log1p\(counts?\))",
     "log10counts": r"log10counts|log10\(counts?\+1\)",
 }
@@ -96,13 +100,14 @@ def check_units(units: str | None) -> None:
     """Refuse unknown units."""
     if units is not None and units not in DECLARABLE:
         raise ValueError(
-            f"units must be one of {', '.join(UNITS)}, not {units!r}; {', '.join(SCALES)} are converted to those."
+            f"units must be one of {', '.join(_PLAIN)}, not {units!r}; {', '.join(SCALES)} are converted to those."
         )
 
 
 def stated_units(uns: Mapping[str, Any], path: object) -> str | None:
-    """What an AnnData's `uns` says of X, one of DECLARABLE: `units`, in any case, and scanpy's mark `log1p`; None where
-    it says nothing. Raises `ValueError` on an unknown word, and where both are there and contradict each other."""
+    """What an AnnData's `uns` says of X, one of DECLARABLE or CENTRED: `units`, in any case, and scanpy's mark `log1p`;
+    None where it says nothing. Raises `ValueError` on an unknown word, and where both are there and contradict each
+    other."""
     said, mark = uns.get("units"), uns.get("log1p")
     units = None if said is None else _known(str(said))
     if said is not None and units is None:
@@ -126,6 +131,8 @@ def decide_units(evidence: Evidence, declared: str | None, stated: str | None, s
 
     Raises `ValueError` with the name of `source` on Z scores, and where the values contradict what is said of them.
     """
+    if stated == CENTRED:
+        raise ValueError(f"{source} was centred by group already; start with the counts that it was made from.")
     seen, said = evidence.range, declared or stated
     proof = refuse_contradiction(evidence, said, source)
     logged = stated in (*SCALES, "log2") and seen.highest <= LOG_NEVER

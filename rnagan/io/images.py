@@ -13,15 +13,17 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageDraw, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from rnagan.io.bounds import MAX_PIXELS
+from rnagan.io.claim import stated
 from rnagan.io.files import atomic_path
 
 Tiles = NDArray[np.uint8]
 
 GAP = 2  # px between the tiles of a grid
+_LINE = 18  # px of a line of text
 _UNFIT = re.compile(r"[/\\.\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_NAME = 70  # bytes of UTF-8
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000")  # Pillow knows more, and starts programs for some of them
@@ -124,9 +126,21 @@ def save_pngs(folder: Path, images: dict[str, Tiles], texts: dict[str, str]) -> 
 
 def _write_png(path: Path, image: Tiles, texts: dict[str, str]) -> None:
     info = PngInfo()
+    if (claim := stated()) is not None:
+        image = _with_line(image, claim.held_out)
+        texts = texts | {"rnagan:held out": claim.held_out}
     for key, value in texts.items():
         info.add_text(key, value)
     Image.fromarray(image).save(path, format="PNG", pnginfo=info)
+
+
+def _with_line(image: Tiles, text: str) -> Tiles:
+    """A picture (H, W, 3) with a line of text beneath it."""
+    height, width = image.shape[:2]
+    canvas = Image.new("RGB", (max(width, 8 + 7 * len(text)), height + _LINE), "white")
+    canvas.paste(Image.fromarray(image), (0, 0))
+    ImageDraw.Draw(canvas).text((4, height + 3), text, fill="black")
+    return np.asarray(canvas)
 
 
 def synthetic_texts(model_digest: str, profile: str, seed: int, mpp: float | None) -> dict[str, str]:

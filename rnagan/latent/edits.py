@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan.expression.transform import ExpressionTransform
+from rnagan.expression.transform import LOGGED, ExpressionTransform
 from rnagan.models.latent_space import LatentSpace
 from rnagan.models.trained_vae import VAEModel
 from rnagan.runtime import rng
@@ -121,12 +121,12 @@ def fold_genes(
 ) -> NDArray[np.float32]:
     """Profiles (samples, genes) in `units` with the level of the genes at columns `moved` times e^`by`, (moved,).
 
-    The total of a profile in TPM or counts stays, as sequencing to the same depth would have it; log2 data have none.
+    The total of a profile in TPM or counts stays, as sequencing to the same depth would have it; logarithms have none.
     Unmeasured genes stay NaN.
     """
     level = x.astype(np.float64)
-    if units == "log2":
-        level[:, moved] += by / np.log(2)
+    if units in LOGGED:
+        level[:, moved] += by / (np.log(2) if units == "log2" else 1.0)
         return level.astype(np.float32)
     total = np.nansum(level, axis=1, keepdims=True)
     level[:, moved] *= np.exp(by)

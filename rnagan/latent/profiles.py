@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rnagan.api import model_folder
 from rnagan.expression.genes import gene_id
-from rnagan.expression.h5ad import open_profiles
+from rnagan.expression.h5ad import POOLED, open_profiles, pooled_spots
 from rnagan.expression.h5ad_writer import write_anndata
 from rnagan.io.files import sha256_of, sha256_of_file
 from rnagan.io.matrix_parquet_h5ad import dense, words
@@ -104,6 +104,7 @@ def profiles_of_model(choice: Choice, model: VAEModel) -> Profiles:
     """
     transform = model.transform
     adata, _ = choose_profiles(choice, transform.accepts)
+    model.warn_of_pooling(pooled_spots(adata.uns), str(choice.path))
     obs = pd.DataFrame(
         {name: adata.obs[name].astype(str) if name in adata.obs else "" for name in OBS}, adata.obs_names
     )
@@ -167,6 +168,7 @@ def write_profiles(
     if symbols:
         var["symbol"] = [symbols.get(gene, "") for gene in genes]
     about = {"units": model.transform.units, "inputs": sha256_of(asked)}
+    about |= {name: model.record[name] for name in (POOLED,) if name in model.record}
     data = anndata.AnnData(X=values, obs=obs.rename_axis("sample"), var=var, uns=about)
     write_anndata(path, data)
     return int(encoding.far.sum()), float(np.median(encoding.distance))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rnagan.config.base import load_config
 from rnagan.config.vae import VAEConfig
-from rnagan.expression.h5ad import Expression, read_expression
+from rnagan.expression.h5ad import POOLED, Expression, read_expression
 from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.io.files import atomic_path
@@ -52,10 +52,22 @@ class VAEModel:
     space: LatentSpace
     record: dict[str, Any]
 
-    @staticmethod
-    def read(path: Path | str) -> Expression:
-        """The profiles of an .h5ad that rnagan build-expression made; raises as `read_expression`."""
-        return read_expression(path)
+    def read(self, path: Path | str) -> Expression:
+        """The profiles of an .h5ad that rnagan build-expression made; raises as `read_expression`, warns as
+        `warn_of_pooling`."""
+        expression = read_expression(path)
+        self.warn_of_pooling(expression.pooled, str(path))
+        return expression
+
+    def warn_of_pooling(self, pooled: int, name: str) -> None:
+        """Warn where spots have the counts of another number of neighbours than the training spots had."""
+        own = int(self.record.get(POOLED, 0))
+        if pooled != own:
+            warnings.warn(
+                f"{name} has spots pooled with {pooled:,} neighbours and the model was trained with {own:,}; make it "
+                f"with rnagan build-expression --pool-spots {own}.",
+                stacklevel=3,
+            )
 
     def encode(self, x: NDArray[np.floating], genes: Sequence[str], units: str) -> Encoding:
         """Latents of profiles (samples, genes) in `units`; NaN marks a gene that wasn't measured in a profile.

@@ -34,6 +34,8 @@ def score_lines(result: dict[str, Any]) -> list[str]:
             f"Fréchet distance between halves of the donors, {floor['tiles']:,} tiles each: real and real tiles "
             f"{floor['floor']:.2f}, generated and real ones {floor['matched']:.2f}.",
         ]
+    if result.get("claim"):
+        said += ["", result["claim"]]
     if result.get("few_tiles"):
         said += ["", result["few_tiles"]]
     if any(score.get("in_training") for score in result["scores"]):

@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from rnagan.io.claim import stated
 from rnagan.io.files import atomic_path
 from rnagan.io.images import GAP, grid, open_image, save_png
 from rnagan.reports.labels import MEASURES
@@ -299,8 +300,10 @@ def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
         text.set_parse_math(False)
     if figure.get_layout_engine() is None:
         figure.tight_layout()
+    if (claim := stated()) is not None:
+        figure.text(0.005, -0.005, claim.held_out, fontsize="small", va="top")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, format="png")
+        figure.savefig(temporary, dpi=dpi, format="png", bbox_inches=None if claim is None else "tight")
     plt.close(figure)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from rnagan.io.claim import stated
 from rnagan.io.files import write_json, write_text
 from rnagan.reports.figures import LOSSES, curves
 from rnagan.reports.labels import MEASURES
@@ -50,6 +51,7 @@ def write_report(
             "profiles": evaluation["profiles"],
             "tiles_per_profile": evaluation["tiles_per_profile"],
             "model": evaluation["model"],
+            "split_by": evaluation.get("split_by", "donor"),
             "seconds": {stage["name"]: round(stage["seconds"], 1) for stage in stages},
             "peak_memory_gb": round(peak_memory_gb, 2),
         },
@@ -120,11 +122,13 @@ def retrieval_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def write_template(path: Path, template: str, **values: Any) -> None:
-    """Write a page of templates/ by rename. Templates extend page.html, share macros.html and have the filters below;
-    a value that is None or missing is shown as a dash."""
+    """Write a page of templates/ by rename, with the claim that is stated. Templates extend page.html, share
+    macros.html and have the filters below; a value that is None or missing is shown as a dash."""
     environment = jinja2.Environment(loader=jinja2.PackageLoader("rnagan.reports"), autoescape=True)
     environment.filters |= {"number": _number, "signed": _signed, "percent": _percent, "thousands": _thousands}
-    write_text(path, environment.get_template(template).render(**values))
+    claim = stated()
+    said = "" if claim is None else claim.sentence
+    write_text(path, environment.get_template(template).render(**{"claim": said} | values))
 
 
 def _number(value: Any, digits: int = 2) -> str:

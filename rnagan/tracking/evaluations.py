@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import rnagan
+from rnagan.io.claim import Claim
 from rnagan.io.files import read_json, sha256_of, write_json
 from rnagan.runtime.devices import arithmetic
 from rnagan.tracking.mlflow_run import EVALUATION, MLflowRun, warn_unreachable
@@ -49,6 +50,8 @@ class EvaluationRecord(TypedDict):
     began: float
     changed: float
     mlflow_run: str | None
+    split_by: NotRequired[str]
+    claim: NotRequired[str]
 
 
 def read_evaluation(path: Path) -> EvaluationRecord:
@@ -64,6 +67,7 @@ def record_evaluation(
     protocol: Mapping[str, Any],
     page: Path | None = None,
     pictures: Sequence[Path] = (),
+    claim: Claim | None = None,
 ) -> None:
     """Record an evaluation in `out/evaluation_run.json`, and mirror it to MLflow as a child of the run of its model.
 
@@ -72,7 +76,8 @@ def record_evaluation(
     `scores`: by name {"value"} and perhaps "low" and "high", the ends of its interval; a value that is None or not
     finite was not measured. `protocol`: JSON-able; whatever decides the figures beside the model, digests of the inputs
     among it. Model, kind and protocol are the key of an evaluation: the same one again changes its MLflow run only
-    where figures differ. `page`, `pictures`: files that are copied to MLflow.
+    where figures differ. `page`, `pictures`: files that are copied to MLflow. `claim`: what was held out, where that
+    isn't donors.
 
     The store is that of MLFLOW_TRACKING_URI, else the sqlite file beside the model's run or, without a run, beside
     `out`. One that can't be reached costs a warning. Raises `FileNotFoundError` where `model` holds no model.
@@ -92,6 +97,7 @@ def record_evaluation(
         "rnagan": rnagan.__version__,
         "arithmetic": arithmetic(),
     }
+    record |= {} if claim is None else claim.as_json()
     path = _path(Path(out), kind)
     before: Mapping[str, Any] = read_evaluation(path) if path.is_file() else {}
     same = before if before.get("key") == record["key"] else {}
@@ -131,7 +137,7 @@ def evaluation_to_mlflow(path: Path) -> dict[str, int]:
     done["files"] += mlflow.keep(record, anew)
     tags = {"kind": EVALUATION, "evaluation": record["kind"], "model_digest": record["model"]}
     tags |= {"protocol_digest": record["protocol_digest"], "rnagan": record["rnagan"], "scores_digest": scores_digest}
-    done["tags"] = mlflow.tags(tags)
+    done["tags"] = mlflow.tags(tags | {name: record[name] for name in ("split_by", "claim") if name in record})
     mlflow.end("FINISHED", {}, record["changed"])
     return done
 

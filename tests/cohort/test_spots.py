@@ -105,8 +105,9 @@ def test_what_cannot_be_is_said(table, tmp_path, change, settings, said):
     ("settings", "said"),
     [
         ({"split_by": "block"}, "needs --x-column, --y-column and --gap"),
-        ({"gap": 3.0}, "are for --split-by block"),
+        ({"gap": 3.0}, "--gap is for --split-by block"),
         ({"split_by": "block", "x": "px", "y": "py", "gap": -1.0}, "must be a distance above 0"),
+        ({"x": "px"}, "are given together"),
         ({"split_by": "section", "all_in": "test"}, "leave out --split-by section"),
         ({"split_by": "sample"}, "must be donor or section or block"),
     ],

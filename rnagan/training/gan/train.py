@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rnagan.api import model_folder, read_model_record, write_model
 from rnagan.cohort.leakage import donor_digest
-from rnagan.cohort.table import read_cohort, split_by
+from rnagan.cohort.table import claim_of, read_cohort, split_by
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet, open_dataset
@@ -98,8 +98,13 @@ def train_gan(
     order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
     config = config.counted_in_images(order.epoch_length)  # which tiles are in use is known only now
     data = GANData(shards, selection, order, profiles)
+    claim = claim_of(split_by(cohort))
+    if claim is not None:
+        tags = {"split_by": claim.split_by, **(tags or {})}
     if accelerator.is_main_process:
         _describe(config, data, accelerator.num_processes)
+        if claim is not None:
+            progress.say(claim.sentence)
         if earlier is not None:
             _describe_start(earlier, selection)
     validation = _make_validation(config, data, cohort, table, out, accelerator) if validates else None

@@ -46,8 +46,8 @@ class VAEInputs:
 class VAEData:
     """Profiles of a run. `obs` by sample, with OBS_COLUMNS; `genes` and `units` of all values.
 
-    `split_by`: donor, or sample. `made_from`: digests of the inputs. `in_memory`: values of the profiles in `obs`, in
-    stored order, or None where they're streamed from `shards`.
+    `split_by` and `pooled`: as in `Expression`. `made_from`: digests of the inputs. `in_memory`: values of the profiles
+    in `obs`, in stored order, or None where they're streamed from `shards`.
     """
 
     obs: pd.DataFrame
@@ -58,6 +58,7 @@ class VAEData:
     arrangement: Arrangement
     in_memory: Values | None = None
     shards: ProfileSet | None = None
+    pooled: int = 0
 
     def split(self, name: str) -> ProfileSelection | None:
         """The profiles of a split in stored order; None where it has none."""
@@ -185,9 +186,9 @@ def _open_file(path: Path, where: str, here: Processes) -> VAEData:
         obs = _chosen(stored.obs, where, path)
         arrangement = Arrangement.dealt(stored.obs.index.tolist())
         values = stored.rows(stored.obs.index.get_indexer(arrangement.select(obs.index).samples))
-        about = stored.genes, stored.units, stored.split_by
+        about, pooled = (stored.genes, stored.units, stored.split_by), stored.pooled
     made_from = {"expression": here.from_main(lambda: sha256_of_file(path))}
-    return VAEData(obs, *about, made_from, arrangement, values)
+    return VAEData(obs, *about, made_from, arrangement, values, pooled=pooled)
 
 
 def _open_shards(address: str, cohort: Path | None, where: str) -> VAEData:

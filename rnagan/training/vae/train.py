@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from rnagan.cohort.table import claim_of
 from rnagan.config.vae import VAEConfig
+from rnagan.expression.units import CENTRED
 from rnagan.runtime.distributed import processes
 from rnagan.runtime.progress import say
 from rnagan.training.launch import start
 from rnagan.training.run import TrainingRun, total_steps
 from rnagan.training.same_run import is_made
-from rnagan.training.vae.data import VAEInputs, open_vae_data
+from rnagan.training.vae.data import VAEData, VAEInputs, open_vae_data
 from rnagan.training.vae.trainer import VAETrainer
+
+_SPARSE = 0.6  # share of zeros; protein-coding genes of a bulk profile have about 0.2
 
 
 def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str, str] | None = None) -> bool:
@@ -24,6 +28,8 @@ def train_vae(config: VAEConfig, inputs: VAEInputs, run: Path, tags: Mapping[str
     data, model = open_vae_data(inputs, config.where, processes()), run / "model"
     if is_made(config, data.made_from, run, model / "model.json", model, accelerator):
         return True
+    for line in advice(config, data):
+        say(line)
     trainer = VAETrainer(config, TrainingRun(run, config, accelerator, data.made_from, "profiles"), data, tags)
     with trainer.run as opened:
         opened.finished = trainer.train()
@@ -44,4 +50,22 @@ def describe(config: VAEConfig, inputs: VAEInputs) -> list[str]:
         f"tissues: {', '.join(f'{count:,} {name}' for name, count in data.obs['tissue'].value_counts().items())}",
         f"genes: {len(data.genes):,} in {data.units}",
         f"steps: {steps:,} of {config.batch_size} profiles over all processes, {steps * config.batch_size:,} in all",
+        *advice(config, data),
+    ]
+
+
+def advice(config: VAEConfig, data: VAEData) -> list[str]:
+    """What was held out, where that isn't donors; and a warning where ranks are asked for of profiles whose values are
+    mostly 0, by the first of the training split."""
+    train, claim = data.split("train"), claim_of(data.split_by)
+    lines = [] if claim is None else [claim.sentence]
+    if config.transform != "normal_scores" or train is None or data.units == CENTRED:
+        return lines
+    zeros = float((next(data.blocks(train)) == 0).mean())
+    if zeros < _SPARSE:
+        return lines
+    return [
+        *lines,
+        f"Warning: {zeros:.0%} of the training values are 0, and their ranks are ties; for counts of spots take "
+        "--preset spots (transform lognorm).",
     ]

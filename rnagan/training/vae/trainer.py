@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnagan.cohort.leakage import donor_digest
+from rnagan.cohort.table import claim_of
 from rnagan.config.vae import VAEConfig
+from rnagan.expression.h5ad import POOLED
 from rnagan.expression.imputation import GeneImputer
 from rnagan.expression.principal_components import principal_components
 from rnagan.expression.transform import ExpressionTransform
@@ -64,6 +66,7 @@ class VAETrainer:
             "latent": str(config.latent),
             "tissues": ", ".join(sorted(set(data.tissues(train)))),
             "dataset_digest": data.made_from["expression"],
+            **({"split_by": data.split_by} if claim_of(data.split_by) else {}),
         }
         run.begin(self.images, self.total_steps * config.batch_size, own_tags | dict(tags or {}))
 
@@ -249,6 +252,7 @@ class VAETrainer:
             "made_from": self.data.made_from,
             "units": self.data.units,
             "split_by": self.data.split_by,
+            **({POOLED: self.data.pooled} if self.data.pooled else {}),
             "splits": self.data.obs["split"].value_counts().to_dict(),
             "train_donors": sorted(map(donor_digest, donors)),
             "processes": self.accelerator.num_processes,
