@@ -94,8 +94,8 @@ COMMANDLINE = click.core.ParameterSource.COMMANDLINE
     help="--samples is a table of spots, a row each: column of the spot's own profile. --slides isn't needed.",
 )
 @click.option("--section-column", type=options.TEXT, help="Of spots: column of the section; one shard each.")
-@click.option("--x-column", type=options.TEXT, help="Of spots, with --split-by block: column of the position.")
-@click.option("--y-column", type=options.TEXT, help="Of spots, with --split-by block: column of the position.")
+@click.option("--x-column", type=options.TEXT, help="Of spots: column of the position, kept as x.")
+@click.option("--y-column", type=options.TEXT, help="Of spots: column of the position, kept as y.")
 @click.option(
     "--gap",
     type=float,
