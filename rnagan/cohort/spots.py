@@ -23,13 +23,15 @@ from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.runtime import rng
 
 LEVELS = ("donor", "section", "block")
+POSITIONS = ("x", "y")  # columns of a cohort table that has them, in any unit that is the same within a section
 
 
 @dataclasses.dataclass(frozen=True)
 class SpotOptions:
     """How a cohort table is made of a table of spots.
 
-    `profile`, `section`, `donor`, `tissue`, `site`, `x`, `y`: names of its columns; of `site` None, where it has none.
+    `profile`, `section`, `donor`, `tissue`, `site`, `x`, `y`: names of its columns; of `site`, `x` and `y` None, where
+    it has none. Positions become columns x and y of the cohort table.
     `tissue_is`: of all spots, where it has no such column. `expression`: only spots of this table; `rows`: samples or
     genes, where it doesn't say what its rows are. `split_by`: donor, section or block, which needs positions; `gap`: of
     blocks, in the unit of x and y: spots nearer to another split are left out. `all_in`: one split for all. `seed`: of
@@ -59,8 +61,8 @@ class SpotOptions:
             raise ValueError("--split-by block needs --x-column, --y-column and --gap, in the unit of these columns.")
         if self.split_by != "block" and self.gap is not None:
             raise ValueError("--gap is for --split-by block.")
-        if not placed and (self.x or self.y):
-            raise ValueError("--x-column and --y-column are given together: they are a spot's position.")
+        if (self.x is None) != (self.y is None):
+            raise ValueError("A position is --x-column and --y-column; give both, or neither.")
         if self.gap is not None and not 0 < self.gap < np.inf:
             raise ValueError(f"--gap must be a distance above 0, not {self.gap:g}.")
         if self.all_in is not None and self.split_by != "donor":
@@ -86,7 +88,7 @@ def make_spot_cohort(table: Path, out: Path, options: SpotOptions) -> list[str]:
     if options.split_by != "donor":
         cohort["split_by"] = options.split_by
     cohort = cohort[cohort["split"] != ""]
-    cohort = cohort[[*COLUMNS, *(column for column in ("split_by", "x", "y") if column in cohort)]]
+    cohort = cohort[[*COLUMNS, *(name for name in ("split_by", *POSITIONS) if name in cohort)]]
     cohort = cohort.sort_values(["sample", "slide"], ignore_index=True)
     check_cohort(cohort, str(table))
     notes += dealt.notes
@@ -107,7 +109,7 @@ def make_spot_cohort(table: Path, out: Path, options: SpotOptions) -> list[str]:
 
 
 def _read(table: Path, options: SpotOptions) -> tuple[pd.DataFrame, list[str]]:
-    """Spots: sample, donor, tissue, slide, site, and x and y as numbers where splits need them; and notes."""
+    """Spots: sample, donor, tissue, slide, site, and x and y where they are named, as the table writes them; notes."""
     rows = read_table(table)
     named = {"sample": options.profile, "slide": options.section, "donor": options.donor, "site": options.site}
     named |= {"tissue": None if options.tissue_is else options.tissue, "x": options.x, "y": options.y}
@@ -129,6 +131,8 @@ def _read(table: Path, options: SpotOptions) -> tuple[pd.DataFrame, list[str]]:
         several = spots.groupby("slide")[column].nunique()
         if (several > 1).any():
             raise ValueError(f"{table} has sections of several {column}s ({first_few(several.index[several > 1])}).")
+    if options.x is not None:
+        positions_of(spots, f"{table} ({options.x}, {options.y})")
     notes = []
     if options.expression is not None:
         ids = matrix_samples(options.expression, options.rows, options.profile)
@@ -159,14 +163,11 @@ def deal_blocks(spots: pd.DataFrame, table: Path, options: SpotOptions) -> Dealt
     """Each section cut across its longer side into three blocks, in about FRACTIONS of its spots, the training block at
     an end that is drawn from the seed. Of two spots of different splits nearer than the gap the one is left out whose
     split is the larger, so that what is left is as far apart."""
-    places = spots[["x", "y"]].apply(pd.to_numeric, errors="coerce")
-    if not np.isfinite(places).all(axis=None):
-        line = int((~np.isfinite(places)).any(axis=1).argmax())
-        raise ValueError(f"{table}: spot {spots['sample'].iloc[line]} has no position in {options.x} and {options.y}.")
+    places = positions_of(spots, str(table))
     assert options.gap is not None
     splits, left = np.full(len(spots), "", object), 0
     for slide, rows in spots.groupby("slide").groups.items():
-        xy = places.loc[rows].to_numpy(np.float64)
+        xy = places[rows]
         along = xy[:, int(np.ptp(xy, axis=0).argmax())]
         if rng.generator(options.seed, f"blocks/{slide}").integers(2):
             along = -along
@@ -187,3 +188,12 @@ def deal_blocks(spots: pd.DataFrame, table: Path, options: SpotOptions) -> Dealt
         f"{left:,} spots left out: nearer than {options.gap:g} ({options.x}, {options.y}) to a spot of another split."
     )
     return Dealt(splits, [note])
+
+
+def positions_of(spots: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """x and y of each row, (rows, 2); raises `ValueError` with the first spot that has none. `name`: of the table."""
+    places = spots[list(POSITIONS)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    if not np.isfinite(places).all():
+        line = int((~np.isfinite(places)).any(axis=1).argmax())
+        raise ValueError(f"{name}: spot {spots['sample'].iloc[line]} has no position.")
+    return places

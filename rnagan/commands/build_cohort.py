@@ -94,8 +94,8 @@ COMMANDLINE = click.core.ParameterSource.COMMANDLINE
     help="--samples is a table of spots, a row each: column of the spot's own profile. --slides isn't needed.",
 )
 @click.option("--section-column", type=options.TEXT, help="Of spots: column of the section; one shard each.")
-@click.option("--x-column", type=options.TEXT, help="Of spots: column of the position, for blocks and pooling.")
-@click.option("--y-column", type=options.TEXT, help="Of spots: column of the position, for blocks and pooling.")
+@click.option("--x-column", type=options.TEXT, help="Of spots: column of the position: of blocks, pooling and maps.")
+@click.option("--y-column", type=options.TEXT, help="Of spots: column of the position, likewise.")
 @click.option(
     "--gap",
     type=float,

@@ -1,7 +1,8 @@
 """Measure whether tiles generated for held-out donors follow their profiles.
 
 They are compared with the truth of a simulated cohort, or with the donors' real tiles; the page also says whether the
-right donor is found among others of its tissue, and shows a null model and training donors for comparison.
+right donor is found among others of its tissue, and shows a null model and training donors for comparison. Where tiles
+have profiles and positions of their own (spots of a section), each is compared with the spot's own real tile.
 """
 
 from pathlib import Path
@@ -30,14 +31,38 @@ from rnagan.commands import options
     show_default=True,
     help="Training donors a tissue that are evaluated too, at most: learning by heart shows as a gap. 0: none.",
 )
+@click.option(
+    "--consecutive",
+    callback=options.comma_separated,
+    help="Of spots: sections in the order in which they were cut, such as C2,C3,C4; the same place of the next one is "
+    "shown beside.",
+)
+@click.option(
+    "--extractor",
+    type=options.TEXT,
+    default=None,
+    help="Of spots: whose features tell tiles apart, as in rnagan compute-fid; by default an offline one that took no "
+    "part in training.",
+)
 @options.seed()
 @options.device()
-def main(out: Path, split: str, n: int, train_donors: int, seed: int, device: Any, **inputs: Any) -> None:
-    from rnagan.evaluation.faithfulness import PAGE, evaluate
+def main(
+    out: Path,
+    split: str,
+    n: int,
+    train_donors: int,
+    consecutive: tuple[str, ...],
+    extractor: str | None,
+    seed: int,
+    device: Any,
+    **inputs: Any,
+) -> None:
+    from rnagan.evaluation.faithfulness import PAGE, SpotSettings, evaluate
     from rnagan.evaluation.test_set import EvaluationInputs
     from rnagan.reports.console import lines
 
-    options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, split, n, seed, train_donors, device)))
+    spots = SpotSettings(consecutive, extractor or "")
+    options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, split, n, seed, train_donors, device, spots)))
     options.echo(f"\nPage: {out / PAGE}")
 
 

@@ -1,4 +1,4 @@
-"""Generate tiles from expression profiles with a trained RNA-GAN."""
+"""Generate tiles from expression profiles with a trained RNA-GAN, or draw whole sections of spots (--mosaic)."""
 
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,43 @@ from rnagan.commands import options
 @options.truncation()
 @options.device()
 @click.option("--format", "form", type=click.Choice(["png", "shards"]), default="png", show_default=True)
-def main(model: Path, profiles: Path | None, out: Path, samples: tuple[str, ...], **asked: Any) -> None:
-    from rnagan.generation import generate_tiles
+@click.option(
+    "--mosaic",
+    is_flag=True,
+    help="Instead of tiles, a picture of each section with a generated tile at each spot, and maps of what is measured "
+    "on them; needs --cohort.",
+)
+@click.option(
+    "--cohort",
+    type=options.PATH,
+    help="With --mosaic: the cohort table with the section and position of each spot (rnagan build-cohort --x-column).",
+)
+@click.option(
+    "--shards", type=options.FOLDER_OR_URL, help="With --mosaic: the sections' real tiles, which are shown beside."
+)
+def main(
+    model: Path,
+    profiles: Path | None,
+    out: Path,
+    samples: tuple[str, ...],
+    form: str,
+    mosaic: bool,
+    cohort: Path | None,
+    shards: str | None,
+    **asked: Any,
+) -> None:
+    if not mosaic:
+        if cohort is not None or shards is not None:
+            raise click.UsageError("--cohort and --shards are for --mosaic.")
+        from rnagan.generation import generate_tiles
 
-    options.echo_lines(generate_tiles(model, profiles, out, samples=list(samples), **asked))
+        options.echo_lines(generate_tiles(model, profiles, out, samples=list(samples), form=form, **asked))
+        return
+    if cohort is None or profiles is None:
+        raise click.UsageError("--mosaic needs --cohort, which says where spots lie, and --profiles.")
+    from rnagan.evaluation.section_mosaic import draw_sections
+
+    options.echo_lines(draw_sections(model, profiles, cohort, out, shards=shards, samples=samples, **asked))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Morphology against the truth or against the donors' real tiles, retrieval of the
 model trained on shuffled profiles), and beside training donors (what was learned by heart shows as a gap).
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -15,6 +16,8 @@ import torch
 from rnagan.api import RNAGAN
 from rnagan.cohort.table import claim_of
 from rnagan.evaluation.donor_evaluation import Comparison, DonorEvaluation, make_donor_evaluation
+from rnagan.evaluation.features import make_extractor, witness_of
+from rnagan.evaluation.spatial_evidence import has_positions, spatial_evidence
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.io.cells import safe_table
 from rnagan.io.claim import stating, with_claim
@@ -23,6 +26,7 @@ from rnagan.io.images import picture_name, synthetic_texts
 from rnagan.io.provenance import KEY, read_current
 from rnagan.reports.figures import measured_on_expected, places_of_donors, real_beside_generated
 from rnagan.reports.pages import write_page
+from rnagan.reports.sections import section_maps
 from rnagan.runtime import progress, rng
 from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
@@ -41,6 +45,15 @@ PRODUCTS = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class SpotSettings:
+    """How spots of sections are evaluated. `consecutive`: sections in the order in which they were cut; `extractor`:
+    whose features tell tiles apart, by its name; where it is empty, an offline one that took no part in training."""
+
+    consecutive: tuple[str, ...] = ()
+    extractor: str = ""
+
+
 def evaluate(
     inputs: EvaluationInputs,
     out: Path,
@@ -49,32 +62,39 @@ def evaluate(
     seed: int = 0,
     train_donors: int = TRAIN_DONORS,
     device: str | torch.device = AUTO,
+    spots: SpotSettings = SpotSettings(),
 ) -> dict[str, Any]:
     """Generate `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
 
     Also written: `faithfulness.html`; `TISSUE.png`, real beside generated; `measures.csv`, one row a sample, and
     `measures.png`, measured on expected; `retrieval.csv`, one row a donor that was looked for, and `retrieval.png`.
     Up to `train_donors` training donors a tissue are evaluated likewise (0: none). The same request is up to date.
+    Where tiles have profiles of their own, and the cohort table their positions, `spots_SECTION.png` has the maps of
+    each section's measures.
 
-    The result holds the scores of a `Comparison`, `null` (those of a null, where one is given) and `train` (those of
-    training donors, where there are any).
+    The result holds the scores of a `Comparison`, `null` (those of a null, where one is given), `train` (those of
+    training donors, where there are any) and `real_pairs` (`spatial_evidence`).
     """
-    protocol = inputs.protocol(split=split, tiles_per_profile=n, seed=seed, train_donors=train_donors)
+    own = {} if spots == SpotSettings() else {"spots": dataclasses.asdict(spots)}
+    protocol = inputs.protocol(split=split, tiles_per_profile=n, seed=seed, train_donors=train_donors, **own)
     request = inputs.request(protocol)
     result = read_current(out / RESULT, request)
     if result is None:
         held_out = open_evaluation_set(inputs, split, need="profiles", device=device)
         with stating(held_out.claim):
-            result = {KEY: request} | _evaluate(held_out, out, n, seed, train_donors)
+            result = {KEY: request} | _evaluate(held_out, out, n, seed, train_donors, spots)
             write_page(out / PAGE, result, out)
         write_json(out / RESULT, result)
-    pictures = [out / name for name in (*result["pictures"], "measures.png", "retrieval.png")]
+    names = (*result["pictures"], "measures.png", "retrieval.png", *result.get("real_pairs", {}).get("pictures", ()))
+    pictures = [out / name for name in names]
     claim = claim_of(result.get("split_by", "donor"))
     record_evaluation(out, "faithfulness", inputs.model, scores_of(result), protocol, out / PAGE, pictures, claim)
     return result
 
 
-def _evaluate(held_out: EvaluationSet, out: Path, n: int, seed: int, train_donors: int) -> dict[str, Any]:
+def _evaluate(
+    held_out: EvaluationSet, out: Path, n: int, seed: int, train_donors: int, spots: SpotSettings
+) -> dict[str, Any]:
     """Evaluate, write all but the page and the result, and return the result."""
     compared = _training_samples(held_out, 0 if held_out.split == "train" else train_donors, seed)
     truth = held_out.truth(held_out.samples.union(compared))
@@ -112,9 +132,27 @@ def _evaluate(held_out: EvaluationSet, out: Path, n: int, seed: int, train_donor
         result["train"] = {"donors": donors, "tissue_accuracy": float(train.generated.right.mean())} | train.scores
         places.append(train.places.assign(tiles="training donors, " + train.places["tiles"].astype(str)))
         _write_measures(out / "measures_train.csv", evaluation, train)
+    if has_positions(held_out):
+        progress.say("Spots of each section: generated tiles against the spot's own real tile.")
+        result["real_pairs"] = _real_pairs(held_out, out, n, seed, spots)
+        result["notes"] += result["real_pairs"].pop("notes")
     _draw(out, evaluation, own)
     _write_places(out, places)
     return result
+
+
+def _real_pairs(held_out: EvaluationSet, out: Path, n: int, seed: int, spots: SpotSettings) -> dict[str, Any]:
+    """The evidence on real pairs, and the names of its `pictures`."""
+    named = spots.extractor or witness_of(held_out.model.config.backbone)
+    extractor = make_extractor(named, device=held_out.model.device)
+    scores, maps = spatial_evidence(held_out, n, seed, extractor, spots.consecutive)
+    taken: set[str] = set()
+    scores["pictures"] = []
+    for section, own in maps.items():
+        name = f"spots_{picture_name(section, taken)}.png"
+        section_maps(out / name, section, own.positions, own.real, own.generated)
+        scores["pictures"].append(name)
+    return scores
 
 
 def _tissue_calls(own: Comparison, tissue_of: pd.Series) -> dict[str, Any]:
@@ -157,6 +195,10 @@ class _Part(TypedDict, total=False):
     retrieval: dict[str, dict[str, dict[str, _Ranks]]]
 
 
+class _RealPairs(TypedDict):
+    sections: dict[str, dict[str, Any]]
+
+
 class Result(_Part):
     """The evaluation.json, as far as `scores_of` reads it; `null` and `train` as the whole."""
 
@@ -166,12 +208,13 @@ class Result(_Part):
     tiles_per_profile: int
     null: NotRequired[_Part]
     train: NotRequired[_Part]
+    real_pairs: NotRequired[_RealPairs]
 
 
 def scores_of(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The figures of an evaluation by flat names: TISSUE/MEASURE/r …, retrieval/TISSUE/TILES/AMONG/rank …; those of the
-    null and of training donors under `null/` and `train/`."""
-    found = _flat_scores(result)
+    null and of training donors under `null/` and `train/`; real_pairs/SECTION/MEASURE/r …, real_pairs/SECTION/place."""
+    found = _flat_scores(result) | _flat_pairs(result.get("real_pairs", {}).get("sections", {}))
     for part in ("null", "train"):
         found |= {f"{part}/{name}": score for name, score in _flat_scores(result.get(part, {})).items()}
     return found
@@ -192,6 +235,19 @@ def _flat_scores(part: Mapping[str, Any]) -> dict[str, dict[str, float]]:
                 for name in ("rank", "top1", "top5"):
                     ends = {"low": score.get(f"{name}_low"), "high": score.get(f"{name}_high")}
                     found[f"retrieval/{tissue}/{kind}/{among}/{name}"] = {"value": score.get(name)} | ends
+    return {name: score for name, score in found.items() if score["value"] is not None}
+
+
+def _flat_pairs(sections: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for section, scores in sections.items():
+        for measure, score in scores["measures"].items():
+            at = f"real_pairs/{section}/{measure}"
+            found[f"{at}/r"] = {"value": score["r"], "low": score["low"], "high": score["high"]}
+            found |= {f"{at}/{name}": {"value": score[name]} for name in ("slope", "p", "over_ridge")}
+            found[f"{at}/ridge"] = {"value": score["ridge"]["r"]}
+        for name, place in scores["place"].items():
+            found[f"real_pairs/{section}/place" + ("" if name == "generated" else f"/{name}")] = dict(place)
     return {name: score for name, score in found.items() if score["value"] is not None}
 
 

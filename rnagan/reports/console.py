@@ -21,7 +21,38 @@ def lines(result: dict[str, Any]) -> list[str]:
     if found:
         said += ["", "Is the right donor found? Place among donors: 0 nearest, 0.5 chance, 1 farthest."]
         said += aligned([_retrieval(row) for row in found])
+    pairs = result.get("real_pairs", {}).get("sections", {})
+    for section, scores in pairs.items():
+        said += ["", *_section(section, scores)]
     return said
+
+
+def _section(section: str, scores: dict[str, Any]) -> list[str]:
+    """Figures of one section's spots; r of the baselines is that of the same measure."""
+    place = scores["place"]
+    tried = f"{scores['turns']} turned and mirrored maps and {scores['shifts']:,} shifts"
+    rows = [
+        {
+            "measure": name,
+            "r (95%, blocks)": f"{own['r']:+.2f} ({own['low']:+.2f} to {own['high']:+.2f})",
+            "slope": f"{own['slope']:+.2f}",
+            "ridge": f"{own['ridge']['r']:+.2f}",
+            "over ridge": _signed(own["over_ridge"]),
+            "nulls beaten": f"{own['beaten']} of {own['nulls']}",
+            "p": f"{own['p']:.4f}",
+            "nearest spot": f"{own['nearest_spot']:+.2f}",
+            "nearest in expression": f"{own['nearest_expression']:+.2f}",
+        }
+        | ({"next section": f"{own['next_section']:+.2f}"} if "next_section" in own else {})
+        for name, own in scores["measures"].items()
+    ]
+    return [
+        f"{section}, {scores['spots']} spots: generated tiles against the spot's own real tile; nulls are {tried}.",
+        *aligned(rows),
+        f"Place of the own tile (0 nearest, 0.5 chance): {place['generated']['value']:.3f} "
+        f"({place['generated']['low']:.3f} to {place['generated']['high']:.3f}); of the ridge "
+        f"{place['ridge']['value']:.3f}, of the tile nearest in expression {place['nearest_expression']['value']:.3f}.",
+    ]
 
 
 def score_lines(result: dict[str, Any]) -> list[str]:

@@ -83,8 +83,13 @@ def _evaluation_values(evaluation: dict[str, Any], pictures: Path) -> dict[str, 
             "tissue. Chance is the diagonal.",
         ),
     ]
+    pairs = evaluation.get("real_pairs", {})
+    rows_of_pairs = [row for of in pairs.get("sections", {}).values() for row in of["measures"].values()]
+    maps = [(pictures / name, "Measures of the spots' real and generated tiles.") for name in pairs.get("pictures", ())]
     return {
         "found": evaluation,
+        "maps": embedded(maps),
+        "consecutive": any("next_section" in row for row in rows_of_pairs),
         "against": against,
         "rows": measure_rows(evaluation),
         "retrieval": retrieval_rows(evaluation),

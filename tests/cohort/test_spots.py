@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from scipy.spatial.distance import cdist
 
-from rnagan.cohort.spots import SpotOptions, make_spot_cohort
+from rnagan.cohort.spots import SpotOptions, make_spot_cohort, positions_of
 from rnagan.cohort.table import check_cohort, read_cohort, split_by
 from rnagan.commands.build_cohort import main
 
@@ -53,6 +53,16 @@ def test_by_section(table, tmp_path):
         make(table, tmp_path / "c.csv")
 
 
+@pytest.mark.parametrize("settings", [{}, {"split_by": "section"}, {"split_by": "block", "gap": 250.0}])
+def test_positions_stay_with_their_spots(table, tmp_path, settings):
+    make(table, tmp_path / "c.csv", x="px", y="py", **settings)
+    cohort = read_cohort(tmp_path / "c.csv")
+    spots = pd.read_csv(table).set_index("spot").loc[cohort["sample"]]
+    assert np.array_equal(positions_of(cohort, "c.csv"), spots[["px", "py"]])
+    make(table, tmp_path / "plain.csv")
+    assert "x" not in read_cohort(tmp_path / "plain.csv")
+
+
 @pytest.mark.parametrize("gap", [250.0, 450.0])
 def test_blocks_are_a_gap_apart(table, tmp_path, gap):
     lines = make(table, tmp_path / "c.csv", split_by="block", x="px", y="py", gap=gap)
@@ -87,7 +97,8 @@ def test_only_spots_with_expression(table, tmp_path):
         ({"spot": "A1_0x0"}, {}, "has profiles twice in spot .A1_0x0.*SECTION_SPOT"),
         ({"who": "C"}, {}, "has sections of several donors .A2"),
         ({"spot": ""}, {}, "line 62: the column spot is empty"),
-        ({"px": "left"}, {"split_by": "block", "x": "px", "y": "py", "gap": 1.0}, "spot A2_0x0 has no position in px"),
+        ({"px": "left"}, {"split_by": "block", "x": "px", "y": "py", "gap": 1.0}, "px, py.: spot A2_0x0 has no pos"),
+        ({"py": "nan"}, {"x": "px", "y": "py"}, "px, py.: spot A2_0x0 has no pos"),
         ({}, {"split_by": "block", "x": "px", "y": "py", "gap": 5000.0}, "away from the other splits; give a smaller"),
     ],
 )
@@ -106,8 +117,8 @@ def test_what_cannot_be_is_said(table, tmp_path, change, settings, said):
     [
         ({"split_by": "block"}, "needs --x-column, --y-column and --gap"),
         ({"gap": 3.0}, "--gap is for --split-by block"),
+        ({"x": "px"}, "give both, or neither"),
         ({"split_by": "block", "x": "px", "y": "py", "gap": -1.0}, "must be a distance above 0"),
-        ({"x": "px"}, "are given together"),
         ({"split_by": "section", "all_in": "test"}, "leave out --split-by section"),
         ({"split_by": "sample"}, "must be donor or section or block"),
     ],
