@@ -59,6 +59,8 @@ class RNAGAN:
     `mpp`: µm per px of its tiles, None where the training tiles didn't say. `digest`: hex SHA-256 of the weights.
     `train_donors`: who was in the training split, as `donor_digest`s: a model may be given away, its donors' names not.
     `split_by`: what was held out from it, as `cohort.table.split_by` has it.
+    `stain`: of a model trained with nuisance section_stain, what its tiles are stained like, (4,) as `stain_of` gives
+    it; the average of its training slides where it is None.
     """
 
     config: GANConfig
@@ -70,6 +72,7 @@ class RNAGAN:
     encoder: Encoder | None = None
     bottleneck: Bottleneck | None = None
     split_by: str = "donor"
+    stain: NDArray[np.float64] | None = None
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = AUTO) -> Self:
@@ -225,12 +228,17 @@ class RNAGAN:
             yield made[:count]
             waiting = [made[count:]]
 
+    def stained_like(self, stain: NDArray[np.float64]) -> Self:
+        """The same model with the stain of a section, (4,) as `stain_of` gives it."""
+        if self.config.nuisance == "none":
+            raise ValueError("This model was trained without nuisance section_stain: it takes no stain.")
+        return dataclasses.replace(self, stain=stain)
+
     def conditions(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the generator sees of latents (n, latent): (n, width)."""
-        c = self._conditions(latents)
-        if c is None:
+        """What the generator sees of the profiles of latents (n, latent): (n, units)."""
+        if self.bottleneck is None:
             raise ValueError(f"This model was trained in mode {self.config.mode}: it takes no profiles.")
-        return c.cpu().numpy()
+        return self.bottleneck.of_profile(self._placed(latents)).cpu().numpy()
 
     @property
     def device(self) -> torch.device:
@@ -241,7 +249,10 @@ class RNAGAN:
         """Conditions (n, width) of latents (n, latent), on the model's device."""
         if self.bottleneck is None:
             return None
-        return self.bottleneck(torch.as_tensor(latents, device=self.bottleneck.mean.device))
+        return self.bottleneck(self._placed(latents), None if self.stain is None else self._placed(self.stain[None]))
+
+    def _placed(self, values: NDArray[np.floating] | None) -> Tensor:
+        return torch.as_tensor(values, device=self.device)
 
 
 def write_model(

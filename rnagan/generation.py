@@ -25,6 +25,7 @@ from rnagan.io.provenance import KEY, asked, read_current
 from rnagan.io.tables import first_few
 from rnagan.latent.profiles import Choice, choose_profiles
 from rnagan.models.sampling import check_truncation
+from rnagan.models.section_stain import read_section_stain
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO
 from rnagan.runtime.folder_lock import is_claim
@@ -54,6 +55,7 @@ def generate_tiles(
     split: str | None,
     samples: list[str],
     truncation: float = 1.0,
+    stain_of: str | None = None,
     device: str | torch.device = AUTO,
 ) -> list[str]:
     """Generate `n` tiles for each profile of an .h5ad into `out`; returns lines for the user.
@@ -62,6 +64,7 @@ def generate_tiles(
     each PNG saying that it is synthetic; "shards": one tar a profile, as rnagan build-tiles makes them. `split` and
     `samples` choose profiles (all where empty); without `samples`, tissues that the model has not seen are left out.
     `truncation` below 1 gives more typical and less varied tiles (`sampling.generate`), and is stored with every tile.
+    `stain_of`: a training section of the run `model_folder`, whose stain the tiles get, not the average one.
     A model without profiles takes none (`profiles` None) and generates `n` tiles named `noise`. Batches hold tiles of
     several profiles, one batch and one profile are in memory at a time. `device`: as `choose_device` takes it.
     `out/generated.json` records the request: the same one is up to date (or generated anew where it was interrupted),
@@ -72,6 +75,8 @@ def generate_tiles(
     check_truncation(truncation)
     model = RNAGAN.from_pretrained(model_folder, device)
     _check_mode(model, model_folder, profiles)
+    if stain_of is not None:
+        model = model.stained_like(read_section_stain(model_folder, stain_of))
     request = asked(
         model=model.digest,
         profiles=profiles,
@@ -81,6 +86,7 @@ def generate_tiles(
         split=split,
         samples=samples,
         truncation=truncation,
+        stain_of=stain_of,
     )
     stored = read_current(out / RECORD, request, Generated)
     if stored is not None and stored.get("finished") and _is_whole(out, form, n, stored["names"].values()):

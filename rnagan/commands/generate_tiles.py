@@ -16,6 +16,12 @@ from rnagan.commands import options
 @options.n(8, "Tiles a profile.")
 @options.seed("Seed of the noise.")
 @options.truncation()
+@click.option(
+    "--stain-of",
+    type=options.TEXT,
+    metavar="SECTION",
+    help="Of a run trained with --nuisance section_stain: stained like this training section or slide.",
+)
 @options.device()
 @click.option("--format", "form", type=click.Choice(["png", "shards"]), default="png", show_default=True)
 @click.option(

@@ -12,7 +12,13 @@ class GANConfig(Config):
     """GAN and RNA-GAN training. Defaults are the preset `faithful`; presets/gan.*.yaml say where each value is from."""
 
     takes_back: ClassVar = {"images": {"epochs": 0}}  # --images shortens a preset that counts in epochs
-    before: ClassVar = {"pixel_loss": "wgan_gp", "backbone": "none", "generator_turns": False, "ema_batch": 0}
+    before: ClassVar = {
+        "pixel_loss": "wgan_gp",
+        "backbone": "none",
+        "generator_turns": False,
+        "ema_batch": 0,
+        "nuisance": "none",
+    }
 
     mode: str = setting(
         "rnagan",
@@ -47,6 +53,13 @@ class GANConfig(Config):
     )
     condition_noise: float = setting(
         0.15, "SD of the normal noise on the condition in training, in SDs of the training split", low=0.0
+    )
+    nuisance: str = setting(
+        "none",
+        "second condition, which the profile doesn't explain: how the section or slide is stained; generated tiles "
+        "have the average stain, or a named section's",
+        choices=("none", "section_stain"),
+        role="architecture",
     )
     noise_units: int = setting(
         64,
@@ -255,6 +268,10 @@ class GANConfig(Config):
                 )
             if self.precision == "float64":
                 raise ValueError(f"penalty_precision {self.penalty_precision} rounds float64; choose float32.")
+        if self.nuisance != "none" and (self.mode != "rnagan" or self.condition != "bottleneck"):
+            raise ValueError(
+                f"nuisance {self.nuisance} needs mode rnagan and condition bottleneck, beside which it is."
+            )
         if self.batch_standardise and self.condition != "latent_plus_noise":
             raise ValueError("batch_standardise belongs to condition latent_plus_noise.")
         if self.shuffle_profiles and self.mode != "rnagan":

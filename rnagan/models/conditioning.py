@@ -9,30 +9,44 @@ from rnagan.config.gan import GANConfig
 from rnagan.io.weights import read_tensors
 from rnagan.runtime import rng
 
+NUISANCE = ("nuisance_mean", "nuisance_sd")  # tensors of a bottleneck that sees a slide's stain too
+
 
 class Bottleneck(nn.Module):
     """Active latent units, standardised with fixed statistics of the training split.
 
     Units that are not active are left out, never divided by a tiny SD (DESIGN.md, "Conditioning").
-    mu (n, latent) float in; c (n, width) out.
+    mu (n, latent) float in; c (n, width) out. `nuisance`: mean and SD, each (k,), of the training slides' stains, which
+    c has beside the profile; then a stain (n, k) or (1, k) is taken with mu, the average one where none is given.
     """
 
     units: Tensor
     mean: Tensor
     sd: Tensor
+    nuisance_mean: Tensor
+    nuisance_sd: Tensor
 
-    def __init__(self, units: Tensor, mean: Tensor, sd: Tensor) -> None:
+    def __init__(self, units: Tensor, mean: Tensor, sd: Tensor, nuisance: tuple[Tensor, Tensor] | None = None) -> None:
         super().__init__()
         self.register_buffer("units", units.long())
         self.register_buffer("mean", mean.float())
         self.register_buffer("sd", sd.float())
+        beside = (torch.zeros(0), torch.ones(0)) if nuisance is None else nuisance
+        for name, values in zip(NUISANCE, beside, strict=True):  # models without it are stored as they were before it
+            self.register_buffer(name, values.float(), persistent=nuisance is not None)
 
     @property
     def width(self) -> int:
-        return self.units.numel()
+        return self.units.numel() + self.nuisance_mean.numel()
 
-    def forward(self, mu: Tensor) -> Tensor:
+    def of_profile(self, mu: Tensor) -> Tensor:
+        """What c has of the profile, (n, units)."""
         return (mu[:, self.units] - self.mean) / self.sd
+
+    def forward(self, mu: Tensor, stain: Tensor | None = None) -> Tensor:
+        stain = self.nuisance_mean[None] if stain is None else stain
+        beside = (stain.float() - self.nuisance_mean) / self.nuisance_sd
+        return torch.cat([self.of_profile(mu), beside.expand(len(mu), -1)], dim=1)
 
 
 def load_bottleneck(path: Path, latent: int | None = None) -> Bottleneck:
@@ -41,13 +55,20 @@ def load_bottleneck(path: Path, latent: int | None = None) -> Bottleneck:
     found = read_tensors(path, ("units", "mean", "sd"))
     units, mean, sd = found["units"], found["mean"], found["sd"]
     known = units.dim() == 1 and units.shape == mean.shape == sd.shape and not units.is_floating_point()
+    nuisance = None
+    if any(name in found for name in NUISANCE):
+        nuisance = found.get(NUISANCE[0], torch.empty(0, 0)), found.get(NUISANCE[1], torch.empty(0, 0))
+        known = known and nuisance[0].dim() == 1 and nuisance[0].shape == nuisance[1].shape
     if not known or (latent is not None and units.numel() and not 0 <= int(units.min()) <= int(units.max()) < latent):
         raise ValueError(f"{path} isn't the condition of this β-VAE; copy the model folder again.")
-    return Bottleneck(units, mean, sd)
+    return Bottleneck(units, mean, sd, nuisance)
 
 
-def make_bottleneck(config: GANConfig, active: Tensor, mean: Tensor, sd: Tensor) -> Bottleneck:
-    """The condition of a config: `active` are latent units by falling KL; `mean`, `sd` (latent,) of the training split.
+def make_bottleneck(
+    config: GANConfig, active: Tensor, mean: Tensor, sd: Tensor, nuisance: tuple[Tensor, Tensor] | None = None
+) -> Bottleneck:
+    """The condition of a config: `active` are latent units by falling KL; `mean`, `sd` (latent,) of the training split;
+    `nuisance` as `Bottleneck` takes it.
 
     `latent_plus_noise` passes every unit as it is, as the paper does.
     """
@@ -56,7 +77,7 @@ def make_bottleneck(config: GANConfig, active: Tensor, mean: Tensor, sd: Tensor)
     units = active[: config.condition_units]
     if not units.numel():
         raise ValueError("The VAE has no active latent unit, so there is nothing to condition on; lower its beta.")
-    return Bottleneck(units, mean[units], sd[units])
+    return Bottleneck(units, mean[units], sd[units], nuisance)
 
 
 def noise_maps(resolution: int) -> list[int]:

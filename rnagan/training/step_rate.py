@@ -16,6 +16,7 @@ from rnagan.config.vae import VAEConfig
 from rnagan.data.packed import Row
 from rnagan.losses.beta_vae import vae_loss
 from rnagan.models.resnet import build_backbone
+from rnagan.models.section_stain import STAINS
 from rnagan.models.vae import BetaVAE
 from rnagan.training.gan.step import StepRecord, build_networks, build_step
 from rnagan.training.launch import start
@@ -88,7 +89,8 @@ def condition_width(config: GANConfig) -> int:
     """Width of the condition where the β-VAE has its default latent, with as many active units as may pass."""
     if config.mode != "rnagan":
         return 0
-    return config.condition_units if config.condition == "bottleneck" else VAEConfig().latent
+    units = config.condition_units if config.condition == "bottleneck" else VAEConfig().latent
+    return units + len(STAINS) * (config.nuisance == "section_stain")
 
 
 def measure(step: TrainingStep, seconds: float) -> tuple[int, float]:

@@ -44,7 +44,7 @@ WITH_A_BASE = {
 LATER = {  # settings that came after that time
     "gan": [
         *("pixel_loss", "pixel_weight", "backbone", "backbone_px"),
-        *("feature_weight", "feature_lr", "feature_diffaugment", "generator_turns", "ema_batch"),
+        *("feature_weight", "feature_lr", "feature_diffaugment", "generator_turns", "ema_batch", "nuisance"),
     ],
     "vae": ["architecture", "transform", "augment_library", "augment_genes", "augment_shift"],
 }
@@ -164,7 +164,16 @@ def test_what_a_resumed_run_may_change():
 
 def test_what_the_networks_of_a_gan_are():
     assert architecture(GANConfig) == (
-        *("mode", "resolution", "condition", "condition_units", "noise_units", "noise_range", "batch_standardise"),
+        *(
+            "mode",
+            "resolution",
+            "condition",
+            "condition_units",
+            "nuisance",
+            "noise_units",
+            "noise_range",
+            "batch_standardise",
+        ),
         *("generator", "generator_width", "generator_norm", "generator_turns"),
         *("critic", "critic_width", "critic_norm", "critic_layout"),
         *("pixel_loss", "backbone", "backbone_px"),

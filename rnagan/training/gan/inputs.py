@@ -132,11 +132,17 @@ class GANInputs:
 
 @dataclasses.dataclass(frozen=True)
 class Profiles:
-    """Profiles of a run, encoded once; `bottleneck` makes conditions of latents."""
+    """Profiles of a run, encoded once; `bottleneck` makes conditions of latents, and of stains where it sees those."""
 
     bottleneck: Bottleneck
     latents: Tensor  # (rows, latent), of the selection's rows
     fixed: Tensor  # (profiles, latent), of the validation donors generated in every sample grid
+    stains: Tensor | None = None  # (rows, STAINS), of the slides of the selection's rows
+
+    @property
+    def conditions(self) -> Tensor:
+        """(rows, width), of the selection's rows."""
+        return self.bottleneck(self.latents, self.stains)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,6 +218,7 @@ def join_profiles(
     validation_samples: list[str],
     keep: Callable[[str, Callable[[], LatentTable]], LatentTable],
     opened: Callable[[], Encoder],
+    stains_of: Callable[[Selection], NDArray[np.float64]],
 ) -> tuple[Selection, Profiles, LatentTable]:
     """The latent of every profile of the selection; slides whose profile isn't there are left out, by name.
 
@@ -231,14 +238,20 @@ def join_profiles(
     what, name = ("slides", "slide") if selection.stored is None else ("tiles' profiles", "sample")
     without = selection.table.loc[~known, name].tolist()
     selection = selection.only(known, {f"{what} without a profile": without})
-    bottleneck = make_bottleneck(config, *map(torch.from_numpy, space))
+    stains = nuisance = None
+    if config.nuisance == "section_stain":
+        stains = torch.from_numpy(processes().from_main(functools.partial(stains_of, selection)))
+        each = stains[~torch.from_numpy(selection.table["slide"].duplicated().to_numpy())]  # a slide once
+        nuisance = each.mean(0), each.std(0, correction=0).clamp(min=1e-6)
+    active, mean, sd = map(torch.from_numpy, space)
+    bottleneck = make_bottleneck(config, active, mean, sd, nuisance)
     own = selection.table["sample"].tolist()
     if config.shuffle_profiles:
         given = shuffled_samples(selection.table, config.seed, selection.stored is not None)
     else:
         given = own
     latents, shown = (torch.from_numpy(table.of(samples)) for samples in (given, table.shown))
-    return selection, Profiles(bottleneck, latents, shown), table
+    return selection, Profiles(bottleneck, latents, shown, stains), table
 
 
 def encoder_folder(inputs: GANInputs, out: Path) -> Path:

@@ -35,6 +35,7 @@ from rnagan.training.gan.inputs import (
     latent_table,
     open_encoder,
 )
+from rnagan.training.gan.nuisance import section_stains
 from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.gan.validation import GANValidation, candidates, choose_rows, what_is_missing
 from rnagan.training.launch import end_together, start
@@ -92,6 +93,7 @@ def train_gan(
             validation_samples,
             keep,
             functools.partial(open_encoder, inputs, Path(out), dry_run),
+            lambda own: section_stains(shards, own, config.resolution, made_from, None if dry_run else Path(out)),
         )
         if earlier is not None and earlier.bottleneck is not None:
             profiles = dataclasses.replace(profiles, bottleneck=earlier.bottleneck)
@@ -230,7 +232,10 @@ def _describe(config: GANConfig, data: GANData, processes: int) -> None:
     if profiles is not None:
         if config.shuffle_profiles:
             progress.say("Each slide has the profile of another donor of its tissue: this model is the null.")
-        progress.say(f"Condition: {profiles.bottleneck.width} of {profiles.latents.shape[1]} latent units.")
+        units, beside = profiles.bottleneck.units.numel(), ""
+        if profiles.stains is not None:
+            beside = " and the stain of the tile's slide"
+        progress.say(f"Condition: {units} of {profiles.latents.shape[1]} latent units{beside}.")
     steps = math.ceil(config.images / config.batch_size)
     progress.say(
         f"{config.images:,} images in {steps:,} critic steps of {config.batch_size} "

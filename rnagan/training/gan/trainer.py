@@ -57,8 +57,9 @@ class GANTrainer:
         self.conditions = self.fixed = None
         width = 0
         if data.profiles is not None:
-            self.conditions, self.fixed = self._conditions(data.profiles.latents), self._conditions(data.profiles.fixed)
-            width = data.profiles.bottleneck.width
+            bottleneck = data.profiles.bottleneck
+            self.conditions, self.fixed = map(self._placed, (data.profiles.conditions, bottleneck(data.profiles.fixed)))
+            width = bottleneck.width
         # What the main process alone has read drew from its generator. DeepSpeed sends weights from it, and no buffers.
         torch.set_rng_state(processes().from_main(torch.get_rng_state))
         networks = build_networks(config, width, self.accelerator)
@@ -254,10 +255,9 @@ class GANTrainer:
         for own, before in estimates:
             own.copy_(before)
 
-    def _conditions(self, latents: Tensor) -> Tensor:
-        """The conditions (n, width) of latents (n, latent), where and as the networks compute."""
-        assert self.data.profiles is not None
-        return self.data.profiles.bottleneck(latents).to(self.accelerator.device, dtype_of(self.config.precision))
+    def _placed(self, conditions: Tensor) -> Tensor:
+        """Conditions where and as the networks compute."""
+        return conditions.to(self.accelerator.device, dtype_of(self.config.precision))
 
     def _tags(self) -> dict[str, str]:
         validated = {} if self.validation is None else {"validation_extractor": self.validation.extractor_label}
