@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: install demo demo-real test test-guards test-slow test-slurm test-oldest lint lock bench bench-environments clean
+.PHONY: install demo demo-real demo-unpaired test test-guards test-slow test-slurm test-oldest lint lock bench bench-environments clean
 
 install: $(READY)
 
@@ -22,6 +22,9 @@ demo: install
 
 demo-real: install
 	@$(BIN)/rnagan demo --data $(DATA)
+
+demo-unpaired: install
+	@$(BIN)/rnagan demo --data $(DATA) --unpaired
 
 test: install  # a worker a core, of one thread: threads that wait for one another would spin
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not slurm"
@@ -68,5 +71,5 @@ bench-environments: install  # of what ours is compared with; `bench` makes what
 	$(BIN)/python benchmarks/loader.py --environments-only
 
 clean:
-	rm -rf $(VENV) $(OLDEST) runs/demo runs/demo-real shards/data/demo shards/data/demo-real
+	rm -rf $(VENV) $(OLDEST) runs/demo runs/demo-* shards/data/demo shards/data/demo-*
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

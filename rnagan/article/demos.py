@@ -1,4 +1,4 @@
-"""What `make demo` and `make demo-real` run: the commands of README.md in order, and a report of what they left."""
+"""What `make demo`, `make demo-real` and `make demo-unpaired` run: commands in order, and a report of it."""
 
 import dataclasses
 import shlex
@@ -22,22 +22,25 @@ class Scale:
     slides: str
     vae: str
     images: int  # shown to the critic, of the simulated cohort
-    real_images: int  # of the real tiles
+    spot_images: int  # of the spots
+    unpaired_images: int  # of the tiles of lung and colon
     tiles_per_profile: int
 
 
 SCALES = {
-    "full": Scale("", "", "--epochs 150", 24_000, 64_000, 12),
-    "short": Scale("--donors 700 --slide-donors 120", "", "--epochs 150", 6_000, 8_000, 4),
+    "full": Scale("", "", "--epochs 150", 24_000, 20_000, 64_000, 12),
+    "short": Scale("--donors 700 --slide-donors 120", "", "--epochs 150", 6_000, 4_000, 8_000, 4),
     "toy": Scale(
         "--donors 60 --slide-donors 30 --genes 60 --tiles-across 3 --tiles-down 3",
         "--processes 1",
         "--epochs 4",
         64,
         64,
+        64,
         2,
     ),
 }
+HER2ST = "spatial/her2st"  # in the folder of real data
 # Small networks, and no DiffAugment: minutes on two cores are too short for a critic to learn the tiles by heart.
 GAN = (
     "--resolution 64 --generator-width 24 --critic-width 24 --diffaugment none "
@@ -73,8 +76,54 @@ def simulated(out: Path, data: Path, scale: Scale) -> list[Stage]:
     ]
 
 
-def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
-    """The demonstration on real tiles and expression in `source`, a folder laid out as README.md describes."""
+def spots(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
+    """The demonstration on real spots, whose tile and expression belong together: of `source`, a folder laid out as
+    docs/walkthrough.md describes, the set her2st. The sections of the test split are generated and compared."""
+    runs, work, given = _word(out), _word(data), _word(source / HER2ST)
+    tiles = f"{given}/tiles.csv"
+    table, profiles = f"{work}/cohort.csv", f"{work}/expression.h5ad"
+    columns = "--section-column sample --profile-column spot"
+    joined = f"--shards {work}/tiles --cohort {table} --expression {profiles}"
+    return [
+        Stage(
+            "tiles",  # 146 px are the spot's 100 µm
+            f"rnagan build-tiles --tiles {tiles} {columns} --crop-px 146 --tile-px 64 --mpp 1.569 --out {work}/tiles",
+        ),
+        Stage(
+            "splits",
+            f"rnagan build-cohort --samples {tiles} {columns} --x-column array_x --y-column array_y "
+            f"--split-by section --out {table}",
+        ),
+        Stage(
+            "expression",
+            f"rnagan build-expression --table {given}/expression.csv.gz --sample-column spot --units counts "
+            f"--min-spots 20 --centre-by slide --cohort {table} --out {profiles}",
+        ),
+        Stage(
+            "vae",
+            f"rnagan train-vae --expression {profiles} --out {runs}/vae --preset spots --hidden 256 --latent 24 "
+            f"--batch-size 32 --threads 1 --epochs {4 if scale.spot_images < 100 else 60}",
+        ),
+        Stage(
+            "rnagan",
+            f"rnagan train-rnagan {joined} --vae {runs}/vae --out {runs}/rnagan --preset two_critics {GAN} "
+            f"--images {scale.spot_images} --batch-size 16",
+        ),
+        Stage(
+            "evaluate",
+            f"rnagan evaluate-faithfulness --model {runs}/rnagan {joined} --out {runs}/evaluation "
+            f"--n {min(4, scale.tiles_per_profile)} --consecutive C2,C3,C4,C5,C6",
+        ),
+        Stage(
+            "mosaic",
+            f"rnagan generate-tiles --mosaic --model {runs}/rnagan --profiles {profiles} --split test --cohort {table} "
+            f"--shards {work}/tiles --out {runs}/mosaic --n 1",
+        ),
+    ]
+
+
+def unpaired(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
+    """The demonstration on tiles of lung and colon and on GTEx's profiles in `source`, laid out likewise."""
     runs, work, given = _word(out), _word(data), _word(source)
     expression, tiles = f"{given}/expression/gtex_26tissues_520x467_sepira.csv.gz", f"{given}/tiles/tiles.csv"
     return [
@@ -97,7 +146,7 @@ def real(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
             scale,
             expression=f"{expression} --units log2",
             vae="--hidden 512 --latent 32 --lr 1e-4 --batch-size 32 --epochs 60 --threads 1",
-            gan=f"{GAN} --images {scale.real_images} --batch-size 16",
+            gan=f"{GAN} --images {scale.unpaired_images} --batch-size 16",
             evaluation="",
         ),
     ]
@@ -148,25 +197,39 @@ def _train_and_generate(
 LEADS = {
     "simulated": "Tissue generated from gene expression, on a simulated cohort whose truth is known. Every tile at the "
     "right was generated from the profile of a donor whom neither the VAE nor the GAN has seen.",
-    "real": "Lung and colon generated by one model from real GTEx profiles that it has not seen. Tiles (LC25000) and "
-    "profiles come from different people and are paired by tissue, so within a tissue nothing can be claimed.",
+    "spots": "Breast carcinoma generated spot by spot from the spot's own expression, on sections that the models have "
+    "not seen, of people of whom they have seen others (her2st: Andersson et al. 2021, CC BY 4.0).",
+    "unpaired": "Lung and colon generated by one model from real GTEx profiles that it has not seen. Tiles (LC25000) "
+    "and profiles come from different people and are paired by tissue, so within a tissue nothing can be claimed.",
 }
 
 
-def run_demo(out: Path, data: Path, source: Path | None, scale: str) -> None:
+TITLES = {
+    "simulated": "rnagan demo",
+    "spots": "rnagan demo on real spots",
+    "unpaired": "rnagan demo on real tiles and expression",
+}
+
+
+def run_demo(kind: str, out: Path, data: Path, source: Path | None, scale: str) -> None:
     """Run all stages into `out` and `data` and write `out/report.html` and `out/summary.json`.
 
-    `source` is a folder of real tiles and expression (README.md); without it a cohort is simulated.
+    `kind`: simulated, spots or unpaired. `source`: of the latter two, the folder of real data
+    (docs/walkthrough.md). Raises `FileNotFoundError` where it isn't there.
     """
-    if source is not None and not source.is_dir():
-        raise FileNotFoundError(f"The data folder {source} does not exist.")
-    stages = simulated(out, data, SCALES[scale]) if source is None else real(out, data, source, SCALES[scale])
+    if source is None:
+        stages = simulated(out, data, SCALES[scale])
+    else:
+        needed = source / (HER2ST if kind == "spots" else "tiles")
+        if not needed.is_dir():
+            raise FileNotFoundError(f"The data folder {needed} does not exist; docs/walkthrough.md says what it holds.")
+        stages = (spots if kind == "spots" else unpaired)(out, data, source, SCALES[scale])
     records = run_stages(stages, out)
     mlflow = f"mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///{out}/mlflow.db"
     write_report(
         out,
-        "rnagan demo" if source is None else "rnagan demo on real tiles and expression",
-        LEADS["simulated" if source is None else "real"],
+        TITLES[kind],
+        LEADS[kind],
         read_json(out / "evaluation" / "evaluation.json"),
         out / "evaluation",
         {name: read_metrics(out / name) for name in ("vae", "rnagan")},

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
+
+from rnagan.commands.main import main
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -47,8 +50,8 @@ REAL = ROOT.parent / "shared" / "data"
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not (REAL / "tiles/tiles.csv").is_file(), reason=f"the real tiles and expression are not in {REAL}")
-def test_short_demo_on_real_tiles_and_expression(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rnagan", "demo", "--scale", "short", f"--data={REAL}"]
+def test_short_demo_on_real_tiles_and_expression_of_others(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rnagan", "demo", "--scale", "short", f"--data={REAL}", "--unpaired"]
     command += [f"--out={tmp_path / 'runs'}", f"--shards={tmp_path / 'data'}"]
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -56,6 +59,29 @@ def test_short_demo_on_real_tiles_and_expression(tmp_path: Path) -> None:
     assert summary["tissue_accuracy"] > 0.6 and summary["tissue_accuracy_real"] > 0.9
     assert (tmp_path / "runs/evaluation/Lung.png").is_file() and (tmp_path / "runs/evaluation/Colon.png").is_file()
     assert len(list((tmp_path / "data/slide").glob("*.tar"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not (REAL / "spatial/her2st").is_dir(), reason=f"the real spots are not in {REAL}")
+def test_short_demo_on_real_spots(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rnagan", "demo", "--scale", "short", f"--data={REAL}"]
+    command += [f"--out={tmp_path / 'runs'}", f"--shards={tmp_path / 'data'}"]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pairs = json.loads((tmp_path / "runs/evaluation/evaluation.json").read_text())["real_pairs"]
+    (section,) = pairs["sections"].values()
+    assert section["measures"]["haematoxylin"]["r"] > 0.3
+    assert list((tmp_path / "runs/mosaic").glob("*.png"))
+
+
+def test_real_data_that_arent_there_are_named(tmp_path: Path) -> None:
+    for more, missing in (([], "spatial/her2st"), (["--unpaired"], "tiles")):
+        words = ["demo", f"--data={tmp_path}", f"--out={tmp_path / 'runs'}", f"--shards={tmp_path / 'shards'}", *more]
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 1 and f"The data folder {tmp_path / missing} does not exist" in done.output
+    done = CliRunner().invoke(main, ["demo", "--unpaired", f"--out={tmp_path / 'runs'}"])
+    assert done.exit_code == 2 and "--unpaired says which of the real data are taken" in done.output
 
 
 REFERENCE_STEPS = 17.0  # a second, of `plain_steps`, on the two cores where the demonstration's minutes were measured
