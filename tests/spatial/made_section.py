@@ -62,7 +62,9 @@ def draw_image(seed: int) -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def make_section(seed: int = 0, step_um: tuple[float, float] = (50 * 3**0.5, 50.0), hexagonal: bool = True) -> MadeSection:
+def make_section(
+    seed: int = 0, step_um: tuple[float, float] = (50 * 3**0.5, 50.0), hexagonal: bool = True
+) -> MadeSection:
     """An array over most of the image, with counts of which some follow the density of nuclei."""
     random = np.random.default_rng(seed)
     rows, columns = int((HEIGHT - 160) * MPP / step_um[0]), int((WIDTH - 160) * MPP / step_um[1])
