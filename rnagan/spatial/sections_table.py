@@ -103,8 +103,8 @@ def check_genes(sections: list[Section]) -> None:
     for other in others:
         if not names[first] & names[other]:
             raise ValueError(
-                f"Sections {first} and {other} share no gene ({min(names[first])} and {min(names[other])}); build them into "
-                "folders of their own."
+                f"Sections {first} and {other} share no gene ({min(names[first])} and {min(names[other])}); build "
+                "them into folders of their own."
             )
 
 

@@ -65,9 +65,10 @@ def test_what_is_stored_smaller_is_found(folder):
         shard.add("b_n1", encode_jpeg(picture(0), 90), about | {"margin_px": 4})
         shard.commit("done", {}, {}, {"tile_px": SIDE, "mpp": 0.5, "margin_px": MARGIN}, {})
     write_digest(folder)
-    problems = [finding.problem for finding in check_folder(folder, decode=True).findings]
-    assert any("which has 32 × 32 px, not 48" in problem for problem in problems)
-    assert any("with margin_px 4, not 8" in problem for problem in problems)
+    (problem,) = [finding.problem for finding in check_folder(folder, decode=True).findings]
+    assert "which has 32 × 32 px, not 48" in problem
+    (problem,) = [finding.problem for finding in check_folder(folder).findings]
+    assert "with margin_px 4, not 8" in problem
 
 
 def test_evaluation_takes_the_middle(folder):

@@ -255,7 +255,7 @@ def test_from_instrument_files_to_a_model(sections, tmp_path, monkeypatch):
     blocks = ("--split-by", "block", "--x-column", "x", "--y-column", "y", "--gap", 150)
     invoke("build-cohort", "--samples", "spots/spots.csv", *spots, *blocks, "--out", "cohort.csv")
     invoke("build-expression", "--table", "spots/counts.h5ad", "--cohort", "cohort.csv", "--out", "e.h5ad")
-    invoke("train-vae", "--expression", "e.h5ad", "--out", "vae", "--preset", "lognorm", "--epochs", 2, "--hidden", 16,
+    invoke("train-vae", "--expression", "e.h5ad", "--out", "vae", "--transform", "lognorm", "--epochs", 2, "--hidden", 16,
            "--latent", 8)  # fmt: skip
     small = ("--resolution", 32, "--images", 32, "--batch-size", 8, "--generator-width", 4, "--critic-width", 4)
     invoke("train-rnagan", "--shards", "spots", "--cohort", "cohort.csv", "--expression", "e.h5ad", "--vae", "vae",
