@@ -65,7 +65,7 @@ def main(
 ) -> None:
     config = resolve(SpotTilingConfig, read_yaml(config_file) if config_file else {}, settings)
     from rnagan.data.build_jobs import BuildOptions
-    from rnagan.spatial.build import build_spots
+    from rnagan.spatial.spot_shards import build_spots
 
     how = BuildOptions(workers, None, max_failures or None, verify)
     summary, lines = build_spots(

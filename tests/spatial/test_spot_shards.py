@@ -17,7 +17,7 @@ from rnagan.commands.main import main
 from rnagan.config.spots import SpotTilingConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.verify import check_folder
-from rnagan.spatial.build import build_spots
+from rnagan.spatial.spot_shards import build_spots
 from tests.spatial import made_section as made
 
 CONFIG = SpotTilingConfig(tile_px=32, mpp=2.0, margin_px=8)
@@ -255,11 +255,11 @@ def test_from_instrument_files_to_a_model(sections, tmp_path, monkeypatch):
     blocks = ("--split-by", "block", "--x-column", "x", "--y-column", "y", "--gap", 150)
     invoke("build-cohort", "--samples", "spots/spots.csv", *spots, *blocks, "--out", "cohort.csv")
     invoke("build-expression", "--table", "spots/counts.h5ad", "--cohort", "cohort.csv", "--out", "e.h5ad")
-    invoke("train-vae", "--expression", "e.h5ad", "--out", "vae", "--transform", "lognorm", "--epochs", 2, "--hidden", 16,
-           "--latent", 8)  # fmt: skip
+    vae = ("--transform", "lognorm", "--epochs", 2, "--hidden", 16, "--latent", 8)
+    invoke("train-vae", "--expression", "e.h5ad", "--out", "vae", *vae)
+    data = ("--shards", "spots", "--cohort", "cohort.csv", "--expression", "e.h5ad", "--vae", "vae")
     small = ("--resolution", 32, "--images", 32, "--batch-size", 8, "--generator-width", 4, "--critic-width", 4)
-    invoke("train-rnagan", "--shards", "spots", "--cohort", "cohort.csv", "--expression", "e.h5ad", "--vae", "vae",
-           "--out", "run", *small, "--validation-tiles", 16)  # fmt: skip
+    invoke("train-rnagan", *data, "--out", "run", *small, "--validation-tiles", 16)
     assert (tmp_path / "run/model/model.json").is_file()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from rnagan.spatial.resolution import resolution_of_spots
+from rnagan.spatial.array_resolution import resolution_of_spots
 from rnagan.spatial.section import SPOT_PITCH_UM, VISIUM_STEP_UM, Genes, Grid, Spots
 
 
