@@ -23,7 +23,7 @@ from rnagan.runtime.workers import Workers
 
 @click.command(help=__doc__, context_settings={"show_default": True})
 @options.plain_errors
-@click.option("--sections", "table", type=options.FILE, required=True, help="Table of the sections, a row each.")
+@click.option("--sections", "table", type=options.PATH, required=True, help="Table of the sections, a row each.")
 @click.option("--out", required=True, type=options.NEW_FOLDER, help="Folder of the shards and tables.")
 @click.option(
     "--trust-positions", is_flag=True, help="Take positions as they are, without comparing them with the tissue."
