@@ -28,6 +28,7 @@ from rnagan.doctor import reading
 from rnagan.evaluation import tile_measurements
 from rnagan.expression.h5ad import Expression, write_expression
 from rnagan.training import step_rate
+from tests.spatial import made_section
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,6 +37,7 @@ PAGES = (
     "docs/walkthrough.md",
     "README.md",
     "docs/data.md",
+    "docs/spatial.md",
     "docs/training.md",
     "docs/latent.md",
     "docs/evaluation.md",
@@ -49,6 +51,7 @@ RESULTS = tuple(f"docs/results-{name}.md" for name in ("gan", "vae", "real-tiles
 TOY = {  # appended to a command, so these win over what the page says
     "rnagan simulate-cohort": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2 --processes 1",
     "rnagan build-tiles": "--tile-px 64 --mpp 1.0 --processes 1",
+    "rnagan build-spots": "--tile-px 64 --mpp 2.0 --margin-px 8 --processes 1",
     "rnagan train-vae": "--epochs 2 --hidden 16 --latent 8 --beta 0.0001",
     "rnagan train-rnagan": "--resolution 64 --images 32 --batch-size 8 --generator-width 4 --critic-width 4 "
     "--validation-tiles 16",
@@ -142,6 +145,17 @@ def write_own_data(cohort: Path) -> None:
     table.rename(columns=names | {"Name": "gene"}).to_csv("expression.tsv", sep="\t", index=False)
 
 
+def write_sections(table: Path) -> None:
+    """Five Visium sections of as many donors, with their images."""
+    rows = []
+    for n in range(5):
+        made = made_section.make_section(n)
+        outs = made_section.write_space_ranger(Path(f"runs/S{n}/outs"), made)
+        image = made_section.write_image(Path(f"images/S{n}.tif"), made.image)
+        rows.append({"section": f"S{n}", "donor": f"P{n}", "tissue": "breast", "path": outs, "image": image})
+    made_section.write_table(table, rows)
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder: launch configs and scripts, and none of the project's products."""
@@ -173,6 +187,8 @@ def test_commands_and_python_of_the_pages_run(workplace: Path, mlflow_store: Pat
     for page in PAGES:
         if page == "README.md":
             write_own_data(Path("shards/data/demo/cohort"))
+        if page == "docs/spatial.md":
+            write_sections(Path("sections.csv"))
         if page == "docs/training.md":
             write_gene_sets(Path("shards/data/demo/cohort"))
         for command in commands(page):
@@ -261,7 +277,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_every_picture_is_shown() -> None:
-    shown = "".join(text_of(page) for page in ("README.md", *RESULTS))
+    shown = "".join(text_of(page) for page in (*PAGES, *RESULTS))
     for path in (ROOT / "docs").glob("*.png"):
         assert f"{path.name})" in shown, f"{path.name} is on no page"
 

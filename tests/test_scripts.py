@@ -20,6 +20,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 LAUNCH_CONFIGS = sorted((ROOT / "launch_configs").glob("*.yaml"))
 MISTAKES = {
     "build-tiles": (["--slides", "nowhere", "--out", "out"], "nowhere"),
+    "build-spots": (["--sections", "nowhere.csv", "--out", "out"], "nowhere.csv"),
     "check-shards": (["nowhere"], "nowhere"),
     "build-cohort": (["--samples", "nowhere.tsv", "--slides", "x.csv", "--out", "c.csv"], "nowhere.tsv"),
     "build-expression": (["--table", "nowhere.gct", "--cohort", "c.csv", "--out", "e.h5ad"], "nowhere.gct"),

@@ -23,7 +23,7 @@ from rnagan.runtime.workers import Workers
 
 @click.command(help=__doc__, context_settings={"show_default": True})
 @options.plain_errors
-@click.option("--sections", "table", type=options.FILE, required=True, help="Table of the sections, a row each.")
+@click.option("--sections", "table", type=options.PATH, required=True, help="Table of the sections, a row each.")
 @click.option("--out", required=True, type=options.NEW_FOLDER, help="Folder of the shards and tables.")
 @click.option(
     "--trust-positions", is_flag=True, help="Take positions as they are, without comparing them with the tissue."
@@ -65,7 +65,7 @@ def main(
 ) -> None:
     config = resolve(SpotTilingConfig, read_yaml(config_file) if config_file else {}, settings)
     from rnagan.data.build_jobs import BuildOptions
-    from rnagan.spatial.build import build_spots
+    from rnagan.spatial.spot_shards import build_spots
 
     how = BuildOptions(workers, None, max_failures or None, verify)
     summary, lines = build_spots(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rnagan.cohort.slide_ids import shard_name
-from rnagan.io.tables import first_few, need_columns, read_table
+from rnagan.io.tables import need_columns, read_table
 from rnagan.spatial import anndata_sections, space_ranger, spatial_transcriptomics
 from rnagan.spatial.anndata_sections import mostly_ensembl
 from rnagan.spatial.section import Genes, Section, Spots
@@ -103,8 +103,8 @@ def check_genes(sections: list[Section]) -> None:
     for other in others:
         if not names[first] & names[other]:
             raise ValueError(
-                f"Sections {first} and {other} share no gene ({first_few(sorted(names[first]), 1)} and "
-                f"{first_few(sorted(names[other]), 1)}); build them into folders of their own."
+                f"Sections {first} and {other} share no gene ({min(names[first])} and {min(names[other])}); build "
+                "them into folders of their own."
             )
 
 

@@ -44,7 +44,7 @@ WITH_A_BASE = {
 LATER = {  # settings that came after that time
     "gan": [
         *("pixel_loss", "pixel_weight", "backbone", "backbone_px"),
-        *("feature_weight", "feature_lr", "feature_diffaugment", "generator_turns", "ema_batch", "nuisance"),
+        *("feature_weight", "feature_lr", "feature_diffaugment", "generator_turns", "ema_batch", "nuisance", "shifts"),
     ],
     "vae": ["architecture", "transform", "augment_library", "augment_genes", "augment_shift"],
 }

@@ -125,6 +125,8 @@ def _write_h5(path: Path, made: MadeSection, version: int) -> None:
             features["genome"] = np.array([b"GRCh38"] * len(ids))
             features["_all_tag_keys"] = np.array([b"genome"])
             file.attrs["filetype"], file.attrs["version"] = "matrix", 2
+            file.attrs["library_ids"] = np.array([b"made"])
+            file.attrs["chemistry_description"] = "Spatial 3' v1"
         else:
             group["genes"], group["gene_names"] = np.array(ids), np.array(symbols)
 

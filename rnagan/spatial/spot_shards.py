@@ -9,9 +9,9 @@ from rnagan.data.manifest import RECORD
 from rnagan.io.tables import first_few
 from rnagan.slides.qc import write_contact_sheets
 from rnagan.slides.tiling import MAX_UNREADABLE, QC_FOLDER
+from rnagan.spatial.section_tiling import SectionSource, options_of, tile_section
 from rnagan.spatial.sections_table import check_genes, read_sections
 from rnagan.spatial.spot_tables import join_tables, table_of_section
-from rnagan.spatial.tiling import SectionSource, options_of, tile_section
 
 
 def build_spots(

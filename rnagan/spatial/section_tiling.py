@@ -22,8 +22,8 @@ from rnagan.slides.resolution import MissingResolutionError
 from rnagan.slides.slide import Slide
 from rnagan.slides.tiling import KEPT, MAX_UNREADABLE, QC_FOLDER, UNREADABLE, VERSIONS_OF_TILES, add_tiles
 from rnagan.slides.tissue import TissueMasks, find_tissue
+from rnagan.spatial.array_resolution import TOLERANCE, FoundResolution, resolution_of_spots
 from rnagan.spatial.placement import Placement, placement_doubt, placement_problem, placements
-from rnagan.spatial.resolution import TOLERANCE, FoundResolution, resolution_of_spots
 from rnagan.spatial.section import Section, Spots
 from rnagan.spatial.sections_table import kind_of_section
 from rnagan.spatial.spot_tables import spot_names, table_of_section, total_counts, write_section_table
