@@ -64,7 +64,7 @@ def start(
 
 
 def _forget_earlier_start() -> None:
-    """Accelerate keeps a process to the precision of its first run; one that is alone, as a notebook is, may choose anew."""
+    """Accelerate keeps a process to the precision of its first run; one that is alone may choose anew."""
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
 
