@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from rnagan.data.manifest import INDEX, TAR, write_digest, write_record
-from rnagan.io.files import atomic_path
+from rnagan.data.manifest import INDEX, TAR, read_parquet, write_digest, write_record, write_table
+from rnagan.io.files import atomic_path, sha256_of_file
 
 from .tiles import Tiles, write_shard
 
@@ -22,6 +22,32 @@ def make(tiles: Tiles, slides: int, copy_indexes: bool) -> Path:
             _write(temporary, tiles, slides, copy_indexes)
         os.sync()  # the kernel forgets only what is on the disk
     return folder
+
+
+def make_spots(tiles: Tiles, slides: int) -> Path:
+    """As `make`, each tile with a profile of its own, and a row for each in `cohort.csv`."""
+    folder = tiles.folder / f"{slides}-slides-of-spots"
+    if not folder.is_dir():
+        with atomic_path(folder) as temporary:
+            _write_spots(temporary, tiles, slides)
+    return folder
+
+
+def _write_spots(folder: Path, tiles: Tiles, slides: int) -> None:
+    count, first = min(TILES_OF_EACH, tiles.count), "slide-00000"
+    record = write_shard(folder, first, tiles.jpegs(range(count)), own_profiles=True)
+    index = read_parquet(folder / (first + INDEX))
+    with open(folder / "cohort.csv", "w") as cohort:
+        cohort.write("sample,donor,tissue,split,slide,site\n")
+        for number in range(slides):
+            name = f"slide-{number:05d}"
+            own = index.assign(profile=index["profile"].str.replace(first, name))
+            cohort.writelines(f"{profile},D{number},lung,train,{name},\n" for profile in own["profile"])
+            if number:
+                os.link(folder / (first + TAR), folder / (name + TAR))
+                write_table(folder / (name + INDEX), own)
+                write_record(folder, record | {"slide": name, "index_sha256": sha256_of_file(folder / (name + INDEX))})
+    assert write_digest(folder)["tiles"] == slides * count
 
 
 def _write(folder: Path, tiles: Tiles, slides: int, copy_indexes: bool) -> None:

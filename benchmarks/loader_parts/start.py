@@ -1,4 +1,5 @@
-"""What ours takes to start, to start in the middle, and in memory, on sets of a million and of 100 million tiles."""
+"""What ours takes to start, to start in the middle, and in memory, on sets of a million and of 100 million tiles, and
+of a million tiles with a profile each, whose cohort table is read too."""
 
 import statistics
 import sys
@@ -38,15 +39,19 @@ def measure_start(
                     answers.append(ours.ask(request))
             return answers
 
-        return _measure(runs, *(large.make(tiles, n, copy_indexes=n == slides[0]) for n in slides))
+        sets = [large.make(tiles, n, copy_indexes=n == slides[0]) for n in slides]
+        return _measure(runs, *sets, large.make_spots(tiles, slides[0]))
 
 
-def _measure(runs: Callable[..., list[dict[str, Any]]], million: Path, hundred_million: Path) -> dict[str, Any]:
+def _measure(
+    runs: Callable[..., list[dict[str, Any]]], million: Path, hundred_million: Path, million_profiles: Path
+) -> dict[str, Any]:
     def median(answers: list[dict[str, Any]], what: str, digits: int) -> float:
         return round(statistics.median(answer[what] for answer in answers), digits)
 
     usual = runs(million, REPEATED, batches=BATCHES)
     usual_100m = runs(hundred_million, REPEATED_LESS, batches=BATCHES)
+    profiles = runs(million_profiles, 1, batches=BATCHES)
     (in_worker,) = runs(million, 1, batches=BATCHES, workers=1)
     return {
         "first_batch_s": median(usual, "first_batch_s", 3),
@@ -56,6 +61,8 @@ def _measure(runs: Callable[..., list[dict[str, Any]]], million: Path, hundred_m
         "resume_100m_s": median(runs(hundred_million, REPEATED_LESS, epochs=MIDDLE), "first_batch_s", 3),
         "worker_memory_mb": median(usual, "memory_mb", 1),
         "worker_memory_100m_mb": median(usual_100m, "memory_mb", 1),
+        "first_batch_1m_profiles_s": median(profiles, "first_batch_s", 3),
+        "worker_memory_1m_profiles_mb": median(profiles, "memory_mb", 1),
         "worker_process_memory_mb": round(in_worker["worker_mb"], 1),
-        "start": {"1m": usual, "100m": usual_100m, "1m, worker process": in_worker},
+        "start": {"1m": usual, "100m": usual_100m, "1m profiles": profiles, "1m, worker process": in_worker},
     }

@@ -66,14 +66,15 @@ def make(cache: Path, data: Path, enlarge: int, slides: int, tiles_a_slide: int,
     return tiles
 
 
-def write_shard(folder: Path, slide: str, jpegs: Iterator[tuple[int, bytes]]) -> dict:
-    """A shard of numbered tiles; its record."""
+def write_shard(folder: Path, slide: str, jpegs: Iterator[tuple[int, bytes]], own_profiles: bool = False) -> dict:
+    """A shard of numbered tiles; its record. `own_profiles`: each has one, SLIDE_NUMBER."""
     with ShardWriter(folder, slide) as shard:
         for number, jpeg in jpegs:
             x, y = TILE_PX * (number % GRID), TILE_PX * (number // GRID)
             description = {"slide": slide, "x": x, "y": y, "tile_px": TILE_PX, "mpp": MPP}
-            shard.add(f"{number:06d}", jpeg, description, x, y)
-        return shard.commit("done", {}, {}, OPTIONS, {})
+            profile = f"{slide}_{number}" if own_profiles else None
+            shard.add(f"{number:06d}", jpeg, description, x, y, profile=profile)
+        return shard.commit("done", {}, {}, OPTIONS | ({"profile": "tile"} if own_profiles else {}), {})
 
 
 def _write_shards(folder: Path, data: Path, enlarge: int, tiles: Tiles, picture_px: int) -> None:

@@ -77,7 +77,7 @@ def check_cohort(cohort: pd.DataFrame, name: str = "The cohort table") -> None:
             refuse_leakage(cohort, column, name)
     if "donor" in apart:
         refuse_leakage(cohort.assign(person=people(cohort["sample"])), "person", name)
-    for slide in cohort["slide"]:
+    for slide in cohort["slide"].unique():
         if slide:
             check_shard_name(slide)
 

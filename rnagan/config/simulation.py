@@ -25,7 +25,25 @@ class SimulationConfig(Config):
         False, "ischaemic time moves a gene module and pales the matrix; else it has nothing to do with either"
     )
 
+    sections: int = setting(
+        0,
+        "sections of each donor with a slide, of every tissue kind, whose spots have counts; 0: whole slides, each "
+        "with a profile",
+        low=0,
+    )
+    spot_grid: str = setting("hexagonal", "how spots lie on a section", choices=("hexagonal", "square"))
+    spot_pitch_um: float = setting(100.0, "distance of neighbouring spots, µm", low=8.0)
+    spot_counts: int = setting(4000, "counts of a spot, median", low=100)
+
     def check(self) -> None:
+        if self.sections and self.confounded:
+            raise ValueError("confounded is of whole slides with a profile each; leave it out, or sections.")
+        width, height = self.tiles_across * self.tile_um, self.tiles_down * self.tile_um
+        if self.sections and min(width, height) < 2 * self.spot_pitch_um:
+            raise ValueError(
+                f"A section of {width:g} × {height:g} µm (tiles_across and tiles_down of tile_um) has no room for "
+                f"spots every {self.spot_pitch_um:g} µm; make it larger."
+            )
         if self.slide_donors > self.donors:
             raise ValueError(f"slide_donors ({self.slide_donors}) can't be more than donors ({self.donors}).")
         names = self.tissue_names

@@ -155,13 +155,52 @@ class ShardSet(Shards):
         are none, (rows,). `rows`: slide, and sample, of a cohort table."""
         if self.profiles is None:
             return rows["slide"].map(self.slides.set_index("slide")["tiles"]).fillna(0).to_numpy(np.int64)
-        pairs = pd.MultiIndex.from_frame(self.profiles[["slide", "profile"]])
-        at = pairs.get_indexer(pd.MultiIndex.from_frame(rows[["slide", "sample"]]))
+        at = self._pairs.rows(rows["slide"], rows["sample"])
         return np.where(at < 0, 0, np.append(self.profiles["tiles"].to_numpy(np.int64), 0)[at])
+
+    def without_row(self, rows: pd.DataFrame) -> list[str]:
+        """Profiles of tiles that have no row here. `rows`: slide and sample, of a cohort table."""
+        assert self.profiles is not None
+        at = self._pairs.rows(rows["slide"], rows["sample"])
+        known = np.zeros(len(self.profiles), bool)
+        known[at[at >= 0]] = True
+        return self.profiles.loc[~known, "profile"].tolist()
+
+    @functools.cached_property
+    def _pairs(self) -> "_Pairs":
+        assert self.profiles is not None
+        return _Pairs.of(self.profiles["slide"], self.profiles["profile"])
 
     def profiles_of_tiles(self, slide: str) -> NDArray[np.object_]:
         """The profile of each tile of a slide, in stored order, with the errors of `index`."""
         return self._read_index(slide, ["profile"])["profile"].to_numpy(object)
+
+
+class _Pairs(NamedTuple):
+    """Pairs of names by number: a slide and a profile are two codes, not one of millions of tuples."""
+
+    slides: pd.Index
+    profiles: pd.Index
+    keys: NDArray[np.int64]  # sorted
+    order: NDArray[np.int64]  # the row of each
+
+    @classmethod
+    def of(cls, slides: pd.Series, profiles: pd.Series) -> "_Pairs":
+        of_slide, slide_names = pd.factorize(slides)
+        of_profile, profile_names = pd.factorize(profiles)
+        keys = of_slide.astype(np.int64) * len(profile_names) + of_profile
+        order = np.argsort(keys, kind="stable")
+        return cls(pd.Index(slide_names), pd.Index(profile_names), keys[order], order)
+
+    def rows(self, slides: pd.Series, profiles: pd.Series) -> NDArray[np.int64]:
+        """The row of each pair, -1 where it has none."""
+        if not len(self.keys):
+            return np.full(len(slides), -1, np.int64)
+        of_slide, of_profile = self.slides.get_indexer(slides), self.profiles.get_indexer(profiles)
+        keys = of_slide.astype(np.int64) * len(self.profiles) + of_profile
+        at = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
+        known = (of_slide >= 0) & (of_profile >= 0) & (self.keys[at] == keys)
+        return np.where(known, self.order[at], -1)
 
 
 def tar_name(slide: str) -> str:

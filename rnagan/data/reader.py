@@ -284,7 +284,8 @@ class SpotReader(TileReader):
         self.first_rows = np.cumsum([0, *map(len, profiles)])[:-1].tolist()
 
     def labels(self, slide: int, k: int) -> tuple[int, int]:
-        return self._tiles(slide)[1].item(k), self.place(slide, k)
+        tiles, rows = self._tiles(slide)
+        return rows.item(k), tiles.item(k)
 
     def place(self, slide: int, k: int) -> int:
         return self._tiles(slide)[0].item(k)

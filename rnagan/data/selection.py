@@ -109,7 +109,7 @@ def _select_spots(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_
     chosen = matching_rows(paired, where)[in_split.index]
     rows = in_split[chosen]
     stored = shards.stored(rows)
-    known = rows["slide"].isin(shards.slides["slide"])
+    known, without_tiles = rows["slide"].isin(shards.slides["slide"]), stored == 0
     order = rows.assign(stored=stored)[stored > 0].sort_values(["slide", "sample"])
     stored, table = order["stored"].to_numpy(np.int64), order.drop(columns="stored").reset_index(drop=True)
     if table.empty:
@@ -121,16 +121,14 @@ def _select_spots(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_
                 f"The cohort table gives slides several {column}s ({first_few(several.index[several > 1])}), and a "
                 "shard is of one; give them the same, or build a shard for each."
             )
-    pairs = pd.MultiIndex.from_frame(shards.profiles[["slide", "profile"]])
-    unknown = ~pairs.isin(pd.MultiIndex.from_frame(paired[["slide", "sample"]]))
     return Selection(
         table,
         _of_slides(table, stored, tiles_per_slide),
         {
             "profiles that the selection doesn't want": in_split.loc[~chosen, "sample"].tolist(),
             "slides in the cohort table without shards": rows.loc[~known, "slide"].unique().tolist(),
-            "profiles without tiles": rows.loc[known & (shards.stored(rows) == 0), "sample"].tolist(),
-            "profiles of tiles without a row in the cohort table": shards.profiles.loc[unknown, "profile"].tolist(),
+            "profiles without tiles": rows.loc[known & without_tiles, "sample"].tolist(),
+            "profiles of tiles without a row in the cohort table": shards.without_row(paired),
         },
         stored,
         tiles_per_slide,

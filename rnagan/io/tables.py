@@ -20,6 +20,7 @@ from rnagan.io.bounds import MAX_GZIP_BYTES, MAX_GZIP_RATIO, MAX_LINE_BYTES
 from rnagan.io.cells import as_written
 
 # What reading a broken table raises; EOFError and the errors of zlib come from a gzip that was cut or damaged.
+_SHARED = 65_536  # different words of a column of which each is kept once
 UNREADABLE = (ValueError, OSError, EOFError, zlib.error, csv.Error, cast(type[Exception], isal_zlib.error))
 _TABS = ("tsv", "txt", "gct")
 _NAMES = {"\t": "tab-separated", ",": "comma-separated", ";": "semicolon-separated", " ": "space-separated"}
@@ -182,9 +183,16 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFra
             taken = [names.index(name) for name in columns] if columns is not None else list(range(len(names)))
             of_rows = int(any(has_row_names(names, split_cells(line, separator, len(names))) for line in ahead))
             found: list[list[str]] = [[] for _ in taken]
+            shared: list[dict[str, str]] = [{} for _ in taken]  # words that come again are kept once
             for cells in _rows(itertools.chain(ahead, lines), separator, len(names) + of_rows, first):
-                for column, place in zip(found, taken, strict=True):
-                    column.append(as_written(cells[place + of_rows]))
+                for column, words, place in zip(found, shared, taken, strict=True):
+                    cell = cells[place + of_rows]
+                    word = words.get(cell)
+                    if word is None:
+                        word = as_written(cell)
+                        if len(words) < _SHARED:
+                            words[cell] = word
+                    column.append(word)
     except UNREADABLE as error:
         raise _unreadable(path, separator, error) from None
     titles = _apart(names) if columns is None else columns

@@ -302,8 +302,9 @@ def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
         figure.tight_layout()
     if (claim := stated()) is not None:
         figure.text(0.005, -0.005, claim.held_out, fontsize="small", va="top")
+    about = None if claim is None else {"rnagan:held out": claim.held_out}
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, format="png", bbox_inches=None if claim is None else "tight")
+        figure.savefig(temporary, dpi=dpi, format="png", metadata=about, bbox_inches=None if claim is None else "tight")
     plt.close(figure)
 
 

@@ -1,12 +1,16 @@
 """Donors with hidden programmes, and the tissue to expect from them: the truth of a simulated cohort."""
 
+from typing import TypeVar
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rnagan.config.simulation import SimulationConfig
 from rnagan.runtime import rng
 from rnagan.simulation.tissues import TISSUES
 
+Values = TypeVar("Values", pd.Series, NDArray[np.floating])
 PROGRAMMES = ("proliferation", "nuclear_size", "matrix", "air")  # each uniform in −1 … 1
 ISCHAEMIA = "ischaemia"  # column of a confounded cohort: a donor's ischaemic time, −1 … 1
 ISCHAEMIA_SHARE = -0.5  # effect of one unit of ischaemia on the matrix's colour, in that of `matrix`
@@ -43,10 +47,10 @@ def draw_cohort(config: SimulationConfig) -> pd.DataFrame:
             frame["air"] = np.nan
         frames.append(
             frame.assign(
-                nuclear_radius_um=_follow(tissue.nuclear_radius_um, frame["nuclear_size"]),
-                nuclear_density=_follow(tissue.nuclear_density, frame["proliferation"]),
-                matrix_colour=_follow(tissue.matrix_colour, frame["matrix"]),
-                air_fraction=_follow(tissue.air_fraction or (np.nan, np.nan), frame["air"]),
+                nuclear_radius_um=follow(tissue.nuclear_radius_um, frame["nuclear_size"]),
+                nuclear_density=follow(tissue.nuclear_density, frame["proliferation"]),
+                matrix_colour=follow(tissue.matrix_colour, frame["matrix"]),
+                air_fraction=follow(tissue.air_fraction or (np.nan, np.nan), frame["air"]),
                 site_stain=stains[site],
             )
         )
@@ -73,6 +77,7 @@ def draw_subjects(config: SimulationConfig) -> pd.DataFrame:
     )
 
 
-def _follow(line: tuple[float, float], programme: pd.Series) -> pd.Series:
+def follow(line: tuple[float, float], programme: Values) -> Values:
+    """What a programme makes of a tissue's (value at 0, change per unit)."""
     at_zero, per_unit = line
     return at_zero + per_unit * programme

@@ -19,6 +19,8 @@ LOG_NOISE_SD = 0.25  # of each gene and sample, natural logarithm
 ISCHAEMIC_SHARE = 0.04  # of all genes follow ischaemic time, in a confounded cohort
 ISCHAEMIC_MINUTES = (720, 660)  # at ischaemia 0, and for one unit of it
 DEPTH = 2e7  # reads a sample
+SPOT_DEPTH_SD = 0.35  # of the counts of spots, natural logarithm
+SECTION_SD = 0.3  # of a gene's offset in a section, natural logarithm
 
 
 def simulate_tpm(config: SimulationConfig, truth: pd.DataFrame) -> NDArray[np.float32]:
@@ -28,14 +30,33 @@ def simulate_tpm(config: SimulationConfig, truth: pd.DataFrame) -> NDArray[np.fl
     is log-normal beside the Poisson noise of counting reads, so low genes have zeros.
     """
     random = rng.generator(config.seed, "simulation/expression")
+    level = _levels(config, truth, random)
+    reads = random.poisson(level / level.sum(axis=1, keepdims=True) * DEPTH * config.genes / 20_000)
+    return (reads / np.maximum(reads.sum(axis=1, keepdims=True), 1) * 1e6).astype(np.float32)
+
+
+def simulate_counts(config: SimulationConfig, truth: pd.DataFrame) -> NDArray[np.float32]:
+    """Counts (spots, genes) of the spots of `truth`, in its order, as `simulate_tpm` has it, with these differences.
+
+    A spot has a few thousand counts (`spot_counts`, log-normal with SD SPOT_DEPTH_SD), so most genes are often 0; and
+    each section (`slide`) has an offset of its own for every gene (SD SECTION_SD, natural logarithm), as a batch has.
+    """
+    random = rng.generator(config.seed, "simulation/expression")
+    level = _levels(config, truth, random)
+    names, section = np.unique(truth["slide"].to_numpy(str), return_inverse=True)
+    level *= np.exp(random.normal(0, SECTION_SD, (len(names), config.genes)))[section]
+    depth = config.spot_counts * np.exp(random.normal(0, SPOT_DEPTH_SD, len(truth)))
+    return random.poisson(level / level.sum(axis=1, keepdims=True) * depth[:, None]).astype(np.float32)
+
+
+def _levels(config: SimulationConfig, truth: pd.DataFrame, random: np.random.Generator) -> NDArray[np.float64]:
+    """Expression (samples, genes) before it is counted, in any unit."""
     factors, loadings = _factors_and_loadings(config, truth, random)
     log_mean = random.normal(2.5, 1.8, config.genes) + factors @ loadings
     for tissue in config.tissue_names:
         markers = random.choice(config.genes, max(2, round(MARKER_SHARE * config.genes)), replace=False)
         log_mean[np.ix_(np.flatnonzero(truth["tissue"] == tissue), markers)] += random.uniform(1, 3, len(markers))
-    level = np.exp(log_mean + random.normal(0, LOG_NOISE_SD, log_mean.shape))
-    reads = random.poisson(level / level.sum(axis=1, keepdims=True) * DEPTH * config.genes / 20_000)
-    return (reads / np.maximum(reads.sum(axis=1, keepdims=True), 1) * 1e6).astype(np.float32)
+    return np.exp(log_mean + random.normal(0, LOG_NOISE_SD, log_mean.shape))
 
 
 def programme_loadings(config: SimulationConfig, truth: pd.DataFrame) -> pd.DataFrame:

@@ -30,13 +30,16 @@ Points = NDArray[np.float64]  # (n, 2): y, x in px
 
 @dataclasses.dataclass(frozen=True)
 class Morphology:
-    """What is rendered: nuclei per mm², nuclear radius in µm, the colours of matrix and site, and air or NaN."""
+    """What is rendered: nuclei per mm², nuclear radius in µm, the colours of matrix and site, and air or NaN.
 
-    nuclear_density: float
-    nuclear_radius_um: float
-    matrix_colour: float
+    All but the site's may vary over a slide: then they are float32 (rows, columns) of its pixels.
+    """
+
+    nuclear_density: float | Field
+    nuclear_radius_um: float | Field
+    matrix_colour: float | Field
     site_stain: float
-    air_fraction: float
+    air_fraction: float | Field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +70,7 @@ def render_slide(
     """
     cover = _tissue_cover(layout, random)
     air_depth = {"alveoli": _alveolar_depth, "droplets": _droplet_depth}[tissue.air_shape]
-    depth = None if np.isnan(morphology.air_fraction) else air_depth(layout, morphology.air_fraction, random)
+    depth = None if np.isnan(morphology.air_fraction).any() else air_depth(layout, morphology.air_fraction, random)
     air = np.float32(0) if depth is None else np.clip(depth / (2 * SLIDE_MPP) + 0.5, 0, 1)
     along = random.uniform(0, np.pi) if tissue.fibres else None
     nuclei = _nuclei(tissue, morphology, cover, depth, along, random)
@@ -112,7 +115,7 @@ def _outside(layout: Layout) -> Field:
     return np.hypot(np.maximum(across, 0), np.maximum(down, 0)).astype(np.float32)
 
 
-def _alveolar_depth(layout: Layout, fraction: float, random: np.random.Generator) -> Field:
+def _alveolar_depth(layout: Layout, fraction: float | Field, random: np.random.Generator) -> Field:
     """Alveoli: µm, positive in air and highest in mid-alveolus, negative in septa, roughly twice the distance.
 
     Distance to the second nearest minus distance to the nearest of scattered centres (Worley 1996, F2 − F1), lowered
@@ -124,10 +127,18 @@ def _alveolar_depth(layout: Layout, fraction: float, random: np.random.Generator
     warp = _coarse_noise((2 * rows, columns), 3, random).reshape(2, rows, columns) * 4
     near = cKDTree(centres).query(np.stack([y + warp[0], x + warp[1]], axis=-1), k=2)[0]
     depth = _enlarge(((near[..., 1] - near[..., 0]) * SLIDE_MPP).astype(np.float32), layout.shape)
-    return depth - np.quantile(depth[layout.inside][::2, ::2], 1 - fraction)
+    return _lowered(depth, depth[layout.inside][::2, ::2], fraction)
 
 
-def _droplet_depth(layout: Layout, fraction: float, random: np.random.Generator) -> Field:
+def _lowered(depth: Field, inside: Field, fraction: float | Field) -> Field:
+    """Depths lowered so that `fraction` of them `inside` is above 0; where it varies, by what each place wants."""
+    if np.ndim(fraction) == 0:
+        return depth - np.quantile(inside, 1 - fraction)
+    shares = np.linspace(0, 1, 101)
+    return depth - np.interp(1 - np.asarray(fraction), shares, np.quantile(inside, shares)).astype(np.float32)
+
+
+def _droplet_depth(layout: Layout, fraction: float | Field, random: np.random.Generator) -> Field:
     """Fat droplets: µm, the distance to the rim of the next round droplet, positive within it.
 
     All are made larger or smaller by the same length, so that `fraction` of the whole tiles is fat; the smallest go.
@@ -137,7 +148,7 @@ def _droplet_depth(layout: Layout, fraction: float, random: np.random.Generator)
     y, x = 2.0 * np.mgrid[: layout.shape[0] // 2, : layout.shape[1] // 2] + 0.5  # middles of squares of 2 px
     distance, nearest = cKDTree(centres).query(np.stack([y, x], axis=-1), k=3)
     depth = _enlarge(((radius[nearest] - distance).max(axis=-1) * SLIDE_MPP).astype(np.float32), layout.shape)
-    return depth - np.quantile(depth[layout.inside][::2, ::2], 1 - fraction)
+    return _lowered(depth, depth[layout.inside][::2, ::2], fraction)
 
 
 def _fibres(shape: tuple[int, int], along: float, random: np.random.Generator) -> Field:
@@ -179,17 +190,22 @@ def _nuclei(
 ) -> Field:
     """Haematoxylin in optical density: nuclei on tissue, out of the air (and along its septa) where there is any, and
     along the fibres where there are some."""
-    radius = morphology.nuclear_radius_um / SLIDE_MPP
-    pitch = (1e6 / morphology.nuclear_density) ** 0.5 / SLIDE_MPP
+    densest = float(np.max(morphology.nuclear_density))
+    pitch = (1e6 / densest) ** 0.5 / SLIDE_MPP
     if along is None:
         centres = _scattered(cover.shape, pitch, tissue.disorder, random)
     else:
         centres = _scattered_along(cover.shape, pitch, tissue.disorder, along, tissue.elongation**0.5, random)
     centres = centres[_at(cover, centres) > 0.5]
+    if np.ndim(morphology.nuclear_density):  # of the densest lattice, some are left out where there are fewer
+        share = _at(np.asarray(morphology.nuclear_density), centres) / densest
+        centres = centres[random.random(len(centres)) < share]
     if along is None:
         margin_um = 1.0 if tissue.air_shape == "alveoli" else 0.7 * morphology.nuclear_radius_um
         septa = np.ones(cover.shape, np.bool_) if depth is None else depth < -margin_um
-        centres = _move_into(centres, septa, 2.3 * radius, random)
+        centres = _move_into(centres, septa, 2.3 * float(np.max(morphology.nuclear_radius_um)) / SLIDE_MPP, random)
+    radius = morphology.nuclear_radius_um
+    radius = (_at(np.asarray(radius), centres) if np.ndim(radius) else radius) / SLIDE_MPP
     count = len(centres)
     angle = random.uniform(0, np.pi, count)
     if depth is not None:

@@ -5,13 +5,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
+from sklearn.decomposition import PCA
 
 from rnagan.api import RNAGAN
 from rnagan.config.vae import VAEConfig
+from rnagan.data.build_profiles import build_profiles
 from rnagan.expression.build_h5ad import build_expression
-from rnagan.expression.h5ad import open_profiles, read_expression
+from rnagan.expression.h5ad import open_profiles, read_embedding, read_expression
 from rnagan.expression.spot_steps import LEAST, SpotSteps
 from rnagan.expression.transform import ExpressionTransform
+from rnagan.models.embedding import EmbeddingModel
 from rnagan.models.trained_vae import load_vae
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import describe, train_vae
@@ -226,6 +229,22 @@ def test_ranks_of_centred_profiles_are_refused_and_of_sparse_counts_warned_of(co
     (counts + 1).to_csv(files[0])
     build_expression(*files, rows="samples")
     assert not _warned(files[2], "normal_scores")
+
+
+def test_centred_profiles_go_through_shards_and_as_an_embedding(files, tmp_path):
+    build_expression(*files, rows="samples", centre_by="slide")
+    build_profiles(files[2], tmp_path / "profiles")
+    lines = describe(SMALL, VAEInputs(tmp_path / "profiles", files[1]))
+    assert any("60 in centred" in line for line in lines)
+    data = anndata.read_h5ad(files[2])
+    train = (data.obs["split"] == "train").to_numpy()
+    fitted = PCA(5, random_state=0).fit(data.X[train])
+    data.obsm["X_pca"] = fitted.transform(data.X).astype(np.float32)  # plain PCA, made elsewhere
+    data.write_h5ad(files[2])
+    embedding = read_embedding(files[2], "X_pca")
+    model = EmbeddingModel.fit(embedding, "X_pca", {})
+    latents = model.encode(embedding.values, embedding.genes, embedding.units).latents
+    np.testing.assert_allclose(abs(latents), abs(data.obsm["X_pca"]), atol=1e-4)  # the same axes, of either sign
 
 
 def _warned(path, transform: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rnagan.cohort.table import claim_of
 from rnagan.config.vae import VAEConfig
 from rnagan.io.files import read_json, write_json
 from rnagan.tracking import evaluations
@@ -55,8 +56,9 @@ def test_an_evaluation_is_a_child_of_the_run_of_its_model(run: Path, tmp_path: P
     page = out / "page.html", [out / "plots/scores.png"]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # of an unreachable store
-        record_evaluation(out, "fid", run, SCORES, PROTOCOL, *page)
+        record_evaluation(out, "fid", run, SCORES, PROTOCOL, *page, claim_of("section"))
     (found,) = runs_of(run)
+    assert found.data.tags["split_by"] == "section" and "not for other people" in found.data.tags["claim"]
     assert found.data.tags["mlflow.parentRunId"] == read_record(run)["mlflow_run"] and found.info.status == "FINISHED"
     written = record(out)
     assert written["model"] == DIGEST and written["scores"] == SCORES and written["mlflow_run"] == found.info.run_id

@@ -1,11 +1,13 @@
 """Ours in a fresh process: seconds from opening a set to the first batch, and what memory it takes after some batches.
 
-`shards`; `epochs` that have passed; `batches` to read; `threads`, `workers`; `cold`: the indexes are read from disk.
+`shards`, with a `cohort.csv` where tiles have profiles of their own; `epochs` that have passed; `batches` to read;
+`threads`, `workers`; `cold`: the indexes are read from disk.
 Memory is what no other process shares. With `idle` it does nothing: while another such process is there, the pages of
 libraries are shared for sure, and don't come and go with what else runs on the machine.
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +20,12 @@ import webdataset as wds
 from serving import Request, serve
 from torch.utils.data import IterableDataset
 
+from rnagan.cohort.table import read_cohort
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import Loading, tile_batches
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder
+from rnagan.data.selection import select
 
 MB = 1e6
 TORCHS_NAME = "pt_data_worker"  # of worker processes
@@ -45,8 +49,12 @@ def run(request: Request) -> dict[str, Any]:
     before = unique_bytes(psutil.Process())
     began = time.perf_counter()
     shards = open_dataset(request["shards"])
-    counts = shards.slides["tiles"].to_numpy(np.int64)
-    reader, order = TileReader(shards, shards.slides["slide"].tolist(), counts), TileOrder(counts, seed=0)
+    if shards.profiles is None:
+        counts = shards.slides["tiles"].to_numpy(np.int64)
+        reader, order = TileReader(shards, shards.slides["slide"].tolist(), counts), TileOrder(counts, seed=0)
+    else:
+        selection = select(shards, read_cohort(Path(request["shards"]) / "cohort.csv"), "train", sys.maxsize)
+        reader, order = selection.reader(shards), TileOrder(selection.counts, seed=0)
     start = int(request["epochs"] * order.epoch_length)
     loading = Loading(threads=request["threads"], workers=request["workers"])
     batches = tile_batches(reader, order, start, request["batch_size"], loading=loading)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from rnagan.api import RNAGAN
 from rnagan.cohort.table import read_cohort
@@ -17,6 +18,7 @@ from rnagan.data.manifest import write_digest
 from rnagan.data.selection import select
 from rnagan.data.writer import ShardWriter
 from rnagan.evaluation.real_tiles import NumberedTiles, real_tiles, row_names, tiles_of_slides
+from rnagan.evaluation.spectra import compare_spectra
 from rnagan.evaluation.test_set import EvaluationInputs, make_evaluation_set
 from rnagan.io.files import read_json, sha256_of_file, write_json
 from rnagan.training.gan.inputs import shuffled_samples
@@ -104,6 +106,11 @@ def test_what_is_held_out_is_said_and_another_split_is_refused(spots, inputs, tr
     write_json(tmp_path / "model/model.json", record)
     held_out = make_evaluation_set(models, asked, "test", 2)
     assert held_out.split_by == "section" and "not for other people" in held_out.caveats[0]
+    assert RNAGAN.from_pretrained(tmp_path / "model", "cpu").split_by == "donor"  # as its own table said
+    found = compare_spectra(asked, tmp_path / "spectra", n=2)
+    record = read_json(tmp_path / "spectra/evaluation_run.json")
+    assert found["claim"] == record["claim"] == held_out.claim.sentence and record["split_by"] == "section"
+    assert "sections of the same donors" in Image.open(tmp_path / "spectra/spectra.png").text["rnagan:held out"]
     plain = EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
     assert make_evaluation_set(models, plain, "test", 2).caveats == []
 
