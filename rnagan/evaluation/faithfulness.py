@@ -101,8 +101,8 @@ def _evaluate(
     held_out = open_evaluation_set(inputs, split, need="profiles", device=device)
     compared = _training_samples(held_out, 0 if split == "train" else train_donors, seed)
     truth = held_out.truth(held_out.samples.union(compared))
-    for name in PRODUCTS:  # of other settings: no longer true
-        (out / name).unlink(missing_ok=True)
+    for path in (*(out / name for name in PRODUCTS), *out.glob("spots_*.png")):  # of other settings: no longer true
+        path.unlink(missing_ok=True)
     model, about = held_out.model, held_out.about
     evaluation = make_donor_evaluation(held_out, truth, compared, n, seed)
 
