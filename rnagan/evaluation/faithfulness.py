@@ -17,6 +17,7 @@ from rnagan.api import RNAGAN
 from rnagan.evaluation.donor_evaluation import Comparison, DonorEvaluation, make_donor_evaluation
 from rnagan.evaluation.features import make_extractor, witness_of
 from rnagan.evaluation.spatial_evidence import has_positions, spatial_evidence
+from rnagan.evaluation.spatial_measures import own_measures
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path, write_json
@@ -46,10 +47,12 @@ PRODUCTS = (
 @dataclasses.dataclass(frozen=True)
 class SpotSettings:
     """How spots of sections are evaluated. `consecutive`: sections in the order in which they were cut; `extractor`:
-    whose features tell tiles apart, by its name; where it is empty, an offline one that took no part in training."""
+    whose features tell tiles apart, by its name; where it is empty, an offline one that took no part in training.
+    `measures`: further ones of tiles, module:function, or empty."""
 
     consecutive: tuple[str, ...] = ()
     extractor: str = ""
+    measures: str = ""
 
 
 def evaluate(
@@ -148,7 +151,8 @@ def _real_pairs(held_out: EvaluationSet, out: Path, n: int, seed: int, spots: Sp
     """The evidence on real pairs, and the names of its `pictures`."""
     named = spots.extractor or witness_of(held_out.model.config.backbone)
     extractor = make_extractor(named, device=held_out.model.device)
-    scores, maps = spatial_evidence(held_out, n, seed, extractor, spots.consecutive)
+    further = own_measures(spots.measures) if spots.measures else None
+    scores, maps = spatial_evidence(held_out, n, seed, extractor, spots.consecutive, further)
     taken: set[str] = set()
     scores["pictures"] = []
     for section, own in maps.items():
