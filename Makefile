@@ -61,6 +61,7 @@ bench: install
 	$(BIN)/python benchmarks/tiling.py --data $(DATA)
 	$(BIN)/python benchmarks/loader.py --data $(DATA)
 	$(BIN)/python benchmarks/realism.py --data $(DATA)
+	$(BIN)/python benchmarks/real_pairs.py --data $(DATA)
 	$(BIN)/python benchmarks/across_cohorts.py --data $(DATA)
 	$(BIN)/python benchmarks/attacks.py
 

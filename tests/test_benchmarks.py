@@ -228,3 +228,29 @@ def test_no_attacks_are_a_failure_of_ours(tmp_path: Path) -> None:
     (tmp_path / "attacks").mkdir()
     code, report, said = run("attacks", tmp_path, "--tests", str(tmp_path / "attacks"))
     assert code == 1 and "no attacks" in report["failures"]["attacks"] and "Ours failed at attacks" in said
+
+
+@pytest.mark.slow
+@pytest.mark.guard
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(
+    not (REAL / "spatial/her2st/tiles.csv").is_file(), reason=f"the real spots are not in {REAL / 'spatial/her2st'}"
+)
+def test_real_pairs_are_measured(tmp_path: Path) -> None:
+    code, report, said = run("real_pairs", tmp_path, "--data", str(REAL))
+    assert code == 0 and not report["failures"], said
+    assert report["nulls_tried"] > 60 and 0 <= report["nulls_beaten"] <= report["nulls_tried"]
+    assert all(-1 <= report[name] <= 1 for name in ("haematoxylin_r", "place", "place_of_ridge"))
+    assert {"slope", "haematoxylin_over_ridge"} <= set(report)
+    (own,) = report["of_each"]
+    assert (own["fold"], own["level"], own["images"], own["turns"]) == ("C4", "section", 32, 7)
+    assert 0.4 < own["measures"]["haematoxylin"]["ridge"]["r"] < 0.9  # whatever the training was: her2st's own
+    assert own["place"]["ridge"]["value"] < 0.4 and own["measures"]["haematoxylin"]["next_section_spots"] > 100
+    assert {path.name for path in Path(own["picture"]).glob("*.png")} == {"C4.png", "C4_maps.png"}
+
+
+@pytest.mark.slow
+@pytest.mark.guard
+def test_real_pairs_without_their_data_are_a_failure_of_ours(tmp_path: Path) -> None:
+    code, report, said = run("real_pairs", tmp_path, "--data", str(tmp_path / "nowhere"))
+    assert code == 1 and "nowhere" in report["failures"]["real_pairs"] and "Ours failed at real_pairs" in said

@@ -47,7 +47,7 @@ PAGES = (
 )
 TABLES = ("docs/architecture.md", "docs/formats.md", "docs/gpu.md")  # pages without commands
 # Hours, and data of their own.
-RESULTS = tuple(f"docs/results-{name}.md" for name in ("gan", "vae", "real-tiles", "cohorts"))
+RESULTS = tuple(f"docs/results-{name}.md" for name in ("gan", "vae", "real-tiles", "cohorts", "spots"))
 TOY = {  # appended to a command, so these win over what the page says
     "rnagan simulate-cohort": "--donors 40 --slide-donors 20 --genes 60 --tiles-across 2 --tiles-down 2 --processes 1",
     "rnagan build-tiles": "--tile-px 64 --mpp 1.0 --processes 1",

@@ -44,6 +44,11 @@ from rnagan.commands import options
     help="Of spots: whose features tell tiles apart, as in rnagan compute-fid; by default an offline one that took no "
     "part in training.",
 )
+@click.option(
+    "--measures",
+    type=options.TEXT,
+    help="Of spots: further measures of your own as module:function, which takes tiles and returns numbers by name.",
+)
 @options.seed()
 @options.device()
 def main(
@@ -53,6 +58,7 @@ def main(
     train_donors: int,
     consecutive: tuple[str, ...],
     extractor: str | None,
+    measures: str | None,
     seed: int,
     device: Any,
     **inputs: Any,
@@ -61,7 +67,7 @@ def main(
     from rnagan.evaluation.test_set import EvaluationInputs
     from rnagan.reports.console import lines
 
-    spots = SpotSettings(consecutive, extractor or "")
+    spots = SpotSettings(consecutive, extractor or "", measures or "")
     options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, split, n, seed, train_donors, device, spots)))
     options.echo(f"\nPage: {out / PAGE}")
 

@@ -18,6 +18,7 @@ from rnagan.cohort.table import claim_of
 from rnagan.evaluation.donor_evaluation import Comparison, DonorEvaluation, make_donor_evaluation
 from rnagan.evaluation.features import make_extractor, witness_of
 from rnagan.evaluation.spatial_evidence import has_positions, spatial_evidence
+from rnagan.evaluation.spatial_measures import own_measures
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.io.cells import safe_table
 from rnagan.io.claim import stating, with_claim
@@ -48,10 +49,12 @@ PRODUCTS = (
 @dataclasses.dataclass(frozen=True)
 class SpotSettings:
     """How spots of sections are evaluated. `consecutive`: sections in the order in which they were cut; `extractor`:
-    whose features tell tiles apart, by its name; where it is empty, an offline one that took no part in training."""
+    whose features tell tiles apart, by its name; where it is empty, an offline one that took no part in training.
+    `measures`: further ones of tiles, module:function, or empty."""
 
     consecutive: tuple[str, ...] = ()
     extractor: str = ""
+    measures: str = ""
 
 
 def evaluate(
@@ -98,8 +101,8 @@ def _evaluate(
     """Evaluate, write all but the page and the result, and return the result."""
     compared = _training_samples(held_out, 0 if held_out.split == "train" else train_donors, seed)
     truth = held_out.truth(held_out.samples.union(compared))
-    for name in PRODUCTS:  # of other settings: no longer true
-        (out / name).unlink(missing_ok=True)
+    for path in (*(out / name for name in PRODUCTS), *out.glob("spots_*.png")):  # of other settings: no longer true
+        path.unlink(missing_ok=True)
     model, about = held_out.model, held_out.about
     evaluation = make_donor_evaluation(held_out, truth, compared, n, seed)
 
@@ -145,7 +148,8 @@ def _real_pairs(held_out: EvaluationSet, out: Path, n: int, seed: int, spots: Sp
     """The evidence on real pairs, and the names of its `pictures`."""
     named = spots.extractor or witness_of(held_out.model.config.backbone)
     extractor = make_extractor(named, device=held_out.model.device)
-    scores, maps = spatial_evidence(held_out, n, seed, extractor, spots.consecutive)
+    further = own_measures(spots.measures) if spots.measures else None
+    scores, maps = spatial_evidence(held_out, n, seed, extractor, spots.consecutive, further)
     taken: set[str] = set()
     scores["pictures"] = []
     for section, own in maps.items():

@@ -24,7 +24,7 @@ from rnagan.evaluation.spatial_baselines import (
     own_places,
     ridge,
 )
-from rnagan.evaluation.spatial_measures import SPATIAL_MEASURES, measure_spots, nuclear_level
+from rnagan.evaluation.spatial_measures import OwnMeasures, measure_spots, nuclear_level
 from rnagan.evaluation.spatial_nulls import (
     ENOUGH_SHIFTS,
     FEWEST_SPOTS,
@@ -86,10 +86,12 @@ def spatial_evidence(
     seed: int,
     extractor: FeatureExtractor,
     consecutive: tuple[str, ...] = (),
+    further: OwnMeasures | None = None,
 ) -> SpatialEvidence:
     """Of each section with FEWEST_SPOTS evaluated spots or more; `n` generated tiles a spot.
 
-    `consecutive`: names of sections in the order in which they were cut, where that is known. `scores` has `notes`,
+    `consecutive`: names of sections in the order in which they were cut, where that is known; `further`: measures of a
+    group's own (`own_measures`). `scores` has `notes`,
     `extractor`, and `sections`: by section `spots`, `turns` and `shifts` that were tried, `measures`, `place`, `genes`.
     Raises `ValueError` where a spot has no position, or a section of `consecutive` isn't there.
     """
@@ -99,7 +101,7 @@ def spatial_evidence(
     positions_of(spots, str(held_out.inputs.cohort))
     model, rows = held_out.model, {split: spots[spots["split"] == split] for split in (held_out.split, "train")}
     train_tiles = list(tiles_of_slides(held_out.shards, rows["train"], held_out.resolution))
-    describe = _Describer(extractor, held_out.model.mpp, nuclear_level(np.concatenate(train_tiles)))
+    describe = _Describer(extractor, held_out.model.mpp, nuclear_level(np.concatenate(train_tiles)), further)
     train = describe(train_tiles)
     compared = _Training(rows["train"], train, _conditions(model, held_out, rows["train"]), extractor)
     scores: dict[str, Any] = {"extractor": extractor.name, "notes": [], "sections": {}}
@@ -133,17 +135,19 @@ class _Describer:
     extractor: FeatureExtractor
     mpp: float | None
     nuclear: float
+    further: OwnMeasures | None
 
     def __call__(self, tiles_of_spots: Iterable[Tiles]) -> DescribedSpots:
-        measures, features = [], []
+        measures: list[dict[str, float]] = []
+        features = []
         for tiles in tiles_of_spots:
-            found = measure_spots(tiles, self.mpp, self.nuclear)
-            measures.append([found[name].mean() for name in SPATIAL_MEASURES])
+            found = dict(measure_spots(tiles, self.mpp, self.nuclear))
+            found |= {} if self.further is None else self.further(tiles)
+            measures.append({name: float(values.mean()) for name, values in found.items()})
             features.append(self.extractor(tiles).mean(axis=0, dtype=np.float64))
-        by_name = dict(zip(SPATIAL_MEASURES, np.array(measures).T, strict=True))
-        return DescribedSpots(
-            {name: own for name, own in by_name.items() if np.isfinite(own).all()}, np.array(features)
-        )
+        by_name = {name: np.array([own[name] for own in measures]) for name in measures[0]}
+        known = {name: own for name, own in by_name.items() if np.isfinite(own).all()}
+        return DescribedSpots(known, np.array(features))
 
 
 class _Training:

@@ -1,5 +1,8 @@
 """Measures of H&E tiles that need no network and hold on real tissue: stain, darkness, nuclei, white."""
 
+import importlib
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2hed
@@ -9,6 +12,7 @@ from rnagan.evaluation.features import check_tiles
 from rnagan.evaluation.morphology import count_blobs
 
 SPATIAL_MEASURES = ("haematoxylin", "eosin", "darkness", "nuclear_density", "white")
+OwnMeasures = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float64]]]
 WHITE = 220  # grey level of the darkest channel above which a pixel is white
 
 
@@ -40,3 +44,30 @@ def nuclear_level(tiles: NDArray[np.uint8]) -> float:
     if not above.any() or above.all():
         return max(float(stain.mean()), 1e-6)
     return max(float(stain[above].mean() + stain[~above].mean()) / 2, 1e-6)
+
+
+def own_measures(name: str) -> OwnMeasures:
+    """A group's own measures, `module:function`: tiles (n, H, W, 3) uint8 → numbers (n,) by name, such as the fractions
+    of cell types that a nucleus segmenter finds.
+
+    Raises `ValueError` where there is no such function; what is returned raises it on anything but finite numbers, one
+    a tile, and on a name that is taken.
+    """
+    module, colon, function = name.partition(":")
+    try:
+        measure = getattr(importlib.import_module(module), function) if colon else None
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"The measures {name} can't be loaded ({error}); give module:function.") from None
+    if not callable(measure):
+        raise ValueError(f"The measures {name} are no function; give module:function.")
+
+    def checked(tiles: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+        found = {str(key): np.asarray(values, np.float64) for key, values in measure(tiles).items()}
+        for key, values in found.items():
+            if key in SPATIAL_MEASURES:
+                raise ValueError(f"{name} calls a measure {key}, which is one of ours; give it another name.")
+            if values.shape != (len(tiles),) or not np.isfinite(values).all():
+                raise ValueError(f"{name} must give one finite number a tile for {key}.")
+        return found
+
+    return checked

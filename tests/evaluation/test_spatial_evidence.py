@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import math
+import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ from rnagan.evaluation.faithfulness import SpotSettings, evaluate, scores_of
 from rnagan.evaluation.features import make_extractor
 from rnagan.evaluation.handmade import HandmadeStatistics
 from rnagan.evaluation.spatial_evidence import has_positions, spatial_evidence
-from rnagan.evaluation.spatial_measures import SPATIAL_MEASURES, measure_spots, nuclear_level
+from rnagan.evaluation.spatial_measures import SPATIAL_MEASURES, measure_spots, nuclear_level, own_measures
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.evaluation.tile_networks import train_tissue_classifier
 from rnagan.reports.console import lines
@@ -132,6 +134,36 @@ def test_measures_follow_what_is_drawn():
     counted = found["nuclear_density"] * (64 - 4) ** 2 * 1.5**2 * 1e-6
     assert counted[[4, 5, 0]] == pytest.approx([16, 4, 0], abs=0.1)
     assert np.isnan(measure_spots(tiles, None, 0.1)["nuclear_density"]).all()
+
+
+def redness(tiles):
+    return {"redness": tiles[..., 0].mean((1, 2)) - tiles[..., 1].mean((1, 2))}
+
+
+def test_measures_of_ones_own(held_out, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
+    found = spatial_evidence(held_out, 1, 0, HandmadeStatistics(), further=own_measures("mine:redness"))
+    assert found.scores["sections"]["S4"]["measures"]["redness"]["ridge"]["r"] > 0.3  # haematoxylin absorbs red
+    assert set(found.maps["S4"].generated) == {*SPATIAL_MEASURES, "redness"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("redness", "are no function; give module:function"),
+        ("no_such_module:f", "can't be loaded .*no_such_module"),
+        ("mine:SIZES", "are no function"),
+        ("mine:too_many", "must give one finite number a tile for a"),
+        ("mine:taken", "calls a measure white, which is one of ours"),
+    ],
+)
+def test_measures_that_are_none(name, said, monkeypatch):
+    own = types.ModuleType("mine")
+    own.SIZES, own.too_many = 3, lambda tiles: {"a": np.zeros(len(tiles) + 1)}
+    own.taken = lambda tiles: {"white": np.zeros(len(tiles))}
+    monkeypatch.setitem(sys.modules, "mine", own)
+    with pytest.raises(ValueError, match=said):
+        own_measures(name)(np.zeros((2, 32, 32, 3), np.uint8))
 
 
 def test_generated_tiles_are_the_models_own(held_out, section_run):
