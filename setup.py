@@ -68,6 +68,7 @@ setup(
     ],
     extras_require={
         "s3": ["s3fs>=2024.10"],
+        "spatial": ["spatialdata>=0.7"],  # wants a Dask that is older than the newest
         "dev": [
             "s3fs>=2024.10",
             "setuptools>=77",  # builds the wheel that a test installs

@@ -4,6 +4,7 @@ TIFF in strips, which is read in parts."""
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -13,6 +14,7 @@ from PIL import Image
 from rnagan.data.image_codec import rgb_pixels
 from rnagan.io.bounds import MAX_PIXELS
 from rnagan.io.images import open_image
+from rnagan.io.zarr_checks import check_codecs, is_zarr
 
 _CACHE_BYTES = 256 * 2**20  # decoded strips or tiles of a TIFF
 _RGB, _YCBCR = 2, 6  # TIFF's PhotometricInterpretation
@@ -101,9 +103,26 @@ class PartedTiff(PlainImage):
         return np.asarray(pixels).reshape(-1, self._part_width, page.samplesperpixel)[..., :3]
 
 
+class ZarrImage(PlainImage):
+    """The full resolution of an OME-Zarr image, (channels, H, W) uint8 whose first three are red, green and blue."""
+
+    def __init__(self, array: Any) -> None:
+        super().__init__(array.shape[2], array.shape[1])
+        self._array = array
+
+    def _fill(self, out: NDArray[np.uint8], left: int, top: int) -> None:
+        try:
+            part = self._array[:3, top : top + out.shape[0], left : left + out.shape[1]]
+        except _BROKEN as error:
+            raise ValueError(f"its part at x {left}, y {top} can't be decoded: {error}") from None
+        out[:] = np.moveaxis(np.asarray(part), 0, 2)
+
+
 def open_plain(path: Path) -> PlainImage:
-    """Open a JPEG, PNG, BMP, WebP or a TIFF that OpenSlide refuses. `ValueError`, the end of a sentence about the file,
-    where it can't be read, or only as a whole and is larger than MAX_PIXELS."""
+    """Open a JPEG, PNG, BMP, WebP, an OME-Zarr image, or a TIFF that OpenSlide refuses. `ValueError`, the end of a
+    sentence about the file, where it can't be read, or only as a whole and is larger than MAX_PIXELS."""
+    if is_zarr(path):
+        return _open_zarr(path)
     with open(path, "rb") as file:
         is_tiff = file.read(4) in _MAGIC
     found = _open_tiff(path) if is_tiff else None
@@ -111,6 +130,22 @@ def open_plain(path: Path) -> PlainImage:
         return found
     with open_image(path) as image:
         return Picture(rgb_pixels(image))
+
+
+def _open_zarr(path: Path) -> PlainImage:
+    import zarr
+
+    check_codecs(path)
+    try:
+        group = zarr.open_group(path, mode="r")
+        about = group.attrs.get("ome", group.attrs)["multiscales"][0]["datasets"][0]["path"]
+        array: Any = group[about]
+        fits = array.ndim == 3 and array.shape[0] in (3, 4) and array.dtype == np.uint8
+    except (*_BROKEN, AttributeError) as error:
+        raise ValueError(f"is no OME-Zarr image that can be read ({error})".replace("\n", " ")) from None
+    if not fits:
+        raise ValueError(f"holds {array.dtype} of shape {array.shape}, not 8-bit red, green and blue (3, H, W)")
+    return ZarrImage(array)
 
 
 def _open_tiff(path: Path) -> PlainImage | None:

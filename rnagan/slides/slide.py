@@ -11,6 +11,7 @@ from PIL import Image
 
 from rnagan.data.build_jobs import SourceError
 from rnagan.data.image_codec import rgb_pixels
+from rnagan.io.zarr_checks import is_zarr
 from rnagan.slides.jpeg_tiles import NativeLevel, NativeLevels
 from rnagan.slides.plain_images import PlainImage, open_plain
 from rnagan.slides.pyramid import Pyramid
@@ -76,7 +77,7 @@ class Slide:
     ) -> None:
         self.path = Path(path)
         self._tolerance, self._max_upsampling = tolerance, max_upsampling
-        if not self.path.is_file():
+        if not self.path.is_file() and not (plain and is_zarr(self.path)):
             raise FileNotFoundError(f"The slide {self.path} does not exist.")
         self._slide = self._open(plain)
         self.width_px, self.height_px = self._slide.dimensions

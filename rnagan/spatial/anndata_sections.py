@@ -10,6 +10,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import scipy.sparse
+from numpy.typing import NDArray
 
 from rnagan.io.gene_names import parse_gene
 from rnagan.io.matrix_parquet_h5ad import read_h5ad, words
@@ -27,7 +28,7 @@ def read_genes(section: Section) -> Genes:
     """The genes of a file, without its counts."""
     data = read_h5ad(section.path, backed=True)
     try:
-        return _genes(data)
+        return genes_of(data)
     finally:
         data.file.close()
 
@@ -54,17 +55,14 @@ def read_anndata(section: Section) -> Spots:
         if np.isfinite(places).all(axis=None):
             grid = Grid(places.to_numpy(np.int64), (step, step) if step else VISIUM_STEP_UM)
     is_visium = "spot_diameter_fullres" in factors and "bin_size_um" not in factors
-    in_tissue = np.ones(len(obs), bool)
-    if "in_tissue" in obs:
-        in_tissue = pd.to_numeric(obs["in_tissue"].astype(str).replace({"True": "1", "False": "0"})).to_numpy() > 0
     reduced = {"hires": "tissue_hires_scalef", "lowres": "tissue_lowres_scalef"}
     return Spots(
         obs.index.astype(str).tolist(),
         xy[:, :2].copy(),
-        in_tissue,
+        in_tissue_of(obs),
         np.arange(len(obs), dtype=np.int64),
-        _counts(data, path),
-        _genes(data),
+        counts_of(data, path),
+        genes_of(data),
         grid,
         pitch_um=SPOT_PITCH_UM if grid is None and is_visium else None,
         stated_mpp=float(factors["microns_per_pixel"]) if factors.get("microns_per_pixel") else None,
@@ -72,7 +70,15 @@ def read_anndata(section: Section) -> Spots:
     )
 
 
-def _counts(data: anndata.AnnData, path: Path) -> scipy.sparse.csr_matrix:
+def in_tissue_of(obs: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whether each spot is in tissue, (spots,); all are where the table doesn't say."""
+    if "in_tissue" not in obs:
+        return np.ones(len(obs), bool)
+    return pd.to_numeric(obs["in_tissue"].astype(str).replace({"True": "1", "False": "0"})).to_numpy() > 0
+
+
+def counts_of(data: anndata.AnnData, path: Path) -> scipy.sparse.csr_matrix:
+    """Counts (spots, genes) of layers["counts"], or of X. `ValueError` where they are none."""
     where = "layers['counts']" if "counts" in data.layers else "X"
     counts = scipy.sparse.csr_matrix(data.layers.get("counts", data.X))
     if counts.nnz and not (np.isfinite(counts.data).all() and (counts.data >= 0).all() and not (counts.data % 1).any()):
@@ -83,7 +89,7 @@ def _counts(data: anndata.AnnData, path: Path) -> scipy.sparse.csr_matrix:
     return counts
 
 
-def _genes(data: anndata.AnnData) -> Genes:
+def genes_of(data: anndata.AnnData) -> Genes:
     """By Ensembl id where the names or a column of var are such; symbols from the names, or a column, otherwise."""
     names, var = data.var_names.astype(str).tolist(), data.var
     symbols = next((words(var[name]) for name in var if str(name).casefold() in SYMBOL_WORDS), [""] * len(names))

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from rnagan.cohort.slide_ids import shard_name
 from rnagan.io.tables import need_columns, read_table
-from rnagan.spatial import anndata_sections, space_ranger, spatial_transcriptomics
+from rnagan.io.zarr_checks import is_zarr
+from rnagan.spatial import anndata_sections, space_ranger, spatial_transcriptomics, spatialdata_store, xenium
 from rnagan.spatial.anndata_sections import mostly_ensembl
 from rnagan.spatial.section import Genes, Section, Spots
 
@@ -24,6 +25,8 @@ class Kind(NamedTuple):
 
 SPACE_RANGER = Kind(space_ranger.read_space_ranger, space_ranger.read_genes, space_ranger.input_files)
 ANNDATA = Kind(anndata_sections.read_anndata, anndata_sections.read_genes, anndata_sections.input_files)
+SPATIALDATA = Kind(spatialdata_store.read_spatialdata, spatialdata_store.read_genes, spatialdata_store.input_files)
+XENIUM = Kind(xenium.read_xenium, xenium.read_genes, xenium.input_files)
 SPATIAL_TRANSCRIPTOMICS = Kind(
     spatial_transcriptomics.read_spatial_transcriptomics,
     spatial_transcriptomics.read_genes,
@@ -55,8 +58,8 @@ def read_sections(table: Path) -> list[Section]:
         path = table.parent / row["path"]
         if not path.exists():
             raise FileNotFoundError(f"{table}, line {line}: path {path} does not exist.")
-        image = table.parent / row["image"] if row.get("image") else _image_in(path, table, line)
-        if not image.is_file():
+        image = _image_of(path, row.get("image", ""), table, line)
+        if not image.is_file() and not is_zarr(image):
             raise FileNotFoundError(f"{table}, line {line}: image {image} does not exist.")
         sections[name] = Section(
             name,
@@ -76,13 +79,17 @@ def kind_of_section(section: Section) -> Kind:
     path = section.path
     if path.is_file() and path.suffix.lower() == ".h5ad":
         return ANNDATA
+    if is_zarr(path):
+        return SPATIALDATA
+    if path.is_dir() and xenium.is_xenium(path):
+        return XENIUM
     if path.is_dir() and space_ranger.is_space_ranger(path):
         return SPACE_RANGER
     if path.is_dir() and spatial_transcriptomics.is_spatial_transcriptomics(path):
         return SPATIAL_TRANSCRIPTOMICS
     raise ValueError(
-        f"{path} (section {section.name}) is neither a folder of Space Ranger (outs), nor an .h5ad, nor a folder of a "
-        "table of counts and a spot file."
+        f"{path} (section {section.name}) is neither a folder of Space Ranger (outs), of a Xenium run or of a table of "
+        "counts and a spot file, nor an .h5ad, nor SpatialData (.zarr)."
     )
 
 
@@ -108,12 +115,23 @@ def check_genes(sections: list[Section]) -> None:
             )
 
 
-def _image_in(path: Path, table: Path, line: int) -> Path:
-    """The one image that lies in a folder of files; Space Ranger's folders hold reduced ones, in folders of theirs."""
-    found = [file for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGES] if path.is_dir() else []
+def _image_of(path: Path, named: str, table: Path, line: int) -> Path:
+    """The full-resolution image: of SpatialData one of its images, else a file, or the one that lies in the folder.
+    Space Ranger's folder has reduced ones in folders of theirs, and Xenium's the instrument's own, which is no H&E."""
+    if is_zarr(path):
+        found = [path / spatialdata_store.IMAGES / name for name in spatialdata_store.images_of(path)]
+        if named:
+            return path / spatialdata_store.IMAGES / named
+        what = f"images ({', '.join(image.name for image in found)})"
+    elif named:
+        return table.parent / named
+    else:
+        of_run = xenium.is_xenium(path) or not path.is_dir()
+        found = [] if of_run else [file for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGES]
+        what = "images that may be meant"
     if len(found) != 1:
         raise ValueError(
-            f"{table}, line {line}: {path} holds {len(found)} images; name the full-resolution image in the column "
+            f"{table}, line {line}: {path} holds {len(found)} {what}; name the full-resolution H&E image in the column "
             "image."
         )
     return found[0]

@@ -202,7 +202,7 @@ def test_the_table_of_sections(spots, tmp_path):
         "bin must be whole µm": [row | {"bin": 8.5}],
         "path .*nowhere does not exist": [row | {"path": "nowhere"}],
         "image .*no.tif does not exist": [row | {"image": "no.tif"}],
-        "holds 0 images; name the full-resolution image": [row | {"image": ""}],
+        "holds 0 images that may be meant; name the full-resolution": [row | {"image": ""}],
     }
     for message, rows in wrong.items():
         with pytest.raises((ValueError, FileNotFoundError), match=rf"t.csv, line [23]: .*{message}"):
