@@ -44,6 +44,12 @@ class Generated(TypedDict):
     finished: NotRequired[bool]
 
 
+def open_model(folder: Path, device: str | torch.device, stain_of: str | None) -> RNAGAN:
+    """A trained model, whose tiles are stained like a training section of its run, where one is named."""
+    model = RNAGAN.from_pretrained(folder, device)
+    return model if stain_of is None else model.stained_like(read_section_stain(folder, stain_of))
+
+
 def generate_tiles(
     model_folder: Path,
     profiles: Path | None,
@@ -73,10 +79,8 @@ def generate_tiles(
     if profiles is not None and not profiles.is_file():
         raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with rnagan build-expression.")
     check_truncation(truncation)
-    model = RNAGAN.from_pretrained(model_folder, device)
+    model = open_model(model_folder, device, stain_of)
     _check_mode(model, model_folder, profiles)
-    if stain_of is not None:
-        model = model.stained_like(read_section_stain(model_folder, stain_of))
     request = asked(
         model=model.digest,
         profiles=profiles,

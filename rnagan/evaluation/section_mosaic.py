@@ -15,6 +15,7 @@ from rnagan.evaluation.real_tiles import Tiles, read_tiles
 from rnagan.evaluation.spatial_measures import SPATIAL_MEASURES, measure_spots, nuclear_level
 from rnagan.evaluation.stats import Values
 from rnagan.evaluation.test_set import check_sizes
+from rnagan.generation import open_model
 from rnagan.io.cells import safe_table
 from rnagan.io.files import atomic_path, read_json, write_json
 from rnagan.io.images import picture_name, synthetic_texts
@@ -50,19 +51,20 @@ def draw_sections(
     split: str | None = None,
     samples: tuple[str, ...] = (),
     truncation: float = 1.0,
+    stain_of: str | None = None,
     device: str | torch.device = AUTO,
 ) -> list[str]:
     """Draw each section of the cohort table whose spots are among the chosen profiles; returns lines for the user.
 
     `out/SECTION.png` has the first generated tile of each spot at its place, at the right of the real tiles where
     `shards` holds them; `out/SECTION_maps.png` the measures of the mean of `n` tiles, and of the real ones;
-    `out/measures.csv` the same by spot. `split`, `samples`, `truncation`: as `generation.generate_tiles` takes them.
+    `out/measures.csv` the same by spot. `split`, `samples`, `truncation`, `stain_of`: as `generation.generate_tiles`.
     `out/mosaic.json`, written last, records the request: the same one is up to date. Raises `ValueError` where the
     cohort table has no positions, where no chosen profile is in it, where real tiles are of another size, and where
     `out` holds anything else.
     """
     check_truncation(truncation)
-    model = RNAGAN.from_pretrained(model_folder, device)
+    model = open_model(model_folder, device, stain_of)
     if model.encoder is None:
         raise ValueError(f"{model_folder} was trained in mode {model.config.mode} and takes no profiles.")
     real_set = None if shards is None else open_dataset(shards)
@@ -73,7 +75,7 @@ def draw_sections(
         profiles=profiles,
         cohort=cohort,
         shards=None if real_set is None else real_set.digest,
-        settings=[n, seed, split, list(samples), truncation],
+        settings=[n, seed, split, list(samples), truncation, stain_of],
     )
     if read_current(out / RECORD, request, Drawn) is not None:
         return [f"{out} is up to date."]

@@ -10,9 +10,9 @@ import pytest
 from rnagan.config.spots import SpotTilingConfig
 from rnagan.data.index import open_dataset
 from rnagan.io.zarr_checks import check_codecs
-from rnagan.spatial.build import build_spots
 from rnagan.spatial.section import Section
 from rnagan.spatial.sections_table import kind_of_section, read_sections
+from rnagan.spatial.spot_shards import build_spots
 
 from .made_section import MPP, make_anndata, make_section, write_table
 

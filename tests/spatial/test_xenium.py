@@ -11,8 +11,8 @@ from scipy.sparse import csr_matrix
 from rnagan.config.spots import SpotTilingConfig
 from rnagan.data.index import open_dataset
 from rnagan.spatial.bins import bin_cells
-from rnagan.spatial.build import build_spots
 from rnagan.spatial.section import Section
+from rnagan.spatial.spot_shards import build_spots
 from rnagan.spatial.xenium import read_alignment, read_xenium
 
 from .made_section import GENES, MPP
