@@ -137,7 +137,7 @@ def _open_zarr(path: Path) -> PlainImage:
 
     check_codecs(path)
     try:
-        group = zarr.open_group(path, mode="r")
+        group: Any = zarr.open_group(path, mode="r")
         about = group.attrs.get("ome", group.attrs)["multiscales"][0]["datasets"][0]["path"]
         array: Any = group[about]
         fits = array.ndim == 3 and array.shape[0] in (3, 4) and array.dtype == np.uint8
