@@ -64,7 +64,7 @@ def read_spatialdata(section: Section) -> Spots:
     binned = bin_cells(xy * section.mpp, counts, section.bin_um)
     return Spots(
         [f"r{row}c{column}" for row, column in binned.rows_columns.tolist()],
-        (binned.rows_columns[:, ::-1] + 0.5) * section.bin_um / section.mpp,
+        np.asarray((binned.rows_columns[:, ::-1] + 0.5) * section.bin_um / section.mpp, np.float64),
         np.ones(len(binned.cells), bool),
         np.arange(len(binned.cells), dtype=np.int64),
         binned.counts,
@@ -130,7 +130,7 @@ def _places(data: Any, table: Any, section: Section) -> NDArray[np.float64]:
         raise ValueError(f"{section.path}: {(rows < 0).sum():,} rows of its table have no shape in {regions[0]}.")
     matrix = of_image[system].to_affine_matrix(input_axes=("x", "y"), output_axes=("x", "y"))
     own = centres[["x", "y"]].to_numpy(np.float64)[rows]
-    return (own - matrix[:2, 2]) @ np.linalg.inv(matrix[:2, :2]).T
+    return np.asarray((own - matrix[:2, 2]) @ np.linalg.inv(matrix[:2, :2]).T, np.float64)
 
 
 def _grid_of(obs: pd.DataFrame) -> Grid | None:
