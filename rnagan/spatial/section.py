@@ -52,7 +52,7 @@ class Spots:
     bool: by the file, all true where it doesn't say. `rows` (n,) int64: of `counts`, −1 where a spot has none. `counts`
     (rows, genes): whole numbers. `pitch_um`: the distance of neighbours, where there is no grid. `stated_mpp`: of the
     full-resolution image, where the file says so. `scales`: pixels of each reduced image for a full-resolution one.
-    `notes`: what was passed over, a sentence each.
+    `notes`: what was passed over, a sentence each without its full stop.
     """
 
     barcodes: list[str]

@@ -69,8 +69,9 @@ def read_space_ranger(section: Section) -> Spots:
     in_tissue = positions["in_tissue"].to_numpy() > 0
     _check_same_run(matrix, positions["barcode"].tolist(), rows, in_tissue, _matrix_of(folder), path)
     step = VISIUM_STEP_UM if bin_um is None else (float(bin_um), float(bin_um))
-    notes = [f"{matrix.others:,} features that are no genes are left out."] if matrix.others else []
-    notes += [] if bin_um is None else [f"Bins of {bin_um} µm."]
+    notes = [f"{matrix.others:,} features that are no genes are left out"] if matrix.others else []
+    if bin_um is not None and section.bin_um is None:
+        notes.append(f"bins of {bin_um} µm are taken, since the column bin is empty")
     scales = {"hires": factors.get("tissue_hires_scalef"), "lowres": factors.get("tissue_lowres_scalef")}
     return Spots(
         positions["barcode"].tolist(),

@@ -63,8 +63,8 @@ def read_spatial_transcriptomics(section: Section) -> Spots:
     selected = np.ones(len(table), bool)
     if "selected" in table:
         selected = (pd.to_numeric(table["selected"], errors="coerce") != 0).to_numpy()
-    # By the file those without a position lie outside of the section: the makers' own spot detection dropped them.
-    notes = (f"{len(unplaced):,} spots of the counts have no position ({first_few(unplaced)}).",) if unplaced else ()
+    # The makers' own detection of spots left those without a position out: they lie beside the section.
+    notes = (f"{len(unplaced):,} spots of the counts have no position ({first_few(unplaced)})",) if unplaced else ()
     genes = Genes(matrix.names, [""] * len(matrix.names), complete=False)
     xy = numbers[["pixel_x", "pixel_y"]].to_numpy(np.float64)
     return Spots(barcodes, xy, selected, rows, counts, genes, Grid(places, ARRAY_STEP_UM), notes=notes)

@@ -57,10 +57,11 @@ def test_bins_of_visium_hd(tmp_path):
     for um, own in bins.items():
         made.write_space_ranger(tmp_path, own, "hd", bin_um=um)
     (tmp_path / "binned_outputs/square_002um").mkdir()
-    assert read(tmp_path).barcodes == bins[16].barcodes.tolist()  # the usual one
+    usual = read(tmp_path)
+    assert usual.barcodes == bins[16].barcodes.tolist() and "bins of 16 µm are taken" in usual.notes[0]
     found = read(tmp_path, bin_um=8)
     assert found.barcodes == bins[8].barcodes.tolist() and found.stated_mpp == made.MPP
-    assert found.grid.step_um == (8.0, 8.0) and found.notes == ("Bins of 8 µm.",)
+    assert found.grid.step_um == (8.0, 8.0) and found.notes == ()
     for wrong in (2, 24):
         with pytest.raises(ValueError, match="has bins of 2, 8, 16 µm; name one of 8 µm or more in the column bin"):
             read(tmp_path, bin_um=wrong)

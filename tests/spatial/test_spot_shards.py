@@ -237,6 +237,24 @@ def test_a_gene_that_was_not_seen_counts_0(tmp_path):
     assert counts.n_vars == made.GENES and counts[of_q, "GENE1"].X.sum() == 0 and counts[~of_q, "GENE1"].X.sum() > 0
 
 
+def test_bins_of_visium_hd_go_through_whole(tmp_path):
+    """16 µm a bin, of which a random draw is kept; the resolution is the file's word, which the bins confirm."""
+    own = made.make_section(4, (16.0, 16.0), hexagonal=False)
+    made.write_space_ranger(tmp_path / "outs", own, "hd", bin_um=16)
+    made.write_image(tmp_path / "i.tif", own.image)
+    row = {"section": "H", "donor": "D", "tissue": "colon", "path": "outs", "image": "i.tif", "bin": 16}
+    table = made.write_table(tmp_path / "s.csv", [row])
+    summary, _ = build_spots(table, tmp_path / "out", CONFIG.replace(max_tiles=60))
+    assert summary.failures == {} and summary.tiles == 60
+    record = json.loads((tmp_path / "out/H.record.json").read_text())
+    assert record["source"]["mpp_source"] == "microns_per_pixel" and record["source"]["mpp"] == 2.0
+    assert record["source"]["bin_um"] == 16 and "warnings" not in record["source"]
+    assert record["counts"]["over_limit"] > 3000 and sum(record["counts"].values()) + 60 == len(own.xy)
+    spots = pd.read_csv(tmp_path / "out/spots.csv", keep_default_na=False)
+    assert (spots["reason"] == "").sum() == 60 and len(spots) <= own.in_tissue.sum()
+    assert open_dataset(tmp_path / "out").profiles["profile"].isin(spots.loc[spots["reason"] == "", "spot"]).all()
+
+
 def invoke(*words):
     done = CliRunner().invoke(main, list(map(str, words)))
     assert done.exit_code == 0, f"{words}\n{done.output}\n{done.exception!r}"
