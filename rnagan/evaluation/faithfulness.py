@@ -99,6 +99,11 @@ def _evaluate(
     held_out: EvaluationSet, out: Path, n: int, seed: int, train_donors: int, spots: SpotSettings
 ) -> dict[str, Any]:
     """Evaluate, write all but the page and the result, and return the result."""
+    if spots != SpotSettings() and not has_positions(held_out):
+        raise ValueError(
+            f"--consecutive, --extractor and --measures are for spots, and {held_out.inputs.cohort} has no positions of "
+            "tiles with profiles of their own (rnagan build-cohort --x-column); leave them out."
+        )
     compared = _training_samples(held_out, 0 if held_out.split == "train" else train_donors, seed)
     truth = held_out.truth(held_out.samples.union(compared))
     for path in (*(out / name for name in PRODUCTS), *out.glob("spots_*.png")):  # of other settings: no longer true

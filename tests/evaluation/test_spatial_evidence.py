@@ -107,9 +107,15 @@ def test_the_page_the_maps_and_the_scores(paths, tmp_path, monkeypatch):
     assert all(math.isfinite(score["value"]) for score in scores.values())
 
 
-def test_sets_of_one_profile_a_slide_and_tables_without_positions_have_no_such_part(paths, held_out, tmp_path):
+def test_sets_of_one_profile_a_slide_and_tables_without_positions_have_no_such_part(held_out):
     assert has_positions(held_out)
     assert not has_positions(dataclasses.replace(held_out, cohort=held_out.cohort.drop(columns="x")))
+
+
+def test_settings_of_spots_are_refused_without_spots(inputs, trained, tmp_path):
+    plain = EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
+    with pytest.raises(ValueError, match="are for spots, and .*cohort.csv has no positions"):
+        evaluate(plain, tmp_path, n=1, device="cpu", spots=SpotSettings(("S1", "S2")))
 
 
 def test_measures_follow_what_is_drawn():
