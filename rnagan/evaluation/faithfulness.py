@@ -27,7 +27,7 @@ from rnagan.io.images import picture_name, synthetic_texts
 from rnagan.io.provenance import KEY, read_current
 from rnagan.reports.figures import measured_on_expected, places_of_donors, real_beside_generated
 from rnagan.reports.pages import write_page
-from rnagan.reports.sections import section_maps
+from rnagan.reports.section_pictures import section_maps
 from rnagan.runtime import progress, rng
 from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
@@ -101,8 +101,8 @@ def _evaluate(
     """Evaluate, write all but the page and the result, and return the result."""
     if spots != SpotSettings() and not has_positions(held_out):
         raise ValueError(
-            f"--consecutive, --extractor and --measures are for spots, and {held_out.inputs.cohort} has no positions of "
-            "tiles with profiles of their own (rnagan build-cohort --x-column); leave them out."
+            f"--consecutive, --extractor and --measures are for spots, and {held_out.inputs.cohort} has no positions "
+            "of tiles with profiles of their own (rnagan build-cohort --x-column); leave them out."
         )
     compared = _training_samples(held_out, 0 if held_out.split == "train" else train_donors, seed)
     truth = held_out.truth(held_out.samples.union(compared))

@@ -23,7 +23,7 @@ from rnagan.io.provenance import KEY, asked, read_current
 from rnagan.io.tables import need_columns
 from rnagan.latent.profiles import Choice, choose_profiles
 from rnagan.models.sampling import check_truncation
-from rnagan.reports.sections import mosaic, section_maps
+from rnagan.reports.section_pictures import mosaic, section_maps
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO
 from rnagan.runtime.folder_lock import is_claim

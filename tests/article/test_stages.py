@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from rnagan.article import stages as module
-from rnagan.article.demos import SCALES, real, simulated
+from rnagan.article.demos import SCALES, simulated, spots, unpaired
 from rnagan.article.stages import Stage, StageFailed, run_stages, starting, words_of
 from rnagan.commands.main import main
 
@@ -154,7 +154,9 @@ def test_command_reports_a_failed_stage_in_one_sentence(tmp_path: Path, monkeypa
 def test_pipelines_name_commands_and_options_that_exist(scale: str) -> None:
     """Every word of every command line that starts with -- is an option of the command that it starts."""
     out, data = Path("runs/x"), Path("shards/data/x")
-    for stage in (*simulated(out, data, SCALES[scale]), *real(out, data, Path("source"), SCALES[scale])):
+    source = Path("source")
+    real = (*spots(out, data, source, SCALES[scale]), *unpaired(out, data, source, SCALES[scale]))
+    for stage in (*simulated(out, data, SCALES[scale]), *real):
         words = stage.command.split()
         assert words[0] == "rnagan"
         command = main.get_command(click.Context(main), words[1])

@@ -15,7 +15,7 @@ from rnagan.evaluation.real_tiles import read_tiles
 from rnagan.evaluation.section_mosaic import draw_sections
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json
-from rnagan.reports.sections import section_picture
+from rnagan.reports.section_pictures import section_picture
 
 
 def test_tiles_lie_at_their_spots_beside_the_real_ones(section_set, section_run, tmp_path):
