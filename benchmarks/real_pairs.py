@@ -26,6 +26,7 @@ from rnagan.evaluation.test_set import EvaluationInputs, open_evaluation_set
 from rnagan.io.files import read_json
 
 SIDE, MPP, SPOT_PX = 64, 1.569, 146  # px of a tile, µm per px, px of the source's tiles that are the spot's 100 µm
+MARGIN = 6  # px that tiles are stored wider on each side, in which training shifts them: nearly all that the source has
 GAN = (
     f"--resolution {SIDE} --generator-width 24 --critic-width 24 --diffaugment none --batch-size 16 "
     "--condition-units 10 --threads 1 --loader-threads 1"
@@ -79,8 +80,8 @@ def _prepare(source: Path, work: Path) -> _Prepared:
     shards, cohort, expression = (shlex.quote(str(path)) for path in dataclasses.astuple(data))
     spots = "--section-column sample --profile-column spot"
     run_command(
-        f"rnagan build-tiles --tiles {tiles} {spots} --crop-px {SPOT_PX} --tile-px {SIDE} --mpp {MPP} --out {shards} "
-        "--processes 1"
+        f"rnagan build-tiles --tiles {tiles} {spots} --crop-px {SPOT_PX} --tile-px {SIDE} --margin-px {MARGIN} "
+        f"--mpp {MPP} --out {shards} --processes 1"
     )
     run_command(
         f"rnagan build-cohort --samples {tiles} {spots} --split-by section --x-column array_x --y-column array_y "

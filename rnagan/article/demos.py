@@ -86,8 +86,9 @@ def spots(out: Path, data: Path, source: Path, scale: Scale) -> list[Stage]:
     joined = f"--shards {work}/tiles --cohort {table} --expression {profiles}"
     return [
         Stage(
-            "tiles",  # 146 px are the spot's 100 µm
-            f"rnagan build-tiles --tiles {tiles} {columns} --crop-px 146 --tile-px 64 --mpp 1.569 --out {work}/tiles",
+            "tiles",  # 146 px are the spot's 100 µm, and 6 px of margin nearly all that the images have around it
+            f"rnagan build-tiles --tiles {tiles} {columns} --crop-px 146 --tile-px 64 --margin-px 6 --mpp 1.569 "
+            f"--out {work}/tiles",
         ),
         Stage(
             "splits",

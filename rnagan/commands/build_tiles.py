@@ -58,6 +58,12 @@ def parse_part(_context: click.Context, _parameter: click.Parameter, value: str 
     type=click.IntRange(1),
     help="With --tiles: reduce the centred square of so many pixels of each image, not its largest.",
 )
+@click.option(
+    "--margin-px",
+    type=click.IntRange(0, 1024),
+    default=0,
+    help="With --crop-px: store images wider than their tiles by so many px on each side; training shifts within them.",
+)
 @click.option("--out", required=True, type=options.NEW_FOLDER, help="Folder of the shards.")
 @click.option(
     "--cohort",
@@ -142,8 +148,8 @@ def main(
     given += more_slides
     if bool(given) == bool(table):
         raise click.UsageError("Give either --slides or --tiles.")
-    if given and any(columns[name] for name in ("section_column", "profile_column", "crop_px")):
-        raise click.UsageError("--section-column, --profile-column and --crop-px are for --tiles.")
+    if given and any(columns[name] for name in ("section_column", "profile_column", "crop_px", "margin_px")):
+        raise click.UsageError("--section-column, --profile-column, --crop-px and --margin-px are for --tiles.")
     if table and (cohort or coordinates or masks or dry_run):
         raise click.UsageError("--cohort, --coordinates, --masks and --dry-run are for --slides.")
     if coordinates and masks:

@@ -59,12 +59,14 @@ def pack_tiles(
     section_column: str | None = None,
     profile_column: str | None = None,
     crop_px: int | None = None,
+    margin_px: int = 0,
 ) -> Summary:
     """Make a shard of each donor's images, or of each section's; those that are done and unchanged are skipped.
 
     `table` names the images, relative to its own folder, with tissue and donor, and perhaps the section and the
     image's own profile. Of `config`, tile_px, jpeg_quality, max_tiles and seed apply. `mpp` is the resolution of a
-    stored tile, None where it isn't known. `crop_px`: as `load_tile` takes it.
+    stored tile, None where it isn't known. `crop_px`: as `load_tile` takes it. `margin_px`: by how much stored images
+    are wider than their tiles on each side, of what lies around `crop_px` in the given ones; training shifts within it.
     """
     table, out_folder = Path(table).resolve(), Path(out_folder).resolve()
     rows = read_table(table)
@@ -78,6 +80,10 @@ def pack_tiles(
         raise ValueError(f"{table} names images twice ({first_few(repeated)}).")
     if crop_px is not None and crop_px < config.tile_px:
         raise ValueError(f"--crop-px {crop_px} is smaller than tile_px {config.tile_px}: tiles would be enlarged.")
+    if margin_px and crop_px is None:
+        raise ValueError(
+            "--margin-px needs --crop-px, the part of each image that is the tile, with the margin around it."
+        )
     if profile_column:
         _check_profiles(rows, shard_column, profile_column, table)
     what = "sections" if section_column else "donors"
@@ -95,6 +101,7 @@ def pack_tiles(
         "seed": config.seed,
     }
     options |= ({"profile": OF_TILE} if profile_column else {}) | ({} if crop_px is None else {"crop_px": crop_px})
+    options |= {"margin_px": margin_px} if margin_px else {}
     donors: dict[str, str] = {}
     sources = []
     for donor, of_donor in rows.assign(image=paths).groupby(shard_column):
@@ -118,14 +125,17 @@ def pack_donor(source: DonorImages, out_folder: Path, options: dict[str, Any]) -
     slide, stamp, names = source.slide, source.stamp, list(source.images)
     order = rng.generator(options["seed"], f"tiles/{slide}").permutation(len(names))
     unreadable = []
+    margin_px, crop_px, side = options.get("margin_px", 0), options.get("crop_px"), options["tile_px"]
+    if margin_px:
+        crop_px = round(crop_px * (side + 2 * margin_px) / side)
     with ShardWriter(out_folder, slide) as shard:
         for n in order[: options["max_tiles"]].tolist():
             try:
-                tile = load_tile(source.images[names[n]], options["tile_px"], options.get("crop_px"))
+                tile = load_tile(source.images[names[n]], side + 2 * margin_px, crop_px)
             except ValueError as error:
                 unreadable.append(str(error))
                 continue
-            kind = {"tile_px": options["tile_px"], "mpp": options["mpp"]}
+            kind = {"tile_px": side, "mpp": options["mpp"]} | ({"margin_px": margin_px} if margin_px else {})
             about = {"slide": slide, "x": None, "y": None, **kind, "source": names[n]}
             profile = None if source.profiles is None else source.profiles[names[n]]
             shard.add(f"{slide}_n{n}", encode_jpeg(tile, options["jpeg_quality"]), about, profile=profile)

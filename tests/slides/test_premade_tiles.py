@@ -7,6 +7,7 @@ from PIL import Image
 from rnagan.config.tiling import TilingConfig
 from rnagan.data.build_jobs import BuildOptions
 from rnagan.data.index import open_dataset
+from rnagan.data.reader import TileReader
 from rnagan.runtime.workers import Workers
 from rnagan.slides.premade_tiles import load_tile, pack_tiles
 from tests import programs
@@ -177,3 +178,25 @@ def test_a_centred_square_of_an_image(table, tmp_path):
         load_tile(path, 32, 80)
     with pytest.raises(ValueError, match="--crop-px 16 is smaller than tile_px 32"):
         pack(table, tmp_path / "out", crop_px=16)
+
+
+def test_a_margin_lies_around_the_crop_in_which_training_shifts_the_tile(table, tmp_path):
+    draw = np.random.default_rng(3)
+    for path in pd.read_csv(table)["path"]:
+        Image.fromarray(draw.integers(0, 255, (64, 64, 3), np.uint8)).save(table.parent / path)
+    pack(table, tmp_path / "without", crop_px=32)
+    pack(table, tmp_path / "with", crop_px=32, margin_px=8)
+    plain, wide = open_dataset(tmp_path / "without"), open_dataset(tmp_path / "with")
+    assert (wide.tile_px, wide.margin_px, plain.margin_px) == (32, 8, 0)
+    stored = wds.WebDataset(f"file:{tmp_path}/with/d2.tar", shardshuffle=False).decode("rgb8")
+    assert all(sample["jpg"].shape == (48, 48, 3) and sample["json"]["margin_px"] == 8 for sample in stored)
+    one, other = (TileReader(shards, ["d2"]) for shards in (plain, wide))
+    tiles = np.empty((2, 32, 32, 3), np.uint8)
+    one.decode(0, 0, tiles[0])
+    other.decode(0, 0, tiles[1])
+    assert np.abs(tiles[0].astype(int) - tiles[1]).mean() < 25  # noise, compressed twice
+    assert np.corrcoef(tiles[0].ravel(), tiles[1].ravel())[0, 1] > 0.9
+    with pytest.raises(ValueError, match="--margin-px needs --crop-px"):
+        pack(table, tmp_path / "out", margin_px=8)
+    failed = pack(table, tmp_path / "out", crop_px=64, margin_px=8).failures
+    assert len(failed) == 3 and "is 64×64 px, smaller than the 96 px asked for" in str(failed["d2"])
