@@ -58,13 +58,14 @@ def test_layer_norm_makes_profiles_independent() -> None:
 
 
 def test_presets() -> None:
-    names = ["faithful", "paper", "paper_five_tissues", "paper_lung_cortex", "released", "zscore"]
+    names = ["faithful", "paper", "paper_five_tissues", "paper_lung_cortex", "released", "spots", "zscore"]
     assert preset_names(VAEConfig) == names
     presets = [resolve(VAEConfig, read_preset(VAEConfig, name)) for name in names]
-    faithful, paper, five, two, released, zscore = presets
+    faithful, paper, five, two, released, spots, zscore = presets
     assert five.replace(where="") == paper == two.replace(where="")
     assert five.where.count(",") == 4 and two.where == "tissue=Lung,Brain - Cortex"
     assert faithful == VAEConfig()
+    assert spots == faithful.replace(transform="lognorm")
     assert zscore == faithful.replace(architecture="mlp", transform="zscore", beta=0.005, gene_dropout=0.5)
     assert (paper.norm, paper.logarithm, paper.beta, paper.output) == ("batch", "paper", 0.005, "linear")
     assert (released.norm, released.beta, released.output) == ("batch", 0.0005, "tanh")
