@@ -1,7 +1,8 @@
 """Make tiles centred on the spots of spatial transcriptomics, each with its spot's profile, and the spots' counts.
 
 The table of sections has the columns section, donor, tissue and path, and perhaps image, mpp, site and bin; a path is a
-folder of Space Ranger (Visium, Visium HD), an .h5ad with obsm["spatial"], or a folder of Spatial Transcriptomics.
+folder of Space Ranger (Visium, Visium HD) or of a Xenium run, an .h5ad with obsm["spatial"], SpatialData (.zarr), or a
+folder of Spatial Transcriptomics.
 OUT gets a shard for each section, spots.csv and counts.h5ad, from which rnagan build-cohort and build-expression go on,
 and in OUT/qc a picture of each section.
 Start it again to go on: only what is missing or changed is made. Sections that fail are listed at the end and in

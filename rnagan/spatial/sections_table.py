@@ -1,4 +1,5 @@
-"""The table of sections, and what kind of file each is: Space Ranger's folder, an .h5ad, or Spatial Transcriptomics."""
+"""The table of sections, and what kind each is: files of Space Ranger, Xenium, AnnData, SpatialData or Spatial
+Transcriptomics."""
 
 from collections.abc import Callable
 from pathlib import Path
