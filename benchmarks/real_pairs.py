@@ -29,7 +29,7 @@ SIDE, MPP, SPOT_PX = 64, 1.569, 146  # px of a tile, µm per px, px of the sourc
 MARGIN = 6  # px that tiles are stored wider on each side, in which training shifts them: nearly all that the source has
 GAN = (
     f"--resolution {SIDE} --generator-width 24 --critic-width 24 --diffaugment none --batch-size 16 "
-    "--condition-units 10 --threads 1 --loader-threads 1"
+    "--condition-units 24 --threads 1 --loader-threads 1"  # chosen on another section, of mouse colon
 )
 ENDS = "--validate-every 0 --checkpoint-every 100000000 --sample-every 100000000"
 EXTRACTOR = "efficientnet_lite2"  # is no critic's network
