@@ -23,7 +23,7 @@ from shared.others import own_cores
 from shared.report import Report, rounded
 
 from rnagan.api import RNAGAN
-from rnagan.article.demos import SCALES, real
+from rnagan.article.demos import SCALES, unpaired
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor
@@ -74,7 +74,9 @@ def main(run: SimpleNamespace) -> None:
 def realism(report: Report, folder: Path, run: SimpleNamespace) -> dict[str, Any]:
     """Prepare the data, train each preset on each seed, and compare what they generate."""
     scale = SCALES["toy" if run.quick else "full"]
-    stages = {stage.name: stage.command for stage in real(folder / "runs", folder / "data", run.data.resolve(), scale)}
+    stages = {
+        stage.name: stage.command for stage in unpaired(folder / "runs", folder / "data", run.data.resolve(), scale)
+    }
     for name in ("tiles", "splits", "expression", "vae"):
         report.begin(name)
         run_command(stages[name])

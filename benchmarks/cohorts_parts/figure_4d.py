@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.commands import run_command, train_for
 
-from rnagan.article.demos import SCALES, real
+from rnagan.article.demos import SCALES, unpaired
 from rnagan.classification.external_tiles import ExternalInputs, evaluate_external
 from rnagan.cohort.build import CohortOptions, make_cohort_table
 from rnagan.commands.options import read_config
@@ -29,7 +29,7 @@ def figure_4d(folder: Path, run: SimpleNamespace) -> dict[str, Any]:
     `figure_4d`: accuracy; `figure_4d_picture`: a grid of the tiles.
     """
     data, runs = run.data.resolve(), folder / "runs"
-    stages = {stage.name: stage.command for stage in real(runs, folder / "data", data, SCALES["full"])}
+    stages = {stage.name: stage.command for stage in unpaired(runs, folder / "data", data, SCALES["full"])}
     for name in ("tiles", "splits", "expression"):
         run_command(stages[name])
     expression, cohort = folder / "data/expression.h5ad", folder / "data/cohort.csv"
