@@ -122,7 +122,7 @@ def _train(folder: Path, command: str, preset: str, seed: int, run: SimpleNamesp
 def _real(shards: ShardSet, rows: pd.DataFrame) -> Tiles:
     """All tiles of the slides in rows of the cohort table."""
     rows = rows.drop_duplicates("slide")
-    of_rows = read_tiles(shards, rows["slide"].tolist(), MOST_TILES, SIDE)
+    of_rows = read_tiles(shards, rows, MOST_TILES, SIDE)
     return Tiles(np.concatenate(of_rows), np.repeat(rows["tissue"].to_numpy(str), [len(own) for own in of_rows]))
 
 
