@@ -75,6 +75,7 @@ def test_ours_is_measured(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not (REAL / "tiles/tiles.csv").is_file(), reason=f"the real tiles are not in {REAL}")
 def test_realism_is_measured(tmp_path: Path) -> None:
