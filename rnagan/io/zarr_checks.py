@@ -1,5 +1,6 @@
 """Zarr stores of strangers: their metadata name the codecs that decode arrays, and not every codec is harmless."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ def is_zarr(path: Path) -> bool:
 
 
 def check_codecs(path: Path) -> None:
-    """Refuse a store whose arrays name a codec that isn't known, with `ValueError`."""
-    for name in METADATA:
-        for file in sorted(path.rglob(name)):
+    """Refuse a store whose arrays name a codec that isn't known, with `ValueError`; and one with a link to a folder,
+    which Zarr would follow out of what is checked."""
+    for folder, folders, names in os.walk(path):
+        for name in folders:
+            if (linked := Path(folder, name)).is_symlink():
+                raise ValueError(f"{linked} is a link; put the folder itself into the store.")
+        for file in (Path(folder, name) for name in METADATA if name in names):
             strange = sorted(set(_codecs_in(read_json(file, dict[str, Any]))) - _CODECS)
             if strange:
                 raise ValueError(

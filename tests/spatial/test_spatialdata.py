@@ -111,3 +111,11 @@ def test_codecs_that_could_run_code_are_refused(tmp_path, metadata):
         check_codecs(tmp_path)
     (tmp_path / "a" / ".zarray").write_text(json.dumps({"compressor": None, "filters": None}))
     check_codecs(tmp_path)
+
+
+def test_a_link_that_leads_out_of_what_is_checked_is_refused(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "images").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="images is a link; put the folder itself into the store"):
+        check_codecs(tmp_path / "store")
