@@ -319,3 +319,17 @@ def _unreadable(path: Path, separator: str, error: Exception) -> ValueError:
     if str(path) in str(error):
         return ValueError(str(error))
     return ValueError(f"{path} is no readable {_NAMES[separator]} table ({error}).".replace("\n", " "))
+
+
+def positive_number(text: str, must_be: str, table: Path, line: int) -> float | None:
+    """A cell's number above 0 and below 1000, None where the cell is empty. Else `ValueError`, which names the line and
+    what it `must_be`."""
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1000:
+        raise ValueError(f"{table}, line {line}: {must_be}, not {text!r}.")
+    return number

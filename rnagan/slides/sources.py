@@ -9,7 +9,7 @@ from typing import Any
 from rnagan.cohort.slide_files import SlideFile, find_slides
 from rnagan.cohort.slide_ids import printable, slide_of, unchecked_slide_id
 from rnagan.io.files import sha256_of_file
-from rnagan.io.tables import first_few, need_columns, read_table
+from rnagan.io.tables import first_few, need_columns, positive_number, read_table
 from rnagan.slides.coordinates import find_coordinates
 from rnagan.slides.masks import MaskFile, MaskFolder, find_masks
 
@@ -177,21 +177,9 @@ def _read_cohort(path: Path) -> dict[str, float | None]:
         if not name:
             continue
         slide = slide_of(name)
-        mpp = _number(row.get("mpp", ""), path, line)
+        mpp = positive_number(row.get("mpp", ""), "mpp must be µm per pixel", path, line)
         if wanted.setdefault(slide, mpp) != mpp:
             raise ValueError(f"{path}, line {line}: slide {slide} has two resolutions ({wanted[slide]} and {mpp}).")
     if not wanted:
         raise ValueError(f"{path} names no slide in its column slide.")
     return wanted
-
-
-def _number(text: str, path: Path, line: int) -> float | None:
-    if not text:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < 1000:
-        raise ValueError(f"{path}, line {line}: mpp must be µm per pixel, not {text!r}.")
-    return number

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rnagan.cohort.slide_ids import shard_name
-from rnagan.io.tables import need_columns, read_table
+from rnagan.io.tables import need_columns, positive_number, read_table
 from rnagan.io.zarr_checks import is_zarr
 from rnagan.spatial import anndata_sections, space_ranger, spatial_transcriptomics, spatialdata_store, xenium
 from rnagan.spatial.anndata_sections import mostly_ensembl
@@ -52,8 +52,8 @@ def read_sections(table: Path) -> list[Section]:
         name = shard_name(row["section"])
         if name in sections:
             raise ValueError(f"{table}, line {line}: section {name} comes twice; give each a name of its own.")
-        mpp = _positive(row.get("mpp", ""), "mpp", table, line)
-        bin_um = _positive(row.get("bin", ""), "bin", table, line)
+        mpp = positive_number(row.get("mpp", ""), "mpp must be a number above 0", table, line)
+        bin_um = positive_number(row.get("bin", ""), "bin must be a number above 0", table, line)
         if bin_um is not None and bin_um != int(bin_um):
             raise ValueError(f"{table}, line {line}: bin must be whole µm, as 8 or 16, not {row['bin']!r}.")
         path = table.parent / row["path"]
@@ -136,15 +136,3 @@ def _image_of(path: Path, named: str, table: Path, line: int) -> Path:
             "image."
         )
     return found[0]
-
-
-def _positive(text: str, column: str, table: Path, line: int) -> float | None:
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1000:
-        raise ValueError(f"{table}, line {line}: {column} must be a number above 0, not {text!r}.")
-    return value
