@@ -1,7 +1,8 @@
-"""What a build of shards says at its end, and its exit code: the same of slides and of sections."""
+"""What a build of shards may lose, what it says at its end, and its exit code: the same of slides and of sections."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,37 @@ if TYPE_CHECKING:
 
 SOME_FAILED, GIVEN_UP, MANY_WITHOUT_TILES = 1, 3, 4  # exit codes
 LISTED = 20  # failures, and slides without tiles, that are printed one by one
+
+
+def build_limits(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Options of a build: verify, max_failures, max_without_tiles, max_unreadable. `what` it is made of, as slide."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        added = (
+            click.option(
+                "--verify",
+                is_flag=True,
+                help="Read every byte of the shards that are there, and make damaged ones again.",
+            ),
+            click.option("--max-failures", default=0, type=click.IntRange(0), help="Give up after so many; 0: never."),
+            click.option(
+                "--max-without-tiles",
+                default=0.2,
+                type=click.FloatRange(0, 1),
+                help=f"Share of the {what}s that may give no tile; the exit code is 4 if there are more.",
+            ),
+            click.option(
+                "--max-unreadable",
+                default=0.25,
+                type=click.FloatRange(0, 1),
+                help=f"Share of a {what}'s tiles that may be unreadable in a damaged file; with more it fails.",
+            ),
+        )
+        for option in reversed(added):
+            command = option(command)
+        return command
+
+    return add
 
 
 def report_build(

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from rnagan.commands import options
-from rnagan.commands.build_report import report_build
+from rnagan.commands.build_report import build_limits, report_build
 from rnagan.config.base import resolve
 from rnagan.config.spots import SpotTilingConfig
 from rnagan.io.files import read_yaml
@@ -30,22 +30,7 @@ from rnagan.runtime.workers import Workers
     "--trust-positions", is_flag=True, help="Take positions as they are, without comparing them with the tissue."
 )
 @click.option("--qc/--no-qc", default=True, help="Draw a picture of each section and a contact sheet into OUT/qc.")
-@click.option(
-    "--verify", is_flag=True, help="Read every byte of the shards that are there, and make damaged ones again."
-)
-@click.option("--max-failures", default=0, type=click.IntRange(0), help="Give up after so many; 0: never.")
-@click.option(
-    "--max-without-tiles",
-    default=0.2,
-    type=click.FloatRange(0, 1),
-    help="Share of the sections that may give no tile; the exit code is 4 if there are more.",
-)
-@click.option(
-    "--max-unreadable",
-    default=0.25,
-    type=click.FloatRange(0, 1),
-    help="Share of a section's tiles that may be unreadable, where its image is damaged; with more it fails.",
-)
+@build_limits("section")
 @options.workers(default_processes=min(2, os.cpu_count() or 1))
 @click.option("--config", "config_file", type=options.FILE, help="YAML file of the settings below; flags win.")
 @options.config_options(SpotTilingConfig)

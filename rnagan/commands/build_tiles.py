@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from rnagan.commands import options
-from rnagan.commands.build_report import SOME_FAILED, report_build
+from rnagan.commands.build_report import SOME_FAILED, build_limits, report_build
 from rnagan.config.base import resolve
 from rnagan.config.tiling import TilingConfig
 from rnagan.io.files import read_yaml
@@ -99,22 +99,7 @@ def parse_part(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.option("--dry-run", is_flag=True, help="Print level, mpp, its source and the tiles to expect of each slide.")
 @click.option("--qc/--no-qc", default=True, help="Draw a picture of each slide and a contact sheet into OUT/qc.")
 @click.option("--part", callback=parse_part, metavar="I/N", help="Only the I-th of N parts: a task of a job array.")
-@click.option(
-    "--verify", is_flag=True, help="Read every byte of the shards that are there, and make damaged ones again."
-)
-@click.option("--max-failures", default=0, type=click.IntRange(0), help="Give up after so many; 0: never.")
-@click.option(
-    "--max-without-tiles",
-    default=0.2,
-    type=click.FloatRange(0, 1),
-    help="Share of the slides that may give no tile; the exit code is 4 if there are more.",
-)
-@click.option(
-    "--max-unreadable",
-    default=0.25,
-    type=click.FloatRange(0, 1),
-    help="Share of a slide's tiles that may be unreadable, where the file is damaged; with more the slide fails.",
-)
+@build_limits("slide")
 @options.workers(default_processes=min(2, os.cpu_count() or 1))
 @click.option("--config", "config_file", type=options.FILE, help="YAML file of the settings below; flags win.")
 @options.config_options(TilingConfig)
