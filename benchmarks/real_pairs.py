@@ -13,15 +13,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anndata
 import click
-from real_pairs_parts.folds import CONSECUTIVE, KEY, Fold, folds, write_fold
+import numpy as np
+import pandas as pd
+from real_pairs_parts.folds import CONSECUTIVE, KEY, Fold, fewest_units, folds, write_fold
 from shared.commands import run_command, train_for
 from shared.options import benchmark, takes_data
 from shared.report import Report, rounded
 
+from rnagan.data.index import open_dataset
 from rnagan.evaluation.features import make_extractor
+from rnagan.evaluation.real_tiles import tiles_of_slides
 from rnagan.evaluation.section_mosaic import draw_sections
 from rnagan.evaluation.spatial_evidence import spatial_evidence
+from rnagan.evaluation.spatial_measures import measure_spots, nuclear_level
 from rnagan.evaluation.test_set import EvaluationInputs, open_evaluation_set
 from rnagan.io.files import read_json
 
@@ -29,7 +35,7 @@ SIDE, MPP, SPOT_PX = 64, 1.569, 146  # px of a tile, µm per px, px of the sourc
 MARGIN = 6  # px that tiles are stored wider on each side, in which training shifts them: nearly all that the source has
 GAN = (
     f"--resolution {SIDE} --generator-width 24 --critic-width 24 --diffaugment none --batch-size 16 "
-    "--condition-units 24 --threads 1 --loader-threads 1"  # chosen on another section, of mouse colon
+    "--threads 1 --loader-threads 1"
 )
 ENDS = "--validate-every 0 --checkpoint-every 100000000 --sample-every 100000000"
 EXTRACTOR = "efficientnet_lite2"  # is no critic's network
@@ -48,10 +54,10 @@ class _Prepared:
 @benchmark(
     takes_data,
     click.option("--all", "every", is_flag=True, help="All five sections of patient C, and patient B from C."),
-    click.option("--preset", type=click.Choice(["wgan_gp", "two_critics"]), default="wgan_gp", show_default=True),
+    click.option("--preset", type=click.Choice(["wgan_gp", "two_critics"]), default="two_critics", show_default=True),
     seconds=(900, 300, "Seconds of computing that each training has, its start with them."),
     seeds=(1, 1, "Trainings of each fold."),
-    tiles=(8, 1, "Generated tiles of each spot."),
+    tiles=(32, 1, "Generated tiles of each spot."),
     images=(100_000_000, 32, "Images at which a training ends at the latest."),
 )
 def main(run: SimpleNamespace) -> None:
@@ -97,12 +103,13 @@ def _prepare(source: Path, work: Path) -> _Prepared:
 def _fold(fold: Fold, seed: int, data: _Prepared, folder: Path, run: SimpleNamespace) -> dict[str, Any]:
     """Train, evaluate and draw one fold."""
     cohort, expression = write_fold(fold, data.cohort, data.expression, folder / f"data/{fold.test}")
+    units = _condition_units(data.shards, cohort, expression)
     out = folder / f"runs/{run.preset}-{fold.test}-{seed}"
     paths = {"shards": data.shards, "cohort": cohort, "expression": expression, "out": out}
     given = " ".join(f"--{name} {shlex.quote(str(path))}" for name, path in paths.items())
     train_for(
-        f"rnagan train-rnagan {given} --embedding obsm:{KEY} --preset {run.preset} --seed {seed} "
-        f"--images {run.images} {GAN} {ENDS}",
+        f"rnagan train-rnagan {given} --embedding obsm:{KEY} --condition-units {units} --preset {run.preset} "
+        f"--seed {seed} --images {run.images} {GAN} {ENDS}",
         run.seconds,
     )
     inputs = EvaluationInputs(out, data.shards, cohort, expression)
@@ -114,8 +121,19 @@ def _fold(fold: Fold, seed: int, data: _Prepared, folder: Path, run: SimpleNames
         out, expression, cohort, pictures, shards=data.shards, n=run.tiles, seed=0, split="test", device="cpu"
     )
     images = read_json(out / "model/model.json")["images"]
-    own = {"fold": fold.test, "level": held_out.split_by, "seed": seed, "images": images, "picture": str(pictures)}
+    own = {"fold": fold.test, "level": held_out.split_by, "seed": seed, "units": units, "images": images}
+    own["picture"] = str(pictures)
     return own | evidence.scores["sections"][fold.test] | {"notes": evidence.scores["notes"]}
+
+
+def _condition_units(shards: Path, cohort: Path, expression: Path) -> int:
+    """How many components the condition of a fold has: `fewest_units` by the measures of its training tiles."""
+    rows = pd.read_csv(cohort, dtype=str).query("split == 'train'").assign(tiles=1)
+    opened = open_dataset(shards)
+    tiles = np.concatenate(list(tiles_of_slides(opened, rows, SIDE)))
+    measures = np.stack(list(measure_spots(tiles, opened.mpp, nuclear_level(tiles)).values()), axis=1)
+    c = anndata.read_h5ad(expression)[rows["sample"].to_numpy()].obsm[KEY].astype(np.float64)
+    return fewest_units(c / c.std(axis=0), measures / measures.std(axis=0), rows["slide"].to_numpy(str))
 
 
 def _summary(found: list[dict[str, Any]]) -> dict[str, Any]:

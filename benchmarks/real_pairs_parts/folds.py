@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan.evaluation.spatial_baselines import centred
+from rnagan.evaluation.spatial_baselines import centred, ridge
 from rnagan.expression.h5ad_writer import write_anndata
 from rnagan.io.cells import safe_table
 from rnagan.io.files import write_text
@@ -18,6 +18,7 @@ CONSECUTIVE = ("C2", "C3", "C4", "C5", "C6")  # as they were cut, of patient C
 OTHER = "B4"  # the one section of patient B
 FIRST = "C4"  # the fold that runs without --all
 KEY, COMPONENTS, SEEN_IN = "X_spots", 30, 30  # in obsm; the most that a condition has; spots that must have a gene
+UNITS, NEARLY = (2, 4, 6, 8, 10, 12, 16, 20, 24, 30), 0.99  # how many of them a condition may have
 PER_SPOT = 1e4  # to which counts of a spot are brought
 
 
@@ -55,6 +56,23 @@ def spot_condition(counts: NDArray[np.float64], sections: NDArray, train: NDArra
     around = centred(logged, sections)
     directions = np.linalg.svd(around[train], full_matrices=False)[2][:COMPONENTS]
     return (around @ directions.T).astype(np.float32)
+
+
+def fewest_units(c: NDArray[np.float64], measures: NDArray[np.float64], sections: NDArray) -> int:
+    """The fewest components of `c` (spots, COMPONENTS) of training spots with which a ridge regression foretells the
+    `measures` (spots, k) of left-out training sections as well as with any number, to NEARLY of the mean r.
+
+    More than it needs costs a generator images: it must find out of each whether it means anything.
+    """
+    found = {}
+    for units in UNITS:
+        r = []
+        for section in np.unique(sections):
+            out = sections == section
+            foretold = ridge(c[~out, :units], measures[~out], sections[~out], c[out, :units])
+            r += [float(np.corrcoef(*pair)[0, 1]) for pair in zip(foretold.T, measures[out].T, strict=True)]
+        found[units] = float(np.mean(r))
+    return min(units for units, r in found.items() if r >= NEARLY * max(found.values()))
 
 
 def write_fold(fold: Fold, cohort: Path, expression: Path, folder: Path) -> tuple[Path, Path]:

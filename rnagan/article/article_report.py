@@ -67,7 +67,7 @@ def write_report(out: Path, cohort: Cohort, settings: Settings, stages: list[dic
 def _profiles(out: Path) -> Iterator[Row]:
     summary = read_result(out / "vae-evaluation" / "summary.json")
     rmse, pca = (summary["reconstruction"][name]["rmse_z"] for name in ("vae", "pca"))
-    yield Row("figure S3", "RMSE of held-out profiles, Z scores", "–", f"{rmse:.3f}", "", f"PCA: {pca:.3f}")
+    yield Row("figure S3", "RMSE of held-out profiles, the encoder's units", "–", f"{rmse:.3f}", "", f"PCA: {pca:.3f}")
 
 
 def _scores(out: Path) -> Iterator[Row]:

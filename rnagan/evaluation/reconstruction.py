@@ -72,7 +72,7 @@ def rmse_per_profile(z: Values, z_hat: Values, transform: ExpressionTransform) -
 
 
 def per_gene(z: Values, z_hat: Values) -> pd.DataFrame:
-    """`pearson`, `r2` and `rmse` (Z scores) of each gene over samples; NaN where a gene doesn't vary in them.
+    """`pearson`, `r2` and `rmse` (encoder units) of each gene over samples; NaN where a gene doesn't vary in them.
 
     R² is 1 − Σ(x − x̂)² / Σ(x − mean)², with the mean of these samples: below 0, the mean of the cohort was better. It
     doesn't depend on whether x is in Z scores or log units.

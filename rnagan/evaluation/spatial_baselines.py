@@ -66,11 +66,21 @@ def nearest_in_expression(c_train: Values, c: Values) -> NDArray[np.intp]:
 
 
 def own_places(found: Values, real: Values) -> Values:
-    """The place of each spot's own real tile among those of its section, by distance to what is `found` of the spot,
-    both (spots, features): 0 nearest, 1 farthest, 0.5 by chance; (spots,)."""
-    distance = np.square(found).sum(axis=1)[:, None] + np.square(real).sum(axis=1) - 2 * found @ real.T
+    """The place of each spot's own real tile among those of its section, by the angle between it and what is `found` of
+    the spot, both (spots, features) around their means: 0 nearest, 1 farthest, 0.5 by chance; (spots,).
+
+    An angle, since what is foretold is shrunk towards the mean: by distance all would lie next to the section's most
+    ordinary tiles.
+    """
+    distance = -_directions(found) @ _directions(real).T
     own = np.arange(len(real))
     return places(distance, own)[own, own]
+
+
+def _directions(vectors: Values) -> Values:
+    """Rows at length 1; zeros stay."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1)
 
 
 def gene_agreement(expression: Values, real: Values, generated: Values) -> GeneAgreement:

@@ -55,7 +55,7 @@ from rnagan.tracking.evaluations import record_evaluation
 RESULT, PAGE = "summary.json", "report.html"
 TABLES = ("rmse_per_tissue", "rmse_per_profile", "genes", "external", "external_samples", "missing_genes")
 ERRORS = {
-    "rmse_z": "RMSE, Z scores",
+    "rmse_z": "RMSE, the encoder's units",
     "rmse_log": "RMSE, log units",
     "absolute_error_percent": "mean absolute error, %",
     "percentage_error_nonzero": "mean of |x − x̂| / |x| without zeros, %",
@@ -401,7 +401,7 @@ def summary_lines(result: dict[str, Any], out: Path) -> list[str]:
         found, right = result["reconstruction"][name], result["tissue_knn"][name]
         tissue = "–" if right is None else f"{right:.1%}"
         lines.append(
-            f"{MODELS[name]:6} RMSE {found['rmse_z']:.3f} (Z scores), {found['rmse_log']:.3f} (log); mean "
+            f"{MODELS[name]:6} RMSE {found['rmse_z']:.3f} (encoder's units), {found['rmse_log']:.3f} (log); mean "
             f"absolute error {found['absolute_error_percent']:.1f}%; tissue called right {tissue}{_by(result, name)}."
         )
     if "external" in result:

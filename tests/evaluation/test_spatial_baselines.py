@@ -59,6 +59,14 @@ def test_places():
     assert (own_places(np.zeros((60, 5)), np.ones((60, 5))) == 0.5).all()  # ties lie halfway
 
 
+def test_places_are_the_same_for_a_prediction_that_is_shrunk():
+    random = np.random.default_rng(4)
+    real = random.standard_normal((60, 5))
+    found = real + random.standard_normal((60, 5))
+    assert (own_places(0.01 * found, real) == own_places(found, real)).all()
+    assert own_places(found, real).mean() < 0.25
+
+
 def test_the_nearest_in_expression():
     train = np.random.default_rng(2).standard_normal((30, 4))
     assert nearest_in_expression(train, train[[4, 17]] + 1e-3).tolist() == [4, 17]
