@@ -49,6 +49,12 @@ from rnagan.commands import options
     type=options.TEXT,
     help="Of spots: further measures of your own as module:function, which takes tiles and returns numbers by name.",
 )
+@click.option(
+    "--proportions",
+    type=options.PATH,
+    help="Of spots: a table of each spot's cell types (sample, and a column for each) from a deconvolution, with which "
+    "--measures of the same names are compared.",
+)
 @options.seed()
 @options.device()
 def main(
@@ -59,15 +65,17 @@ def main(
     consecutive: tuple[str, ...],
     extractor: str | None,
     measures: str | None,
+    proportions: Path | None,
     seed: int,
     device: Any,
     **inputs: Any,
 ) -> None:
-    from rnagan.evaluation.faithfulness import PAGE, SpotSettings, evaluate
+    from rnagan.evaluation.faithfulness import PAGE, evaluate
+    from rnagan.evaluation.spot_pairs import SpotSettings
     from rnagan.evaluation.test_set import EvaluationInputs
     from rnagan.reports.console import lines
 
-    spots = SpotSettings(consecutive, extractor or "", measures or "")
+    spots = SpotSettings(consecutive, extractor or "", measures or "", proportions)
     options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, split, n, seed, train_donors, device, spots)))
     options.echo(f"\nPage: {out / PAGE}")
 

@@ -4,7 +4,6 @@ Morphology against the truth or against the donors' real tiles, retrieval of the
 model trained on shuffled profiles), and beside training donors (what was learned by heart shows as a gap).
 """
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -16,9 +15,8 @@ import torch
 from rnagan.api import RNAGAN
 from rnagan.cohort.table import claim_of
 from rnagan.evaluation.donor_evaluation import Comparison, DonorEvaluation, make_donor_evaluation
-from rnagan.evaluation.features import make_extractor, witness_of
-from rnagan.evaluation.spatial_evidence import has_positions, spatial_evidence
-from rnagan.evaluation.spatial_measures import own_measures
+from rnagan.evaluation.spatial_evidence import has_positions
+from rnagan.evaluation.spot_pairs import PLAIN, RealPairs, SpotSettings, evaluate_spots, flat_pairs
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.io.cells import safe_table
 from rnagan.io.claim import stating, with_claim
@@ -27,7 +25,6 @@ from rnagan.io.images import picture_name, synthetic_texts
 from rnagan.io.provenance import KEY, read_current
 from rnagan.reports.figures import measured_on_expected, places_of_donors, real_beside_generated
 from rnagan.reports.pages import write_page
-from rnagan.reports.section_pictures import section_maps
 from rnagan.runtime import progress, rng
 from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
@@ -46,17 +43,6 @@ PRODUCTS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class SpotSettings:
-    """How spots of sections are evaluated. `consecutive`: sections in the order in which they were cut; `extractor`:
-    whose features tell tiles apart, by its name; where it is empty, an offline one that took no part in training.
-    `measures`: further ones of tiles, module:function, or empty."""
-
-    consecutive: tuple[str, ...] = ()
-    extractor: str = ""
-    measures: str = ""
-
-
 def evaluate(
     inputs: EvaluationInputs,
     out: Path,
@@ -65,7 +51,7 @@ def evaluate(
     seed: int = 0,
     train_donors: int = TRAIN_DONORS,
     device: str | torch.device = AUTO,
-    spots: SpotSettings = SpotSettings(),
+    spots: SpotSettings = PLAIN,
 ) -> dict[str, Any]:
     """Generate `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
 
@@ -78,7 +64,7 @@ def evaluate(
     The result holds the scores of a `Comparison`, `null` (those of a null, where one is given), `train` (those of
     training donors, where there are any) and `real_pairs` (`spatial_evidence`).
     """
-    own = {} if spots == SpotSettings() else {"spots": dataclasses.asdict(spots)}
+    own = {} if spots == PLAIN else {"spots": spots.protocol()}
     protocol = inputs.protocol(split=split, tiles_per_profile=n, seed=seed, train_donors=train_donors, **own)
     request = inputs.request(protocol)
     result = read_current(out / RESULT, request)
@@ -99,10 +85,10 @@ def _evaluate(
     held_out: EvaluationSet, out: Path, n: int, seed: int, train_donors: int, spots: SpotSettings
 ) -> dict[str, Any]:
     """Evaluate, write all but the page and the result, and return the result."""
-    if spots != SpotSettings() and not has_positions(held_out):
+    if spots != PLAIN and not has_positions(held_out):
         raise ValueError(
-            f"--consecutive, --extractor and --measures are for spots, and {held_out.inputs.cohort} has no positions "
-            "of tiles with profiles of their own (rnagan build-cohort --x-column); leave them out."
+            f"--consecutive, --extractor, --measures and --proportions are for spots, and {held_out.inputs.cohort} has "
+            "no positions of tiles with profiles of their own (rnagan build-cohort --x-column); leave them out."
         )
     compared = _training_samples(held_out, 0 if held_out.split == "train" else train_donors, seed)
     truth = held_out.truth(held_out.samples.union(compared))
@@ -142,26 +128,11 @@ def _evaluate(
         _write_measures(out / "measures_train.csv", evaluation, train)
     if has_positions(held_out):
         progress.say("Spots of each section: generated tiles against the spot's own real tile.")
-        result["real_pairs"] = _real_pairs(held_out, out, n, seed, spots)
+        result["real_pairs"] = evaluate_spots(held_out, out, n, seed, spots)
         result["notes"] += result["real_pairs"].pop("notes")
     _draw(out, evaluation, own)
     _write_places(out, places)
     return result
-
-
-def _real_pairs(held_out: EvaluationSet, out: Path, n: int, seed: int, spots: SpotSettings) -> dict[str, Any]:
-    """The evidence on real pairs, and the names of its `pictures`."""
-    named = spots.extractor or witness_of(held_out.model.config.backbone)
-    extractor = make_extractor(named, device=held_out.model.device)
-    further = own_measures(spots.measures) if spots.measures else None
-    scores, maps = spatial_evidence(held_out, n, seed, extractor, spots.consecutive, further)
-    taken: set[str] = set()
-    scores["pictures"] = []
-    for section, own in maps.items():
-        name = f"spots_{picture_name(section, taken)}.png"
-        section_maps(out / name, section, own.positions, own.real, own.generated)
-        scores["pictures"].append(name)
-    return scores
 
 
 def _tissue_calls(own: Comparison, tissue_of: pd.Series) -> dict[str, Any]:
@@ -204,10 +175,6 @@ class _Part(TypedDict, total=False):
     retrieval: dict[str, dict[str, dict[str, _Ranks]]]
 
 
-class _RealPairs(TypedDict):
-    sections: dict[str, dict[str, Any]]
-
-
 class Result(_Part):
     """The evaluation.json, as far as `scores_of` reads it; `null` and `train` as the whole."""
 
@@ -217,13 +184,13 @@ class Result(_Part):
     tiles_per_profile: int
     null: NotRequired[_Part]
     train: NotRequired[_Part]
-    real_pairs: NotRequired[_RealPairs]
+    real_pairs: NotRequired[RealPairs]
 
 
 def scores_of(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The figures of an evaluation by flat names: TISSUE/MEASURE/r …, retrieval/TISSUE/TILES/AMONG/rank …; those of the
     null and of training donors under `null/` and `train/`; real_pairs/SECTION/MEASURE/r …, real_pairs/SECTION/place."""
-    found = _flat_scores(result) | _flat_pairs(result.get("real_pairs", {}).get("sections", {}))
+    found = _flat_scores(result) | flat_pairs(result.get("real_pairs", {}).get("sections", {}))
     for part in ("null", "train"):
         found |= {f"{part}/{name}": score for name, score in _flat_scores(result.get(part, {})).items()}
     return found
@@ -244,19 +211,6 @@ def _flat_scores(part: Mapping[str, Any]) -> dict[str, dict[str, float]]:
                 for name in ("rank", "top1", "top5"):
                     ends = {"low": score.get(f"{name}_low"), "high": score.get(f"{name}_high")}
                     found[f"retrieval/{tissue}/{kind}/{among}/{name}"] = {"value": score.get(name)} | ends
-    return {name: score for name, score in found.items() if score["value"] is not None}
-
-
-def _flat_pairs(sections: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for section, scores in sections.items():
-        for measure, score in scores["measures"].items():
-            at = f"real_pairs/{section}/{measure}"
-            found[f"{at}/r"] = {"value": score["r"], "low": score["low"], "high": score["high"]}
-            found |= {f"{at}/{name}": {"value": score[name]} for name in ("slope", "p", "over_ridge")}
-            found[f"{at}/ridge"] = {"value": score["ridge"]["r"]}
-        for name, place in scores["place"].items():
-            found[f"real_pairs/{section}/place" + ("" if name == "generated" else f"/{name}")] = dict(place)
     return {name: score for name, score in found.items() if score["value"] is not None}
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rnagan.api import RNAGAN
 from rnagan.cohort.spots import POSITIONS, positions_of
 from rnagan.evaluation.features import FeatureExtractor, comparable
+from rnagan.evaluation.proportions import of_spots
 from rnagan.evaluation.real_tiles import Tiles, tiles_of_slides
 from rnagan.evaluation.spatial_baselines import (
     GeneAgreement,
@@ -87,12 +88,14 @@ def spatial_evidence(
     extractor: FeatureExtractor,
     consecutive: tuple[str, ...] = (),
     further: OwnMeasures | None = None,
+    proportions: pd.DataFrame | None = None,
 ) -> SpatialEvidence:
     """Of each section with FEWEST_SPOTS evaluated spots or more; `n` generated tiles a spot.
 
     `consecutive`: names of sections in the order in which they were cut, where that is known; `further`: measures of a
-    group's own (`own_measures`). `scores` has `notes`,
-    `extractor`, and `sections`: by section `spots`, `turns` and `shifts` that were tried, `measures`, `place`, `genes`.
+    group's own (`own_measures`); `proportions`: of cell types by spot (`read_proportions`), with which measures of the
+    same name are compared. `scores` has `notes`, `extractor`, and `sections`: by section `spots`, `turns` and `shifts`
+    that were tried, `measures`, `place`, `genes`, and perhaps `proportions`.
     Raises `ValueError` where a spot has no position, or a section of `consecutive` isn't there.
     """
     spots = held_out.pictured[held_out.pictured["tissue"].isin(held_out.model.tissues)].reset_index(drop=True)
@@ -116,7 +119,8 @@ def spatial_evidence(
         )
         beside = _next_section(held_out, spots, str(section), consecutive, describe)
         places, c = positions_of(own, str(section)), _conditions(model, held_out, own)
-        found = _of_section(places, c, real, generated, compared, beside, seed)
+        cells = None if proportions is None else of_spots(proportions, own["sample"], list(real.measures))
+        found = _of_section(places, c, real, generated, compared, beside, cells, seed)
         found["genes"] = _of_genes(held_out, own, real, generated)
         if found["shifts"] < ENOUGH_SHIFTS:
             scores["notes"].append(
@@ -179,9 +183,11 @@ def _of_section(
     generated: DescribedSpots,
     train: _Training,
     beside: tuple[DescribedSpots, Values] | None,
+    cells: dict[str, Values] | None,
     seed: int,
 ) -> dict[str, Any]:
-    """All figures of one section but those of genes. `beside`: the next section's spots and their positions."""
+    """All figures of one section but those of genes. `beside`: the next section's spots and their positions; `cells`:
+    the spots' proportions of cell types."""
     nulls, weights = make_nulls(positions, seed), block_weights(positions, seed)
     near, alike = nearest_other(positions), nearest_in_expression(train.c, c)
     measures: dict[str, dict[str, Any]] = {}
@@ -209,13 +215,20 @@ def _of_section(
         "nearest_expression": centred(train.components[alike], np.zeros(len(c))),
     }
     place_of = {name: _mean_place(own_places(found, own), weights) for name, found in compared.items()}
-    return {
+    found: dict[str, Any] = {
         "spots": len(positions),
         "turns": nulls.turns,
         "shifts": nulls.shifts,
         "measures": measures,
         "place": place_of,
     }
+    if cells is not None:
+        found["proportions"] = {
+            name: _plain(agreement(expected, generated.measures[name], nulls, weights))
+            | {"real": _r(expected, real.measures[name])}
+            for name, expected in cells.items()
+        }
+    return found
 
 
 def _mean_place(places: Values, weights: Values) -> dict[str, float]:

@@ -52,6 +52,11 @@ def _section(section: str, scores: dict[str, Any]) -> list[str]:
         f"Place of the own tile (0 nearest, 0.5 chance): {place['generated']['value']:.3f} "
         f"({place['generated']['low']:.3f} to {place['generated']['high']:.3f}); of the ridge "
         f"{place['ridge']['value']:.3f}, of the tile nearest in expression {place['nearest_expression']['value']:.3f}.",
+        *(
+            f"{cells}: generated tiles against the proportion by deconvolution r {own['r']:+.2f} ({own['low']:+.2f} to "
+            f"{own['high']:+.2f}), p {own['p']:.4f}; real tiles {own['real']:+.2f}."
+            for cells, own in scores.get("proportions", {}).items()
+        ),
     ]
 
 

@@ -13,11 +13,13 @@ from PIL import Image
 
 from rnagan.api import RNAGAN
 from rnagan.evaluation import tile_measurements
-from rnagan.evaluation.faithfulness import SpotSettings, evaluate, scores_of
+from rnagan.evaluation.faithfulness import evaluate, scores_of
 from rnagan.evaluation.features import make_extractor
 from rnagan.evaluation.handmade import HandmadeStatistics
+from rnagan.evaluation.proportions import read_proportions
 from rnagan.evaluation.spatial_evidence import has_positions, spatial_evidence
 from rnagan.evaluation.spatial_measures import SPATIAL_MEASURES, measure_spots, nuclear_level, own_measures
+from rnagan.evaluation.spot_pairs import SpotSettings, evaluate_spots, flat_pairs
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.evaluation.tile_networks import train_tissue_classifier
 from rnagan.reports.console import lines
@@ -151,6 +153,38 @@ def test_measures_of_ones_own(held_out, monkeypatch):
     found = spatial_evidence(held_out, 1, 0, HandmadeStatistics(), further=own_measures("mine:redness"))
     assert found.scores["sections"]["S4"]["measures"]["redness"]["ridge"]["r"] > 0.3  # haematoxylin absorbs red
     assert set(found.maps["S4"].generated) == {*SPATIAL_MEASURES, "redness"}
+
+
+def test_measures_of_the_same_name_stand_beside_deconvolved_proportions(held_out, paths, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
+    spots = held_out.pictured["sample"]
+    real = [float(redness(tiles).pop("redness").mean()) for _, tiles in held_out.real_of(pd.Index(spots), 1)]
+    pd.DataFrame({"sample": spots, "redness": real, "fat": 0.5}).to_csv(tmp_path / "cells.csv", index=False)
+    settings = SpotSettings(ALL, "handmade", "mine:redness", tmp_path / "cells.csv")
+    found = evaluate_spots(held_out, tmp_path, 1, 0, settings)["sections"]
+    assert set(found["S4"]["proportions"]) == {"redness"}
+    own, measured = found["S4"]["proportions"]["redness"], found["S4"]["measures"]["redness"]
+    assert own["real"] == pytest.approx(1) and own["r"] == pytest.approx(measured["r"]) and own["p"] == measured["p"]
+    assert flat_pairs(found)["real_pairs/S4/redness/proportion"]["value"] == own["r"]
+    assert len(settings.protocol()["proportions"]) == 64
+    result = {"tissue_accuracy": 1.0, "tissue_accuracy_real": None, "notes": [], "real_pairs": {"sections": found}}
+    assert "proportion by deconvolution" in "\n".join(lines(result))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("spot,tumour\nS4_0x0,1\n", "must have a column sample .* it has spot, tumour"),
+        ("sample,tumour\nS4_0x0,1\nS4_0x0,1\n", "has the spot S4_0x0 twice"),
+        ("sample,tumour\nS4_0x0,much\n", "has no number in column tumour of spot S4_0x0"),
+        ("sample,tumour\nS4_0x0,1\n", "proportions are of tumour, and the measures of tiles are haematoxylin"),
+        ("sample,white\nS4_0x0,1\n", "The proportions have no spot S4_"),
+    ],
+)
+def test_proportions_that_do_not_fit(text, said, held_out, tmp_path):
+    (tmp_path / "cells.csv").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        spatial_evidence(held_out, 1, 0, HandmadeStatistics(), proportions=read_proportions(tmp_path / "cells.csv"))
 
 
 @pytest.mark.parametrize(
