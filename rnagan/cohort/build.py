@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rnagan.cohort.leave_out import leave_out
 from rnagan.cohort.pairing import build_cohort
 from rnagan.cohort.people import check_strangers, refuse_one_person_as_several
 from rnagan.cohort.readers import gtex, tcga
@@ -32,7 +33,8 @@ class CohortOptions:
     rows are. `keep`: further columns of either table to carry along. `tcga_slides`: diagnostic, frozen or both.
     `sample_types`: TCGA's codes that are wanted. `all_aliquots`: keep further profiles of one TCGA sample, without
     a slide. `split_by`: donor; or sample, as the article did, which lets a donor be in several splits. `all_in`:
-    one split for everybody, as for an external cohort. `seed`: of the splits and of pairs by tissue.
+    one split for everybody, as for an external cohort. `leave_out`: who is in no split of training (`leave_out`), by
+    values of columns. `seed`: of the splits and of pairs by tissue.
     """
 
     source: str = "auto"
@@ -48,6 +50,7 @@ class CohortOptions:
     all_aliquots: bool = False
     split_by: str = "donor"
     all_in: str | None = None
+    leave_out: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,6 +68,8 @@ class CohortOptions:
             raise ValueError(f"--all-in must be one of {', '.join(SPLITS)}, not {self.all_in!r}.")
         if self.all_in is not None and self.split_by == "sample":
             raise ValueError("--all-in puts everybody into one split; leave out --split-by sample.")
+        if self.all_in is not None and self.leave_out:
+            raise ValueError("--all-in puts everybody into one split; leave out --leave-out.")
         own = [column for column in self.keep if column in (*COLUMNS, *_OWN)]
         if own:
             raise ValueError(
@@ -96,6 +101,8 @@ def make_cohort_table(
         raise ValueError("--pair-by tissue pairs slides with profiles; give --slides, or leave it out.")
     if options.all_in is not None and extend is not None:
         raise ValueError("--all-in puts everybody into one split, and --extend keeps everybody's; give one of them.")
+    if options.leave_out and extend is not None:
+        raise ValueError("--leave-out moves people between splits, and --extend keeps everybody's; give one of them.")
     existing = read_cohort(extend) if extend else None
     ids = _expression_ids(options)
     people = None if subjects is None else read_subjects(subjects, options.keep)
@@ -139,6 +146,9 @@ def make_cohort_table(
         split_by=options.split_by,
         all_in=options.all_in,
     )
+    if options.leave_out:
+        cohort, line = leave_out(cohort, options.leave_out)
+        more.append(line)
     rule = _rule(source, options, images, place_name) if slides is not None else "profiles without slides"
     lines = [f"Rule {source} ({reason}): {rule}.", *notes, *more]
     if options.split_by == "sample":

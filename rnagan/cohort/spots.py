@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from rnagan.cohort.leave_out import leave_out
 from rnagan.cohort.people import refuse_one_person_as_several
 from rnagan.cohort.slide_ids import shard_name
 from rnagan.cohort.table import CAVEATS, COLUMNS, FRACTIONS, SPLITS, assign_splits, check_cohort, describe
@@ -34,8 +35,8 @@ class SpotOptions:
     it has none. Positions become columns x and y of the cohort table.
     `tissue_is`: of all spots, where it has no such column. `expression`: only spots of this table; `rows`: samples or
     genes, where it doesn't say what its rows are. `split_by`: donor, section or block, which needs positions; `gap`: of
-    blocks, in the unit of x and y: spots nearer to another split are left out. `all_in`: one split for all. `seed`: of
-    the splits.
+    blocks, in the unit of x and y: spots nearer to another split are left out. `all_in`: one split for all.
+    `leave_out`: which no training sees (`cohort.leave_out`). `seed`: of the splits.
     """
 
     profile: str
@@ -51,6 +52,7 @@ class SpotOptions:
     split_by: str = "donor"
     gap: float | None = None
     all_in: str | None = None
+    leave_out: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,6 +94,9 @@ def make_spot_cohort(table: Path, out: Path, options: SpotOptions) -> list[str]:
     cohort = cohort.sort_values(["sample", "slide"], ignore_index=True)
     check_cohort(cohort, str(table))
     notes += dealt.notes
+    if options.leave_out:
+        cohort, line = leave_out(cohort, options.leave_out)
+        notes.append(line)
     missing = [split for split in SPLITS if split not in set(cohort["split"])]
     if missing and options.all_in is None:
         further = " (--split-by section holds out sections, where donors are few)" * (options.split_by == "donor")

@@ -17,6 +17,7 @@ from rnagan.io.tables import first_few, need_columns, read_table
 from rnagan.runtime import rng
 
 SPLITS = ("train", "validation", "test")
+LEFT_OUT = "left_out"  # the split of those whom no training sees, such as a centre's (`leave_out`)
 FRACTIONS = (0.6, 0.2, 0.2)  # of the donors, in each of them
 COLUMNS = ("sample", "donor", "tissue", "split", "slide", "site")
 SPLIT_BY = ("donor", "sample", "section", "block")
@@ -64,9 +65,9 @@ def check_cohort(cohort: pd.DataFrame, name: str = "The cohort table") -> None:
     for column in ("sample", "donor"):
         if (cohort[column] == "").any():
             raise ValueError(f"{name} has rows without a {column} (line {int((cohort[column] == '').argmax()) + 2}).")
-    unknown = sorted(set(cohort["split"]) - set(SPLITS))
+    unknown = sorted(set(cohort["split"]) - {*SPLITS, LEFT_OUT})
     if unknown:
-        raise ValueError(f"{name} has split {unknown[0]!r}; it must be one of {', '.join(SPLITS)}.")
+        raise ValueError(f"{name} has split {unknown[0]!r}; it must be one of {', '.join(SPLITS)} or {LEFT_OUT}.")
     repeated = cohort[cohort.duplicated(["sample", "slide"])]
     if len(repeated):
         row = repeated.iloc[0]
@@ -106,7 +107,8 @@ def describe(cohort: pd.DataFrame) -> str:
     unit = {"section": "slide", "block": "sample"}.get(by, by)
     units = cohort.drop_duplicates(unit)["split"].value_counts()
     slides, donors = cohort.loc[cohort["slide"] != "", "slide"].nunique(), cohort["donor"].nunique()
-    in_splits = ", ".join(f"{units.get(split, 0):,} {split}" for split in SPLITS)
+    there = [*SPLITS, *([LEFT_OUT] if LEFT_OUT in units else [])]
+    in_splits = ", ".join(f"{units.get(split, 0):,} {split}" for split in there)
     what = in_splits if by == "donor" else f"{'sections' if by == 'section' else 'samples'} by split: {in_splits}"
     return f"{cohort['sample'].nunique():,} profiles, {slides:,} slides, {donors:,} donors ({what})."
 
@@ -131,6 +133,8 @@ def assign_splits(
     for of_donor in rows.values():
         lacking[of_donor] += FRACTIONS
     for donor, split in splits.items():
+        if split == LEFT_OUT:
+            continue
         lacking[rows[donor], SPLITS.index(split)] -= 1
     new = sorted(set(donor_tissues) - set(splits))
     for n in rng.generator(seed, "splits").permutation(len(new)):

@@ -104,8 +104,13 @@ COMMANDLINE = click.core.ParameterSource.COMMANDLINE
 )
 @click.option(
     "--all-in",
-    type=click.Choice(options.SPLITS),
+    type=click.Choice(("train", "validation", "test")),
     help="Everybody in one split, as test for an external cohort.",
+)
+@click.option(
+    "--leave-out",
+    type=options.TEXT,
+    help="Everybody for whom this holds, such as site=C2, is in a split of their own that no training sees.",
 )
 @options.seed("Seed of the splits and of pairs by tissue.")
 @click.option("--extend", type=options.FILE, help="An earlier cohort table: everybody in it keeps their split.")
@@ -114,6 +119,7 @@ def main(
 ) -> None:
     from rnagan.cohort.build import CohortOptions, make_cohort_table
 
+    given["leave_out"] = given["leave_out"] or ""
     spots = {name: given.pop(f"{name}_column") for name in ("profile", "section", "x", "y")} | {"gap": given.pop("gap")}
     if spots["profile"]:
         options.echo_lines(_of_spots(samples, out, spots, given, slides or subjects or extend))
@@ -141,6 +147,7 @@ def _of_spots(table: Path, out: Path, spots: dict[str, Any], given: dict[str, An
         "rows",
         "split_by",
         "all_in",
+        "leave_out",
         "seed",
     }
     context = click.get_current_context()
@@ -151,7 +158,7 @@ def _of_spots(table: Path, out: Path, spots: dict[str, Any], given: dict[str, An
             f"A table of spots (--profile-column) says by itself what belongs together: leave out {named}."
         )
     columns = {ours: given[f"{ours}_column"] for ours in ("donor", "tissue", "site")}
-    settings = {name: given[name] for name in ("expression", "rows", "split_by", "all_in", "seed")}
+    settings = {name: given[name] for name in ("expression", "rows", "split_by", "all_in", "leave_out", "seed")}
     given_columns = {name: value for name, value in (spots | columns).items() if value is not None}
     return make_spot_cohort(table, out, SpotOptions(**given_columns, **settings, tissue_is=given["tissue_is"] or ""))
 

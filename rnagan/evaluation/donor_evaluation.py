@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rnagan.api import RNAGAN
+from rnagan.cohort.table import LEFT_OUT
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.evaluation.retrieval import FEWEST_TO_FIT, ReadingModel, distances, fit_reading, retrieval
 from rnagan.evaluation.stats import FEWEST_DONORS, by_donor, correlate, pearson
@@ -212,7 +213,7 @@ def _why_no_retrieval(held_out: EvaluationSet, train: pd.DataFrame, fitted: set[
     """Why retrieval can't be learnt, empty where it can. `fitted`: tissues with enough validation donors."""
     if not held_out.own_people:
         return NOT_OWN
-    if held_out.split != "test":
+    if held_out.split not in ("test", LEFT_OUT):
         return f"Retrieval is left out: it learns from the other splits, and this is split {held_out.split}."
     if not fitted or len(train) < FEWEST_TO_FIT:
         return (

@@ -62,7 +62,8 @@ def evaluate(
     each section's measures.
 
     The result holds the scores of a `Comparison`, `null` (those of a null, where one is given), `train` (those of
-    training donors, where there are any) and `real_pairs` (`spatial_evidence`).
+    training donors, where there are any), `left_out` (those of profiles in the split of that name) and `real_pairs`
+    (`spatial_evidence`).
     """
     own = {} if spots == PLAIN else {"spots": spots.protocol()}
     protocol = inputs.protocol(split=split, tiles_per_profile=n, seed=seed, train_donors=train_donors, **own)
@@ -91,7 +92,8 @@ def _evaluate(
             "no positions of tiles with profiles of their own (rnagan build-cohort --x-column); leave them out."
         )
     compared = _training_samples(held_out, 0 if held_out.split == "train" else train_donors, seed)
-    truth = held_out.truth(held_out.samples.union(compared))
+    left_out = held_out.left_out if held_out.split == "test" else pd.Index([])
+    truth = held_out.truth(held_out.samples.union(compared).union(left_out))
     for path in (*(out / name for name in PRODUCTS), *out.glob("spots_*.png")):  # of other settings: no longer true
         path.unlink(missing_ok=True)
     model, about = held_out.model, held_out.about
@@ -126,6 +128,12 @@ def _evaluate(
         result["train"] = {"donors": donors, "tissue_accuracy": float(train.generated.right.mean())} | train.scores
         places.append(train.places.assign(tiles="training donors, " + train.places["tiles"].astype(str)))
         _write_measures(out / "measures_train.csv", evaluation, train)
+    if len(left_out):
+        progress.say(f"The same on {len(left_out):,} profiles that were left out (build-cohort --leave-out).")
+        other = evaluation.compare(model, left_out)
+        own_share = {"profiles": len(left_out), "tissue_accuracy": float(other.generated.right.mean())}
+        result["left_out"] = own_share | other.scores
+        places.append(other.places.assign(tiles="left out, " + other.places["tiles"].astype(str)))
     if has_positions(held_out):
         progress.say("Spots of each section: generated tiles against the spot's own real tile.")
         result["real_pairs"] = evaluate_spots(held_out, out, n, seed, spots)
@@ -176,7 +184,7 @@ class _Part(TypedDict, total=False):
 
 
 class Result(_Part):
-    """The evaluation.json, as far as `scores_of` reads it; `null` and `train` as the whole."""
+    """The evaluation.json, as far as `scores_of` reads it; `null`, `train` and `left_out` as the whole."""
 
     model: str
     split: str
@@ -184,14 +192,16 @@ class Result(_Part):
     tiles_per_profile: int
     null: NotRequired[_Part]
     train: NotRequired[_Part]
+    left_out: NotRequired[_Part]
     real_pairs: NotRequired[RealPairs]
 
 
 def scores_of(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The figures of an evaluation by flat names: TISSUE/MEASURE/r …, retrieval/TISSUE/TILES/AMONG/rank …; those of the
-    null and of training donors under `null/` and `train/`; real_pairs/SECTION/MEASURE/r …, real_pairs/SECTION/place."""
+    null, of training donors and of those who were left out under `null/`, `train/` and `left_out/`;
+    real_pairs/SECTION/MEASURE/r …, real_pairs/SECTION/place."""
     found = _flat_scores(result) | flat_pairs(result.get("real_pairs", {}).get("sections", {}))
-    for part in ("null", "train"):
+    for part in ("null", "train", "left_out"):
         found |= {f"{part}/{name}": score for name, score in _flat_scores(result.get(part, {})).items()}
     return found
 

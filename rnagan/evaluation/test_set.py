@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rnagan.api import RNAGAN, model_folder, read_model_record
 from rnagan.cohort.filter import matching_rows
 from rnagan.cohort.leakage import check_same_splits, refuse_seen
-from rnagan.cohort.table import claim_of, read_cohort, split_by
+from rnagan.cohort.table import LEFT_OUT, claim_of, read_cohort, split_by
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.shard_schema import MPP_TOLERANCE
 from rnagan.evaluation.morphology import MEASURES
@@ -81,6 +81,7 @@ class EvaluationSet:
     cohort      rows of the cohort table that the models' own setting `where` takes
     expression  all profiles, None where no model takes any; `about` has their donor, tissue, split and site, by sample
     samples     the profiles that are evaluated: of the split, and of a tissue that all models know
+    left_out    likewise, those of the split `left_out`, whom no training sees
     pictured    cohort rows with tiles (and a profile, where models take them), of every split; one a slide, or a slide
                 and profile where tiles have profiles of their own
     rows        those of the evaluated split and tissues: slide, sample, donor, tissue, tiles; by slide
@@ -97,6 +98,7 @@ class EvaluationSet:
     expression: Expression | None
     about: pd.DataFrame
     samples: pd.Index
+    left_out: pd.Index
     pictured: pd.DataFrame
     rows: pd.DataFrame
     own_people: bool
@@ -219,9 +221,10 @@ def make_evaluation_set(
         cohort = cohort[matching_rows(cohort, where)]
     about = _about(expression, cohort)
     tissues = sorted(set.intersection(*(set(model.tissues) for model in models)))
-    evaluated = (about["split"] == split) & about["tissue"].isin(tissues)
+    known = about["tissue"].isin(tissues)
     if wheres:
-        evaluated &= about.index.isin(cohort["sample"])
+        known &= about.index.isin(cohort["sample"])
+    evaluated, left_out = (known & (about["split"] == name) for name in (split, LEFT_OUT))
     pictured = _with_tiles(cohort, shards, tiles)
     if expression is not None:
         pictured = pictured[pictured["sample"].isin(about.index)]
@@ -236,7 +239,7 @@ def make_evaluation_set(
     if expression is not None and by not in ("section", "block"):
         by = expression.split_by
     if split != "train" and by == "donor":
-        donors = [*about.loc[evaluated, "donor"], *rows["donor"]]
+        donors = [*about.loc[evaluated | left_out, "donor"], *rows["donor"]]
         for model in (*models, *([] if null is None else [null])):
             refuse_seen(donors, model.train_donors, split, "a model", "the cohort table that it was trained with")
     if split != "train" and by in ("section", "block"):
@@ -252,6 +255,7 @@ def make_evaluation_set(
         expression,
         about,
         about.index[evaluated],
+        about.index[left_out],
         pictured,
         rows,
         own_people,

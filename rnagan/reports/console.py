@@ -95,6 +95,7 @@ def _score(score: dict[str, Any]) -> dict[str, str]:
 def _measure(row: dict[str, Any], result: dict[str, Any]) -> dict[str, str]:
     beside = {"null r": "null_r"} if "null" in result else {}
     beside |= {"train r": "train_r"} if "train" in result else {}
+    beside |= {"left out r": "left_out_r", "its slope": "left_out_slope"} if "left_out" in result else {}
     return {
         "tissue": row["tissue"],
         "measure": row["measure"],

@@ -35,6 +35,8 @@ _PLACE_STYLES = {
     "null": ("-", "tab:red"),
     "training donors, real": ("--", "0.5"),
     "training donors, generated": ("--", "tab:purple"),
+    "left out, real": (":", "0.5"),
+    "left out, generated": (":", "tab:purple"),
 }
 LOSSES = {"wasserstein": "Wasserstein estimate", "penalty": "gradient penalty", "generator": "generator loss"}
 

@@ -99,22 +99,27 @@ def _evaluation_values(evaluation: dict[str, Any], pictures: Path) -> dict[str, 
 
 
 def measure_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row for each tissue and measure: held-out donors, and r of the null and on training donors."""
+    """One row for each tissue and measure: held-out donors, r of the null and on training donors, and r and slope of
+    donors who were left out (as of another centre)."""
     key = "faithfulness" if "faithfulness" in evaluation else "on_real_tiles"
-    beside = {f"{name}_r": evaluation.get(name, {}).get(key, {}) for name in ("null", "train")}
+    beside = [("null", "r"), ("train", "r"), ("left_out", "r"), ("left_out", "slope")]
     return [
         {"tissue": tissue, "measure": name, "label": MEASURES[name]}
         | found
-        | {column: other.get(tissue, {}).get(name, {}).get("r") for column, other in beside.items()}
+        | {
+            f"{other}_{figure}": evaluation.get(other, {}).get(key, {}).get(tissue, {}).get(name, {}).get(figure)
+            for other, figure in beside
+        }
         for tissue, measures in evaluation.get(key, {}).items()
         for name, found in measures.items()
     ]
 
 
 def retrieval_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row for each tissue, kind of tiles and set of candidates: held-out donors, the null, then training donors."""
+    """One row for each tissue, kind of tiles and set of candidates: held-out donors, the null, then training donors
+    and those who were left out."""
     rows = []
-    for which, label in (("", "{}"), ("null", "null"), ("train", "training donors, {}")):
+    for which, label in (("", "{}"), ("null", "null"), ("train", "training donors, {}"), ("left_out", "left out, {}")):
         found_in = (evaluation.get(which, {}) if which else evaluation).get("retrieval", {})
         for tissue, kinds in found_in.items():
             for kind, among in kinds.items():

@@ -272,3 +272,31 @@ def test_script(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
     assert "Does the tissue follow the RNA?" in page and page.count('<tr class="control">') == 2
     bad = CliRunner().invoke(main, [*options, "--model", str(tmp_path)])
     assert bad.exit_code == 1 and "holds no trained model" in bad.output and bad.output.count("\n") == 1
+
+
+def test_those_who_were_left_out_stand_beside_the_others(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
+    """Three held-out donors become those of another centre; the model saw none of them."""
+    cohort, expression = pd.read_csv(paths.cohort, dtype=str, keep_default_na=False), read_expression(paths.expression)
+    out = ["D5", "D6", "D7"]
+    cohort.loc[cohort["donor"].isin(out), "split"] = "left_out"
+    cohort.to_csv(tmp_path / "cohort.csv", index=False)
+    obs = expression.obs.assign(split=expression.obs["split"].mask(expression.obs["donor"].isin(out), "left_out"))
+    write_expression(tmp_path / "expression.h5ad", dataclasses.replace(expression, obs=obs), "digest")
+    own = dataclasses.replace(
+        paths, cohort=tmp_path / "cohort.csv", expression=tmp_path / "expression.h5ad", truth=truth
+    )
+    result = evaluate(own, tmp_path / "out", n=2, train_donors=0, device="cpu")
+    assert (result["profiles"], result["left_out"]["profiles"]) == (9, 6)
+    measured = result["left_out"]["faithfulness"]["lung"]["matrix_colour"]
+    assert measured["donors"] == len(out) and module.scores_of(result)["left_out/faithfulness/lung/matrix_colour/r"]
+    assert "r (slope), left out" in (tmp_path / "out/faithfulness.html").read_text()
+    assert "left out r" in "\n".join(lines(result))
+    alone = evaluate(own, tmp_path / "alone", "left_out", n=2, train_donors=0, device="cpu")
+    assert alone["profiles"] == result["left_out"]["profiles"] and "left_out" not in alone
+
+    seen = cohort.assign(split=cohort["split"].where(cohort["donor"] != "D0", "left_out"))
+    seen.to_csv(tmp_path / "cohort.csv", index=False)
+    obs = obs.assign(split=obs["split"].where(obs["donor"] != "D0", "left_out"))
+    write_expression(tmp_path / "expression.h5ad", dataclasses.replace(expression, obs=obs), "digest")
+    with pytest.raises(ValueError, match="in the training split of a model"):
+        evaluate(own, tmp_path / "seen", n=2, train_donors=0, device="cpu")

@@ -6,10 +6,12 @@ import math
 import sys
 import types
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.stats import kstest
 
 from rnagan.api import RNAGAN
 from rnagan.evaluation import tile_measurements
@@ -23,6 +25,8 @@ from rnagan.evaluation.spot_pairs import SpotSettings, evaluate_spots, flat_pair
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
 from rnagan.evaluation.tile_networks import train_tissue_classifier
 from rnagan.reports.console import lines
+from rnagan.tracking.run_log import RunLog
+from rnagan.training.gan.train import train_gan
 
 ALL = ("S1", "S2", "S3", "S4")
 
@@ -214,3 +218,41 @@ def test_generated_tiles_are_the_models_own(held_out, section_run):
     latents = held_out.latents(model, names)
     expected = list(model.generate_each(latents, names.tolist(), [2, 2], 0))
     assert all(np.array_equal(own[name], tiles) for name, tiles in zip(names, expected, strict=True))
+
+
+def _shuffled(paths, seed, folder):
+    """The inputs with the profiles of each section exchanged among its spots."""
+    data = anndata.read_h5ad(paths.expression)
+    section = data.obs_names.str.partition("_").get_level_values(0).to_numpy() if seed is not None else None
+    order, draw = np.arange(data.n_obs), np.random.default_rng(seed)
+    for name in () if section is None else np.unique(section):
+        order[section == name] = draw.permutation(order[section == name])
+    data.X, data.obsm["X_spots"] = data.X[order], data.obsm["X_spots"][order]
+    folder.mkdir()
+    data.write_h5ad(folder / "expression.h5ad")
+    return dataclasses.replace(paths, expression=folder / "expression.h5ad")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_p_is_uniform_for_models_of_shuffled_expression_and_the_least_for_the_true_one(
+    section_set, small, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(RunLog, "_start_mlflow", lambda *_: None)
+
+    def p_of(seed, images):
+        inputs = _shuffled(section_set, seed, tmp_path / f"{seed}")
+        config = small.replace(condition_units=6, seed=seed or 0, images=images, checkpoint_every=10**9)
+        train_gan(config, inputs, tmp_path / f"{seed}/run")
+        paths = EvaluationInputs(tmp_path / f"{seed}/run", inputs.shards, inputs.cohort, inputs.expression)
+        held_out = open_evaluation_set(paths, "test", need="profiles", device="cpu")
+        return spatial_evidence(held_out, 4, 0, HandmadeStatistics()).scores["sections"]["S4"]["measures"]
+
+    shuffled = [p_of(seed, 256) for seed in range(30)]
+    for measure in ("haematoxylin", "eosin"):
+        drawn = [own[measure]["p"] for own in shuffled]
+        print(measure, sorted(drawn), kstest(drawn, "uniform").pvalue)
+        assert kstest(drawn, "uniform").pvalue > 0.01
+    own = p_of(None, 8192)["haematoxylin"]
+    print(own)
+    assert own["beaten"] == own["nulls"] and own["r"] > 0.5
