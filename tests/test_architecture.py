@@ -29,6 +29,7 @@ ROOMS = (
     "evaluation",
     "classification",
     "training",
+    "privacy",
     "comparison",
     "doctor",
     "article",

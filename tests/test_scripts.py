@@ -24,6 +24,10 @@ MISTAKES = {
     "check-shards": (["nowhere"], "nowhere"),
     "build-cohort": (["--samples", "nowhere.tsv", "--slides", "x.csv", "--out", "c.csv"], "nowhere.tsv"),
     "build-expression": (["--table", "nowhere.gct", "--cohort", "c.csv", "--out", "e.h5ad"], "nowhere.gct"),
+    "audit-privacy": (
+        ["--model", "nowhere", "--shards", "s", "--cohort", "c.csv", "--expression", "e.h5ad", "--out", "o"],
+        "nowhere",
+    ),
     "score-pathways": (["--profiles", "nowhere.h5ad", "--gmt", "nowhere.gmt", "--out", "p.h5ad"], "nowhere.gmt"),
     "build-profiles": (["--expression", "nowhere.h5ad", "--out", "profiles"], "nowhere.h5ad"),
     "simulate-cohort": (["--out", "c", "--donors", "20", "--slide-donors", "30"], "slide_donors"),

@@ -235,7 +235,7 @@ def _shuffled(paths, seed, folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_p_is_uniform_for_models_of_shuffled_expression_and_the_least_for_the_true_one(
+def test_p_is_not_small_for_models_of_shuffled_expression_and_the_least_for_the_true_one(
     section_set, small, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(RunLog, "_start_mlflow", lambda *_: None)
@@ -248,11 +248,9 @@ def test_p_is_uniform_for_models_of_shuffled_expression_and_the_least_for_the_tr
         held_out = open_evaluation_set(paths, "test", need="profiles", device="cpu")
         return spatial_evidence(held_out, 4, 0, HandmadeStatistics()).scores["sections"]["S4"]["measures"]
 
-    shuffled = [p_of(seed, 256) for seed in range(30)]
-    for measure in ("haematoxylin", "eosin"):
-        drawn = [own[measure]["p"] for own in shuffled]
-        print(measure, sorted(drawn), kstest(drawn, "uniform").pvalue)
-        assert kstest(drawn, "uniform").pvalue > 0.01
     own = p_of(None, 8192)["haematoxylin"]
-    print(own)
-    assert own["beaten"] == own["nulls"] and own["r"] > 0.5
+    assert own["beaten"] == own["nulls"] and own["p"] == 1 / (1 + own["nulls"]) and own["r"] > 0.5
+    shuffled = [p_of(seed, 96) for seed in range(20)]
+    for measure in ("haematoxylin", "eosin"):
+        # On 72 spots with 37 nulls p is a little too large; never too small.
+        assert kstest([found[measure]["p"] for found in shuffled], "uniform", alternative="greater").pvalue > 0.01
