@@ -118,7 +118,7 @@ def _place(
     on[inside] = tissue[tuple(cells.T)]
     on_tissue = float(on[in_tissue].mean()) if in_tissue.any() else 0.0
     if (~in_tissue & inside).sum() >= _ENOUGH_OFF:
-        off, spots_off, weight = float(on[~in_tissue].mean()), int((~in_tissue).sum()), 1.0
+        off, spots_off, weight = float(on[~in_tissue].mean()), float((~in_tissue).sum()), 1.0
     else:
         off, spots_off = _far_share(tissue, cells[in_tissue[inside]])
         weight = min(1.0, spots_off / _ENOUGH_OFF)  # what is a few spots wide may be anything
