@@ -1,5 +1,6 @@
 """What it costs the loader that each tile has a profile of its own: the same tiles with and without, in rounds that
-alternate in one process, CPU seconds of all its threads, from the opening of the set on."""
+alternate in one process, CPU seconds of all its threads, from the first batch on: slides are opened in them, the set
+before."""
 
 import io
 import os
@@ -37,8 +38,9 @@ def measure_profiles(tiles: Tiles, slides: int, tiles_a_slide: int, batch_size: 
     seconds: dict[str, list[float]] = {WITHOUT: [], WITH: []}
     for n in range(rounds + 1):  # the first warms up
         for name in (WITHOUT, WITH) if n % 2 else (WITH, WITHOUT):
+            batches = _batches(folder / name, batch_size)  # which opens the set
             began = time.process_time()
-            for _, _ in zip(range(epoch), _batches(folder / name, batch_size), strict=False):
+            for _, _ in zip(range(epoch), batches, strict=False):
                 pass
             seconds[name].append(time.process_time() - began)
     ratios = [own / plain for own, plain in zip(seconds[WITH][1:], seconds[WITHOUT][1:], strict=True)]
