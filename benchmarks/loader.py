@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from loader_parts import contest, environments, start, stores, tiles
+from loader_parts import contest, environments, profiles, start, stores, tiles
 from loader_parts.contest import Variant, best_of, ratios
 from shared.contenders import Contenders
 from shared.environments import environments_only, find_environments, versions_of
@@ -22,7 +22,7 @@ from shared.race import OWN_WORKERS, Answer, race
 from shared.report import Report
 
 OURS_AND_LIMIT = ("rnagan", "limit")
-START_FIGURES = ("first_batch_s", "worker_memory_mb", "worker_memory_100m_mb", "resume_s")
+START_FIGURES = ("first_batch_s", "worker_memory_mb", "worker_memory_100m_mb", "resume_s", "profiles_cpu_ratio")
 
 
 class Field:
@@ -82,6 +82,8 @@ class Field:
     seconds=(3.0, 0.2, "Of a measurement of a loader."),
     batch_size=(64, 8, ""),
     large=((250, 25_000), (2, 3), "Slides of two large sets."),
+    sections=((250, 2_500), (2, 3), "Sections of two large sets of tiles with a profile each."),
+    profiles=((8, 4_000, 7), (2, 32, 1), "Slides, their tiles, and rounds with and without profiles."),
 )
 def main(run: SimpleNamespace) -> None:
     peers, missing = find_environments({"loader": environments.PEERS}, run, on_ours=True)
@@ -112,7 +114,12 @@ def main(run: SimpleNamespace) -> None:
             stores.forget(Path(request["store"]))
         outcome = report.add(race([entry for entry in entered if field.may_run(entry)], field.ask))
     report.begin("starts and memory")
-    started = report.attempt(start.measure_start, cores, made, scratch, run.batch_size, run.large, run.quick)
+    started = report.attempt(
+        start.measure_start, cores, made, scratch, run.batch_size, run.large, run.sections, run.quick
+    )
+    report.begin("with and without profiles")
+    *sizes, rounds = run.profiles
+    started |= report.attempt(profiles.measure_profiles, made, *sizes, run.batch_size, rounds)
     ours = ratios(outcome, contest.OURS, contest.LIMIT, (0, 2))
     report.end(
         {name: ours[name] for name in contest.HEADLINES}

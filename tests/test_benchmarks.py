@@ -19,7 +19,14 @@ OWN_FIGURES = {
         *("second_over_first", "scaling_2_processes", "memory_growth"),
     ],
     "tiling": ["scaling_2_processes", "peak_memory_gb"],
-    "loader": ["ratio_limit", "first_batch_s", "worker_memory_mb", "worker_memory_100m_mb", "resume_s"],
+    "loader": [
+        "ratio_limit",
+        "first_batch_s",
+        "worker_memory_mb",
+        "worker_memory_100m_mb",
+        "resume_s",
+        "profiles_cpu_ratio",
+    ],
     "table_reading": ["ours_seconds", "ours_peak_mib"],
     "housekeeping": ["waiting_share", "background_s", "background_left_s"],
 }

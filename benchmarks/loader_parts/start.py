@@ -1,5 +1,5 @@
 """What ours takes to start, to start in the middle, and in memory, on sets of a million and of 100 million tiles, and
-of a million tiles with a profile each, whose cohort table is read too."""
+of sets of tiles with a profile each, whose cohort table is read too."""
 
 import statistics
 import sys
@@ -19,11 +19,17 @@ REPEATED, REPEATED_LESS = 3, 2
 
 
 def measure_start(
-    cores: Iterable[int], tiles: Tiles, scratch: Path, batch_size: int, slides: tuple[int, int], quick: bool
+    cores: Iterable[int],
+    tiles: Tiles,
+    scratch: Path,
+    batch_size: int,
+    slides: tuple[int, int],
+    sections: tuple[int, int],
+    quick: bool,
 ) -> dict[str, Any]:
     """Each figure from processes of its own, of which the median is reported; in one process if `quick`.
 
-    `slides`: of the smaller and of the larger set.
+    `slides`: of the smaller and of the larger set; `sections`: of those of tiles with a profile each.
     """
     with Contender(SCRIPT, sys.executable, cores, scratch / "idle") as idle:
         idle.ask({"idle": True})
@@ -40,18 +46,19 @@ def measure_start(
             return answers
 
         sets = [large.make(tiles, n, copy_indexes=n == slides[0]) for n in slides]
-        return _measure(runs, *sets, large.make_spots(tiles, slides[0]))
+        with_profiles = [large.make_spots(tiles, n) for n in sections]
+        return _measure(runs, *sets, with_profiles)
 
 
 def _measure(
-    runs: Callable[..., list[dict[str, Any]]], million: Path, hundred_million: Path, million_profiles: Path
+    runs: Callable[..., list[dict[str, Any]]], million: Path, hundred_million: Path, with_profiles: list[Path]
 ) -> dict[str, Any]:
     def median(answers: list[dict[str, Any]], what: str, digits: int) -> float:
         return round(statistics.median(answer[what] for answer in answers), digits)
 
     usual = runs(million, REPEATED, batches=BATCHES)
     usual_100m = runs(hundred_million, REPEATED_LESS, batches=BATCHES)
-    profiles = runs(million_profiles, 1, batches=BATCHES)
+    (profiles,), (more_profiles,) = (runs(folder, 1, batches=BATCHES) for folder in with_profiles)
     (in_worker,) = runs(million, 1, batches=BATCHES, workers=1)
     return {
         "first_batch_s": median(usual, "first_batch_s", 3),
@@ -61,8 +68,14 @@ def _measure(
         "resume_100m_s": median(runs(hundred_million, REPEATED_LESS, epochs=MIDDLE), "first_batch_s", 3),
         "worker_memory_mb": median(usual, "memory_mb", 1),
         "worker_memory_100m_mb": median(usual_100m, "memory_mb", 1),
-        "first_batch_1m_profiles_s": median(profiles, "first_batch_s", 3),
-        "worker_memory_1m_profiles_mb": median(profiles, "memory_mb", 1),
+        "first_batch_profiles_s": [round(one["first_batch_s"], 3) for one in (profiles, more_profiles)],
+        "worker_memory_profiles_mb": [round(one["memory_mb"], 1) for one in (profiles, more_profiles)],
+        "peak_memory_profiles_mb": [round(one["peak_mb"], 1) for one in (profiles, more_profiles)],
         "worker_process_memory_mb": round(in_worker["worker_mb"], 1),
-        "start": {"1m": usual, "100m": usual_100m, "1m profiles": profiles, "1m, worker process": in_worker},
+        "start": {
+            "1m": usual,
+            "100m": usual_100m,
+            "profiles": [profiles, more_profiles],
+            "1m, worker process": in_worker,
+        },
     }

@@ -32,9 +32,10 @@ def _meets(table: pd.DataFrame, text: str) -> pd.Series:
         raise ValueError(f"where {text!r}: the cohort table has no column {column}; it has {', '.join(table)}.")
     if sign in ("=", "!="):
         wanted = {value.strip() for value in values.split(",")}
-        unknown = sorted(wanted - set(table[column]))
+        there = table[column].unique()
+        unknown = sorted(wanted - set(there))
         if unknown:
-            present = first_few(sorted(set(table[column])), 8)
+            present = first_few(sorted(there), 8)
             raise ValueError(f"where {text!r}: no row has {column} {unknown[0]!r}; there are {present}.")
         return table[column].isin(wanted) == (sign == "=")
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rnagan.io.codes import in_several
 from rnagan.io.files import sha256_of
 from rnagan.io.tables import first_few
 
@@ -35,11 +36,9 @@ def refuse_seen(donors: Iterable[str], digests: Iterable[str], split: str, model
 
 def refuse_leakage(table: pd.DataFrame, column: str, name: str) -> None:
     """Refuse a table in which a donor, slide or other value of `column` is in two splits; `name` is the file's."""
-    splits = table[table[column] != ""].groupby(column)["split"].nunique()
-    if (splits > 1).any():
+    if several := [value for value in in_several(table, column, "split") if value != ""]:
         raise ValueError(
-            f"{name} has a {column} in two splits ({first_few(splits.index[splits > 1])}); "
-            "training would see what it is tested on."
+            f"{name} has a {column} in two splits ({first_few(several)}); training would see what it is tested on."
         )
 
 

@@ -51,34 +51,35 @@ def report_build(
 ) -> None:
     """Print what was damaged, failed or is doubtful, and the summary; exit with a code above 0 where some failed, or
     more than the share `max_without_tiles` gave no tile."""
-    for slide, problem in list(summary.damaged.items())[:LISTED]:
-        outcome = "couldn't be made again" if slide in summary.failures else "was made again"
-        options.echo(f"Warning: {problem}; {slide} {outcome}.", err=True)
-    if len(summary.damaged) > LISTED:
-        options.echo(f"… and {len(summary.damaged) - LISTED:,} more were damaged.", err=True)
-    for slide, failure in list(summary.failures.items())[:LISTED]:
-        options.echo(f"{slide} failed: {failure.sentence}", err=True)
-    if len(summary.failures) > LISTED:
-        options.echo(
-            f"… and {len(summary.failures) - LISTED:,} more, all in {out}/failures{how.part_name}.csv", err=True
-        )
-    for slide, reason in list(summary.empty.items())[:LISTED]:
-        options.echo(f"Warning: {slide} gives no tile: {reason}.", err=True)
-    if len(summary.empty) > LISTED:
-        options.echo(f"… and {len(summary.empty) - LISTED:,} more give no tile.", err=True)
-    for slide, doubts in list(summary.warnings.items())[:LISTED]:
-        options.echo(f"Warning: {slide}: {'; '.join(doubts)}.", err=True)
-    if len(summary.warnings) > LISTED:
-        options.echo(f"… and warnings of {len(summary.warnings) - LISTED:,} more, in their records.", err=True)
+    again = {
+        slide: "couldn't be made again" if slide in summary.failures else "was made again" for slide in summary.damaged
+    }
+    _list(
+        [f"Warning: {said}; {slide} {again[slide]}." for slide, said in summary.damaged.items()], "more were damaged."
+    )
+    failed = [f"{slide} failed: {failure.sentence}" for slide, failure in summary.failures.items()]
+    _list(failed, f"more, all in {out}/failures{how.part_name}.csv")
+    _list([f"Warning: {slide} gives no tile: {said}." for slide, said in summary.empty.items()], "more give no tile.")
+    doubts = [f"Warning: {slide}: {'; '.join(said)}." for slide, said in summary.warnings.items()]
+    _list(doubts, "more have warnings, in their records.")
     options.echo(f"{out}: {summary}")
     if summary.not_begun:
         context.exit(GIVEN_UP)
     if summary.failures:
         context.exit(SOME_FAILED)
     if summary.share_empty > max_without_tiles:
+        dry_run = " and at --dry-run" if any(option.name == "dry_run" for option in context.command.params) else ""
         options.echo(
             f"{summary.share_empty:.0%} of the slides give no tile, more than --max-without-tiles allows "
-            f"({max_without_tiles:.0%}). Look at {out}/qc and at --dry-run.",
+            f"({max_without_tiles:.0%}). Look at {out}/qc{dry_run}.",
             err=True,
         )
         context.exit(MANY_WITHOUT_TILES)
+
+
+def _list(lines: list[str], more: str) -> None:
+    """Print the first LISTED lines, and how many `more` there are."""
+    for line in lines[:LISTED]:
+        options.echo(line, err=True)
+    if len(lines) > LISTED:
+        options.echo(f"… and {len(lines) - LISTED:,} {more}", err=True)

@@ -6,9 +6,9 @@ In a set of profiles (rnagan/data/profile_shards.py) a slide is a shard, and its
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,16 +26,18 @@ from rnagan.data.manifest import (
     TILE_PROFILES,
     VERSION,
     Dataset,
-    read_parquet,
+    read_arrow,
     sealed,
     slides_digest,
     table_sum,
 )
 from rnagan.data.shard_schema import Kind, TileKind, kind_of
 from rnagan.data.storage import Storage, open_storage
+from rnagan.data.tile_profiles import TileProfiles, places_among
 from rnagan.io.json_values import check_json, parse_json
 
 MAX_IMAGE_BYTES = 1 << 26
+T = TypeVar("T")
 _REPAIR = "mend it with rnagan check-shards --repair"
 
 
@@ -85,20 +87,23 @@ class Shards:
 
         A tar or an index that is missing or damaged raises `DamagedShard`.
         """
-        return self._read_index(slide, None)
+        return _frame(self._read_index_table(slide, None))
 
     def locations(self, slide: str, count: int | None = None) -> Locations:
         """Where the first `count` tiles of a slide (all of them: None) lie, with the errors of `index`."""
-        index = self._read_index(slide, list(Locations._fields)).iloc[:count]
-        offset, size, crc32 = (np.array(index[name]) for name in Locations._fields)
+        return self._located(slide, self._read_index_table(slide, list(Locations._fields)), count)
+
+    def _located(self, slide: str, index: pa.Table, count: int | None = None) -> Locations:
+        """Where the first `count` tiles of a slide's index lie, checked."""
+        offset, size, crc32 = (np.array(index[name].slice(0, count)) for name in Locations._fields)
         ends = offset + size
-        if len(index) and (offset.min() < 0 or not 0 < size.min() <= size.max() <= MAX_IMAGE_BYTES):
+        if len(offset) and (offset.min() < 0 or not 0 < size.min() <= size.max() <= MAX_IMAGE_BYTES):
             raise DamagedShard(f"{self.address}/{_index_name(slide)} holds impossible offsets; {_REPAIR}.")
-        if len(index) and ends.max() > self._rows[slide][1]:
+        if len(offset) and ends.max() > self._rows[slide][1]:
             raise DamagedShard(f"{self.address}/{_index_name(slide)} points beyond the end of its tar; {_REPAIR}.")
         return Locations(offset, size.astype(np.int32), crc32)
 
-    def _read_index(self, slide: str, columns: list[str] | None) -> pd.DataFrame:
+    def _read_index_table(self, slide: str, columns: list[str] | None) -> pa.Table:
         tar, name = tar_name(slide), _index_name(slide)
         if slide not in self._rows:
             raise ValueError(f"{self.address} has no slide {slide}.")
@@ -115,13 +120,13 @@ class Shards:
                 f"{self.address}/{tar} is missing or truncated ({expected:,} bytes expected); "
                 f"{_build_again(self.script)}."
             )
-        index = self._read_table(name, columns, index_sum)
+        index = _read_table(self.storage, name, columns, self.script, index_sum)
         if len(index) != tiles:
             raise DamagedShard(f"{self.address}/{name} does not belong to its tar; {_build_again(self.script)}.")
         return index
 
-    def _read_table(self, name: str, columns: list[str] | None = None, sum_of_file: str | None = None) -> pd.DataFrame:
-        return _read_table(self.storage, name, columns, self.script, sum_of_file)
+    def _read_table(self, name: str) -> pd.DataFrame:
+        return _frame(_read_table(self.storage, name, None, self.script))
 
     @functools.cached_property
     def _rows(self) -> dict[str, tuple[int, int, str | None]]:
@@ -137,13 +142,13 @@ class ShardSet(Shards):
     """A folder of tiles, one shard a slide. `mpp` is None where the resolution of the tiles isn't known. `margin_px`:
     of the stored images, beyond the tile on each side.
 
-    `profiles`: where tiles have profiles of their own, how many `tiles` each `slide` has of each `profile`, a row each,
-    by slide and profile; None where a slide has one profile, which the cohort table says.
+    `profiles`: which the tiles have, where they have profiles of their own; None where a slide has one profile, which
+    the cohort table says.
     """
 
     tile_px: int
     mpp: float | None
-    profiles: pd.DataFrame | None = None
+    profiles: TileProfiles | None = None
     margin_px: int = 0
 
     def mpp_at(self, resolution: int) -> float | None:
@@ -155,52 +160,15 @@ class ShardSet(Shards):
         are none, (rows,). `rows`: slide, and sample, of a cohort table."""
         if self.profiles is None:
             return rows["slide"].map(self.slides.set_index("slide")["tiles"]).fillna(0).to_numpy(np.int64)
-        at = self._pairs.rows(rows["slide"], rows["sample"])
-        return np.where(at < 0, 0, np.append(self.profiles["tiles"].to_numpy(np.int64), 0)[at])
+        at = self.profiles.rows(rows["slide"], rows["sample"])
+        return np.where(at < 0, 0, np.append(self.profiles.tiles, 0)[at]).astype(np.int64)
 
-    def without_row(self, rows: pd.DataFrame) -> list[str]:
-        """Profiles of tiles that have no row here. `rows`: slide and sample, of a cohort table."""
+    def profiles_of_tiles(self, slide: str) -> tuple[NDArray[np.int32], Locations]:
+        """Of the tiles of a slide, in stored order, the number of each one's profile among those that `profiles` lists
+        of the slide, (tiles,), -1 where it lists it not, and where they lie; with the errors of `index`."""
         assert self.profiles is not None
-        at = self._pairs.rows(rows["slide"], rows["sample"])
-        known = np.zeros(len(self.profiles), bool)
-        known[at[at >= 0]] = True
-        return self.profiles.loc[~known, "profile"].tolist()
-
-    @functools.cached_property
-    def _pairs(self) -> "_Pairs":
-        assert self.profiles is not None
-        return _Pairs.of(self.profiles["slide"], self.profiles["profile"])
-
-    def profiles_of_tiles(self, slide: str) -> NDArray[np.object_]:
-        """The profile of each tile of a slide, in stored order, with the errors of `index`."""
-        return self._read_index(slide, ["profile"])["profile"].to_numpy(object)
-
-
-class _Pairs(NamedTuple):
-    """Pairs of names by number: a slide and a profile are two codes, not one of millions of tuples."""
-
-    slides: pd.Index
-    profiles: pd.Index
-    keys: NDArray[np.int64]  # sorted
-    order: NDArray[np.int64]  # the row of each
-
-    @classmethod
-    def of(cls, slides: pd.Series, profiles: pd.Series) -> "_Pairs":
-        of_slide, slide_names = pd.factorize(slides)
-        of_profile, profile_names = pd.factorize(profiles)
-        keys = of_slide.astype(np.int64) * len(profile_names) + of_profile
-        order = np.argsort(keys, kind="stable")
-        return cls(pd.Index(slide_names), pd.Index(profile_names), keys[order], order)
-
-    def rows(self, slides: pd.Series, profiles: pd.Series) -> NDArray[np.int64]:
-        """The row of each pair, -1 where it has none."""
-        if not len(self.keys):
-            return np.full(len(slides), -1, np.int64)
-        of_slide, of_profile = self.slides.get_indexer(slides), self.profiles.get_indexer(profiles)
-        keys = of_slide.astype(np.int64) * len(self.profiles) + of_profile
-        at = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
-        known = (of_slide >= 0) & (of_profile >= 0) & (self.keys[at] == keys)
-        return np.where(known, self.order[at], -1)
+        index = self._read_index_table(slide, [*Locations._fields, "profile"])
+        return places_among(index["profile"], self.profiles.of_slide(slide)[1]), self._located(slide, index)
 
 
 def tar_name(slide: str) -> str:
@@ -229,9 +197,15 @@ def open_dataset(address: Path | str) -> ShardSet:
     return dataclasses.replace(opened, profiles=_read_profiles(opened)) if kind.own_profiles else opened
 
 
-def _read_profiles(shards: ShardSet) -> pd.DataFrame:
+def _read_profiles(shards: ShardSet) -> TileProfiles:
     """`profiles.parquet` of a set of tiles with profiles of their own, found as it was written."""
-    profiles = shards._read_table(TILE_PROFILES)
+    most = int(shards.slides["tiles"].sum())
+    profiles = _read(
+        shards.storage,
+        TILE_PROFILES,
+        shards.script,
+        lambda data: TileProfiles.read(pa.BufferReader(data), len(data), most),
+    )
     _check_sum(shards.address, TILE_PROFILES, profiles, shards.sums, _REPAIR)
     return profiles
 
@@ -248,7 +222,7 @@ def open_shards(address: Path | str, script: str) -> tuple[Shards, Kind]:
             f"{storage.address} has shards of version {version}, and this program reads version {VERSION}."
         )
     check_json(dataset, Dataset, f"{storage.address}/dataset.json")
-    slides = _read_table(storage, SLIDES, None, script)
+    slides = _frame(_read_table(storage, SLIDES, None, script))
     if not {"slide", "status", "tiles", "sha256", "bytes"} <= set(slides) or slides["tiles"].dtype.kind not in "iu":
         raise DamagedShard(f"{storage.address}/{SLIDES} isn't the table of a set of shards; {again}.")
     if len(slides) != dataset["slides"] or int(slides["tiles"].sum()) != dataset["tiles"]:
@@ -284,7 +258,9 @@ def _check_sums(
     return sums
 
 
-def _check_sum(address: str, name: str, table: pd.DataFrame, sums: Mapping[str, str], remedy: str) -> None:
+def _check_sum(
+    address: str, name: str, table: pd.DataFrame | TileProfiles, sums: Mapping[str, str], remedy: str
+) -> None:
     """Refuse a table of a set, of this name, that is another than its sum in `dataset.json` says."""
     if sums.get(name) != table_sum(table):
         raise DamagedShard(
@@ -340,15 +316,24 @@ def _read_dataset(storage: Storage, script: str) -> Any:
 
 def _read_table(
     storage: Storage, name: str, columns: list[str] | None, script: str, sum_of_file: str | None = None
-) -> pd.DataFrame:
+) -> pa.Table:
     """A table of the folder; `sum_of_file`: its hex SHA-256, where a record vouches for it."""
+    return _read(storage, name, script, lambda data: read_arrow(pa.BufferReader(data), columns), sum_of_file)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    return table.to_pandas(use_threads=False, ignore_metadata=True)
+
+
+def _read(storage: Storage, name: str, script: str, parse: Callable[[bytes], T], sum_of_file: str | None = None) -> T:
+    """What `parse` makes of a file of the folder that is a Parquet table."""
     try:
         data = storage.read_file(name)
         if sum_of_file is not None and hashlib.sha256(data).hexdigest() != sum_of_file:
             data = storage.read_file_again(name)
             if hashlib.sha256(data).hexdigest() != sum_of_file:
                 raise _BrokenTable("it is not the file that its record vouches for")
-        return _parse_table(data, columns)
+        return _parsed(data, parse)
     except (FileNotFoundError, pa.ArrowException, KeyError, _BrokenTable) as error:
         reason = (str(error).splitlines() or ["empty"])[0]
         raise DamagedShard(
@@ -360,8 +345,8 @@ class _BrokenTable(ValueError):  # noqa: N818
     """Bytes that are no Parquet table."""
 
 
-def _parse_table(data: bytes, columns: list[str] | None) -> pd.DataFrame:
+def _parsed(data: bytes, parse: Callable[[bytes], T]) -> T:
     try:
-        return read_parquet(pa.BufferReader(data), columns)
+        return parse(data)
     except OSError as error:  # not the network's: the table's own sums differ
         raise _BrokenTable(str(error)) from None

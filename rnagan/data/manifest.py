@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +22,7 @@ from rnagan.data.shard_schema import (
     kind_of,
     name_kind,
 )
+from rnagan.data.tile_profiles import TileProfiles
 from rnagan.io.bounds import MAX_JSON_BYTES, MAX_PARQUET_ROWS
 from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.io.json_values import json_problem, parse_json
@@ -77,11 +77,16 @@ def read_parquet(source: Path | pa.NativeFile, columns: list[str] | None = None)
 
     Raises `OSError` or `pyarrow.ArrowException` where it is missing, damaged or claims more than MAX_PARQUET_ROWS.
     """
+    # what pandas adds to say of its own types isn't guarded by Parquet, and isn't needed
+    return read_arrow(source, columns).to_pandas(use_threads=False, ignore_metadata=True)
+
+
+def read_arrow(source: Path | pa.NativeFile, columns: list[str] | None = None) -> pa.Table:
+    """As `read_parquet`, in Arrow's memory."""
     with pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
         if file.metadata.num_rows > MAX_PARQUET_ROWS:
             raise pa.ArrowInvalid(f"it claims {file.metadata.num_rows:,} rows, and {MAX_PARQUET_ROWS:,} are read")
-        # what pandas adds to say of its own types isn't guarded by Parquet, and isn't needed
-        return file.read(columns, use_threads=False).to_pandas(use_threads=False, ignore_metadata=True)
+        return file.read(columns, use_threads=False)
 
 
 def make_record(
@@ -237,7 +242,7 @@ def write_digest(folder: Path | str, being_made: Collection[str] = ()) -> dict[s
         dataset, slides = make_digest(folder, records)
         tables = {SLIDES: slides} | read_joins(folder, kind_of(dataset), records)
         for name, table in tables.items():
-            if not _holds(folder / name, table):  # what is up to date may lie on a disk that can't be written
+            if not holds(folder / name, table):  # what is up to date may lie on a disk that can't be written
                 write_table(folder / name, table)
         dataset = seal_digest(dataset, tables)
         if not _says(folder / "dataset.json", dataset):
@@ -246,15 +251,20 @@ def write_digest(folder: Path | str, being_made: Collection[str] = ()) -> dict[s
             return dataset
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame | TileProfiles) -> None:
     """Write a Parquet table by rename, with checksums that are verified when it is read."""
     with atomic_path(path) as temporary:
-        table.to_parquet(temporary, index=False, write_page_checksum=True)
+        if isinstance(table, TileProfiles):
+            table.write(temporary)
+        else:
+            table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
-def _holds(path: Path, table: pd.DataFrame) -> bool:
+def holds(path: Path, table: pd.DataFrame | TileProfiles) -> bool:
     """Whether a Parquet file is whole and holds this table."""
     try:
+        if isinstance(table, TileProfiles):
+            return TileProfiles.read(path, path.stat().st_size, len(table)).same_as(table)
         with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
             return file.read(use_threads=False).equals(pa.Table.from_pandas(table, preserve_index=False, nthreads=1))
     except (pa.ArrowException, OSError):
@@ -280,15 +290,17 @@ def _states_of_records(folder: Path) -> dict[str, tuple[int, int]]:
     return states
 
 
-def seal_digest(dataset: dict[str, Any], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+def seal_digest(dataset: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
     """`dataset.json` with the sums of its tables, by file name, and of itself; as it is where no record has sums."""
     if INDEX_SUM not in tables[SLIDES]:
         return dataset
     return sealed(dataset | {"sums": {name: table_sum(table) for name, table in tables.items()}})
 
 
-def table_sum(table: pd.DataFrame) -> str:
+def table_sum(table: pd.DataFrame | TileProfiles) -> str:
     """Hex SHA-256 of what a table says, whatever version of Parquet's library wrote it."""
+    if isinstance(table, TileProfiles):
+        return table.digest()
     return sha256_of([[name, table[name].tolist()] for name in table])
 
 
@@ -341,7 +353,9 @@ def read_genes(folder: Path, kind: ProfileKind) -> pd.DataFrame | None:
         return None
 
 
-def read_joins(folder: Path, kind: Kind, records: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
+def read_joins(
+    folder: Path, kind: Kind, records: list[dict[str, Any]]
+) -> dict[str, pd.DataFrame] | dict[str, TileProfiles]:
     """What the further tables of a set must say, by file name: those that join its items with profiles.
 
     Raises as `read_samples` and `read_tile_profiles` do.
@@ -351,25 +365,20 @@ def read_joins(folder: Path, kind: Kind, records: list[dict[str, Any]]) -> dict[
     return {TILE_PROFILES: read_tile_profiles(folder, records)} if kind.own_profiles else {}
 
 
-def read_tile_profiles(folder: Path, records: list[dict[str, Any]]) -> pd.DataFrame:
-    """What `profiles.parquet` must say of these records of tiles with profiles of their own: a row a slide and profile,
-    by both, with how many `tiles` the slide has of it.
+def read_tile_profiles(folder: Path, records: list[dict[str, Any]]) -> TileProfiles:
+    """What `profiles.parquet` must say of these records of tiles with profiles of their own.
 
     Raises what `read_parquet` does where an index is damaged, and `ValueError` where it names no profiles.
     """
-    tables = [
-        pd.DataFrame({"slide": pd.Series(dtype=str), "profile": pd.Series(dtype=str), "tiles": np.empty(0, np.int64)})
-    ]
-    for record in sorted(records, key=lambda record: record["slide"]):
-        if record["tiles"]:
-            index = read_parquet(folder / (record["slide"] + INDEX), ["profile"])
-            if list(index) != ["profile"]:
-                raise ValueError(f"{folder}/{record['slide']}{INDEX} names no profiles; build into an empty folder.")
-            counts = index["profile"].value_counts().sort_index()
-            tables.append(
-                pd.DataFrame({"slide": record["slide"], "profile": counts.index, "tiles": counts.to_numpy(np.int64)})
-            )
-    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+    def of_slides() -> Iterator[tuple[str, pa.ChunkedArray]]:
+        for slide in sorted(record["slide"] for record in records if record["tiles"]):
+            index = read_arrow(folder / (slide + INDEX), ["profile"])
+            if index.column_names != ["profile"]:
+                raise ValueError(f"{folder}/{slide}{INDEX} names no profiles; build into an empty folder.")
+            yield slide, index["profile"]
+
+    return TileProfiles.of(of_slides())
 
 
 def read_samples(folder: Path, records: list[dict[str, Any]]) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -241,24 +240,25 @@ class TileReader(ShardReader):
 
 
 class _OfProfiles(NamedTuple):
-    """Tiles of a slide by their profiles: those of names[n] are tiles order[first[n]] … order[first[n + 1] − 1]."""
+    """Tiles of a slide by their profiles: those of profile n of the slide are tiles order[first[n]] …
+    order[first[n + 1] − 1]. `where`: of all its tiles."""
 
-    names: pd.Index
     order: NDArray[np.int32]
     first: NDArray[np.int64]
+    where: Locations
 
     @classmethod
-    def of(cls, profiles: NDArray[np.object_]) -> "_OfProfiles":
-        codes, names = pd.factorize(profiles)
-        order = np.argsort(codes, kind="stable").astype(np.int32)
-        return cls(pd.Index(names), order, np.append(0, np.cumsum(np.bincount(codes, minlength=len(names)))))
+    def of(cls, numbers: NDArray[np.int32], where: Locations) -> "_OfProfiles":
+        """`numbers` (tiles,): the profile of each, none below 0."""
+        order = np.argsort(numbers, kind="stable").astype(np.int32)
+        return cls(order, np.append(0, np.cumsum(np.bincount(numbers))), where)
 
-    def tiles(self, profiles: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def tiles(self, profiles: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Numbers of the tiles of these profiles, rising, and of each the number of its profile in the list."""
-        at = self.names.get_indexer(pd.Index(profiles, dtype=object))
-        of_each = [self.order[self.first[n] : self.first[n + 1]] if n >= 0 else self.order[:0] for n in at.tolist()]
-        tiles = np.concatenate([self.order[:0], *of_each])
-        which = np.repeat(np.arange(len(profiles), dtype=np.int32), [len(own) for own in of_each])
+        counts = self.first[profiles + 1] - self.first[profiles]
+        which = np.repeat(np.arange(len(profiles)), counts)
+        place = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+        tiles = self.order[self.first[profiles][which] + place]
         rising = np.argsort(tiles)
         return tiles[rising], which[rising]
 
@@ -266,22 +266,23 @@ class _OfProfiles(NamedTuple):
 class SpotReader(TileReader):
     """Reads tiles that have profiles of their own: item k of a slide is the k-th tile whose profile is in use there.
 
-    `profiles` (slides,): those in use of each slide, which are the rows of the selection's table, one after another; a
-    slide may come several times, each with some of its profiles. `counts` (slides,): the first so many tiles are in
-    use. What is kept of an open slide is 24 bytes a tile in use, and of the latest few 4 bytes a tile more.
+    `profiles` (rows,): of each row of the selection's table its row in the set's table of profiles, one slide after
+    another; `firsts` (slides,): the first row of each slide. A slide may come several times, each with some of its
+    profiles. `counts` (slides,): the first so many tiles are in use. What is kept of an open slide is 28 bytes a tile
+    in use, and of the latest few 20 bytes a tile more.
     """
 
     def __init__(
         self,
         shards: ShardSet,
         slides: list[str],
-        profiles: list[list[str]],
+        profiles: NDArray[np.int32],
+        firsts: NDArray[np.int64],
         counts: NDArray[np.int64],
         window: int = WINDOW,
     ) -> None:
         super().__init__(shards, slides, counts, window)
-        self.profiles = profiles
-        self.first_rows = np.cumsum([0, *map(len, profiles)])[:-1].tolist()
+        self.profiles, self.firsts = profiles, firsts
 
     def labels(self, slide: int, k: int) -> tuple[int, int]:
         tiles, rows = self._tiles(slide)
@@ -292,25 +293,37 @@ class SpotReader(TileReader):
 
     def _locate(self, slide: int) -> Locations:
         tiles, _ = self._tiles(slide)
-        if len(tiles) < self._count(slide):
-            raise DamagedShard(
-                f"The index of {self.shards.tar_address(self.slides[slide])} names other profiles than "
-                "profiles.parquet of its folder; mend it with rnagan check-shards --repair."
-            )
-        where = self.shards.locations(self.slides[slide])
+        where = self._of_profiles(self.slides[slide]).where
         return Locations(where.offset[tiles], where.size[tiles], where.crc32[tiles])
 
     def _choose(self, slide: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Numbers of the tiles in use of a slide, rising, and the row of the selection's table of each."""
-        tiles, which = self._of_profiles(self.slides[slide]).tiles(self.profiles[slide])
-        count = self._count(slide)
-        return tiles[:count], which[:count] + self.first_rows[slide]
+        assert isinstance(self.shards, ShardSet) and self.shards.profiles is not None
+        name, count = self.slides[slide], self._count(slide)
+        start, end = np.append(self.firsts, len(self.profiles))[slide : slide + 2].tolist()
+        first, own = self.shards.profiles.of_slide(name)
+        found = self._of_profiles(name)
+        if len(found.first) != len(own) + 1:
+            raise self._another(name)
+        tiles, which = found.tiles(self.profiles[start:end].astype(np.int64) - first)
+        if len(tiles) < count:
+            raise self._another(name)
+        return tiles[:count], which[:count] + start
 
     def _read_profiles(self, slide: str) -> _OfProfiles:
         assert isinstance(self.shards, ShardSet)
-        return _OfProfiles.of(self.shards.profiles_of_tiles(slide))
+        numbers, where = self.shards.profiles_of_tiles(slide)
+        if len(numbers) and numbers.min() < 0:
+            raise self._another(slide)
+        return _OfProfiles.of(numbers, where)
 
     def _make_caches(self) -> None:
         super()._make_caches()
         self._tiles = functools.lru_cache(maxsize=self.window + MORE_OPEN)(self._choose)
         self._of_profiles = functools.lru_cache(maxsize=FEW_SLIDES)(self._read_profiles)
+
+    def _another(self, slide: str) -> DamagedShard:
+        return DamagedShard(
+            f"The index of {self.shards.tar_address(slide)} names other profiles than profiles.parquet of its folder; "
+            "mend it with rnagan check-shards --repair."
+        )

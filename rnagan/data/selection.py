@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from rnagan.cohort.filter import matching_rows
@@ -14,6 +15,7 @@ from rnagan.cohort.table import split_by
 from rnagan.data.index import ShardSet
 from rnagan.data.reader import SpotReader, TileReader
 from rnagan.data.sampler import WINDOW, Order, TileOrder, WeightedOrder
+from rnagan.io.codes import coded, in_several
 from rnagan.io.tables import first_few, need_columns, read_table
 
 GOOD_SHARE = 0.95  # of the donors that independent draws would give: fewer get advice
@@ -24,43 +26,47 @@ class Selection:
     """`table`: one row a slide, by slide, with at least slide, sample, donor, tissue; where tiles have profiles of
     their own, one row a slide and profile. `counts` (slides,): tiles used of each slide, of all its rows together.
 
-    `stored` (rows,): where tiles have profiles of their own, how many there are of each row; of all of a slide, the
-    first `most` are used.
+    `profiles` (rows,): where tiles have profiles of their own, the row of each in the set's table of profiles, and
+    `stored` (rows,) how many there are of it; of all of a slide, the first `most` are used.
     """
 
     table: pd.DataFrame
     counts: NDArray[np.int64]
     left_out: dict[str, list[str]]  # reason → slides or samples
-    stored: NDArray[np.int64] | None = None
+    profiles: NDArray[np.int32] | None = None
+    stored: NDArray[np.int32] | None = None
     most: int = 0
 
     @property
     def slides(self) -> pd.DataFrame:
         """The first row of each slide, in the order of `counts`: all that an order needs."""
-        return self.table if self.stored is None else self.table.drop_duplicates("slide").reset_index(drop=True)
+        return (
+            self.table
+            if self.stored is None
+            else self.table.iloc[_firsts(self.table)].reset_index(drop=True).astype(str)
+        )
 
     @property
     def tiles(self) -> NDArray[np.int64]:
         """Tiles of each row that can be used, (rows,)."""
-        return self.counts if self.stored is None else self.stored.clip(max=self.most)
+        return self.counts if self.stored is None else self.stored.clip(max=self.most).astype(np.int64)
 
     def only(self, rows: NDArray[np.bool_], left_out: dict[str, list[str]]) -> "Selection":
         """Some of the rows, at least one; `left_out`: the others, by reason."""
         table, left_out = self.table[rows].reset_index(drop=True), self.left_out | left_out
-        if self.stored is None:
+        if self.stored is None or self.profiles is None:
             return Selection(table, self.counts[rows], left_out)
-        stored = self.stored[rows]
-        return Selection(table, _of_slides(table, stored, self.most), left_out, stored, self.most)
+        profiles, stored = self.profiles[rows], self.stored[rows]
+        return Selection(table, _of_slides(table, stored, self.most), left_out, profiles, stored, self.most)
 
     def reader(self, shards: ShardSet, counts: NDArray[np.int64] | None = None, window: int = WINDOW) -> TileReader:
         """Reads the selection's tiles; a batch's `slides` are rows of `table`. `counts` (slides,): those in use, all by
         default."""
         counts = self.counts if counts is None else counts
         slides = self.slides["slide"].tolist()
-        if self.stored is None:
+        if self.profiles is None:
             return TileReader(shards, slides, counts, window)
-        profiles = self.table.groupby("slide", sort=False)["sample"].agg(list).tolist()
-        return SpotReader(shards, slides, profiles, counts, window)
+        return SpotReader(shards, slides, self.profiles, _firsts(self.table), counts, window)
 
 
 def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: int, where: str = "") -> Selection:
@@ -102,42 +108,62 @@ def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: 
 
 
 def _select_spots(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: int, where: str) -> Selection:
-    """As `select`, where tiles have profiles of their own: the profiles of `split` that have tiles."""
+    """As `select`, where tiles have profiles of their own: the profiles of `split` that have tiles.
+
+    Rows are told by masks, and the cohort table, which may have 100 million, is copied once.
+    """
     assert shards.profiles is not None
-    paired = cohort[cohort["slide"] != ""]
-    in_split = paired[paired["split"] == split]
-    chosen = matching_rows(paired, where)[in_split.index]
-    rows = in_split[chosen]
-    stored = shards.stored(rows)
-    known, without_tiles = rows["slide"].isin(shards.slides["slide"]), stored == 0
-    order = rows.assign(stored=stored)[stored > 0].sort_values(["slide", "sample"])
-    stored, table = order["stored"].to_numpy(np.int64), order.drop(columns="stored").reset_index(drop=True)
-    if table.empty:
+    paired = (cohort["slide"] != "").to_numpy(bool)
+    if not paired.all():
+        cohort = cohort[paired]
+    found = shards.profiles.rows(cohort["slide"], cohort["sample"])
+    in_split = (cohort["split"] == split).to_numpy(bool)
+    chosen = in_split & matching_rows(cohort, where).to_numpy(bool) if where.strip() else in_split
+    without_tiles = chosen & (found < 0)
+    taken = np.flatnonzero(chosen & (found >= 0))
+    if not len(taken):
         raise _nothing("profile", shards, split, where)
+    profiles = found[taken]
+    if (profiles[1:] < profiles[:-1]).any():  # the set's table is by slide and profile
+        order = np.argsort(profiles)
+        taken, profiles = taken[order], profiles[order]
+    table, stored = cohort.iloc[taken].reset_index(drop=True), shards.profiles.tiles[profiles]
     for column in ("donor", "tissue"):
-        several = table.groupby("slide")[column].nunique()
-        if (several > 1).any():
+        if several := in_several(table, "slide", column):
             raise ValueError(
-                f"The cohort table gives slides several {column}s ({first_few(several.index[several > 1])}), and a "
-                "shard is of one; give them the same, or build a shard for each."
+                f"The cohort table gives slides several {column}s ({first_few(several)}), and a shard is of one; give "
+                "them the same, or build a shard for each."
             )
+    unknown = cohort.loc[without_tiles, ["slide", "sample"]]
+    known = unknown["slide"].isin(shards.slides["slide"])
+    without_row = np.ones(len(shards.profiles), bool)
+    without_row[found[found >= 0]] = False
     return Selection(
         table,
         _of_slides(table, stored, tiles_per_slide),
         {
-            "profiles that the selection doesn't want": in_split.loc[~chosen, "sample"].tolist(),
-            "slides in the cohort table without shards": rows.loc[~known, "slide"].unique().tolist(),
-            "profiles without tiles": rows.loc[known & without_tiles, "sample"].tolist(),
-            "profiles of tiles without a row in the cohort table": shards.without_row(paired),
+            "profiles that the selection doesn't want": cohort.loc[in_split & ~chosen, "sample"].tolist(),
+            "slides in the cohort table without shards": unknown.loc[~known, "slide"].unique().tolist(),
+            "profiles without tiles": unknown.loc[known, "sample"].tolist(),
+            "profiles of tiles without a row in the cohort table": shards.profiles.names.filter(
+                pa.array(without_row)
+            ).to_pylist(),
         },
+        profiles,
         stored,
         tiles_per_slide,
     )
 
 
-def _of_slides(table: pd.DataFrame, stored: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def _firsts(table: pd.DataFrame) -> NDArray[np.int64]:
+    """The first row of each slide of a table by slide, (slides,)."""
+    slides, _ = coded(table["slide"])
+    return np.append(0, np.flatnonzero(slides[1:] != slides[:-1]) + 1)
+
+
+def _of_slides(table: pd.DataFrame, stored: NDArray[np.int32], most: int) -> NDArray[np.int64]:
     """Tiles used of each slide, (slides,): those of its rows together, `most` at most."""
-    return pd.Series(stored).groupby(table["slide"].to_numpy(), sort=False).sum().clip(upper=most).to_numpy(np.int64)
+    return np.add.reduceat(stored.astype(np.int64), _firsts(table)).clip(max=most)
 
 
 def _nothing(what: str, shards: ShardSet, split: str, where: str) -> ValueError:

@@ -40,7 +40,8 @@ def _reader_of_rows(shards: ShardSet, rows: pd.DataFrame) -> TileReader:
     slides = rows["slide"].tolist()
     if shards.profiles is None or "sample" not in rows:
         return TileReader(shards, slides)
-    return SpotReader(shards, slides, [[sample] for sample in rows["sample"]], rows["tiles"].to_numpy(np.int64))
+    profiles, tiles = shards.profiles.rows(rows["slide"], rows["sample"]), rows["tiles"].to_numpy(np.int64)
+    return SpotReader(shards, slides, profiles, np.arange(len(rows)), tiles)
 
 
 def row_names(shards: ShardSet, rows: pd.DataFrame) -> list[str]:

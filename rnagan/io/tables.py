@@ -4,6 +4,7 @@ A row is a line, which ends at a line feed. Quotes never take in the next line, 
 and those up to the closing quote make just one row.
 """
 
+import contextlib
 import csv
 import io
 import itertools
@@ -18,6 +19,7 @@ from isal import igzip, isal_zlib
 
 from rnagan.io.bounds import MAX_GZIP_BYTES, MAX_GZIP_RATIO, MAX_LINE_BYTES
 from rnagan.io.cells import as_written
+from rnagan.io.plain_tables import NotPlain, read_plain
 
 # What reading a broken table raises; EOFError and the errors of zlib come from a gzip that was cut or damaged.
 _SHARED = 65_536  # different words of a column of which each is kept once
@@ -163,12 +165,14 @@ def split_cells(line: str, separator: str, count: int | None = None) -> list[str
     return [cell[1:-1].replace('""', '"').strip() if _is_quoted(cell) else cell for cell in cells]
 
 
-def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFrame:
+def read_table(path: Path | str, columns: list[str] | None = None, lean_from: int | None = None) -> pd.DataFrame:
     """Read a .csv or a tab-separated .tsv or .txt, perhaps with .gz, as stripped strings; empty stays ''. Names that
     rnagan/io/cells.py made safe for spreadsheets are read as they were.
 
-    `columns`: read only these. Every line is a row, and has the header's number of cells; separators at the end of a
-    line are no cells. Raises `FileNotFoundError` or `ValueError` with the file's name and the line.
+    `columns`: read only these. `lean_from`: with so many rows or more, columns whose values come again are categories,
+    and others Arrow's strings, as 100 million of Python's take 6 GB a column. Every line is a row, and has the header's
+    number of cells; separators at the end of a line are no cells. Raises `FileNotFoundError` or `ValueError` with the
+    file's name and the line.
     """
     path, format_ = _checked(path)
     separator = format_.separator
@@ -181,6 +185,13 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFra
                 raise ValueError("No columns to parse from file")
             need_columns(names, columns or (), path)
             taken = [names.index(name) for name in columns] if columns is not None else list(range(len(names)))
+            titles = _apart(names) if columns is None else columns
+            if len(names) == len(head):
+                with contextlib.suppress(NotPlain), open_bytes(path) as again:
+                    plain = read_plain(again, separator, first, len(names), taken)
+                    lean = lean_from is not None and len(plain[0]) >= lean_from
+                    table = {n: column.lean() if lean else column.strings() for n, column in enumerate(plain)}
+                    return pd.DataFrame(table, dtype=None if lean else str).set_axis(titles, axis=1)
             of_rows = int(any(has_row_names(names, split_cells(line, separator, len(names))) for line in ahead))
             found: list[list[str]] = [[] for _ in taken]
             shared: list[dict[str, str]] = [{} for _ in taken]  # words that come again are kept once
@@ -195,7 +206,6 @@ def read_table(path: Path | str, columns: list[str] | None = None) -> pd.DataFra
                     column.append(word)
     except UNREADABLE as error:
         raise _unreadable(path, separator, error) from None
-    titles = _apart(names) if columns is None else columns
     return pd.DataFrame(dict(enumerate(found)), dtype=str).set_axis(titles, axis=1)
 
 

@@ -11,8 +11,9 @@ from scipy.ndimage import distance_transform_edt
 BETTER = 0.15  # by which another placement's score must be higher
 DOUBTFUL = 0.05  # from which on it is mentioned
 _GOOD = 0.3  # score that the other placement must reach
+_ERRORS = 3  # standard errors of both scores, by which it must be higher beyond that
 FEWEST_ON_TISSUE = 0.3  # share of the spots in tissue
-_ENOUGH_OFF = 20  # spots off tissue that count as such; with fewer, what is far from all spots does
+_ENOUGH_OFF = 20  # spots off tissue that count as such; with fewer, what is far from all spots does, by as many spots
 _NAMES = {
     (False, False, False): "as they are",
     (False, True, False): "mirrored left to right",
@@ -28,14 +29,19 @@ _NAMES = {
 @dataclasses.dataclass(frozen=True)
 class Placement:
     """One way to lay positions on an image. `score`: share of the spots in tissue that lie on tissue less that of what
-    should be off it, −1 … 1. `on_tissue`: the first share alone. `inside`: share of all spots within the image.
-    `image_scale`: by what the image itself would be reduced."""
+    should be off it, −1 … 1, and `error` its standard error, by how many spots there are. `on_tissue`: the first share
+    alone. `inside`: share of all spots within the image. `image_scale`: by what the image itself would be reduced."""
 
     name: str
     score: float
     on_tissue: float
     inside: float
+    error: float
     image_scale: float = 1.0
+
+    def is_better(self, other: "Placement", by: float) -> bool:
+        """Whether its score is higher `by` so much, and by more than chance has it."""
+        return self.score >= other.score + by + _ERRORS * float(np.hypot(self.error, other.error))
 
 
 def placements(
@@ -65,7 +71,7 @@ def placements(
 def placement_problem(found: list[Placement]) -> str | None:
     """What is wrong with the given placement, the end of a sentence about the section; None where nothing is."""
     given, best = found[0], max(found, key=lambda one: one.score)
-    if best.score >= max(given.score + BETTER, _GOOD):
+    if best.score >= _GOOD and best.is_better(given, BETTER):
         return (
             f"has positions that don't fit its image: {given.on_tissue:.0%} of the spots in tissue lie on tissue as "
             f"they are, and {best.on_tissue:.0%} {best.name} (score {given.score:.2f} against {best.score:.2f})"
@@ -83,7 +89,7 @@ def placement_problem(found: list[Placement]) -> str | None:
 def placement_doubt(found: list[Placement]) -> str | None:
     """A sentence where another placement fits a little better."""
     given, best = found[0], max(found, key=lambda one: one.score)
-    if best.score < given.score + DOUBTFUL:
+    if not best.is_better(given, DOUBTFUL):
         return None
     return f"positions {best.name} would fit the tissue a little better ({given.score:.2f}, {best.score:.2f})"
 
@@ -112,19 +118,27 @@ def _place(
     on[inside] = tissue[tuple(cells.T)]
     on_tissue = float(on[in_tissue].mean()) if in_tissue.any() else 0.0
     if (~in_tissue & inside).sum() >= _ENOUGH_OFF:
-        off = float(on[~in_tissue].mean())
+        off, spots_off, weight = float(on[~in_tissue].mean()), float((~in_tissue).sum()), 1.0
     else:
-        off = _far_share(tissue, cells[in_tissue[inside]])
-    return Placement(name, on_tissue - off, on_tissue, float(inside.mean()))
+        off, spots_off = _far_share(tissue, cells[in_tissue[inside]])
+        weight = min(1.0, spots_off / _ENOUGH_OFF)  # what is a few spots wide may be anything
+    error = np.hypot(_error(on_tissue, int(in_tissue.sum())), weight * _error(off, spots_off))
+    return Placement(name, on_tissue - weight * off, on_tissue, float(inside.mean()), float(error))
 
 
-def _far_share(tissue: NDArray[np.bool_], cells: NDArray[np.int64]) -> float:
-    """Share of tissue in what is farther from all spots than these are from one another; 0 where there is none."""
+def _error(share: float, count: float) -> float:
+    """Standard error of a share of so many."""
+    return (share * (1 - share) / max(1.0, count)) ** 0.5
+
+
+def _far_share(tissue: NDArray[np.bool_], cells: NDArray[np.int64]) -> tuple[float, float]:
+    """Share of tissue in what is farther from all spots than these are from one another, 0 where there is none; and how
+    many spots would have room there."""
     if not len(cells):
-        return float(tissue.mean())
+        return float(tissue.mean()), float(_ENOUGH_OFF)
     free = np.ones(tissue.shape, bool)
     free[tuple(cells.T)] = False
     distance = distance_transform_edt(free)
     spacing = max(2.0, np.sqrt(np.ptp(cells, axis=0).clip(1).prod() / len(cells)))
     far = distance > 1.5 * spacing
-    return float(tissue[far].mean()) if far.any() else 0.0
+    return (float(tissue[far].mean()) if far.any() else 0.0), float(far.sum() / spacing**2)

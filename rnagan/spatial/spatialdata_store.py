@@ -30,8 +30,8 @@ def images_of(path: Path) -> list[str]:
 
 
 def read_genes(section: Section) -> Genes:
-    """The genes of a store."""
-    return genes_of(_table_of(_open(section.path), section.path))
+    """The genes of a store, of which its table alone is opened."""
+    return genes_of(_table_of(_open(section.path, ("tables",)), section.path))
 
 
 def input_files(section: Section) -> list[Path]:
@@ -85,11 +85,11 @@ def _library() -> ModuleType:
     return spatialdata
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, elements: tuple[str, ...] = (IMAGES, "shapes", "tables")) -> Any:
     library = _library()
     check_codecs(path)
     try:
-        return library.read_zarr(path, selection=(IMAGES, "shapes", "tables"))
+        return library.read_zarr(path, selection=elements)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path} can't be read as SpatialData ({error}).".replace("\n", " ")) from None
 

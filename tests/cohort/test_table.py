@@ -1,8 +1,11 @@
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rnagan.cohort import table
 from rnagan.cohort.table import assign_splits, read_cohort
 
 
@@ -29,7 +32,9 @@ from rnagan.cohort.table import assign_splits, read_cohort
         ("", "is no readable comma-separated table"),
     ],
 )
-def test_bad_cohort_tables(tmp_path, text, sentence):
+@pytest.mark.parametrize("lean_rows", [table.LEAN_ROWS, 1])
+def test_bad_cohort_tables(tmp_path, monkeypatch, text, sentence, lean_rows):
+    monkeypatch.setattr(table, "LEAN_ROWS", lean_rows)
     (tmp_path / "cohort.csv").write_text(text)
     with pytest.raises(ValueError, match=sentence):
         read_cohort(tmp_path / "cohort.csv")
@@ -88,3 +93,20 @@ def test_added_donors_mend_the_proportions():
     existing = {f"d{k}": "train" for k in range(20)}
     splits = assign_splits({f"d{k}": {"lung"} for k in range(50)}, existing=existing)
     assert shares(splits) == [30, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("b,d,t,test,w,,block\na,d,t,train,w,,block\na,d,t,test,v,,block\n", "has a sample in two splits .a."),
+        ("a,d,t,train,w,,block\nb,d,t,test,w,,block\n", None),
+        ("GTEX-1-a,d,t,train,w,,donor\nGTEX-1-b,e,t,test,v,,donor\n", "has a person in two splits .GTEX-1."),
+        ("b,d,t,test,w,,donor\na,d,t,test,w,,donor\na,d,t,test,w,,donor\n", "has sample a with slide w twice"),
+    ],
+)
+@pytest.mark.parametrize("lean_rows", [table.LEAN_ROWS, 1])
+def test_what_lies_in_two_splits(tmp_path, monkeypatch, rows, said, lean_rows):
+    monkeypatch.setattr(table, "LEAN_ROWS", lean_rows)
+    (tmp_path / "cohort.csv").write_text(f"sample,donor,tissue,split,slide,site,split_by\n{rows}")
+    with pytest.raises(ValueError, match=said) if said else contextlib.nullcontext():
+        read_cohort(tmp_path / "cohort.csv")

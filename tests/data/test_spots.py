@@ -8,6 +8,8 @@ import pytest
 import simplejpeg
 import webdataset as wds
 
+from rnagan.cohort import table
+from rnagan.cohort.table import read_cohort
 from rnagan.data.index import DamagedShard, open_dataset
 from rnagan.data.loader import Loading, tile_batches
 from rnagan.data.manifest import write_digest
@@ -55,7 +57,7 @@ def test_each_tile_names_its_profile(shards, tmp_path):
     said = [sample["json"] for sample in wds.WebDataset(f"file:{tmp_path}/spots/s2.tar", shardshuffle=False)]
     assert [json.loads(one)["profile"] for one in said] == SPOTS["s2"]
     assert json.loads((tmp_path / "spots/dataset.json").read_text())["profile"] == "tile"
-    assert shards.profiles.values.tolist()[:3] == [["s1", "a", 2], ["s1", "b", 2], ["s1", "c", 1]]
+    assert shards.profiles.frame().values.tolist()[:3] == [["s1", "a", 2], ["s1", "b", 2], ["s1", "c", 1]]
     report = check_folder(tmp_path / "spots", decode=True)
     assert report.findings == [] and report.tiles == 11
 
@@ -83,6 +85,23 @@ def test_what_is_left_out_is_listed(shards, cohort):
     assert left_out["slides in the cohort table without shards"] == ["s9"]
     assert left_out["profiles of tiles without a row in the cohort table"] == ["c"]
     assert left_out["profiles that the selection doesn't want"] == ["e", "g"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_large_cohort_table_selects_the_same(shards, cohort, tmp_path, monkeypatch, order):
+    """Such a table is held as categories and Arrow's strings."""
+    rows = pd.concat([cohort, cohort.iloc[:1].assign(slide=""), cohort.iloc[:1].assign(sample="z")], ignore_index=True)
+    rows.iloc[::order].to_csv(tmp_path / "cohort.csv", index=False)
+    monkeypatch.setattr(table, "LEAN_ROWS", 1)
+    lean = read_cohort(tmp_path / "cohort.csv")
+    assert isinstance(lean["tissue"].dtype, pd.CategoricalDtype)
+    for where in ("", "tissue=lung"):
+        few, same = (select(shards, one, "train", 3, where) for one in (rows.iloc[::order], lean))
+        assert same.table.astype(str).equals(few.table[list(same.table)].astype(str))
+        assert same.slides.equals(few.slides[list(same.slides)].astype(str)) and same.left_out == few.left_out
+        assert [same.counts.tolist(), same.tiles.tolist()] == [few.counts.tolist(), few.tiles.tolist()]
+        one, other = (next(tile_batches(x.reader(shards), TileOrder(x.counts, 0), 0, 8)) for x in (few, same))
+        assert all(np.array_equal(one[n], other[n]) for n in (1, 2, 3))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -142,13 +161,13 @@ def test_a_shard_is_of_one_donor_and_tissue(shards, cohort, column):
 
 def test_a_table_of_profiles_that_was_changed_is_found_and_mended(shards, tmp_path):
     path = tmp_path / "spots/profiles.parquet"
-    shards.profiles.assign(profile="a").to_parquet(path, index=False)
+    shards.profiles.frame().assign(profile="a").to_parquet(path, index=False)
     with pytest.raises(DamagedShard, match="profiles.parquet is not the table that dataset.json was written with"):
         open_dataset(tmp_path / "spots")
     assert [one.file for one in check_folder(tmp_path / "spots").findings] == ["profiles.parquet"]
     path.unlink()
     assert check_folder(tmp_path / "spots", repair=True).findings == []
-    assert open_dataset(tmp_path / "spots").profiles.equals(shards.profiles)
+    assert open_dataset(tmp_path / "spots").profiles.same_as(shards.profiles)
 
 
 def test_an_index_is_made_again_with_its_profiles(shards, tmp_path):

@@ -6,14 +6,13 @@ import openslide
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 from scipy.spatial import cKDTree
 
 from rnagan.cohort.spots import SpotOptions, make_spot_cohort
 from rnagan.commands.simulate_cohort import main
 from rnagan.config.gan import GANConfig
 from rnagan.config.simulation import SimulationConfig
-from rnagan.config.tiling import TilingConfig
+from rnagan.config.spots import SpotTilingConfig
 from rnagan.config.vae import VAEConfig
 from rnagan.evaluation.morphology import measure
 from rnagan.evaluation.test_set import EvaluationInputs, open_evaluation_set
@@ -23,7 +22,7 @@ from rnagan.models.trained_vae import load_vae
 from rnagan.simulation.cohort import simulate_cohort
 from rnagan.simulation.rendering import SLIDE_MPP
 from rnagan.simulation.sections import draw_sections, draw_spots, spot_places
-from rnagan.slides.premade_tiles import pack_tiles
+from rnagan.spatial.spot_shards import build_spots
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.vae.data import VAEInputs
@@ -152,34 +151,20 @@ def test_settings_that_cannot_be(tmp_path, settings, said):
 
 @pytest.mark.slow
 def test_from_slides_and_counts_to_a_model_that_follows_them(small_gan, tmp_path, no_mlflow):
-    """The whole way through ready-made tiles and a table of spots: an encoder of centred counts knows each programme
-    in held-out sections, and a GAN trains and is evaluated by section."""
+    """The whole way from the sections' own table, as files of instruments go: an encoder of centred counts knows each
+    programme in held-out sections, and a GAN trains and is evaluated by section."""
     config = SMALL.replace(
         slide_donors=3, genes=300, tiles_across=8, tiles_down=6, spot_counts=20_000, spot_pitch_um=48.0
     )
     simulate_cohort(config, tmp_path / "set", processes=2)
-    truth = pd.read_csv(tmp_path / "set/truth.csv")
-    half, rows = round(config.spot_pitch_um / SLIDE_MPP / 2), []
-    for slide, own in truth.groupby("slide"):
-        picture = openslide.OpenSlide(tmp_path / f"set/slides/{slide}.svs")
-        for spot in own.itertuples():
-            path = tmp_path / f"tiles/{spot.sample}.png"
-            path.parent.mkdir(exist_ok=True)
-            corner = round(spot.x) - half, round(spot.y) - half
-            tile = picture.read_region(corner, 0, (2 * half, 2 * half)).convert("RGB")
-            tile.resize((32, 32), Image.Resampling.BOX).save(path)
-            rows.append({"path": f"tiles/{spot.sample}.png", "section": slide, "spot": spot.sample} | spot._asdict())
-    table = pd.DataFrame(rows)[["path", "section", "spot", "donor", "tissue", "x", "y"]]
-    table.to_csv(tmp_path / "tiles.csv", index=False)
-    sections = [anndata.read_h5ad(path) for path in sorted((tmp_path / "set/sections").iterdir())]
-    for data in sections:
-        data.obs_names = [f"{next(iter(data.uns['spatial']))}_{name}" for name in data.obs_names]
-    counts = anndata.concat(sections)
-    counts.uns["units"] = "counts"
-    counts.write_h5ad(tmp_path / "counts.h5ad")
+    tiles = SpotTilingConfig(tile_px=32, mpp=config.spot_pitch_um / 32, margin_px=4)
+    summary, _ = build_spots(tmp_path / "set/sections.csv", tmp_path / "shards", tiles, qc=False)
+    assert summary.failures == {} and summary.warnings == {} and summary.made == 6
+    spots, truth = tmp_path / "shards/spots.csv", pd.read_csv(tmp_path / "set/truth.csv")
+    assert set(pd.read_csv(spots)["spot"]) == set(truth["sample"])
     cohort, expression = tmp_path / "cohort.csv", tmp_path / "expression.h5ad"
-    make_spot_cohort(tmp_path / "tiles.csv", cohort, SpotOptions("spot", "section", split_by="section", x="x", y="y"))
-    build_expression(tmp_path / "counts.h5ad", cohort, expression, centre_by="slide", min_spots=10)
+    make_spot_cohort(spots, cohort, SpotOptions("spot", "section", split_by="section", x="x", y="y"))
+    build_expression(tmp_path / "shards/counts.h5ad", cohort, expression, centre_by="slide", min_spots=10)
     settings = VAEConfig(transform="lognorm", hidden="64", latent=16, lr=5e-4, epochs=20, batch_size=32, threads=1)
     train_vae(settings, VAEInputs(expression), tmp_path / "vae")
     found, model = read_expression(expression), load_vae(tmp_path / "vae/model")
@@ -190,8 +175,6 @@ def test_from_slides_and_counts_to_a_model_that_follows_them(small_gan, tmp_path
         values = (own[name] - own.groupby("slide")[name].transform("mean")).to_numpy()
         weights = np.linalg.lstsq(latents[train], values[train], rcond=None)[0]
         assert np.corrcoef(latents[test] @ weights, values[test])[0, 1] > 0.5, name
-    columns = {"section_column": "section", "profile_column": "spot"}
-    assert not pack_tiles(tmp_path / "tiles.csv", tmp_path / "shards", TilingConfig(tile_px=32), **columns).failures
     inputs = GANInputs(tmp_path / "shards", cohort, expression, tmp_path / "vae")
     train_gan(small_gan, inputs, tmp_path / "gan")
     held_out = open_evaluation_set(

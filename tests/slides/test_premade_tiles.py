@@ -144,7 +144,7 @@ def test_a_shard_a_section_whose_tiles_name_their_profiles(table, tmp_path):
     renamed.to_csv(table, index=False)
     assert (
         pack_spots(table, tmp_path / "out").made == 1
-        and open_dataset(tmp_path / "out").profiles["profile"][3] == "other"
+        and open_dataset(tmp_path / "out").profiles.frame()["profile"][3] == "other"
     )
     with pytest.raises(ValueError, match="already holds tiles of 32 px at unknown µm, each with its profile"):
         pack(table, tmp_path / "out", section_column="section")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from rnagan.spatial.placement import placement_doubt, placement_problem, placements
 from tests.spatial import made_section as made
@@ -71,3 +72,15 @@ def test_pale_tissue_is_no_mistake(spots):
     holes = MASK & (np.random.default_rng(0).random((25, 30)) < 0.66).repeat(10, 0).repeat(10, 1)[:250, :295]
     found = placements(holes, PIXEL, spots.xy, spots.in_tissue, SIZE, SCALES)
     assert found[0].on_tissue < 0.8 and placement_problem(found) is None
+
+
+def test_sparse_tissue_under_all_spots_fits_as_it_is():
+    """Tissue with holes, as lung, that spots cover but for a strip: which way round they lie, nothing can say."""
+    draw = np.random.default_rng(0)
+    y, x = np.mgrid[14:50:4, 14:66:4]
+    xy = np.column_stack([x.ravel(), y.ravel()]).astype(float)
+    for _ in range(40):
+        mask, noise = np.zeros((64, 84), bool), gaussian_filter(draw.normal(size=(40, 60)), 2)
+        mask[12:52, 12:72] = noise > np.quantile(noise, 0.4)
+        found = placements(mask, 1.0, xy, np.ones(len(xy), bool), (84, 64), SCALES)
+        assert placement_problem(found) is None and placement_doubt(found) is None

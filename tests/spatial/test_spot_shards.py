@@ -252,7 +252,9 @@ def test_bins_of_visium_hd_go_through_whole(tmp_path):
     assert record["counts"]["over_limit"] > 3000 and sum(record["counts"].values()) + 60 == len(own.xy)
     spots = pd.read_csv(tmp_path / "out/spots.csv", keep_default_na=False)
     assert (spots["reason"] == "").sum() == 60 and len(spots) <= own.in_tissue.sum()
-    assert open_dataset(tmp_path / "out").profiles["profile"].isin(spots.loc[spots["reason"] == "", "spot"]).all()
+    assert (
+        open_dataset(tmp_path / "out").profiles.frame()["profile"].isin(spots.loc[spots["reason"] == "", "spot"]).all()
+    )
 
 
 def invoke(*words):

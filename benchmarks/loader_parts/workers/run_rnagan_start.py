@@ -7,6 +7,7 @@ libraries are shared for sure, and don't come and go with what else runs on the 
 """
 
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -46,8 +47,8 @@ def run(request: Request) -> dict[str, Any]:
     if request["cold"]:
         forget(Path(request["shards"]))
     idle_child = child_of_idle() if request["workers"] else None
-    before = unique_bytes(psutil.Process())
-    began = time.perf_counter()
+    before, resident = unique_bytes(psutil.Process()), psutil.Process().memory_info().rss
+    cpu, began = time.process_time(), time.perf_counter()
     shards = open_dataset(request["shards"])
     if shards.profiles is None:
         counts = shards.slides["tiles"].to_numpy(np.int64)
@@ -67,6 +68,8 @@ def run(request: Request) -> dict[str, Any]:
         "first_batch_s": first_batch,
         "all_batches_s": time.perf_counter() - began,
         "memory_mb": (unique_bytes(psutil.Process()) - before) / MB,
+        "peak_mb": (peak_bytes() - resident) / MB,
+        "cpu_s": time.process_time() - cpu,
         "before_mb": before / MB,
         "tiles": order.epoch_length,
         "window": order.window,
@@ -93,6 +96,11 @@ def worker_process() -> psutil.Process:
 
 def unique_bytes(process: psutil.Process) -> int:
     return process.memory_full_info().uss
+
+
+def peak_bytes() -> int:
+    """The most that this process has had resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def forget(folder: Path) -> None:

@@ -46,8 +46,8 @@ def shuffled_samples(table: pd.DataFrame, seed: int, own_profiles: bool = False)
     profiles of their own (`own_profiles`), the samples themselves are put in a circle.
     """
     given: dict[tuple[str, str], str] = {}
-    for tissue, rows in table.groupby("tissue"):
-        samples = {donor: sorted(set(own)) for donor, own in rows.groupby("donor")["sample"]}
+    for tissue, rows in table.groupby("tissue", observed=True):
+        samples = {donor: sorted(set(own)) for donor, own in rows.groupby("donor", observed=True)["sample"]}
         if own_profiles and len(samples) == 1:
             samples = {sample: [sample] for sample in rows["sample"]}
         circle = rng.generator(seed, f"null profiles/{tissue}").permutation(sorted(samples)).tolist()

@@ -260,16 +260,22 @@ def choose_rows(
     table = table.assign(tiles=counts)[keep]
     draw = rng.generator(config.seed, "validation/rows")
     table = table.iloc[draw.permutation(len(table))]
-    table = table.iloc[np.argsort(table.groupby(["tissue", "donor"]).cumcount().to_numpy(), kind="stable")]
+    table = table.iloc[
+        np.argsort(table.groupby(["tissue", "donor"], observed=True).cumcount().to_numpy(), kind="stable")
+    ]
     total = sum(shares[tissue] for tissue in table["tissue"].unique())
     chosen = []
-    for tissue, own in table.groupby("tissue"):
+    for tissue, own in table.groupby("tissue", observed=True):
         quota = int(config.validation_tiles * shares[str(tissue)] / total)
         enough = np.searchsorted(own["tiles"].clip(upper=SLIDE_TILES).cumsum(), quota) + 1
         own = own.iloc[:enough]
         chosen.append(own.assign(tiles=own["tiles"].clip(upper=max(1, math.ceil(quota / len(own))))))
     columns = ["slide", "sample", "donor", "tissue", "tiles"]
-    return pd.concat(chosen)[columns].reset_index(drop=True) if chosen else pd.DataFrame(columns=columns)
+    return (
+        pd.concat(chosen).astype(dict.fromkeys(columns[:-1], str))[columns].reset_index(drop=True)
+        if chosen
+        else pd.DataFrame(columns=columns)
+    )
 
 
 def candidates(config: GANConfig, shards: ShardSet, cohort: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64]]:
