@@ -49,7 +49,15 @@ from rnagan.commands import options
     type=options.TEXT,
     help="Of spots: further measures of your own as module:function, which takes tiles and returns numbers by name.",
 )
+@click.option(
+    "--calibrate",
+    "calibrated",
+    is_flag=True,
+    help="Also with a gain for each component of the condition, fitted on validation donors so that slopes come near "
+    "1 there.",
+)
 @options.seed()
+@options.sampling()
 @options.device()
 def main(
     out: Path,
@@ -59,8 +67,10 @@ def main(
     consecutive: tuple[str, ...],
     extractor: str | None,
     measures: str | None,
+    calibrated: bool,
     seed: int,
     device: Any,
+    sampling: Any,
     **inputs: Any,
 ) -> None:
     from rnagan.evaluation.faithfulness import PAGE, SpotSettings, evaluate
@@ -68,7 +78,8 @@ def main(
     from rnagan.reports.console import lines
 
     spots = SpotSettings(consecutive, extractor or "", measures or "")
-    options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, split, n, seed, train_donors, device, spots)))
+    asked = split, n, seed, train_donors, device, spots, sampling, calibrated
+    options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, *asked)))
     options.echo(f"\nPage: {out / PAGE}")
 
 

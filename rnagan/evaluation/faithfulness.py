@@ -15,6 +15,7 @@ import torch
 
 from rnagan.api import RNAGAN
 from rnagan.cohort.table import claim_of
+from rnagan.evaluation.calibration import calibrate
 from rnagan.evaluation.donor_evaluation import Comparison, DonorEvaluation, make_donor_evaluation
 from rnagan.evaluation.features import make_extractor, witness_of
 from rnagan.evaluation.spatial_evidence import has_positions, spatial_evidence
@@ -25,6 +26,7 @@ from rnagan.io.claim import stating, with_claim
 from rnagan.io.files import atomic_path, write_json
 from rnagan.io.images import picture_name, synthetic_texts
 from rnagan.io.provenance import KEY, read_current
+from rnagan.models.tile_generator import NO_OPTIONS, SamplingOptions
 from rnagan.reports.figures import measured_on_expected, places_of_donors, real_beside_generated
 from rnagan.reports.pages import write_page
 from rnagan.reports.section_pictures import section_maps
@@ -66,6 +68,8 @@ def evaluate(
     train_donors: int = TRAIN_DONORS,
     device: str | torch.device = AUTO,
     spots: SpotSettings = SpotSettings(),
+    options: SamplingOptions = NO_OPTIONS,
+    calibrated: bool = False,
 ) -> dict[str, Any]:
     """Generate `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
 
@@ -73,19 +77,22 @@ def evaluate(
     `measures.png`, measured on expected; `retrieval.csv`, one row a donor that was looked for, and `retrieval.png`.
     Up to `train_donors` training donors a tissue are evaluated likewise (0: none). The same request is up to date.
     Where tiles have profiles of their own, and the cohort table their positions, `spots_SECTION.png` has the maps of
-    each section's measures.
+    each section's measures. `options`: how the models generate, where not as they do by themselves.
+    `calibrated`: the model is also evaluated with gains that are fitted on validation donors (`calibration`).
 
     The result holds the scores of a `Comparison`, `null` (those of a null, where one is given), `train` (those of
-    training donors, where there are any) and `real_pairs` (`spatial_evidence`).
+    training donors, where there are any), `calibrated` and `real_pairs` (`spatial_evidence`).
     """
-    own = {} if spots == SpotSettings() else {"spots": dataclasses.asdict(spots)}
+    own: dict[str, Any] = {} if spots == SpotSettings() else {"spots": dataclasses.asdict(spots)}
+    own |= {"sampling": options.given} if options.given else {}
+    own |= {"calibrated": True} if calibrated else {}
     protocol = inputs.protocol(split=split, tiles_per_profile=n, seed=seed, train_donors=train_donors, **own)
     request = inputs.request(protocol)
     result = read_current(out / RESULT, request)
     if result is None:
-        held_out = open_evaluation_set(inputs, split, need="profiles", device=device)
+        held_out = open_evaluation_set(inputs, split, need="profiles", device=device, options=options)
         with stating(held_out.claim):
-            result = {KEY: request} | _evaluate(held_out, out, n, seed, train_donors, spots)
+            result = {KEY: request} | _evaluate(held_out, out, n, seed, train_donors, spots, calibrated)
             write_page(out / PAGE, result, out)
         write_json(out / RESULT, result)
     names = (*result["pictures"], "measures.png", "retrieval.png", *result.get("real_pairs", {}).get("pictures", ()))
@@ -96,7 +103,7 @@ def evaluate(
 
 
 def _evaluate(
-    held_out: EvaluationSet, out: Path, n: int, seed: int, train_donors: int, spots: SpotSettings
+    held_out: EvaluationSet, out: Path, n: int, seed: int, train_donors: int, spots: SpotSettings, calibrated: bool
 ) -> dict[str, Any]:
     """Evaluate, write all but the page and the result, and return the result."""
     if spots != SpotSettings() and not has_positions(held_out):
@@ -133,6 +140,12 @@ def _evaluate(
         accuracy = float(null.generated.right.mean())
         result["null"] = {"model": held_out.null.digest, "tissue_accuracy": accuracy} | null.scores
         places.append(null.places[null.places["tiles"] == "generated"].assign(tiles="null"))
+    if calibrated:
+        progress.say("The same with a gain for each component of the condition, fitted on validation donors.")
+        gains = calibrate(held_out, model, evaluation.measurer, n, seed)
+        other = evaluation.compare(dataclasses.replace(model, gains=gains), held_out.samples, real=own.real)
+        accuracy = float(other.generated.right.mean())
+        result["calibrated"] = {"gains": gains.tolist(), "tissue_accuracy": accuracy} | other.scores
     if len(compared):
         donors = {str(name): len(set(rows)) for name, rows in about.loc[compared].groupby("tissue")["donor"]}
         progress.say(f"The same on training donors: {', '.join(f'{k} of {name}' for name, k in donors.items())}.")
@@ -217,14 +230,16 @@ class Result(_Part):
     tiles_per_profile: int
     null: NotRequired[_Part]
     train: NotRequired[_Part]
+    calibrated: NotRequired[_Part]
     real_pairs: NotRequired[_RealPairs]
 
 
 def scores_of(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The figures of an evaluation by flat names: TISSUE/MEASURE/r …, retrieval/TISSUE/TILES/AMONG/rank …; those of the
-    null and of training donors under `null/` and `train/`; real_pairs/SECTION/MEASURE/r …, real_pairs/SECTION/place."""
+    null, of training donors and of the calibrated model under `null/`, `train/` and `calibrated/`;
+    real_pairs/SECTION/MEASURE/r …, real_pairs/SECTION/place."""
     found = _flat_scores(result) | _flat_pairs(result.get("real_pairs", {}).get("sections", {}))
-    for part in ("null", "train"):
+    for part in ("null", "train", "calibrated"):
         found |= {f"{part}/{name}": score for name, score in _flat_scores(result.get(part, {})).items()}
     return found
 

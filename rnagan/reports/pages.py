@@ -99,13 +99,17 @@ def _evaluation_values(evaluation: dict[str, Any], pictures: Path) -> dict[str, 
 
 
 def measure_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row for each tissue and measure: held-out donors, and r of the null and on training donors."""
+    """One row for each tissue and measure: held-out donors, r of the null and on training donors, and r and slope of
+    the calibrated model."""
     key = "faithfulness" if "faithfulness" in evaluation else "on_real_tiles"
-    beside = {f"{name}_r": evaluation.get(name, {}).get(key, {}) for name in ("null", "train")}
+    beside = [("null", "r"), ("train", "r"), ("calibrated", "r"), ("calibrated", "slope")]
     return [
         {"tissue": tissue, "measure": name, "label": MEASURES[name]}
         | found
-        | {column: other.get(tissue, {}).get(name, {}).get("r") for column, other in beside.items()}
+        | {
+            f"{which}_{figure}": evaluation.get(which, {}).get(key, {}).get(tissue, {}).get(name, {}).get(figure)
+            for which, figure in beside
+        }
         for tissue, measures in evaluation.get(key, {}).items()
         for name, found in measures.items()
     ]
