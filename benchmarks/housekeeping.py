@@ -44,13 +44,13 @@ from rnagan.models.trained_vae import VAEModel, save_vae
 from rnagan.models.vae import BetaVAE
 from rnagan.runtime.distributed import Processes
 from rnagan.training import run as run_module
-from rnagan.training.gan import trainer as trainer_module
+from rnagan.training import tile_trainer as trainer_module
 from rnagan.training.gan import validation as validation_module
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
-from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.run import UNWRITTEN
+from rnagan.training.tile_trainer import TileTrainer
 
 PROCESSES, IMAGES_PER_SECOND = 8, 7000  # eight H200 at 800 to 1,000 images a second each, an estimate
 BYTES_PER_SECOND = 2e12  # that a GPU reads, of 4.8e12
@@ -167,9 +167,13 @@ class _Watch:
         }
 
     def install(self) -> None:
-        usual, measure_tiles, distance = GANTrainer.train, validation_module.measure, validation_module.frechet_distance
+        usual, measure_tiles, distance = (
+            TileTrainer.train,
+            validation_module.measure,
+            validation_module.frechet_distance,
+        )
 
-        def train(trainer: GANTrainer) -> bool:
+        def train(trainer: TileTrainer) -> bool:
             self._stand_in(trainer)
             return usual(trainer)
 
@@ -191,10 +195,10 @@ class _Watch:
             self.clock.simulated += weights / BYTES_PER_SECOND
             return True
 
-        GANTrainer.train, validation_module.measure = train, measured  # type: ignore[method-assign]
+        TileTrainer.train, validation_module.measure = train, measured  # type: ignore[method-assign]
         validation_module.frechet_distance, run_module.deepspeed.are_finite = compared, are_finite
 
-    def _stand_in(self, trainer: GANTrainer) -> None:
+    def _stand_in(self, trainer: TileTrainer) -> None:
         """After everything is set up, and the real tiles are described, which is done once a run."""
         own = trainer.validation
         assert own is not None

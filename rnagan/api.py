@@ -1,7 +1,8 @@
 """A trained model: encode profiles and generate tiles from them.
 
-A model folder holds `config.yaml`, `generator.safetensors` (the averaged weights), `condition.safetensors`, the VAE in
-`vae/` or what stands for it in `embedding/`, and `model.json`. Nothing in it can run code.
+A model folder holds `config.yaml`, the averaged weights (of a GAN, `generator.safetensors`), `condition.safetensors`,
+the VAE in `vae/` or what stands for it in `embedding/`, and `model.json`, which names the family of the generator.
+Nothing in it can run code.
 """
 
 import dataclasses
@@ -13,35 +14,37 @@ import anndata
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 import rnagan
-from rnagan.config.base import load_config
-from rnagan.config.gan import GANConfig
+from rnagan.config.base import family, load_config
+from rnagan.config.families import CONFIGS, TileConfig
 from rnagan.expression.h5ad import embedding_of, pooled_spots
 from rnagan.expression.units import stated_units, to_known_units
 from rnagan.io.files import atomic_path, check_holds_only, read_json, sha256_of, sha256_of_file, write_json
 from rnagan.io.json_values import check_json
 from rnagan.io.matrix_parquet_h5ad import check_anndata, dense
-from rnagan.io.weights import build_with_weights, save_weights, write_tensors
-from rnagan.models.conditioning import Bottleneck, draw_noise, load_bottleneck
+from rnagan.io.weights import save_weights
+from rnagan.models.conditioning import Bottleneck, load_bottleneck
 from rnagan.models.embedding import EmbeddingModel
 from rnagan.models.encoder import KINDS, Encoder, encoder_folder, hand_on_encoder, load_encoder
-from rnagan.models.generators import build_generator
-from rnagan.models.sampling import check_truncation, generate, generate_batch, number_tiles
+from rnagan.models.families import family_named, family_of
+from rnagan.models.sampling import generate, number_tiles
+from rnagan.models.tile_generator import NO_OPTIONS, SamplingOptions, TileGenerator
 from rnagan.models.trained_vae import Encoding, VAEModel
 from rnagan.runtime.devices import AUTO, choose_device
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64  # tiles; 64 take a CPU a fifth longer, and four times the memory
 
 
-FILES = ("model.json", "config.yaml", "generator.safetensors", "condition.safetensors")
+FILES = ("model.json", "config.yaml", "condition.safetensors")  # beside those of the generator's family
 
 
 class ModelRecord(TypedDict):
-    """The model.json of a generator. `made_from`: digests of what it was trained on."""
+    """The model.json of a generator. `made_from`: digests of what it was trained on; `family`: without one, gan."""
 
     format: str
+    family: NotRequired[str]
     digest: str
     mpp: float | None
     tissues: list[str]
@@ -61,10 +64,12 @@ class RNAGAN:
     `split_by`: what was held out from it, as `cohort.table.split_by` has it.
     `stain`: of a model trained with nuisance section_stain, what its tiles are stained like, (4,) as `stain_of` gives
     it; the average of its training slides where it is None.
+    `options`: how its tiles are generated, where not as the generator does by itself (`with_options`). `gains`: factors
+    on the components that its conditions have of the profile, (units,), such as a calibration's; None: 1.
     """
 
-    config: GANConfig
-    generator: nn.Module
+    config: TileConfig
+    generator: TileGenerator
     mpp: float | None
     tissues: list[str]
     digest: str
@@ -73,6 +78,8 @@ class RNAGAN:
     bottleneck: Bottleneck | None = None
     split_by: str = "donor"
     stain: NDArray[np.float64] | None = None
+    options: SamplingOptions = NO_OPTIONS
+    gains: NDArray[np.float64] | None = None
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = AUTO) -> Self:
@@ -84,17 +91,18 @@ class RNAGAN:
             raise ValueError(f"{folder} holds no generator; give a run of rnagan train-rnagan or its model folder.")
         if record["digest"] != digest_of_folder(folder):
             raise ValueError(f"{folder} was changed after training; copy the model folder again.")
-        config = load_config(GANConfig, folder / "config.yaml")
+        named = record.get("family", "gan")
+        config = load_config(CONFIGS[named], folder / "config.yaml")
         device = choose_device(device)
         encoder = bottleneck = None
         if config.mode == "rnagan":
             encoder = load_encoder(encoder_folder(folder), device)
             bottleneck = load_bottleneck(folder / "condition.safetensors", encoder.space.mean.size).to(device)
         width = bottleneck.width if bottleneck else 0
-        generator = build_with_weights(folder / "generator.safetensors", lambda: build_generator(config, width))
+        generator = family_named(named).load(folder, config, width).to(device)
         about = record["mpp"], record["tissues"], record["digest"], frozenset(record["train_donors"])
         by = record.get("split_by", "donor")
-        return cls(config, generator.to(device).eval(), *about, encoder, bottleneck, by)
+        return cls(config, generator, *about, encoder, bottleneck, by)
 
     def encode(self, adata: anndata.AnnData) -> anndata.AnnData:
         """Write the latent of every profile into `adata.obsm["X_rnagan"]`, float32 (profiles, latent); returns `adata`.
@@ -127,16 +135,35 @@ class RNAGAN:
         encoder.warn_of_pooling(pooled_spots(adata.uns), "adata")
         return encoder.encode(values, list(adata.var_names), units)
 
-    def generate(self, adata: anndata.AnnData, n: int, seed: int = 0, truncation: float = 1.0) -> NDArray[np.uint8]:
+    def generate(
+        self, adata: anndata.AnnData, n: int, seed: int = 0, truncation: float | None = None
+    ) -> NDArray[np.uint8]:
         """Generate `n` tiles of every profile: uint8 (profiles, n, resolution, resolution, 3).
 
-        A tile depends on the model, the profile and its name in `adata.obs_names`, its number below n and `seed` alone,
-        up to the rounding of another batch. `truncation` below 1 gives more typical and less varied tiles
-        (`sampling.generate`).
+        A tile depends on the model, its options, the profile and its name in `adata.obs_names`, its number below n and
+        `seed` alone, up to the rounding of another batch. `truncation`: as `with_options` takes it.
         """
-        latents = self.encode(adata).obsm["X_rnagan"]
+        model = self if truncation is None else self.with_options(truncation=truncation)
+        latents = model.encode(adata).obsm["X_rnagan"]
         names = adata.obs_names.tolist()
-        return np.stack(list(self.generate_each(latents, names, [n] * len(names), seed, truncation)))
+        return np.stack(list(model.generate_each(latents, names, [n] * len(names), seed)))
+
+    def with_options(self, **options: Any) -> Self:
+        """The same model, which generates with other options (`SamplingOptions`); those not named stay as they were.
+        Raises `ValueError` where its family hasn't one of them, or a value is out of bounds."""
+        changed = dataclasses.replace(self.options, **options)
+        changed.on(self.generator)
+        return dataclasses.replace(self, options=changed)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """All options that its tiles are generated with, by name, for records."""
+        return self.options.on(self.generator)
+
+    @property
+    def unusual_sampling(self) -> dict[str, Any]:
+        """Those of them that aren't what its generator does by itself."""
+        return {name: value for name, value in self.sampling.items() if value != self.generator.card[name]}
 
     def latents(self, values: NDArray[np.float32], genes: list[str], units: str) -> NDArray[np.float32]:
         """Encode profiles (n, genes) in `units`, as the encoder's `read` gives them, to latent means (n, latent)."""
@@ -158,13 +185,11 @@ class RNAGAN:
             raise ValueError(f"This model was trained in mode {self.config.mode}: it takes no profiles.")
         return self.encoder
 
-    def generate_tiles(
-        self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str, truncation: float = 1.0
-    ) -> NDArray[np.uint8]:
+    def generate_tiles(self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str) -> NDArray[np.uint8]:
         """Generate `n` tiles of one latent (None in the modes without profiles): uint8 (n, resolution, resolution,
         3)."""
         c = self._conditions(None if latent is None else latent[None])
-        return generate(self.config, self.generator, c, n, seed, f"generate/{name}", truncation=truncation)
+        return generate(self.generator, c, n, seed, f"generate/{name}", options=self.options)
 
     def generate_numbered(
         self,
@@ -172,26 +197,20 @@ class RNAGAN:
         names: Sequence[str],
         numbers: Sequence[int],
         seed: int,
-        truncation: float = 1.0,
     ) -> NDArray[np.uint8]:
         """Generate one tile a row of `latents` (n, latent), in one batch: of the profile called `names[i]` tile
         `numbers[i]`, which is `generate_tiles(...)[numbers[i]]` of that profile up to rounding; uint8 (n, H, W, 3)."""
-        check_truncation(truncation)
-        c = self._conditions(latents)
-        width = 0 if c is None else c.shape[1]
+        c, options = self._conditions(latents), self.sampling
         noise = [
-            draw_noise(self.config, f"generate/{name}", number, 1, width, seed)
+            self.generator.draw_noise(f"generate/{name}", number, 1, seed)
             for name, number in zip(names, numbers, strict=True)
         ]
         parts = [slice(0, len(noise))]
-        if self.config.batch_standardise:  # over the tiles of one profile, as the released code generates
+        if self.generator.together:  # the tiles of one profile, as the released code generates
             ends = [k for k in range(1, len(names)) if names[k] != names[k - 1]] + [len(names)]
             parts = [slice(first, last) for first, last in zip([0, *ends], ends, strict=False)]
         drawn = torch.cat(noise)
-        tiles = [
-            generate_batch(self.config, self.generator, None if c is None else c[part], drawn[part], truncation)
-            for part in parts
-        ]
+        tiles = [self.generator.tiles(None if c is None else c[part], drawn[part], options) for part in parts]
         return np.concatenate(tiles)
 
     def generate_each(
@@ -200,7 +219,6 @@ class RNAGAN:
         names: Sequence[str],
         counts: Sequence[int],
         seed: int,
-        truncation: float = 1.0,
         batch_size: int | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
         """Generate the first `counts[i]` tiles of each row of `latents` (n, latent), which is called `names[i]`.
@@ -210,19 +228,19 @@ class RNAGAN:
         memory at a time. `batch_size` is BATCH_ON_CPU or BATCH_ON_GPU by default.
         """
         batch_size = batch_size or (BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_GPU)
-        if self.config.batch_standardise:  # its tiles depend on those beside them
+        if self.generator.together:  # its tiles depend on those beside them
             for row, (name, count) in enumerate(zip(names, counts, strict=True)):
-                yield self.generate_tiles(None if latents is None else latents[row], count, seed, name, truncation)
+                yield self.generate_tiles(None if latents is None else latents[row], count, seed, name)
             return
         row_of, number_of = number_tiles(counts)
-        waiting = [np.empty((0, self.config.resolution, self.config.resolution, 3), np.uint8)]
+        waiting = [np.empty((0, self.generator.resolution, self.generator.resolution, 3), np.uint8)]
         first = 0
         for count in counts:
             while sum(map(len, waiting)) < count:
                 rows = row_of[first : first + batch_size]
                 numbers = number_of[first : first + batch_size].tolist()
                 own = None if latents is None else latents[rows]
-                waiting.append(self.generate_numbered(own, [names[k] for k in rows], numbers, seed, truncation))
+                waiting.append(self.generate_numbered(own, [names[k] for k in rows], numbers, seed))
                 first += batch_size
             made = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
             yield made[:count]
@@ -243,13 +261,17 @@ class RNAGAN:
     @property
     def device(self) -> torch.device:
         """Where it generates."""
-        return next(self.generator.parameters()).device
+        return self.generator.device
 
     def _conditions(self, latents: NDArray[np.float32] | None) -> Tensor | None:
         """Conditions (n, width) of latents (n, latent), on the model's device."""
         if self.bottleneck is None:
             return None
-        return self.bottleneck(self._placed(latents), None if self.stain is None else self._placed(self.stain[None]))
+        c = self.bottleneck(self._placed(latents), None if self.stain is None else self._placed(self.stain[None]))
+        if self.gains is None:
+            return c
+        beside = np.ones(c.shape[1] - len(self.gains))  # a stain, which isn't the profile's
+        return c * self._placed(np.concatenate([self.gains, beside])).to(c.dtype)
 
     def _placed(self, values: NDArray[np.floating] | None) -> Tensor:
         return torch.as_tensor(values, device=self.device)
@@ -257,7 +279,7 @@ class RNAGAN:
 
 def write_model(
     folder: Path,
-    config: GANConfig,
+    config: TileConfig,
     generator: dict[str, Tensor],
     bottleneck: Bottleneck | None,
     encoder: Path | None,
@@ -266,19 +288,19 @@ def write_model(
 ) -> None:
     """Write a model folder by rename; `record` (mpp, tissues, images trained, inputs …) goes into model.json.
 
-    `generator`: its weights. `encoder`: the folder of the VAE, or of what stands for it. `link_encoder`: its files are
-    linked, not copied, where the disk allows (`hand_on`).
+    `generator`: the weights of its network. `encoder`: the folder of the VAE, or of what stands for it. `link_encoder`:
+    its files are linked, not copied, where the disk allows (`hand_on`).
     """
     digests: dict[str, str] = {}
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         config.save(temporary / "config.yaml")
-        write_tensors(temporary / "generator.safetensors", generator)
+        family_of(config).save(temporary, config, bottleneck.width if bottleneck else 0, generator)
         if bottleneck is not None:
             assert encoder is not None, "a model with a bottleneck has an encoder before it"
             save_weights(temporary / "condition.safetensors", bottleneck)
             digests = hand_on_encoder(model_folder(encoder), temporary, link_encoder)
-        made = {"format": "rnagan-model", "version": 1, "rnagan": rnagan.__version__}
+        made = {"format": "rnagan-model", "version": 1, "rnagan": rnagan.__version__, "family": family(type(config))}
         write_json(temporary / "model.json", made | {"digest": digest_of_folder(temporary, digests)} | record)
 
 
@@ -289,8 +311,10 @@ def read_model_record(folder: Path) -> ModelRecord | None:
     record = read_json(path, dict[str, Any])
     if record.get("format") != "rnagan-model":
         return None
-    check_holds_only(folder, FILES, KINDS)
-    return check_json(record, ModelRecord, path)
+    found = check_json(record, ModelRecord, path)
+    own = family_named(found.get("family", "gan"))
+    check_holds_only(folder, (*FILES, *own.files), (*KINDS, *own.folders))
+    return found
 
 
 def model_folder(folder: str | Path) -> Path:

@@ -24,8 +24,8 @@ from rnagan.io.images import grid, save_png, save_pngs, synthetic_texts
 from rnagan.io.provenance import KEY, asked, read_current
 from rnagan.io.tables import first_few
 from rnagan.latent.profiles import Choice, choose_profiles
-from rnagan.models.sampling import check_truncation
 from rnagan.models.section_stain import read_section_stain
+from rnagan.models.tile_generator import NO_OPTIONS, SamplingOptions
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO
 from rnagan.runtime.folder_lock import is_claim
@@ -44,9 +44,13 @@ class Generated(TypedDict):
     finished: NotRequired[bool]
 
 
-def open_model(folder: Path, device: str | torch.device, stain_of: str | None) -> RNAGAN:
-    """A trained model, whose tiles are stained like a training section of its run, where one is named."""
+def open_model(
+    folder: Path, device: str | torch.device, stain_of: str | None = None, options: SamplingOptions = NO_OPTIONS
+) -> RNAGAN:
+    """A trained model with these options, whose tiles are stained like a training section of its run, where one is
+    named."""
     model = RNAGAN.from_pretrained(folder, device)
+    model = model.with_options(**options.given)
     return model if stain_of is None else model.stained_like(read_section_stain(folder, stain_of))
 
 
@@ -60,7 +64,7 @@ def generate_tiles(
     form: str,
     split: str | None,
     samples: list[str],
-    truncation: float = 1.0,
+    options: SamplingOptions = NO_OPTIONS,
     stain_of: str | None = None,
     device: str | torch.device = AUTO,
 ) -> list[str]:
@@ -69,7 +73,7 @@ def generate_tiles(
     `form` "png": `out/SAMPLE/SAMPLE_0000.png` … and `out/grid.png` with a row for each of up to GRID_ROWS profiles,
     each PNG saying that it is synthetic; "shards": one tar a profile, as rnagan build-tiles makes them. `split` and
     `samples` choose profiles (all where empty); without `samples`, tissues that the model has not seen are left out.
-    `truncation` below 1 gives more typical and less varied tiles (`sampling.generate`), and is stored with every tile.
+    `options` of the generator; those that aren't its own are stored with every tile.
     `stain_of`: a training section of the run `model_folder`, whose stain the tiles get, not the average one.
     A model without profiles takes none (`profiles` None) and generates `n` tiles named `noise`. Batches hold tiles of
     several profiles, one batch and one profile are in memory at a time. `device`: as `choose_device` takes it.
@@ -78,8 +82,7 @@ def generate_tiles(
     """
     if profiles is not None and not profiles.is_file():
         raise FileNotFoundError(f"The profiles {profiles} don't exist; make them with rnagan build-expression.")
-    check_truncation(truncation)
-    model = open_model(model_folder, device, stain_of)
+    model = open_model(model_folder, device, stain_of, options)
     _check_mode(model, model_folder, profiles)
     request = asked(
         model=model.digest,
@@ -89,8 +92,8 @@ def generate_tiles(
         form=form,
         split=split,
         samples=samples,
-        truncation=truncation,
         stain_of=stain_of,
+        **model.sampling,
     )
     stored = read_current(out / RECORD, request, Generated)
     if stored is not None and stored.get("finished") and _is_whole(out, form, n, stored["names"].values()):
@@ -109,12 +112,12 @@ def generate_tiles(
     names = _file_names(own_names)
     _take_over(out)
     record = {"model": model.digest, "n": n, "seed": seed, KEY: request, "names": names, "finished": False}
-    record |= {"truncation": truncation, "profiles": trust}
+    record |= {**model.sampling, "profiles": trust}
     write_json(out / RECORD, record)
-    writer = _Writer(out, form, model, seed, truncation)
+    writer = _Writer(out, form, model, seed)
     shown = set(np.linspace(0, len(names) - 1, min(GRID_ROWS, len(names))).astype(int))
     rows: list[NDArray[np.uint8]] = []
-    tiles_of = model.generate_each(latents, own_names, [n] * len(names), seed, truncation)
+    tiles_of = model.generate_each(latents, own_names, [n] * len(names), seed)
     with progress.bar(len(names) * n, "tile", "Generating") as bar:
         for k, ((sample, name), tiles) in enumerate(zip(names.items(), tiles_of, strict=True)):
             writer.write(name, sample, tiles, trust.get(sample, {}))
@@ -190,21 +193,21 @@ class _Writer:
     form: str
     model: RNAGAN
     seed: int
-    truncation: float
-
-    @property
-    def _note(self) -> dict[str, Any]:
-        """Empty at 1: tiles generated without truncation stay the same files."""
-        return {} if self.truncation == 1 else {"truncation": self.truncation}
 
     def write(self, name: str, sample: str, tiles: NDArray[np.uint8], trust: dict[str, Any]) -> None:
         """Write the tiles (n, H, W, 3) of the profile `sample` under the file name `name`."""
-        (self._write_pngs if self.form == "png" else self._write_shard)(name, sample, tiles, trust | self._note)
+        (self._write_pngs if self.form == "png" else self._write_shard)(
+            name, sample, tiles, trust | self.model.unusual_sampling
+        )
 
     def finish(self, rows: list[NDArray[np.uint8]]) -> None:
         """Write the grid, a row for each of `rows` (tiles, H, W, 3), or what makes the shards a data set."""
         if self.form == "png":
-            save_png(self.out / "grid.png", grid(np.stack(rows)), self._texts(f"{len(rows)} profiles", self._note))
+            save_png(
+                self.out / "grid.png",
+                grid(np.stack(rows)),
+                self._texts(f"{len(rows)} profiles", self.model.unusual_sampling),
+            )
         else:
             write_digest(self.out)
 

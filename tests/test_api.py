@@ -16,6 +16,7 @@ from rnagan.config.gan import GANConfig
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json, sha256_of, sha256_of_file, write_json
 from rnagan.models.conditioning import Bottleneck
+from rnagan.models.gan_generator import GANGenerator
 from rnagan.models.generators import build_generator
 from rnagan.models.vae import BetaVAE
 from rnagan.training.gan.inputs import GANInputs
@@ -221,7 +222,8 @@ def test_profiles_are_encoded_and_tiles_generated_where_the_model_is(
     with FakeTensorMode(allow_non_fake_inputs=True), monkeypatch.context() as patched:
         patched.setattr(torch.Tensor, "numpy", numpy)
         with torch.device("cuda"):
-            generator = build_generator(model.config, model.bottleneck.width).eval()
+            width = model.bottleneck.width
+            generator = GANGenerator(model.config, build_generator(model.config, width).eval(), width)
             network = BetaVAE(len(genes), model.vae.config).eval()
             bottleneck = Bottleneck(*(torch.zeros(model.bottleneck.width) for _ in range(3)))
         vae = dataclasses.replace(model.vae, network=network)

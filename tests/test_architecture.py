@@ -55,6 +55,7 @@ ONE_PLACE = {
         "rnagan/expression",
     },
     "accelerate": {"rnagan/training"},
+    "diffusers": {"rnagan/models/flow.py"},
     "umap": {"rnagan/evaluation/feature_map.py"},
     "fsspec": {"rnagan/data/remote.py"},
     "lightly": {"rnagan/training/simclr/step.py"},

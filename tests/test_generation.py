@@ -17,6 +17,7 @@ from rnagan.data.loader import TileReader
 from rnagan.expression.h5ad import open_profiles
 from rnagan.generation import generate_tiles
 from rnagan.io.files import read_json
+from rnagan.models.tile_generator import SamplingOptions
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 
@@ -100,8 +101,8 @@ def test_a_profiles_pngs_appear_together(
 def test_truncated_tiles_say_so_and_others_stay_as_they_were(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
     options = {"samples": ["D0-lung"], "n": 2}
     generate(trained, inputs.expression, tmp_path / "plain", **options)
-    generate(trained, inputs.expression, tmp_path / "one", **options, truncation=1.0)
-    generate(trained, inputs.expression, tmp_path / "half", **options, truncation=0.5)
+    generate(trained, inputs.expression, tmp_path / "one", **options, options=SamplingOptions(truncation=1.0))
+    generate(trained, inputs.expression, tmp_path / "half", **options, options=SamplingOptions(truncation=0.5))
     tile = "D0-lung/D0-lung_0001.png"
     assert (tmp_path / "one" / tile).read_bytes() == (tmp_path / "plain" / tile).read_bytes()
     assert read_json(tmp_path / "one/generated.json")["asked"] == read_json(tmp_path / "plain/generated.json")["asked"]
@@ -112,10 +113,17 @@ def test_truncated_tiles_say_so_and_others_stay_as_they_were(trained: Path, inpu
         assert picture.text["rnagan:truncation"] == "0.5"
     assert read_json(tmp_path / "half/generated.json")["truncation"] == 0.5
     assert "2 tiles" in generate(trained, inputs.expression, tmp_path / "half", **options)  # another request
-    generate(trained, inputs.expression, tmp_path / "shard", **options, truncation=0.5, form="shards")
+    generate(
+        trained,
+        inputs.expression,
+        tmp_path / "shard",
+        **options,
+        options=SamplingOptions(truncation=0.5),
+        form="shards",
+    )
     assert read_json(tmp_path / "shard/D0-lung.record.json")["source"]["truncation"] == 0.5
     with pytest.raises(ValueError, match="truncation must be above 0 and at most 1, not 1.5"):
-        generate(trained, inputs.expression, tmp_path / "none", **options, truncation=1.5)
+        generate(trained, inputs.expression, tmp_path / "none", **options, options=SamplingOptions(truncation=1.5))
     assert not (tmp_path / "none").exists()
 
 

@@ -39,6 +39,7 @@ PAGES = (
     "docs/data.md",
     "docs/spatial.md",
     "docs/training.md",
+    "docs/generators.md",
     "docs/latent.md",
     "docs/evaluation.md",
     "docs/classification.md",
@@ -54,6 +55,8 @@ TOY = {  # appended to a command, so these win over what the page says
     "rnagan build-spots": "--tile-px 64 --mpp 2.0 --margin-px 8 --processes 1",
     "rnagan train-vae": "--epochs 2 --hidden 16 --latent 8 --beta 0.0001",
     "rnagan train-rnagan": "--resolution 64 --images 32 --batch-size 8 --generator-width 4 --critic-width 4 "
+    "--validation-tiles 16",
+    "rnagan train-flow": "--images 16 --batch-size 8 --width 8 --levels 2 --layers 1 --block-px 4 --sampling-steps 2 "
     "--validation-tiles 16",
     "accelerate launch": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
     "rnagan evaluate-faithfulness": "--n 2",

@@ -33,6 +33,10 @@ MISTAKES = {
     "simulate-cohort": (["--out", "c", "--donors", "20", "--slide-donors", "30"], "slide_donors"),
     "train-vae": (["--expression", "nowhere.h5ad", "--out", "run"], "nowhere.h5ad"),
     "train-rnagan": (["--shards", "s", "--cohort", "c", "--out", "run", "--resolution", "60"], "power of two"),
+    "train-flow": (
+        ["--shards", "s", "--cohort", "c", "--expression", "e", "--vae", "v", "--out", "run", "--resolution", "60"],
+        "powers of two",
+    ),
     "generate-tiles": (["--model", "m", "--profiles", "nowhere.h5ad", "--out", "t"], "nowhere.h5ad"),
     "evaluate-faithfulness": (
         ["--model", "nowhere", "--shards", "s", "--cohort", "c", "--expression", "e", "--out", "o"],

@@ -33,7 +33,7 @@ TEXTS.append(ROOT / "README.md")
 MODULES = sorted((ROOT / "rnagan").rglob("*.py"))
 # Names that stand once for each of several things of one kind.
 ROOMS_OF_ALIKE = {"commands", "config"}  # a command's and a setting's file are named for what they start and set
-ALIKE = {"__init__", "__main__", "trainer", "train", "step", "data"}  # of each kind of training
+ALIKE = {"__init__", "__main__", "trainer", "train", "step", "draws", "data"}  # of each kind of training
 
 
 # The two places that read names which earlier versions wrote.

@@ -31,12 +31,12 @@ from rnagan.data.reader import Batch
 from rnagan.losses.beta_vae import VAELoss
 from rnagan.models.ema import ExponentialAverage
 from rnagan.training.gan import step as gan_step
-from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.launch import dtype_of, start
 from rnagan.training.run import StepMeans, StopSignal, TrainingRun
 from rnagan.training.simclr.trainer import SimCLRTrainer
 from rnagan.training.simclr.views import TwoViews
 from rnagan.training.step_rate import condition_width
+from rnagan.training.tile_trainer import TileTrainer
 from rnagan.training.vae.data import TrainingBatch, _with_draws
 from rnagan.training.vae.trainer import VAETrainer
 
@@ -58,7 +58,7 @@ def gan(preset: str, settings: dict[str, Any]) -> Trained:
     gan_step.make_backbone = _real(gan_step.make_backbone)
     accelerator = start(config.precision, config.seed, 1)
     networks = gan_step.build_networks(config, width, accelerator)
-    trainer = GANTrainer.__new__(GANTrainer)
+    trainer = TileTrainer.__new__(TileTrainer)
     vars(trainer).update(config=config, accelerator=accelerator, run=_run(accelerator))
     vars(trainer).update(images=0, steps=0, images_before=0, validation=None)
     trainer.data = SimpleNamespace(order=SimpleNamespace(epoch_length=1))  # type: ignore[assignment]

@@ -37,7 +37,7 @@ from rnagan.commands import options
 )
 @click.option("--weights", type=options.PATH, help="Inception's file, or DINOv2's folder, instead of fetching them.")
 @options.seed()
-@options.truncation()
+@options.sampling()
 @click.option(
     "--map-tiles",
     type=click.IntRange(min=0),
@@ -58,9 +58,9 @@ def main(
     extractor: str,
     weights: Path | None,
     seed: int,
-    truncation: float,
     map_tiles: int,
     cache: Path | None,
+    sampling: Any,
     **inputs: Any,
 ) -> None:
     from rnagan.evaluation.features import make_extractor
@@ -81,7 +81,7 @@ def main(
         split=split,
         count=count,
         seed=seed,
-        truncation=truncation,
+        options=sampling,
         map_tiles=map_tiles,
         device=accelerator.device,
     )

@@ -55,7 +55,15 @@ from rnagan.commands import options
     help="Of spots: a table of each spot's cell types (sample, and a column for each) from a deconvolution, with which "
     "--measures of the same names are compared.",
 )
+@click.option(
+    "--calibrate",
+    "calibrated",
+    is_flag=True,
+    help="Also with a gain for each component of the condition, fitted on validation donors so that slopes come near "
+    "1 there.",
+)
 @options.seed()
+@options.sampling()
 @options.device()
 def main(
     out: Path,
@@ -66,8 +74,10 @@ def main(
     extractor: str | None,
     measures: str | None,
     proportions: Path | None,
+    calibrated: bool,
     seed: int,
     device: Any,
+    sampling: Any,
     **inputs: Any,
 ) -> None:
     from rnagan.evaluation.faithfulness import PAGE, evaluate
@@ -76,7 +86,8 @@ def main(
     from rnagan.reports.console import lines
 
     spots = SpotSettings(consecutive, extractor or "", measures or "", proportions)
-    options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, split, n, seed, train_donors, device, spots)))
+    asked = split, n, seed, train_donors, device, spots, sampling, calibrated
+    options.echo_lines(lines(evaluate(EvaluationInputs(**inputs), out, *asked)))
     options.echo(f"\nPage: {out / PAGE}")
 
 

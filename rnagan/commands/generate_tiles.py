@@ -15,7 +15,7 @@ from rnagan.commands import options
 @options.out_folder("Folder for the tiles.")
 @options.n(8, "Tiles a profile.")
 @options.seed("Seed of the noise.")
-@options.truncation()
+@options.sampling()
 @click.option(
     "--stain-of",
     type=options.TEXT,
@@ -47,6 +47,7 @@ def main(
     mosaic: bool,
     cohort: Path | None,
     shards: str | None,
+    sampling: Any,
     **asked: Any,
 ) -> None:
     if not mosaic:
@@ -54,13 +55,15 @@ def main(
             raise click.UsageError("--cohort and --shards are for --mosaic.")
         from rnagan.generation import generate_tiles
 
-        options.echo_lines(generate_tiles(model, profiles, out, samples=list(samples), form=form, **asked))
+        asked |= {"samples": list(samples), "form": form, "options": sampling}
+        options.echo_lines(generate_tiles(model, profiles, out, **asked))
         return
     if cohort is None or profiles is None:
         raise click.UsageError("--mosaic needs --cohort, which says where spots lie, and --profiles.")
     from rnagan.evaluation.section_mosaic import draw_sections
 
-    options.echo_lines(draw_sections(model, profiles, cohort, out, shards=shards, samples=samples, **asked))
+    asked |= {"samples": samples, "shards": shards, "options": sampling}
+    options.echo_lines(draw_sections(model, profiles, cohort, out, **asked))
 
 
 if __name__ == "__main__":

@@ -106,14 +106,45 @@ def split(*splits: str) -> Callable:
     return click.option("--split", type=choice, default="test", show_default=True, help="Split that is evaluated.")
 
 
-def truncation() -> Callable:
-    return click.option(
-        "--truncation",
-        type=click.FloatRange(0, 1, min_open=True),
-        default=1.0,
-        show_default=True,
-        help="Factor on all noise: below 1, more typical and less varied tiles.",
+def sampling() -> Callable:
+    """Decorator: how tiles are generated; the command receives `sampling`, a `SamplingOptions`."""
+    choices = group(
+        click.option(
+            "--truncation",
+            type=click.FloatRange(0, 1, min_open=True),
+            help="Factor on all noise: below 1, more typical and less varied tiles.  [default: 1]",
+        ),
+        click.option(
+            "--guidance",
+            type=click.FloatRange(0, 20),
+            help="Of a flow: above 1, tiles that show their profile more strongly.  [default: the model's own]",
+        ),
+        click.option(
+            "--sampling-steps",
+            type=click.IntRange(1, 1000),
+            help="Of a flow: steps of its solver.  [default: the model's own]",
+        ),
+        click.option("--solver", type=click.Choice(["euler", "heun"]), help="Of a flow.  [default: the model's own]"),
     )
+
+    def decorate(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def gathered(
+            *args: Any,
+            truncation: float | None,
+            guidance: float | None,
+            sampling_steps: int | None,
+            solver: str | None,
+            **kwargs: Any,
+        ) -> Any:
+            from rnagan.models.tile_generator import SamplingOptions
+
+            given = SamplingOptions(truncation, guidance, sampling_steps, solver)
+            return command(*args, sampling=given, **kwargs)
+
+        return choices(gathered)
+
+    return decorate
 
 
 def model(multiple: bool = False) -> Callable:

@@ -30,7 +30,7 @@ from rnagan.reports.console import aligned
 from rnagan.reports.figures import curves, run_style
 from rnagan.reports.pages import embedded, write_template
 from rnagan.tracking.evaluations import flat_protocol
-from rnagan.tracking.run_folder import KINDS, SEEN, RunFolder, check_one_kind, find_runs
+from rnagan.tracking.run_folder import KINDS, SEEN, TILES, RunFolder, check_one_kind, find_runs
 
 PAGE = "compare.html"
 METRICS_SHOWN = 4  # on the terminal
@@ -164,7 +164,7 @@ def _curves(entries: Sequence[Entry], metrics: Sequence[Line], out: Path, x: str
 def _grids(entries: Sequence[Entry], out: Path) -> dict[str, Any]:
     """Pictures of sample grids, and notes on them."""
     runs = {entry.name: entry.run for entry in entries if entry.run.sample_grids()}
-    if entries[0].run.kind != "gan" or len(runs) < 2:
+    if entries[0].run.kind not in TILES or len(runs) < 2:
         return {"pictures": [], "notes": []}
     missing = [entry.name for entry in entries if entry.name not in runs]
     notes = [f"No sample grid: {', '.join(missing)}."] if missing else []

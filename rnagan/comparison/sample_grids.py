@@ -41,7 +41,7 @@ def _spread(counts: Mapping[str, int]) -> float:
 def why_not_the_same(runs: Mapping[str, RunFolder]) -> list[str]:
     """Reasons why the sample grids of GAN runs show other profiles or other noise; [] where they show the same."""
     values = {"seed": {name: str(run.settings["seed"]) for name, run in runs.items()}}
-    values["mode"] = {name: run.settings["mode"] for name, run in runs.items()}
+    values["mode"] = {name: run.settings.get("mode", "rnagan") for name, run in runs.items()}
     if "rnagan" in values["mode"].values():  # another cohort shows in its profiles
         values["profiles"] = {name: _shown(run) for name, run in runs.items()}
         for what, title in (("expression", "expression"), ("vae", "β-VAE")):
@@ -55,7 +55,7 @@ def why_not_the_same(runs: Mapping[str, RunFolder]) -> list[str]:
 
 def _shown(run: RunFolder) -> str:
     """The samples of a run's grids."""
-    if run.settings["mode"] != "rnagan":
+    if run.settings.get("mode", "rnagan") != "rnagan":
         return "none"
     try:
         return ", ".join(shown_samples(run.folder))

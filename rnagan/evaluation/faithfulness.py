@@ -4,6 +4,7 @@ Morphology against the truth or against the donors' real tiles, retrieval of the
 model trained on shuffled profiles), and beside training donors (what was learned by heart shows as a gap).
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -14,6 +15,7 @@ import torch
 
 from rnagan.api import RNAGAN
 from rnagan.cohort.table import claim_of
+from rnagan.evaluation.calibration import calibrate
 from rnagan.evaluation.donor_evaluation import Comparison, DonorEvaluation, make_donor_evaluation
 from rnagan.evaluation.spatial_evidence import has_positions
 from rnagan.evaluation.spot_pairs import PLAIN, RealPairs, SpotSettings, evaluate_spots, flat_pairs
@@ -23,6 +25,7 @@ from rnagan.io.claim import stating, with_claim
 from rnagan.io.files import atomic_path, write_json
 from rnagan.io.images import picture_name, synthetic_texts
 from rnagan.io.provenance import KEY, read_current
+from rnagan.models.tile_generator import NO_OPTIONS, SamplingOptions
 from rnagan.reports.figures import measured_on_expected, places_of_donors, real_beside_generated
 from rnagan.reports.pages import write_page
 from rnagan.runtime import progress, rng
@@ -52,6 +55,8 @@ def evaluate(
     train_donors: int = TRAIN_DONORS,
     device: str | torch.device = AUTO,
     spots: SpotSettings = PLAIN,
+    options: SamplingOptions = NO_OPTIONS,
+    calibrated: bool = False,
 ) -> dict[str, Any]:
     """Generate `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
 
@@ -59,20 +64,23 @@ def evaluate(
     `measures.png`, measured on expected; `retrieval.csv`, one row a donor that was looked for, and `retrieval.png`.
     Up to `train_donors` training donors a tissue are evaluated likewise (0: none). The same request is up to date.
     Where tiles have profiles of their own, and the cohort table their positions, `spots_SECTION.png` has the maps of
-    each section's measures.
+    each section's measures. `options`: how the models generate, where not as they do by themselves.
+    `calibrated`: the model is also evaluated with gains that are fitted on validation donors (`calibration`).
 
     The result holds the scores of a `Comparison`, `null` (those of a null, where one is given), `train` (those of
-    training donors, where there are any), `left_out` (those of profiles in the split of that name) and `real_pairs`
-    (`spatial_evidence`).
+    training donors, where there are any), `left_out` (those of profiles in the split of that name), `calibrated` and
+    `real_pairs` (`spatial_evidence`).
     """
-    own = {} if spots == PLAIN else {"spots": spots.protocol()}
+    own: dict[str, Any] = {} if spots == PLAIN else {"spots": spots.protocol()}
+    own |= {"sampling": options.given} if options.given else {}
+    own |= {"calibrated": True} if calibrated else {}
     protocol = inputs.protocol(split=split, tiles_per_profile=n, seed=seed, train_donors=train_donors, **own)
     request = inputs.request(protocol)
     result = read_current(out / RESULT, request)
     if result is None:
-        held_out = open_evaluation_set(inputs, split, need="profiles", device=device)
+        held_out = open_evaluation_set(inputs, split, need="profiles", device=device, options=options)
         with stating(held_out.claim):
-            result = {KEY: request} | _evaluate(held_out, out, n, seed, train_donors, spots)
+            result = {KEY: request} | _evaluate(held_out, out, n, seed, train_donors, spots, calibrated)
             write_page(out / PAGE, result, out)
         write_json(out / RESULT, result)
     names = (*result["pictures"], "measures.png", "retrieval.png", *result.get("real_pairs", {}).get("pictures", ()))
@@ -83,7 +91,7 @@ def evaluate(
 
 
 def _evaluate(
-    held_out: EvaluationSet, out: Path, n: int, seed: int, train_donors: int, spots: SpotSettings
+    held_out: EvaluationSet, out: Path, n: int, seed: int, train_donors: int, spots: SpotSettings, calibrated: bool
 ) -> dict[str, Any]:
     """Evaluate, write all but the page and the result, and return the result."""
     if spots != PLAIN and not has_positions(held_out):
@@ -121,6 +129,12 @@ def _evaluate(
         accuracy = float(null.generated.right.mean())
         result["null"] = {"model": held_out.null.digest, "tissue_accuracy": accuracy} | null.scores
         places.append(null.places[null.places["tiles"] == "generated"].assign(tiles="null"))
+    if calibrated:
+        progress.say("The same with a gain for each component of the condition, fitted on validation donors.")
+        gains = calibrate(held_out, model, evaluation.measurer, n, seed)
+        other = evaluation.compare(dataclasses.replace(model, gains=gains), held_out.samples, real=own.real)
+        accuracy = float(other.generated.right.mean())
+        result["calibrated"] = {"gains": gains.tolist(), "tissue_accuracy": accuracy} | other.scores
     if len(compared):
         donors = {str(name): len(set(rows)) for name, rows in about.loc[compared].groupby("tissue")["donor"]}
         progress.say(f"The same on training donors: {', '.join(f'{k} of {name}' for name, k in donors.items())}.")
@@ -130,10 +144,10 @@ def _evaluate(
         _write_measures(out / "measures_train.csv", evaluation, train)
     if len(left_out):
         progress.say(f"The same on {len(left_out):,} profiles that were left out (build-cohort --leave-out).")
-        other = evaluation.compare(model, left_out)
-        own_share = {"profiles": len(left_out), "tissue_accuracy": float(other.generated.right.mean())}
-        result["left_out"] = own_share | other.scores
-        places.append(other.places.assign(tiles="left out, " + other.places["tiles"].astype(str)))
+        elsewhere = evaluation.compare(model, left_out)
+        own_share = {"profiles": len(left_out), "tissue_accuracy": float(elsewhere.generated.right.mean())}
+        result["left_out"] = own_share | elsewhere.scores
+        places.append(elsewhere.places.assign(tiles="left out, " + elsewhere.places["tiles"].astype(str)))
     if has_positions(held_out):
         progress.say("Spots of each section: generated tiles against the spot's own real tile.")
         result["real_pairs"] = evaluate_spots(held_out, out, n, seed, spots)
@@ -193,15 +207,16 @@ class Result(_Part):
     null: NotRequired[_Part]
     train: NotRequired[_Part]
     left_out: NotRequired[_Part]
+    calibrated: NotRequired[_Part]
     real_pairs: NotRequired[RealPairs]
 
 
 def scores_of(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The figures of an evaluation by flat names: TISSUE/MEASURE/r …, retrieval/TISSUE/TILES/AMONG/rank …; those of the
-    null, of training donors and of those who were left out under `null/`, `train/` and `left_out/`;
-    real_pairs/SECTION/MEASURE/r …, real_pairs/SECTION/place."""
+    null, of training donors, of those who were left out and of the calibrated model under `null/`, `train/`,
+    `left_out/` and `calibrated/`; real_pairs/SECTION/MEASURE/r …, real_pairs/SECTION/place."""
     found = _flat_scores(result) | flat_pairs(result.get("real_pairs", {}).get("sections", {}))
-    for part in ("null", "train", "left_out"):
+    for part in ("null", "train", "left_out", "calibrated"):
         found |= {f"{part}/{name}": score for name, score in _flat_scores(result.get(part, {})).items()}
     return found
 

@@ -36,6 +36,7 @@ from rnagan.evaluation.tile_scores import (
 from rnagan.io.claim import stating
 from rnagan.io.files import sha256_of, write_json
 from rnagan.models.sampling import number_tiles
+from rnagan.models.tile_generator import NO_OPTIONS, SamplingOptions
 from rnagan.reports.labels import network_label
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO, choose_device
@@ -84,7 +85,7 @@ def compute_fid(
     split: str = "test",
     count: int = 60_000,
     seed: int = 0,
-    truncation: float = 1.0,
+    options: SamplingOptions = NO_OPTIONS,
     map_tiles: int = 2000,
     device: str | torch.device = AUTO,
 ) -> dict[str, Any]:
@@ -94,18 +95,17 @@ def compute_fid(
     tiles are too few for a Fréchet distance, else ''.
     `cache`: folder of the real tiles' features, for every later evaluation on the same tiles. Those of generated tiles
     are kept in `out/generated`. `map_tiles`: tiles of either kind in the picture, a UMAP of their features; 0 for none.
-    `device`: where the model generates, the extractor computes, and scores do; as `choose_device` takes it.
+    `options`: of the generator, in place of its own. `device`: where the model generates, the extractor computes, and
+    scores do; as `choose_device` takes it.
     """
     device = choose_device(device)
     if device.type == "cpu":
         keep_freed_memory()  # an extractor's maps are large: a quarter of its time
-    held_out = open_evaluation_set(inputs, split, device=device)
+    held_out = open_evaluation_set(inputs, split, device=device, options=options)
     model, rows = held_out.model, held_out.rows
     plan = make_plan(rows["tiles"].to_numpy(np.int64), count)
     real, real_digest = _real_features(held_out, plan.real, extractor, cache, here, device)
-    generated = _generated_features(
-        held_out, plan.generated, extractor, out / "generated", here, seed, truncation, device
-    )
+    generated = _generated_features(held_out, plan.generated, extractor, out / "generated", here, seed, device)
     if real is None or generated is None:  # the main process alone has them
         return {}
     generated, real = comparable(extractor, generated, real), comparable(extractor, real, real)
@@ -129,7 +129,7 @@ def compute_fid(
             "split": split,
             "split_by": held_out.split_by,
             "seed": seed,
-            "truncation": truncation,
+            **model.sampling,
             "donors": int(rows["donor"].nunique()),
             "slides": int(rows["slide"].nunique()),
             "tissues": {str(name): int(own) for name, own in rows.groupby("tissue")["slide"].nunique().items()},
@@ -187,7 +187,6 @@ def _generated_features(
     folder: Path,
     here: Processes,
     seed: int,
-    truncation: float,
     device: torch.device,
 ) -> Features | None:
     model, latents = held_out.model, held_out.latents_of_rows(held_out.model)
@@ -198,7 +197,7 @@ def _generated_features(
         rows = row_of[numbers.start : numbers.stop]
         own = None if latents is None else latents[rows]
         within = number_of[numbers.start : numbers.stop].tolist()
-        return model.generate_numbered(own, [names[row] for row in rows], within, seed, truncation)
+        return model.generate_numbered(own, [names[row] for row in rows], within, seed)
 
     made_from = {
         "tiles": "generated",
@@ -206,7 +205,7 @@ def _generated_features(
         "latents": None if latents is None else sha256_of(latents.tolist()),
         "slides": [[name, int(count)] for name, count in zip(names, counts, strict=True)],
         "seed": seed,
-        "truncation": truncation,
+        **model.sampling,
         "versions": _versions(),
         **_made_how(extractor, held_out.resolution),
     }

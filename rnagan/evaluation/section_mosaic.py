@@ -22,7 +22,7 @@ from rnagan.io.images import picture_name, synthetic_texts
 from rnagan.io.provenance import KEY, asked, read_current
 from rnagan.io.tables import need_columns
 from rnagan.latent.profiles import Choice, choose_profiles
-from rnagan.models.sampling import check_truncation
+from rnagan.models.tile_generator import NO_OPTIONS, SamplingOptions
 from rnagan.reports.section_pictures import mosaic, section_maps
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO
@@ -50,7 +50,7 @@ def draw_sections(
     seed: int = 0,
     split: str | None = None,
     samples: tuple[str, ...] = (),
-    truncation: float = 1.0,
+    options: SamplingOptions = NO_OPTIONS,
     stain_of: str | None = None,
     device: str | torch.device = AUTO,
 ) -> list[str]:
@@ -58,13 +58,12 @@ def draw_sections(
 
     `out/SECTION.png` has the first generated tile of each spot at its place, at the right of the real tiles where
     `shards` holds them; `out/SECTION_maps.png` the measures of the mean of `n` tiles, and of the real ones;
-    `out/measures.csv` the same by spot. `split`, `samples`, `truncation`, `stain_of`: as `generation.generate_tiles`.
+    `out/measures.csv` the same by spot. `split`, `samples`, `options`, `stain_of`: as `generation.generate_tiles`.
     `out/mosaic.json`, written last, records the request: the same one is up to date. Raises `ValueError` where the
     cohort table has no positions, where no chosen profile is in it, where real tiles are of another size, and where
     `out` holds anything else.
     """
-    check_truncation(truncation)
-    model = open_model(model_folder, device, stain_of)
+    model = open_model(model_folder, device, stain_of, options)
     if model.encoder is None:
         raise ValueError(f"{model_folder} was trained in mode {model.config.mode} and takes no profiles.")
     real_set = None if shards is None else open_dataset(shards)
@@ -75,7 +74,7 @@ def draw_sections(
         profiles=profiles,
         cohort=cohort,
         shards=None if real_set is None else real_set.digest,
-        settings=[n, seed, split, list(samples), truncation, stain_of],
+        settings=[n, seed, split, list(samples), model.sampling, stain_of],
     )
     if read_current(out / RECORD, request, Drawn) is not None:
         return [f"{out} is up to date."]
@@ -88,7 +87,7 @@ def draw_sections(
         progress.say(f"{section}: {len(rows):,} spots.")
         names = rows["sample"].tolist()
         own = latents[rows["row"].to_numpy()]
-        generated = np.stack(list(model.generate_each(own, names, [n] * len(names), seed, truncation)))
+        generated = np.stack(list(model.generate_each(own, names, [n] * len(names), seed)))
         real = None if real_set is None else _real(real_set, rows, model.config.resolution)
         level = nuclear_level(generated[:, 0] if real is None else real)
         measured = [_measures(tiles, model.mpp, level) for tiles in generated]

@@ -24,11 +24,13 @@ from rnagan.evaluation.real_tiles import (
     tiles_of_slides,
 )
 from rnagan.expression.h5ad import Expression
+from rnagan.generation import open_model
 from rnagan.io.claim import Claim
 from rnagan.io.files import sha256_of_file
 from rnagan.io.provenance import asked
 from rnagan.io.tables import need_columns, read_table
 from rnagan.models.embedding import EmbeddingModel
+from rnagan.models.tile_generator import NO_OPTIONS, SamplingOptions
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO
 
@@ -186,10 +188,12 @@ def open_evaluation_set(
     tiles: int = ALL_TILES,
     need: Need = "tiles",
     device: str | torch.device = AUTO,
+    options: SamplingOptions = NO_OPTIONS,
 ) -> EvaluationSet:
-    """Load the models of `inputs` on a device (as `choose_device` takes it), and `make_evaluation_set`."""
-    models = [RNAGAN.from_pretrained(folder, device) for folder in (inputs.model, *inputs.beside)]
-    null = None if inputs.null is None else RNAGAN.from_pretrained(inputs.null, device)
+    """Load the models of `inputs` on a device (as `choose_device` takes it), and `make_evaluation_set`. `options`: how
+    all of them generate, where not as they do by themselves."""
+    models = [open_model(folder, device, options=options) for folder in (inputs.model, *inputs.beside)]
+    null = None if inputs.null is None else open_model(inputs.null, device, options=options)
     return make_evaluation_set(models, inputs, split, tiles, need, null)
 
 

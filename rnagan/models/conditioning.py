@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from rnagan.config.families import TileConfig
 from rnagan.config.gan import GANConfig
 from rnagan.io.weights import read_tensors
 from rnagan.runtime import rng
@@ -65,7 +66,7 @@ def load_bottleneck(path: Path, latent: int | None = None) -> Bottleneck:
 
 
 def make_bottleneck(
-    config: GANConfig, active: Tensor, mean: Tensor, sd: Tensor, nuisance: tuple[Tensor, Tensor] | None = None
+    config: TileConfig, active: Tensor, mean: Tensor, sd: Tensor, nuisance: tuple[Tensor, Tensor] | None = None
 ) -> Bottleneck:
     """The condition of a config: `active` are latent units by falling KL; `mean`, `sd` (latent,) of the training split;
     `nuisance` as `Bottleneck` takes it.

@@ -96,6 +96,8 @@ def _measure(row: dict[str, Any], result: dict[str, Any]) -> dict[str, str]:
     beside = {"null r": "null_r"} if "null" in result else {}
     beside |= {"train r": "train_r"} if "train" in result else {}
     beside |= {"left out r": "left_out_r", "its slope": "left_out_slope"} if "left_out" in result else {}
+    if "calibrated" in result:
+        beside |= {"calibrated r": "calibrated_r", "calibrated slope": "calibrated_slope"}
     return {
         "tissue": row["tissue"],
         "measure": row["measure"],

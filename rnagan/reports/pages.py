@@ -100,9 +100,10 @@ def _evaluation_values(evaluation: dict[str, Any], pictures: Path) -> dict[str, 
 
 def measure_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
     """One row for each tissue and measure: held-out donors, r of the null and on training donors, and r and slope of
-    donors who were left out (as of another centre)."""
+    donors who were left out (as of another centre) and of the calibrated model."""
     key = "faithfulness" if "faithfulness" in evaluation else "on_real_tiles"
-    beside = [("null", "r"), ("train", "r"), ("left_out", "r"), ("left_out", "slope")]
+    beside = [("null", "r"), ("train", "r")]
+    beside += [(other, figure) for other in ("left_out", "calibrated") for figure in ("r", "slope")]
     return [
         {"tissue": tissue, "measure": name, "label": MEASURES[name]}
         | found

@@ -31,7 +31,12 @@ _BOUNDS = {
     "MAX_BATCH_LOG_REQUEST_SIZE": 1_000_000,  # bytes
 }
 
-EXPERIMENTS = {"gan": "rnagan", "vae": "rnagan-vae", "simclr": "simclr"}  # of MLflow, by kind of run
+EXPERIMENTS = {
+    "gan": "rnagan",
+    "flow": "rnagan-flow",
+    "vae": "rnagan-vae",
+    "simclr": "simclr",
+}  # of MLflow, by kind of run
 
 EVALUATION = "evaluation"  # the tag `kind` of an evaluation's run
 RECORD_COPY = "record.json"  # of an evaluation in MLflow; in folders it has another name, so nobody finds it twice

@@ -16,13 +16,15 @@ from rnagan.io.tables import first_few
 
 RECORD = "run.json"  # who began it, when, its tags and its run in MLflow: rnagan/tracking/run_log.py
 BACKBONE = "backbone.json"  # the record of a SimCLR run's model: rnagan/models/resnet.py
-KINDS = {"gan": "a GAN", "vae": "a β-VAE", "simclr": "SimCLR"}
+KINDS = {"gan": "a GAN", "flow": "a flow", "vae": "a β-VAE", "simclr": "SimCLR"}
+TILES = ("gan", "flow")  # kinds that generate tiles
 _SETTINGS = {
     "gan": {"mode", "resolution", "images"},
+    "flow": {"time_mean", "resolution", "images"},
     "vae": {"latent", "beta", "epochs"},
     "simclr": {"temperature", "projection", "epochs"},
 }
-SEEN = {"gan": "images", "vae": "profiles", "simclr": "tiles"}  # what its clock counts
+SEEN = {"gan": "images", "flow": "images", "vae": "profiles", "simclr": "tiles"}  # what its clock counts
 
 
 class RunRecord(TypedDict, total=False):
@@ -60,7 +62,7 @@ class _ModelRecord(TypedDict, total=False):
     splits: dict[str, int]
 
 
-class _GANSettings(TypedDict):
+class _TileSettings(TypedDict):
     images: int
 
 
@@ -75,7 +77,8 @@ class _State(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """One run of train-rnagan (`kind` gan), train-vae (vae) or pretrain-simclr (simclr), finished or not.
+    """One run of train-rnagan (`kind` gan), train-flow (flow), train-vae (vae) or pretrain-simclr (simclr), finished or
+    not.
 
     `settings`: its config.yaml. `rows`: complete rows of metrics.jsonl. `images` of `total` were shown; `total` is None
     where the folder doesn't say. `digest`, `best_digest`: of `model` (a backbone lies in the run itself) and
@@ -101,17 +104,17 @@ class RunFolder:
         kind = _kind(folder)
         if kind is None:
             raise FileNotFoundError(
-                f"{folder} is no run folder (no config.yaml of a GAN, a β-VAE or SimCLR in it); give a folder that "
-                "train-rnagan, train-vae or pretrain-simclr wrote."
+                f"{folder} is no run folder (no config.yaml of a GAN, a flow, a β-VAE or SimCLR in it); give a folder "
+                "that train-rnagan, train-flow, train-vae or pretrain-simclr wrote."
             )
         settings, rows, record = read_yaml(folder / "config.yaml"), read_metrics(folder), read_record(folder)
-        check_json(settings, _GANSettings if kind == "gan" else _EpochSettings, folder / "config.yaml")
+        check_json(settings, _TileSettings if kind in TILES else _EpochSettings, folder / "config.yaml")
         newest = latest_checkpoint(folder)
         state: Mapping[str, Any] = {} if newest is None else _state(newest)
         model = _model_record(folder / "model") or _model_record(folder)
         images = max(rows[-1]["images"] if rows else 0, 0 if newest is None else int(newest.name))
-        total = settings["images"] if kind == "gan" else record.get("total") or _counted(settings, model)
-        finished = bool(model) if kind != "gan" else model.get("images", 0) >= settings["images"]
+        total = settings["images"] if kind in TILES else record.get("total") or _counted(settings, model)
+        finished = bool(model) if kind not in TILES else model.get("images", 0) >= settings["images"]
         made_from = model.get("made_from") or state.get("made_from") or record.get("made_from", {})
         best = model_digest(folder / "model-best")
         return cls(folder, kind, settings, rows, images, total, finished, run_digest(folder), best, made_from, record)

@@ -46,6 +46,8 @@ class EarlierRun:
             raise FileNotFoundError(
                 f"{run} holds no checkpoint of a GAN to start from; give a run folder of rnagan train-rnagan."
             )
+        if record.get("family", "gan") != "gan":
+            raise ValueError(f"{run} is a {record.get('family')}; a GAN starts from a GAN.")
         here.each(lambda: check_seen(newest))
         condition = folder / "condition.safetensors"
         return cls(

@@ -17,6 +17,7 @@ from rnagan.config.base import (
     setting,
 )
 from rnagan.config.classifier import ClassifierConfig
+from rnagan.config.flow import FlowConfig
 from rnagan.config.gan import GANConfig
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.config.simulation import SimulationConfig
@@ -24,13 +25,19 @@ from rnagan.config.tiling import TilingConfig
 from rnagan.config.vae import VAEConfig
 from rnagan.io.files import read_yaml, sha256_of
 
-KINDS = [GANConfig, VAEConfig, TilingConfig, SimulationConfig, SimCLRConfig, ClassifierConfig]
+KINDS = [GANConfig, FlowConfig, VAEConfig, TilingConfig, SimulationConfig, SimCLRConfig, ClassifierConfig]
 PRESETS = sorted(
     path
     for path in (Path(rnagan.__file__).parent / "config/presets").glob("*.yaml")
     if not path.name.startswith("reproduction.")  # of several classes: tests/config/test_reproduction.py
 )
-FAMILIES = {"gan": GANConfig, "vae": VAEConfig, "simclr": SimCLRConfig, "classifier": ClassifierConfig}
+FAMILIES = {
+    "gan": GANConfig,
+    "flow": FlowConfig,
+    "vae": VAEConfig,
+    "simclr": SimCLRConfig,
+    "classifier": ClassifierConfig,
+}
 # Digests of the settings of presets with a base, from the time when each of them gave all of its settings itself.
 WITH_A_BASE = {
     ("classifier", "paper_gbm_luad"): "31b69cfc8dedf8da",
@@ -48,7 +55,7 @@ LATER = {  # settings that came after that time
     ],
     "vae": ["architecture", "transform", "augment_library", "augment_genes", "augment_shift"],
 }
-DEFAULTS = {"gan": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}
+DEFAULTS = {"gan": "faithful", "flow": "faithful", "vae": "faithful", "simclr": "paper", "classifier": "paper"}
 
 
 @dataclasses.dataclass(frozen=True)

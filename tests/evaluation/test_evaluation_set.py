@@ -21,6 +21,7 @@ from rnagan.evaluation.memorization import nearest_tiles
 from rnagan.evaluation.spectra import compare_spectra
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, make_evaluation_set, open_evaluation_set
 from rnagan.io.files import read_json
+from rnagan.models.gan_generator import GANGenerator
 from rnagan.models.generators import build_generator
 from rnagan.runtime.distributed import Processes
 from rnagan.training.gan.inputs import GANInputs
@@ -150,7 +151,8 @@ def test_a_model_that_standardises_over_its_batch_generates_one_profile_at_a_tim
     """As `generate_tiles` does: its tiles depend on those beside them."""
     assert model.bottleneck is not None
     config = model.config.replace(condition="latent_plus_noise", critic="image_only", batch_standardise=True)
-    generator = build_generator(config, model.bottleneck.width).eval()
+    width = model.bottleneck.width
+    generator = GANGenerator(config, build_generator(config, width).eval(), width)
     released = dataclasses.replace(model, config=config, generator=generator)
     held_out = make_evaluation_set([released], paths, "test", 3)
     latents = held_out.latents(released, held_out.samples[:2])

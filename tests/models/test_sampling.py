@@ -5,85 +5,90 @@ import torch
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.models.conditioning import draw_noise, generator_input
+from rnagan.models.gan_generator import GANGenerator
 from rnagan.models.generators import build_generator
 from rnagan.models.sampling import generate, to_uint8
+from rnagan.models.tile_generator import SamplingOptions
 
 
 def model(preset="faithful", condition_width=3, **changes):
     settings = {"resolution": 32, "generator_width": 4, "noise_units": 4} | changes
     config = resolve(GANConfig, read_preset(GANConfig, preset), settings)
     torch.manual_seed(0)
-    return config, build_generator(config, condition_width).double().eval()
+    return GANGenerator(config, build_generator(config, condition_width).double().eval(), condition_width)
 
 
 C = torch.tensor([[0.5, -1.0, 2.0]], dtype=torch.float64)
 
 
 def test_tiles_are_the_generators_output():
-    config, generator = model()
-    tiles = generate(config, generator, C, 5, 3, "GTEX-1")
+    generator = model()
+    tiles = generate(generator, C, 5, 3, "GTEX-1")
     assert tiles.shape == (5, 32, 32, 3) and tiles.dtype == np.uint8
-    code = generator_input(config, C.expand(5, -1), draw_noise(config, "GTEX-1", 0, 5, 3, 3))
-    np.testing.assert_array_equal(tiles, to_uint8(generator(code).detach().float()))
+    code = generator_input(generator.config, C.expand(5, -1), draw_noise(generator.config, "GTEX-1", 0, 5, 3, 3))
+    np.testing.assert_array_equal(tiles, to_uint8(generator.network(code).detach().float()))
     assert not np.array_equal(tiles[0], tiles[1])
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_a_tile_does_not_depend_on_the_batch_or_the_count(batch_size):
-    config, generator = model()
-    expected = generate(config, generator, C, 7, 0, "p")
-    tiles = generate(config, generator, C, 5, 0, "p", batch_size)
+    generator = model()
+    expected = generate(generator, C, 7, 0, "p")
+    tiles = generate(generator, C, 5, 0, "p", batch_size)
     assert np.abs(tiles.astype(int) - expected[:5]).max() <= 1  # float64 convolutions may differ by a rounding
     assert (tiles == expected[:5]).mean() > 0.999
 
 
 def test_profile_seed_and_purpose_all_matter():
-    config, generator = model()
-    base = generate(config, generator, C, 2, 0, "p")
+    generator = model()
+    base = generate(generator, C, 2, 0, "p")
     for other in (
-        generate(config, generator, -C, 2, 0, "p"),
-        generate(config, generator, C, 2, 1, "p"),
-        generate(config, generator, C, 2, 0, "q"),
+        generate(generator, -C, 2, 0, "p"),
+        generate(generator, C, 2, 1, "p"),
+        generate(generator, C, 2, 0, "q"),
     ):
         assert not np.array_equal(base, other)
-    np.testing.assert_array_equal(base, generate(config, generator, C, 2, 0, "p"))
+    np.testing.assert_array_equal(base, generate(generator, C, 2, 0, "p"))
 
 
 def test_a_gan_without_profiles_generates_from_noise():
-    config, generator = model(mode="gan", condition_width=0)
-    assert generate(config, generator, None, 3, 0, "p").shape == (3, 32, 32, 3)
+    generator = model(mode="gan", condition_width=0)
+    assert generate(generator, None, 3, 0, "p").shape == (3, 32, 32, 3)
 
 
 def test_released_generates_every_profile_alike():
     """The contrast: standardised over a batch of one profile, the profile is gone."""
-    config, generator = model("released")
-    np.testing.assert_array_equal(generate(config, generator, C, 8, 0, "p"), generate(config, generator, -C, 8, 0, "p"))
+    generator = model("released")
+    np.testing.assert_array_equal(generate(generator, C, 8, 0, "p"), generate(generator, -C, 8, 0, "p"))
 
 
 def test_truncation_scales_the_noise_and_leaves_the_condition_alone():
-    config, generator = model()
-    half = generate(config, generator, C, 5, 0, "p", truncation=0.5)
-    code = generator_input(config, C.expand(5, -1), 0.5 * draw_noise(config, "p", 0, 5, 3, 0))
-    np.testing.assert_array_equal(half, to_uint8(generator(code).detach().float()))
-    wrong = 0.5 * generator_input(config, C.expand(5, -1), draw_noise(config, "p", 0, 5, 3, 0))  # the profile, too
-    assert not np.array_equal(half, to_uint8(generator(wrong).detach().float()))
+    generator = model()
+    half = generate(generator, C, 5, 0, "p", options=SamplingOptions(truncation=0.5))
+    code = generator_input(generator.config, C.expand(5, -1), 0.5 * draw_noise(generator.config, "p", 0, 5, 3, 0))
+    np.testing.assert_array_equal(half, to_uint8(generator.network(code).detach().float()))
+    both = generator_input(generator.config, C.expand(5, -1), draw_noise(generator.config, "p", 0, 5, 3, 0))
+    wrong = 0.5 * both  # the profile, too
+    assert not np.array_equal(half, to_uint8(generator.network(wrong).detach().float()))
     np.testing.assert_array_equal(
-        generate(config, generator, C, 5, 0, "p", truncation=1.0), generate(config, generator, C, 5, 0, "p")
+        generate(generator, C, 5, 0, "p", options=SamplingOptions(truncation=1.0)), generate(generator, C, 5, 0, "p")
     )
 
     def spread(truncation):
-        return generate(config, generator, C, 16, 0, "p", truncation=truncation).std(axis=0).mean()
+        return generate(generator, C, 16, 0, "p", options=SamplingOptions(truncation=truncation)).std(axis=0).mean()
 
     assert spread(1.0) > 1.2 * spread(0.5) > 1.2**2 * spread(0.1)
-    other = generate(config, generator, -C, 5, 0, "p", truncation=0.1)
-    assert np.abs(other.astype(int) - generate(config, generator, C, 5, 0, "p", truncation=0.1)).max() > 3
+    other = generate(generator, -C, 5, 0, "p", options=SamplingOptions(truncation=0.1))
+    assert (
+        np.abs(other.astype(int) - generate(generator, C, 5, 0, "p", options=SamplingOptions(truncation=0.1))).max() > 3
+    )
 
 
 @pytest.mark.parametrize("truncation", [0.0, -0.5, 1.01, float("nan")])
 def test_truncation_that_is_none(truncation):
-    config, generator = model()
+    generator = model()
     with pytest.raises(ValueError, match=r"^truncation must be above 0 and at most 1, not "):
-        generate(config, generator, C, 1, 0, "p", truncation=truncation)
+        generate(generator, C, 1, 0, "p", options=SamplingOptions(truncation=truncation))
 
 
 def test_to_uint8_rounds_and_clips():

@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 import torch.distributed as distributed
 from accelerate import Accelerator
-from torch import nn
 
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
@@ -20,6 +19,7 @@ from rnagan.config.vae import VAEConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.reader import Replaced
 from rnagan.evaluation.features import make_extractor
+from rnagan.models.gan_generator import GANGenerator
 from rnagan.models.generators import build_generator
 from rnagan.runtime.distributed import processes
 from rnagan.tracking.run_folder import checkpoint_path
@@ -88,12 +88,13 @@ def damaged(accelerator: Accelerator, folder: Path) -> str:
     return f"{first}, {len(corrupt.of_all())}"
 
 
-def validation_in(folder: Path) -> tuple[validation.GANValidation, nn.Module]:
+def validation_in(folder: Path) -> tuple[validation.GANValidation, GANGenerator]:
     """A validation on the folder's rows, and a generator."""
     config, rows = load_config(GANConfig, folder / "config.yaml"), pd.read_csv(folder / "rows.csv")
     shards, conditions = open_dataset((folder / "shards").read_text()), torch.linspace(-2, 2, 3 * len(rows))
     torch.manual_seed(0)
-    generator, extractor = build_generator(config, 3).double().eval(), make_extractor("handmade")
+    generator = GANGenerator(config, build_generator(config, 3).double().eval(), 3)
+    extractor = make_extractor("handmade")
     return validation.GANValidation(config, shards, rows, conditions.view(-1, 3), folder, "cpu", extractor), generator
 
 
@@ -102,7 +103,7 @@ def validated(accelerator: Accelerator, folder: Path) -> dict[str, Any]:
     own, generator = validation_in(folder)
     generated, usual = [], own._generated
 
-    def noted(network: nn.Module, row: int) -> Any:
+    def noted(network: GANGenerator, row: int) -> Any:
         generated.append(row)
         time.sleep(0.0 if accelerator.is_main_process else 0.25)
         return usual(network, row)

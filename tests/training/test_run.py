@@ -21,16 +21,16 @@ from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint
 from rnagan.training import run as run_module
 from rnagan.training import throughput as throughput_module
+from rnagan.training import tile_trainer as trainer_module
 from rnagan.training.corrupt_tiles import CorruptTiles, cut_back
-from rnagan.training.gan import trainer as trainer_module
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
-from rnagan.training.gan.trainer import GANTrainer
 from rnagan.training.run import StepMeans, TrainingRun
 from rnagan.training.same_run import check_same_run
 from rnagan.training.simclr.train import pretrain_simclr
 from rnagan.training.simclr.trainer import SimCLRTrainer
 from rnagan.training.throughput import Throughput
+from rnagan.training.tile_trainer import TileTrainer
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
 from rnagan.training.vae.trainer import VAETrainer
@@ -189,7 +189,7 @@ def test_checkpoints_sample_grids_and_validations_are_no_training(
         monkeypatch.setattr(owner, name, timed)
 
     monkeypatch.setattr(throughput_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    lasts(1.0, GANTrainer, "_one_step")
+    lasts(1.0, TileTrainer, "_one_step")
     lasts(50.0, run_module, "host_copy")
     lasts(7.0, trainer_module, "generate")
     train_gan(small.replace(images=64, log_every=16, checkpoint_every=24, sample_every=24), inputs, tmp_path)
@@ -223,9 +223,9 @@ def train_of(kind: str, small: GANConfig, inputs: GANInputs, run: Path) -> Calla
     }[kind]
 
 
-STEPS = {"gan": (GANTrainer, "_one_step"), "vae": (VAETrainer, "train_step"), "simclr": (SimCLRTrainer, "train_step")}
+STEPS = {"gan": (TileTrainer, "_one_step"), "vae": (VAETrainer, "train_step"), "simclr": (SimCLRTrainer, "train_step")}
 PRODUCTS = {
-    "gan": "rnagan.training.gan.train.write_model",
+    "gan": "rnagan.training.train_tiles.write_model",
     "vae": "rnagan.training.vae.trainer.save_vae",
     "simclr": "rnagan.training.simclr.train.save_backbone",
 }

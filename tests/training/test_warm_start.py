@@ -18,7 +18,7 @@ from rnagan.config.gan import GANConfig
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import RunLog, read_metrics
-from rnagan.training.gan import trainer
+from rnagan.training import tile_trainer as trainer
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
@@ -51,19 +51,19 @@ def cortex(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPat
 def first_state(monkeypatch: pytest.MonkeyPatch, stop_at: int = -1) -> dict[str, dict]:
     """Filled with the networks before the first step of the next run, which is broken off before step `stop_at`."""
     found: dict[str, dict] = {}
-    one_step = trainer.GANTrainer._one_step
+    one_step = trainer.TileTrainer._one_step
 
-    def patched(trainer: trainer.GANTrainer, batch: object) -> StepRecord:
+    def patched(trainer: trainer.TileTrainer, batch: object) -> StepRecord:
         if trainer.steps == stop_at:
             raise KeyboardInterrupt
         if not found:
             for name, module in trainer._modules().items():
                 found[name] = {key: value.clone() for key, value in module.state_dict().items()}
-            found["moments"] = {name: dict(own.state) for name, (_, own) in trainer._optimizers().items()}
+            found["moments"] = {name: dict(own.state) for name, (_, own) in trainer.step.optimizers.items()}
             found["clock"] = {"images": trainer.images, "before": trainer.images_before}
         return one_step(trainer, batch)
 
-    monkeypatch.setattr(trainer.GANTrainer, "_one_step", patched)
+    monkeypatch.setattr(trainer.TileTrainer, "_one_step", patched)
     return found
 
 

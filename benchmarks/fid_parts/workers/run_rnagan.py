@@ -16,6 +16,7 @@ from torch_fidelity import feature_extractor_inceptionv3 as inception
 from rnagan.api import RNAGAN
 from rnagan.config.gan import GANConfig
 from rnagan.evaluation.feature_store import BATCH, cached_features
+from rnagan.models.gan_generator import GANGenerator
 from rnagan.models.generators import build_generator
 from rnagan.runtime.distributed import processes
 
@@ -100,7 +101,9 @@ def _generate(count: int, seed: int) -> np.ndarray:
     """By a model of the article's size, in the mode that takes no profiles; its weights are random."""
     torch.manual_seed(seed)
     config = GANConfig(mode="gan")
-    model = RNAGAN(config, build_generator(config, 0).eval(), None, ["lung"], "random", frozenset())
+    model = RNAGAN(
+        config, GANGenerator(config, build_generator(config, 0).eval(), 0), None, ["lung"], "random", frozenset()
+    )
     batches = [range(first, min(first + BATCH, count)) for first in range(0, count, BATCH)]
     return np.concatenate([model.generate_numbered(None, ["slide"] * len(batch), list(batch), 0) for batch in batches])
 

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from rnagan.config.gan import GANConfig
 from rnagan.data.augment import draw_diffaugment, draw_jitter, draw_turns
-from rnagan.data.packed import Layout, Packed, Row
+from rnagan.data.packed import Row
 from rnagan.models.conditioning import draw_noise, noise_width
 from rnagan.runtime import rng
+from rnagan.training.image_draws import ImageDraws
 from rnagan.training.launch import dtype_of
 
 
-class StepDraws:
+class StepDraws(ImageDraws):
     """The draws of a config, by purpose, each addressed by image number (`rows`: their shapes for one image).
 
     noise       the generator's
@@ -55,14 +56,6 @@ class StepDraws:
             out["epsilon"][:] = rng.uniform(seed, "epsilon", start, count, 1)
         for name in self._augmentations():
             out[name][:] = np.hstack(draw_diffaugment(seed, name, start, count, config.resolution))
-
-    def packed(
-        self, start: int, count: int, others: Mapping[str, Row] | None = None, pin_memory: bool = False
-    ) -> Packed:
-        """The draws of images `start` … `start + count − 1`, with room for `others` beside them."""
-        packed = Packed.empty(Layout(count, {**(others or {}), **self.rows}), pin_memory)
-        self.fill(start, {name: packed.field(name).numpy() for name in self.rows})
-        return packed
 
     def _augmentations(self) -> list[str]:
         """Purposes of the draws of DiffAugment."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rnagan.api import model_folder
 from rnagan.cohort.leakage import check_same_splits, donor_digest, seen_donors
+from rnagan.config.families import TileConfig
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import ShardSet
 from rnagan.data.loader import Loading
@@ -58,7 +59,7 @@ def shuffled_samples(table: pd.DataFrame, seed: int, own_profiles: bool = False)
 
 
 def check_run(
-    config: GANConfig, shards: ShardSet, processes: int, on_gpus: bool = False, deepspeed: bool = False
+    config: TileConfig, shards: ShardSet, processes: int, on_gpus: bool = False, deepspeed: bool = False
 ) -> None:
     """Refuse a config that these shards or this number of processes can't serve."""
     if shards.tile_px % config.resolution:
@@ -69,10 +70,14 @@ def check_run(
     check_processes(config, processes, on_gpus, deepspeed)
 
 
-def check_processes(config: GANConfig, processes: int, on_gpus: bool = False, deepspeed: bool = False) -> None:
+def check_processes(config: TileConfig, processes: int, on_gpus: bool = False, deepspeed: bool = False) -> None:
     """Refuse a config that so many processes can't train."""
     if config.batch_size % processes:
         raise ValueError(f"batch_size {config.batch_size} can't be shared evenly by {processes} processes.")
+    if deepspeed and config.precision == "float64":
+        raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
+    if not isinstance(config, GANConfig):
+        return
     if config.batch_size // processes % config.accumulate:
         raise ValueError(
             f"A process's {config.batch_size // processes} tiles a step can't be cut evenly in accumulate "
@@ -89,14 +94,14 @@ def check_processes(config: GANConfig, processes: int, on_gpus: bool = False, de
         raise ValueError("BatchNorm (presets that follow the paper) differs between processes: run it on one.")
     if wide := [name for name in config.batch_wide if processes > 1 and name != "generator_norm batch"]:
         raise ValueError(f"{wide[0]} needs a batch whole: run it on one process.")  # the generator has SyncBatchNorm
-    if deepspeed and config.precision == "float64":
-        raise ValueError("DeepSpeed keeps its weights in float32: choose precision float32 or bf16, or another launch.")
     if deepspeed and config.accumulate > 1:
         raise ValueError("accumulate isn't for DeepSpeed: set it to 1, or start with another of launch_configs/.")
 
 
-def check_device(config: GANConfig, device: torch.device) -> None:
+def check_device(config: TileConfig, device: torch.device) -> None:
     """Refuse a config whose penalty a device doesn't compute."""
+    if not isinstance(config, GANConfig):
+        return
     if config.penalty_precision == "tf32" and not rounds_to_tf32(device):
         raise ValueError("penalty_precision tf32 is for NVIDIA's GPUs since Ampere; choose bf16, or float32.")
     if config.penalty_precision == "bf16" and device.type == "cuda" and not computes_bf16():
@@ -118,7 +123,7 @@ class GANInputs:
     init_from: Path | None = None
     embedding: str | None = None
 
-    def check(self, config: GANConfig) -> None:
+    def check(self, config: TileConfig) -> None:
         """Refuse a config whose mode needs what isn't given, with `ValueError`."""
         if self.embedding is not None:
             embedding_key(self.embedding)
@@ -178,7 +183,7 @@ class GANData:
         return sorted(self.selection.slides.loc[self.order.counts > 0, "tissue"].unique())
 
 
-def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
+def make_loading(config: TileConfig, pin_memory: bool = False) -> Loading:
     """How the batches of a run are made."""
     return Loading(
         threads=config.loader_threads,
@@ -191,7 +196,7 @@ def make_loading(config: GANConfig, pin_memory: bool = False) -> Loading:
     )
 
 
-def digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: Selection) -> dict[str, str]:
+def digests(config: TileConfig, inputs: GANInputs, shards: ShardSet, selection: Selection) -> dict[str, str]:
     """Digests of all inputs of a run; its settings are kept beside them."""
     found = {"shards": shards.digest, "cohort": sha256_of_file(inputs.cohort)}
     if config.tissue_weights not in ("natural", "balanced"):
@@ -210,7 +215,7 @@ def digests(config: GANConfig, inputs: GANInputs, shards: ShardSet, selection: S
 
 
 def join_profiles(
-    config: GANConfig,
+    config: TileConfig,
     inputs: GANInputs,
     made_from: dict[str, str],
     cohort: pd.DataFrame,

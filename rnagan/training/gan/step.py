@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rnagan.config.gan import GANConfig
-from rnagan.data.augment import DiffAugment, jittered, turned
+from rnagan.data.augment import DiffAugment
 from rnagan.data.packed import Packed
 from rnagan.losses import hinge, relativistic, wgan_gp
 from rnagan.models.backbones import make_backbone
@@ -20,37 +20,10 @@ from rnagan.models.generators import build_generator
 from rnagan.training import deepspeed
 from rnagan.training.deepspeed import Prepared
 from rnagan.training.gan.draws import StepDraws
+from rnagan.training.gradient_norms import GradientNorms
+from rnagan.training.image_draws import perturbed, prepared_tiles
 from rnagan.training.launch import dtype_of, resolve_precision
-
-
-class GradientNorms:
-    """Mean Euclidean norm of all gradients of a network, by name, over its optimiser's steps since the last row.
-
-    Under DDP every process has the same, averaged gradients. DeepSpeed keeps gradients to itself: there is none to look
-    at, and no row.
-    """
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.steps: dict[str, int] = {}
-
-    @torch.no_grad()
-    def add(self, name: str, optimizer: torch.optim.Optimizer) -> None:
-        """Count one step, right before it is made. No host sync."""
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if gradients:
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).float())
-            self.sums[name] = self.sums[name] + norm if name in self.sums else norm
-            self.steps[name] = self.steps.get(name, 0) + 1
-
-    def reduce(self, accelerator: Accelerator) -> dict[str, float]:
-        """`gradient_norm/NAME` by name, a mean over steps and processes; starts new sums."""
-        row = {
-            f"gradient_norm/{name}": accelerator.reduce(self.sums[name], "mean").item() / self.steps[name]
-            for name in sorted(self.sums)
-        }
-        self.sums, self.steps = {}, {}
-        return row
+from rnagan.training.run import Optimizers
 
 
 class StepRecord(NamedTuple):
@@ -88,6 +61,12 @@ class Networks(NamedTuple):
     generator: nn.Module
     critic: TwoCritics
     frozen: FrozenFeatures | None
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds of them, by its names there; of frozen features that is their mixing."""
+        own: dict[str, nn.Module] = {"generator": self.generator, "critic": self.critic}
+        return own if self.frozen is None else own | {"mixing": self.frozen}
 
 
 def build_networks(config: GANConfig, condition_width: int, accelerator: Accelerator) -> Networks:
@@ -151,6 +130,19 @@ class GANStep:
         # What the frozen network computes in where tensors allow: Accelerate's autocast doesn't reach it.
         self.reduced = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(resolve_precision(config.precision))
         self.gradient_norms = GradientNorms()
+        self.every = config.critic_steps
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds, by its names there, but for the average."""
+        return Networks(self.raw_generator, self.raw_critic, self.frozen).modules
+
+    @property
+    def optimizers(self) -> Optimizers:
+        return {
+            "generator_optimizer": (self.raw_generator, self.generator_optimizer),
+            "critic_optimizer": (self.raw_critic, self.critic_optimizer),
+        }
 
     def __call__(
         self, start: int, tiles: Tensor, c: Tensor | None, update_generator: bool, drawn: Packed | None = None
@@ -183,14 +175,13 @@ class GANStep:
         self, start: int, tiles: Tensor, c: Tensor | None, drawn: Packed | None = None
     ) -> list[MicroBatch]:
         """The parts that gradients are accumulated over. Every draw is addressed by image number: none moves."""
-        if drawn is None:
-            drawn = self.draws.packed(start, len(tiles), pin_memory=tiles.device.type == "cuda").to(tiles.device)
+        all_draws = self.draws.on(tiles, start, drawn)
         count = self.config.accumulate
         size, parts = len(tiles) // count, []
         for k in range(count):
             own = slice(k * size, (k + 1) * size)
-            draws = {name: drawn.field(name)[own] for name in self.draws.rows}
-            shown = None if c is None else self._perturbed(c[own], draws)
+            draws = {name: values[own] for name, values in all_draws.items()}
+            shown = None if c is None else perturbed(c[own], draws, self.config.condition_noise)
             x_real = self._prepared(tiles[own], draws)
             code = generator_input(self.config, shown, draws["noise"])
             parts.append(MicroBatch(start + k * size, draws, x_real, code, shown, first=k == 0, last=k == count - 1))
@@ -206,17 +197,10 @@ class GANStep:
         with torch.set_grad_enabled(with_graph):
             return network(part.code).to(self.dtype)
 
-    def _perturbed(self, c: Tensor, draws: dict[str, Tensor]) -> Tensor:
-        """The condition with its training noise; generator and critic see the same."""
-        return c + self.config.condition_noise * draws["condition"] if "condition" in draws else c
-
     def _prepared(self, tiles: Tensor, draws: dict[str, Tensor]) -> Tensor:
         """uint8 tiles → augmented tiles in [-1, 1]."""
         config = self.config
-        if "turns" in draws:
-            tiles = turned(tiles, draws["turns"], flips=config.flips, turns=config.quarter_turns)
-        x = tiles.to(self.dtype, memory_format=torch.channels_last).div_(127.5).sub_(1)
-        return jittered(x, draws["jitter"], config.colour_jitter) if "jitter" in draws else x
+        return prepared_tiles(tiles, draws, self.dtype, config.flips, config.quarter_turns, config.colour_jitter)
 
     def _update_critic(
         self, part: MicroBatch, x_fake: Tensor, maps_fake: list[Tensor] | None

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from rnagan.config.gan import GANConfig
+from rnagan.config.families import TileConfig
 from rnagan.data.index import ShardSet
 from rnagan.data.selection import Selection, read_weights, select
 from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor, took_part, witness_of
@@ -34,6 +34,7 @@ from rnagan.io.provenance import asked
 from rnagan.io.tables import first_few
 from rnagan.io.weights import read_arrays, write_arrays
 from rnagan.models.sampling import generate
+from rnagan.models.tile_generator import TileGenerator
 from rnagan.reports.labels import network_label
 from rnagan.runtime import rng
 from rnagan.runtime.devices import rounding
@@ -64,7 +65,7 @@ class GANValidation:
 
     def __init__(
         self,
-        config: GANConfig,
+        config: TileConfig,
         shards: ShardSet,
         rows: pd.DataFrame,
         conditions: Tensor | None,
@@ -80,7 +81,7 @@ class GANValidation:
         self._real: Described | None = None  # of the main process
         self._of_real: dict[str, FeatureStatistics] = {}
 
-    def describe(self, generator: nn.Module) -> Described:
+    def describe(self, generator: TileGenerator) -> Described:
         """What is known of the tiles that a generator generates for the rows. Every process must call it."""
         self._describe_real()
         return self._described(lambda share: (self._generated(generator, k) for k in share))
@@ -199,12 +200,11 @@ class GANValidation:
         found = {} if self.mpp is None else measure(tiles, self.mpp)
         return np.stack([found.get(name, np.full(len(tiles), np.nan)) for name in MEASURES], axis=1)
 
-    def _generated(self, generator: nn.Module, row: int) -> NDArray[np.uint8]:
+    def _generated(self, generator: TileGenerator, row: int) -> NDArray[np.uint8]:
         """As many tiles, for the row's own profile; the noise is the same in every validation."""
         count, name = self.rows["tiles"].iloc[row], row_names(self.shards, self.rows.iloc[row : row + 1])[0]
-        parameter = next(generator.parameters())
-        c = None if self.conditions is None else self.conditions[row : row + 1].to(parameter)
-        return generate(self.config, generator, c, count, self.config.seed, f"validation/{name}")
+        c = None if self.conditions is None else self.conditions[row : row + 1].to(generator.device, generator.dtype)
+        return generate(generator, c, count, self.config.seed, f"validation/{name}")
 
 
 def faithfulness(
@@ -241,7 +241,7 @@ def metric_part(name: str) -> str:
 
 
 def choose_rows(
-    config: GANConfig, shards: ShardSet, cohort: pd.DataFrame, train: Selection, known: Iterable[str] | None
+    config: TileConfig, shards: ShardSet, cohort: pd.DataFrame, train: Selection, known: Iterable[str] | None
 ) -> pd.DataFrame:
     """The slides of validation donors to compare with, or slides and profiles where tiles have profiles of their own:
     slide, sample, donor, tissue, tiles (about validation_tiles in all).
@@ -278,7 +278,7 @@ def choose_rows(
     )
 
 
-def candidates(config: GANConfig, shards: ShardSet, cohort: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+def candidates(config: TileConfig, shards: ShardSet, cohort: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     """Rows of the cohort table, and tiles used of each, of the validation split's slides; none where there are none."""
     if not ((cohort["split"] == "validation") & (cohort["slide"] != "")).any():
         return cohort.iloc[:0], np.empty(0, np.int64)
@@ -289,7 +289,7 @@ def candidates(config: GANConfig, shards: ShardSet, cohort: pd.DataFrame) -> tup
     return selection.table, selection.tiles
 
 
-def _shares(config: GANConfig, train: Selection) -> dict[str, float]:
+def _shares(config: TileConfig, train: Selection) -> dict[str, float]:
     """The share of training that each tissue has."""
     weights = read_weights(config.tissue_weights, train)
     if weights is None:
@@ -298,7 +298,7 @@ def _shares(config: GANConfig, train: Selection) -> dict[str, float]:
     return {tissue: weight / total for tissue, weight in weights.items()}
 
 
-def what_is_missing(config: GANConfig, rows: pd.DataFrame, mpp: float | None) -> str:
+def what_is_missing(config: TileConfig, rows: pd.DataFrame, mpp: float | None) -> str:
     """One sentence on what can't be measured on these rows, empty where all can; refuses a `best_by` that can't be."""
     what, why = "faithfulness in validation", ""
     donors = rows.groupby("tissue")["donor"].nunique()

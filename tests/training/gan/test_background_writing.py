@@ -19,7 +19,7 @@ from rnagan.training import run as run_module
 from rnagan.training.gan import validation
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
-from rnagan.training.gan.trainer import GANTrainer
+from rnagan.training.tile_trainer import TileTrainer
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 SLOW_GUARD = [pytest.mark.slow, pytest.mark.guard]
@@ -30,14 +30,14 @@ def digests(run: Path, images: int) -> dict[str, str]:
     return {path.name: sha256_of_file(path) for path in folder.iterdir()}
 
 
-def before_step(patch: pytest.MonkeyPatch, action: Callable[[GANTrainer], None]) -> None:
-    one_step = GANTrainer._one_step
+def before_step(patch: pytest.MonkeyPatch, action: Callable[[TileTrainer], None]) -> None:
+    one_step = TileTrainer._one_step
 
-    def patched(trainer: GANTrainer, batch: Any) -> Any:
+    def patched(trainer: TileTrainer, batch: Any) -> Any:
         action(trainer)
         return one_step(trainer, batch)
 
-    patch.setattr(GANTrainer, "_one_step", patched)
+    patch.setattr(TileTrainer, "_one_step", patched)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
     written: list[tuple[int, int, int]] = []
     begun, step, save = threading.Condition(), [0], run_module.save_checkpoint
 
-    def note(trainer: GANTrainer) -> None:
+    def note(trainer: TileTrainer) -> None:
         with begun:
             step[0] = trainer.steps
             begun.notify_all()
@@ -90,7 +90,7 @@ def test_what_is_queued_when_a_signal_comes_is_written(
 ) -> None:
     """It comes right after a checkpoint was queued, in the step after."""
 
-    def stop(trainer: GANTrainer) -> None:
+    def stop(trainer: TileTrainer) -> None:
         if trainer.steps == 5 and not slow:
             os.kill(os.getpid(), number)
 
@@ -119,12 +119,12 @@ def test_a_disk_that_does_not_take_the_best_model_ends_the_run(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "generator.safetensors")
 
-    def slowly(_: GANTrainer) -> None:
+    def slowly(_: TileTrainer) -> None:
         time.sleep(0.05)
 
     monkeypatch.setattr(validation, "make_extractor", lambda *_, **__: make_extractor("handmade"))
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left on device"):
-        patched.setattr("rnagan.training.gan.train.write_model", full)
+        patched.setattr("rnagan.training.train_tiles.write_model", full)
         before_step(patched, slowly)
         train_gan(config, inputs, tmp_path)
     assert read_record(tmp_path)["status"] == "FAILED"

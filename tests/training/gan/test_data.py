@@ -18,7 +18,7 @@ from rnagan.tracking.run_log import read_metrics
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
-from rnagan.training.gan.trainer import GANTrainer
+from rnagan.training.tile_trainer import TileTrainer
 from tests.data.servers import WebServer
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
@@ -98,13 +98,13 @@ def test_a_tissue_of_weight_zero_stands_in_for_nothing(
     small: GANConfig, own_shards: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (Path(own_shards.shards) / "D1-cortex-slide.tar").unlink()  # the next one by name is of lung
-    tissues, one_step = set(), GANTrainer._one_step
+    tissues, one_step = set(), TileTrainer._one_step
 
-    def seen(trainer: GANTrainer, batch: Batch) -> StepRecord:
+    def seen(trainer: TileTrainer, batch: Batch) -> StepRecord:
         tissues.update(trainer.data.selection.table["tissue"].iloc[batch.slides.tolist()])
         return one_step(trainer, batch)
 
-    monkeypatch.setattr(GANTrainer, "_one_step", seen)
+    monkeypatch.setattr(TileTrainer, "_one_step", seen)
     config = small.replace(images=48, tissue_weights="cortex=1,lung=0", on_corrupt="skip", max_corrupt=1.0)
     train_gan(config, own_shards, tmp_path / "run")
     assert (tmp_path / "run/corrupt_tiles.0.jsonl").read_text().count("D1-cortex-slide") > 1

@@ -3,7 +3,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from rnagan.training.gan.step import GradientNorms
+from rnagan.training.gradient_norms import GradientNorms
 
 
 def test_norm_is_of_all_gradients_together_and_a_mean_over_steps() -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from rnagan.config.gan import GANConfig
-from rnagan.training.gan import train
+from rnagan.training import train_tiles as train
 from rnagan.training.gan.inputs import GANInputs, shuffled_samples
 from rnagan.training.gan.train import train_gan
-from rnagan.training.gan.trainer import GANTrainer
+from rnagan.training.tile_trainer import TileTrainer
 
 TABLE = pd.DataFrame(
     [(f"D{d}-{tissue}", f"D{d}", tissue) for d in range(9) for tissue in ("cortex", "lung") for _ in range(1 + d % 2)]
@@ -46,14 +46,14 @@ def test_the_shuffle_follows_the_seed_and_not_the_order_of_rows() -> None:
 def test_a_run_trains_on_shuffled_conditions(
     small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    kept: list[GANTrainer] = []
+    kept: list[TileTrainer] = []
 
-    class Kept(GANTrainer):
+    class Kept(TileTrainer):
         def train(self) -> bool:
             kept.append(self)
             return super().train()
 
-    monkeypatch.setattr(train, "GANTrainer", Kept)
+    monkeypatch.setattr(train, "TileTrainer", Kept)
     for shuffle in (False, True):
         train_gan(small.replace(images=16, shuffle_profiles=shuffle), inputs, tmp_path / str(shuffle))
     assert "this model is the null" in capsys.readouterr().out

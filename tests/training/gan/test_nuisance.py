@@ -102,7 +102,9 @@ def test_a_resumed_run_ends_at_the_same_bits(run, stained, inputs, tmp_path, mon
         patch.setattr(TrainingRun, "save", lambda self, *a, **k: (saves(self, *a, **k), stop(self)))
         train_gan(stained.replace(checkpoint_every=40), inputs, tmp_path / "run")
     train_gan(stained.replace(checkpoint_every=40), inputs, tmp_path / "run")
-    own, expected = (RNAGAN.from_pretrained(one, "cpu").generator.state_dict() for one in (tmp_path / "run", run))
+    own, expected = (
+        RNAGAN.from_pretrained(one, "cpu").generator.network.state_dict() for one in (tmp_path / "run", run)
+    )
     assert all(torch.equal(own[name], expected[name]) for name in expected)
 
 

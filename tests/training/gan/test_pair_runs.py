@@ -20,7 +20,7 @@ from rnagan.models.backbones import LITE, backbone_digest, make_backbone
 from rnagan.models.feature_critic import FrozenFeatures
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import RunLog, read_metrics
-from rnagan.training.gan import trainer
+from rnagan.training import tile_trainer as trainer
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
@@ -72,14 +72,14 @@ def toy(small: GANConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GA
 
 def cut_at(patch: pytest.MonkeyPatch, step: int) -> None:
     """The next trainer is broken off right before its step number `step` + 1."""
-    one_step = trainer.GANTrainer._one_step
+    one_step = trainer.TileTrainer._one_step
 
-    def patched(own: trainer.GANTrainer, batch: object) -> StepRecord:
+    def patched(own: trainer.TileTrainer, batch: object) -> StepRecord:
         if own.steps == step:
             raise KeyboardInterrupt
         return one_step(own, batch)
 
-    patch.setattr(trainer.GANTrainer, "_one_step", patched)
+    patch.setattr(trainer.TileTrainer, "_one_step", patched)
 
 
 @pytest.mark.slow
@@ -104,9 +104,9 @@ def test_the_step_that_makes_room_for_moments_moves_no_estimate(
 ) -> None:
     """Under ZeRO a resumed run begins with a step of no weight (`make_room`): spectral norm goes on where it was."""
     found: list[bool] = []
-    one_step = trainer.GANTrainer._one_step
+    one_step = trainer.TileTrainer._one_step
 
-    def patched(own: trainer.GANTrainer, batch: object) -> StepRecord:
+    def patched(own: trainer.TileTrainer, batch: object) -> StepRecord:
         if not found:
             before = [(buffer, buffer.clone()) for buffer in own.step.raw_critic.buffers()]
             own._empty_step()
@@ -116,7 +116,7 @@ def test_the_step_that_makes_room_for_moments_moves_no_estimate(
             return record
         return one_step(own, batch)
 
-    monkeypatch.setattr(trainer.GANTrainer, "_one_step", patched)
+    monkeypatch.setattr(trainer.TileTrainer, "_one_step", patched)
     train_gan(toy.replace(images=8), inputs, tmp_path)
     assert found and all(found)
 
@@ -222,15 +222,15 @@ def test_a_model_generates_without_any_backbone(
 def state_at_first_step(patch: pytest.MonkeyPatch) -> dict[str, dict]:
     """Filled with the networks before the first step of the next run."""
     found: dict[str, dict] = {}
-    one_step = trainer.GANTrainer._one_step
+    one_step = trainer.TileTrainer._one_step
 
-    def patched(own: trainer.GANTrainer, batch: object) -> StepRecord:
+    def patched(own: trainer.TileTrainer, batch: object) -> StepRecord:
         if not found:
             for name, module in own._modules().items():
                 found[name] = {key: value.clone() for key, value in module.state_dict().items()}
         return one_step(own, batch)
 
-    patch.setattr(trainer.GANTrainer, "_one_step", patched)
+    patch.setattr(trainer.TileTrainer, "_one_step", patched)
     return found
 
 

@@ -20,6 +20,7 @@ from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json
 from rnagan.models.conditioning import draw_noise, noise_width
 from rnagan.models.critics import build_critic
+from rnagan.models.gan_generator import GANGenerator
 from rnagan.models.generators import build_generator
 from rnagan.models.sampling import generate
 from rnagan.tracking.run_folder import latest_checkpoint
@@ -162,7 +163,8 @@ def test_every_resolution_builds_steps_and_generates(resolution: int) -> None:
     assert record.feature_gap is None  # there is no critic on features
     assert all(bool(torch.isfinite(scalar)) for scalar in record if scalar is not None)
     assert all(not torch.equal(next(m.parameters()), old) for m, old in zip((generator, critic), before, strict=True))
-    assert generate(config, generator.eval(), torch.randn(1, 3), 1, 0, "p").shape == (1, resolution, resolution, 3)
+    tiles = generate(GANGenerator(config, generator.eval(), 3), torch.randn(1, 3), 1, 0, "p")
+    assert tiles.shape == (1, resolution, resolution, 3)
 
 
 def test_epochs_become_images_once_the_tiles_are_known(

@@ -247,10 +247,10 @@ TRACED = (
     WRITTEN
     + """
 import json, os, runpy, signal, sys
-from rnagan.training.gan.trainer import GANTrainer
+from rnagan.training.tile_trainer import TileTrainer
 
 out, killed_at = sys.argv[1], int(sys.argv[2])
-before = GANTrainer._one_step
+before = TileTrainer._one_step
 def one_step(self, batch):
     if self.steps == killed_at:
         written(self)
@@ -260,7 +260,7 @@ def one_step(self, batch):
         for at, tile in enumerate(zip(batch.slides.tolist(), batch.tiles.tolist(), sums)):
             file.write(json.dumps([batch.start + at, *tile]) + "\\n")
     return before(self, batch)
-GANTrainer._one_step = one_step
+TileTrainer._one_step = one_step
 sys.argv = sys.argv[3:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -299,17 +299,17 @@ KILLED = (
     WRITTEN
     + """
 import os, runpy, signal, sys
-from rnagan.training.gan.trainer import GANTrainer
+from rnagan.training.tile_trainer import TileTrainer
 
 killed_at = int(sys.argv[1])
-before = GANTrainer._one_step
+before = TileTrainer._one_step
 def one_step(self, batch):
     if self.steps == killed_at:
         written(self)
         if self.accelerator.process_index == killed_at % self.accelerator.num_processes:
             os.kill(os.getpid(), signal.SIGKILL)
     return before(self, batch)
-GANTrainer._one_step = one_step
+TileTrainer._one_step = one_step
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -375,7 +375,7 @@ ACCUMULATED = """
 import runpy, sys
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from rnagan.training.gan.trainer import GANTrainer
+from rnagan.training.tile_trainer import TileTrainer
 
 messages = 0
 def counted(_, bucket):
@@ -383,7 +383,7 @@ def counted(_, bucket):
     messages += bucket.is_last()
     whole = torch.distributed.all_reduce(bucket.buffer().div_(2), async_op=True).get_future()
     return whole.then(lambda future: future.value()[0])
-before = GANTrainer.train
+before = TileTrainer.train
 def train(self):
     for network in (self.step.generator, self.step.critic):
         assert isinstance(network, DistributedDataParallel)
@@ -391,7 +391,7 @@ def train(self):
     finished = before(self)
     print(f"{messages} messages in {self.steps} steps", flush=True)
     return finished
-GANTrainer.train = train
+TileTrainer.train = train
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -25,7 +25,7 @@ from rnagan.data.index import open_dataset
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
-from rnagan.training.gan import trainer
+from rnagan.training import tile_trainer as trainer
 from rnagan.training.gan.inputs import GANInputs, check_device, check_run
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
@@ -48,19 +48,19 @@ def rows(run: Path) -> list[dict]:
     return [{name: value for name, value in row.items() if not name.startswith(timed)} for row in read_metrics(run)]
 
 
-def call_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[trainer.GANTrainer], None]) -> None:
+def call_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[trainer.TileTrainer], None]) -> None:
     """Call `action` right before a trainer makes its step number `step` + 1."""
-    one_step = trainer.GANTrainer._one_step
+    one_step = trainer.TileTrainer._one_step
 
-    def patched(trainer: trainer.GANTrainer, batch: object) -> StepRecord:
+    def patched(trainer: trainer.TileTrainer, batch: object) -> StepRecord:
         if trainer.steps == step:
             action(trainer)
         return one_step(trainer, batch)
 
-    monkeypatch.setattr(trainer.GANTrainer, "_one_step", patched)
+    monkeypatch.setattr(trainer.TileTrainer, "_one_step", patched)
 
 
-def power_cut(_: trainer.GANTrainer) -> None:
+def power_cut(_: trainer.TileTrainer) -> None:
     raise KeyboardInterrupt
 
 
@@ -177,7 +177,7 @@ def test_checkpoint_of_another_architecture_is_refused(
 def test_what_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
     small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    def spoil(trainer: trainer.GANTrainer) -> None:
+    def spoil(trainer: trainer.TileTrainer) -> None:
         descend = trainer.step._descend
 
         def spoiled(loss: torch.Tensor, optimizer: torch.optim.Optimizer, *part: bool) -> None:
@@ -334,8 +334,8 @@ def test_full_disk_costs_warnings_and_the_last_good_checkpoint_stays(
     """Files may grow to 2 KiB only from step 7 to step 11: the checkpoint and the grid in between can't be written."""
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    def limit(size: int) -> Callable[[trainer.GANTrainer], None]:
-        def change(trainer: trainer.GANTrainer) -> None:
+    def limit(size: int) -> Callable[[trainer.TileTrainer], None]:
+        def change(trainer: trainer.TileTrainer) -> None:
             trainer.run._background.wait()  # what came before has been written
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
 

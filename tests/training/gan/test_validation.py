@@ -19,6 +19,7 @@ from rnagan.evaluation.features import make_extractor
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.h5ad import read_expression, write_expression
 from rnagan.io.files import read_json, sha256_of_file
+from rnagan.models.gan_generator import GANGenerator
 from rnagan.tracking.run_folder import latest_checkpoint, read_record
 from rnagan.tracking.run_log import RunLog, read_metrics
 from rnagan.training.checkpoint import best_checkpoint
@@ -81,7 +82,8 @@ def validations(run: Path) -> list[dict]:
 
 
 def metrics(own: GANValidation, generator: nn.Module) -> dict[str, float]:
-    return own.compare(own.describe(generator))
+    width = 0 if own.conditions is None else own.conditions.shape[1]
+    return own.compare(own.describe(GANGenerator(own.config, generator, width)))
 
 
 def rows_of(config: GANConfig, inputs: GANInputs, known: list[str] | None) -> pd.DataFrame:
@@ -153,7 +155,7 @@ def test_validation_that_was_cut_off_is_done_again(
         if cut == "during":
             patched.setattr(GANValidation, "describe", power_cut)
         else:  # the checkpoint is there and marked, the model and the row are not
-            patched.setattr("rnagan.training.gan.train.write_model", power_cut)
+            patched.setattr("rnagan.training.train_tiles.write_model", power_cut)
         train_gan(config.replace(checkpoint_every=32), five, tmp_path)
     assert not validations(tmp_path) and not (tmp_path / "model-best").exists()
     train_gan(config.replace(checkpoint_every=32), five, tmp_path)

@@ -1,4 +1,5 @@
-"""The GAN / RNA-GAN trainer: set up, train, validate, save. The maths of a step is in step.py."""
+"""The trainer of generators of any family: set up, train, validate, save. The maths of a step is in the step.py of the
+family."""
 
 import dataclasses
 import functools
@@ -11,25 +12,27 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rnagan.config.gan import GANConfig
+from rnagan.config.base import family
+from rnagan.config.families import TileConfig
 from rnagan.data.loader import check_damaged, tile_batches
 from rnagan.data.reader import Batch, TileReader
 from rnagan.io.images import grid, save_png, synthetic_texts
 from rnagan.models.ema import ExponentialAverage
+from rnagan.models.families import family_of
 from rnagan.models.sampling import generate
 from rnagan.runtime.distributed import processes
 from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint, deepspeed
 from rnagan.training.checkpoint import GANState, host_copy
 from rnagan.training.gan.inputs import GANData, make_loading
-from rnagan.training.gan.step import StepRecord, build_networks, build_step
 from rnagan.training.gan.validation import Described, GANValidation
 from rnagan.training.launch import dtype_of
-from rnagan.training.run import Optimizers, StepMeans, TrainingRun
+from rnagan.training.run import StepMeans, TrainingRun
+from rnagan.training.tile_step import Record, parts_of
 from rnagan.training.warm_start import EarlierRun
 
 
-class GANTrainer:
+class TileTrainer:
     """Trains a generator on `data`, with each tile's own profile as its condition.
 
     `run` is the folder, opened: the networks begin as its checkpoint has them, or else as `earlier` has them, or else
@@ -40,7 +43,7 @@ class GANTrainer:
 
     def __init__(
         self,
-        config: GANConfig,
+        config: TileConfig,
         run: TrainingRun,
         data: GANData,
         earlier: EarlierRun | None = None,
@@ -51,7 +54,7 @@ class GANTrainer:
         self.config, self.run, self.data, self.accelerator = config, run, data, run.accelerator
         self.validation, self.on_best = validation, on_best
         state = None if run.checkpoint is None else run.checkpoint.state_of(GANState)
-        self.images, self.steps = (0, 0) if state is None else (state["images"], state["steps"])  # tiles, critic steps
+        self.images, self.steps = (0, 0) if state is None else (state["images"], state["steps"])
         self.images_before = 0 if earlier is None else earlier.images  # in the earlier run, whose average goes on
         self.mpp = data.shards.mpp_at(config.resolution)
         self.conditions = self.fixed = None
@@ -62,24 +65,26 @@ class GANTrainer:
             width = bottleneck.width
         # What the main process alone has read drew from its generator. DeepSpeed sends weights from it, and no buffers.
         torch.set_rng_state(processes().from_main(torch.get_rng_state))
-        networks = build_networks(config, width, self.accelerator)
+        parts = parts_of(config)
+        networks = parts.build_networks(config, width, self.accelerator)
         self.average = ExponentialAverage(networks.generator, config.ema_images)
-        modules = _modules_of(*networks, self.average.module)
+        self.generator = family_of(config).of(config, self.average.module, width)
+        modules = networks.modules | {"average": self.average.module}
         if run.checkpoint is not None:
             for name, module in modules.items():
                 run.checkpoint.load_module(name, module)
         elif earlier is not None:
             earlier.load_into(modules)
-        self.step = build_step(config, width, self.accelerator, networks)
+        self.step = parts.build_step(config, width, self.accelerator, networks)
         if run.checkpoint is not None:
             self._load_optimizers(run.checkpoint)
-        self.means = StepMeans(StepRecord._fields, self.accelerator)
+        self.means, self.shown, self.title = StepMeans(parts.fields, self.accelerator), parts.shown, parts.title
         self.run.begin(self.images, config.images, self._tags() | dict(tags or {}))
 
     def train(self) -> bool:
         """Train to `config.images`; False if a signal stopped it early. Everything is saved either way."""
         config = self.config
-        with self.run.steps(config.images, "img", "GAN", self.images) as (stop, bar):
+        with self.run.steps(config.images, "img", self.title, self.images) as (stop, bar):
             if self._validation_was_cut_off() or (self.images_before and not self.images):
                 self.validate()
             self.run.throughput.restart(self.images)
@@ -99,10 +104,12 @@ class GANTrainer:
     def save(self, last: bool = False) -> None:
         """Write a checkpoint of the present state, which was found finite."""
         state: dict[str, Any] = {"images": self.images, "steps": self.steps}
+        if (kind := family(type(self.config))) != "gan":  # whose checkpoints never said it
+            state["kind"] = kind
         if self.accelerator.scaler is not None:
             state["loss_scale"] = self.accelerator.scaler.state_dict()
         kept = self.config.keep_checkpoints
-        self.run.save(self.images, self._modules(), self._optimizers(), state, kept=kept, last=last)
+        self.run.save(self.images, self._modules(), self.step.optimizers, state, kept=kept, last=last)
 
     def validate(self) -> None:
         """Describe tiles of the averaged generator, on all processes; the main one compares them with the real tiles in
@@ -113,7 +120,7 @@ class GANTrainer:
         if self.validation is None:
             return
         with self.run.throughput.paused("validations"):
-            generated = self.validation.describe(self.average.module)
+            generated = self.validation.describe(self.generator)
             average = host_copy(self.average.module.state_dict()) if self.run.is_main else {}
         if self.config.best_by != "none":
             self.save()
@@ -139,16 +146,16 @@ class GANTrainer:
                 self.on_best(images, average)
         self.run.log.metrics(images, row, seconds)
 
-    def _one_step(self, batch: Batch) -> StepRecord:
+    def _one_step(self, batch: Batch) -> Record:
         assert batch.packed is not None
         packed = batch.packed.to(self.accelerator.device)  # the one copy of a batch
         c = None if self.conditions is None else self.conditions[packed.field("places")[:, 0]]
         tiles = _to_resolution(packed.field("items").permute(0, 3, 1, 2), self.config.resolution)
-        generator_too = self.steps % self.config.critic_steps == self.config.critic_steps - 1
+        generator_too = self.steps % self.step.every == self.step.every - 1
         record = self.step(batch.start, tiles, c, generator_too, packed)
         self.images, self.steps = self.images + self.config.batch_size, self.steps + 1
         if generator_too:
-            used = self.config.batch_size * self.config.critic_steps
+            used = self.config.batch_size * self.step.every
             with deepspeed.gathered(self.step.raw_generator):
                 self.average.update(self.step.raw_generator, used, self.images_before + self.images)
         return record
@@ -166,8 +173,7 @@ class GANTrainer:
     def _now_and_then(self, bar: Any) -> None:
         if self._passed(self.config.log_every):
             row = self._log_means()
-            shown = {"real-fake": "wasserstein", "penalty": "penalty", "features": "feature_gap"}
-            bar.set_postfix({name: f"{row[key]:.2f}" for name, key in shown.items() if key in row})
+            bar.set_postfix({name: f"{row[key]:.2f}" for name, key in self.shown.items() if key in row})
         if self._passed(self.config.sample_every):
             self._save_samples()
         if self._passed(self.config.checkpoint_every):
@@ -212,11 +218,11 @@ class GANTrainer:
 
     def _save_samples(self) -> None:
         conditions = [None] * 8 if self.fixed is None else self.fixed.split(1)
-        seed, generator, here = self.config.seed, self.average.module, processes()
+        seed, generator, here = self.config.seed, self.generator, processes()
 
         def generated() -> list[NDArray[np.uint8]]:
             return [
-                generate(self.config, generator, conditions[k], count=8, seed=seed, purpose=f"samples/{k}")
+                generate(generator, conditions[k], count=8, seed=seed, purpose=f"samples/{k}")
                 for k in here.share(len(conditions))
             ]
 
@@ -234,23 +240,18 @@ class GANTrainer:
             self.run.log.artifact(path)
 
     def _modules(self) -> dict[str, nn.Module]:
-        return _modules_of(self.step.raw_generator, self.step.raw_critic, self.step.frozen, self.average.module)
-
-    def _optimizers(self) -> Optimizers:
-        return {
-            "generator_optimizer": (self.step.raw_generator, self.step.generator_optimizer),
-            "critic_optimizer": (self.step.raw_critic, self.step.critic_optimizer),
-        }
+        return self.step.modules | {"average": self.average.module}
 
     def _load_optimizers(self, stored: checkpoint.Checkpoint) -> None:
         if self.accelerator.scaler is not None and "loss_scale" in stored.state:
             self.accelerator.scaler.load_state_dict(stored.state["loss_scale"])
-        self.run.load_optimizers(self._optimizers(), self._empty_step)
+        self.run.load_optimizers(self.step.optimizers, self._empty_step)
 
     def _empty_step(self) -> None:
         count, side = self.config.batch_size // self.accelerator.num_processes, self.config.resolution
         tiles = torch.zeros(count, 3, side, side, dtype=torch.uint8, device=self.accelerator.device)
-        estimates = [(own, own.clone()) for own in self.step.raw_critic.buffers()]  # of spectral norms
+        buffers = [own for module in self.step.modules.values() for own in module.buffers()]
+        estimates = [(own, own.clone()) for own in buffers]  # of spectral norms
         self.step(0, tiles, None if self.conditions is None else self.conditions[:1].expand(count, -1), True)
         for own, before in estimates:
             own.copy_(before)
@@ -267,14 +268,6 @@ class GANTrainer:
             "tissues": ", ".join(self.data.tissues),
             "dataset_digest": self.run.made_from.get("shards", ""),
         }
-
-
-def _modules_of(
-    generator: nn.Module, critic: nn.Module, frozen: nn.Module | None, average: nn.Module
-) -> dict[str, nn.Module]:
-    """What a checkpoint holds, by its names there; of frozen features that is their mixing."""
-    own = {"generator": generator, "critic": critic, "average": average}
-    return own if frozen is None else own | {"mixing": frozen}
 
 
 def _to_resolution(tiles: Tensor, resolution: int) -> Tensor:
