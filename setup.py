@@ -48,6 +48,7 @@ setup(
         "h5py>=3.11",
         "isal>=1.7",  # gzip, three times as fast
         "jinja2>=3.1",
+        "krippendorff>=0.8",  # agreement of readers
         "matplotlib>=3.9",
         "packaging>=24",
         "pandas>=2.2",

@@ -32,6 +32,7 @@ ROOMS = (
     "comparison",
     "doctor",
     "article",
+    "apps",
     "commands",
 )
 ONE_PLACE = {
@@ -61,6 +62,7 @@ ONE_PLACE = {
         "rnagan/evaluation/tile_scores.py",
         "rnagan/evaluation/features.py",
     },
+    "krippendorff": {"rnagan/apps/agreement.py"},
     "efficientnet_lite_pytorch": {"rnagan/models/backbones.py"},
 }
 MODULES = sorted((ROOT / "rnagan").rglob("*.py"))

@@ -75,6 +75,7 @@ MISTAKES = {
     "doctor": (["--shards", "nowhere"], "nowhere"),
     "gpu-check": (["--check", "nothing"], "There is no check nothing"),
     "demo": (["--data", "nowhere"], "nowhere"),
+    "analyse-reader-study": (["--scores", "nowhere.csv", "--out", "o"], "nowhere.csv"),
 }
 
 
