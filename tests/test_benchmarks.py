@@ -21,6 +21,7 @@ OWN_FIGURES = {
     "tiling": ["scaling_2_processes", "peak_memory_gb"],
     "loader": ["ratio_limit", "first_batch_s", "worker_memory_mb", "worker_memory_100m_mb", "resume_s"],
     "table_reading": ["ours_seconds", "ours_peak_mib"],
+    "reader_study": ["errors", "p95_ms", "lost_answers", "readers", "tiles_a_second"],
     "housekeeping": ["waiting_share", "background_s", "background_left_s"],
 }
 OWN_RATES = {
@@ -31,6 +32,7 @@ OWN_RATES = {
     "loader": 5,
     "table_reading": 0,
     "housekeeping": 0,
+    "reader_study": 0,
 }  # entries in races
 GUARDS = [pytest.mark.slow, pytest.mark.guard]  # several processes import PyTorch in turn
 RATES = ("images_per_second", "samples_per_second", "tiles_per_second")

@@ -1,7 +1,7 @@
 """How far readers agree: with one another (Krippendorff's alpha) and with themselves (weighted kappa)."""
 
 import warnings
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import krippendorff
 import numpy as np
@@ -41,7 +41,8 @@ class OwnAgreement(NamedTuple):
     kappa: float | None
 
 
-QUESTIONS = {"quality": "ordinal", "called": "nominal", "artefact": "nominal"}  # and the level of measurement
+Level = Literal["nominal", "ordinal"]  # of measurement
+QUESTIONS: dict[str, Level] = {"quality": "ordinal", "called": "nominal", "artefact": "nominal"}
 
 
 def between_readers(table: pd.DataFrame, seed: int = 0) -> list[Alpha]:
@@ -58,12 +59,12 @@ def between_readers(table: pd.DataFrame, seed: int = 0) -> list[Alpha]:
     return found
 
 
-def _alpha(question: str, level: str, counts: pd.DataFrame, readers: int, seed: int) -> Alpha:
+def _alpha(question: str, level: Level, counts: pd.DataFrame, readers: int, seed: int) -> Alpha:
     """Of counts (units, values): how many readers gave each value."""
     values = counts.to_numpy(np.int64)
     if values.shape[1] > MAX_VALUES:
         raise ValueError(f"{question} has {values.shape[1]:,} different answers; {MAX_VALUES:,} are compared at most.")
-    domain = [float(value) for value in counts.columns] if level == "ordinal" else list(range(len(counts.columns)))
+    domain = list(map(float, counts.columns if level == "ordinal" else range(len(counts.columns))))
     pairable = values[values.sum(axis=1) > 1]
     if len(pairable) < 1 or (pairable.sum(axis=0) > 0).sum() < 2:
         return Alpha(question, level, None, None, None, len(pairable), readers)
@@ -74,7 +75,7 @@ def _alpha(question: str, level: str, counts: pd.DataFrame, readers: int, seed: 
     return Alpha(question, level, _of_counts(pairable, domain, level), low, high, len(pairable), readers)
 
 
-def _of_counts(counts: NDArray[np.int64], domain: list[float], level: str) -> float | None:
+def _of_counts(counts: NDArray[np.int64], domain: list[float], level: Level) -> float | None:
     """Alpha of counts (units, values), None where all answers are one."""
     there = counts.sum(axis=0) > 0
     if there.sum() < 2:

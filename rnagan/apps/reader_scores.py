@@ -15,7 +15,7 @@ MAX_ROWS = 1_000_000
 _YES_NO = {"": np.nan, "yes": 1.0, "no": 0.0, "1": 1.0, "0": 0.0, "true": 1.0, "false": 0.0}
 
 # Carrillo-Perez et al. 2023, "Expert evaluation of synthetic tiles": the mean scores of six pathologists, in order.
-_ARTICLE_SCORES = {
+_ARTICLE_SCORES: dict[str, dict[str, tuple[float, ...]]] = {
     "lung": {
         "real": (4, 1.4, 2, 0.8, 2.4, 3),
         "RNA-GAN": (3, 1, 1.2, 1.2, 1.6, 2.4),

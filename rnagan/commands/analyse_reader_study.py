@@ -1,7 +1,8 @@
 """Analyse what readers said of tiles: means, paired tests, agreement, figure 6; or plan how many readers are needed.
 
 --scores reads a table with columns reader, source, tissue and quality (perhaps tile, called, artefact, text, showing),
---article takes the scores that the article prints. Without them --difference and --sd plan a study.
+--study a folder of rnagan serve-reader-study, --article the scores that the article prints. Without any of them,
+--difference and --sd plan a study.
 """
 
 from pathlib import Path
@@ -14,6 +15,8 @@ from rnagan.commands import options
 @click.command(help=__doc__, context_settings={"show_default": True})
 @options.plain_errors
 @click.option("--scores", type=options.PATH, help="CSV or TSV of answers.")
+@click.option("--study", type=options.PATH, help="Folder of a study.")
+@click.option("--database", type=options.TEXT, help="SQLAlchemy URL of the study's answers, if they aren't there.")
 @click.option("--article", is_flag=True, help="The article's own scores, beside its own figures.")
 @click.option("--out", type=options.PATH, help="Folder of tables, figure6.png and report.html.")
 @click.option("--lowest", type=float, default=0.0, help="Lowest quality that --scores may hold.")
@@ -27,6 +30,8 @@ from rnagan.commands import options
 @options.seed("Seed of the intervals of agreement.")
 def main(
     scores: Path | None,
+    study: Path | None,
+    database: str | None,
     article: bool,
     out: Path | None,
     lowest: float,
@@ -39,12 +44,14 @@ def main(
     one_sided: bool,
     seed: int,
 ) -> None:
-    given = [scores is not None, article]
+    given = [scores is not None, study is not None, article]
     if sum(given) > 1:
-        raise click.UsageError("Give one of --scores and --article.")
+        raise click.UsageError("Give one of --scores, --study and --article.")
     if not any(given):
         if difference is None or sd is None:
-            raise click.UsageError("Give answers (--scores or --article), or plan a study (--difference and --sd).")
+            raise click.UsageError(
+                "Give answers (--scores, --study or --article), or plan a study (--difference and --sd)."
+            )
         from rnagan.apps.reader_tests import readers_needed
 
         sides = 1 if one_sided else 2
@@ -62,6 +69,11 @@ def main(
     if scores is not None:
         table, lead = read_scores(scores, Scale(lowest, highest).check()), f"Answers of {scores}."
         notes = ["How tiles were chosen isn't known of a table."]
+    elif study is not None:
+        from rnagan.apps.serving import answers_of
+
+        table, tiles = answers_of(study, database)
+        lead, notes = f"Answers of {study}.", [tiles.rule]
     else:
         table, lead = article_scores(), "The means by pathologist that Carrillo-Perez et al. 2023 print."
         notes = [
