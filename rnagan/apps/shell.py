@@ -96,6 +96,10 @@ class Shell:
                 raise HTTPException(404)
             return Response(files[name], media_type=_STATIC[name])
 
+        @self.app.get("/favicon.ico")
+        def icon() -> Response:
+            return Response(status_code=204)  # browsers ask for it; there is none
+
         self.app.add_exception_handler(404, self._error)
         self.app.add_exception_handler(405, self._error)
         self.app.add_exception_handler(HTTPException, self._error)

@@ -135,6 +135,7 @@ def test_who_reads_the_database_has_no_links(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.guard
+@pytest.mark.timeout(900)
 @pytest.mark.attack(kind=6, ends="unharmed")
 @pytest.mark.parametrize("of", ["sqlite", "postgresql"])
 def test_kill_9_loses_no_acknowledged_answer(tmp_path: Path, of: str, request: pytest.FixtureRequest) -> None:
