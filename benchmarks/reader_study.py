@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 from PIL import Image
 from shared.options import benchmark
 from shared.report import Report, rounded
@@ -64,8 +65,9 @@ def measure(cache: Path, readers: int, pause: float, tile_px: int, report: Repor
     options = _options(cache / f"images-{tile_px}", study, tile_px)
     report.begin(f"{readers} readers with a pause of {pause:g} s")
     with _server(options, study, readers) as (port, paths, process):
+        before = _cpu_seconds(process.pid)
         paced = asyncio.run(_play(port, paths, pause))
-        cpu = _cpu_seconds(process.pid)
+        cpu = _cpu_seconds(process.pid) - before
     report.begin(f"{readers} readers without a pause")
     with _server(options, study, readers) as (port, paths, process):
         began = time.perf_counter()
@@ -153,8 +155,6 @@ def _listens(port: int) -> bool:
 
 
 def _cpu_seconds(pid: int) -> float:
-    import psutil
-
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 

@@ -69,9 +69,9 @@ class Address:
 
     @property
     def url(self) -> str:
-        """For people of this machine, without a slash at the end."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        """What links begin with, without a slash at the end: the first of `allow_hosts`, where there is one."""
+        name = (*self.allow_hosts, self.host)[0]
+        return f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
 
     def with_token(self) -> "Address":
         """The same with an admin token, a random one where none was given."""

@@ -32,13 +32,15 @@ class Serving:
         self.url = url
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def wait_until_it_answers(self) -> None:
         ends = time.monotonic() + START_SECONDS
         while True:
             with contextlib.suppress(httpx.HTTPError):
-                httpx.get(url)
+                httpx.get(self.url)
                 return
             if self._process.poll() is not None or time.monotonic() > ends:
-                self._process.kill()
+                self.kill()
                 raise AssertionError(self.output())
             time.sleep(0.1)
 
@@ -64,6 +66,7 @@ def serving(command: str, *options: object, port: int | None = None) -> Iterator
     words = [sys.executable, "-m", "rnagan", command, *map(str, options), "--port", str(port)]
     running = Serving(words, f"http://127.0.0.1:{port}")
     try:
+        running.wait_until_it_answers()
         yield running
     finally:
         running.kill()
