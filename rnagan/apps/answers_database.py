@@ -119,7 +119,7 @@ class AnswersDatabase:
     def belong_to(self, tiles: str, what: str) -> None:
         """Say once which tiles (a digest) and which use (`what`) the answers are of; `ValueError` where others are."""
         with self._writes() as connection:
-            there = dict(connection.execute(sa.select(about.c.name, about.c.value)).tuples().all())
+            there = {row.name: row.value for row in connection.execute(sa.select(about))}
             if not there:
                 rows = [{"name": "tiles", "value": tiles}, {"name": "what", "value": what}]
                 connection.execute(sa.insert(about), rows)

@@ -6,7 +6,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rnagan.apps.limits import Buckets
+from rnagan.apps.limits import Buckets, Clock
 
 MAX_BODY_BYTES = 16_384
 MAX_PATH = 512
@@ -30,9 +30,9 @@ class Guard:
     points at this machine). `private`: first parts of paths whose second part is a secret, with a bucket of their own;
     all else shares one an address."""
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str], private: Iterable[str], rate: float = 20) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], private: Iterable[str], rate: float, clock: Clock) -> None:
         self._app, self._hosts, self._private = app, {host.lower() for host in hosts}, set(private)
-        self._of_links, self._of_addresses = Buckets(rate, int(6 * rate)), Buckets(rate, int(6 * rate))
+        self._of_links, self._of_addresses = (Buckets(rate, int(6 * rate), clock=clock) for _ in range(2))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -5,14 +5,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+Clock = Callable[[], float]  # seconds
+
 
 class Buckets:
     """A bucket of `burst` requests for each key, refilled at `rate` a second. At most `keys` are kept, the least recent
     forgotten first. `clock`: seconds, for tests."""
 
-    def __init__(
-        self, rate: float, burst: int, keys: int = 10_000, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, rate: float, burst: int, keys: int = 10_000, clock: Clock = time.monotonic) -> None:
         self._rate, self._burst, self._keys, self._clock = rate, burst, keys, clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # requests left, and when that was
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 import datetime
 import secrets
+from typing import Any
 
 from fastapi import HTTPException
 from fastapi.responses import Response
@@ -25,10 +26,10 @@ def check_quiz(tiles: TileSet, rounds: int) -> None:
             raise ValueError(f"{rounds} rounds need {rounds} {what}, and {count} are there; change --each or --rounds.")
 
 
-def quiz(tiles: TileSet, database: AnswersDatabase, rounds: int, address: Address, rate: float = 20) -> Shell:
+def quiz(tiles: TileSet, database: AnswersDatabase, rounds: int, address: Address, **limits: Any) -> Shell:
     """The application. A game is a secret link; each round has a random name of its own, so no address says which tile
-    it is, and a coin decides of which kind."""
-    shell = Shell(address, private=("q",), rate=rate)
+    it is, and a coin decides of which kind. `limits`: as `Shell` takes them."""
+    shell = Shell(address, private=("q",), **limits)
     app = shell.app
     by_kind: list[list[str]] = [[], []]
     for tile in tiles.tiles.values():

@@ -70,10 +70,10 @@ def invite(database: AnswersDatabase, tiles: TileSet, settings: StudySettings, n
 
 
 def reader_study(
-    tiles: TileSet, database: AnswersDatabase, settings: StudySettings, address: Address, rate: float = 20
+    tiles: TileSet, database: AnswersDatabase, settings: StudySettings, address: Address, **limits: Any
 ) -> Shell:
-    """The application: readers at /r/…, the admin at /admin."""
-    shell = Shell(address, private=("r",), rate=rate)
+    """The application: readers at /r/…, the admin at /admin. `limits`: as `Shell` takes them."""
+    shell = Shell(address, private=("r",), **limits)
     app = shell.app
     shared: dict[str, Any] = {"study": settings, "tissues": tiles.tissues, "px": tiles.tile_px, "max_text": MAX_TEXT}
 

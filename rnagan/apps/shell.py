@@ -6,6 +6,7 @@ import dataclasses
 import ipaddress
 import secrets
 import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +18,12 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from rnagan.apps.guard import LOOPBACK, Guard, address_of
-from rnagan.apps.limits import Buckets
+from rnagan.apps.limits import Buckets, Clock
 from rnagan.io.visible import visible
 
 MIN_TOKEN = 16  # characters of an admin token
 MAX_FIELDS = 20
+RATE = 20.0  # requests a second; a page with its tile is two
 _FOLDER = Path(__file__).parent
 _STATIC = {"style.css": "text/css", "keys.js": "text/javascript"}
 _PAGES = jinja2.Environment(
@@ -81,12 +83,15 @@ class Address:
 class Shell:
     """An application without pages of its own, to which `quiz` and `reader_study` add theirs; `guarded` is served.
 
-    `private`: first parts of the paths whose second part is a secret link.
+    `private`: first parts of the paths whose second part is a secret link. `rate`: requests a second of a link, or of
+    an address without one; `clock` counts them.
     """
 
-    def __init__(self, address: Address, private: Iterable[str], rate: float = 20) -> None:
+    def __init__(
+        self, address: Address, private: Iterable[str], rate: float = RATE, clock: Clock = time.monotonic
+    ) -> None:
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-        self._misses = Buckets(rate=1, burst=30)
+        self._misses = Buckets(rate=1, burst=30, clock=clock)
         self._admin_token = address.admin_token
         files = {name: (_FOLDER / "static" / name).read_bytes() for name in _STATIC}
 
@@ -104,7 +109,7 @@ class Shell:
         self.app.add_exception_handler(405, self._error)
         self.app.add_exception_handler(HTTPException, self._error)
         self.app.add_exception_handler(500, self._error)
-        self.guarded = Guard(self.app, address.hosts, private, rate)
+        self.guarded = Guard(self.app, address.hosts, private, rate, clock)
 
     async def _error(self, request: Request, error: Exception) -> Response:
         """One sentence. Who asks for pages that aren't there too often is asked to wait: links can't be guessed."""

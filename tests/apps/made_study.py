@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fastapi.testclient import TestClient
@@ -53,20 +54,20 @@ def write_images(folder: Path, each: int = 3) -> list[str]:
     return [f"{source}={folder / source}" for source in SOURCES]
 
 
-def study(folder: Path, readers: int = 1, repeats: int = 2) -> tuple[TestClient, list[str], TileSet]:
+def study(folder: Path, readers: int = 1, repeats: int = 2, **limits: Any) -> tuple[TestClient, list[str], TileSet]:
     """A client of a study, the paths of its readers, and its tiles."""
     tiles = make_tiles(folder)
     database = AnswersDatabase(f"sqlite:///{folder}/answers.sqlite")
     settings = StudySettings(repeats=repeats)
     links = invite(database, tiles, settings, [f"reader {k}" for k in range(readers)])
-    app = reader_study(tiles, database, settings, Address(admin_token=ADMIN), rate=10_000)
+    app = reader_study(tiles, database, settings, Address(admin_token=ADMIN), **{"rate": 10_000} | limits)
     return client(app.guarded), links, tiles
 
 
-def game(folder: Path, rounds: int = 5, rate: float = 10_000) -> tuple[TestClient, TileSet, AnswersDatabase]:
+def game(folder: Path, rounds: int = 5, **limits: Any) -> tuple[TestClient, TileSet, AnswersDatabase]:
     tiles = make_tiles(folder)
     database = AnswersDatabase(f"sqlite:///{folder}/answers.sqlite")
-    return client(quiz(tiles, database, rounds, Address(), rate).guarded), tiles, database
+    return client(quiz(tiles, database, rounds, Address(), **{"rate": 10_000} | limits).guarded), tiles, database
 
 
 def client(app: object) -> TestClient:
