@@ -48,7 +48,7 @@ class Serving:
         self._process.kill()
         self._process.wait()
 
-    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """The exit code after a signal."""
         self._process.send_signal(number)
         return self._process.wait(60)

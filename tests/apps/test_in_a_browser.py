@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from rnagan.runtime.ends import STOPPED
 from tests.apps.made_study import SIDE, write_images
 from tests.apps.running import free_port, serving
 
@@ -97,7 +98,7 @@ def test_the_quiz_is_played_to_its_end(browser: Browser, sources: list[str], tmp
         assert re.search(r"\d of 6 right", page.inner_text(".score")) and page.locator(".rounds li").count() == 6
         looked_at(page, "quiz-end")
         assert page.problems == []  # type: ignore[attr-defined]
-        server.stop()
+        assert server.stop() == STOPPED
 
 
 def answer(page: Page, by_keyboard: bool) -> None:
