@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: install demo demo-real demo-unpaired test test-guards test-slow test-slurm test-oldest lint lock bench bench-environments clean
+.PHONY: install servers demo demo-real demo-unpaired test test-guards test-slow test-slurm test-oldest lint lock bench bench-environments clean
 
 install: $(READY)
 
@@ -25,6 +25,9 @@ demo-real: install
 
 demo-unpaired: install
 	@$(BIN)/rnagan demo --data $(DATA) --unpaired
+
+servers:  # a browser and a database server for tests of the applications, where they can be installed
+	@tests/apps/servers.sh install
 
 test: install  # a worker a core, of one thread: threads that wait for one another would spin
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not slurm"
@@ -63,6 +66,7 @@ bench: install
 	$(BIN)/python benchmarks/realism.py --data $(DATA)
 	$(BIN)/python benchmarks/real_pairs.py --data $(DATA)
 	$(BIN)/python benchmarks/across_cohorts.py --data $(DATA)
+	$(BIN)/python benchmarks/reader_study.py
 	$(BIN)/python benchmarks/attacks.py
 
 bench-environments: install  # of what ours is compared with; `bench` makes what is missing

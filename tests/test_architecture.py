@@ -33,6 +33,7 @@ ROOMS = (
     "comparison",
     "doctor",
     "article",
+    "apps",
     "commands",
 )
 ONE_PLACE = {
@@ -63,6 +64,7 @@ ONE_PLACE = {
         "rnagan/evaluation/tile_scores.py",
         "rnagan/evaluation/features.py",
     },
+    "krippendorff": {"rnagan/apps/agreement.py"},
     "efficientnet_lite_pytorch": {"rnagan/models/backbones.py"},
 }
 MODULES = sorted((ROOT / "rnagan").rglob("*.py"))

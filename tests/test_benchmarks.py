@@ -28,6 +28,7 @@ OWN_FIGURES = {
         "profiles_cpu_ratio",
     ],
     "table_reading": ["ours_seconds", "ours_peak_mib"],
+    "reader_study": ["errors", "p95_ms", "lost_answers", "readers", "tiles_a_second"],
     "housekeeping": ["waiting_share", "background_s", "background_left_s"],
 }
 OWN_RATES = {
@@ -38,6 +39,7 @@ OWN_RATES = {
     "loader": 5,
     "table_reading": 0,
     "housekeeping": 0,
+    "reader_study": 0,
 }  # entries in races
 GUARDS = [pytest.mark.slow, pytest.mark.guard]  # several processes import PyTorch in turn
 RATES = ("images_per_second", "samples_per_second", "tiles_per_second")

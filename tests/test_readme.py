@@ -43,6 +43,7 @@ PAGES = (
     "docs/latent.md",
     "docs/evaluation.md",
     "docs/classification.md",
+    "docs/reader-study.md",
     "docs/tracking.md",
     "docs/reproduce.md",
 )
@@ -68,6 +69,8 @@ TOY = {  # appended to a command, so these win over what the page says
     "rnagan finetune-classifier": "--epochs 1 --folds 2 --per-class 8 --threads 1",
     "rnagan evaluate-external": "--n 4 --epochs 1 --per-class 8 --validation-share 0.5 --threads 1",
     "rnagan confounder-report": "--n 1 --draws 99",
+    "rnagan serve-quiz": "--each 4 --rounds 4",
+    "rnagan serve-reader-study": "--each 2 --repeats 1",
     "rnagan reproduce": "--preset toy",
     "rnagan perturb": "--n 1 --donors 2 --steps 3",
 }
@@ -76,6 +79,7 @@ ELSEWHERE = {  # commands that another check runs
     "make test": "this",
     "make install": ".ci/run",
     "make lint": ".ci/run",
+    "make servers": ".ci/run",
     "make test-guards": ".ci/run",
     "make test-slow": "by hand",
     "make test-slurm": ".ci/run",

@@ -83,6 +83,9 @@ MISTAKES = {
     "doctor": (["--shards", "nowhere"], "nowhere"),
     "gpu-check": (["--check", "nothing"], "There is no check nothing"),
     "demo": (["--data", "nowhere"], "nowhere"),
+    "serve-quiz": (["--out", "o", "--source", "real=nowhere"], "nowhere"),
+    "serve-reader-study": (["--out", "o", "--source", "real=nowhere"], "nowhere"),
+    "analyse-reader-study": (["--scores", "nowhere.csv", "--out", "o"], "nowhere.csv"),
 }
 
 

@@ -25,6 +25,7 @@ PICTURES = (
     ("external/generated.png", "Figure 4D: tiles generated from profiles of an external cohort."),
     ("modes/figure5.png", "Figure 5: GAN and RNA-GAN after as many images."),
     ("modes/losses.png", "Losses of the three modes."),
+    ("reader-study/figure6.png", "Figure 6: differences in quality between sources, by tissue; a dot a reader."),
     ("classifier/confusion.png", "Figure S4: confusion matrices of the classifiers."),
     ("classifier/folds.png", "The classifiers' folds."),
     ("nearest/nearest.png", "Generated tiles with their nearest training tiles (not in the article)."),
@@ -46,7 +47,7 @@ class Row(NamedTuple):
 
 def write_report(out: Path, cohort: Cohort, settings: Settings, stages: list[dict[str, Any]]) -> None:
     """Write `out/reproduction.json` and `out/report.html` of what the experiments left in `out`."""
-    rows = [*_profiles(out), *_scores(out), *_followed(out), *_external(out), *_classifiers(out)]
+    rows = [*_profiles(out), *_scores(out), *_followed(out), *_external(out), *_classifiers(out), *_readers(out)]
     write_json(
         out / TABLE,
         {"numbers": [row._asdict() for row in rows], "stages": stages, "settings": settings.to_dict()},
@@ -61,6 +62,7 @@ def write_report(out: Path, cohort: Cohort, settings: Settings, stages: list[dic
         pictures=embedded(pictures),
         stages=stages,
         left_out=[] if cohort.external else ["Figure 4D needs profiles of another cohort: --external."],
+        form="reader-form/form.html" if (out / "reader-form/form.html").is_file() else "",
     )
 
 
@@ -123,3 +125,23 @@ def _classifiers(out: Path) -> Iterator[Row]:
             own = measures[measure]
             ours, around = f"{own['mean']:.1%} ± {own['sd']:.1%}", f"{own['low']:.1%} to {own['high']:.1%}"
             yield Row("figure S4", f"{measure}, {start}", f"{theirs[0]:.2%} ± {theirs[1]:.2%}", ours, around)
+
+
+def _readers(out: Path) -> Iterator[Row]:
+    """Quality by readers, and paired tests; of the article's own scores the figures are a check of the arithmetic."""
+    result = read_result(out / "reader-study" / "result.json")
+    note = "the article's own scores" if "article" in result else ""
+    for row in result["summary"]:
+        if row["measure"] != "quality":
+            continue
+        theirs = f"{row['article_mean']:.2f} ± {row['article_sd']:.2f}" if "article_mean" in row else "–"
+        ours = f"{row['mean']:.2f}" if row["sd"] is None else f"{row['mean']:.2f} ± {row['sd']:.2f}"
+        yield Row("figure 6", f"quality of {row['source']}, {row['tissue'] or 'any tissue'}", theirs, ours, "", note)
+    for test in result["tests"]:
+        if test["p"] is None:
+            continue
+        what = f"p of {test['first']} over {test['second']}, {test['tissue'] or 'any tissue'}"
+        theirs = "–" if test.get("article_p") is None else f"{test['article_p']:.3f}"
+        ours = f"{test['p']:.3f} on both sides, {test['p_first_better']:.3f} on one"
+        around = f"{test['low']:+.2f} to {test['high']:+.2f}"
+        yield Row("figure 6", what, theirs, ours, around, f"Holm {test['p_holm']:.3f}")

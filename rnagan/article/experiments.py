@@ -15,7 +15,7 @@ Words = tuple[object, ...]  # of a command line
 class Cohort:
     """What is reproduced on, as paths (`shards` may be a URL). `external`: profiles of another cohort, with
     `tissue_map` where it names tissues otherwise; `truth`: of a simulated cohort; `launch`: a config of accelerate's
-    launcher, for trainings and scores."""
+    launcher, for trainings and scores; `scores`: what readers said of tiles, the article's own where there is none."""
 
     shards: str
     cohort: Path
@@ -24,6 +24,7 @@ class Cohort:
     tissue_map: Path | None = None
     truth: Path | None = None
     launch: Path | None = None
+    scores: Path | None = None
 
 
 def experiments(cohort: Cohort, settings: Settings, out: Path, pretraining_each: int) -> list[Stage]:
@@ -64,6 +65,10 @@ def experiments(cohort: Cohort, settings: Settings, out: Path, pretraining_each:
     if cohort.external is not None:
         words: Words = (*model, *tiles, "--profiles", cohort.external, *names, "--n", sizes.external_tiles)
         external = [stage("external", "result.json", "evaluate-external", *words, section="external")]
+    answers: Words = ("--scores", cohort.scores) if cohort.scores else ("--article",)
+    shown: Words = ("--source", f"real={cohort.shards}", "--source", f"GAN={out / 'modes/gan'}")
+    shown += ("--source", f"RNA-GAN={out / 'modes/rnagan'}", "--cohort", cohort.cohort, "--profiles", cohort.expression)
+    shown += ("--each", sizes.reader_tiles, "--tile-px", settings.gan.resolution, "--repeats", 0, "--prepare-only")
     return [
         stage("vae", "model/model.json", "train-vae", *expression, section="vae", launched=True),
         stage("vae-evaluation", "summary.json", "evaluate-vae", *vae, *expression, *other),
@@ -78,4 +83,6 @@ def experiments(cohort: Cohort, settings: Settings, out: Path, pretraining_each:
         stage("pretraining", "dataset.json", "generate-tiles", *learnt),
         stage("simclr", "backbone.json", "pretrain-simclr", *pretraining, section="simclr", launched=True),
         stage("classifier", "result.json", "finetune-classifier", *tiles, *pretrained, section="classifier"),
+        stage("reader-form", "form.html", "serve-reader-study", *shown),
+        stage("reader-study", "result.json", "analyse-reader-study", *answers),
     ]

@@ -58,7 +58,8 @@ def _cost_row(work: Work) -> dict[str, str]:
 
 def cohort_sizes(cohort: Cohort, settings: Settings) -> Sizes:
     """Counts of what there is; raises where something isn't."""
-    for path in (cohort.cohort, cohort.expression, cohort.external, cohort.tissue_map, cohort.truth, cohort.launch):
+    others = (cohort.external, cohort.tissue_map, cohort.truth, cohort.launch, cohort.scores)
+    for path in (cohort.cohort, cohort.expression, *others):
         if path is not None and not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist.")
     shards, table = open_dataset(cohort.shards), read_cohort(cohort.cohort)
@@ -77,6 +78,6 @@ def cohort_sizes(cohort: Cohort, settings: Settings) -> Sizes:
 
 def _made_from(cohort: Cohort, settings: Settings) -> str:
     """Digest of all that the experiments read."""
-    files = (cohort.cohort, cohort.expression, cohort.external, cohort.tissue_map, cohort.truth)
+    files = (cohort.cohort, cohort.expression, cohort.external, cohort.tissue_map, cohort.truth, cohort.scores)
     read: list[Any] = [None if path is None else sha256_of_file(path) for path in files]
     return sha256_of([open_dataset(cohort.shards).digest, *read, settings.to_dict()])

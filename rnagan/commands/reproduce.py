@@ -21,6 +21,9 @@ from rnagan.commands import options
     "--tissue-map", type=options.PATH, help="CSV of columns external, ours, for tissues that it names otherwise."
 )
 @options.truth()
+@click.option(
+    "--scores", type=options.PATH, help="What readers said of tiles, as CSV (figure 6); the article's own without it."
+)
 @options.out_folder("Folder of all products and report.html.")
 @click.option(
     "--preset", default="paper", show_default=True, help="Sizes: paper; small, hours on two CPU cores; toy, for trials."

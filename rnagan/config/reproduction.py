@@ -30,6 +30,7 @@ class ReproductionConfig(Config):
     measured_tiles: int = setting(12, "generated tiles a profile whose morphology is measured", low=1)
     nearest_tiles: int = setting(400, "generated tiles that are looked at for copies", low=3)
     external_tiles: int = setting(100, "tiles a tissue generated from an external cohort (article: 100)", low=2)
+    reader_tiles: int = setting(3, "tiles of a source and tissue in the form for readers (article: 3)", low=1)
     pretraining_tiles: int = setting(10_000, "tiles generated for SimCLR, over all tissues (article: 10,000)", low=4)
 
 

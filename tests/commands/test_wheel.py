@@ -57,7 +57,7 @@ def test_the_wheel_holds_all_that_the_commands_need(installed: Path, tmp_path: P
     assert "build-tiles" in run(installed / "rnagan", "--help", cwd=tmp_path).stdout
     assert "paper_lung_rnagan" in run(installed / "rnagan", "train-rnagan", "--help", cwd=tmp_path).stdout
     packaged = {path.relative_to(ROOT / "rnagan") for path in (ROOT / "rnagan").rglob("*.*")}
-    packaged = {path for path in packaged if path.suffix in (".py", ".yaml", ".html", ".typed")}
+    packaged = {path for path in packaged if path.suffix in (".py", ".yaml", ".html", ".css", ".js", ".typed")}
     assert packaged <= {path.relative_to(Path(place).parent) for path in Path(place).parent.rglob("*.*")}
 
 
