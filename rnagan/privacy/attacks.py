@@ -65,10 +65,10 @@ def density_ratio(real: Values, generated: Values, reference: Values, groups: ND
 def critic_scores(run: Path, model: RNAGAN, tiles: NDArray[np.uint8], c: NDArray[np.float32] | None) -> Values | None:
     """The score that the critic of a run's newest checkpoint gives to tiles (n, H, W, 3) under conditions (n, units),
     (n,): the sum of its halves' means, each in SDs. None where the run's folder holds no checkpoint, as that of a model
-    that was given away.
+    that was given away, and of a flow, which has no critic.
     """
     folder = newest_whole(run)[0] if (run / "checkpoints").is_dir() else None
-    if folder is None:
+    if folder is None or not isinstance(model.config, GANConfig):
         return None
     checkpoint = load_checkpoint(folder)
     config = load_config(GANConfig, run / "config.yaml")

@@ -94,7 +94,7 @@ def audit_privacy(inputs: EvaluationInputs, asked: Asked, out: Path, device: str
     if min(tested["nearest"]["members"], tested["nearest"]["others"]) < FEW_UNITS:
         notes.append(f"Fewer than {FEW_UNITS} {UNITS[unit]} are members, or others: the intervals say little.")
     if "critic" not in tested:
-        notes.append("The run's folder holds no checkpoint, so its critic was not asked.")
+        notes.append("The run's folder holds no critic (checkpoint), so it was not asked.")
     if reference is None:
         notes.append("No --reference was given: the density of tiles was not compared with another model's.")
     copies = nearest_tiles(
