@@ -24,6 +24,7 @@ setup(
         "rnagan": [
             "config/presets/*.yaml",
             "reports/templates/*.html",
+            "reports/templates/*.md",
             "apps/templates/*.html",
             "apps/static/*",
             "py.typed",
@@ -56,6 +57,7 @@ setup(
         "filelock>=3.12",
         "fsspec[http]>=2024.10",
         "h5py>=3.11",
+        "huggingface-hub>=0.34",  # models by their id
         "isal>=1.7",  # gzip, three times as fast
         "jinja2>=3.1",
         "krippendorff>=0.8",  # agreement of readers

@@ -22,6 +22,7 @@ from rnagan.config.families import CONFIGS, TileConfig
 from rnagan.expression.h5ad import embedding_of, pooled_spots
 from rnagan.expression.units import stated_units, to_known_units
 from rnagan.io.files import atomic_path, check_holds_only, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io.hub import fetched
 from rnagan.io.json_values import check_json
 from rnagan.io.matrix_parquet_h5ad import check_anndata, dense
 from rnagan.io.weights import save_weights
@@ -83,9 +84,10 @@ class RNAGAN:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = AUTO) -> Self:
-        """Load a run's folder or its `model` folder; `device`: as `choose_device` takes it, where profiles are encoded
-        and tiles are generated. Raises `FileNotFoundError` where there is no model."""
-        folder = model_folder(folder)
+        """Load a run's folder or its `model` folder, or a model of a Hugging Face hub by its id OWNER/NAME (`fetched`).
+        `device`: as `choose_device` takes it, where profiles are encoded and tiles are generated. Raises
+        `FileNotFoundError` where there is no model."""
+        folder = model_folder(fetched(folder))
         record = read_model_record(folder)
         if record is None:
             raise ValueError(f"{folder} holds no generator; give a run of rnagan train-rnagan or its model folder.")

@@ -28,6 +28,10 @@ MISTAKES = {
         ["--model", "nowhere", "--shards", "s", "--cohort", "c.csv", "--expression", "e.h5ad", "--out", "o"],
         "nowhere",
     ),
+    "export-model": (
+        ["--model", "nowhere", "--out", "o", "--name", "n", "--licence", "mit", "--data", "d"],
+        "nowhere",
+    ),
     "score-pathways": (["--profiles", "nowhere.h5ad", "--gmt", "nowhere.gmt", "--out", "p.h5ad"], "nowhere.gmt"),
     "build-profiles": (["--expression", "nowhere.h5ad", "--out", "profiles"], "nowhere.h5ad"),
     "simulate-cohort": (["--out", "c", "--donors", "20", "--slide-donors", "30"], "slide_donors"),

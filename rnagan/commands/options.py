@@ -150,8 +150,23 @@ def sampling() -> Callable:
 def model(multiple: bool = False) -> Callable:
     """A trained GAN or RNA-GAN; with `multiple` the command receives them as `models`."""
     names, more = (("--model", "models"), "; may be repeated") if multiple else (("--model",), "")
-    text = f"Run of rnagan train-rnagan, or its model folder{more}."
-    return click.option(*names, type=PATH, required=True, multiple=multiple, help=text)
+    text = f"Run of rnagan train-rnagan, its model folder, or hf:OWNER/NAME of a model on the hub{more}."
+    return click.option(*names, type=PATH, required=True, multiple=multiple, callback=_from_hub, help=text)
+
+
+def _from_hub(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """The folder of a model that is named by its id on the hub; other paths as they are."""
+    from rnagan.io.hub import PREFIX, fetched
+
+    def local(path: Path) -> Path:
+        if not str(path).startswith(PREFIX):
+            return path
+        try:
+            return fetched(str(path))
+        except ValueError as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+
+    return tuple(map(local, value)) if isinstance(value, tuple) else local(value)
 
 
 def device() -> Callable:
