@@ -121,7 +121,13 @@ def audit_privacy(inputs: EvaluationInputs, asked: Asked, out: Path, device: str
     with stating(held_out.claim):
         table = with_claim(pd.DataFrame(risky, columns=[unit, "attacks"]))
         write_text(out / AT_RISK, safe_table(table).to_csv(index=False))
-        values = {"result": result, "attacks": ATTACKS, "units": UNITS[unit], "false_positives": FALSE_POSITIVES}
+        values = {
+            "result": result,
+            "found": result,
+            "attacks": ATTACKS,
+            "units": UNITS[unit],
+            "false_positives": FALSE_POSITIVES,
+        }
         write_template(out / PAGE, "privacy.html", **values)
     write_json(out / RESULT, result)
     settings = dataclasses.asdict(asked) | {"reference": result["reference"], "extractor": extractor.name}

@@ -86,6 +86,16 @@ def test_a_reference_compares_those_whom_it_did_not_see(paths, tmp_path, monkeyp
         audit_privacy(paths, dataclasses.replace(QUICK, reference=paths.model), tmp_path / "same", "cpu")
 
 
+def test_the_claim_of_sections_stands_in_all_outputs(section_set, section_run, tmp_path):
+    paths = EvaluationInputs(section_run, section_set.shards, section_set.cohort, section_set.expression)
+    said = "\n".join(audit_privacy(paths, QUICK, tmp_path, "cpu"))
+    result = json.loads((tmp_path / "privacy.json").read_text())
+    assert (result["unit"], result["split_by"]) == ("slide", "section")
+    assert (result["membership"]["nearest"]["members"], result["membership"]["nearest"]["others"]) == (2, 1)
+    page = (tmp_path / "privacy.html").read_text()
+    assert "not for other people" in page and page.count("Split by section") == 1 == said.count("Split by section")
+
+
 def test_a_model_that_was_given_away_has_no_critic(paths, tmp_path):
     given = dataclasses.replace(paths, model=paths.model / "model")
     said = "\n".join(audit_privacy(given, QUICK, tmp_path / "out", "cpu"))

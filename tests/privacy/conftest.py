@@ -1,0 +1,3 @@
+"""The sections of the evaluations' tests."""
+
+from tests.evaluation.conftest import section_run, section_set  # noqa: F401
