@@ -55,7 +55,7 @@ def export_model(
     figures = [_figures(path, record) for path in evaluations]
     if most_auc is not None:
         _refuse_risky(figures, most_auc)
-    if out.exists() and not (out / MODEL / "model.json").is_file():
+    if out.exists() and ({path.name for path in out.iterdir()} != {CARD, MODEL} or not (out / CARD).is_file()):
         raise ValueError(f"{out} exists and holds no exported model; choose another --out.")
     config = load_config(CONFIGS[record.get("family", "gan")], folder / "config.yaml")
     front = {"license": card.licence, "library_name": "rnagan", "tags": ["histopathology", "gene-expression", "rnagan"]}

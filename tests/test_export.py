@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import anndata
 import huggingface_hub.constants
@@ -94,6 +95,18 @@ def test_folders_are_no_ids(tmp_path, monkeypatch):
     )
 
 
+def test_a_path_is_no_id(local_hub):
+    assert hub.is_hub_id("runs/typo") and not hub.is_hub_id(Path("runs/typo"))
+    with pytest.raises(FileNotFoundError, match="holds no trained model"):
+        RNAGAN.from_pretrained(Path("runs/typo"), "cpu")
+
+
+def test_a_snapshot_without_a_model_is_refused(local_hub):
+    (local_hub / "model/model.json").unlink()
+    with pytest.raises(ValueError, match="holds no model of rnagan export-model, or it was fetched in part"):
+        hub.fetched("toys/tissue")
+
+
 def test_the_card(exported, trained):
     card = (exported / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n") and "32 px at 1.0 µm per px" in card
@@ -128,8 +141,10 @@ def test_figures_are_those_of_this_model_and_risky_ones_stop(trained, tmp_path, 
         export_model(trained, tmp_path / "no", CARD, (tmp_path,))
     assert not (tmp_path / "no").exists()
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ValueError, match="exists and holds no exported model"):
-        export_model(trained, tmp_path / "mine", CARD)
+    for mine in (tmp_path / "mine", trained):  # a run holds a model too, and much else
+        with pytest.raises(ValueError, match="exists and holds no exported model"):
+            export_model(trained, mine, CARD)
+    export_model(trained, tmp_path / "out", CARD)  # again, over its own
 
 
 def test_a_push_without_a_way_out_says_so(exported, local_hub):

@@ -9,7 +9,7 @@ import datetime
 import hashlib
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,16 +116,20 @@ class AnswersDatabase:
         """Give connections back."""
         self._engine.dispose()
 
-    def belong_to(self, tiles: str, what: str) -> None:
-        """Say once which tiles (a digest) and which use (`what`) the answers are of; `ValueError` where others are."""
+    def belong_to(self, tiles: str, what: str, settings: Mapping[str, int] | None = None) -> None:
+        """Say once which tiles (a digest) and which use (`what`) the answers are of, and by which settings they are
+        asked for; `ValueError` where others are. Without `settings` none are compared."""
+        own = {"tiles": tiles, "what": what} | {name: str(value) for name, value in (settings or {}).items()}
         with self._writes() as connection:
             there = {row.name: row.value for row in connection.execute(sa.select(about))}
             if not there:
-                rows = [{"name": "tiles", "value": tiles}, {"name": "what", "value": what}]
-                connection.execute(sa.insert(about), rows)
+                connection.execute(sa.insert(about), [{"name": name, "value": value} for name, value in own.items()])
                 return
-        if there != {"tiles": tiles, "what": what}:
+        if any(there.get(name) != own[name] for name in ("tiles", "what")):
             raise ValueError(f"The database {self.address} holds answers of other tiles; give it another name.")
+        if other := [name for name in settings or {} if there.get(name, own[name]) != own[name]]:
+            began = " ".join(f"--{name} {there[name]}" for name in other)
+            raise ValueError(f"The answers in {self.address} began with other settings; give {began} again.")
 
     def add_reader(self, name: str, order: list[tuple[str, int]]) -> str:
         """Add a reader to whom (tile, showing) come in this order; returns the token of the reader's link."""
@@ -203,9 +207,9 @@ class AnswersDatabase:
         played = sa.select(showings.c.reader).where(showings.c.answered_at.is_not(None))
         idle = sa.select(readers.c.id).where(readers.c.made_at < before.isoformat(), readers.c.id.not_in(played))
         with self._writes() as connection:
-            numbers = connection.scalars(idle).all()
-            connection.execute(sa.delete(showings).where(showings.c.reader.in_(numbers)))
-            connection.execute(sa.delete(readers).where(readers.c.id.in_(numbers)))
+            connection.execute(sa.delete(showings).where(showings.c.reader.in_(idle)))
+            without = readers.c.id.not_in(sa.select(showings.c.reader))
+            connection.execute(sa.delete(readers).where(readers.c.made_at < before.isoformat(), without))
 
     def count_readers(self) -> int:
         with self._engine.connect() as connection:

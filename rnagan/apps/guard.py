@@ -45,7 +45,10 @@ class Guard:
         if refusal is not None:
             await PlainTextResponse(refusal[1], refusal[0])(scope, receive, answered)
             return
-        body = await _read(receive)
+        try:
+            body = await _read(receive)
+        except _CutOff:
+            return
         if body is None:
             sentence = f"A request may have {MAX_BODY_BYTES:,} bytes."
             await PlainTextResponse(sentence, 413)(scope, receive, answered)
@@ -109,13 +112,18 @@ def _with_headers(send: Send) -> Send:
     return answered
 
 
+class _CutOff(Exception):  # noqa: N818
+    """The visitor left before the whole request was here."""
+
+
 async def _read(receive: Receive) -> bytes | None:
-    """The body of a request; None where it is longer than MAX_BODY_BYTES, whatever its length was said to be."""
+    """The body of a request; None where it is longer than MAX_BODY_BYTES, whatever its length was said to be. Raises
+    `_CutOff` where it ends early: a form of which the end is missing is no answer."""
     body, more = b"", True
     while more:
         message = await receive()
         if message["type"] != "http.request":
-            break
+            raise _CutOff
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > MAX_BODY_BYTES:

@@ -32,8 +32,11 @@ def quiz(tiles: TileSet, database: AnswersDatabase, rounds: int, address: Addres
     shell = Shell(address, private=("q",), **limits)
     app = shell.app
     by_kind: list[list[str]] = [[], []]
+    tissues: list[set[str]] = [set(), set()]
     for tile in tiles.tiles.values():
         by_kind[tile.source == REAL].append(tile.id)
+        tissues[tile.source == REAL].add(tile.tissue)
+    alike = tissues[0] == tissues[1]  # else whether a tissue is named, and which, would give the answer away
 
     def game_of(token: str) -> Reader:
         game = database.reader(token)
@@ -62,7 +65,7 @@ def quiz(tiles: TileSet, database: AnswersDatabase, rounds: int, address: Addres
             shown = [_outcome(showing, tiles) for showing in database.showings_of(game.id)]
             right = sum(row["right"] for row in shown)
             return page("quiz_end.html", title="Your score", token=token, rows=shown, right=right, rounds=there)
-        tissue = tiles.tiles[following.tile].tissue
+        tissue = tiles.tiles[following.tile].tissue if alike else ""
         return page(
             "quiz_round.html",
             title=f"Tile {done + 1} of {there}",

@@ -23,6 +23,7 @@ def difference_figure(path: Path, means: pd.DataFrame, tests: list[dict[str, Any
         "B": [test for test in tests if test["first"] != REAL],
     }
     shown = {name: own for name, own in panels.items() if own}
+    path.unlink(missing_ok=True)  # of another study
     if not shown:
         return
     figure, axes = plt.subplots(1, len(shown), figsize=(4.6 * len(shown), 3.6), squeeze=False, sharey=True)

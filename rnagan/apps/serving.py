@@ -31,7 +31,7 @@ from rnagan.io.tables import read_table
 from rnagan.reports.pages import embedded, write_template
 from rnagan.runtime.progress import say
 
-INVITATIONS, FORM = "invitations.csv", "form.html"
+INVITATIONS, FORM, SERVED = "invitations.csv", "form.html", "served.txt"
 Sources = tuple[str, ...]  # NAME=PATH each
 
 
@@ -55,7 +55,7 @@ def prepare(
         explain=explain,
         **{field.name: getattr(wanted, field.name) for field in dataclasses.fields(wanted) if field.name != "device"},
     )
-    if replace and not (out / ANSWERS).is_file() and not (out / INVITATIONS).is_file():
+    if replace and not any((out / name).is_file() for name in (ANSWERS, INVITATIONS, SERVED)):
         remove_other_tiles(out, request)
     if not (out / RECORD).is_file():
         chosen = curated_tiles(curated, wanted.tile_px) if curated is not None else choose_tiles(parsed, wanted)
@@ -88,6 +88,7 @@ def serve_quiz(tiles: TileSet, out: Path, database: str | None, rounds: int, add
     check_quiz(tiles, rounds)
     answers = AnswersDatabase(database_url(out, database))
     answers.belong_to(tiles.digest, "quiz")
+    write_text(out / SERVED, "Tiles of this folder were shown; they stay.\n")
     say(f"The quiz is at {address.url}/ (Ctrl-C stops it).")
     serve(quiz(tiles, answers, rounds, address), address)
 
@@ -98,7 +99,9 @@ def serve_study(
     """Invite readers of these names, whose links are added to `out/invitations.csv`, and serve the study."""
     settings.check(tiles)
     answers = AnswersDatabase(database_url(out, database))
-    answers.belong_to(tiles.digest, "reader study")
+    asked_so = {name: getattr(settings, name) for name in ("lowest", "highest", "repeats", "seed")}
+    answers.belong_to(tiles.digest, "reader study", asked_so)
+    write_text(out / SERVED, "Tiles of this folder were shown; they stay.\n")
     if names:
         paths = invite(answers, tiles, settings, names)
         _write_invitations(out / INVITATIONS, names, [address.url + path for path in paths])

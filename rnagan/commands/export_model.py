@@ -1,6 +1,6 @@
 """Write a model as a folder that can be given away, with a model card; push it to a Hugging Face hub if asked.
 
-Whoever has it opens it by its folder, or by OWNER/NAME wherever --model is asked for.
+Whoever has it opens it by its folder, or by hf:OWNER/NAME wherever --model is asked for.
 """
 
 from pathlib import Path

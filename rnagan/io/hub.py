@@ -13,9 +13,8 @@ _WANTED = ("model/*", "README.md")  # what `export_model` writes; code, if there
 
 
 def is_hub_id(name: str | Path) -> bool:
-    """Whether this is OWNER/NAME and nothing on this disk."""
-    text = str(name)
-    return bool(_ID.fullmatch(text)) and ".." not in text and not Path(text).exists()
+    """Whether this is text OWNER/NAME and nothing on this disk. A `Path` is none: a mistyped one stays at home."""
+    return isinstance(name, str) and bool(_ID.fullmatch(name)) and ".." not in name and not Path(name).exists()
 
 
 def fetched(name: str | Path, revision: str | None = None) -> Path:
@@ -44,6 +43,8 @@ def fetched(name: str | Path, revision: str | None = None) -> Path:
         ) from None
     kept = _cache() / name.replace("/", "--") / snapshot.name
     if not kept.is_dir():
+        if not (snapshot / "model/model.json").is_file():
+            raise ValueError(f"{name} on the hub holds no model of rnagan export-model, or it was fetched in part.")
         blobs = snapshot.parents[1].resolve()
         with atomic_path(kept) as temporary:
             for path in sorted(snapshot.rglob("*")):
@@ -67,7 +68,10 @@ def push(folder: Path, name: str, private: bool = True) -> str:
     api = HfApi()
     try:
         api.create_repo(name, private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=name, folder_path=folder).repo_url)
+        if private and not api.repo_info(name).private:  # one that was there keeps what it is
+            raise ValueError(f"{name} is public on the hub; make it private there, or choose another name.")
+        done = api.upload_folder(repo_id=name, folder_path=folder, delete_patterns="model/*")
+        return str(done.repo_url)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise ValueError(f"{folder} could not be pushed to {name} ({str(error).strip().splitlines()[0]}).") from None
 

@@ -105,7 +105,8 @@ def _blocks(handle: BinaryIO, separator: str, skip: int) -> Iterator[bytes]:
         block = left + read
         end = block.rfind(b"\n") + 1 if read else len(block)
         block, left = block[:end], block[end:]
-        if block.translate(None, plain) or block[:1] == b" " or any(pair in block for pair in odd):
+        ends = b" " in (block[:1], block[-1:])
+        if ends or block.translate(None, plain) or any(pair in block for pair in odd):
             raise NotPlain("a sign that isn't plain")
         if len(left) > MAX_LINE_BYTES:
             raise NotPlain("a long line")

@@ -75,7 +75,9 @@ class FlowGenerator:
     @property
     def card(self) -> Card:
         config = self.config
-        own: dict[str, float | int | str] = {"truncation": 1.0, "guidance": config.guidance}
+        own: dict[str, float | int | str] = {"truncation": 1.0}
+        if config.condition_dropout:  # without it, what stands for no condition was never trained
+            own["guidance"] = config.guidance
         return own | {"steps": config.sampling_steps, "solver": config.solver}
 
     @property

@@ -235,7 +235,10 @@ def _profile_scores(held_out: EvaluationSet, model: RNAGAN, asked: Asked) -> tup
     chosen = np.sort(rng.generator(asked.seed, "privacy/profiles").permutation(known)[:most])
     residual = model.vae.encode(expression.values[chosen], expression.genes, expression.units).residual
     own = about.iloc[chosen]
-    units = own.index if held_out.split_by in ("sample", "section", "block") else own["donor"]
+    if held_out.split_by == "section":  # spots of a section are no independent witnesses
+        units = held_out.cohort.drop_duplicates("sample").set_index("sample")["slide"].reindex(own.index)
+    else:
+        units = own.index if held_out.split_by in ("sample", "block") else own["donor"]
     return -residual.astype(np.float64), (own["split"] == "train").to_numpy(), np.asarray(units, dtype=str)
 
 
@@ -262,7 +265,8 @@ def _attributes(held_out: EvaluationSet, candidates: Candidates, asked: Asked) -
 
 
 def _at_risk(scores: dict[str, tuple[Values, NDArray, NDArray]]) -> list[tuple[str, str]]:
-    """Members who stand out, with the attacks that find them."""
+    """Members who stand out, each with the attacks that find it. Where images are of other people than the profiles,
+    names of both are here."""
     by_unit: dict[str, list[str]] = {}
     for attack, own in scores.items():
         for unit in at_risk(*own):

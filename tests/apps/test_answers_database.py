@@ -101,6 +101,15 @@ def test_a_database_of_other_tiles_is_refused(tmp_path: Path) -> None:
             database.belong_to(tiles, what)
 
 
+def test_a_study_goes_on_with_the_settings_that_it_began_with(tmp_path: Path) -> None:
+    database = AnswersDatabase(f"sqlite:///{tmp_path}/answers.sqlite")
+    database.belong_to("digest", "reader study", {"lowest": 0, "highest": 10})
+    database.belong_to("digest", "reader study", {"lowest": 0, "highest": 10})
+    database.belong_to("digest", "reader study")  # the analysis asks for nothing
+    with pytest.raises(ValueError, match="began with other settings; give --highest 10 again"):
+        database.belong_to("digest", "reader study", {"lowest": 0, "highest": 5})
+
+
 @pytest.mark.attack(kind=1)
 @pytest.mark.parametrize(
     "given",

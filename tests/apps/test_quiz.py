@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from rnagan.apps.answers_database import AnswersDatabase
 from rnagan.apps.guard import HEADERS
-from rnagan.apps.quiz import check_quiz, draw_game
-from tests.apps.made_study import form_of, game, make_tiles, picture_of
+from rnagan.apps.quiz import check_quiz, draw_game, quiz
+from rnagan.apps.shell import Address
+from tests.apps.made_study import client, form_of, game, make_tiles, picture_of
 
 
 def test_a_game_is_played_to_its_score(tmp_path: Path) -> None:
@@ -62,6 +64,18 @@ def test_nothing_but_pixels_says_what_a_tile_is(tmp_path: Path) -> None:
     assert len(set.union(*seen.values())) == 1
     for word in ("GAN", *(tile.origin for tile in tiles.tiles.values())):
         assert word not in page
+
+
+@pytest.mark.attack(kind=10, ends="unharmed")
+def test_a_tissue_that_one_kind_alone_has_is_not_named(tmp_path: Path) -> None:
+    tiles = make_tiles(tmp_path)
+    for name, tile in tiles.tiles.items():  # as tiles of rnagan generate-tiles, which name no tissue
+        if tile.source != "real":
+            tiles.tiles[name] = tile._replace(tissue="")
+    database = AnswersDatabase(f"sqlite:///{tmp_path}/answers.sqlite")
+    player = client(quiz(tiles, database, 5, Address(), rate=10_000).guarded)
+    pages = [player.post("/games", data={}).text for _ in range(8)]
+    assert not any("lung" in page or "brain" in page or "Tissue:" in page for page in pages)
 
 
 @pytest.mark.attack(kind=10, ends="unharmed")

@@ -40,6 +40,11 @@ def test_both_ways_read_the_same(tmp_path, monkeypatch, header, rows, end):
         assert found == (outcome(path), outcome(path, ["b"]))
 
 
+def test_a_space_at_the_very_end_is_no_part_of_a_cell(tmp_path):
+    (tmp_path / "t.csv").write_text("sample,tissue\na,lung\nb,lung ")
+    assert read_table(tmp_path / "t.csv")["tissue"].tolist() == ["lung", "lung"]
+
+
 def write(path, rows=1000):
     names = [f"s{n:04d}" for n in range(rows)]
     table = pd.DataFrame({"sample": names, "tissue": ["lung", "colon"] * (rows // 2), "site": ""})

@@ -68,6 +68,8 @@ def test_a_model_that_gives_out_its_training_tiles_is_found(paths, tmp_path, mon
     assert own["auc"] > 0.8 and own["auc"] > own["chance_high"]
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_a_reference_compares_those_whom_it_did_not_see(paths, tmp_path, monkeypatch):
     load = RNAGAN.from_pretrained
 
@@ -86,6 +88,8 @@ def test_a_reference_compares_those_whom_it_did_not_see(paths, tmp_path, monkeyp
         audit_privacy(paths, dataclasses.replace(QUICK, reference=paths.model), tmp_path / "same", "cpu")
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_the_claim_of_sections_stands_in_all_outputs(section_set, section_run, tmp_path):
     paths = EvaluationInputs(section_run, section_set.shards, section_set.cohort, section_set.expression)
     said = "\n".join(audit_privacy(paths, QUICK, tmp_path, "cpu"))
@@ -96,6 +100,8 @@ def test_the_claim_of_sections_stands_in_all_outputs(section_set, section_run, t
     assert "not for other people" in page and page.count("Split by section") == 1 == said.count("Split by section")
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_a_model_that_was_given_away_has_no_critic(paths, tmp_path):
     given = dataclasses.replace(paths, model=paths.model / "model")
     said = "\n".join(audit_privacy(given, QUICK, tmp_path / "out", "cpu"))

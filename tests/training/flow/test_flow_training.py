@@ -17,6 +17,7 @@ from rnagan.commands.train_flow import main as train_command
 from rnagan.config.flow import FlowConfig
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json, sha256_of_file
+from rnagan.models.flow_generator import FlowGenerator
 from rnagan.tracking.run_folder import RunFolder, latest_checkpoint, read_metrics
 from rnagan.training.flow.train import train_flow
 from rnagan.training.gan.inputs import GANInputs
@@ -136,6 +137,12 @@ def test_a_command_generates_with_options_and_tiles_say_so(flow: Path, inputs: G
         "steps": 1,
         "solver": "euler",
     }
+
+
+def test_a_flow_that_never_dropped_its_condition_has_no_guidance() -> None:
+    own = FlowGenerator(FlowConfig(condition_dropout=0.1), None)  # type: ignore[arg-type]
+    assert "guidance" in own.card
+    assert "guidance" not in FlowGenerator(FlowConfig(condition_dropout=0), None).card  # type: ignore[arg-type]
 
 
 def test_a_gan_has_no_guidance(trained: Path) -> None:
