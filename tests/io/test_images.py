@@ -143,6 +143,18 @@ def test_the_formats_that_are_meant_are_opened_under_any_name(tmp_path, kind):
     assert load_tile(tmp_path / "a.xyz", 16).shape == (16, 16, 3)
 
 
+def test_a_dark_jpeg2000_is_read_whatever_its_number_among_open_files(tmp_path):
+    (tmp_path / "a.jp2").write_bytes(saved_as("JPEG2000"))
+    opened = [open(tmp_path / "a.jp2", "rb") for _ in range(24)]  # some number has a 16 in it
+    try:
+        while opened:
+            assert load_tile(tmp_path / "a.jp2", 16).shape == (16, 16, 3)
+            opened.pop().close()
+    finally:
+        for file in opened:
+            file.close()
+
+
 @pytest.mark.attack(kind=2)
 @pytest.mark.parametrize("make", [header_of_png, header_of_jpeg, header_of_tiff])
 @pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (11_700, 11_700), (65_000, 3_000)])
