@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 import warnings
@@ -145,14 +146,10 @@ def test_the_formats_that_are_meant_are_opened_under_any_name(tmp_path, kind):
 
 def test_a_dark_jpeg2000_is_read_whatever_its_number_among_open_files(tmp_path):
     (tmp_path / "a.jp2").write_bytes(saved_as("JPEG2000"))
-    opened = [open(tmp_path / "a.jp2", "rb") for _ in range(24)]  # some number has a 16 in it
-    try:
-        while opened:
+    with contextlib.ExitStack() as opened:
+        for _ in range(24):  # one of these numbers has a 16 in it
+            opened.enter_context(open(tmp_path / "a.jp2", "rb"))
             assert load_tile(tmp_path / "a.jp2", 16).shape == (16, 16, 3)
-            opened.pop().close()
-    finally:
-        for file in opened:
-            file.close()
 
 
 @pytest.mark.attack(kind=2)
