@@ -183,6 +183,7 @@ def serve(shell: Shell, address: Address) -> None:
         config = uvicorn.Config(
             shell.guarded,
             access_log=False,
+            lifespan="off",  # its task would die with a traceback when a signal ends the server
             log_level="warning",
             server_header=False,
             proxy_headers=False,

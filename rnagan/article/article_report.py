@@ -62,7 +62,7 @@ def write_report(out: Path, cohort: Cohort, settings: Settings, stages: list[dic
         pictures=embedded(pictures),
         stages=stages,
         left_out=[] if cohort.external else ["Figure 4D needs profiles of another cohort: --external."],
-        form="reader-form/form.html" if (out / "reader-form/form.html").is_file() else "",
+        form=(out / "reader-form/form.html").is_file(),
     )
 
 

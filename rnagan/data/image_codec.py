@@ -80,7 +80,13 @@ def _count_pictures(image: Image.Image) -> int:
 
 def has_16_bits(image: Image.Image) -> bool:
     """Whether the file has; Pillow opens those of colour with 8 bits. Ask before the pixels are read."""
-    return image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in getattr(image, "tile", []))
+    modes = [
+        arg  # JPEG 2000 has numbers there too, as that of the open file
+        for tile in getattr(image, "tile", [])
+        for arg in (tile.args if isinstance(tile.args, tuple) else (tile.args,))
+        if isinstance(arg, str)
+    ]
+    return image.mode.startswith("I;16") or any("16" in mode for mode in modes)
 
 
 def _is_white_at_0(image: Image.Image) -> bool:

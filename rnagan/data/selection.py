@@ -110,7 +110,7 @@ def select(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: 
 def _select_spots(shards: ShardSet, cohort: pd.DataFrame, split: str, tiles_per_slide: int, where: str) -> Selection:
     """As `select`, where tiles have profiles of their own: the profiles of `split` that have tiles.
 
-    Rows are told by masks, and the cohort table, which may have 100 million, is copied once.
+    Rows are chosen by masks, and the cohort table, which may have 100 million, is copied once.
     """
     assert shards.profiles is not None
     paired = (cohort["slide"] != "").to_numpy(bool)

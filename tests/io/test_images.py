@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 import warnings
@@ -141,6 +142,14 @@ def test_only_the_formats_that_are_meant_are_opened(tmp_path, data, name):
 def test_the_formats_that_are_meant_are_opened_under_any_name(tmp_path, kind):
     (tmp_path / "a.xyz").write_bytes(saved_as(kind))
     assert load_tile(tmp_path / "a.xyz", 16).shape == (16, 16, 3)
+
+
+def test_a_dark_jpeg2000_is_read_whatever_its_number_among_open_files(tmp_path):
+    (tmp_path / "a.jp2").write_bytes(saved_as("JPEG2000"))
+    with contextlib.ExitStack() as opened:
+        for _ in range(24):  # one of these numbers has a 16 in it
+            opened.enter_context(open(tmp_path / "a.jp2", "rb"))
+            assert load_tile(tmp_path / "a.jp2", 16).shape == (16, 16, 3)
 
 
 @pytest.mark.attack(kind=2)
