@@ -61,6 +61,8 @@ def test_no_page_of_a_reader_says_that_tiles_were_generated(tmp_path: Path) -> N
     assert not any(tile.id in text for tile in tiles.tiles.values() for text in texts)
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 @pytest.mark.attack(kind=10, ends="unharmed")
 def test_a_repeat_can_not_be_told_by_its_address(tmp_path: Path) -> None:
     client, links, _ = study(tmp_path)

@@ -40,6 +40,8 @@ def test_a_study_is_prepared_once_and_shows_its_form(sources: list[str], tmp_pat
     assert len(open_tile_set(tmp_path / "study").tiles) == 12
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_tiles_that_were_answered_stay(sources: list[str], tmp_path: Path) -> None:
     prepare(sources, tmp_path / "study")
     tiles = open_tile_set(tmp_path / "study")

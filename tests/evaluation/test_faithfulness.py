@@ -274,6 +274,8 @@ def test_script(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
     assert bad.exit_code == 1 and "holds no trained model" in bad.output and bad.output.count("\n") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_those_who_were_left_out_stand_beside_the_others(paths: EvaluationInputs, truth: Path, tmp_path: Path) -> None:
     """Three held-out donors become those of another centre; the model saw none of them."""
     cohort, expression = pd.read_csv(paths.cohort, dtype=str, keep_default_na=False), read_expression(paths.expression)

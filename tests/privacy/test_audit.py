@@ -44,6 +44,8 @@ def test_files_page_and_lines(paths, tmp_path):
         assert not any(f"D{k}-" in (tmp_path / path).read_text() or f">D{k}<" in page for k in range(12))
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_a_model_that_gives_out_its_training_tiles_is_found(paths, tmp_path, monkeypatch):
     """Its tiles are members' real ones, whoever's profile is asked for."""
     kept = {}

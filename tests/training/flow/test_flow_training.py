@@ -152,6 +152,8 @@ def test_a_gan_has_no_guidance(trained: Path) -> None:
     assert model.with_options(truncation=0.5).unusual_sampling == {"truncation": 0.5}
 
 
+@pytest.mark.slow
+@pytest.mark.guard
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     flow: Path, tiny: FlowConfig, inputs: GANInputs, tmp_path: Path
 ) -> None:
