@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from rnagan.apps.answers_database import Answer, AnswersDatabase, Reader, Showing
 from rnagan.apps.reader_scores import REAL
-from rnagan.apps.shell import Address, Form, Shell, page, png, see
+from rnagan.apps.shell import Address, Form, Shell, page, png, reader_of_link, see
 from rnagan.apps.tile_set import ServedTile, TileSet
 
 MAX_GAMES = 200_000
@@ -38,12 +38,6 @@ def quiz(tiles: TileSet, database: AnswersDatabase, rounds: int, address: Addres
         tissues[tile.source == REAL].add(tile.tissue)
     alike = tissues[0] == tissues[1]  # else whether a tissue is named, and which, would give the answer away
 
-    def game_of(token: str) -> Reader:
-        game = database.reader(token)
-        if game is None:
-            raise HTTPException(404)
-        return game
-
     @app.get("/")
     def start() -> Response:
         return page("quiz_start.html", title="Real or generated?", rounds=rounds)
@@ -59,7 +53,7 @@ def quiz(tiles: TileSet, database: AnswersDatabase, rounds: int, address: Addres
 
     @app.get("/q/{token}")
     def current(token: str) -> Response:
-        game = game_of(token)
+        game = reader_of_link(database, token)
         following, done, there = database.next_showing(game.id)
         if following is None:
             shown = [_outcome(showing, tiles) for showing in database.showings_of(game.id)]
@@ -79,11 +73,11 @@ def quiz(tiles: TileSet, database: AnswersDatabase, rounds: int, address: Addres
 
     @app.get("/q/{token}/tiles/{name}.png")
     def picture(token: str, name: str) -> Response:
-        return png(tiles.tiles[_reached(game_of(token), name).tile].png)
+        return png(tiles.tiles[_reached(reader_of_link(database, token), name).tile].png)
 
     @app.post("/q/{token}/answers/{name}")
     def answer(token: str, name: str, form: Form) -> Response:
-        game = game_of(token)
+        game = reader_of_link(database, token)
         if form.get("said") not in SAID:
             raise HTTPException(400, "Say real or generated.")
         showing = _reached(game, name)
@@ -92,7 +86,7 @@ def quiz(tiles: TileSet, database: AnswersDatabase, rounds: int, address: Addres
 
     @app.get("/q/{token}/answered/{number}")
     def answered(token: str, number: str) -> Response:
-        game = game_of(token)
+        game = reader_of_link(database, token)
         there = database.showings_of(game.id)
         position = int(number) - 1 if number.isascii() and number.isdigit() and len(number) < 5 else -1
         if not 0 <= position < len(there) or there[position].answered_at is None:

@@ -10,8 +10,8 @@ import numpy as np
 from fastapi import HTTPException, Request
 from fastapi.responses import Response
 
-from rnagan.apps.answers_database import Answer, AnswersDatabase, Reader
-from rnagan.apps.shell import Address, Form, Shell, page, png, see
+from rnagan.apps.answers_database import Answer, AnswersDatabase
+from rnagan.apps.shell import Address, Form, Shell, page, png, reader_of_link, see
 from rnagan.apps.study_answers import answers_csv
 from rnagan.apps.tile_set import TileSet
 from rnagan.runtime import rng
@@ -77,12 +77,6 @@ def reader_study(
     app = shell.app
     shared: dict[str, Any] = {"study": settings, "tissues": tiles.tissues, "px": tiles.tile_px, "max_text": MAX_TEXT}
 
-    def reader_of(token: str) -> Reader:
-        reader = database.reader(token)
-        if reader is None:
-            raise HTTPException(404)
-        return reader
-
     @app.get("/")
     def outside() -> Response:
         said = "Open the link that you were sent; it brings you to your own place."
@@ -90,13 +84,13 @@ def reader_study(
 
     @app.get("/r/{token}")
     def start(token: str) -> Response:
-        following, done, there = database.next_showing(reader_of(token).id)
+        following, done, there = database.next_showing(reader_of_link(database, token).id)
         template = "study_start.html" if following is not None else "study_end.html"
         return page(template, title=settings.title, token=token, done=done, there=there, **shared)
 
     @app.get("/r/{token}/next")
     def following(token: str) -> Response:
-        reader = reader_of(token)
+        reader = reader_of_link(database, token)
         showing, done, there = database.next_showing(reader.id)
         if showing is None:
             return see(f"/r/{token}")
@@ -106,7 +100,7 @@ def reader_study(
 
     @app.get("/r/{token}/tiles/{name}.png")
     def picture(token: str, name: str) -> Response:
-        reader = reader_of(token)
+        reader = reader_of_link(database, token)
         showing = database.showing(reader.id, name)
         if showing is None:
             raise HTTPException(404)
@@ -114,7 +108,7 @@ def reader_study(
 
     @app.post("/r/{token}/answers/{name}")
     def answer(token: str, name: str, form: Form) -> Response:
-        reader = reader_of(token)
+        reader = reader_of_link(database, token)
         showing, (following, done, there) = database.showing(reader.id, name), database.next_showing(reader.id)
         if showing is None:
             raise HTTPException(404)

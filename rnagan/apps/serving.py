@@ -88,7 +88,7 @@ def serve_quiz(tiles: TileSet, out: Path, database: str | None, rounds: int, add
     check_quiz(tiles, rounds)
     answers = AnswersDatabase(database_url(out, database))
     answers.belong_to(tiles.digest, "quiz")
-    write_text(out / SERVED, "Tiles of this folder were shown; they stay.\n")
+    _mark_served(out)
     say(f"The quiz is at {address.url}/ (Ctrl-C stops it).")
     serve(quiz(tiles, answers, rounds, address), address)
 
@@ -101,7 +101,7 @@ def serve_study(
     answers = AnswersDatabase(database_url(out, database))
     asked_so = {name: getattr(settings, name) for name in ("lowest", "highest", "repeats", "seed")}
     answers.belong_to(tiles.digest, "reader study", asked_so)
-    write_text(out / SERVED, "Tiles of this folder were shown; they stay.\n")
+    _mark_served(out)
     if names:
         paths = invite(answers, tiles, settings, names)
         _write_invitations(out / INVITATIONS, names, [address.url + path for path in paths])
@@ -111,6 +111,11 @@ def serve_study(
         say(f"Progress: {address.url}/admin, any user name, password {own.admin_token}")
     say(f"The study is at {address.url}/r/… (Ctrl-C stops it).")
     serve(reader_study(tiles, answers, settings, own), own)
+
+
+def _mark_served(out: Path) -> None:
+    """From now on the tiles of a folder stay, wherever its answers are kept."""
+    write_text(out / SERVED, "Tiles of this folder were shown; they stay.\n")
 
 
 def reader_names(count: int, table: Path | None) -> list[str]:

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from rnagan.apps.answers_database import AnswersDatabase, Reader
 from rnagan.apps.guard import LOOPBACK, Guard, address_of
 from rnagan.apps.limits import Buckets, Clock
 from rnagan.io.visible import visible
@@ -142,6 +143,14 @@ class Shell:
 def page(template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> HTMLResponse:
     """A page of templates/, every value escaped."""
     return HTMLResponse(_PAGES.get_template(template).render(**values), status, headers)
+
+
+def reader_of_link(database: AnswersDatabase, token: str) -> Reader:
+    """Whose secret link it is; 404 where nobody's."""
+    reader = database.reader(token)
+    if reader is None:
+        raise HTTPException(404)
+    return reader
 
 
 def png(data: bytes) -> Response:

@@ -27,9 +27,7 @@ def leave_out(cohort: pd.DataFrame, where: str) -> tuple[pd.DataFrame, str]:
             if column in cohort:
                 out = out | (cohort[column].isin(set(cohort.loc[out, column]) - {""}))
     if not out.any() or not (cohort.loc[~out, "split"] == "train").any():
-        raise ValueError(
-            f"--leave-out {where} leaves {'nobody' if out.all() or out.any() else 'everybody'} to train on."
-        )
+        raise ValueError(f"--leave-out {where} leaves {'nobody' if out.any() else 'everybody'} to train on.")
     found = cohort.assign(split=cohort["split"].mask(out, LEFT_OUT))
     check_cohort(found)
     unit = _TOGETHER[by][0]

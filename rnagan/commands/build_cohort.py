@@ -104,7 +104,7 @@ COMMANDLINE = click.core.ParameterSource.COMMANDLINE
 )
 @click.option(
     "--all-in",
-    type=click.Choice(("train", "validation", "test")),
+    type=click.Choice(options.DEALT_SPLITS),
     help="Everybody in one split, as test for an external cohort.",
 )
 @click.option(

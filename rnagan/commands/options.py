@@ -58,7 +58,8 @@ NEW_FILE = _Path(dir_okay=False, path_type=Path)
 NEW_FOLDER = _Path(file_okay=False, path_type=Path)
 TEXT = FOLDER_OR_URL = _Text()
 MOST = 2**63 - 1  # what an integer may be: PyTorch, NumPy and Arrow count no further
-SPLITS = ("train", "validation", "test", "left_out")
+DEALT_SPLITS = ("train", "validation", "test")
+SPLITS = (*DEALT_SPLITS, "left_out")
 
 
 def group(*options: Callable) -> Callable:

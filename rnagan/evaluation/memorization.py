@@ -157,8 +157,21 @@ def nearest_tiles(
     Where training used more tiles, a copy of one that isn't looked at isn't found; `training_tiles` of the result and
     `of_training_tiles` say how many were.
     """
-    extractor = extractor or offline_extractor(device)
     held_out = open_evaluation_set(inputs, split, device=device)
+    return nearest_of_set(held_out, out, tiles, training_tiles, seed, extractor=extractor or offline_extractor(device))
+
+
+def nearest_of_set(
+    held_out: EvaluationSet,
+    out: Path,
+    tiles: int = 400,
+    training_tiles: int = 20_000,
+    seed: int = 0,
+    *,
+    extractor: FeatureExtractor,
+) -> dict[str, Any]:
+    """`nearest_tiles` of an evaluation set that is open."""
+    inputs, split = held_out.inputs, held_out.split
     held_out = dataclasses.replace(held_out, rows=_fewer(held_out.rows, tiles, seed))
     model = held_out.model
     in_training = took_part(extractor.name, model.config.backbone)

@@ -14,7 +14,7 @@ from rnagan.api import RNAGAN
 from rnagan.cohort.leakage import donor_digest
 from rnagan.evaluation.covariates import of_donors, read_covariates
 from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor, took_part, witness_of
-from rnagan.evaluation.memorization import nearest_tiles
+from rnagan.evaluation.memorization import nearest_of_set
 from rnagan.evaluation.probe import linear_probe
 from rnagan.evaluation.real_tiles import tiles_of_slides
 from rnagan.evaluation.stats import Values
@@ -84,6 +84,8 @@ def audit_privacy(inputs: EvaluationInputs, asked: Asked, out: Path, device: str
     """
     start = time.perf_counter()
     held_out = open_evaluation_set(inputs, "test", need="profiles", device=device)
+    if held_out.rows.empty:  # copies are looked for beside them
+        raise ValueError("No slide of split test has tiles of a tissue that the models know, and a profile.")
     extractor = make_extractor(witness_of(held_out.model.config.backbone), device=held_out.model.device)
     reference = None if asked.reference is None else RNAGAN.from_pretrained(asked.reference, device)
     unit = _unit(held_out)
@@ -97,9 +99,7 @@ def audit_privacy(inputs: EvaluationInputs, asked: Asked, out: Path, device: str
         notes.append("The run's folder holds no critic (checkpoint), so it was not asked.")
     if reference is None:
         notes.append("No --reference was given: the density of tiles was not compared with another model's.")
-    copies = nearest_tiles(
-        inputs, out / "copies", tiles=asked.copies, seed=asked.seed, extractor=extractor, device=device
-    )
+    copies = nearest_of_set(held_out, out / "copies", asked.copies, seed=asked.seed, extractor=extractor)
     risky = _at_risk(scores)
     result = {
         "model": held_out.model.digest,
@@ -122,7 +122,6 @@ def audit_privacy(inputs: EvaluationInputs, asked: Asked, out: Path, device: str
         table = with_claim(pd.DataFrame(risky, columns=[unit, "attacks"]))
         write_text(out / AT_RISK, safe_table(table).to_csv(index=False))
         values = {
-            "result": result,
             "found": result,
             "attacks": ATTACKS,
             "units": UNITS[unit],
@@ -147,7 +146,7 @@ def _unit(held_out: EvaluationSet) -> str:
 def _candidates(held_out: EvaluationSet, unit: str, reference: RNAGAN | None, asked: Asked) -> pd.DataFrame:
     """Rows of members and of others, as many units of each as can be up to `donors`, with `tiles` tiles a unit."""
     known = held_out.pictured[held_out.pictured["tissue"].isin(held_out.model.tissues)]
-    known = known[known["split"].isin([*SPLITS])]
+    known = known[known["split"].isin(SPLITS)]
     if reference is not None:
         unseen = [donor_digest(donor) not in reference.train_donors for donor in known["donor"]]
         known = known[unseen]
@@ -230,7 +229,7 @@ def _profile_scores(held_out: EvaluationSet, model: RNAGAN, asked: Asked) -> tup
     """How little the encoder misses of each profile of the training split and of others, and their donors."""
     about, expression = held_out.about, held_out.expression
     assert expression is not None and model.vae is not None
-    known = np.flatnonzero(about["split"].isin([*SPLITS]) & about["tissue"].isin(model.tissues))
+    known = np.flatnonzero(about["split"].isin(SPLITS) & about["tissue"].isin(model.tissues))
     most = 10 * asked.donors
     chosen = np.sort(rng.generator(asked.seed, "privacy/profiles").permutation(known)[:most])
     residual = model.vae.encode(expression.values[chosen], expression.genes, expression.units).residual

@@ -19,10 +19,10 @@ from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.models.flow_generator import FlowGenerator
 from rnagan.tracking.run_folder import RunFolder, latest_checkpoint, read_metrics
-from rnagan.training.flow.train import train_flow
 from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.tile_trainer import TileTrainer
+from rnagan.training.train_tiles import train_tiles
 from tests import programs
 
 ROOT = Path(__file__).parents[3]
@@ -70,7 +70,7 @@ def flow(tiny: FlowConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathF
     run = tmp_path_factory.mktemp("flow") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnagan.tracking.run_log.RunLog._start_mlflow", lambda *_: None)
-        train_flow(tiny, inputs, run)
+        train_tiles(tiny, inputs, run)
     return run
 
 
@@ -166,9 +166,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(TileTrainer, "_one_step", cut)
-        train_flow(tiny, inputs, tmp_path / "run")
+        train_tiles(tiny, inputs, tmp_path / "run")
     assert latest_checkpoint(tmp_path / "run").name == "000000000024"
-    train_flow(tiny, inputs, tmp_path / "run")
+    train_tiles(tiny, inputs, tmp_path / "run")
     for path in latest_checkpoint(flow).glob("*.safetensors"):
         assert sha256_of_file(latest_checkpoint(tmp_path / "run") / path.name) == sha256_of_file(path), path.name
     assert RNAGAN.from_pretrained(tmp_path / "run", "cpu").digest == RNAGAN.from_pretrained(flow, "cpu").digest
@@ -179,11 +179,11 @@ def test_runs_of_other_settings_and_families_are_refused(
 ) -> None:
     run = Path(shutil.copytree(flow, tmp_path / "run"))
     with pytest.raises(ValueError, match=r"other settings \(lr 0.0004 → 0.001\)"):
-        train_flow(tiny.replace(lr=1e-3), inputs, run)
+        train_tiles(tiny.replace(lr=1e-3), inputs, run)
     with pytest.raises(ValueError, match="holds a run of another kind"):
         train_gan(small, inputs, run)
     with pytest.raises(ValueError, match="holds a run of another kind"):
-        train_flow(tiny, inputs, trained)
+        train_tiles(tiny, inputs, trained)
     with pytest.raises(ValueError, match="is a flow; a GAN starts from a GAN"):
         train_gan(small, dataclasses.replace(inputs, init_from=flow), tmp_path / "new")
 
@@ -212,7 +212,7 @@ def one_process(tiny: FlowConfig, inputs: GANInputs, tmp_path_factory: pytest.Te
     run = tmp_path_factory.mktemp("one") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnagan.tracking.run_log.RunLog._start_mlflow", lambda *_: None)
-        train_flow(exact(tiny), inputs, run)
+        train_tiles(exact(tiny), inputs, run)
     return weights(run)
 
 
@@ -249,6 +249,6 @@ def test_two_processes_without_common_gradients_differ(
 @pytest.mark.slow
 def test_a_flow_is_validated_and_its_best_is_kept(tiny: FlowConfig, inputs: GANInputs, tmp_path: Path) -> None:
     config = tiny.replace(validate_every=24, validation_tiles=24, sample_every=1000)
-    assert train_flow(config, inputs, tmp_path / "run")
+    assert train_tiles(config, inputs, tmp_path / "run")
     assert sum(any(name.startswith("frechet_") for name in row) for row in read_metrics(tmp_path / "run")) == 2
     assert RNAGAN.from_pretrained(tmp_path / "run/model-best", "cpu").generator.family == "flow"
