@@ -68,6 +68,8 @@ def test_the_extractor_of_nearest_tiles_is_there_too(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    open_model = RNAGAN.from_pretrained  # which comes before the extractor, and can't be on a GPU here
+    monkeypatch.setattr(RNAGAN, "from_pretrained", lambda folder, device: open_model(folder, "cpu"))
     monkeypatch.setattr(memorization, "offline_extractor", load)
     given = COMMANDS["nearest-tiles"].format(model=trained, **vars(inputs)).split()
     done = CliRunner().invoke(main, ["nearest-tiles", *given, f"--out={tmp_path / 'out'}"])
