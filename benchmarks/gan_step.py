@@ -6,7 +6,7 @@ preset `faithful` has it, where one tile in four pays the gradient penalty, not 
 alternate, each in a process of its own on the same cores; ratios are medians of ratios within a round. Then the presets
 of critics against WGAN-GP's, ours on two processes of one core against one of two, and the whole trainer against its
 bare step. What a step of each preset would do on a GPU, copies from the host and bytes touched, is counted on fake
-tensors (fake_gpu/). The last line printed is one JSON object.
+tensors (fake_gpu/). A CPU that only emulates bf16 runs float32 alone. The last line printed is one JSON object.
 """
 
 import statistics
@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from fake_gpu import machine
 from shared.contenders import Contenders
 from shared.environments import environments_only, find_environments, versions_of
@@ -46,6 +47,8 @@ CRITICS = ("wgan_gp", "relativistic", "features", "two_critics")  # presets
 PRESETS = ("wgan_gp", "paper", "released", "relativistic", "features", "two_critics")  # at their own sizes
 QUICK_PRESETS = ("wgan_gp", "two_critics")
 PRECISION = {"bf16": "bf16", "fp32": "float32"}
+DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
+EMULATE_BF16 = ("DEFAULT", "AVX2")  # CPUs whose bf16 takes ten times as long as float32, and says nothing of ours
 LAZY = {"penalty_every": 4}  # as the preset `faithful` has it; torchgan's every tile pays, and so do ours without it
 
 
@@ -63,6 +66,8 @@ def main(run: SimpleNamespace) -> None:
     report, cores, scratch = Report("images"), own_cores(run.quick), run.cache / "scratch" / "gan_step"
     pythons = dict.fromkeys(("rnagan", "processes", "trainer"), Path(sys.executable)) | others
     peaks: list[Answer] = []
+    precisions = ("bf16", "fp32")[torch.backends.cpu.get_cpu_capability() in EMULATE_BF16 :][: 1 if run.quick else 2]
+    first = PRECISION[precisions[0]]
     with Contenders(WORKERS, pythons, cores, scratch, run.quick) as contenders:
 
         def compete(
@@ -72,16 +77,15 @@ def main(run: SimpleNamespace) -> None:
             return report.add(race(contenders.start(entries, apart), ask, warm_up), part)
 
         def ask(entry: Entry) -> Answer:
-            if entry.name == "ours_bf16":  # once a round: what the machine can do varies with its neighbours
+            if entry.name == f"ours_{precisions[0]}":  # once a round: the machine's speed varies with its neighbours
                 peaks.append(contenders.of(entry).ask({"do": "peak", "matrix": run.matrix})["flops_per_second"])
             return contenders.ask(entry)
 
         wait_for_quiet(cores, 0 if run.quick else 60)
-        precisions = ("bf16",) if run.quick else ("bf16", "fp32")  # a process has one
         steppers = _steppers(precisions, run)
         outcome = compete("against torchgan", steppers, True, lambda entry: contenders.ask(entry, steps=2))
-        critics = compete("critics", _critics(run), True, lambda entry: contenders.ask(entry, steps=2))
-        scaling = compete("processes", _in_processes(run), apart=False)
+        critics = compete("critics", _critics(run, first), True, lambda entry: contenders.ask(entry, steps=2))
+        scaling = compete("processes", _in_processes(run, first), apart=False)
         beside = compete("trainer against its step", _beside(run), apart=False)
     report.end(
         {
@@ -92,11 +96,12 @@ def main(run: SimpleNamespace) -> None:
             "ratio_torchgan_without_encoder_bf16": rounded(outcome.ratio("ours_bf16", "torchgan_without_encoder")),
             "ratio_torchgan_without_encoder_fp32": rounded(outcome.ratio("ours_fp32", "torchgan_without_encoder")),
             **_memory(outcome),
-            **_shares(outcome, peaks),
+            **_shares(outcome, peaks, precisions),
             "critics": _by_critic(critics),
             **report.attempt(_on_a_fake_gpu, run, scratch),
             "scaling_2_processes": rounded(scaling.ratio("2_processes", "1_processes")),
             "overhead": rounded(_overhead(beside)),
+            "precisions": [PRECISION[name] for name in precisions],
             "size": {"resolution": run.resolution, "batch_size": run.batch_size, "width": run.width},
             "environments_missing": missing,
             "versions": versions_of(others.get("torchgan", sys.executable), ["torch", "torchgan"]),
@@ -120,10 +125,10 @@ def _steppers(precisions: tuple[str, ...], run: SimpleNamespace) -> list[Entry]:
     ]
 
 
-def _critics(run: SimpleNamespace) -> list[Entry]:
+def _critics(run: SimpleNamespace, precision: str) -> list[Entry]:
     """Our step with each preset's critics."""
     request = {"do": "steps", "steps": run.steps, "condition_width": CONDITION}
-    of_preset = {name: read_preset(GANConfig, name) | _networks(run) | {"precision": "bf16"} for name in CRITICS}
+    of_preset = {name: read_preset(GANConfig, name) | _networks(run) | {"precision": precision} for name in CRITICS}
     return [Entry(name, "rnagan", request | {"config": own}, run.rounds) for name, own in of_preset.items()]
 
 
@@ -138,9 +143,9 @@ def _by_critic(critics: Outcome) -> dict[str, Any]:
     }
 
 
-def _in_processes(run: SimpleNamespace) -> list[Entry]:
+def _in_processes(run: SimpleNamespace, precision: str) -> list[Entry]:
     """Our step on one process and on two."""
-    config = _networks(run) | {"precision": "bf16", "diffaugment": "none"}
+    config = _networks(run) | {"precision": precision, "diffaugment": "none"}
     request = {"config": config, "condition_width": CONDITION, "steps": 2 * run.steps}
     return [Entry(f"{n}_processes", "processes", request | {"processes": n}, run.rounds) for n in (1, 2)]
 
@@ -168,17 +173,15 @@ def _memory(outcome: Outcome) -> dict[str, Any]:
     return found
 
 
-def _shares(outcome: Outcome, peaks: list[Answer]) -> dict[str, Any]:
-    """FLOPs of a step as a share of a matrix multiply's, in float32 (in bf16 the penalty stays in float32)."""
-    found: dict[str, Any] = {"gflops_peak": [{k: round(v / 1e9) for k, v in peak.items()} for peak in peaks]}
-    for suffix, name, dtype in (("", "ours_fp32", "float32"), ("_bf16", "ours_bf16", "bfloat16")):
-        rounds = list(zip(outcome.rates.get(name, []), outcome.answers.get(name, []), peaks, strict=False))
-        found[f"share_of_peak{suffix}"] = rounded(
-            statistics.median(rate * answer["flops_a_tile"] / peak[dtype] for rate, answer, peak in rounds)
-            if rounds
-            else None
-        )
-    return found
+def _shares(outcome: Outcome, peaks: list[Answer], precisions: tuple[str, ...]) -> dict[str, Any]:
+    """FLOPs of a step as a share of a matrix multiply's, by precision (in bf16 the penalty stays in float32)."""
+    shares = {}
+    for name in precisions:
+        own = f"ours_{name}"
+        rounds = zip(outcome.rates.get(own, []), outcome.answers.get(own, []), peaks, strict=False)
+        found = [rate * answer["flops_a_tile"] / peak[DTYPES[name]] for rate, answer, peak in rounds]
+        shares[name] = rounded(statistics.median(found) if found else None)
+    return {"gflops_peak": [{k: round(v / 1e9) for k, v in peak.items()} for peak in peaks], "share_of_peak": shares}
 
 
 def _on_a_fake_gpu(run: SimpleNamespace, scratch: Path) -> dict[str, Any]:
