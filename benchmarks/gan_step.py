@@ -78,7 +78,8 @@ def main(run: SimpleNamespace) -> None:
 
         def ask(entry: Entry) -> Answer:
             if entry.name == f"ours_{precisions[0]}":  # once a round: the machine's speed varies with its neighbours
-                peaks.append(contenders.of(entry).ask({"do": "peak", "matrix": run.matrix})["flops_per_second"])
+                limit = {"do": "peak", "matrix": run.matrix, "dtypes": [DTYPES[name] for name in precisions]}
+                peaks.append(contenders.of(entry).ask(limit)["flops_per_second"])
             return contenders.ask(entry)
 
         wait_for_quiet(cores, 0 if run.quick else 60)

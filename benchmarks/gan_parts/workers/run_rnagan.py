@@ -19,7 +19,7 @@ _RUNS: dict[str, dict[str, Any]] = {}
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     if request["do"] == "peak":
-        return {"flops_per_second": flops_per_second(request["matrix"])}
+        return {"flops_per_second": flops_per_second(request["matrix"], request["dtypes"])}
     name = json.dumps(request["config"])
     if name not in _RUNS:
         _RUNS[name] = _set_up(request)

@@ -2,18 +2,18 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
 
-def flops_per_second(side: int) -> dict[str, float]:
+def flops_per_second(side: int, dtypes: Iterable[str] = ("float32", "bfloat16")) -> dict[str, float]:
     """Of a multiply of two matrices of that side on all cores, the best of three, by dtype."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     peak = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
-        peak[str(dtype).removeprefix("torch.")] = max(2 * side**3 / _seconds(lambda: a @ b) for _ in range(3))  # noqa: B023
+    for name in dtypes:
+        a, b = (torch.randn(side, side).to(getattr(torch, name)) for _ in range(2))
+        peak[name] = max(2 * side**3 / _seconds(lambda: a @ b) for _ in range(3))  # noqa: B023
     return peak
 
 
