@@ -25,7 +25,8 @@ def make(tiles: Tiles, slides: int, copy_indexes: bool) -> Path:
 
 
 def make_spots(tiles: Tiles, slides: int) -> Path:
-    """As `make`, each tile with a profile of its own, and a row for each in `cohort.csv`."""
+    """As `make`, each tile with a profile of its own, and a row for each in `cohort.csv`, in the order of
+    `build-cohort`."""
     folder = tiles.folder / f"{slides}-slides-of-spots"
     if not folder.is_dir():
         with atomic_path(folder) as temporary:
@@ -42,7 +43,7 @@ def _write_spots(folder: Path, tiles: Tiles, slides: int) -> None:
         for number in range(slides):
             name = f"slide-{number:05d}"
             own = index.assign(profile=index["profile"].str.replace(first, name))
-            cohort.writelines(f"{profile},D{number},lung,train,{name},\n" for profile in own["profile"])
+            cohort.writelines(f"{profile},D{number},lung,train,{name},\n" for profile in sorted(own["profile"]))
             if number:
                 os.link(folder / (first + TAR), folder / (name + TAR))
                 write_table(folder / (name + INDEX), own)
