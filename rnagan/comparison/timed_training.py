@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -40,6 +40,7 @@ def compute_for(
     log: Path | None = None,
     stop: threading.Event | None = None,
     noted: Callable[[float], None] = lambda spent: None,
+    environment: Mapping[str, str] = os.environ,
 ) -> tuple[int, float]:
     """Run a command (its words) until it ends or has computed for so many seconds, when SIGTERM stops it; its exit code
     and the seconds it had. `log`: where its output is added, else stdout is thrown away; `stop`: stops it early;
@@ -52,7 +53,7 @@ def compute_for(
             list(command),
             stdout=output,
             stderr=None if log is None else subprocess.STDOUT,
-            env=following(dict(os.environ)),
+            env=following(dict(environment)),
         )
         try:
             while process.poll() is None:
