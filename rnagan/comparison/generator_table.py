@@ -13,7 +13,7 @@ from rnagan.comparison.generator_scores import Evaluation
 from rnagan.data.index import open_dataset
 from rnagan.evaluation.features import took_part
 from rnagan.models.backbones import LITE
-from rnagan.runtime.ends import raise_lost_interrupt
+from rnagan.runtime.ends import Stopped, raise_lost_interrupt
 
 CELLS, FEATURES = "cells", "features"
 
@@ -89,7 +89,7 @@ def _trainings(cells: Sequence[Cell], sources: Sources, at_once: int) -> Iterato
                 for future in done:
                     cell, trained = running.pop(future), future.result()
                     if trained is None:
-                        raise KeyboardInterrupt  # its training was stopped by a signal of its own
+                        raise Stopped  # its training was stopped by a signal of its own
                     yield cell, trained
         finally:
             stop.set()
