@@ -73,6 +73,8 @@ def main(
 ) -> None:
     if shares and (generator is None or expression is None):
         raise click.UsageError("--synthetic-share needs --generator, and --expression with its profiles.")
+    if shares and not any(shares):
+        raise click.UsageError("--synthetic-share needs a share above 0; real tiles alone take no generator.")
     if not shares and (generator is not None or expression is not None or real_donors != (0,)):
         raise click.UsageError("--generator, --expression and --real-donors belong to --synthetic-share.")
     if dry_run:

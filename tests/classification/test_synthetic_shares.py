@@ -93,6 +93,7 @@ def test_words_that_are_wrong(inputs: GANInputs, trained: Path, tmp_path: Path) 
         (["--synthetic-share", "0,2", *given], "give numbers from 0 to 1, each once"),
         (["--synthetic-share", "0,x", *given], "is no list of numbers"),
         (["--synthetic-share", "0,0", *given], "each once"),
+        (["--synthetic-share", "0", *given], "needs a share above 0"),
         (["--synthetic-share", "0", "--real-donors", "-1", *given], "give numbers from 0 to"),
     ):
         done = CliRunner().invoke(main, list(map(str, [*base, *words])))
@@ -129,5 +130,5 @@ def test_every_share_at_every_number_of_donors(
     assert record["kind"] == "synthetic_shares" and "all/generated alone/accuracy" in record["scores"]
     shown.clear()
     assert synthetic_shares(CONFIG, asked, tmp_path, device="cpu") == lines and not shown  # finished folds are kept
-    synthetic_shares(CONFIG, dataclasses.replace(asked, shares=(0.0,), real_donors=(0,)), tmp_path, device="cpu")
+    synthetic_shares(CONFIG, dataclasses.replace(asked, shares=(0.0, 0.5), real_donors=(0,)), tmp_path, device="cpu")
     assert not shown
