@@ -60,6 +60,9 @@ TOY = {  # appended to a command, so these win over what the page says
     "--validation-tiles 16",
     "rnagan train-flow": "--images 16 --batch-size 8 --width 8 --levels 2 --layers 1 --block-px 4 --sampling-steps 2 "
     "--validation-tiles 16",
+    "rnagan compare-generators": "--seeds 1 --n 1 --tiles 16 --copy-tiles 8 --set images=16 --set batch_size=8 "
+    "--set gan.generator_width=4 --set gan.critic_width=4 --set flow.width=8 --set flow.levels=2 --set flow.layers=1 "
+    "--set flow.block_px=4 --set flow.sampling_steps=2",
     "accelerate launch": "--images 32 --batch-size 8 --generator-width 4 --critic-width 4",
     "rnagan evaluate-faithfulness": "--n 2",
     "rnagan generate-tiles": "--n 2",

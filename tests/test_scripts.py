@@ -79,6 +79,10 @@ MISTAKES = {
         "nowhere",
     ),
     "sync-mlflow": (["nowhere"], "nowhere"),
+    "compare-generators": (
+        ["--shards", "s", "--cohort", "c", "--expression", "e", "--vae", "v", "--out", "o", "--row", "nothing"],
+        "There is no row 'nothing'",
+    ),
     "compare-runs": (["nowhere", "elsewhere", "--out", "o"], "nowhere"),
     "reproduce": (
         ["--shards", "s", "--cohort", "nowhere.csv", "--expression", "e", "--out", "o"],

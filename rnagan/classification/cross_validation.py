@@ -94,6 +94,14 @@ class OutOfFold(NamedTuple):
     records: list[dict[str, Any]]
 
 
+class TrainingSets(NamedTuple):
+    """Other training sets than a fold's own rows: their name and digest, and that of each fold by its number."""
+
+    name: str
+    digest: str
+    of_fold: Callable[[int], Labelled]
+
+
 def cross_validate(
     data: Labelled,
     folds: list[tuple[Rows, Rows]],
@@ -104,8 +112,10 @@ def cross_validate(
     folder: Path,
     on_tiles: Callable[[int], object] = lambda count: None,
     device: str | torch.device = AUTO,
+    training: TrainingSets | None = None,
 ) -> OutOfFold:
     """Train and test from `start` in every fold. `folder` keeps finished folds; those of the same request are read.
+    `training`: what is trained on, where that isn't the real tiles of a fold's training rows.
 
     Folds draw the same random numbers for every start: first weights of the linear layer (and of a backbone from
     scratch), the order of tiles, and the donors held out to stop early.
@@ -120,13 +130,15 @@ def cross_validate(
             start=start.digest,
             fold=number,
             test=test,
+            **({} if training is None else {"training": training.digest}),
         )
-        path = folder / f"{start.name}_{number}.json"
+        path = folder / f"{start.name if training is None else training.name}_{number}.json"
         record = provenance.read_current(path, request)
         if record is not None:
             on_tiles(config.epochs * len(train))
         else:
-            trained = fit(data.part(train), classes, config, number, f"fold {number}", start, on_tiles, device)
+            shown = data.part(train) if training is None else training.of_fold(number)
+            trained = fit(shown, classes, config, number, f"fold {number}", start, on_tiles, device)
             predicted = predict_probabilities(trained.network, data.tiles[test], config)
             record = {provenance.KEY: request, "probabilities": predicted.tolist()} | trained.record()
             write_json(path, record)

@@ -24,8 +24,9 @@ UNKNOWN = Direction(None)
 _DIRECTIONS = (  # the first that a name matches
     (r"site_stain", UNKNOWN),  # the control: the profile shouldn't make it
     (r"^(null|train)/|/(p|ceiling)$|_real$", UNKNOWN),  # beside the model, not of it
-    (r"^(faithfulness|on_real_tiles)/.*/slope$", Direction(ONE)),
-    (r"^(faithfulness|on_real_tiles)/.*/r$", Direction(HIGH)),
+    (r"^(calibrated/)?(faithfulness|on_real_tiles|real_pairs)/.*/slope$", Direction(ONE)),
+    (r"^(calibrated/)?(faithfulness|on_real_tiles|real_pairs)/.*/r$", Direction(HIGH)),
+    (r"^real_pairs/[^/]*/place$", Direction(LOW)),
     (r"^faithfulness/", Direction(HIGH, _TILES)),  # of validation
     (r"(^|/)(frechet|fid|kid|kernel|fdd?|cmmd)([_\d/ ,]|$)", Direction(LOW, _TILES)),
     (r"(^|/)(precision|recall|coverage|density)([_\d/ ,]|$)", Direction(HIGH, _TILES)),
@@ -36,8 +37,8 @@ _DIRECTIONS = (  # the first that a name matches
     (r"^reconstruction/vae/(pearson|r2)$", Direction(HIGH)),
     (r"(^|/)tissue_knn/vae$", Direction(HIGH)),
     (r"^tissue_accuracy$", Direction(HIGH)),
-    (r"^retrieval/.*/generated/.*/rank$", Direction(LOW)),
-    (r"^retrieval/.*/generated/.*/top\d$", Direction(HIGH)),
+    (r"^(calibrated/)?retrieval/.*/generated/.*/rank$", Direction(LOW)),
+    (r"^(calibrated/)?retrieval/.*/generated/.*/top\d$", Direction(HIGH)),
     (r"^\d+_px/", Direction(ONE)),  # of spectra: generated over real
     (r"^copies$", Direction(LOW)),
     (r"(^|/)(accuracy|macro_f1|auc)$", Direction(HIGH)),

@@ -1,0 +1,214 @@
+"""Everything that a table of generators says of one model: looks, binding to the profile, copies and speed.
+
+Each figure is of the evaluation that has it elsewhere too: `evaluate`, `compute_fid` and `nearest_tiles`.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+import torch
+
+from rnagan.evaluation import faithfulness
+from rnagan.evaluation.faithfulness import evaluate
+from rnagan.evaluation.features import FeatureExtractor, make_extractor
+from rnagan.evaluation.fid import compute_fid
+from rnagan.evaluation.memorization import nearest_tiles
+from rnagan.evaluation.spatial_evidence import has_positions
+from rnagan.evaluation.spot_pairs import PLAIN, SpotSettings
+from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
+from rnagan.io.files import sha256_of_file
+from rnagan.models.tile_generator import NO_OPTIONS, Card, SamplingOptions
+from rnagan.runtime import progress
+from rnagan.runtime.distributed import processes
+
+TIMED_TILES, WARM_UP_TILES = 128, 16
+# Of a curve: the option of the generator that is varied, and its values.
+TRUNCATIONS, GUIDANCES = (0.5, 0.7, 0.85, 1.0), (1.0, 1.5, 2.0, 3.0)
+
+
+class Figure(TypedDict):
+    """A score, and perhaps its 95% interval."""
+
+    value: float
+    low: NotRequired[float]
+    high: NotRequired[float]
+
+
+class Point(TypedDict):
+    """A point of a curve: the option that differs from the model's own, its value, and the scores there."""
+
+    option: str
+    value: float
+    scores: dict[str, Figure]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How each model is evaluated, alike for all rows.
+
+    n            tiles a profile, of which measures are means
+    tiles        generated tiles of a Fréchet distance
+    extractors   whose features distances, precision and recall are of
+    witness      the extractor that tells spots and copies apart, which took part in no row's training
+    copies       generated tiles that are looked up among the training tiles
+    curves       whether each model is also evaluated over truncation or guidance
+    calibrated   whether each is also evaluated with a gain for each component of the condition
+    """
+
+    split: str
+    n: int
+    tiles: int
+    extractors: tuple[str, ...]
+    witness: str
+    copies: int
+    train_donors: int
+    curves: bool
+    calibrated: bool
+    seed: int
+    truth: Path | None
+    consecutive: tuple[str, ...]
+    device: torch.device
+
+    def protocol(self) -> dict[str, Any]:
+        """What decides the figures beside the model."""
+        own = dataclasses.asdict(dataclasses.replace(self, truth=None, device=torch.device(self.device.type)))
+        return own | {
+            "truth": None if self.truth is None else sha256_of_file(self.truth),
+            "device": self.device.type,
+        }
+
+
+def scores_of_model(inputs: EvaluationInputs, how: Evaluation, out: Path, features: Path) -> dict[str, Any]:
+    """What cell.json says of a model but for its training; pictures and tables lie in `out`. `features`: folder of the
+    real tiles' features, which all models share."""
+    extractors = {name: make_extractor(name, device=how.device) for name in {*how.extractors, how.witness}}
+    held_out = open_evaluation_set(inputs, how.split, need="profiles", device=how.device)
+    own = [extractors[name] for name in how.extractors]
+    scores, few = _looks(inputs, how, own, out, features, NO_OPTIONS)
+    result = _binding(inputs, how, held_out, out / "faithfulness", NO_OPTIONS)
+    scores |= faithfulness.scores_of(result)
+    nearest = nearest_tiles(
+        inputs,
+        out / "copies",
+        how.split,
+        how.copies,
+        seed=how.seed,
+        extractor=extractors[how.witness],
+        device=how.device,
+    )
+    scores |= {
+        "copies/share": {"value": nearest["share"]},
+        "copies/called": {"value": float(len(nearest["copies"]))},
+        "copies/distance_ratio": {"value": nearest["ratio"]},
+    }
+    pictures = [*result["pictures"], *result.get("real_pairs", {}).get("pictures", ())]
+    found: dict[str, Any] = {
+        "split": how.split,
+        "split_by": held_out.split_by,
+        "tiles_per_profile": how.n,
+        "scores": _plain(scores),
+        "few_tiles": few,
+        "notes": list(dict.fromkeys(result["notes"])),
+        "pictures": [f"evaluation/faithfulness/{name}" for name in pictures],
+        "seconds_per_1000_tiles": seconds_per_1000(held_out, how.seed),
+        "curve": [],
+    }
+    if how.curves:
+        option, values = _curve_of(held_out)
+        usual = held_out.model.generator.card[option]
+        for value in values:
+            point = _plain(scores)
+            if value != usual:
+                progress.say(f"The same at {option} {value:g}.")
+                options, there = _options(option, value), out / f"{option}-{value:g}"
+                at_value, _ = _looks(inputs, how, own, there, features, options)
+                at_value |= faithfulness.scores_of(_binding(inputs, how, held_out, there / "faithfulness", options))
+                point = _plain(at_value)
+            found["curve"].append({"option": option, "value": float(value), "scores": point})
+    return found
+
+
+def _options(option: str, value: float) -> SamplingOptions:
+    return SamplingOptions(truncation=value) if option == "truncation" else SamplingOptions(guidance=value)
+
+
+def _looks(
+    inputs: EvaluationInputs,
+    how: Evaluation,
+    extractors: list[FeatureExtractor],
+    out: Path,
+    features: Path,
+    options: SamplingOptions,
+) -> tuple[dict[str, Any], str]:
+    """Distances, precision and recall by each extractor, by EXTRACTOR'S/NAME; and what few tiles make of them."""
+    scores: dict[str, Any] = {}
+    few = ""
+    for extractor in extractors:
+        found = compute_fid(
+            inputs,
+            out / f"looks-{extractor.name}",
+            extractor,
+            features,
+            processes(),
+            split=how.split,
+            count=how.tiles,
+            seed=how.seed,
+            options=options,
+            map_tiles=0,
+            device=how.device,
+        )
+        scores |= {f"{score['part']}/{score['name']}": score for score in found["scores"]}
+        few = few or found["few_tiles"]
+    return scores, few
+
+
+def _binding(
+    inputs: EvaluationInputs, how: Evaluation, held_out: EvaluationSet, out: Path, options: SamplingOptions
+) -> dict[str, Any]:
+    """`evaluate` by what the table asks for; calibrated only as the model generates by itself."""
+    spots = SpotSettings(how.consecutive, how.witness) if has_positions(held_out) else PLAIN
+    usual = options == NO_OPTIONS
+    donors = how.train_donors if usual else 0
+    asked = how.split, how.n, how.seed, donors, how.device, spots, options, how.calibrated and usual
+    return evaluate(inputs, out, *asked)
+
+
+def seconds_per_1000(held_out: EvaluationSet, seed: int) -> float:
+    """Seconds of computing for 1,000 tiles of evaluated profiles: processor time on CPUs, by the clock elsewhere."""
+    model = held_out.model
+    samples = held_out.samples[:TIMED_TILES]
+    latents, each = held_out.latents(model, samples), -(-TIMED_TILES // len(samples))
+
+    def generate(count: int) -> int:
+        own = min(count, len(samples))
+        tiles = model.generate_each(latents[:own], samples[:own].tolist(), [each] * own, seed)
+        return sum(len(part) for part in tiles)
+
+    clock = time.process_time if model.device.type == "cpu" else time.perf_counter
+    generate(-(-WARM_UP_TILES // each))
+    began = clock()
+    count = generate(TIMED_TILES)
+    return 1000 * (clock() - began) / count
+
+
+def _curve_of(held_out: EvaluationSet) -> tuple[str, tuple[float, ...]]:
+    """The option over which a model's curve goes: guidance where its training made it possible, else truncation."""
+    card: Card = held_out.model.generator.card
+    dropout = getattr(held_out.model.config, "condition_dropout", 0.0)
+    return ("guidance", GUIDANCES) if "guidance" in card and dropout else ("truncation", TRUNCATIONS)
+
+
+def _plain(scores: dict[str, Any]) -> dict[str, Figure]:
+    """Scores by name as a cell keeps them: those that are finite, with intervals where both ends are known."""
+    found: dict[str, Figure] = {}
+    for name, score in scores.items():
+        value, ends = score["value"], (score.get("low"), score.get("high"))
+        if value is None or not np.isfinite(value):
+            continue
+        found[name] = {"value": float(value)}
+        if all(end is not None and np.isfinite(end) for end in ends):
+            found[name] |= {"low": float(ends[0]), "high": float(ends[1])}
+    return found
