@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: install servers demo demo-real demo-unpaired test test-guards test-slow test-slurm test-oldest lint lock bench bench-environments clean
+.PHONY: install servers demo demo-real demo-unpaired explore test test-guards test-slow test-slurm test-oldest lint lock bench bench-environments clean
 
 install: $(READY)
 
@@ -25,6 +25,9 @@ demo-real: install
 
 demo-unpaired: install
 	@$(BIN)/rnagan demo --data $(DATA) --unpaired
+
+explore: install  # the demo's model in the browser, after `make demo`
+	@$(BIN)/rnagan explore --demo
 
 servers:  # a browser and a database server for tests of the applications, where they can be installed
 	@tests/apps/servers.sh install

@@ -44,6 +44,7 @@ PAGES = (
     "docs/evaluation.md",
     "docs/privacy.md",
     "docs/classification.md",
+    "docs/explorer.md",
     "docs/reader-study.md",
     "docs/tracking.md",
     "docs/reproduce.md",
@@ -81,6 +82,7 @@ TOY = {  # appended to a command, so these win over what the page says
 }
 ELSEWHERE = {  # commands that another check runs
     "make demo": "tests/article/test_demo.py, at short scale",
+    "make explore": "a server",
     "make test": "this",
     "make install": ".ci/run",
     "make lint": ".ci/run",

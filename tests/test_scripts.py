@@ -91,6 +91,7 @@ MISTAKES = {
     "doctor": (["--shards", "nowhere"], "nowhere"),
     "gpu-check": (["--check", "nothing"], "There is no check nothing"),
     "demo": (["--data", "nowhere"], "nowhere"),
+    "explore": (["--model", "nowhere", "--profiles", "nowhere.h5ad"], "nowhere"),
     "serve-quiz": (["--out", "o", "--source", "real=nowhere"], "nowhere"),
     "serve-reader-study": (["--out", "o", "--source", "real=nowhere"], "nowhere"),
     "analyse-reader-study": (["--scores", "nowhere.csv", "--out", "o"], "nowhere.csv"),

@@ -1,6 +1,6 @@
 """What stands before every page: known host names, own forms, small bodies, limits, and the headers of each answer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -28,10 +28,21 @@ _METHODS = ("GET", "HEAD", "POST")
 class Guard:
     """ASGI middleware. `hosts`: names under which the server may be asked (another one is a page of a stranger that
     points at this machine). `private`: first parts of paths whose second part is a secret, with a bucket of their own;
-    all else shares one an address."""
+    all else shares one an address. `uploads`: last parts of paths that take larger bodies, and how large. `headers`:
+    in place of those of HEADERS."""
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str], private: Iterable[str], rate: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Iterable[str],
+        private: Iterable[str],
+        rate: float,
+        clock: Clock,
+        uploads: Mapping[str, int] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._app, self._hosts, self._private = app, {host.lower() for host in hosts}, set(private)
+        self._uploads, self._headers = dict(uploads or {}), HEADERS | dict(headers or {})
         self._of_links, self._of_addresses = (Buckets(rate, int(6 * rate), clock=clock) for _ in range(2))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,22 +51,23 @@ class Guard:
             return
         if scope["type"] != "http":
             return
-        answered = _with_headers(send)
-        refusal = self._refusal(scope)
+        answered = _with_headers(send, self._headers)
+        most = self._uploads.get(scope["path"].rpartition("/")[2], MAX_BODY_BYTES)
+        refusal = self._refusal(scope, most)
         if refusal is not None:
             await PlainTextResponse(refusal[1], refusal[0])(scope, receive, answered)
             return
         try:
-            body = await _read(receive)
+            body = await _read(receive, most)
         except _CutOff:
             return
         if body is None:
-            sentence = f"A request may have {MAX_BODY_BYTES:,} bytes."
+            sentence = f"A request may have {most:,} bytes."
             await PlainTextResponse(sentence, 413)(scope, receive, answered)
             return
         await self._app(scope, _replayed(body, receive), answered)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, most: int) -> tuple[int, str] | None:
         """Status and sentence, where a request is refused before it is read."""
         headers = Headers(scope=scope)
         if scope["method"] not in _METHODS:
@@ -66,8 +78,8 @@ class Guard:
             return 400, "This host name isn't served; the server's --allow-host names others."
         if not headers.get("content-length", "0").isdigit():
             return 400, "The length of the request is no number."
-        if int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
-            return 413, f"A request may have {MAX_BODY_BYTES:,} bytes."
+        if int(headers.get("content-length", "0")) > most:
+            return 413, f"A request may have {most:,} bytes."
         if scope["method"] == "POST" and not _is_own(headers):
             return 403, "The form is of another site."
         if not self._within(scope):
@@ -101,11 +113,11 @@ def _is_own(headers: Headers) -> bool:
     return origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, added: Mapping[str, str]) -> Send:
     async def answered(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
+            for name, value in added.items():
                 headers[name] = value
         await send(message)
 
@@ -116,19 +128,19 @@ class _CutOff(Exception):  # noqa: N818
     """The visitor left before the whole request was here."""
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """The body of a request; None where it is longer than MAX_BODY_BYTES, whatever its length was said to be. Raises
+async def _read(receive: Receive, most: int) -> bytes | None:
+    """The body of a request; None where it is longer than `most` bytes, whatever its length was said to be. Raises
     `_CutOff` where it ends early: a form of which the end is missing is no answer."""
-    body, more = b"", True
+    body, more = bytearray(), True
     while more:
         message = await receive()
         if message["type"] != "http.request":
             raise _CutOff
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > most:
             return None
-    return body
+    return bytes(body)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -1,4 +1,4 @@
-"""The shell of both applications: templates, static files, forms, tiles, errors in words, and the server itself."""
+"""The shell of all applications: templates, static files, forms, tiles, errors in words, and the server itself."""
 
 import base64
 import contextlib
@@ -7,7 +7,7 @@ import ipaddress
 import secrets
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
@@ -26,7 +26,7 @@ MIN_TOKEN = 16  # characters of an admin token
 MAX_FIELDS = 20
 RATE = 20.0  # requests a second; a page with its tile is two
 _FOLDER = Path(__file__).parent
-_STATIC = {"style.css": "text/css", "keys.js": "text/javascript"}
+_STATIC = {"style.css": "text/css", "keys.js": "text/javascript", "explorer.js": "text/javascript"}
 _PAGES = jinja2.Environment(
     loader=jinja2.PackageLoader("rnagan.apps"), autoescape=True, undefined=jinja2.StrictUndefined
 )
@@ -82,14 +82,21 @@ class Address:
 
 
 class Shell:
-    """An application without pages of its own, to which `quiz` and `reader_study` add theirs; `guarded` is served.
+    """An application without pages of its own, to which `quiz`, `reader_study` and `explorer` add theirs; `guarded` is
+    served.
 
     `private`: first parts of the paths whose second part is a secret link. `rate`: requests a second of a link, or of
-    an address without one; `clock` counts them.
+    an address without one; `clock` counts them. `uploads` and `headers`: as `Guard` takes them.
     """
 
     def __init__(
-        self, address: Address, private: Iterable[str], rate: float = RATE, clock: Clock = time.monotonic
+        self,
+        address: Address,
+        private: Iterable[str],
+        rate: float = RATE,
+        clock: Clock = time.monotonic,
+        uploads: Mapping[str, int] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
         self._misses = Buckets(rate=1, burst=30, clock=clock)
@@ -110,7 +117,7 @@ class Shell:
         self.app.add_exception_handler(405, self._error)
         self.app.add_exception_handler(HTTPException, self._error)
         self.app.add_exception_handler(500, self._error)
-        self.guarded = Guard(self.app, address.hosts, private, rate, clock)
+        self.guarded = Guard(self.app, address.hosts, private, rate, clock, uploads, headers)
 
     async def _error(self, request: Request, error: Exception) -> Response:
         """One sentence. Who asks for pages that aren't there too often is asked to wait: links can't be guessed."""

@@ -148,11 +148,11 @@ def sampling() -> Callable:
     return decorate
 
 
-def model(multiple: bool = False) -> Callable:
+def model(multiple: bool = False, required: bool = True) -> Callable:
     """A trained GAN or RNA-GAN; with `multiple` the command receives them as `models`."""
     names, more = (("--model", "models"), "; may be repeated") if multiple else (("--model",), "")
     text = f"Run of rnagan train-rnagan, its model folder, or hf:OWNER/NAME of a model on the hub{more}."
-    return click.option(*names, type=PATH, required=True, multiple=multiple, callback=_from_hub, help=text)
+    return click.option(*names, type=PATH, required=required, multiple=multiple, callback=_from_hub, help=text)
 
 
 def _from_hub(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -214,9 +214,12 @@ def tiles(expression_required: bool = False) -> Callable:
     return group(shards(), cohort(), expression)
 
 
-def profiles(tissue: bool = True, required: bool = True) -> Callable:
-    """Profiles, and which of them: --profiles, --split, --tissue and, as `samples`, --sample."""
-    unless = "" if required else "; not for modes gan and noise_only"
+def profiles(
+    tissue: bool = True, required: bool = True, unless: str = "; not for modes gan and noise_only"
+) -> Callable:
+    """Profiles, and which of them: --profiles, --split, --tissue and, as `samples`, --sample. `unless`: when they
+    aren't needed, where they aren't `required`."""
+    unless = "" if required else unless
     text = f"Profiles as .h5ad (rnagan build-expression){unless}."
     by_tissue = (click.option("--tissue", type=TEXT, help="Only profiles of this tissue."),) if tissue else ()
     return group(
@@ -375,15 +378,20 @@ def served_tiles(each: int) -> Callable:
 
 def served_at() -> Callable:
     """Decorator: where a server listens and what it writes into; the command receives `address` and `database`."""
+    text = "SQLAlchemy URL of the answers, else a file in --out."
+    return group(click.option("--database", type=TEXT, help=text), listens_at("Password of /admin"))
+
+
+def listens_at(password: str) -> Callable:
+    """Decorator: where a server listens; the command receives `address`. `password`: what the admin token is."""
     options = (
-        click.option("--database", type=TEXT, help="SQLAlchemy URL of the answers, else a file in --out."),
         click.option("--host", type=TEXT, default="127.0.0.1", show_default=True, help="Address to listen on."),
         click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port."),
         click.option(
             "--admin-token",
             type=TEXT,
             envvar="RNAGAN_ADMIN_TOKEN",
-            help="Password of /admin, needed with any --host but this machine's.  [env: RNAGAN_ADMIN_TOKEN]",
+            help=f"{password}, needed with any --host but this machine's.  [env: RNAGAN_ADMIN_TOKEN]",
         ),
         click.option("--allow-host", "allow_hosts", type=TEXT, multiple=True, help="Other names of this server."),
     )

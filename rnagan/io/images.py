@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import io
 import re
 import struct
 import warnings
@@ -124,14 +125,21 @@ def save_pngs(folder: Path, images: dict[str, Tiles], texts: dict[str, str]) -> 
             _write_png(temporary / name, image, texts)
 
 
-def _write_png(path: Path, image: Tiles, texts: dict[str, str]) -> None:
+def png_bytes(image: Tiles, texts: dict[str, str] | None = None) -> bytes:
+    """An RGB PNG (H, W, 3) with `texts` in its metadata, packed quickly rather than small."""
+    packed = io.BytesIO()
+    _write_png(packed, image, texts or {}, compress_level=1)
+    return packed.getvalue()
+
+
+def _write_png(path: Path | BinaryIO, image: Tiles, texts: dict[str, str], **options: int) -> None:
     info = PngInfo()
     if (claim := stated()) is not None:
         image = _with_line(image, claim.held_out)
         texts = texts | {"rnagan:held out": claim.held_out}
     for key, value in texts.items():
         info.add_text(key, value)
-    Image.fromarray(image).save(path, format="PNG", pnginfo=info)
+    Image.fromarray(np.ascontiguousarray(image)).save(path, format="PNG", pnginfo=info, **options)
 
 
 def _with_line(image: Tiles, text: str) -> Tiles:

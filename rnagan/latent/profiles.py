@@ -110,10 +110,18 @@ def profiles_of_model(choice: Choice, model: VAEModel) -> Profiles:
     )
     values = in_genes_of(model, dense(adata.X), list(adata.var_names))
     converted = adata.uns["units"] != transform.units
-    if converted:
-        scores = transform.apply(values, transform.genes, adata.uns["units"])
-        values = transform.invert(np.where(np.isnan(values), np.float32(np.nan), scores))
-    return Profiles(values, obs, _symbols(adata), sha256_of_file(choice.path), converted)
+    values = in_units_of(model, values, adata.uns["units"])
+    return Profiles(values, obs, symbols_of(adata), sha256_of_file(choice.path), converted)
+
+
+def in_units_of(model: VAEModel, values: NDArray[np.float32], units: str) -> NDArray[np.float32]:
+    """Profiles (samples, the model's genes) in the model's units; those in other `units`, which the model must take,
+    get the levels of its training profiles in their own order. NaN stays."""
+    transform = model.transform
+    if units == transform.units:
+        return values
+    scores = transform.apply(values, transform.genes, units)
+    return transform.invert(np.where(np.isnan(values), np.float32(np.nan), scores))
 
 
 def in_genes_of(model: VAEModel, x: NDArray[np.floating], genes: list[str]) -> NDArray[np.float32]:
@@ -131,7 +139,11 @@ def gene_columns(given: str, model: VAEModel, symbols: dict[str, str]) -> tuple[
     `given`: ids or symbols with commas between, or a file with one in the first column of each line (a header is
     passed over). Raises `ValueError` where a symbol stands for several genes, or none is known.
     """
-    names = _names(given)
+    return columns_of_names(_names(given), model, symbols)
+
+
+def columns_of_names(names: list[str], model: VAEModel, symbols: dict[str, str]) -> tuple[NDArray[np.intp], list[str]]:
+    """As `gene_columns`, of ids or symbols; no file is read."""
     place = {gene: column for column, gene in enumerate(model.transform.genes)}
     by_symbol: dict[str, list[int]] = {}
     for gene, symbol in symbols.items():
@@ -174,7 +186,8 @@ def write_profiles(
     return int(encoding.far.sum()), float(np.median(encoding.distance))
 
 
-def _symbols(adata: anndata.AnnData) -> dict[str, str]:
+def symbols_of(adata: anndata.AnnData) -> dict[str, str]:
+    """Symbols by gene id; empty where the file has none."""
     if "symbol" not in adata.var:
         return {}
     return dict(zip(map(gene_id, adata.var_names), words(adata.var["symbol"]), strict=True))

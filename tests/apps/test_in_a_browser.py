@@ -1,37 +1,18 @@
-"""Quiz and study in Debian's Chromium: played with keyboard and pointer, cut off, gone on with; axe finds nothing.
-
-With RNAGAN_SCREENSHOTS=FOLDER every page is pictured there, as a phone and a desktop show it.
-"""
+"""Quiz and study in Debian's Chromium: played with keyboard and pointer, cut off, gone on with; axe finds nothing."""
 
 import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from rnagan.runtime.ends import STOPPED
+from tests.apps.browsing import MARKS, VIEWS, looked_at, open_page
 from tests.apps.made_study import SIDE, write_images
 from tests.apps.running import free_port, serving
 
-CHROMIUM = shutil.which("chromium")
-VIEWS = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1280, "height": 800}}
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.guard,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed (tests/apps/servers.sh install)"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -43,34 +24,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def px() -> str:
     return os.environ.get("RNAGAN_SCREENSHOT_PX", str(SIDE))
-
-
-def open_page(browser: Browser, view: str) -> Page:
-    """A page of a new context; an error in it, or a request to another machine, fails the test."""
-    page = browser.new_context(viewport=VIEWS[view]).new_page()
-    page.set_default_timeout(60_000)
-    problems: list[str] = []
-    page.problems = problems  # type: ignore[attr-defined]
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-    page.on("request", lambda asked: None if _is_here(asked.url) else problems.append(asked.url))
-    return page
-
-
-def _is_here(address: str) -> bool:
-    return address.startswith(("http://127.0.0.1:", "data:"))
-
-
-def looked_at(page: Page, name: str) -> None:
-    """Axe finds nothing on the page, nothing is wider than the screen, and it is pictured."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(page).response["violations"]
-    assert not found, [(one["id"], one["impact"], one["nodes"][0]["html"]) for one in found]
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    if folder := os.environ.get("RNAGAN_SCREENSHOTS"):
-        view = next(view for view, size in VIEWS.items() if size == page.viewport_size)
-        page.screenshot(path=Path(folder) / f"{name}-{view}.png", full_page=True)
 
 
 @pytest.mark.parametrize("view", VIEWS)

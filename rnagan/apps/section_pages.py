@@ -1,0 +1,83 @@
+"""The explorer's map of a section: choose a spot, and see it and what lies around it, real and generated."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import Response
+
+from rnagan.apps.explored_sections import Section
+from rnagan.apps.explorer_answers import Desk, View
+from rnagan.apps.explorer_visits import Asked, Visit
+from rnagan.apps.measure_plots import measure_plots
+from rnagan.apps.shell import page
+from rnagan.cohort.table import claim_of
+
+VisitOf = Callable[[str], Visit]
+AskedOf = Callable[[Request, Visit, str], Asked]
+
+
+def add_section_pages(app: FastAPI, desk: Desk, visit_of: VisitOf, asked_of: AskedOf) -> None:
+    """Add the pages under /e/{token}/section to the explorer, whose `desk` has sections."""
+    explored, sections = desk.explored, desk.sections
+    assert sections is not None
+    first = str(sections.all[0].numbers[len(sections.all[0].numbers) // 2])
+
+    def asked_and_section(request: Request, visit: Visit) -> tuple[Asked, Section]:
+        asked = asked_of(request, visit, first)
+        try:
+            return asked, sections.of(asked.profile)
+        except ValueError as problem:
+            raise HTTPException(422, str(problem)) from None
+
+    async def viewed(visit: Visit, asked: Asked, section: Section, around: bool) -> View:
+        try:
+            return await desk.view(visit, asked, section, around)
+        except ValueError as problem:
+            raise HTTPException(422, str(problem)) from None
+
+    def of_view(asked: Asked, view: View) -> dict[str, Any]:
+        shown = explored.shown(int(asked.profile))
+        return {
+            "shown": shown,
+            "view": view,
+            "strongest": explored.strongest(shown.values),
+            "plots": measure_plots(view.measures, view.real.measures, None, 0.0, None),
+            "side": explored.model.config.resolution,
+        }
+
+    @app.get("/e/{token}/section")
+    async def section_map(token: str, request: Request) -> Response:
+        visit = visit_of(token)
+        asked, section = asked_and_section(request, visit)
+        view = await viewed(visit, asked, section, around=True)
+        slider, claim = desk.slider(asked), claim_of(explored.model.split_by)
+        levels = None if slider is None else explored.levels(section.numbers, slider)
+        obs = explored.profiles.obs
+        return page(
+            "explorer_section.html",
+            title="Section map",
+            token=token,
+            asked=asked,
+            section=section,
+            others=[(str(own.numbers[len(own.numbers) // 2]), own.name) for own in sections.all],
+            dots=section.dots(levels),
+            names={int(number): str(obs.index[number]) for number in section.numbers},
+            slider=slider,
+            sliders=explored.sliders(),
+            takes_genes=explored.vae is not None,
+            claim="" if claim is None else claim.sentence,
+            **of_view(asked, view),
+        )
+
+    @app.get("/e/{token}/section/answer")
+    async def around(token: str, request: Request) -> Response:
+        visit = visit_of(token)
+        asked, section = asked_and_section(request, visit)
+        return page("section_answer.html", **of_view(asked, await viewed(visit, asked, section, around=True)))
+
+    @app.get("/e/{token}/section/spot")
+    async def spot(token: str, request: Request) -> Response:
+        visit = visit_of(token)
+        asked, section = asked_and_section(request, visit)
+        return page("section_spot.html", **of_view(asked, await viewed(visit, asked, section, around=False)))
