@@ -37,6 +37,12 @@ class Section(NamedTuple):
     left_out: int = 0
 
     @property
+    def middle(self) -> int:
+        """The profile of the spot nearest to the middle of the section, with which its page begins."""
+        distance = np.linalg.norm(self.positions - self.positions.mean(axis=0), axis=1)
+        return int(self.numbers[distance.argmin()])
+
+    @property
     def scale(self) -> float:
         """Map units a unit of position."""
         return _SIDE / max(float(np.ptp(self.positions, axis=0).max()), 1e-9)

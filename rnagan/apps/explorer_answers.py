@@ -24,10 +24,11 @@ T = TypeVar("T")
 
 
 class Beside(NamedTuple):
-    """Real tiles as addresses of pictures, the mean of each measure on them, and of whom they are."""
+    """Real tiles as addresses of pictures, the mean of each measure on them, their tissue, and of whom they are."""
 
     pictures: list[str]
     measures: dict[str, float]
+    tissue: str
     of: str
 
 
@@ -162,7 +163,8 @@ class Desk:
         sample = shown.name if shown.tissue else ""  # a name in a visitor's table is nobody's here
         kept = self._besides.find((sample, tissue))
         if kept is None and (real := self.real.of_profile(sample, tissue, TILES)) is not None:
-            kept = Beside([picture(tile) for tile in real.tiles], self.explored.measured(real.tiles), real.of)
+            of = real.of if shown.tissue else "the tissue that it is most like"
+            kept = Beside([picture(tile) for tile in real.tiles], self.explored.measured(real.tiles), tissue, of)
             self._besides.keep((sample, tissue), kept)
         return kept
 

@@ -72,4 +72,6 @@ def number_text(value: float) -> str:
     """A measure in few digits."""
     if not np.isfinite(value):
         return "unknown"
+    if abs(value) < 5e-4:
+        return "0"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}" if abs(value) < 0.1 else f"{value:.2f}"

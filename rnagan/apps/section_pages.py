@@ -21,7 +21,9 @@ def add_section_pages(app: FastAPI, desk: Desk, visit_of: VisitOf, asked_of: Ask
     """Add the pages under /e/{token}/section to the explorer, whose `desk` has sections."""
     explored, sections = desk.explored, desk.sections
     assert sections is not None
-    first = str(sections.all[0].numbers[len(sections.all[0].numbers) // 2])
+    split = explored.profiles.obs["split"].to_numpy()
+    own = next((own for own in sections.all if (split[own.numbers] == "test").any()), sections.all[0])
+    first = str(own.middle)
 
     def asked_and_section(request: Request, visit: Visit) -> tuple[Asked, Section]:
         asked = asked_of(request, visit, first)
@@ -60,7 +62,7 @@ def add_section_pages(app: FastAPI, desk: Desk, visit_of: VisitOf, asked_of: Ask
             token=token,
             asked=asked,
             section=section,
-            others=[(str(own.numbers[len(own.numbers) // 2]), own.name) for own in sections.all],
+            others=[(str(own.middle), own.name) for own in sections.all],
             dots=section.dots(levels),
             names={int(number): str(obs.index[number]) for number in section.numbers},
             slider=slider,

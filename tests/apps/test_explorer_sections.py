@@ -42,7 +42,7 @@ def test_the_view_is_the_spots_around_the_chosen_one_real_and_generated(desk: De
     page = client.get(f"{path}/section/answer", params=at).text
     section = desk.sections.of(at["profile"])  # type: ignore[union-attr]
     spots = section.around(int(at["profile"]))
-    assert len(spots) == IN_VIEW and spots[0] == int(at["profile"]) and f"The {IN_VIEW} spots around it" in page
+    assert len(spots) == IN_VIEW and spots[0] == int(at["profile"]) and f"The {IN_VIEW} spots in view" in page
     names = [explored.shown(spot).name for spot in spots]
     assert {f"S4_{x}x{y}" for x in (3, 4, 5) for y in (3, 4, 5)} <= set(names)
     from rnagan.data.index import open_dataset
@@ -70,7 +70,7 @@ def test_the_slider_moves_all_spots_in_view_and_pointing_shows_one(desk: Desk) -
     assert pictures(still, "Generated tiles of") != pictures(moved, "Generated tiles of")
     assert pictures(still, "Real tiles of") == pictures(moved, "Real tiles of")
     spot = client.get(f"{path}/section/spot", params=at | {"step": "3"}).text
-    assert len(pictures(spot, "Generated tile of")) == 1 and "spots around" not in spot
+    assert len(pictures(spot, "Generated tile of")) == 1 and "spots in view" not in spot
 
 
 @pytest.mark.attack(kind=10)

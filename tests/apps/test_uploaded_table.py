@@ -57,7 +57,7 @@ def test_an_uploaded_profile_is_shown_and_is_its_owners_alone(desk: Desk) -> Non
     go = client.post(f"{path}/profiles?units=tpm", content=written(desk, 4), headers=CSV).json()["go"]
     page = client.get(go)
     assert page.status_code == 200 and "mine" in page.text and len(pictures(page.text)) == 8
-    assert len(pictures(page.text, "Real tile")) == 8  # of the tissue that it is most like
+    assert len(pictures(page.text, "Real tile")) == 8 and ": the tissue that it is most like" in page.text
     again = client.post(f"{path}/profiles?units=tpm", content=written(desk, 5), headers=CSV).json()["go"]
     assert again != go and client.get(go).status_code == 422  # no answer of the first is shown as the second's
     assert pictures(client.get(again).text) != pictures(page.text)

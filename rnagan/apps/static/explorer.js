@@ -5,6 +5,8 @@ const answer = document.getElementById("answer");
 let asking = false;
 let askAgain = false;
 let measuring = "";
+let pointed = "";
+let pointing = 0;
 
 function query(form) {
   const words = new URLSearchParams(new FormData(form));
@@ -30,6 +32,8 @@ async function ask() {
   }
   asking = true;
   answer.setAttribute("aria-busy", "true");
+  pointed = "";
+  document.getElementById("hovered")?.replaceChildren(); // what it showed was generated before
   const words = query(controls);
   try {
     const got = await fetch(`${controls.dataset.answer}?${words}`);
@@ -100,8 +104,6 @@ upload?.addEventListener("change", async () => {
 
 // The map: pointing shows a spot, choosing it generates what lies around it.
 const map = document.getElementById("map");
-let pointed = "";
-let pointing = 0;
 
 map?.addEventListener("click", (event) => {
   const link = event.target.closest("a");
