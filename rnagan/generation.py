@@ -127,9 +127,7 @@ def generate_tiles(
     writer.finish(rows)
     write_json(out / RECORD, record | {"finished": True})
     if far := [sample for sample, row in trust.items() if row["far"]]:
-        lines.append(
-            f"{len(far):,} profiles are unlike the training profiles ({first_few(far)}): don't trust their tiles."
-        )
+        lines.append(f"Unlike the training profiles: {first_few(far)}.")  # the warning says what that means
     what = "noise" if profiles is None else f"{len(names):,} profiles"
     return [*lines, f"{out}: {len(names) * n:,} tiles of {what}."]
 

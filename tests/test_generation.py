@@ -240,7 +240,7 @@ def test_tiles_say_how_far_their_profile_is_to_be_trusted(trained: Path, inputs:
     adata.write_h5ad(tmp_path / "x.h5ad")
     options = {"n": 1, "seed": 0, "form": "png", "split": None, "samples": []}
     lines = generate_tiles(trained, tmp_path / "x.h5ad", tmp_path / "out", **options)
-    assert lines[0] == "1 profiles are unlike the training profiles (D1-lung): don't trust their tiles."
+    assert lines[0] == "Unlike the training profiles: D1-lung."
     trust = read_json(tmp_path / "out/generated.json")["profiles"]
     assert [trust[name]["far"] for name in ("D0-lung", "D1-lung")] == [False, True]
     assert trust["D0-lung"]["missing_genes"] == 0.2 and trust["D1-lung"]["missing_genes"] == 0
