@@ -126,27 +126,24 @@ def _evaluate(
     if held_out.null is not None:
         progress.say("The null: a model trained on profiles shuffled within tissue.")
         null = evaluation.compare(held_out.null, held_out.samples, real=own.real)
-        accuracy = float(null.generated.right.mean())
-        result["null"] = {"model": held_out.null.digest, "tissue_accuracy": accuracy} | null.scores
+        result["null"] = _part(null, model=held_out.null.digest)
         places.append(null.places[null.places["tiles"] == "generated"].assign(tiles="null"))
     if calibrated:
         progress.say("The same with a gain for each component of the condition, fitted on validation donors.")
         gains = calibrate(held_out, model, evaluation.measurer, n, seed)
         other = evaluation.compare(dataclasses.replace(model, gains=gains), held_out.samples, real=own.real)
-        accuracy = float(other.generated.right.mean())
-        result["calibrated"] = {"gains": gains.tolist(), "tissue_accuracy": accuracy} | other.scores
+        result["calibrated"] = _part(other, gains=gains.tolist())
     if len(compared):
         donors = {str(name): len(set(rows)) for name, rows in about.loc[compared].groupby("tissue")["donor"]}
         progress.say(f"The same on training donors: {', '.join(f'{k} of {name}' for name, k in donors.items())}.")
         train = evaluation.compare(model, compared)
-        result["train"] = {"donors": donors, "tissue_accuracy": float(train.generated.right.mean())} | train.scores
+        result["train"] = _part(train, donors=donors)
         places.append(train.places.assign(tiles="training donors, " + train.places["tiles"].astype(str)))
         _write_measures(out / "measures_train.csv", evaluation, train)
     if len(left_out):
         progress.say(f"The same on {len(left_out):,} profiles that were left out (build-cohort --leave-out).")
         elsewhere = evaluation.compare(model, left_out)
-        own_share = {"profiles": len(left_out), "tissue_accuracy": float(elsewhere.generated.right.mean())}
-        result["left_out"] = own_share | elsewhere.scores
+        result["left_out"] = _part(elsewhere, profiles=len(left_out))
         places.append(elsewhere.places.assign(tiles="left out, " + elsewhere.places["tiles"].astype(str)))
     if has_positions(held_out):
         progress.say("Spots of each section: generated tiles against the spot's own real tile.")
@@ -155,6 +152,11 @@ def _evaluate(
     _draw(out, evaluation, own)
     _write_places(out, places)
     return result
+
+
+def _part(other: Comparison, **about: Any) -> dict[str, Any]:
+    """What the result says of another model or of other donors."""
+    return about | {"tissue_accuracy": float(other.generated.right.mean())} | other.scores
 
 
 def _tissue_calls(own: Comparison, tissue_of: pd.Series) -> dict[str, Any]:
