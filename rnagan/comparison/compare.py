@@ -1,6 +1,7 @@
 """Several runs of one kind side by side: one page, two tables, and a few lines for a terminal."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from rnagan.tracking.run_folder import KINDS, SEEN, TILES, RunFolder, check_one_
 
 PAGE = "compare.html"
 METRICS_SHOWN = 4  # on the terminal
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def compare_runs(
@@ -132,13 +134,19 @@ def _measured_otherwise(entries: Sequence[Entry]) -> list[str]:
         own = {name: protocol for name, protocol in protocols.items() if protocol}
         fields = [field for field in in_order(own.values()) if all(field in protocol for protocol in own.values())]
         differing = [
-            f"{field} ({', '.join(f'{name}: {protocol[field]}' for name, protocol in own.items())})"
+            f"{field} ({', '.join(f'{name}: {_brief(protocol[field])}' for name, protocol in own.items())})"
             for field in fields
             if field != "model" and len({str(protocol[field]) for protocol in own.values()}) > 1
         ]
         if differing:
             notes.append(f"The evaluations ({kind}) were not made alike: {first_few(differing)} differ.")
     return notes
+
+
+def _brief(value: object) -> str:
+    """A value as text, a SHA-256 by its first digits."""
+    text = str(value)
+    return text[:12] if _SHA256.fullmatch(text) else text
 
 
 def _last_protocol(kind: str, results: Sequence[Results]) -> dict[str, Any]:

@@ -175,11 +175,13 @@ def test_recorded_evaluations_are_found_and_protocols_compared(make: Make, tmp_p
         shutil.rmtree(run / "samples")
         write_json(run / "model/model.json", read_json(run / "model/model.json") | {"digest": str(k) * 64})
         protocol = {"tiles": 1000 * (k + 1), "split": "test", "versions": {"torch": "2"}}
+        protocol |= {"cohort": "ab"[k] * 64}
         score = {"value": 30.0 - k, "low": 28.0, "high": 32.0}
         record_evaluation(tmp_path / f"fid-{run.name}", "fid", run, {"fid1k": score}, protocol)
     lines = compare_runs(runs, tmp_path / "out", evaluations=[("one", tmp_path / "fid-one")])
     assert Cells((tmp_path / "out/compare.html").read_text()).row("fid1k") == ["30 (28 to 32)", "**29 (28 to 32)"]
-    assert "The evaluations (fid) were not made alike: tiles (one: 1000, two: 2000) differ." in lines
+    differing = "tiles (one: 1000, two: 2000), cohort (one: aaaaaaaaaaaa, two: bbbbbbbbbbbb)"
+    assert f"The evaluations (fid) were not made alike: {differing} differ." in lines
 
 
 def test_a_better_value_on_other_data_marks_no_run(make: Make, tmp_path: Path) -> None:
