@@ -15,7 +15,6 @@ from rnagan.classification.cross_validation import OutOfFold, cross_validate, ma
 from rnagan.classification.labelled_tiles import choose_slides, read_tiles
 from rnagan.classification.paired_comparison import compare
 from rnagan.cohort.filter import matching_rows
-from rnagan.cohort.leakage import refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import ShardSet, open_dataset
@@ -107,20 +106,10 @@ def finetune(
 def _starts(
     config: ClassifierConfig, inputs: FinetuneInputs, shards: ShardSet, rows: pd.DataFrame
 ) -> tuple[list[Start], Pretrained | None]:
-    """Scratch and the weights that were given, and the SimCLR run among them.
-
-    Refuses weights that were trained on the tiles or the donors here.
-    """
+    """Scratch and the weights that were given, and the SimCLR run among them."""
     starts, pretrained = [from_scratch()], None
     if inputs.pretrained is not None:
-        start, pretrained = from_simclr(inputs.pretrained, config)
-        seen = pretrained.record["donors"]
-        if seen is None and pretrained.record["made_from"]["shards"] == shards.digest:
-            raise ValueError(
-                f"{inputs.pretrained} was pretrained on these very tiles, test donors' among them; pretrain on "
-                "generated tiles, or with --cohort, and choose other donors here: --where split=test."
-            )
-        refuse_seen(rows["donor"], seen or (), "any fold", str(inputs.pretrained), "--where split=test")
+        start, pretrained = from_simclr(inputs.pretrained, config, shards.digest, rows["donor"])
         starts.append(start)
     if inputs.imagenet is not None:
         starts.append(from_imagenet(inputs.imagenet))

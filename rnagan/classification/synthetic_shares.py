@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 import rnagan
@@ -27,10 +28,9 @@ from rnagan.classification.labelled_tiles import Labelled, choose_slides, read_t
 from rnagan.classification.paired_comparison import compare
 from rnagan.classification.synthetic_tiles import Synthetic, few_donors, generate_labelled, mixed, need_of
 from rnagan.cohort.filter import matching_rows
-from rnagan.cohort.leakage import refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
-from rnagan.data.index import open_dataset
+from rnagan.data.index import ShardSet, open_dataset
 from rnagan.io.files import sha256_of, sha256_of_file, write_json
 from rnagan.reports.figures import curves
 from rnagan.reports.pages import embedded, write_template
@@ -80,7 +80,7 @@ def synthetic_shares(
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     cohort = cohort[matching_rows(cohort, config.where)]
     rows = choose_slides(shards, cohort, config.label, config.per_class, config.seed)
-    start, classes = _start(inputs, config, rows["donor"].tolist()), sorted(rows["label"].unique())
+    start, classes = _start(config, inputs, shards, rows), sorted(rows["label"].unique())
     data = read_tiles(shards, rows, classes, config.resolution or shards.tile_px)
     folds = make_folds(data.labels, data.donors, config.folds, classes, config.seed)
     few = {
@@ -166,17 +166,15 @@ def synthetic_shares(
     return [*_lines(result), f"{out / PAGE}"]
 
 
-def _start(inputs: SyntheticInputs, config: ClassifierConfig, donors: Sequence[str]) -> Start:
-    """The weights that all trainings start from. Refuses a SimCLR run that has seen the donors."""
+def _start(config: ClassifierConfig, inputs: SyntheticInputs, shards: ShardSet, rows: pd.DataFrame) -> Start:
+    """The weights that all trainings start from."""
     if inputs.pretrained is not None and inputs.imagenet is not None:
         raise ValueError("With --synthetic-share all trainings start alike: give --pretrained or --imagenet, not both.")
     if inputs.imagenet is not None:
         return from_imagenet(inputs.imagenet)
     if inputs.pretrained is None:
         return from_scratch()
-    start, pretrained = from_simclr(inputs.pretrained, config)
-    refuse_seen(donors, pretrained.record["donors"] or (), "any fold", str(inputs.pretrained), "--where split=test")
-    return start
+    return from_simclr(inputs.pretrained, config, shards.digest, rows["donor"])[0]
 
 
 def _set(

@@ -13,9 +13,12 @@ from rnagan.classification import cross_validation
 from rnagan.classification.labelled_tiles import Labelled
 from rnagan.classification.synthetic_shares import SyntheticInputs, synthetic_shares
 from rnagan.classification.synthetic_tiles import Synthetic, few_donors, mixed, need_of
+from rnagan.cohort.leakage import donor_digest
 from rnagan.commands.main import main
 from rnagan.config.classifier import ClassifierConfig
+from rnagan.data.index import open_dataset
 from rnagan.io.files import read_json
+from rnagan.models.resnet import build_backbone, save_backbone
 from rnagan.training.gan.inputs import GANInputs
 
 CONFIG = ClassifierConfig(
@@ -82,6 +85,22 @@ def test_a_generator_that_saw_a_donor_of_a_fold_is_refused(asked: SyntheticInput
     with pytest.raises(ValueError, match=r"5 donors of split any fold \(D0.*\) were in the training split of"):
         synthetic_shares(CONFIG.replace(where=""), asked, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.attack(kind=4)
+def test_weights_that_have_seen_these_tiles_or_donors_are_refused(asked: SyntheticInputs, tmp_path: Path) -> None:
+    network, _ = build_backbone("resnet18", "batch", 0)
+    asked = dataclasses.replace(asked, pretrained=tmp_path)
+    record = {"backbone": "resnet18", "norm": "batch", "donors": None, "made_from": {"shards": "others"}}
+    save_backbone(tmp_path, network, record)
+    assert "start: SimCLR" in synthetic_shares(CONFIG, asked, tmp_path / "out", dry_run=True)[0]
+    for changed, sentence in (
+        ({"made_from": {"shards": open_dataset(asked.shards).digest}}, "was pretrained on these very tiles"),
+        ({"donors": [donor_digest("D9")]}, "donors of split any fold .D9. were in the training split"),
+    ):
+        save_backbone(tmp_path, network, record | changed)
+        with pytest.raises(ValueError, match=sentence):
+            synthetic_shares(CONFIG, asked, tmp_path / "out", dry_run=True)
 
 
 def test_words_that_are_wrong(inputs: GANInputs, trained: Path, tmp_path: Path) -> None:
