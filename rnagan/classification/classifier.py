@@ -100,6 +100,12 @@ class Trained(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "network"}
 
 
+def check_batch(tiles: int, config: ClassifierConfig) -> None:
+    """Raise `ValueError` where a training set of so many tiles fills no batch."""
+    if tiles < config.batch_size:
+        raise ValueError(f"{tiles} training tiles fill no batch of {config.batch_size}; lower batch_size.")
+
+
 def train_classifier(
     network: nn.Module,
     train: Labelled,
@@ -116,8 +122,7 @@ def train_classifier(
     `on_tiles` is called after each batch with its size. `device`: as `choose_device` takes it. Raises `ValueError`
     where there are fewer tiles than a batch, or the loss is no longer finite.
     """
-    if len(train.labels) < config.batch_size:
-        raise ValueError(f"{len(train.labels)} training tiles fill no batch of {config.batch_size}; lower batch_size.")
+    check_batch(len(train.labels), config)
     network = network.to(choose_device(device)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     best, best_loss, best_epoch = None, math.inf, config.epochs
