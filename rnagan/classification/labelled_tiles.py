@@ -32,6 +32,13 @@ def donor_of_image(rows: pd.DataFrame) -> pd.Series:
     return rows["image_donor"].where(rows["image_donor"] != "", rows["donor"])
 
 
+def people_of(cohort: pd.DataFrame) -> pd.DataFrame:
+    """Everyone whom a profile has to do with, a table `sample`, `donor`: its own donor, and those of all images that it
+    was paired with."""
+    parts = [cohort[["sample", "donor"]], cohort[["sample"]].assign(donor=donor_of_image(cohort))]
+    return pd.concat(parts).drop_duplicates()
+
+
 def choose_slides(shards: ShardSet, cohort: pd.DataFrame, label: str, per_class: int, seed: int) -> pd.DataFrame:
     """Choose `per_class` tiles of each class: a table `slide`, `donor`, `label`, `split`, `tiles` (how many to read).
 

@@ -24,7 +24,7 @@ from rnagan.classification.cross_validation import (
     make_folds,
     result_settings,
 )
-from rnagan.classification.labelled_tiles import Labelled, choose_slides, read_tiles
+from rnagan.classification.labelled_tiles import Labelled, choose_slides, people_of, read_tiles
 from rnagan.classification.paired_comparison import compare
 from rnagan.classification.synthetic_tiles import Synthetic, few_donors, generate_labelled, mixed, need_of
 from rnagan.cohort.filter import matching_rows
@@ -66,7 +66,7 @@ def named(share: float) -> str:
 
 
 def check_shares(shares: Sequence[float], config: ClassifierConfig) -> None:
-    """Raise `ValueError` where shares can't be told apart, or the settings ask for what no training set here can be."""
+    """Raise `ValueError` where two shares are the same, or one is too near to 1, or training would stop early."""
     if len({named(share) for share in shares}) < len(shares):
         raise ValueError("Two values of --synthetic-share are the same; give each once.")
     if steep := [share for share in shares if MOST_BESIDE_REAL < share < 1]:
@@ -98,7 +98,8 @@ def synthetic_shares(
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     cohort = cohort[matching_rows(cohort, config.where)]
     rows = choose_slides(shards, cohort, config.label, config.per_class, config.seed)
-    start, classes = _start(config, inputs, shards, rows), sorted(rows["label"].unique())
+    people = people_of(cohort[cohort["slide"].isin(rows["slide"])])["donor"]
+    start, classes = _start(config, inputs, shards, people), sorted(rows["label"].unique())
     data = read_tiles(shards, rows, classes, config.resolution or shards.tile_px)
     folds = make_folds(data.labels, data.donors, config.folds, classes, config.seed)
     few = {
@@ -185,7 +186,7 @@ def synthetic_shares(
     return [*_lines(result), f"{out / PAGE}"]
 
 
-def _start(config: ClassifierConfig, inputs: SyntheticInputs, shards: ShardSet, rows: pd.DataFrame) -> Start:
+def _start(config: ClassifierConfig, inputs: SyntheticInputs, shards: ShardSet, people: pd.Series) -> Start:
     """The weights that all trainings start from."""
     if inputs.pretrained is not None and inputs.imagenet is not None:
         raise ValueError("With --synthetic-share all trainings start alike: give --pretrained or --imagenet, not both.")
@@ -193,7 +194,7 @@ def _start(config: ClassifierConfig, inputs: SyntheticInputs, shards: ShardSet, 
         return from_imagenet(inputs.imagenet)
     if inputs.pretrained is None:
         return from_scratch()
-    return from_simclr(inputs.pretrained, config, shards.digest, rows["donor"])[0]
+    return from_simclr(inputs.pretrained, config, shards.digest, people)[0]
 
 
 def _set(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from rnagan.classification.cross_validation import Rows
-from rnagan.classification.labelled_tiles import Labelled, donor_of_image
+from rnagan.classification.labelled_tiles import Labelled, people_of
 from rnagan.cohort.leakage import check_same_splits, refuse_seen
 from rnagan.generation import open_model
 from rnagan.io.files import sha256_of, sha256_of_file
@@ -38,13 +38,6 @@ class Synthetic:
         """Rows of `count` tiles of a class, evenly over its profiles, of none that has to do with donors `without`."""
         rows = np.flatnonzero((self.labelled.labels == label) & ~np.isin(self.samples, _of(self.people, without)))
         return rows[np.argsort(self.turn[rows], kind="stable")][:count]
-
-
-def people_of(cohort: pd.DataFrame) -> pd.DataFrame:
-    """Everyone whom a profile has to do with, a table `sample`, `donor`: its own donor, and those of all images that it
-    was paired with."""
-    parts = [cohort[["sample", "donor"]], cohort[["sample"]].assign(donor=donor_of_image(cohort))]
-    return pd.concat(parts).drop_duplicates()
 
 
 def _of(people: pd.DataFrame, donors: NDArray[np.str_]) -> NDArray[np.str_]:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torchvision
 
@@ -146,5 +147,9 @@ def test_weights_that_have_seen_these_donors_are_refused(inputs: GANInputs, tmp_
     save_backbone(tmp_path, network, RECORD | {"donors": [donor_digest("D1")]})
     with pytest.raises(ValueError, match="donors of split any fold .D1. were in the training split"):
         finetune(CONFIG, asked, tmp_path / "out", dry_run=True)
+    cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)  # a record names the profiles' donors
+    cohort.assign(image_donor="person-" + cohort["slide"]).to_csv(tmp_path / "paired.csv", index=False)
+    with pytest.raises(ValueError, match="donors of split any fold .D1. were in the training split"):
+        finetune(CONFIG, dataclasses.replace(asked, cohort=tmp_path / "paired.csv"), tmp_path / "out", dry_run=True)
     lines = finetune(CONFIG.replace(where="split=test"), asked, tmp_path / "out", dry_run=True)
     assert lines == ["12 tiles of cortex (5 donors), 12 tiles of lung (5 donors); starts: scratch, SimCLR."]

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from rnagan.classification import cross_validation
-from rnagan.classification.labelled_tiles import Labelled
+from rnagan.classification.labelled_tiles import Labelled, people_of
 from rnagan.classification.synthetic_shares import SyntheticInputs, check_shares, named, synthetic_shares
 from rnagan.classification.synthetic_tiles import (
     Need,
@@ -19,7 +19,6 @@ from rnagan.classification.synthetic_tiles import (
     generate_labelled,
     mixed,
     need_of,
-    people_of,
 )
 from rnagan.cohort.leakage import donor_digest
 from rnagan.cohort.table import read_cohort
