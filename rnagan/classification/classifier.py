@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnagan.classification.labelled_tiles import Labelled
+from rnagan.cohort.leakage import refuse_seen
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.augment import flip_and_turn
 from rnagan.io.files import sha256_of_file
@@ -55,13 +56,25 @@ def from_scratch() -> Start:
     return Start(SCRATCH, "", lambda backbone: None)
 
 
-def from_simclr(folder: Path, config: ClassifierConfig) -> tuple[Start, Pretrained]:
-    """Start from a run of `rnagan pretrain-simclr`. Raises `ValueError` where its network isn't the config's."""
+def from_simclr(
+    folder: Path, config: ClassifierConfig, shards_digest: str, donors: Iterable[str]
+) -> tuple[Start, Pretrained]:
+    """Start from a run of `rnagan pretrain-simclr`; `shards_digest`, `donors`: of the tiles that are classified.
+
+    Raises `ValueError` where its network isn't the config's, or was trained on these tiles or donors.
+    """
     pretrained = open_backbone(folder)
     for name in ("backbone", "norm"):
         theirs, ours = pretrained.record[name], getattr(config, name)
         if theirs != ours:
             raise ValueError(f"{folder} holds {name} {theirs}, not {ours}; choose --{name} {theirs}.")
+    seen = pretrained.record["donors"]
+    if seen is None and pretrained.record["made_from"]["shards"] == shards_digest:
+        raise ValueError(
+            f"{folder} was pretrained on these very tiles, test donors' among them; pretrain on generated tiles, or "
+            "with --cohort, and choose other donors here: --where split=test."
+        )
+    refuse_seen(donors, seen or (), "any fold", str(folder), "--where split=test")
     return Start(SIMCLR, pretrained.digest, pretrained.load_into), pretrained
 
 
@@ -87,6 +100,12 @@ class Trained(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "network"}
 
 
+def check_batch(tiles: int, config: ClassifierConfig) -> None:
+    """Raise `ValueError` where a training set of so many tiles fills no batch."""
+    if tiles < config.batch_size:
+        raise ValueError(f"{tiles} training tiles fill no batch of {config.batch_size}; lower batch_size.")
+
+
 def train_classifier(
     network: nn.Module,
     train: Labelled,
@@ -103,8 +122,7 @@ def train_classifier(
     `on_tiles` is called after each batch with its size. `device`: as `choose_device` takes it. Raises `ValueError`
     where there are fewer tiles than a batch, or the loss is no longer finite.
     """
-    if len(train.labels) < config.batch_size:
-        raise ValueError(f"{len(train.labels)} training tiles fill no batch of {config.batch_size}; lower batch_size.")
+    check_batch(len(train.labels), config)
     network = network.to(choose_device(device)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     best, best_loss, best_epoch = None, math.inf, config.epochs

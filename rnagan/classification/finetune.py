@@ -12,10 +12,9 @@ import rnagan
 from rnagan.classification import accuracy
 from rnagan.classification.classifier import SIMCLR, Start, from_imagenet, from_scratch, from_simclr
 from rnagan.classification.cross_validation import OutOfFold, cross_validate, make_folds, result_settings
-from rnagan.classification.labelled_tiles import choose_slides, read_tiles
+from rnagan.classification.labelled_tiles import choose_slides, people_of, read_tiles
 from rnagan.classification.paired_comparison import compare
 from rnagan.cohort.filter import matching_rows
-from rnagan.cohort.leakage import refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import ShardSet, open_dataset
@@ -58,7 +57,8 @@ def finetune(
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     cohort = cohort[matching_rows(cohort, config.where)]
     rows = choose_slides(shards, cohort, config.label, config.per_class, config.seed)
-    starts, pretrained = _starts(config, inputs, shards, rows)
+    people = people_of(cohort[cohort["slide"].isin(rows["slide"])])["donor"]
+    starts, pretrained = _starts(config, inputs, shards, people)
     classes = sorted(rows["label"].unique())
     if dry_run:
         return [_inputs_line(rows, classes, starts)]
@@ -105,22 +105,12 @@ def finetune(
 
 
 def _starts(
-    config: ClassifierConfig, inputs: FinetuneInputs, shards: ShardSet, rows: pd.DataFrame
+    config: ClassifierConfig, inputs: FinetuneInputs, shards: ShardSet, people: pd.Series
 ) -> tuple[list[Start], Pretrained | None]:
-    """Scratch and the weights that were given, and the SimCLR run among them.
-
-    Refuses weights that were trained on the tiles or the donors here.
-    """
+    """Scratch and the weights that were given, and the SimCLR run among them."""
     starts, pretrained = [from_scratch()], None
     if inputs.pretrained is not None:
-        start, pretrained = from_simclr(inputs.pretrained, config)
-        seen = pretrained.record["donors"]
-        if seen is None and pretrained.record["made_from"]["shards"] == shards.digest:
-            raise ValueError(
-                f"{inputs.pretrained} was pretrained on these very tiles, test donors' among them; pretrain on "
-                "generated tiles, or with --cohort, and choose other donors here: --where split=test."
-            )
-        refuse_seen(rows["donor"], seen or (), "any fold", str(inputs.pretrained), "--where split=test")
+        start, pretrained = from_simclr(inputs.pretrained, config, shards.digest, people)
         starts.append(start)
     if inputs.imagenet is not None:
         starts.append(from_imagenet(inputs.imagenet))

@@ -25,6 +25,20 @@ class Labelled(NamedTuple):
         return Labelled(self.tiles[rows], self.labels[rows], self.donors[rows])
 
 
+def donor_of_image(rows: pd.DataFrame) -> pd.Series:
+    """Whose tiles the rows of a cohort table have: of the profile's donor, or of another whom it was paired with."""
+    if "image_donor" not in rows:
+        return rows["donor"]
+    return rows["image_donor"].where(rows["image_donor"] != "", rows["donor"])
+
+
+def people_of(cohort: pd.DataFrame) -> pd.DataFrame:
+    """Everyone whom a profile has to do with, a table `sample`, `donor`: its own donor, and those of all images that it
+    was paired with."""
+    parts = [cohort[["sample", "donor"]], cohort[["sample"]].assign(donor=donor_of_image(cohort))]
+    return pd.concat(parts).drop_duplicates()
+
+
 def choose_slides(shards: ShardSet, cohort: pd.DataFrame, label: str, per_class: int, seed: int) -> pd.DataFrame:
     """Choose `per_class` tiles of each class: a table `slide`, `donor`, `label`, `split`, `tiles` (how many to read).
 
@@ -40,10 +54,7 @@ def choose_slides(shards: ShardSet, cohort: pd.DataFrame, label: str, per_class:
             "split by section or donor."
         )
     rows = cohort[(cohort["slide"] != "") & (cohort[label] != "")]
-    donor = rows["donor"]
-    if "image_donor" in rows:
-        donor = rows["image_donor"].where(rows["image_donor"] != "", donor)
-    rows = pd.DataFrame({"slide": rows["slide"], "donor": donor, "label": rows[label], "split": rows["split"]})
+    rows = rows.assign(donor=donor_of_image(rows), label=rows[label])[["slide", "donor", "label", "split"]]
     rows = rows.drop_duplicates()
     if rows["slide"].duplicated().any():
         twice = rows.loc[rows["slide"].duplicated(), "slide"].iloc[0]

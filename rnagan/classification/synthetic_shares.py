@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 import rnagan
 from rnagan.classification import accuracy
-from rnagan.classification.classifier import Start, from_imagenet, from_scratch, from_simclr
+from rnagan.classification.classifier import Start, check_batch, from_imagenet, from_scratch, from_simclr
 from rnagan.classification.cross_validation import (
     OutOfFold,
     Rows,
@@ -23,21 +24,21 @@ from rnagan.classification.cross_validation import (
     make_folds,
     result_settings,
 )
-from rnagan.classification.labelled_tiles import Labelled, choose_slides, read_tiles
+from rnagan.classification.labelled_tiles import Labelled, choose_slides, people_of, read_tiles
 from rnagan.classification.paired_comparison import compare
 from rnagan.classification.synthetic_tiles import Synthetic, few_donors, generate_labelled, mixed, need_of
 from rnagan.cohort.filter import matching_rows
-from rnagan.cohort.leakage import refuse_seen
 from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
-from rnagan.data.index import open_dataset
-from rnagan.io.files import sha256_of, sha256_of_file, write_json
+from rnagan.data.index import ShardSet, open_dataset
+from rnagan.io.files import sha256_of, write_json
 from rnagan.reports.figures import curves
 from rnagan.reports.pages import embedded, write_template
 from rnagan.runtime import progress
 from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
 
+MOST_BESIDE_REAL = 0.95  # of generated tiles in a training set that has real ones: 19 for each
 RESULT, PAGE, PICTURE = "synthetic.json", "synthetic.html", "synthetic.png"
 
 
@@ -61,7 +62,23 @@ class SyntheticInputs:
 
 def named(share: float) -> str:
     """A share of generated tiles in words."""
-    return {0.0: "real alone", 1.0: "generated alone"}.get(share, f"{share:.0%} generated")
+    return {0.0: "real alone", 1.0: "generated alone"}.get(share, f"{100 * share:.10g}% generated")
+
+
+def check_shares(shares: Sequence[float], config: ClassifierConfig) -> None:
+    """Raise `ValueError` where two shares are the same, or one is too near to 1, or training would stop early."""
+    if len({named(share) for share in shares}) < len(shares):
+        raise ValueError("Two values of --synthetic-share are the same; give each once.")
+    if steep := [share for share in shares if MOST_BESIDE_REAL < share < 1]:
+        raise ValueError(
+            f"--synthetic-share {steep[0]:g} would need {steep[0] / (1 - steep[0]):,.0f} generated tiles for each real "
+            f"one; give at most {MOST_BESIDE_REAL:g}, or 1 for generated tiles alone."
+        )
+    if config.validation_share:
+        raise ValueError(
+            "With --synthetic-share real and generated tiles together would decide when a training stops early; leave "
+            "out --validation-share."
+        )
 
 
 def synthetic_shares(
@@ -75,12 +92,14 @@ def synthetic_shares(
 
     Writes `synthetic.json`, `synthetic.html` and `synthetic.png` into `out`; finished folds are kept in `out/folds`.
     Every two shares of a number of donors are compared by the tests of `compare`. Raises `ValueError` where the
-    generator has seen a donor of any fold, by its own record.
+    generator has seen a donor of any fold, by its own record, and what `check_shares` refuses.
     """
+    check_shares(inputs.shares, config)
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     cohort = cohort[matching_rows(cohort, config.where)]
     rows = choose_slides(shards, cohort, config.label, config.per_class, config.seed)
-    start, classes = _start(inputs, config, rows["donor"].tolist()), sorted(rows["label"].unique())
+    people = people_of(cohort[cohort["slide"].isin(rows["slide"])])["donor"]
+    start, classes = _start(config, inputs, shards, people), sorted(rows["label"].unique())
     data = read_tiles(shards, rows, classes, config.resolution or shards.tile_px)
     folds = make_folds(data.labels, data.donors, config.folds, classes, config.seed)
     few = {
@@ -90,13 +109,13 @@ def synthetic_shares(
         ]
         for count in inputs.real_donors
     }
-    needs = [
-        need_of(data, train, test, share, classes)
-        for own in few.values()
-        for train, test in own
-        for share in inputs.shares
-        if share
-    ]
+    needs = []
+    for own in few.values():
+        for train, test in own:
+            for share in inputs.shares:
+                need = need_of(data, train, test, share, classes)
+                check_batch(sum(need.tiles) + (0 if share == 1 else len(train)), config)
+                needs += [need] if share else []
     make = functools.partial(
         generate_labelled,
         inputs.generator,
@@ -122,15 +141,16 @@ def synthetic_shares(
     if config.threads:
         torch.set_num_threads(config.threads)
     data_digest = sha256_of([shards.digest, rows.to_dict("list")])
-    made_from = [synthetic.model, sha256_of_file(inputs.expression)]
     found: dict[int, dict[str, OutOfFold]] = {count: {} for count in few}
     trainings = len(few) * len(inputs.shares) * len(folds)
     with progress.bar(trainings, "training", "Folds") as bar:
         for count, own in few.items():
             for share in inputs.shares:
-                digest = sha256_of([count, share, *made_from])
+                digest = sha256_of([count, share, *([synthetic.model, synthetic.source] if share else [])])
                 sets = TrainingSets(
-                    f"{count}-donors-{share:g}", digest, functools.partial(_set, data, own, share, synthetic, classes)
+                    f"{count}-donors-{share:.12g}",
+                    digest,
+                    functools.partial(_set, data, own, share, synthetic, classes),
                 )
                 found[count][named(share)] = cross_validate(
                     data, own, classes, start, config, data_digest, out / "folds", device=device, training=sets
@@ -156,7 +176,7 @@ def synthetic_shares(
     protocol = {
         "settings": result_settings(config),
         "data": data_digest,
-        "expression": made_from[1],
+        "profiles": synthetic.source,
         "start": start.digest,
         "shares": list(inputs.shares),
         "real_donors": list(inputs.real_donors),
@@ -166,17 +186,15 @@ def synthetic_shares(
     return [*_lines(result), f"{out / PAGE}"]
 
 
-def _start(inputs: SyntheticInputs, config: ClassifierConfig, donors: Sequence[str]) -> Start:
-    """The weights that all trainings start from. Refuses a SimCLR run that has seen the donors."""
+def _start(config: ClassifierConfig, inputs: SyntheticInputs, shards: ShardSet, people: pd.Series) -> Start:
+    """The weights that all trainings start from."""
     if inputs.pretrained is not None and inputs.imagenet is not None:
         raise ValueError("With --synthetic-share all trainings start alike: give --pretrained or --imagenet, not both.")
     if inputs.imagenet is not None:
         return from_imagenet(inputs.imagenet)
     if inputs.pretrained is None:
         return from_scratch()
-    start, pretrained = from_simclr(inputs.pretrained, config)
-    refuse_seen(donors, pretrained.record["donors"] or (), "any fold", str(inputs.pretrained), "--where split=test")
-    return start
+    return from_simclr(inputs.pretrained, config, shards.digest, people)[0]
 
 
 def _set(

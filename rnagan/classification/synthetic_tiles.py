@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from rnagan.classification.cross_validation import Rows
-from rnagan.classification.labelled_tiles import Labelled
+from rnagan.classification.labelled_tiles import Labelled, people_of
 from rnagan.cohort.leakage import check_same_splits, refuse_seen
 from rnagan.generation import open_model
+from rnagan.io.files import sha256_of, sha256_of_file
 from rnagan.io.tables import first_few, need_columns
 from rnagan.models.tile_generator import NO_OPTIONS, SamplingOptions
 from rnagan.runtime import progress, rng
@@ -21,19 +22,27 @@ from rnagan.runtime.devices import AUTO
 
 @dataclasses.dataclass(frozen=True)
 class Synthetic:
-    """Generated tiles in `labelled`; `turn` (n,): the how manieth of its profile each is, so that profiles take turns;
-    `model`: the generator's digest; `profiles`: of each class."""
+    """Generated tiles in `labelled`; `samples` (n,): the profile of each, `turn` (n,): the how manieth of it each is,
+    so that profiles take turns; `people`: table `sample`, `donor`, as of `people_of`; `model`: the generator's digest;
+    `source`: that of the profiles, in their order, with class and people; `profiles`: of each class."""
 
     labelled: Labelled
+    samples: NDArray[np.str_]
     turn: NDArray[np.int64]
+    people: pd.DataFrame
     model: str
+    source: str
     profiles: dict[str, int]
 
     def first(self, label: int, count: int, without: NDArray[np.str_]) -> Rows:
-        """Rows of `count` tiles of a class, evenly over its profiles, of none of the donors `without`."""
-        allowed = (self.labelled.labels == label) & ~np.isin(self.labelled.donors, without)
-        rows = np.flatnonzero(allowed)
+        """Rows of `count` tiles of a class, evenly over its profiles, of none that has to do with donors `without`."""
+        rows = np.flatnonzero((self.labelled.labels == label) & ~np.isin(self.samples, _of(self.people, without)))
         return rows[np.argsort(self.turn[rows], kind="stable")][:count]
+
+
+def _of(people: pd.DataFrame, donors: NDArray[np.str_]) -> NDArray[np.str_]:
+    """The profiles that have to do with any of these donors."""
+    return people.loc[people["donor"].isin(donors), "sample"].to_numpy(str)
 
 
 class Need(NamedTuple):
@@ -81,14 +90,15 @@ def generate_labelled(
     profiles = model.encoder.read(expression)
     check_same_splits(cohort, profiles.obs, cohort_path, expression)
     own = cohort[cohort[label].isin(classes) & cohort["sample"].isin(profiles.obs.index)].drop_duplicates("sample")
-    donors = [*rows["donor"], *own["donor"]]
-    refuse_seen(donors, model.train_donors, "any fold", str(generator), "--where split=test")
+    people = people_of(cohort[cohort["sample"].isin(own["sample"]) | cohort["slide"].isin(rows["slide"])])
+    refuse_seen(people["donor"], model.train_donors, "any fold", str(generator), "--where split=test")
     if unknown := sorted(set(own["tissue"]) - set(model.tissues)):
         raise ValueError(f"{generator} never saw {first_few(unknown)}; it can't generate tiles of it.")
     parts, counts = [], {}
     for number, name in enumerate(classes):
         of_class = own[own[label] == name].sort_values("sample")
-        available = [int((~_donor(of_class).isin(need.without)).sum()) for need in needs]
+        of_class = of_class.iloc[rng.generator(seed, f"classifier profiles/{name}").permutation(len(of_class))]
+        available = [int((~of_class["sample"].isin(_of(people, need.without))).sum()) for need in needs]
         if not all(available):
             raise ValueError(f"{expression} has no profile of class {name} outside of a test fold; give more donors.")
         each = max(-(-need.tiles[number] // count) for need, count in zip(needs, available, strict=True))
@@ -102,16 +112,12 @@ def generate_labelled(
     names = [f"classifier/{sample}" for sample in wanted["sample"]]
     tiles = np.concatenate(list(model.generate_each(latents, names, each_tiles, seed)))
     labels = np.repeat(wanted["label_number"].to_numpy(np.int64), each_tiles)
-    of_tiles = np.repeat(_donor(wanted).to_numpy(str), each_tiles)
+    of_tiles, samples = (np.repeat(wanted[name].to_numpy(str), each_tiles) for name in ("donor", "sample"))
     turn = np.concatenate([np.arange(count) for count in each_tiles])
-    return Synthetic(Labelled(tiles, labels, of_tiles), turn, model.digest, counts)
-
-
-def _donor(rows: pd.DataFrame) -> pd.Series:
-    """The donor by whom a profile belongs to a fold: of the image that it was paired with, where that is another's."""
-    if "image_donor" not in rows:
-        return rows["donor"]
-    return rows["image_donor"].where(rows["image_donor"] != "", rows["donor"])
+    # Not how many tiles each has: a fold takes the same ones of them however many there are.
+    taken = wanted[["sample", label]].merge(people, how="left").to_dict("list")
+    source = sha256_of([sha256_of_file(expression), taken])
+    return Synthetic(Labelled(tiles, labels, of_tiles), samples, turn, people, model.digest, source, counts)
 
 
 def few_donors(data: Labelled, train: Rows, count: int, classes: list[str], seed: int, fold: int) -> Rows:

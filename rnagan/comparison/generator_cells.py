@@ -4,7 +4,9 @@ A cell is a folder that is named after the digest of its training: what is finis
 """
 
 import dataclasses
+import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -12,11 +14,12 @@ from rnagan.api import digest_of_folder, model_folder, read_model_record
 from rnagan.comparison.generator_rows import GeneratorRow
 from rnagan.comparison.generator_scores import Evaluation, Figure, Point, scores_of_model
 from rnagan.comparison.timed_training import train_within
-from rnagan.config.base import Config, field_types
+from rnagan.config.base import Config
 from rnagan.evaluation.test_set import EvaluationInputs
 from rnagan.io.files import read_json, sha256_of_file, write_json
 from rnagan.io.provenance import KEY, asked
 from rnagan.runtime import progress
+from rnagan.tracking.run_folder import latest_checkpoint
 
 VERSION = 1  # of what decides a cell beside its request; another one makes cells anew
 REQUEST, TRAINED, RESULT = "request.json", "trained.json", "cell.json"
@@ -153,8 +156,11 @@ class Cell:
             )
         return found
 
-    def train(self, sources: Sources, stop: threading.Event) -> Trained | None:
-        """Train within the budget; None where `stop` came first."""
+    def train(
+        self, sources: Sources, stop: threading.Event, environment: Mapping[str, str] = os.environ
+    ) -> Trained | None:
+        """Train within the budget; None where `stop` came first. Raises `ValueError` where the training fails, or the
+        budget ends before there is a model of what it learnt."""
         if (found := self.trained()) is not None:
             return found
         settings = self.folder / "settings.yaml"
@@ -162,11 +168,16 @@ class Cell:
         progress.say(f"{self.name}: training for {self.seconds:,.0f} s of computing.")
         words = [{"gan": "train-rnagan", "flow": "train-flow"}[self.row.family], *sources.words()]
         words += ["--preset", self.row.preset, "--config", str(settings), "--out", str(self.run)]
-        seconds = train_within(words, self.folder, self.run, self.seconds, self.by_clock, stop)
+        seconds = train_within(words, self.folder, self.run, self.seconds, self.by_clock, stop, environment)
         if seconds is None:
             return None
-        record = read_model_record(model_folder(self.run))
-        assert record is not None
+        newest, there = latest_checkpoint(self.run), (self.run / "model/model.json").is_file()
+        record = read_model_record(self.run / "model") if there else None
+        if record is None or (newest is not None and record["images"] < int(newest.name)):
+            raise ValueError(
+                f"{self.name}: its start took all of the {seconds:,.0f} s of computing that it had, so there is no "
+                "model of what it learnt; raise --seconds."
+            )
         trained: Trained = {"seconds": round(seconds, 1), "images": record["images"], "model": record["digest"]}
         write_json(self.folder / TRAINED, trained)
         return trained
@@ -206,16 +217,13 @@ class Cell:
 def make_cell(
     row: GeneratorRow, seed: int, out: Path, seconds: float, by_clock: bool, made_from: dict[str, Any]
 ) -> Cell:
-    """The cell of a row and seed in `out`. What only decides how fast a training is, is no part of its digest."""
-    kind = type(row.config)
-    roles = {field.name: field.metadata["role"] for field in dataclasses.fields(kind)}
-    settings = {name: value for name, value in row.config.to_dict().items() if roles[name] != "speed"}
-    assert settings.keys() <= field_types(kind).keys()
+    """The cell of a row and seed in `out`. All settings are part of its digest: under a budget of seconds also those
+    that decide how fast a training is decide its model."""
     digest = asked(
         code=False,
         version=VERSION,
         family=row.family,
-        settings=settings | {"seed": seed},
+        settings=row.config.to_dict() | {"seed": seed},
         seconds=seconds,
         by_clock=by_clock,
         made_from=made_from,

@@ -38,7 +38,7 @@ class Column(NamedTuple):
     better: str | None
 
 
-class Shown(NamedTuple):
+class TableFigure(NamedTuple):
     """A row's figure as text (mean over seeds, and their range), and whether it is the best of its column."""
 
     text: str
@@ -187,9 +187,9 @@ def _binding_reader(name: str, what: str) -> Callable[[Mapping[str, Any]], float
     return lambda result: binding(result["scores"], what).get(name)
 
 
-def _table(of_row: Mapping[str, Sequence[Result]], columns: Sequence[Column]) -> dict[str, list[Shown]]:
+def _table(of_row: Mapping[str, Sequence[Result]], columns: Sequence[Column]) -> dict[str, list[TableFigure]]:
     """Each row's figures in the order of the columns: means over seeds."""
-    shown: dict[str, list[Shown]] = {name: [] for name in of_row}
+    shown: dict[str, list[TableFigure]] = {name: [] for name in of_row}
     for column in columns:
         values = {
             name: [value for each in own if (value := column.of(each)) is not None] for name, own in of_row.items()
@@ -201,7 +201,7 @@ def _table(of_row: Mapping[str, Sequence[Result]], columns: Sequence[Column]) ->
             text = "–" if means[k] is None else figure(means[k])  # type: ignore[arg-type]
             if len(own) > 1 and not math.isclose(min(own), max(own)):
                 text += f" ({figure(min(own))} to {figure(max(own))})"
-            shown[name].append(Shown(text, k in best_of, labels[name]))
+            shown[name].append(TableFigure(text, k in best_of, labels[name]))
     return shown
 
 

@@ -5,20 +5,33 @@ Each figure is of the evaluation that has it elsewhere too: `evaluate`, `compute
 
 import dataclasses
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+import pandas as pd
 import torch
 
+from rnagan.cohort.filter import matching_rows
+from rnagan.cohort.table import read_cohort
+from rnagan.data.index import ShardSet
 from rnagan.evaluation import faithfulness
+from rnagan.evaluation.calibration import check_calibration
 from rnagan.evaluation.faithfulness import evaluate
 from rnagan.evaluation.features import FeatureExtractor, make_extractor
 from rnagan.evaluation.fid import compute_fid
 from rnagan.evaluation.memorization import nearest_tiles
-from rnagan.evaluation.spatial_evidence import has_positions
+from rnagan.evaluation.spatial_evidence import check_sections, has_positions
 from rnagan.evaluation.spot_pairs import PLAIN, SpotSettings
-from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, open_evaluation_set
+from rnagan.evaluation.test_set import (
+    EvaluationInputs,
+    EvaluationSet,
+    has_own_people,
+    open_evaluation_set,
+    read_truth,
+)
+from rnagan.expression.h5ad import open_expression
 from rnagan.io.files import sha256_of_file
 from rnagan.models.tile_generator import NO_OPTIONS, Card, SamplingOptions
 from rnagan.runtime import progress
@@ -79,6 +92,33 @@ class Evaluation:
             "truth": None if self.truth is None else sha256_of_file(self.truth),
             "device": self.device.type,
         }
+
+
+def check_evaluation(
+    how: Evaluation, shards: ShardSet, cohort_path: Path, expression: Path, wheres: Iterable[str]
+) -> None:
+    """Raise `ValueError` where the evaluation of models that are trained on these can't be: before any is trained.
+    `wheres`: the rows' own choices of the cohort table."""
+    cohort = read_cohort(cohort_path)
+    for name in {*how.extractors, how.witness}:
+        make_extractor(name, device=how.device)
+    if how.calibrated:
+        check_calibration(how.split, has_own_people(cohort))
+    if how.consecutive:
+        if not has_positions(shards, cohort):
+            raise ValueError(
+                f"--consecutive is for spots, and {cohort_path} has no positions of tiles with profiles of their own "
+                "(rnagan build-cohort --x-column); leave it out."
+            )
+        check_sections(how.consecutive, cohort[shards.stored(cohort) > 0], cohort_path)
+    if how.truth is not None:
+        with open_expression(expression) as stored:
+            profiles = stored.obs.index
+        for where in wheres:
+            rows = cohort[matching_rows(cohort, where)]
+            known = rows.loc[(rows["split"] == "train") & (shards.stored(rows) > 0), "tissue"]
+            rows = rows[(rows["split"] == how.split) & rows["tissue"].isin(known) & rows["sample"].isin(profiles)]
+            read_truth(how.truth, pd.Index(rows["sample"].unique()))
 
 
 def scores_of_model(inputs: EvaluationInputs, how: Evaluation, out: Path, features: Path) -> dict[str, Any]:
@@ -169,7 +209,7 @@ def _binding(
     inputs: EvaluationInputs, how: Evaluation, held_out: EvaluationSet, out: Path, options: SamplingOptions
 ) -> dict[str, Any]:
     """`evaluate` by what the table asks for; calibrated only as the model generates by itself."""
-    spots = SpotSettings(how.consecutive, how.witness) if has_positions(held_out) else PLAIN
+    spots = SpotSettings(how.consecutive, how.witness) if has_positions(held_out.shards, held_out.cohort) else PLAIN
     usual = options == NO_OPTIONS
     donors = how.train_donors if usual else 0
     asked = how.split, how.n, how.seed, donors, how.device, spots, options, how.calibrated and usual

@@ -2,17 +2,18 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from rnagan.comparison.generator_cells import Cell, Result, Sources, Trained, make_cell
 from rnagan.comparison.generator_page import write_table
 from rnagan.comparison.generator_rows import GeneratorRow
-from rnagan.comparison.generator_scores import Evaluation
+from rnagan.comparison.generator_scores import Evaluation, check_evaluation
 from rnagan.data.index import open_dataset
-from rnagan.evaluation.features import took_part
+from rnagan.evaluation.features import HANDMADE, took_part
 from rnagan.models.backbones import LITE
+from rnagan.runtime.devices import environment_of
 from rnagan.runtime.ends import Stopped, raise_lost_interrupt
 
 CELLS, FEATURES = "cells", "features"
@@ -29,9 +30,9 @@ class Budget:
 
 
 def witness_of_rows(rows: Sequence[GeneratorRow]) -> str:
-    """The offline extractor that took part in no row's training; the last of them where each did in one."""
+    """The offline network that took part in no row's training; handmade features where each did in one."""
     backbones = {row.config.backbone for row in rows}
-    return next((name for name in LITE if not any(took_part(name, own) for own in backbones)), list(LITE)[-1])
+    return next((name for name in LITE if not any(took_part(name, own) for own in backbones)), HANDMADE)
 
 
 def compare_generators(
@@ -40,9 +41,10 @@ def compare_generators(
     """Train and evaluate every row on every seed, and write `out/generators.csv`, `.json` and `.html` after each cell;
     returns the table's lines for a terminal.
 
-    Raises `ValueError` where a cell's folder is another's or damaged, or a training fails; what is finished is kept.
+    Raises `ValueError` where rows or their evaluation don't fit the data, a cell's folder is another's or damaged, or a
+    training fails; what is finished is kept.
     """
-    shards = open_dataset(sources.shards)
+    environment, shards = environment_of(how.device), open_dataset(sources.shards)
     for row in rows:
         if shards.tile_px % row.config.resolution:
             raise ValueError(
@@ -54,6 +56,7 @@ def compare_generators(
         raise ValueError(
             f"Rows of {' and '.join(map(str, sorted(sizes)))} px can't be compared; say --set resolution=…."
         )
+    check_evaluation(how, shards, sources.cohort, sources.expression, {row.config.where for row in rows})
     made_from = sources.digests(shards.digest)
     cells = [
         make_cell(row, seed, out / CELLS, budget.seconds, budget.by_clock, made_from)
@@ -65,15 +68,17 @@ def compare_generators(
     for cell in cells:
         cell.open()
         cell.trained()  # a damaged one is refused before anything is computed
-    found: dict[str, Result] = {}
-    for cell, trained in _trainings(cells, sources, budget.at_once):
-        found[cell.training] = cell.evaluate(sources, trained, how, out / FEATURES)
-        done = [(each, found[each.training]) for each in cells if each.training in found]
+    found: dict[Path, Result] = {}
+    for cell, trained in _trainings(cells, sources, budget.at_once, environment):
+        found[cell.folder] = cell.evaluate(sources, trained, how, out / FEATURES)
+        done = [(each, found[each.folder]) for each in cells if each.folder in found]
         lines = write_table(out, done, how)
     return lines
 
 
-def _trainings(cells: Sequence[Cell], sources: Sources, at_once: int) -> Iterator[tuple[Cell, Trained]]:
+def _trainings(
+    cells: Sequence[Cell], sources: Sources, at_once: int, environment: Mapping[str, str]
+) -> Iterator[tuple[Cell, Trained]]:
     """Each cell when it is trained, so many at once; where the block around fails or is stopped, all stop."""
     stop = threading.Event()
     waiting = list(cells)
@@ -83,7 +88,7 @@ def _trainings(cells: Sequence[Cell], sources: Sources, at_once: int) -> Iterato
             while waiting or running:
                 while waiting and len(running) < at_once:
                     cell = waiting.pop(0)
-                    running[pool.submit(cell.train, sources, stop)] = cell
+                    running[pool.submit(cell.train, sources, stop, environment)] = cell
                 done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
                 raise_lost_interrupt()
                 for future in done:

@@ -5,6 +5,7 @@ the time by the clock. The start of the training counts, as often as it is start
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -84,6 +85,7 @@ def train_within(
     seconds: float,
     by_clock: bool = False,
     stop: threading.Event | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> float | None:
     """Train by `rnagan` with these words into `run` until it has had `seconds` of computing, earlier starts too; how
     many it had, or None where it was stopped before.
@@ -106,8 +108,10 @@ def train_within(
         return before
     log = cell / "training.log"
     command = [sys.executable, "-m", "rnagan", *words]
-    code, own = compute_for(command, seconds - before, by_clock=by_clock, log=log, stop=stop, noted=note)
-    if code not in (0, STOPPED, INTERRUPTED):
+    code, own = compute_for(
+        command, seconds - before, by_clock=by_clock, log=log, stop=stop, noted=note, environment=environment
+    )
+    if code not in (0, STOPPED, INTERRUPTED, -signal.SIGTERM):  # the last where it answered no signals yet
         last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-1:]
         raise ValueError(f"The training in {run} failed (exit code {code}): {visible(' '.join(last))} (more in {log}).")
     ended = code == 0 or before + own >= seconds

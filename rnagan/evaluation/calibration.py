@@ -29,8 +29,7 @@ def calibrate(held_out: EvaluationSet, model: RNAGAN, measurer: TileMeasurer, n:
     held_out.need_mpp()
     known = held_out.pictured[held_out.pictured["tissue"].isin(model.tissues)]
     samples = pd.Index(known.loc[known["split"] == "validation", "sample"].unique(), name="sample")
-    if not held_out.own_people or held_out.split == "validation":
-        raise ValueError("--calibrate needs validation donors' own tiles, and another split to be tried on.")
+    check_calibration(held_out.split, held_out.own_people)
     about = held_out.about
     real = measurer.measure(held_out.real_of(samples, n), about["tissue"]).measures
     generated = measurer.measure(held_out.generated_of(model, samples, n, seed), about["tissue"]).measures
@@ -44,6 +43,12 @@ def calibrate(held_out: EvaluationSet, model: RNAGAN, measurer: TileMeasurer, n:
     if not parts:
         raise ValueError(f"--calibrate needs {FEWEST_DONORS} validation donors of a tissue with tiles and a profile.")
     return fit_gains(parts)
+
+
+def check_calibration(split: str, own_people: bool) -> None:
+    """Raise `ValueError` where gains can't be fitted on validation donors' own tiles and tried on `split`."""
+    if not own_people or split == "validation":
+        raise ValueError("--calibrate needs validation donors' own tiles, and another split to be tried on.")
 
 
 def fit_gains(parts: list[tuple[NDArray[np.float64], ...]]) -> NDArray[np.float64]:

@@ -94,7 +94,7 @@ def _evaluate(
     held_out: EvaluationSet, out: Path, n: int, seed: int, train_donors: int, spots: SpotSettings, calibrated: bool
 ) -> dict[str, Any]:
     """Evaluate, write all but the page and the result, and return the result."""
-    if spots != PLAIN and not has_positions(held_out):
+    if spots != PLAIN and not has_positions(held_out.shards, held_out.cohort):
         raise ValueError(
             f"--consecutive, --extractor, --measures and --proportions are for spots, and {held_out.inputs.cohort} has "
             "no positions of tiles with profiles of their own (rnagan build-cohort --x-column); leave them out."
@@ -145,7 +145,7 @@ def _evaluate(
         elsewhere = evaluation.compare(model, left_out)
         result["left_out"] = _part(elsewhere, profiles=len(left_out))
         places.append(elsewhere.places.assign(tiles="left out, " + elsewhere.places["tiles"].astype(str)))
-    if has_positions(held_out):
+    if has_positions(held_out.shards, held_out.cohort):
         progress.say("Spots of each section: generated tiles against the spot's own real tile.")
         result["real_pairs"] = evaluate_spots(held_out, out, n, seed, spots)
         result["notes"] += result["real_pairs"].pop("notes")

@@ -6,6 +6,7 @@ same condition and real tiles of other spots, with nulls that keep the structure
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN
 from rnagan.cohort.spots import POSITIONS, positions_of
+from rnagan.data.index import ShardSet
 from rnagan.evaluation.features import FeatureExtractor, comparable
 from rnagan.evaluation.proportions import of_spots
 from rnagan.evaluation.real_tiles import Tiles, tiles_of_slides
@@ -76,9 +78,15 @@ class SpatialEvidence(NamedTuple):
     maps: dict[str, SectionMaps]
 
 
-def has_positions(held_out: EvaluationSet) -> bool:
+def has_positions(shards: ShardSet, cohort: pd.DataFrame) -> bool:
     """Whether tiles have profiles of their own, and the cohort table their positions."""
-    return held_out.shards.profiles is not None and set(POSITIONS) <= set(held_out.cohort)
+    return shards.profiles is not None and set(POSITIONS) <= set(cohort)
+
+
+def check_sections(consecutive: Iterable[str], spots: pd.DataFrame, cohort_path: Path) -> None:
+    """Raise `ValueError` where a section of `consecutive` has no spot."""
+    if strangers := sorted(set(consecutive) - set(spots["slide"])):
+        raise ValueError(f"There is no section {first_few(strangers)} with tiles in {cohort_path}.")
 
 
 def spatial_evidence(
@@ -99,8 +107,7 @@ def spatial_evidence(
     Raises `ValueError` where a spot has no position, or a section of `consecutive` isn't there.
     """
     spots = held_out.pictured[held_out.pictured["tissue"].isin(held_out.model.tissues)].reset_index(drop=True)
-    if strangers := sorted(set(consecutive) - set(spots["slide"])):
-        raise ValueError(f"There is no section {first_few(strangers)} with tiles in {held_out.inputs.cohort}.")
+    check_sections(consecutive, spots, held_out.inputs.cohort)
     positions_of(spots, str(held_out.inputs.cohort))
     model, rows = held_out.model, {split: spots[spots["split"] == split] for split in (held_out.split, "train")}
     train_tiles = list(tiles_of_slides(held_out.shards, rows["train"], held_out.resolution))

@@ -248,7 +248,6 @@ def make_evaluation_set(
             refuse_seen(donors, model.train_donors, split, "a model", "the cohort table that it was trained with")
     if split != "train" and by in ("section", "block"):
         _refuse_other_split(inputs, by)
-    own_people = "image_donor" not in cohort or not (cohort["image_donor"] != "").any()
     return EvaluationSet(
         inputs,
         split,
@@ -262,9 +261,14 @@ def make_evaluation_set(
         about.index[left_out],
         pictured,
         rows,
-        own_people,
+        has_own_people(cohort),
         by,
     )
+
+
+def has_own_people(cohort: pd.DataFrame) -> bool:
+    """Whether tiles of a cohort table are of the profiles' own donors, and not merely of the same tissue."""
+    return "image_donor" not in cohort or not (cohort["image_donor"] != "").any()
 
 
 def noise_names(shards: ShardSet, rows: pd.DataFrame) -> list[str]:

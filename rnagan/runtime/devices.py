@@ -34,6 +34,20 @@ def choose_device(wanted: str | torch.device = AUTO) -> torch.device:
     return device
 
 
+def environment_of(device: torch.device) -> dict[str, str]:
+    """The environment in which a training that is started as a program computes on this device.
+
+    Raises `ValueError` of mps, which no training takes.
+    """
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"Nothing is trained on {device.type}; choose --device cpu or cuda.")
+    environment = dict(os.environ) | {"ACCELERATE_USE_CPU": str(device.type == "cpu").lower()}
+    if device.index is not None and device.type == "cuda":
+        seen = environment.get("CUDA_VISIBLE_DEVICES", "")
+        environment["CUDA_VISIBLE_DEVICES"] = seen.split(",")[device.index] if seen else str(device.index)
+    return environment
+
+
 def usable_gpus() -> int:
     """GPUs that this process sees; 0 where its launcher asked for the CPU (`ACCELERATE_USE_CPU`)."""
     return 0 if os.environ.get("ACCELERATE_USE_CPU", "").lower() in _TRUE else _gpus()

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torchvision
 
@@ -123,14 +124,18 @@ def test_folds_stand_under_the_run_of_the_generator_of_the_tiles_of_pretraining(
 @pytest.mark.guard
 def test_every_start_but_its_own_weights_is_the_same(pretrained: Path, tmp_path: Path) -> None:
     write_tensors(tmp_path / "imagenet.safetensors", torchvision.models.resnet18().state_dict())
-    starts = [from_scratch(), from_simclr(pretrained, CONFIG)[0], from_imagenet(tmp_path / "imagenet.safetensors")]
+    starts = [
+        from_scratch(),
+        from_simclr(pretrained, CONFIG, "tiles", [])[0],
+        from_imagenet(tmp_path / "imagenet.safetensors"),
+    ]
     networks = [ResNetClassifier(CONFIG, 3, 1, start) for start in starts]
     assert all((network.head.weight == networks[0].head.weight).all() for network in networks)
     firsts = [network.backbone.conv1.weight for network in networks]
     assert (firsts[1] == build_backbone("resnet18", "batch", 77)[0].conv1.weight).all()
     assert len({weight.sum().item() for weight in firsts}) == 3
     with pytest.raises(ValueError, match=r"holds backbone resnet18, not resnet50; choose --backbone resnet18"):
-        from_simclr(pretrained, CONFIG.replace(backbone="resnet50"))
+        from_simclr(pretrained, CONFIG.replace(backbone="resnet50"), "tiles", [])
 
 
 def test_weights_that_have_seen_these_donors_are_refused(inputs: GANInputs, tmp_path: Path) -> None:
@@ -142,5 +147,9 @@ def test_weights_that_have_seen_these_donors_are_refused(inputs: GANInputs, tmp_
     save_backbone(tmp_path, network, RECORD | {"donors": [donor_digest("D1")]})
     with pytest.raises(ValueError, match="donors of split any fold .D1. were in the training split"):
         finetune(CONFIG, asked, tmp_path / "out", dry_run=True)
+    cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)  # a record names the profiles' donors
+    cohort.assign(image_donor="person-" + cohort["slide"]).to_csv(tmp_path / "paired.csv", index=False)
+    with pytest.raises(ValueError, match="donors of split any fold .D1. were in the training split"):
+        finetune(CONFIG, dataclasses.replace(asked, cohort=tmp_path / "paired.csv"), tmp_path / "out", dry_run=True)
     lines = finetune(CONFIG.replace(where="split=test"), asked, tmp_path / "out", dry_run=True)
     assert lines == ["12 tiles of cortex (5 donors), 12 tiles of lung (5 donors); starts: scratch, SimCLR."]

@@ -10,12 +10,23 @@ import pytest
 from click.testing import CliRunner
 
 from rnagan.classification import cross_validation
-from rnagan.classification.labelled_tiles import Labelled
-from rnagan.classification.synthetic_shares import SyntheticInputs, synthetic_shares
-from rnagan.classification.synthetic_tiles import Synthetic, few_donors, mixed, need_of
+from rnagan.classification.labelled_tiles import Labelled, people_of
+from rnagan.classification.synthetic_shares import SyntheticInputs, check_shares, named, synthetic_shares
+from rnagan.classification.synthetic_tiles import (
+    Need,
+    Synthetic,
+    few_donors,
+    generate_labelled,
+    mixed,
+    need_of,
+)
+from rnagan.cohort.leakage import donor_digest
+from rnagan.cohort.table import read_cohort
 from rnagan.commands.main import main
 from rnagan.config.classifier import ClassifierConfig
+from rnagan.data.index import open_dataset
 from rnagan.io.files import read_json
+from rnagan.models.resnet import build_backbone, save_backbone
 from rnagan.training.gan.inputs import GANInputs
 
 CONFIG = ClassifierConfig(
@@ -39,7 +50,10 @@ def real() -> Labelled:
 @pytest.fixture
 def synthetic() -> Synthetic:
     made = labelled(8, 10, 255)
-    return Synthetic(made, np.tile(np.arange(10), 16), "0" * 64, {"cortex": 8, "lung": 8})
+    samples = np.array([f"{donor}-{label}" for donor, label in zip(made.donors, made.labels, strict=True)])
+    people = pd.DataFrame({"sample": samples, "donor": made.donors}).drop_duplicates()
+    turn = np.tile(np.arange(10), 16)
+    return Synthetic(made, samples, turn, people, "0" * 64, "1" * 64, {"cortex": 8, "lung": 8})
 
 
 @pytest.mark.parametrize(("share", "of_real", "generated"), [(0.0, 16, 0), (0.5, 16, 16), (0.2, 16, 4), (1.0, 0, 16)])
@@ -58,6 +72,58 @@ def test_a_share_is_that_of_the_training_set(
         counts = pd.Series(own.donors[is_generated & (own.labels == 0)]).value_counts()
         assert counts.size == 6 and counts.max() - counts.min() <= 1
     assert need_of(real, train, test, share, CLASSES).tiles == [generated, generated]
+
+
+@pytest.mark.attack(kind=4)
+def test_a_profile_stays_out_by_everyone_whom_it_has_to_do_with(real: Labelled, synthetic: Synthetic) -> None:
+    rows = [("D3-0", "D3", "D0"), ("D3-0", "D3", "D4"), ("D3-0", "D3", ""), ("D2-0", "D2", "")]
+    people = people_of(pd.DataFrame(rows, columns=["sample", "donor", "image_donor"]))
+    assert set(people[people["sample"] == "D3-0"]["donor"]) == {"D0", "D3", "D4"} and len(people) == 4
+    paired = dataclasses.replace(synthetic, people=pd.concat([synthetic.people, people]))
+    for tested in ("D0", "D3", "D4"):
+        assert not (paired.samples[paired.first(0, 80, np.array([tested]))] == "D3-0").any()
+    assert (paired.samples[paired.first(0, 80, np.array(["D1"]))] == "D3-0").any()
+
+
+def test_shares_have_names_of_their_own() -> None:
+    assert len({named(share) for share in (0, 0.331, 0.334, 0.996, 1)}) == 5 and named(0.07) == "7% generated"
+    for shares, config, sentence in (
+        ((0.5, 0.5), CONFIG, "Two values of --synthetic-share are the same"),
+        ((0.9999,), CONFIG, "0.9999 would need 9,999 generated tiles for each real one; give at most 0.95"),
+        ((0.5,), CONFIG.replace(validation_share=0.2), "leave out --validation-share"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            check_shares(shares, config)
+    check_shares((0, 0.95, 1), CONFIG)
+
+
+def test_what_is_generated_is_drawn_and_its_source_covers_class_and_people(
+    asked: SyntheticInputs, tmp_path: Path
+) -> None:
+    cohort = read_cohort(asked.cohort)
+    cohort = cohort[cohort["split"] == "test"]
+    slides = cohort[cohort["slide"] != ""]
+
+    def made(cohort: pd.DataFrame, seed: int = 0) -> Synthetic:
+        given = asked.generator, asked.expression, cohort, asked.cohort, slides, CLASSES, "tissue"
+        return generate_labelled(*given, [Need([4, 4], np.array(["D7"]))], seed, "cpu")
+
+    first = made(cohort)
+    order = [list(dict.fromkeys(made(cohort, seed).samples)) for seed in range(3)]
+    assert order[0] == list(dict.fromkeys(first.samples)) and len({tuple(own) for own in order}) > 1
+    # A profile without a slide of its own gets another class, or an image of somebody's.
+    extra = cohort["sample"] == "D11-lung2"
+    relabelled = cohort.assign(tissue=cohort["tissue"].mask(extra, "cortex"))
+    paired = cohort.assign(image_donor=np.where(extra, "D8", ""))
+    assert len({first.source, made(relabelled).source, made(paired).source}) == 3
+    assert made(cohort).source == first.source
+
+
+def test_a_training_set_too_small_for_a_batch_is_refused_before_anything_is_generated(
+    asked: SyntheticInputs, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="training tiles fill no batch of 10; lower batch_size"):
+        synthetic_shares(CONFIG.replace(batch_size=10), asked, tmp_path, dry_run=True)
 
 
 def test_fewer_donors_are_among_more(real: Labelled) -> None:
@@ -82,6 +148,22 @@ def test_a_generator_that_saw_a_donor_of_a_fold_is_refused(asked: SyntheticInput
     with pytest.raises(ValueError, match=r"5 donors of split any fold \(D0.*\) were in the training split of"):
         synthetic_shares(CONFIG.replace(where=""), asked, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.attack(kind=4)
+def test_weights_that_have_seen_these_tiles_or_donors_are_refused(asked: SyntheticInputs, tmp_path: Path) -> None:
+    network, _ = build_backbone("resnet18", "batch", 0)
+    asked = dataclasses.replace(asked, pretrained=tmp_path)
+    record = {"backbone": "resnet18", "norm": "batch", "donors": None, "made_from": {"shards": "others"}}
+    save_backbone(tmp_path, network, record)
+    assert "start: SimCLR" in synthetic_shares(CONFIG, asked, tmp_path / "out", dry_run=True)[0]
+    for changed, sentence in (
+        ({"made_from": {"shards": open_dataset(asked.shards).digest}}, "was pretrained on these very tiles"),
+        ({"donors": [donor_digest("D9")]}, "donors of split any fold .D9. were in the training split"),
+    ):
+        save_backbone(tmp_path, network, record | changed)
+        with pytest.raises(ValueError, match=sentence):
+            synthetic_shares(CONFIG, asked, tmp_path / "out", dry_run=True)
 
 
 def test_words_that_are_wrong(inputs: GANInputs, trained: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A table of generators: its rows, their budgets, and cells that are kept, gone on with, or refused by name."""
 
+import dataclasses
 import functools
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -17,11 +19,11 @@ from click.testing import CliRunner
 
 from rnagan.commands.main import main
 from rnagan.comparison import generator_scores
-from rnagan.comparison.generator_cells import RESULT, TRAINED, Cell, Result, Sources, make_cell
+from rnagan.comparison.generator_cells import RESULT, TRAINED, Cell, Result, Sources, Trained, make_cell
 from rnagan.comparison.generator_page import binding, write_table
 from rnagan.comparison.generator_rows import DEFAULT_ROWS, NEVER, read_rows
 from rnagan.comparison.generator_scores import Evaluation
-from rnagan.comparison.generator_table import witness_of_rows
+from rnagan.comparison.generator_table import Budget, compare_generators, witness_of_rows
 from rnagan.comparison.timed_training import compute_for
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
@@ -95,6 +97,36 @@ def test_rows_and_the_settings_that_win() -> None:
     )
 
 
+def test_where_each_offline_network_was_a_critic_neither_is_the_witness() -> None:
+    rows = read_rows(["one=gan:features", "two=gan:features"], ["two.backbone=efficientnet_lite2"])
+    assert [row.config.backbone for row in rows] == ["efficientnet_lite0", "efficientnet_lite2"]
+    assert witness_of_rows(rows) == "handmade" and witness_of_rows(rows[:1]) == "efficientnet_lite2"
+
+
+def test_an_evaluation_that_cannot_be_is_refused_before_anything_is_trained(
+    sources: Sources, truth: Path, tmp_path: Path
+) -> None:
+    rows, budget = read_rows(["wgan_gp"], ["resolution=32"]), Budget(9, (0,), 1, False)
+    short = tmp_path / "short.csv"
+    short.write_text("\n".join(truth.read_text().splitlines()[:4]))
+    for changed, sentence in (
+        ({"extractors": ("nothing",)}, "There is no extractor nothing"),
+        ({"calibrated": True, "split": "validation"}, "--calibrate needs validation donors' own tiles"),
+        ({"consecutive": ("S1", "S2")}, "--consecutive is for spots, and .* has no positions"),
+        ({"truth": short}, "short.csv lacks 11 samples"),
+        ({"device": torch.device("mps")}, "Nothing is trained on mps"),
+    ):
+        for dry_run in (True, False):
+            with pytest.raises(ValueError, match=sentence):
+                how = dataclasses.replace(HOW, **changed)
+                compare_generators(rows, sources, budget, how, tmp_path / "out", dry_run)
+    assert not (tmp_path / "out").exists()
+    assert (
+        "1 cells"
+        in compare_generators(rows, sources, budget, dataclasses.replace(HOW, truth=truth), tmp_path, True)[-1]
+    )
+
+
 @pytest.mark.parametrize(
     ("rows", "settings", "sentence"),
     [
@@ -135,9 +167,49 @@ def test_a_cell_is_named_after_what_decides_its_training(tmp_path: Path) -> None
         return make_cell(row, seed, tmp_path, seconds, False, {"shards": made_from}).folder.name
 
     usual = name()
-    assert usual == name("threads=2") == name("loader_threads=4")  # only decide how fast it is
     others = [name("batch_size=4"), name(seconds=8), name(seed=1), name(made_from="others")]
-    assert len({usual, *others}) == 5
+    others += [name("threads=2"), name("loader_threads=4")]  # with which it comes further in as many seconds
+    assert usual == name() and len({usual, *others}) == 7
+
+
+@pytest.mark.attack(kind=6)
+def test_a_budget_that_the_start_takes_is_said(cell: Cell, sources: Sources, tmp_path: Path) -> None:
+    short = make_cell(cell.row, 0, tmp_path / "cells", 0.1, False, {})
+    short.open()
+    with pytest.raises(ValueError, match=r"wgan_gp, seed 0: its start took all of the \d+ s.*raise --seconds"):
+        short.train(sources, threading.Event())
+    assert not (short.folder / TRAINED).exists()
+    # A model of before the newest checkpoint, from which a later start never came to a step.
+    (cell.folder / TRAINED).unlink()
+    newest = latest_checkpoint(cell.run)
+    assert newest is not None
+    newest.rename(newest.with_name("000000200"))
+    write_json(cell.folder / "spent.json", {"last": 9.0, "at": {}})
+    with pytest.raises(ValueError, match="its start took all of the 9 s"):
+        cell.train(sources, threading.Event())
+
+
+def test_rows_of_equal_settings_have_cells_of_their_own_and_are_trained_on_the_device_that_was_asked_for(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Mapping[str, str]] = []
+
+    def train(cell: Cell, _sources: Sources, _stop: threading.Event, environment: Mapping[str, str]) -> Trained:
+        trained.append(environment)
+        return {"seconds": 9.0, "images": 96, "model": cell.row.name}
+
+    known = next(iter(_results().values()))
+    monkeypatch.setattr(Cell, "train", train)
+    monkeypatch.setattr(
+        Cell, "evaluate", lambda cell, _sources, own, *_: known | {"row": cell.row.name, "model": own["model"]}
+    )
+    rows = read_rows(["one=gan:wgan_gp", "two=gan:wgan_gp"], ["resolution=32"])
+    compare_generators(rows, sources, Budget(9, (0,), 1, False), HOW, tmp_path)
+    assert [(each["row"], each["model"]) for each in read_json(tmp_path / "generators.json")] == [
+        ("one", "one"),
+        ("two", "two"),
+    ]
+    assert [environment["ACCELERATE_USE_CPU"] for environment in trained] == ["true", "true"]
 
 
 @pytest.mark.attack(kind=2)
@@ -193,7 +265,7 @@ def test_a_cell_is_evaluated_once_and_shown(
         cell.evaluate(sources, trained, HOW, tmp_path / "features")
 
 
-def _results(cell: Cell, sources: Sources) -> dict[str, Result]:
+def _results() -> dict[str, Result]:
     """A result as a cell has it, of two rows and two seeds, with figures that are known."""
     scores = {
         "all/frechet_efficientnet_lite0_16": {"value": 50.0},
@@ -221,8 +293,8 @@ def _results(cell: Cell, sources: Sources) -> dict[str, Result]:
     return found  # type: ignore[return-value]
 
 
-def test_means_over_seeds_and_the_best_of_a_line(cell: Cell, sources: Sources, tmp_path: Path) -> None:
-    write_table(tmp_path, [(cell, result) for result in _results(cell, sources).values()], HOW)
+def test_means_over_seeds_and_the_best_of_a_line(cell: Cell, tmp_path: Path) -> None:
+    write_table(tmp_path, [(cell, result) for result in _results().values()], HOW)
     page = (tmp_path / "generators.html").read_text()
     rows = dict(re.findall(r"<tr><td>([^<]+?) ?(?:<small>.*?</small>)?</td>\n(.*?)</tr>", page, re.DOTALL))
     text = {name: re.sub(r"<(?!/?span)[^>]*>|\n", "", cells) for name, cells in rows.items()}

@@ -114,8 +114,8 @@ def test_the_page_the_maps_and_the_scores(paths, tmp_path, monkeypatch):
 
 
 def test_sets_of_one_profile_a_slide_and_tables_without_positions_have_no_such_part(held_out):
-    assert has_positions(held_out)
-    assert not has_positions(dataclasses.replace(held_out, cohort=held_out.cohort.drop(columns="x")))
+    assert has_positions(held_out.shards, held_out.cohort)
+    assert not has_positions(held_out.shards, held_out.cohort.drop(columns="x"))
 
 
 def test_settings_of_spots_are_refused_without_spots(inputs, trained, tmp_path):

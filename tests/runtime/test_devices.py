@@ -7,7 +7,7 @@ import torch
 
 from rnagan.evaluation.features import _in_batches
 from rnagan.io.files import read_json
-from rnagan.runtime.devices import arithmetic, choose_device, computes_bf16, rounding, set_arithmetic
+from rnagan.runtime.devices import arithmetic, choose_device, computes_bf16, environment_of, rounding, set_arithmetic
 from rnagan.tracking.evaluations import EVALUATION_RECORD, record_evaluation
 from rnagan.training.launch import resolve_precision, start
 
@@ -38,6 +38,19 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gpu_is_taken_where_there_is_one_and_any_by_its_name(wanted: str, device: str) -> None:
     assert choose_device(wanted) == torch.device(device)
     assert choose_device(torch.device(device)) == torch.device(device)
+
+
+def test_a_training_that_is_started_computes_on_the_same_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert environment_of(torch.device("cpu")).items() >= {"ACCELERATE_USE_CPU": "true"}.items()
+    second = {"ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": "1"}
+    assert environment_of(torch.device("cuda:1")).items() >= second.items()
+    assert "CUDA_VISIBLE_DEVICES" not in environment_of(torch.device("cuda"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")  # the second GPU that this process sees
+    assert environment_of(torch.device("cuda:1"))["CUDA_VISIBLE_DEVICES"] == "7"
+    with pytest.raises(ValueError, match="Nothing is trained on mps; choose --device cpu or cuda"):
+        environment_of(torch.device("mps"))
 
 
 @pytest.mark.usefixtures("two_gpus")
