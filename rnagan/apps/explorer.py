@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from rnagan.apps.explored_model import TILES, ExploredModel
 from rnagan.apps.explorer_answers import Desk, Found
 from rnagan.apps.explorer_visits import Asked, Visit, Visits, read_asked, shown_of
-from rnagan.apps.guard import HEADERS, address_of
+from rnagan.apps.guard import HEADERS, MAX_BODY_BYTES, address_of
 from rnagan.apps.limits import Buckets, Clock
 from rnagan.apps.measure_plots import measure_plots
 from rnagan.apps.section_pages import add_section_pages
@@ -31,10 +31,18 @@ def explorer(desk: Desk, address: Address, rate: float = RATE, clock: Clock = ti
     """The application. A visit is a secret link, in memory alone; where there is an admin token, it opens one. `rate`,
     `clock`: as `Shell` takes them."""
     headers = {"Content-Security-Policy": POLICY}
-    shell = Shell(address, ("e",), rate, clock, {"profiles": MAX_BYTES}, headers)
-    app, explored, visits = shell.app, desk.explored, Visits()
+    explored, visits = desk.explored, Visits()
+
+    def most_bytes(path: str) -> int:
+        token, upload = path.removeprefix("/e/"), "/profiles"
+        of_visit = path.endswith(upload) and visits.find(token.removesuffix(upload)) is not None
+        return MAX_BYTES if of_visit else MAX_BODY_BYTES
+
+    shell = Shell(address, ("e",), rate, clock, most_bytes, headers)
+    app = shell.app
     opened = Buckets(rate=0.5, burst=60, clock=clock)
     first, listed, claim = first_profile(explored), profile_list(explored), claim_of(explored.model.split_by)
+    numbers = {number for _, rows in listed for number, _ in rows}
 
     def visit_of(token: str) -> Visit:
         visit = visits.find(token)
@@ -99,6 +107,7 @@ def explorer(desk: Desk, address: Address, rate: float = RATE, clock: Clock = ti
             takes_genes=explored.vae is not None,
             takes_tables=explored.takes_tables,
             listed=listed,
+            unlisted="" if about["shown"].uploaded or asked.profile in numbers else about["shown"].name,
             uploads=visit.uploads,
             has_sections=desk.sections is not None,
             claim="" if claim is None else claim.sentence,
@@ -172,7 +181,8 @@ def first_profile(explored: ExploredModel) -> str:
 
 
 def profile_list(explored: ExploredModel) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Tissues, each with (number, name) of up to LISTED profiles, held-out ones first."""
+    """Tissues, which say where not all of theirs are listed, each with (number, name) of up to LISTED profiles,
+    held-out ones first."""
     obs = explored.profiles.obs
     known = {"test": "held out", "left_out": "held out"}
 
@@ -183,4 +193,9 @@ def profile_list(explored: ExploredModel) -> list[tuple[str, list[tuple[str, str
             yield str(row.place), f"{row.Index} ({split})" if split else str(row.Index)
 
     numbered = obs.assign(place=np.arange(len(obs)))
-    return [(str(tissue), list(of_tissue(own))) for tissue, own in numbered.groupby("tissue", sort=True)]
+    return [(_label(str(tissue), len(own)), list(of_tissue(own))) for tissue, own in numbered.groupby("tissue")]
+
+
+def _label(tissue: str, profiles: int) -> str:
+    shown = f" ({LISTED:,} of {profiles:,})" if profiles > LISTED else ""
+    return (tissue or "profiles") + shown
