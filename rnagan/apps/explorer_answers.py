@@ -20,6 +20,7 @@ from rnagan.reports.section_pictures import GLASS, section_picture
 
 MAX_KEPT_BYTES = 64 << 20  # of answers' tiles
 MAX_CURVES = 300
+MAX_TABLES = 20  # that wait
 T = TypeVar("T")
 
 
@@ -62,16 +63,18 @@ class View(NamedTuple):
 
 
 class Desk:
-    """Answers visitors. All that the network does goes through the queue, in its one thread."""
+    """Answers visitors. All that the network does goes through the queue, in its one thread; tables are read in
+    another, so that nobody waits for a stranger's."""
 
     def __init__(
         self, explored: ExploredModel, real: RealTiles | None, sections: Sections | None, queue: VisitorQueue
     ) -> None:
         self.explored, self.real, self.sections, self._queue = explored, real, sections, queue
+        self._tables = VisitorQueue(MAX_TABLES)
         each = 2 * TILES * 3 * explored.model.config.resolution**2
         self._kept: Recent[tuple[str, Asked], Found] = Recent(max(2, MAX_KEPT_BYTES // each))
         self._besides: Recent[tuple[str, str], Beside | None] = Recent(max(2, MAX_KEPT_BYTES // each))
-        self._real_spots: Recent[tuple[int, ...], RealSpots] = Recent(MAX_CURVES)
+        self._real_spots: Recent[tuple[int, ...], RealSpots] = Recent(MAX_KEPT_BYTES, _bytes_of)
         self._measuring: Recent[str, object] = Recent(MAX_CURVES)
         self._curves: Recent[tuple[str, Asked], list[dict[str, float]]] = Recent(MAX_CURVES)
 
@@ -126,7 +129,8 @@ class Desk:
 
     async def upload(self, visit: Visit, data: bytes, units: str) -> str:
         """Take the profiles of a table in place of a visit's earlier ones; the first one's `Asked.profile`."""
-        found = await self.done(visit, "upload", lambda: read_upload(data, units, self.explored))
+        reading = self._tables.submit(visit.token, "upload", lambda: read_upload(data, units, self.explored))
+        found = await asyncio.wrap_future(reading)
         visit.uploads.clear()
         visit.uploads.update((next(visit.numbers), shown) for shown in found)
         return f"u{min(visit.uploads)}"
@@ -141,7 +145,7 @@ class Desk:
         if real is None:
             real = self._seen(section, spots)
             self._real_spots.keep(tuple(spots), real)
-        around = picture(section_picture(section.positions_of(spots), tiles)) if len(spots) > 1 else ""
+        around = _around(section, spots, tiles)
         return View(real, picture(tiles[0]), around, self.explored.measured(tiles), int(far.sum()), len(spots))
 
     def _seen(self, section: Section, spots: list[int]) -> RealSpots:
@@ -153,20 +157,32 @@ class Desk:
         tiles = np.stack([real[names[number]] for number in there])
         placed = np.full((len(spots), *tiles.shape[1:]), GLASS, np.uint8)
         placed[there] = tiles
-        around = picture(section_picture(section.positions_of(spots), placed)) if len(spots) > 1 else ""
+        around = _around(section, spots, placed)
         return RealSpots("" if own is None else picture(own), around, self.explored.measured(tiles))
 
     def _beside(self, shown: Shown) -> Beside | None:
         if self.real is None:
             return None
         tissue = shown.tissue or self.explored.nearest_tissue(shown.values)
-        sample = shown.name if shown.tissue else ""  # a name in a visitor's table is nobody's here
+        sample = "" if shown.uploaded else shown.name  # a name in a visitor's table is nobody's here
         kept = self._besides.find((sample, tissue))
-        if kept is None and (real := self.real.of_profile(sample, tissue, TILES)) is not None:
-            of = real.of if shown.tissue else "the tissue that it is most like"
-            kept = Beside([picture(tile) for tile in real.tiles], self.explored.measured(real.tiles), tissue, of)
+        if kept is None and (real := self.real.of_profile(sample, shown.donor, tissue, TILES)) is not None:
+            alike = "other donors" if shown.tissue else "the tissue that it is most like"
+            of = "this profile's own tissue" if real.own else alike
+            kept = Beside([picture(tile) for tile in real.tiles], self.explored.measured(real.tiles), real.tissue, of)
             self._besides.keep((sample, tissue), kept)
         return kept
+
+
+def _around(section: Section, spots: list[int], tiles: NDArray[np.uint8]) -> str:
+    """Tiles (spots, S, S, 3) at their places, as the address of a picture; "" of a spot alone."""
+    if len(spots) < 2:
+        return ""
+    return picture(section_picture(section.positions_of(spots), tiles, section.pitch))
+
+
+def _bytes_of(real: RealSpots) -> int:
+    return len(real.spot) + len(real.around)
 
 
 def picture(image: NDArray[np.uint8]) -> str:

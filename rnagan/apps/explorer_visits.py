@@ -5,7 +5,7 @@ import math
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from rnagan.apps.explored_model import MAX_SEED, ExploredModel, Shown
@@ -16,10 +16,11 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """The latest `most` values by key; the least recently asked for is forgotten first."""
+    """The latest values by key, of sizes (1 each) that are `most` together; the least recently asked for is forgotten
+    first."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._lock = most, threading.Lock()
+    def __init__(self, most: int, size: Callable[[V], int] = lambda _: 1) -> None:
+        self._most, self._size, self._held, self._lock = most, size, 0, threading.Lock()
         self._values: OrderedDict[K, V] = OrderedDict()
 
     def find(self, key: K) -> V | None:
@@ -30,10 +31,12 @@ class Recent(Generic[K, V]):
 
     def keep(self, key: K, value: V) -> None:
         with self._lock:
+            if key in self._values:
+                self._held -= self._size(self._values.pop(key))
             self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > self._most:
-                self._values.popitem(last=False)
+            self._held += self._size(value)
+            while self._held > self._most:
+                self._held -= self._size(self._values.popitem(last=False)[1])
 
 
 class Visit(NamedTuple):
@@ -75,8 +78,7 @@ def read_asked(query: Mapping[str, str], explored: ExploredModel, visit: Visit, 
     `ValueError`, a sentence for the visitor, on anything that isn't there or is out of bounds."""
     profile = query.get("profile", first)
     shown_of(profile, explored, visit)
-    listed = explored.sliders()
-    gene, slider = query.get("gene", "").strip(), query.get("move", listed[0].key if listed else "")
+    gene, slider = query.get("gene", "").strip(), query.get("move", explored.first_key)
     slider = explored.gene_key(gene) if gene else slider
     reach = explored.slider(slider).reach if slider else 0.0
     return Asked(profile, slider, _number(query.get("step", "0"), reach), _seed(query.get("seed", "0")))

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import io
 import itertools
 import json
@@ -23,6 +24,7 @@ from rnagan.apps.explorer_answers import Desk
 from rnagan.apps.explorer_visits import Asked, Visit
 from rnagan.apps.guard import HEADERS
 from rnagan.apps.shell import Address
+from rnagan.apps.tile_downloads import as_zip, provenance
 from rnagan.apps.visitor_queue import Replaced
 from rnagan.data.index import open_dataset
 from rnagan.data.reader import TileReader
@@ -269,6 +271,52 @@ def test_visits_are_secret_and_others_need_the_token(desk: Desk, visit: Visiting
     assert opened.status_code == 200 and opened.url.path.startswith("/e/")
     tries = [guarded.get("/", auth=("anyone", f"{k}")).status_code for k in range(60)]
     assert 429 in tries and guarded.get("/", auth=("anyone", token)).status_code == 429  # for a while
+
+
+def test_other_donors_are_others(visit: Visiting, inputs: GANInputs) -> None:
+    _, _, desk = visit
+    assert desk.real is not None
+    rows = desk.real._rows
+    tissue, donor = rows["tissue"].iloc[0], rows["donor"].iloc[0]
+    left = desk.real._rows = rows[(rows["donor"] == donor) & (rows["tissue"] == tissue)]
+    try:
+        assert len(left) and desk.real.of_profile("another", donor, tissue, 8) is None
+        found = desk.real.of_profile("another", "someone", tissue, 8)
+        assert found is not None and not found.own
+    finally:
+        desk.real._rows = rows
+
+
+def test_a_profile_without_a_tissue_is_still_its_own(desk: Desk) -> None:
+    profiles = desk.explored.profiles
+    bare = dataclasses.replace(
+        desk.explored, profiles=dataclasses.replace(profiles, obs=profiles.obs.assign(tissue=""))
+    )
+    client, path = visiting(Desk(bare, desk.real, None, desk._queue))
+    page = client.get(path, params={"profile": number_of(bare, "D8-lung")}).text
+    assert "Real lung: this profile&#39;s own tissue" in page
+
+
+def test_what_made_a_tile_is_json_also_of_unknown_measures(visit: Visiting) -> None:
+    _, _, desk = visit
+    shown = desk.explored.shown(3)
+    values = shown.values.copy()
+    values[:2] = np.nan
+    answer = desk.explored.answer(shown)._replace(measures={"share": float("nan")}, residual=float("nan"))
+    made_of = provenance(desk.explored, shown._replace(values=values), Asked("3", "p1", 0.5, 0), answer)
+    assert (made_of["measures"], made_of["residual"], made_of["moved_genes"]) == ({"share": None}, None, 8)
+    assert as_zip(answer.tiles, made_of).status_code == 200
+
+
+def test_a_profile_that_is_not_listed_is_chosen_in_the_list(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnagan.apps.explorer.LISTED", 1)
+    client, path = visiting(desk)
+    for number in range(len(desk.explored.profiles.obs)):
+        page = client.get(path, params={"profile": number}).text
+        assert re.findall(r'<option value="(\d+)" selected', page) == [str(number)]
+        assert "(1 of " in page
+        if number > 3:
+            break
 
 
 @pytest.mark.attack(kind=10)

@@ -9,6 +9,7 @@ import pytest
 
 from rnagan.apps.explored_sections import IN_VIEW, MAX_SPOTS, Section, find_sections
 from rnagan.apps.explorer_answers import Desk
+from rnagan.apps.explorer_visits import Recent
 from rnagan.evaluation.real_tiles import read_tiles
 from rnagan.reports.section_pictures import section_picture
 from rnagan.training.gan.inputs import GANInputs
@@ -114,6 +115,23 @@ def test_spots_that_touch_are_drawn_apart() -> None:
     )
     assert (dots[1].x - dots[0].x, dots[5].y - dots[0].y) == (150, 150)
     assert {dot.shade for dot in section.dots(np.zeros(20))} == {-1}
+
+
+def test_only_spots_nearby_are_in_view() -> None:
+    x, y = np.meshgrid(np.arange(4.0), np.arange(4.0))
+    places = np.concatenate([np.stack([x.ravel(), y.ravel()], axis=1), [[500.0, 0.0], [501.0, 0.0]]])
+    section = Section("A", np.arange(18), places)
+    assert sorted(section.around(0)) == [*range(15)]  # the far corner of the square is 4.2 pitches away
+    assert sorted(section.around(16)) == [16, 17]
+
+
+def test_kept_pictures_are_few_by_their_bytes() -> None:
+    recent: Recent[str, str] = Recent(10, len)
+    for key, value in (("a", "xxxx"), ("b", "xxxx"), ("a", "xx"), ("c", "xxxx")):
+        recent.keep(key, value)
+    assert [recent.find(key) for key in "abc"] == ["xx", "xxxx", "xxxx"]
+    recent.keep("d", "x")
+    assert [recent.find(key) for key in "abcd"] == [None, "xxxx", "xxxx", "x"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Tables of visitors: read as others are, in the model's genes and units; wrong and hostile ones refused."""
 
 import gzip
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from rnagan.apps import uploaded_table
 from rnagan.apps.explorer_answers import Desk
 from rnagan.apps.guard import MAX_BODY_BYTES
 from rnagan.apps.uploaded_table import MAX_BYTES, read_upload
+from rnagan.latent.profiles import Profiles
 from rnagan.training.gan.inputs import GANInputs
 from tests.apps.made_explorer import make_desk, pictures, visiting
 
@@ -116,9 +118,45 @@ def test_a_large_table_is_refused_before_it_is_read(desk: Desk, monkeypatch: pyt
     assert client.post(f"{path}/answer", content=b"x" * (MAX_BODY_BYTES + 1), headers=CSV).status_code == 413
     with pytest.raises(ValueError, match="are read; keep a few samples"):
         read_upload(large, "", desk.explored)
+    wide = b"gene," + b"x," * (uploaded_table.MAX_GENES + 1) + b"\nENSG00000000001,1\n"
+    with pytest.raises(ValueError, match="has a line of more than 100,000 cells"):
+        read_upload(wide, "tpm", desk.explored)
     monkeypatch.setattr(uploaded_table, "MAX_GENES", 29)
     with pytest.raises(ValueError, match="more than 29 genes"):
         read_upload(written(desk, 0), "tpm", desk.explored)
+
+
+@pytest.mark.attack(kind=10)
+def test_a_large_body_to_no_visit_is_refused(desk: Desk) -> None:
+    client, path = visiting(desk)
+    large = b"x" * (MAX_BODY_BYTES + 1)
+    assert client.post(f"{path}/profiles", content=large, headers=CSV).status_code == 422
+    for other in ("/e/" + "a" * 32 + "/profiles", "/profiles", path.removeprefix("/e") + "/profiles"):
+        assert client.post(other, content=large, headers=CSV).status_code == 413
+
+
+@pytest.mark.attack(kind=10, ends="unharmed")
+def test_nobody_waits_for_a_table_and_no_table_for_the_network(desk: Desk) -> None:
+    client, path = visiting(desk)
+    go, begun = threading.Event(), threading.Event()
+    desk._queue.submit("nobody", "stands still", lambda: (begun.set(), go.wait(60)))
+    try:
+        assert begun.wait(60)
+        assert client.post(f"{path}/profiles?units=tpm", content=written(desk, 4), headers=CSV).status_code == 200
+    finally:
+        go.set()
+
+
+def test_a_symbol_of_several_genes_names_none_of_them(desk: Desk) -> None:
+    vae, values = desk.explored.vae, desk.explored.profiles.values
+    assert vae is not None
+    symbols = {gene: "TWICE" if k < 2 else f"TOY{k}" for k, gene in enumerate(vae.transform.genes)}
+    profiles = Profiles(values, desk.explored.profiles.obs, symbols, "digest")
+    explored = desk.explored.__class__(desk.explored.model, profiles, (), None)
+    rows = [("twice", 5.0), *((f"toy{k}", float(values[0, k])) for k in range(2, 30))]
+    table = "gene,mine\n" + "".join(f"{name},{value!r}\n" for name, value in rows)
+    (shown,) = read_upload(table.encode(), "tpm", explored)
+    assert np.isnan(shown.values).nonzero()[0].tolist() == [0, 1]
 
 
 @pytest.mark.attack(kind=10)
