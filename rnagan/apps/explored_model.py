@@ -43,7 +43,7 @@ MAX_SEED = 9999
 Measures = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float64]]]
 
 
-class Shown(NamedTuple):
+class ExploredProfile(NamedTuple):
     """A profile on the page: its name and what is known of it, its `values` (genes,), NaN where unmeasured, and whether
     a visitor uploaded it."""
 
@@ -113,13 +113,13 @@ class ExploredModel:
         """Whether a visitor's table can be encoded: not for an embedding, nor where profiles are centred by group."""
         return self.vae is not None and self.vae.transform.accepts != (CENTRED,)
 
-    def shown(self, number: int) -> Shown:
+    def shown(self, number: int) -> ExploredProfile:
         """Profile `number`; `ValueError` where there is none."""
         if not 0 <= number < len(self.profiles.obs):
             raise ValueError(f"There is no profile {number}; choose one of the list.")
         obs = self.profiles.obs.iloc[number]
         donor, tissue, split = (str(obs[name]) for name in OBS)
-        return Shown(str(obs.name), donor, tissue, split, self.profiles.values[number])
+        return ExploredProfile(str(obs.name), donor, tissue, split, self.profiles.values[number])
 
     @property
     def first_key(self) -> str:
@@ -181,7 +181,7 @@ class ExploredModel:
         return [(f"g{k}", self.gene_name(int(k)), float(z[k])) for k in order if z[k] > 0]
 
     def answer(
-        self, shown: Shown, slider: Slider | None = None, step: float = 0.0, seed: int = 0, n: int = TILES
+        self, shown: ExploredProfile, slider: Slider | None = None, step: float = 0.0, seed: int = 0, n: int = TILES
     ) -> Answer:
         """Tiles of a profile of which a slider was moved by `step`; the noise of its name and `seed`, whatever the
         step. `ValueError` where what is moved wasn't measured in it."""

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
-from rnagan.apps.explored_model import MAX_SEED, ExploredModel, Shown
+from rnagan.apps.explored_model import MAX_SEED, ExploredModel, ExploredProfile
 
 MAX_VISITS = 500
 K = TypeVar("K")
@@ -44,7 +44,7 @@ class Visit(NamedTuple):
     that don't come again."""
 
     token: str
-    uploads: dict[int, Shown]
+    uploads: dict[int, ExploredProfile]
     numbers: Iterator[int]
 
 
@@ -63,7 +63,7 @@ class Visits:
         return self._visits.find(token)
 
 
-class Asked(NamedTuple):
+class ExplorerQuery(NamedTuple):
     """A profile (its number, or u and the number of an uploaded one), a slider's key or "", how far it is moved, and
     the seed of the noise."""
 
@@ -73,7 +73,7 @@ class Asked(NamedTuple):
     seed: int
 
 
-def read_asked(query: Mapping[str, str], explored: ExploredModel, visit: Visit, first: str) -> Asked:
+def read_query(query: Mapping[str, str], explored: ExploredModel, visit: Visit, first: str) -> ExplorerQuery:
     """What an address asks for; without a word the profile `first`, and what is listed first to move, as it is.
     `ValueError`, a sentence for the visitor, on anything that isn't there or is out of bounds."""
     profile = query.get("profile", first)
@@ -81,11 +81,11 @@ def read_asked(query: Mapping[str, str], explored: ExploredModel, visit: Visit, 
     gene, slider = query.get("gene", "").strip(), query.get("move", explored.first_key)
     slider = explored.gene_key(gene) if gene else slider
     reach = explored.slider(slider).reach if slider else 0.0
-    return Asked(profile, slider, _number(query.get("step", "0"), reach), _seed(query.get("seed", "0")))
+    return ExplorerQuery(profile, slider, _number(query.get("step", "0"), reach), _seed(query.get("seed", "0")))
 
 
-def shown_of(profile: str, explored: ExploredModel, visit: Visit) -> Shown:
-    """The profile of `Asked.profile`; `ValueError` where there is none."""
+def shown_of(profile: str, explored: ExploredModel, visit: Visit) -> ExploredProfile:
+    """The profile of `ExplorerQuery.profile`; `ValueError` where there is none."""
     uploaded, digits = profile.startswith("u"), profile.removeprefix("u")
     number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 7 else -1
     if not uploaded:

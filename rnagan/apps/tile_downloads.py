@@ -12,8 +12,8 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 
 import rnagan
-from rnagan.apps.explored_model import Answer, ExploredModel, Shown
-from rnagan.apps.explorer_visits import Asked
+from rnagan.apps.explored_model import Answer, ExploredModel, ExploredProfile
+from rnagan.apps.explorer_visits import ExplorerQuery
 from rnagan.cohort.table import claim_of
 from rnagan.io.files import sha256_of
 from rnagan.io.images import png_bytes, synthetic_texts
@@ -21,7 +21,7 @@ from rnagan.io.images import png_bytes, synthetic_texts
 _UNFIT = re.compile(r"[^A-Za-z0-9_+-]+")
 
 
-def provenance(explored: ExploredModel, shown: Shown, asked: Asked, answer: Answer) -> dict[str, Any]:
+def provenance(explored: ExploredModel, shown: ExploredProfile, asked: ExplorerQuery, answer: Answer) -> dict[str, Any]:
     """What made the tiles of an answer, as JSON."""
     model = explored.model
     slider = explored.slider(asked.slider) if asked.slider and asked.step else None

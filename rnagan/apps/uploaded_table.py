@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan.apps.explored_model import ExploredModel, Shown
+from rnagan.apps.explored_model import ExploredModel, ExploredProfile
 from rnagan.expression.checked_table import open_table
 from rnagan.expression.genes import gene_id
 from rnagan.io.visible import visible
@@ -28,7 +28,7 @@ _IN_WORDS = {  # options of the command line, in what the page has in their plac
 }
 
 
-def read_upload(data: bytes, units: str, explored: ExploredModel) -> list[Shown]:
+def read_upload(data: bytes, units: str, explored: ExploredModel) -> list[ExploredProfile]:
     """The profiles of a CSV or TSV, genes by samples or samples by genes, of at most MAX_PROFILES samples.
 
     Raises `ValueError`, a sentence for the visitor, where it can't be read, is too large, or doesn't fit the model.
@@ -54,7 +54,7 @@ def read_upload(data: bytes, units: str, explored: ExploredModel) -> list[Shown]
 
 def in_model(
     explored: ExploredModel, values: NDArray[np.float32], genes: list[str], units: str, names: list[str]
-) -> list[Shown]:
+) -> list[ExploredProfile]:
     """Profiles (samples, genes) in `units`, of `genes` by id or symbol, called `names`, as the model takes them.
 
     A symbol that stands for several genes names none of them. Raises `ValueError` where it takes no genes, other units,
@@ -77,7 +77,7 @@ def in_model(
             f"example, and your table {visible(genes[0][:MAX_NAME])}."
         )
     own = in_units_of(vae, in_genes_of(vae, values[:, list(first.values())], list(first)), units)
-    return [Shown(name, "", "", "", row, uploaded=True) for name, row in zip(names, own, strict=True)]
+    return [ExploredProfile(name, "", "", "", row, uploaded=True) for name, row in zip(names, own, strict=True)]
 
 
 def _read(path: Path, units: str | None) -> tuple[list[str], list[str], np.ndarray, str]:
