@@ -1,6 +1,7 @@
 """What the explorer shows of a trained model: its profiles, what a slider moves in them, and the tiles that answer."""
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -42,26 +43,33 @@ MAX_SEED = 9999
 Measures = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float64]]]
 
 
-class Shown(NamedTuple):
-    """A profile on the page: its name and what is known of it, and its `values` (genes,), NaN where unmeasured."""
+class ExploredProfile(NamedTuple):
+    """A profile on the page: its name and what is known of it, its `values` (genes,), NaN where unmeasured, and whether
+    a visitor uploaded it."""
 
     name: str
     donor: str
     tissue: str
     split: str
     values: NDArray[np.float32]
+    uploaded: bool = False
 
 
 class Slider(NamedTuple):
     """What is moved, by at most `reach` of `unit` either way. `key`: p, g or d (programme, gene, dimension of an
-    embedding) and its number. `genes`: how many move."""
+    embedding) and its number. `columns`: of a profile, which move."""
 
     key: str
     name: str
     unit: str
     reach: float
-    genes: int
+    columns: NDArray[np.intp]
     move: Callable[[NDArray[np.float32], float], NDArray[np.float32]]
+
+    @property
+    def genes(self) -> int:
+        """How many move, at most."""
+        return len(self.columns)
 
     @property
     def grain(self) -> float:
@@ -105,13 +113,23 @@ class ExploredModel:
         """Whether a visitor's table can be encoded: not for an embedding, nor where profiles are centred by group."""
         return self.vae is not None and self.vae.transform.accepts != (CENTRED,)
 
-    def shown(self, number: int) -> Shown:
+    def shown(self, number: int) -> ExploredProfile:
         """Profile `number`; `ValueError` where there is none."""
         if not 0 <= number < len(self.profiles.obs):
             raise ValueError(f"There is no profile {number}; choose one of the list.")
         obs = self.profiles.obs.iloc[number]
         donor, tissue, split = (str(obs[name]) for name in OBS)
-        return Shown(str(obs.name), donor, tissue, split, self.profiles.values[number])
+        return ExploredProfile(str(obs.name), donor, tissue, split, self.profiles.values[number])
+
+    @property
+    def first_key(self) -> str:
+        """The key of the first of `sliders`, "" where there is none."""
+        return "p0" if self.programmes else "d0" if self.dimensions else ""
+
+    @functools.cached_property
+    def spreads(self) -> NDArray[np.float64]:
+        """The SD of each column over all profiles."""
+        return self.profiles.values.std(axis=0, dtype=np.float64)
 
     def sliders(self) -> list[Slider]:
         """Those that the page lists: programmes, or the dimensions of an embedding."""
@@ -126,14 +144,16 @@ class ExploredModel:
         if not 0 <= number < there.get(kind, 0):
             raise ValueError("There is nothing like that to move; choose from the list, or write a gene's name.")
         if kind == "d":
-            return Slider(key, self.dimensions[number], "SD", REACH_SD, 1, self._move_dimension(number))
+            return Slider(
+                key, self.dimensions[number], "SD", REACH_SD, np.array([number]), self._move_dimension(number)
+            )
         assert vae is not None
         if kind == "p":
             own = self.programmes[number]
-            return Slider(key, own.name, "units (ln)", REACH_FOLD, len(own.moved), _moved_by(vae, own))
+            return Slider(key, own.name, "units (ln)", REACH_FOLD, own.moved, _moved_by(vae, own))
         name, column = self.gene_name(number), np.array([number])
         move = Move(name, column, np.ones(1), "sd")
-        return Slider(key, name, "SD", REACH_SD, 1, _moved_by(vae, move))
+        return Slider(key, name, "SD", REACH_SD, column, _moved_by(vae, move))
 
     def gene_key(self, name: str) -> str:
         """The key of a gene by its id or symbol; `ValueError` where the model has none."""
@@ -161,7 +181,7 @@ class ExploredModel:
         return [(f"g{k}", self.gene_name(int(k)), float(z[k])) for k in order if z[k] > 0]
 
     def answer(
-        self, shown: Shown, slider: Slider | None = None, step: float = 0.0, seed: int = 0, n: int = TILES
+        self, shown: ExploredProfile, slider: Slider | None = None, step: float = 0.0, seed: int = 0, n: int = TILES
     ) -> Answer:
         """Tiles of a profile of which a slider was moved by `step`; the noise of its name and `seed`, whatever the
         step. `ValueError` where what is moved wasn't measured in it."""
@@ -224,7 +244,7 @@ class ExploredModel:
         return space.tissues[int(rows.argmin())]
 
     def _move_dimension(self, number: int) -> Callable[[NDArray[np.float32], float], NDArray[np.float32]]:
-        spread = float(self.profiles.values[:, number].std())
+        spread = float(self.spreads[number])
 
         def move(values: NDArray[np.float32], step: float) -> NDArray[np.float32]:
             moved = values.copy()

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from rnagan.cohort.spots import POSITIONS, positions_of
+from rnagan.reports.section_pictures import pitch_of
 
 IN_VIEW = 25  # spots that are generated anew at once
+REACH = 4  # pitches from the chosen one to the farthest of them
 MAX_SPOTS = 6_000  # of a map
 CLASSES = 7  # shades of a map
 _SIDE = 600  # of a map's longer side, without its edge
@@ -58,8 +59,12 @@ class Section(NamedTuple):
         """Of a dot: neighbours nearly touch."""
         if len(self.positions) < 2:
             return float(_EDGE)
-        pitch = float(np.median(cKDTree(self.positions).query(self.positions, k=2)[0][:, 1]))
-        return round(min(max(0.45 * pitch * self.scale, 1.5), _EDGE), 2)
+        return round(min(max(0.45 * self.pitch * self.scale, 1.5), _EDGE), 2)
+
+    @property
+    def pitch(self) -> float:
+        """The distance of neighbours, in units of position."""
+        return max(pitch_of(self.positions), 1e-9)
 
     def dots(self, levels: NDArray[np.float64] | None = None) -> list[Dot]:
         """The map; shades are equal shares of the spots by `levels` (spots,)."""
@@ -71,11 +76,12 @@ class Section(NamedTuple):
         return [Dot(number, x, y, shade) for number, (x, y), shade in rows]
 
     def around(self, profile: int) -> list[int]:
-        """Profiles of the IN_VIEW spots nearest to one, itself first."""
+        """Profiles of the IN_VIEW spots nearest to one, itself first; fewer where others are more than REACH away."""
         own = self.positions[np.flatnonzero(self.numbers == profile)[0]]
         distance = np.linalg.norm(self.positions - own, axis=1)
         order = np.lexsort((self.numbers, distance, self.numbers != profile))
-        return self.numbers[order[:IN_VIEW]].tolist()
+        near = order[:IN_VIEW]
+        return self.numbers[near[distance[near] <= REACH * self.pitch]].tolist()
 
     def positions_of(self, profiles: Sequence[int]) -> NDArray[np.float64]:
         """Where the spots of these profiles lie, (n, 2)."""

@@ -18,10 +18,11 @@ Tiles = NDArray[np.uint8]
 
 
 class Real(NamedTuple):
-    """Real tiles (n, S, S, 3), and a sentence that says of whom."""
+    """Real tiles (n, S, S, 3), their tissue, and whether they are of the profile's own sample."""
 
     tiles: Tiles
-    of: str
+    tissue: str
+    own: bool
 
 
 class RealTiles:
@@ -52,19 +53,21 @@ class RealTiles:
         tiles = read_tiles(self._shards, rows, 1, self._resolution)
         return {sample: own[0] for sample, own in zip(rows["sample"], tiles, strict=True)}
 
-    def of_profile(self, sample: str, tissue: str, n: int) -> Real | None:
-        """Up to `n` tiles of a sample, or of others of its tissue; None where there are none."""
+    def of_profile(self, sample: str, donor: str, tissue: str, n: int) -> Real | None:
+        """Up to `n` tiles of a sample, or of other donors of its tissue; None where there are none."""
         own = self._rows[self._rows["sample"] == sample]
         if len(own):
             tiles = read_tiles(self._shards, own, -(-n // len(own)), self._resolution)
-            return Real(np.concatenate(tiles)[:n], "this profile's own tissue")
-        alike = self._rows[self._rows["tissue"] == tissue].drop_duplicates("donor")
+            return Real(np.concatenate(tiles)[:n], str(own["tissue"].iloc[0]), True)
+        persons = self._rows[[name for name in ("donor", "image_donor") if name in self._rows]]
+        others = ~(persons == donor).any(axis=1) | (donor == "")
+        alike = self._rows[(self._rows["tissue"] == tissue) & others].drop_duplicates("donor")
         if alike.empty:
             return None
         chosen = rng.generator(0, f"explorer/{tissue}").permutation(len(alike))[:n]
         rows = alike.iloc[np.sort(chosen)]
         each = -(-n // len(rows))
-        return Real(np.concatenate(read_tiles(self._shards, rows, each, self._resolution))[:n], "other donors")
+        return Real(np.concatenate(read_tiles(self._shards, rows, each, self._resolution))[:n], tissue, False)
 
 
 def open_real_tiles(shards: Path | str, cohort: pd.DataFrame, model: RNAGAN) -> RealTiles:

@@ -10,9 +10,9 @@ from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 
 from rnagan.apps.explored_model import TILES, ExploredModel
-from rnagan.apps.explorer_answers import Desk, Found
-from rnagan.apps.explorer_visits import Asked, Visit, Visits, read_asked, shown_of
-from rnagan.apps.guard import HEADERS, address_of
+from rnagan.apps.explorer_answers import ExplorerService, GeneratedAnswer
+from rnagan.apps.explorer_visits import ExplorerQuery, Visit, Visits, read_query, shown_of
+from rnagan.apps.guard import HEADERS, MAX_BODY_BYTES, address_of
 from rnagan.apps.limits import Buckets, Clock
 from rnagan.apps.measure_plots import measure_plots
 from rnagan.apps.section_pages import add_section_pages
@@ -27,14 +27,22 @@ POLICY = HEADERS["Content-Security-Policy"].replace("img-src 'self'", "img-src '
 _NUMBER = re.compile(f"[1-{TILES}]")
 
 
-def explorer(desk: Desk, address: Address, rate: float = RATE, clock: Clock = time.monotonic) -> Shell:
+def explorer(service: ExplorerService, address: Address, rate: float = RATE, clock: Clock = time.monotonic) -> Shell:
     """The application. A visit is a secret link, in memory alone; where there is an admin token, it opens one. `rate`,
     `clock`: as `Shell` takes them."""
     headers = {"Content-Security-Policy": POLICY}
-    shell = Shell(address, ("e",), rate, clock, {"profiles": MAX_BYTES}, headers)
-    app, explored, visits = shell.app, desk.explored, Visits()
+    explored, visits = service.explored, Visits()
+
+    def most_bytes(path: str) -> int:
+        token, upload = path.removeprefix("/e/"), "/profiles"
+        of_visit = path.endswith(upload) and visits.find(token.removesuffix(upload)) is not None
+        return MAX_BYTES if of_visit else MAX_BODY_BYTES
+
+    shell = Shell(address, ("e",), rate, clock, most_bytes, headers)
+    app = shell.app
     opened = Buckets(rate=0.5, burst=60, clock=clock)
     first, listed, claim = first_profile(explored), profile_list(explored), claim_of(explored.model.split_by)
+    numbers = {number for _, rows in listed for number, _ in rows}
 
     def visit_of(token: str) -> Visit:
         visit = visits.find(token)
@@ -42,22 +50,22 @@ def explorer(desk: Desk, address: Address, rate: float = RATE, clock: Clock = ti
             raise HTTPException(404)
         return visit
 
-    def asked_of(request: Request, visit: Visit, otherwise: str = first) -> Asked:
+    def asked_of(request: Request, visit: Visit, otherwise: str = first) -> ExplorerQuery:
         try:
-            return read_asked(request.query_params, explored, visit, otherwise)
+            return read_query(request.query_params, explored, visit, otherwise)
         except ValueError as problem:
             raise HTTPException(422, str(problem)) from None
 
-    async def answered(visit: Visit, asked: Asked, kind: str) -> Found:
+    async def answered(visit: Visit, asked: ExplorerQuery, kind: str) -> GeneratedAnswer:
         try:
-            return await desk.answer(visit, asked, kind)
+            return await service.answer(visit, asked, kind)
         except ValueError as problem:
             raise HTTPException(422, str(problem)) from None
 
-    def of_answer(visit: Visit, asked: Asked, found: Found) -> dict[str, Any]:
+    def of_answer(visit: Visit, asked: ExplorerQuery, found: GeneratedAnswer) -> dict[str, Any]:
         """What the template of an answer shows."""
-        slider = desk.slider(asked)
-        curve = desk.known_curve(visit, asked) if slider else None
+        slider = service.slider(asked)
+        curve = service.known_curve(visit, asked) if slider else None
         of_real = {} if found.beside is None else found.beside.measures
         return {
             "answer": found.answer,
@@ -67,10 +75,10 @@ def explorer(desk: Desk, address: Address, rate: float = RATE, clock: Clock = ti
             "wants_curve": slider is not None and curve is None and explored.measures is not None,
         }
 
-    def of_request(visit: Visit, asked: Asked) -> dict[str, Any]:
+    def of_request(visit: Visit, asked: ExplorerQuery) -> dict[str, Any]:
         shown = shown_of(asked.profile, explored, visit)
         side = explored.model.config.resolution
-        return {"token": visit.token, "asked": asked, "shown": shown, "slider": desk.slider(asked), "side": side}
+        return {"token": visit.token, "asked": asked, "shown": shown, "slider": service.slider(asked), "side": side}
 
     @app.get("/")
     def start(request: Request) -> Response:
@@ -86,7 +94,7 @@ def explorer(desk: Desk, address: Address, rate: float = RATE, clock: Clock = ti
         asked = asked_of(request, visit)
         about, problem = of_request(visit, asked), ""
         try:
-            about |= of_answer(visit, asked, await desk.answer(visit, asked, "page"))
+            about |= of_answer(visit, asked, await service.answer(visit, asked, "page"))
         except ValueError as error:
             problem = str(error)
         return page(
@@ -99,8 +107,9 @@ def explorer(desk: Desk, address: Address, rate: float = RATE, clock: Clock = ti
             takes_genes=explored.vae is not None,
             takes_tables=explored.takes_tables,
             listed=listed,
+            unlisted="" if about["shown"].uploaded or asked.profile in numbers else about["shown"].name,
             uploads=visit.uploads,
-            has_sections=desk.sections is not None,
+            has_sections=service.sections is not None,
             claim="" if claim is None else claim.sentence,
             **about,
         )
@@ -119,7 +128,7 @@ def explorer(desk: Desk, address: Address, rate: float = RATE, clock: Clock = ti
         if not asked.slider:
             raise HTTPException(422, "Choose what to move first.")
         try:
-            await desk.curve(visit, asked)
+            await service.curve(visit, asked)
         except ValueError as problem:
             raise HTTPException(422, str(problem)) from None
         return Response(status_code=204)
@@ -148,7 +157,7 @@ def explorer(desk: Desk, address: Address, rate: float = RATE, clock: Clock = ti
         if request.headers.get("content-type", "").partition(";")[0].strip() != "text/csv":
             raise HTTPException(415, "A table is needed.")
         try:
-            profile = await desk.upload(visit, await request.body(), request.query_params.get("units", ""))
+            profile = await service.upload(visit, await request.body(), request.query_params.get("units", ""))
         except ValueError as problem:
             return JSONResponse({"said": str(problem)}, 422)
         return JSONResponse({"go": f"/e/{token}?profile={profile}"})
@@ -160,8 +169,8 @@ def explorer(desk: Desk, address: Address, rate: float = RATE, clock: Clock = ti
 
     app.add_exception_handler(Replaced, not_answered)
     app.add_exception_handler(Full, not_answered)
-    if desk.sections is not None:
-        add_section_pages(app, desk, visit_of, asked_of)
+    if service.sections is not None:
+        add_section_pages(app, service, visit_of, asked_of)
     return shell
 
 
@@ -172,7 +181,8 @@ def first_profile(explored: ExploredModel) -> str:
 
 
 def profile_list(explored: ExploredModel) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Tissues, each with (number, name) of up to LISTED profiles, held-out ones first."""
+    """Tissues, which say where not all of theirs are listed, each with (number, name) of up to LISTED profiles,
+    held-out ones first."""
     obs = explored.profiles.obs
     known = {"test": "held out", "left_out": "held out"}
 
@@ -183,4 +193,9 @@ def profile_list(explored: ExploredModel) -> list[tuple[str, list[tuple[str, str
             yield str(row.place), f"{row.Index} ({split})" if split else str(row.Index)
 
     numbered = obs.assign(place=np.arange(len(obs)))
-    return [(str(tissue), list(of_tissue(own))) for tissue, own in numbered.groupby("tissue", sort=True)]
+    return [(_label(str(tissue), len(own)), list(of_tissue(own))) for tissue, own in numbered.groupby("tissue")]
+
+
+def _label(tissue: str, profiles: int) -> str:
+    shown = f" ({LISTED:,} of {profiles:,})" if profiles > LISTED else ""
+    return (tissue or "profiles") + shown

@@ -9,7 +9,7 @@ from rnagan.apps.explored_model import ExploredModel, open_explored
 from rnagan.apps.explored_sections import Sections, find_sections
 from rnagan.apps.explored_tiles import RealTiles, open_real_tiles
 from rnagan.apps.explorer import explorer, first_profile
-from rnagan.apps.explorer_answers import Desk
+from rnagan.apps.explorer_answers import ExplorerService
 from rnagan.apps.shell import Address, serve
 from rnagan.apps.visitor_queue import VisitorQueue
 from rnagan.cohort.table import read_cohort
@@ -52,7 +52,7 @@ def start_explorer(
     say(f"The explorer is at {address.url}/ (Ctrl-C stops it).")
     if address.admin_token is not None:
         say("It asks for the admin token: any user name, the token as the password.")
-    serve(explorer(Desk(explored, real, sections, VisitorQueue()), address), address)
+    serve(explorer(ExplorerService(explored, real, sections, VisitorQueue()), address), address)
 
 
 def measured_like(explored: ExploredModel, real: RealTiles) -> ExploredModel:

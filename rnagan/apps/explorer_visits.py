@@ -5,10 +5,10 @@ import math
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
-from rnagan.apps.explored_model import MAX_SEED, ExploredModel, Shown
+from rnagan.apps.explored_model import MAX_SEED, ExploredModel, ExploredProfile
 
 MAX_VISITS = 500
 K = TypeVar("K")
@@ -16,10 +16,11 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """The latest `most` values by key; the least recently asked for is forgotten first."""
+    """The latest values by key, of sizes (1 each) that are `most` together; the least recently asked for is forgotten
+    first."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._lock = most, threading.Lock()
+    def __init__(self, most: int, size: Callable[[V], int] = lambda _: 1) -> None:
+        self._most, self._size, self._held, self._lock = most, size, 0, threading.Lock()
         self._values: OrderedDict[K, V] = OrderedDict()
 
     def find(self, key: K) -> V | None:
@@ -30,10 +31,12 @@ class Recent(Generic[K, V]):
 
     def keep(self, key: K, value: V) -> None:
         with self._lock:
+            if key in self._values:
+                self._held -= self._size(self._values.pop(key))
             self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > self._most:
-                self._values.popitem(last=False)
+            self._held += self._size(value)
+            while self._held > self._most:
+                self._held -= self._size(self._values.popitem(last=False)[1])
 
 
 class Visit(NamedTuple):
@@ -41,7 +44,7 @@ class Visit(NamedTuple):
     that don't come again."""
 
     token: str
-    uploads: dict[int, Shown]
+    uploads: dict[int, ExploredProfile]
     numbers: Iterator[int]
 
 
@@ -60,7 +63,7 @@ class Visits:
         return self._visits.find(token)
 
 
-class Asked(NamedTuple):
+class ExplorerQuery(NamedTuple):
     """A profile (its number, or u and the number of an uploaded one), a slider's key or "", how far it is moved, and
     the seed of the noise."""
 
@@ -70,20 +73,19 @@ class Asked(NamedTuple):
     seed: int
 
 
-def read_asked(query: Mapping[str, str], explored: ExploredModel, visit: Visit, first: str) -> Asked:
+def read_query(query: Mapping[str, str], explored: ExploredModel, visit: Visit, first: str) -> ExplorerQuery:
     """What an address asks for; without a word the profile `first`, and what is listed first to move, as it is.
     `ValueError`, a sentence for the visitor, on anything that isn't there or is out of bounds."""
     profile = query.get("profile", first)
     shown_of(profile, explored, visit)
-    listed = explored.sliders()
-    gene, slider = query.get("gene", "").strip(), query.get("move", listed[0].key if listed else "")
+    gene, slider = query.get("gene", "").strip(), query.get("move", explored.first_key)
     slider = explored.gene_key(gene) if gene else slider
     reach = explored.slider(slider).reach if slider else 0.0
-    return Asked(profile, slider, _number(query.get("step", "0"), reach), _seed(query.get("seed", "0")))
+    return ExplorerQuery(profile, slider, _number(query.get("step", "0"), reach), _seed(query.get("seed", "0")))
 
 
-def shown_of(profile: str, explored: ExploredModel, visit: Visit) -> Shown:
-    """The profile of `Asked.profile`; `ValueError` where there is none."""
+def shown_of(profile: str, explored: ExploredModel, visit: Visit) -> ExploredProfile:
+    """The profile of `ExplorerQuery.profile`; `ValueError` where there is none."""
     uploaded, digits = profile.startswith("u"), profile.removeprefix("u")
     number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 7 else -1
     if not uploaded:

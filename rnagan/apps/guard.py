@@ -1,6 +1,6 @@
 """What stands before every page: known host names, own forms, small bodies, limits, and the headers of each answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -28,8 +28,8 @@ _METHODS = ("GET", "HEAD", "POST")
 class Guard:
     """ASGI middleware. `hosts`: names under which the server may be asked (another one is a page of a stranger that
     points at this machine). `private`: first parts of paths whose second part is a secret, with a bucket of their own;
-    all else shares one an address. `uploads`: last parts of paths that take larger bodies, and how large. `headers`:
-    in place of those of HEADERS."""
+    all else shares one an address. `most_bytes`: how large the body of a request to a path may be. `headers`: in place
+    of those of HEADERS."""
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class Guard:
         private: Iterable[str],
         rate: float,
         clock: Clock,
-        uploads: Mapping[str, int] | None = None,
+        most_bytes: Callable[[str], int] = lambda _: MAX_BODY_BYTES,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._app, self._hosts, self._private = app, {host.lower() for host in hosts}, set(private)
-        self._uploads, self._headers = dict(uploads or {}), HEADERS | dict(headers or {})
+        self._most_bytes, self._headers = most_bytes, HEADERS | dict(headers or {})
         self._of_links, self._of_addresses = (Buckets(rate, int(6 * rate), clock=clock) for _ in range(2))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +52,7 @@ class Guard:
         if scope["type"] != "http":
             return
         answered = _with_headers(send, self._headers)
-        most = self._uploads.get(scope["path"].rpartition("/")[2], MAX_BODY_BYTES)
+        most = self._most_bytes(scope["path"])
         refusal = self._refusal(scope, most)
         if refusal is not None:
             await PlainTextResponse(refusal[1], refusal[0])(scope, receive, answered)

@@ -7,38 +7,38 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
 
 from rnagan.apps.explored_sections import Section
-from rnagan.apps.explorer_answers import Desk, View
-from rnagan.apps.explorer_visits import Asked, Visit
+from rnagan.apps.explorer_answers import ExplorerService, View
+from rnagan.apps.explorer_visits import ExplorerQuery, Visit
 from rnagan.apps.measure_plots import measure_plots
 from rnagan.apps.shell import page
 from rnagan.cohort.table import claim_of
 
 VisitOf = Callable[[str], Visit]
-AskedOf = Callable[[Request, Visit, str], Asked]
+QueryOf = Callable[[Request, Visit, str], ExplorerQuery]
 
 
-def add_section_pages(app: FastAPI, desk: Desk, visit_of: VisitOf, asked_of: AskedOf) -> None:
-    """Add the pages under /e/{token}/section to the explorer, whose `desk` has sections."""
-    explored, sections = desk.explored, desk.sections
+def add_section_pages(app: FastAPI, service: ExplorerService, visit_of: VisitOf, asked_of: QueryOf) -> None:
+    """Add the pages under /e/{token}/section to the explorer, whose `service` has sections."""
+    explored, sections = service.explored, service.sections
     assert sections is not None
     split = explored.profiles.obs["split"].to_numpy()
     own = next((own for own in sections.all if (split[own.numbers] == "test").any()), sections.all[0])
     first = str(own.middle)
 
-    def asked_and_section(request: Request, visit: Visit) -> tuple[Asked, Section]:
+    def asked_and_section(request: Request, visit: Visit) -> tuple[ExplorerQuery, Section]:
         asked = asked_of(request, visit, first)
         try:
             return asked, sections.of(asked.profile)
         except ValueError as problem:
             raise HTTPException(422, str(problem)) from None
 
-    async def viewed(visit: Visit, asked: Asked, section: Section, around: bool) -> View:
+    async def viewed(visit: Visit, asked: ExplorerQuery, section: Section, around: bool) -> View:
         try:
-            return await desk.view(visit, asked, section, around)
+            return await service.view(visit, asked, section, around)
         except ValueError as problem:
             raise HTTPException(422, str(problem)) from None
 
-    def of_view(asked: Asked, view: View) -> dict[str, Any]:
+    def of_view(asked: ExplorerQuery, view: View) -> dict[str, Any]:
         shown = explored.shown(int(asked.profile))
         return {
             "shown": shown,
@@ -53,7 +53,7 @@ def add_section_pages(app: FastAPI, desk: Desk, visit_of: VisitOf, asked_of: Ask
         visit = visit_of(token)
         asked, section = asked_and_section(request, visit)
         view = await viewed(visit, asked, section, around=True)
-        slider, claim = desk.slider(asked), claim_of(explored.model.split_by)
+        slider, claim = service.slider(asked), claim_of(explored.model.split_by)
         levels = None if slider is None else explored.levels(section.numbers, slider)
         obs = explored.profiles.obs
         return page(

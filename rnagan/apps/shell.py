@@ -7,7 +7,7 @@ import ipaddress
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
@@ -18,12 +18,13 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from rnagan.apps.answers_database import AnswersDatabase, Reader
-from rnagan.apps.guard import LOOPBACK, Guard, address_of
+from rnagan.apps.guard import LOOPBACK, MAX_BODY_BYTES, Guard, address_of
 from rnagan.apps.limits import Buckets, Clock
 from rnagan.io.visible import visible
 
 MIN_TOKEN = 16  # characters of an admin token
 MAX_FIELDS = 20
+MAX_CONNECTIONS = 500  # at once; a browser holds up to six
 RATE = 20.0  # requests a second; a page with its tile is two
 _FOLDER = Path(__file__).parent
 _STATIC = {"style.css": "text/css", "keys.js": "text/javascript", "explorer.js": "text/javascript"}
@@ -86,7 +87,7 @@ class Shell:
     served.
 
     `private`: first parts of the paths whose second part is a secret link. `rate`: requests a second of a link, or of
-    an address without one; `clock` counts them. `uploads` and `headers`: as `Guard` takes them.
+    an address without one; `clock` counts them. `most_bytes` and `headers`: as `Guard` takes them.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Shell:
         private: Iterable[str],
         rate: float = RATE,
         clock: Clock = time.monotonic,
-        uploads: Mapping[str, int] | None = None,
+        most_bytes: Callable[[str], int] = lambda _: MAX_BODY_BYTES,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
@@ -117,7 +118,7 @@ class Shell:
         self.app.add_exception_handler(405, self._error)
         self.app.add_exception_handler(HTTPException, self._error)
         self.app.add_exception_handler(500, self._error)
-        self.guarded = Guard(self.app, address.hosts, private, rate, clock, uploads, headers)
+        self.guarded = Guard(self.app, address.hosts, private, rate, clock, most_bytes, headers)
 
     async def _error(self, request: Request, error: Exception) -> Response:
         """One sentence. Who asks for pages that aren't there too often is asked to wait: links can't be guessed."""
@@ -196,17 +197,23 @@ def serve(shell: Shell, address: Address) -> None:
             listening.bind((address.host, address.port))
         except (OSError, OverflowError):
             raise ValueError(f"{address.host}:{address.port} can't be listened on; is the port in use?") from None
-        config = uvicorn.Config(
-            shell.guarded,
-            access_log=False,
-            lifespan="off",  # its task would die with a traceback when a signal ends the server
-            log_level="warning",
-            server_header=False,
-            proxy_headers=False,
-            h11_max_incomplete_event_size=32_768,
-            timeout_keep_alive=30,
-        )
-        _Server(config).run([listening])
+        server_of(shell).run([listening])
+
+
+def server_of(shell: Shell) -> uvicorn.Server:
+    """What answers; who comes when MAX_CONNECTIONS are open gets 503."""
+    config = uvicorn.Config(
+        shell.guarded,
+        access_log=False,
+        lifespan="off",  # its task would die with a traceback when a signal ends the server
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=32_768,
+        timeout_keep_alive=30,
+        limit_concurrency=MAX_CONNECTIONS,
+    )
+    return _Server(config)
 
 
 class _Server(uvicorn.Server):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import zipfile
 from typing import Any
@@ -11,8 +12,8 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 
 import rnagan
-from rnagan.apps.explored_model import Answer, ExploredModel, Shown
-from rnagan.apps.explorer_visits import Asked
+from rnagan.apps.explored_model import Answer, ExploredModel, ExploredProfile
+from rnagan.apps.explorer_visits import ExplorerQuery
 from rnagan.cohort.table import claim_of
 from rnagan.io.files import sha256_of
 from rnagan.io.images import png_bytes, synthetic_texts
@@ -20,35 +21,40 @@ from rnagan.io.images import png_bytes, synthetic_texts
 _UNFIT = re.compile(r"[^A-Za-z0-9_+-]+")
 
 
-def provenance(explored: ExploredModel, shown: Shown, asked: Asked, answer: Answer) -> dict[str, Any]:
+def provenance(explored: ExploredModel, shown: ExploredProfile, asked: ExplorerQuery, answer: Answer) -> dict[str, Any]:
     """What made the tiles of an answer, as JSON."""
     model = explored.model
     slider = explored.slider(asked.slider) if asked.slider and asked.step else None
     claim = claim_of(model.split_by)
-    uploaded = asked.profile.startswith("u")
+    moved = 0 if slider is None else int((~np.isnan(shown.values[slider.columns])).sum())
     return {
         "synthetic": True,
         "rnagan": rnagan.__version__,
         "model": model.digest,
         "mpp": model.mpp,
         "profile": shown.name,
-        "profiles_file": None if uploaded else explored.profiles.digest,
-        "uploaded": uploaded,
+        "profiles_file": None if shown.uploaded else explored.profiles.digest,
+        "uploaded": shown.uploaded,
         "profile_values": sha256_of(shown.values.astype(float).round(6).tolist()),
         "tissue": shown.tissue or None,
         "moved": None if slider is None else slider.name,
-        "moved_genes": 0 if slider is None else slider.genes,
+        "moved_genes": moved,
         "moved_by": 0.0 if slider is None else asked.step,
         "unit": None if slider is None else slider.unit,
         "seed": asked.seed,
         "sampling": model.sampling,
         "far": answer.far,
-        "distance": round(answer.distance, 4),
-        "residual": round(answer.residual, 4),
+        "distance": _number(round(answer.distance, 4)),
+        "residual": _number(round(answer.residual, 4)),
         "missing_genes": round(answer.missing, 4),
-        "measures": answer.measures,
+        "measures": {name: _number(value) for name, value in answer.measures.items()},
         **({} if claim is None else claim.as_json()),
     }
+
+
+def _number(value: float) -> float | None:
+    """As JSON has it: None where it is unknown."""
+    return value if math.isfinite(value) else None
 
 
 def as_png(tile: NDArray[np.uint8], made_of: dict[str, Any], number: int) -> Response:
@@ -59,10 +65,11 @@ def as_png(tile: NDArray[np.uint8], made_of: dict[str, Any], number: int) -> Res
 def as_zip(tiles: NDArray[np.uint8], made_of: dict[str, Any]) -> Response:
     """Tiles (n, H, W, 3) with provenance.json, as a zip of stored files."""
     packed, name = io.BytesIO(), _file_name(made_of)
+    text = json.dumps(made_of, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with zipfile.ZipFile(packed, "w") as archive:
         for number, tile in enumerate(tiles, 1):
             archive.writestr(zipfile.ZipInfo(f"{name}_{number}.png"), _png(tile, made_of, number))
-        archive.writestr(zipfile.ZipInfo("provenance.json"), json.dumps(made_of, indent=1, ensure_ascii=False) + "\n")
+        archive.writestr(zipfile.ZipInfo("provenance.json"), text)
     return _file(packed.getvalue(), "application/zip", f"{name}.zip")
 
 

@@ -1,16 +1,17 @@
 """A visitor's expression table: bounded, read as rnagan build-expression reads one, in the model's genes and units."""
 
+import io
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rnagan.apps.explored_model import ExploredModel, Shown
+from rnagan.apps.explored_model import ExploredModel, ExploredProfile
 from rnagan.expression.checked_table import open_table
 from rnagan.expression.genes import gene_id
 from rnagan.io.visible import visible
-from rnagan.latent.profiles import in_genes_of, in_units_of
+from rnagan.latent.profiles import genes_by_symbol, in_genes_of, in_units_of
 
 MAX_BYTES = 8 << 20
 MAX_PROFILES = 20
@@ -27,7 +28,7 @@ _IN_WORDS = {  # options of the command line, in what the page has in their plac
 }
 
 
-def read_upload(data: bytes, units: str, explored: ExploredModel) -> list[Shown]:
+def read_upload(data: bytes, units: str, explored: ExploredModel) -> list[ExploredProfile]:
     """The profiles of a CSV or TSV, genes by samples or samples by genes, of at most MAX_PROFILES samples.
 
     Raises `ValueError`, a sentence for the visitor, where it can't be read, is too large, or doesn't fit the model.
@@ -38,6 +39,7 @@ def read_upload(data: bytes, units: str, explored: ExploredModel) -> list[Shown]
         raise ValueError(f"{_SAID} has {len(data):,} bytes, and {MAX_BYTES:,} are read; keep a few samples.")
     if not data.strip():
         raise ValueError(f"{_SAID} is empty; it needs a row for each gene, with an id and a value.")
+    _check_lines(data)
     with tempfile.TemporaryDirectory(prefix="rnagan-explore-") as folder:
         path = Path(folder) / ("table.tsv" if b"\t" in data[:10_000] else "table.csv")
         path.write_bytes(data)
@@ -52,10 +54,11 @@ def read_upload(data: bytes, units: str, explored: ExploredModel) -> list[Shown]
 
 def in_model(
     explored: ExploredModel, values: NDArray[np.float32], genes: list[str], units: str, names: list[str]
-) -> list[Shown]:
+) -> list[ExploredProfile]:
     """Profiles (samples, genes) in `units`, of `genes` by id or symbol, called `names`, as the model takes them.
 
-    Raises `ValueError` where it takes no genes, other units, or none of these genes.
+    A symbol that stands for several genes names none of them. Raises `ValueError` where it takes no genes, other units,
+    or none of these genes.
     """
     vae = explored.vae
     if vae is None:
@@ -63,9 +66,10 @@ def in_model(
     if units not in vae.transform.accepts:
         raise ValueError(f"{_SAID} is in {units}, and the model takes {' or '.join(vae.transform.accepts)}.")
     known = set(vae.transform.genes)
-    by_symbol = {symbol.casefold(): gene for gene, symbol in explored.profiles.symbols.items() if symbol}
+    by_symbol = genes_by_symbol(vae, explored.profiles.symbols)
+    clear = {symbol: own[0] for symbol, own in by_symbol.items() if len(own) == 1}  # who knows which of several?
     ids = [gene_id(gene) for gene in genes]
-    ids = [gene if gene in known else by_symbol.get(gene.casefold(), gene) for gene in ids]
+    ids = [gene if gene in known else clear.get(gene.casefold(), gene) for gene in ids]
     first = {gene: column for column, gene in reversed(list(enumerate(ids)))}  # of two spellings the first
     if not known & first.keys():
         raise ValueError(
@@ -73,7 +77,7 @@ def in_model(
             f"example, and your table {visible(genes[0][:MAX_NAME])}."
         )
     own = in_units_of(vae, in_genes_of(vae, values[:, list(first.values())], list(first)), units)
-    return [Shown(name, "", "", "", row) for name, row in zip(names, own, strict=True)]
+    return [ExploredProfile(name, "", "", "", row, uploaded=True) for name, row in zip(names, own, strict=True)]
 
 
 def _read(path: Path, units: str | None) -> tuple[list[str], list[str], np.ndarray, str]:
@@ -99,6 +103,15 @@ def _read(path: Path, units: str | None) -> tuple[list[str], list[str], np.ndarr
     if source.matrix.rows_are == "genes":
         return [_short(name) for name in across], labels, values.T, found.units
     return [_short(name) for name in labels], list(across), values, found.units
+
+
+def _check_lines(data: bytes) -> None:
+    """Before a table is opened, which reads its first lines whole: millions of names take most of a minute."""
+    for line in io.BytesIO(data):
+        if len(line) > MAX_GENES and max(map(line.count, b"\t,; ")) > MAX_GENES:
+            raise ValueError(
+                f"{_SAID} has a line of more than {MAX_GENES:,} cells; a table has {MAX_GENES:,} genes at most."
+            )
 
 
 def _check_sizes(samples: int, genes: int) -> None:

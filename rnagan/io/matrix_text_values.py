@@ -65,9 +65,10 @@ def _pieces(path: Path, skip_lines: int) -> Iterator[bytes]:
                 check_line(len(begun) * PIECE_BYTES)
                 continue
             piece, begun = b"".join([*begun, memoryview(data)[:end]]), [data[end:]]
-            while skip_lines and piece:
-                piece, skip_lines = piece[piece.find(b"\n") + 1 :], skip_lines - 1
-            yield piece
+            start = 0
+            while skip_lines and start < len(piece):
+                start, skip_lines = piece.find(b"\n", start) + 1, skip_lines - 1
+            yield piece[start:]
         coming.result()
         rest = b"".join(begun)
         if rest and not skip_lines:

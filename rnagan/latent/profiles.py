@@ -145,22 +145,27 @@ def gene_columns(given: str, model: VAEModel, symbols: dict[str, str]) -> tuple[
 def columns_of_names(names: list[str], model: VAEModel, symbols: dict[str, str]) -> tuple[NDArray[np.intp], list[str]]:
     """As `gene_columns`, of ids or symbols; no file is read."""
     place = {gene: column for column, gene in enumerate(model.transform.genes)}
-    by_symbol: dict[str, list[int]] = {}
-    for gene, symbol in symbols.items():
-        if gene in place and symbol:
-            by_symbol.setdefault(symbol.casefold(), []).append(place[gene])
+    by_symbol = genes_by_symbol(model, symbols)
     columns, unknown = [], []
     for name in names:
-        found = [place[gene_id(name)]] if gene_id(name) in place else by_symbol.get(name.casefold(), [])
+        found = [gene_id(name)] if gene_id(name) in place else by_symbol.get(name.casefold(), [])
         if len(found) > 1:
-            ids = ", ".join(model.transform.genes[column] for column in found)
-            raise ValueError(f"The symbol {name} stands for {ids}; give the id of the one that you mean.")
-        columns += found
+            raise ValueError(f"The symbol {name} stands for {', '.join(found)}; give the id of the one that you mean.")
+        columns += [place[gene] for gene in found]
         unknown += [] if found else [name]
     if not columns:
         hint = "" if by_symbol else " (the profiles hold no symbols, so give ids)"
         raise ValueError(f"The model has no gene {first_few(names)}; its first is {model.transform.genes[0]}{hint}.")
     return np.array(sorted(set(columns)), np.intp), unknown
+
+
+def genes_by_symbol(model: VAEModel, symbols: dict[str, str]) -> dict[str, list[str]]:
+    """The model's genes by their symbol in small letters; `symbols`: by gene."""
+    known, found = set(model.transform.genes), dict[str, list[str]]()
+    for gene, symbol in symbols.items():
+        if gene in known and symbol:
+            found.setdefault(symbol.casefold(), []).append(gene)
+    return found
 
 
 def write_profiles(

@@ -18,14 +18,16 @@ _HEAD, _APART = 20, 16  # px: above sections, for titles, and between them
 GLASS = 244  # grey where a section has no spot
 
 
-def section_picture(positions: NDArray[np.float64], tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def section_picture(
+    positions: NDArray[np.float64], tiles: NDArray[np.uint8], pitch: float | None = None
+) -> NDArray[np.uint8]:
     """One section: tiles (spots, S, S, 3) at positions (spots, 2), x to the right and y down, (H, W, 3).
 
-    Neighbours touch: a pitch is a tile's side, however much of the tissue between spots the tiles show. Raises
-    `ValueError` where the picture would have more than MAX_PIXELS.
+    Neighbours touch: a `pitch` (of the positions; None: found from these) is a tile's side, however much of the tissue
+    between spots the tiles show. Raises `ValueError` where the picture would have more than MAX_PIXELS.
     """
     side = tiles.shape[1]
-    pitch = np.median(cKDTree(positions).query(positions, k=2)[0][:, 1]) if len(positions) > 1 else 1.0
+    pitch = pitch_of(positions) if pitch is None else pitch
     corners = np.round((positions - positions.min(axis=0)) / pitch * side).astype(np.int64)
     width, height = (corners.max(axis=0) + side).tolist()
     if width * height > MAX_PIXELS:
@@ -76,7 +78,7 @@ def section_maps(
     figure, axes = plt.subplots(
         len(rows), len(generated), figsize=(2.6 * len(generated), (height + 0.3) * len(rows)), squeeze=False
     )
-    size = (0.8 * 2.6 * 72 / (span.max() / max(_pitch(positions), 1e-9) + 1)) ** 2
+    size = (0.8 * 2.6 * 72 / (span.max() / max(pitch_of(positions), 1e-9) + 1)) ** 2
     for across, (title, measures) in zip(axes, rows, strict=True):
         for axis, (name, values) in zip(across, measures.items(), strict=False):
             spread = np.std(values) or 1.0
@@ -89,5 +91,6 @@ def section_maps(
     save_figure(figure, path)
 
 
-def _pitch(positions: NDArray[np.float64]) -> float:
+def pitch_of(positions: NDArray[np.float64]) -> float:
+    """The distance of neighbours, the median over positions (spots, 2); 1 of a spot alone."""
     return float(np.median(cKDTree(positions).query(positions, k=2)[0][:, 1])) if len(positions) > 1 else 1.0

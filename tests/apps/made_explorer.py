@@ -11,7 +11,7 @@ from rnagan.apps.explored_model import open_explored
 from rnagan.apps.explored_sections import find_sections
 from rnagan.apps.explored_tiles import open_real_tiles
 from rnagan.apps.explorer import explorer
-from rnagan.apps.explorer_answers import Desk
+from rnagan.apps.explorer_answers import ExplorerService
 from rnagan.apps.explorer_start import measured_like
 from rnagan.apps.shell import Address
 from rnagan.apps.visitor_queue import VisitorQueue
@@ -31,19 +31,19 @@ def write_programmes(path: Path) -> Path:
     return path
 
 
-def make_desk(run: Path, inputs: GANInputs, programme: Path | None = None, beside: bool = True) -> Desk:
-    """A desk with all profiles of a run's inputs, its real tiles, and the sections that there are."""
+def make_service(run: Path, inputs: GANInputs, programme: Path | None = None, beside: bool = True) -> ExplorerService:
+    """A service with all profiles of a run's inputs, its real tiles, and the sections that there are."""
     assert inputs.expression is not None
     explored = open_explored(run, Choice(inputs.expression), programme, "cpu")
     cohort = read_cohort(inputs.cohort)
     sections = find_sections(cohort, explored.profiles.obs.index.tolist(), inputs.cohort)
     real = open_real_tiles(inputs.shards, cohort, explored.model) if beside else None
-    return Desk(explored if real is None else measured_like(explored, real), real, sections, VisitorQueue())
+    return ExplorerService(explored if real is None else measured_like(explored, real), real, sections, VisitorQueue())
 
 
-def visiting(desk: Desk, **limits: Any) -> tuple[TestClient, str]:
+def visiting(service: ExplorerService, **limits: Any) -> tuple[TestClient, str]:
     """A client of the explorer, and the path of its visit."""
-    client = client_of(explorer(desk, Address(), **{"rate": 10_000} | limits).guarded)
+    client = client_of(explorer(service, Address(), **{"rate": 10_000} | limits).guarded)
     return client, client.get("/").url.path
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import io
 import itertools
 import json
@@ -19,29 +20,30 @@ from PIL import Image
 from rnagan import RNAGAN
 from rnagan.apps.explored_model import CURVE_STEPS, ExploredModel
 from rnagan.apps.explorer import POLICY, explorer
-from rnagan.apps.explorer_answers import Desk
-from rnagan.apps.explorer_visits import Asked, Visit
+from rnagan.apps.explorer_answers import ExplorerService
+from rnagan.apps.explorer_visits import ExplorerQuery, Visit
 from rnagan.apps.guard import HEADERS
 from rnagan.apps.shell import Address
+from rnagan.apps.tile_downloads import as_zip, provenance
 from rnagan.apps.visitor_queue import Replaced
 from rnagan.data.index import open_dataset
 from rnagan.data.reader import TileReader
 from rnagan.training.gan.inputs import GANInputs
-from tests.apps.made_explorer import make_desk, pictures, visiting
+from tests.apps.made_explorer import make_service, pictures, visiting
 from tests.apps.made_study import client as client_of
 
-Visiting = tuple[TestClient, str, Desk]
+Visiting = tuple[TestClient, str, ExplorerService]
 
 
 @pytest.fixture(scope="module")
-def desk(trained: Path, inputs: GANInputs, programmes: Path) -> Desk:
-    return make_desk(trained, inputs, programmes)
+def service(trained: Path, inputs: GANInputs, programmes: Path) -> ExplorerService:
+    return make_service(trained, inputs, programmes)
 
 
 @pytest.fixture
-def visit(desk: Desk) -> Iterator[Visiting]:
-    client, path = visiting(desk)
-    yield client, path, desk
+def visit(service: ExplorerService) -> Iterator[Visiting]:
+    client, path = visiting(service)
+    yield client, path, service
 
 
 def pixels(address: str) -> np.ndarray:
@@ -56,8 +58,8 @@ def number_of(explored: ExploredModel, name: str) -> int:
 def test_tiles_are_those_of_generate_tiles_beside_the_donors_own(
     visit: Visiting, trained: Path, inputs: GANInputs
 ) -> None:
-    client, path, desk = visit
-    page = client.get(path, params={"profile": number_of(desk.explored, "D8-lung"), "seed": 5}).text
+    client, path, service = visit
+    page = client.get(path, params={"profile": number_of(service.explored, "D8-lung"), "seed": 5}).text
     adata = anndata.read_h5ad(inputs.expression)[["D8-lung"]].copy()
     wanted = RNAGAN.from_pretrained(trained, "cpu").generate(adata, 8, seed=5)[0]
     found = np.stack([pixels(address) for address in pictures(page)])
@@ -70,14 +72,14 @@ def test_tiles_are_those_of_generate_tiles_beside_the_donors_own(
 
 
 def test_a_profile_without_a_slide_is_beside_other_donors_of_its_tissue(visit: Visiting) -> None:
-    client, path, desk = visit
-    page = client.get(path, params={"profile": number_of(desk.explored, "D11-lung2")}).text
+    client, path, service = visit
+    page = client.get(path, params={"profile": number_of(service.explored, "D11-lung2")}).text
     assert "Real lung: other donors" in page and len(pictures(page, "Real tile")) == 8
 
 
 def test_the_slider_moves_as_perturb_does_with_the_same_noise(visit: Visiting) -> None:
-    client, path, desk = visit
-    explored = desk.explored
+    client, path, service = visit
+    explored = service.explored
     at = {"profile": "3", "seed": 1}
     still = pictures(client.get(f"{path}/answer", params=at).text)
     there = pictures(client.get(f"{path}/answer", params=at | {"move": "p1", "step": "0.5"}).text)
@@ -96,15 +98,15 @@ def test_the_slider_moves_as_perturb_does_with_the_same_noise(visit: Visiting) -
 
 
 def test_a_gene_is_found_by_id_and_symbol_and_moved_in_sds(visit: Visiting) -> None:
-    client, path, desk = visit
+    client, path, service = visit
     page = client.get(path, params={"gene": "ENSG99999999999", "step": "-3"})
     assert page.status_code == 422 and "The model has no gene ENSG99999999999" in page.text
     page = client.get(path, params={"gene": "ENSG00000000004.7", "step": "-3"})
     assert page.status_code == 200 and 'min="-3.0"' in page.text and 'value="g4" selected' in page.text
-    vae, x = desk.explored.vae, desk.explored.profiles.values[:1]
+    vae, x = service.explored.vae, service.explored.profiles.values[:1]
     assert vae is not None
     before, after = (
-        vae.transform.apply(v, vae.transform.genes, "tpm") for v in (x, desk.explored.slider("g4").move(x, 1.0))
+        vae.transform.apply(v, vae.transform.genes, "tpm") for v in (x, service.explored.slider("g4").move(x, 1.0))
     )
     assert after[0, 4] - before[0, 4] == pytest.approx(1, abs=1e-3)
     np.testing.assert_allclose(np.delete(after, 4, 1), np.delete(before, 4, 1), atol=1e-3)
@@ -135,22 +137,22 @@ def test_the_curve_is_measured_once_and_drawn(visit: Visiting) -> None:
 
 
 def test_a_curve_that_nobody_waits_for_gives_way_to_the_next(visit: Visiting) -> None:
-    _, path, desk = visit
+    _, path, service = visit
 
     async def two() -> list[object]:
         own = Visit(path.rpartition("/")[2], {}, itertools.count())
-        first, second = (Asked(profile, "p0", 0.0, 0) for profile in ("1", "2"))
-        left = asyncio.create_task(desk.curve(own, first))
+        first, second = (ExplorerQuery(profile, "p0", 0.0, 0) for profile in ("1", "2"))
+        left = asyncio.create_task(service.curve(own, first))
         await asyncio.sleep(0.02)
-        return [await desk.curve(own, second), *await asyncio.gather(left, return_exceptions=True)]
+        return [await service.curve(own, second), *await asyncio.gather(left, return_exceptions=True)]
 
     curve, left = asyncio.run(two())
     assert len(curve) == CURVE_STEPS and isinstance(left, Replaced)  # type: ignore[arg-type]
 
 
 def test_a_tile_is_saved_with_what_made_it(visit: Visiting, inputs: GANInputs) -> None:
-    client, path, desk = visit
-    at = {"profile": str(number_of(desk.explored, "D8-lung")), "move": "p1", "step": "0.5", "seed": 7}
+    client, path, service = visit
+    at = {"profile": str(number_of(service.explored, "D8-lung")), "move": "p1", "step": "0.5", "seed": 7}
     shown = pictures(client.get(f"{path}/answer", params=at).text)
     saved = client.get(f"{path}/tiles/3.png", params=at)
     name = "D8-lung_growth_+0-5_seed7"
@@ -158,7 +160,7 @@ def test_a_tile_is_saved_with_what_made_it(visit: Visiting, inputs: GANInputs) -
     with Image.open(io.BytesIO(saved.content)) as image:
         np.testing.assert_array_equal(np.asarray(image), pixels(shown[2]))
         about = image.text
-    assert about["Synthetic"] == "true" and about["rnagan:model"] == desk.explored.model.digest
+    assert about["Synthetic"] == "true" and about["rnagan:model"] == service.explored.model.digest
     own = {key: about[f"rnagan:{key}"] for key in ("profile", "seed", "tile", "moved", "mpp", "far")}
     assert own == {
         "profile": "D8-lung",
@@ -173,21 +175,21 @@ def test_a_tile_is_saved_with_what_made_it(visit: Visiting, inputs: GANInputs) -
         assert archive.read(f"{name}_3.png") == saved.content
         said = json.loads(archive.read("provenance.json"))
     assert (said["model"], said["moved"], said["moved_genes"], said["moved_by"], said["seed"]) == (
-        desk.explored.model.digest,
+        service.explored.model.digest,
         "growth",
         10,
         0.5,
         7,
     )
-    assert said["profiles_file"] == desk.explored.profiles.digest and said["synthetic"] is True
+    assert said["profiles_file"] == service.explored.profiles.digest and said["synthetic"] is True
 
 
 def test_the_page_begins_with_someone_the_model_has_not_seen(visit: Visiting) -> None:
-    client, path, desk = visit
+    client, path, service = visit
     page = client.get(path).text
     chosen = re.search(r'<option value="(\d+)" selected>([^<]+)<', page)
     assert chosen is not None and "(held out)" in chosen[2]
-    assert desk.explored.shown(int(chosen[1])).split == "test"
+    assert service.explored.shown(int(chosen[1])).split == "test"
 
 
 def test_every_answer_has_the_headers(visit: Visiting) -> None:
@@ -237,14 +239,17 @@ def test_tiles_that_are_not_there(visit: Visiting, number: str) -> None:
 
 
 @pytest.mark.attack(kind=10, ends="unharmed")
-def test_names_of_strangers_are_escaped(desk: Desk) -> None:
+def test_names_of_strangers_are_escaped(service: ExplorerService) -> None:
     name = "<script>alert(1)</script>\x1b[31m‮"
-    obs = desk.explored.profiles.obs.rename(index={"D8-lung": name}).replace({"tissue": {"lung": "<b>lung</b>"}})
-    profiles = desk.explored.profiles.__class__(
-        desk.explored.profiles.values, obs, desk.explored.profiles.symbols | {"ENSG00000000004": "<i>SYM</i>"}, "digest"
+    obs = service.explored.profiles.obs.rename(index={"D8-lung": name}).replace({"tissue": {"lung": "<b>lung</b>"}})
+    profiles = service.explored.profiles.__class__(
+        service.explored.profiles.values,
+        obs,
+        service.explored.profiles.symbols | {"ENSG00000000004": "<i>SYM</i>"},
+        "digest",
     )
-    explored = ExploredModel(desk.explored.model, profiles, desk.explored.programmes, desk.explored.measures)
-    client, path = visiting(Desk(explored, desk.real, None, desk._queue))
+    explored = ExploredModel(service.explored.model, profiles, service.explored.programmes, service.explored.measures)
+    client, path = visiting(ExplorerService(explored, service.real, None, service._queue))
     at = {"profile": str(number_of(explored, name)), "gene": "<i>sym</i>"}
     page = client.get(path, params=at)
     assert page.status_code == 200
@@ -255,13 +260,13 @@ def test_names_of_strangers_are_escaped(desk: Desk) -> None:
 
 
 @pytest.mark.attack(kind=10)
-def test_visits_are_secret_and_others_need_the_token(desk: Desk, visit: Visiting) -> None:
+def test_visits_are_secret_and_others_need_the_token(service: ExplorerService, visit: Visiting) -> None:
     client, path, _ = visit
     assert client.get("/e/" + "a" * 32).status_code == 404
     other = client.get("/").url.path
     assert other != path and len(path) > 30
     token = "a-token-for-this-test"
-    guarded = client_of(explorer(desk, Address("0.0.0.0", admin_token=token), 10_000, lambda: 0.0).guarded)
+    guarded = client_of(explorer(service, Address("0.0.0.0", admin_token=token), 10_000, lambda: 0.0).guarded)
     assert guarded.get("/").status_code == 401
     for wrong in ("", "x", token + "x", token[:-1]):
         assert guarded.get("/", auth=("anyone", wrong)).status_code == 401
@@ -271,9 +276,57 @@ def test_visits_are_secret_and_others_need_the_token(desk: Desk, visit: Visiting
     assert 429 in tries and guarded.get("/", auth=("anyone", token)).status_code == 429  # for a while
 
 
+def test_other_donors_are_others(visit: Visiting, inputs: GANInputs) -> None:
+    _, _, service = visit
+    assert service.real is not None
+    rows = service.real._rows
+    tissue, donor = rows["tissue"].iloc[0], rows["donor"].iloc[0]
+    left = service.real._rows = rows[(rows["donor"] == donor) & (rows["tissue"] == tissue)]
+    try:
+        assert len(left) and service.real.of_profile("another", donor, tissue, 8) is None
+        found = service.real.of_profile("another", "someone", tissue, 8)
+        assert found is not None and not found.own
+    finally:
+        service.real._rows = rows
+
+
+def test_a_profile_without_a_tissue_is_still_its_own(service: ExplorerService) -> None:
+    profiles = service.explored.profiles
+    bare = dataclasses.replace(
+        service.explored, profiles=dataclasses.replace(profiles, obs=profiles.obs.assign(tissue=""))
+    )
+    client, path = visiting(ExplorerService(bare, service.real, None, service._queue))
+    page = client.get(path, params={"profile": number_of(bare, "D8-lung")}).text
+    assert "Real lung: this profile&#39;s own tissue" in page
+
+
+def test_what_made_a_tile_is_json_also_of_unknown_measures(visit: Visiting) -> None:
+    _, _, service = visit
+    shown = service.explored.shown(3)
+    values = shown.values.copy()
+    values[:2] = np.nan
+    answer = service.explored.answer(shown)._replace(measures={"share": float("nan")}, residual=float("nan"))
+    made_of = provenance(service.explored, shown._replace(values=values), ExplorerQuery("3", "p1", 0.5, 0), answer)
+    assert (made_of["measures"], made_of["residual"], made_of["moved_genes"]) == ({"share": None}, None, 8)
+    assert as_zip(answer.tiles, made_of).status_code == 200
+
+
+def test_a_profile_that_is_not_listed_is_chosen_in_the_list(
+    service: ExplorerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnagan.apps.explorer.LISTED", 1)
+    client, path = visiting(service)
+    for number in range(len(service.explored.profiles.obs)):
+        page = client.get(path, params={"profile": number}).text
+        assert re.findall(r'<option value="(\d+)" selected', page) == [str(number)]
+        assert "(1 of " in page
+        if number > 3:
+            break
+
+
 @pytest.mark.attack(kind=10)
-def test_who_asks_too_often_waits(desk: Desk) -> None:
-    client, path = visiting(desk, rate=5, clock=lambda: 0.0)
+def test_who_asks_too_often_waits(service: ExplorerService) -> None:
+    client, path = visiting(service, rate=5, clock=lambda: 0.0)
     assert {client.get(f"{path}/answer").status_code for _ in range(40)} == {200, 429}
 
 

@@ -8,39 +8,42 @@ import pandas as pd
 import pytest
 
 from rnagan.apps.explored_sections import IN_VIEW, MAX_SPOTS, Section, find_sections
-from rnagan.apps.explorer_answers import Desk
+from rnagan.apps.explorer_answers import ExplorerService
+from rnagan.apps.explorer_visits import Recent
 from rnagan.evaluation.real_tiles import read_tiles
 from rnagan.reports.section_pictures import section_picture
 from rnagan.training.gan.inputs import GANInputs
-from tests.apps.made_explorer import make_desk, pictures, visiting
+from tests.apps.made_explorer import make_service, pictures, visiting
 from tests.apps.test_explorer import number_of, pixels
 
 
 @pytest.fixture(scope="module")
-def desk(section_gene_run: Path, section_set: GANInputs) -> Desk:
-    return make_desk(section_gene_run, section_set)
+def service(section_gene_run: Path, section_set: GANInputs) -> ExplorerService:
+    return make_service(section_gene_run, section_set)
 
 
-def test_a_map_has_every_spot_and_shades_where_a_gene_is_high(desk: Desk) -> None:
-    client, path = visiting(desk)
-    page = client.get(f"{path}/section", params={"profile": number_of(desk.explored, "S4_2x3")}).text
+def test_a_map_has_every_spot_and_shades_where_a_gene_is_high(service: ExplorerService) -> None:
+    client, path = visiting(service)
+    page = client.get(f"{path}/section", params={"profile": number_of(service.explored, "S4_2x3")}).text
     assert page.count("<circle") == 72 and page.count('class="plain chosen"') == 1
     assert {name for name in re.findall(r">(S\d)</a>", page)} == {"S1", "S2", "S3", "S4"}
     page = client.get(
-        f"{path}/section", params={"profile": number_of(desk.explored, "S4_2x3"), "gene": "ENSG00000000003"}
+        f"{path}/section", params={"profile": number_of(service.explored, "S4_2x3"), "gene": "ENSG00000000003"}
     ).text
     shades = np.array(re.findall(r'class="shade-(\d)', page), int)
-    section = desk.sections.of(str(number_of(desk.explored, "S4_2x3")))  # type: ignore[union-attr]
-    own = desk.explored.profiles.values[section.numbers]
+    section = service.sections.of(str(number_of(service.explored, "S4_2x3")))  # type: ignore[union-attr]
+    own = service.explored.profiles.values[section.numbers]
     level = own[:, 3] / own.sum(axis=1)
     assert np.corrcoef(shades, level)[0, 1] > 0.9
 
 
-def test_the_view_is_the_spots_around_the_chosen_one_real_and_generated(desk: Desk, section_set: GANInputs) -> None:
-    client, path = visiting(desk)
-    explored, at = desk.explored, {"profile": str(number_of(desk.explored, "S4_4x4")), "seed": "2"}
+def test_the_view_is_the_spots_around_the_chosen_one_real_and_generated(
+    service: ExplorerService, section_set: GANInputs
+) -> None:
+    client, path = visiting(service)
+    explored, at = service.explored, {"profile": str(number_of(service.explored, "S4_4x4")), "seed": "2"}
     page = client.get(f"{path}/section/answer", params=at).text
-    section = desk.sections.of(at["profile"])  # type: ignore[union-attr]
+    section = service.sections.of(at["profile"])  # type: ignore[union-attr]
     spots = section.around(int(at["profile"]))
     assert len(spots) == IN_VIEW and spots[0] == int(at["profile"]) and f"The {IN_VIEW} spots in view" in page
     names = [explored.shown(spot).name for spot in spots]
@@ -63,8 +66,8 @@ def test_the_view_is_the_spots_around_the_chosen_one_real_and_generated(desk: De
     assert "haematoxylin" in page and "Stands out: " in page
 
 
-def test_the_slider_moves_all_spots_in_view_and_pointing_shows_one(desk: Desk) -> None:
-    client, path = visiting(desk)
+def test_the_slider_moves_all_spots_in_view_and_pointing_shows_one(service: ExplorerService) -> None:
+    client, path = visiting(service)
     at = {"profile": "3", "move": "g2"}
     still, moved = (client.get(f"{path}/section/answer", params=at | {"step": step}).text for step in ("0", "3"))
     assert pictures(still, "Generated tiles of") != pictures(moved, "Generated tiles of")
@@ -77,15 +80,15 @@ def test_the_slider_moves_all_spots_in_view_and_pointing_shows_one(desk: Desk) -
 @pytest.mark.parametrize(
     "query", [{"profile": "-1"}, {"profile": "99999"}, {"profile": "u0"}, {"profile": "²"}, {"step": "9"}]
 )
-def test_spots_that_are_not_there(desk: Desk, query: dict[str, str]) -> None:
-    client, path = visiting(desk)
+def test_spots_that_are_not_there(service: ExplorerService, query: dict[str, str]) -> None:
+    client, path = visiting(service)
     for address in ("section", "section/answer", "section/spot"):
         assert client.get(f"{path}/{address}", params=query).status_code == 422
     assert client.get("/e/x/section").status_code == 404
 
 
-def test_the_page_of_profiles_leads_to_the_map(desk: Desk) -> None:
-    client, path = visiting(desk)
+def test_the_page_of_profiles_leads_to_the_map(service: ExplorerService) -> None:
+    client, path = visiting(service)
     page = client.get(path).text
     assert f'href="{path}/section"' in page
     assert "Split by section" in page  # what the model's scores claim
@@ -116,11 +119,28 @@ def test_spots_that_touch_are_drawn_apart() -> None:
     assert {dot.shade for dot in section.dots(np.zeros(20))} == {-1}
 
 
+def test_only_spots_nearby_are_in_view() -> None:
+    x, y = np.meshgrid(np.arange(4.0), np.arange(4.0))
+    places = np.concatenate([np.stack([x.ravel(), y.ravel()], axis=1), [[500.0, 0.0], [501.0, 0.0]]])
+    section = Section("A", np.arange(18), places)
+    assert sorted(section.around(0)) == [*range(15)]  # the far corner of the square is 4.2 pitches away
+    assert sorted(section.around(16)) == [16, 17]
+
+
+def test_kept_pictures_are_few_by_their_bytes() -> None:
+    recent: Recent[str, str] = Recent(10, len)
+    for key, value in (("a", "xxxx"), ("b", "xxxx"), ("a", "xx"), ("c", "xxxx")):
+        recent.keep(key, value)
+    assert [recent.find(key) for key in "abc"] == ["xx", "xxxx", "xxxx"]
+    recent.keep("d", "x")
+    assert [recent.find(key) for key in "abcd"] == [None, "xxxx", "xxxx", "x"]
+
+
 @pytest.mark.slow
 @pytest.mark.guard
 def test_a_model_of_an_embedding_moves_its_dimensions(section_run: Path, section_set: GANInputs) -> None:
-    desk = make_desk(section_run, section_set)
-    client, path = visiting(desk)
+    service = make_service(section_run, section_set)
+    client, path = visiting(service)
     page = client.get(path, params={"move": "d1", "step": "2"}).text
     assert "X_spots 2" in page and "trained on an embedding of profiles" in page
     assert client.get(path, params={"gene": "ENSG00000000001"}).status_code == 422

@@ -1,13 +1,16 @@
 """What stands before the pages, attacked: hosts, forms of other sites, large bodies, many requests, guesses."""
 
 import base64
+import socket
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
 from rnagan.apps.guard import MAX_BODY_BYTES
 from rnagan.apps.limits import Buckets
-from rnagan.apps.shell import Address
+from rnagan.apps.shell import Address, Shell, server_of
 from tests.apps.made_study import ADMIN, game, study
 
 pytestmark = pytest.mark.attack(kind=10)
@@ -91,6 +94,24 @@ def test_a_flood_is_answered_with_429(tmp_path: Path) -> None:
     client, _, _ = game(tmp_path, rate=1, clock=lambda: 0.0)
     statuses = [client.get("/").status_code for _ in range(12)]
     assert statuses[0] == 200 and statuses[-1] == 429
+
+
+def test_more_connections_than_there_is_room_for_are_turned_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnagan.apps.shell.MAX_CONNECTIONS", 2)
+    server = server_of(Shell(Address(), ()))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        running = threading.Thread(target=server.run, args=([listening],))
+        running.start()
+        place = listening.getsockname()
+        try:
+            assert httpx.get(f"http://127.0.0.1:{place[1]}/favicon.ico").status_code == 204
+            with socket.create_connection(place), socket.create_connection(place):
+                assert httpx.get(f"http://127.0.0.1:{place[1]}/favicon.ico").status_code == 503
+        finally:
+            server.should_exit = True
+            running.join(60)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])

@@ -4,6 +4,7 @@ const controls = document.getElementById("controls");
 const answer = document.getElementById("answer");
 let asking = false;
 let askAgain = false;
+let replaced = 0; // how often in a row another page of this visit asked at the same time
 let measuring = "";
 let pointed = "";
 let pointing = 0;
@@ -25,6 +26,11 @@ function alertOf(sentence) {
   answer.replaceChildren(said);
 }
 
+function sentenceOf(html) {
+  const page = new DOMParser().parseFromString(html, "text/html");
+  return page.querySelector("[role=alert]")?.textContent ?? "The server is busy; wait a moment.";
+}
+
 async function ask() {
   if (asking) {
     askAgain = true;
@@ -37,14 +43,13 @@ async function ask() {
   const words = query(controls);
   try {
     const got = await fetch(`${controls.dataset.answer}?${words}`);
+    replaced = got.status === 409 ? replaced + 1 : 0;
     if (got.ok) {
       show(await got.text());
       history.replaceState(null, "", `${controls.action}?${words}`);
       measure();
-    } else if (got.status !== 409) {
-      const page = new DOMParser().parseFromString(await got.text(), "text/html");
-      alertOf(page.querySelector("[role=alert]")?.textContent ?? "The server is busy; wait a moment.");
-    }
+    } else if (got.status === 409 && replaced < 4) askAgain = true;
+    else alertOf(sentenceOf(await got.text()));
   } catch {
     alertOf("The server doesn't answer; is it still running?");
   }
@@ -60,11 +65,15 @@ async function measure() {
   if (!controls.dataset.curve || !answer.querySelector("[data-wants-curve]")) return;
   const words = new URLSearchParams(query(controls));
   words.set("step", "0");
-  if (measuring === words.toString()) return;
-  measuring = words.toString();
+  const mine = words.toString();
+  if (measuring === mine) return;
+  measuring = mine;
   const got = await fetch(`${controls.dataset.curve}?${words}`).catch(() => null);
+  if (measuring !== mine) return; // a newer one is under way
   measuring = "";
+  const said = document.getElementById("curves");
   if (got?.ok) ask();
+  else if (said) said.textContent = "The curves weren't measured; move the slider to try it again.";
 }
 
 controls.addEventListener("input", (event) => {
@@ -94,7 +103,7 @@ upload?.addEventListener("change", async () => {
   try {
     const units = new URLSearchParams({ units: document.getElementById("units").value });
     const got = await fetch(`${upload.action}?${units}`, { method: "POST", body: file, headers: { "Content-Type": "text/csv" } });
-    const about = got.headers.get("content-type")?.startsWith("application/json") ? await got.json() : { said: await got.text() };
+    const about = got.headers.get("content-type")?.startsWith("application/json") ? await got.json() : { said: sentenceOf(await got.text()) };
     if (about.go) window.location.assign(about.go);
     else said.textContent = got.status === 413 ? "The table is larger than 8 MB; keep a few samples." : about.said;
   } catch {
