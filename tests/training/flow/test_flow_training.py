@@ -3,20 +3,24 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from rnagan import RNAGAN
 from rnagan.commands.generate_tiles import main as generate_command
 from rnagan.commands.train_flow import main as train_command
 from rnagan.config.flow import FlowConfig
+from rnagan.export import Card, export_model
 from rnagan.expression.h5ad import open_profiles
 from rnagan.io.files import read_json, sha256_of_file
+from rnagan.models.flow import solve
 from rnagan.models.flow_generator import FlowGenerator
 from rnagan.tracking.run_folder import RunFolder, latest_checkpoint, read_metrics
 from rnagan.training.gan.inputs import GANInputs
@@ -37,6 +41,23 @@ def alone(self, *arguments):
 FlowStep.__call__ = alone
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+WITHOUT_RNAGAN = """
+import sys
+sys.modules["rnagan"] = None  # whoever imports it fails
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
+folder, given, made = sys.argv[1:]
+x = load_file(given)["x"]
+unet = UNet2DModel.from_pretrained(folder + "/unet", use_safetensors=True).eval()
+scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder + "/scheduler")
+none = load_file(folder + "/projection.safetensors")["null"].expand(len(x), -1)
+scheduler.set_timesteps(sigmas=[1.0, 0.5])
+with torch.no_grad():
+    for t in scheduler.timesteps:
+        x = scheduler.step(unet(x, t, none).sample, t, x).prev_sample
+save_file({"x": x}, made)
 """
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 
@@ -72,6 +93,24 @@ def flow(tiny: FlowConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathF
         patch.setattr("rnagan.tracking.run_log.RunLog._start_mlflow", lambda *_: None)
         train_tiles(tiny, inputs, run)
     return run
+
+
+def test_an_exported_flow_makes_the_same_without_this_project(
+    flow: Path, inputs: GANInputs, tiny: FlowConfig, tmp_path: Path
+) -> None:
+    export_model(flow, tmp_path / "out", Card("Toy", "apache-2.0", "Toy data."))
+    model = RNAGAN.from_pretrained(tmp_path / "out", "cpu")
+    assert isinstance(model.generator, FlowGenerator) and model.bottleneck is not None
+    network = model.generator.network
+    noise = torch.randn(2, 3 * tiny.block_px**2, *[tiny.resolution // tiny.block_px] * 2)
+    save_file({"x": noise}, tmp_path / "noise.safetensors")
+    words = [str(tmp_path / name) for name in ("out/model", "noise.safetensors", "made.safetensors")]
+    subprocess.run([sys.executable, "-I", "-c", WITHOUT_RNAGAN, *words], check=True)
+    made = load_file(tmp_path / "made.safetensors")["x"]
+    c, dropped = torch.zeros(2, model.bottleneck.width), torch.ones(2, dtype=torch.bool)
+    with torch.no_grad():
+        own = solve(lambda x, t: network(x, t, c, dropped), noise, 2, "euler")
+    assert made.std() > 0 and (own - made).abs().max() < 1e-6
 
 
 def command_line(config: FlowConfig, inputs: GANInputs, run: Path) -> list[str]:
