@@ -12,12 +12,9 @@ import rnagan
 from rnagan.classification import accuracy
 from rnagan.classification.classifier import SIMCLR, Start, from_imagenet, from_scratch, from_simclr
 from rnagan.classification.cross_validation import OutOfFold, cross_validate, make_folds, result_settings
-from rnagan.classification.labelled_tiles import choose_slides, people_of, read_tiles
-from rnagan.classification.paired_comparison import compare
-from rnagan.cohort.filter import matching_rows
-from rnagan.cohort.table import read_cohort
+from rnagan.classification.labelled_tiles import ChosenTiles, choose_tiles, read_tiles
+from rnagan.classification.paired_comparison import compare, recorded_differences
 from rnagan.config.classifier import ClassifierConfig
-from rnagan.data.index import ShardSet, open_dataset
 from rnagan.io.files import sha256_of, write_json
 from rnagan.models.resnet import Pretrained
 from rnagan.reports.figures import confusion_figure, fold_figure
@@ -54,19 +51,15 @@ def finetune(
     Writes `result.json`, `report.html`, `confusion.png` and `folds.png` into `out`. Finished folds are kept in
     `out/folds` and read again where inputs and settings are the same. `dry_run` only reports tiles, donors and starts.
     """
-    shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
-    cohort = cohort[matching_rows(cohort, config.where)]
-    rows = choose_slides(shards, cohort, config.label, config.per_class, config.seed)
-    people = people_of(cohort[cohort["slide"].isin(rows["slide"])])["donor"]
-    starts, pretrained = _starts(config, inputs, shards, people)
-    classes = sorted(rows["label"].unique())
+    chosen = choose_tiles(inputs.shards, inputs.cohort, config)
+    shards, rows, classes, data_digest = chosen.shards, chosen.rows, chosen.classes, chosen.digest
+    starts, pretrained = _starts(config, inputs, chosen)
     if dry_run:
         return [_inputs_line(rows, classes, starts)]
     if config.threads:
         torch.set_num_threads(config.threads)
     data = read_tiles(shards, rows, classes, config.resolution or shards.tile_px)
     folds = make_folds(data.labels, data.donors, config.folds, classes, config.seed)
-    data_digest = sha256_of([shards.digest, rows.to_dict("list")])
     found: dict[str, OutOfFold] = {}
     with progress.bar(len(starts) * config.epochs * sum(len(train) for train, _ in folds), "img", "Folds") as bar:
         for start in starts:
@@ -105,12 +98,12 @@ def finetune(
 
 
 def _starts(
-    config: ClassifierConfig, inputs: FinetuneInputs, shards: ShardSet, people: pd.Series
+    config: ClassifierConfig, inputs: FinetuneInputs, chosen: ChosenTiles
 ) -> tuple[list[Start], Pretrained | None]:
     """Scratch and the weights that were given, and the SimCLR run among them."""
     starts, pretrained = [from_scratch()], None
     if inputs.pretrained is not None:
-        start, pretrained = from_simclr(inputs.pretrained, config, shards.digest, people)
+        start, pretrained = from_simclr(inputs.pretrained, config, chosen.shards.digest, chosen.people)
         starts.append(start)
     if inputs.imagenet is not None:
         starts.append(from_imagenet(inputs.imagenet))
@@ -135,10 +128,7 @@ def _fold_scores(result: dict[str, Any]) -> dict[str, dict[str, float]]:
             of, name = found[measure], accuracy.RECORDED[measure]
             scores[f"{start}/{name}"] = {"value": of["mean"], "low": of["low"], "high": of["high"]}
             scores |= {f"{start}/{name}/fold_{k}": {"value": value} for k, value in enumerate(of["folds"], start=1)}
-    for row in result["comparisons"]:
-        name = f"{row['second']} less {row['first']}/{accuracy.RECORDED[row['measure']]}"
-        scores[name] = {"value": row["difference"], "low": row["low"], "high": row["high"]}
-    return scores
+    return scores | recorded_differences(result["comparisons"])
 
 
 def _notes(config: ClassifierConfig, rows: pd.DataFrame, starts: list[Start]) -> list[str]:

@@ -1,16 +1,36 @@
 """Real tiles with their class and donor, as many of each class, drawn evenly over donors."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rnagan.cohort.table import split_by
-from rnagan.data.index import ShardSet
+from rnagan.cohort.filter import matching_rows
+from rnagan.cohort.table import read_cohort, split_by
+from rnagan.config.classifier import ClassifierConfig
+from rnagan.data.index import ShardSet, open_dataset
 from rnagan.evaluation.real_tiles import tiles_of_slides
+from rnagan.io.files import sha256_of
 from rnagan.io.tables import first_few, need_columns
 from rnagan.runtime import rng
+
+
+class ChosenTiles(NamedTuple):
+    """The tiles of `shards` that are classified: `rows` of `choose_slides`, the `cohort` rows that the config's `where`
+    chooses, `people` (of `people_of`) of these slides' profiles, and the `classes`."""
+
+    shards: ShardSet
+    cohort: pd.DataFrame
+    rows: pd.DataFrame
+    people: pd.Series
+    classes: list[str]
+
+    @property
+    def digest(self) -> str:
+        """Of which tiles they are."""
+        return sha256_of([self.shards.digest, self.rows.to_dict("list")])
 
 
 class Labelled(NamedTuple):
@@ -37,6 +57,15 @@ def people_of(cohort: pd.DataFrame) -> pd.DataFrame:
     was paired with."""
     parts = [cohort[["sample", "donor"]], cohort[["sample"]].assign(donor=donor_of_image(cohort))]
     return pd.concat(parts).drop_duplicates()
+
+
+def choose_tiles(shards: Path | str, cohort: Path, config: ClassifierConfig) -> ChosenTiles:
+    """Open shards and cohort table and choose tiles of each class; raises as they do, and as `choose_slides`."""
+    there, table = open_dataset(shards), read_cohort(cohort)
+    table = table[matching_rows(table, config.where)]
+    rows = choose_slides(there, table, config.label, config.per_class, config.seed)
+    people = people_of(table[table["slide"].isin(rows["slide"])])["donor"]
+    return ChosenTiles(there, table, rows, people, sorted(rows["label"].unique()))
 
 
 def choose_slides(shards: ShardSet, cohort: pd.DataFrame, label: str, per_class: int, seed: int) -> pd.DataFrame:

@@ -151,3 +151,15 @@ def _score_list(starts: dict[str, dict[str, Any]], comparisons: list[dict[str, A
         }
         for row in comparisons
     ]
+
+
+def recorded_differences(comparisons: list[dict[str, Any]], prefix: str = "") -> dict[str, dict[str, float]]:
+    """The differences of `compare`, with their intervals, as a record of an evaluation names them."""
+    return {
+        f"{prefix}{row['second']} less {row['first']}/{accuracy.RECORDED[row['measure']]}": {
+            "value": row["difference"],
+            "low": row["low"],
+            "high": row["high"],
+        }
+        for row in comparisons
+    }

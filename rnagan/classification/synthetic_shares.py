@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 import rnagan
@@ -24,13 +23,10 @@ from rnagan.classification.cross_validation import (
     make_folds,
     result_settings,
 )
-from rnagan.classification.labelled_tiles import Labelled, choose_slides, people_of, read_tiles
-from rnagan.classification.paired_comparison import compare
+from rnagan.classification.labelled_tiles import ChosenTiles, Labelled, choose_tiles, read_tiles
+from rnagan.classification.paired_comparison import compare, recorded_differences
 from rnagan.classification.synthetic_tiles import Synthetic, few_donors, generate_labelled, mixed, need_of
-from rnagan.cohort.filter import matching_rows
-from rnagan.cohort.table import read_cohort
 from rnagan.config.classifier import ClassifierConfig
-from rnagan.data.index import ShardSet, open_dataset
 from rnagan.io.files import sha256_of, write_json
 from rnagan.reports.figures import curves
 from rnagan.reports.pages import embedded, write_template
@@ -95,11 +91,9 @@ def synthetic_shares(
     generator has seen a donor of any fold, by its own record, and what `check_shares` refuses.
     """
     check_shares(inputs.shares, config)
-    shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
-    cohort = cohort[matching_rows(cohort, config.where)]
-    rows = choose_slides(shards, cohort, config.label, config.per_class, config.seed)
-    people = people_of(cohort[cohort["slide"].isin(rows["slide"])])["donor"]
-    start, classes = _start(config, inputs, shards, people), sorted(rows["label"].unique())
+    chosen = choose_tiles(inputs.shards, inputs.cohort, config)
+    shards, rows, classes, data_digest = chosen.shards, chosen.rows, chosen.classes, chosen.digest
+    start = _start(config, inputs, chosen)
     data = read_tiles(shards, rows, classes, config.resolution or shards.tile_px)
     folds = make_folds(data.labels, data.donors, config.folds, classes, config.seed)
     few = {
@@ -116,11 +110,13 @@ def synthetic_shares(
                 need = need_of(data, train, test, share, classes)
                 check_batch(sum(need.tiles) + (0 if share == 1 else len(train)), config)
                 needs += [need] if share else []
-    make = functools.partial(
-        generate_labelled,
+    if dry_run:
+        counts = ", ".join(f"{(rows['label'] == name).sum()} slides of {name}" for name in classes)
+        return [f"{counts}; start: {start.name}; {len(few) * len(inputs.shares) * len(folds)} trainings."]
+    synthetic = generate_labelled(
         inputs.generator,
         inputs.expression,
-        cohort,
+        chosen.cohort,
         inputs.cohort,
         rows,
         classes,
@@ -129,10 +125,6 @@ def synthetic_shares(
         config.seed,
         device,
     )
-    if dry_run:
-        counts = ", ".join(f"{(rows['label'] == name).sum()} slides of {name}" for name in classes)
-        return [f"{counts}; start: {start.name}; {len(few) * len(inputs.shares) * len(folds)} trainings."]
-    synthetic = make()
     if synthetic.labelled.tiles.shape[1:] != data.tiles.shape[1:]:
         raise ValueError(
             f"{inputs.generator} generates tiles of {synthetic.labelled.tiles.shape[1]} px, and real ones are read at "
@@ -140,7 +132,6 @@ def synthetic_shares(
         )
     if config.threads:
         torch.set_num_threads(config.threads)
-    data_digest = sha256_of([shards.digest, rows.to_dict("list")])
     found: dict[int, dict[str, OutOfFold]] = {count: {} for count in few}
     trainings = len(few) * len(inputs.shares) * len(folds)
     with progress.bar(trainings, "training", "Folds") as bar:
@@ -186,7 +177,7 @@ def synthetic_shares(
     return [*_lines(result), f"{out / PAGE}"]
 
 
-def _start(config: ClassifierConfig, inputs: SyntheticInputs, shards: ShardSet, people: pd.Series) -> Start:
+def _start(config: ClassifierConfig, inputs: SyntheticInputs, chosen: ChosenTiles) -> Start:
     """The weights that all trainings start from."""
     if inputs.pretrained is not None and inputs.imagenet is not None:
         raise ValueError("With --synthetic-share all trainings start alike: give --pretrained or --imagenet, not both.")
@@ -194,7 +185,7 @@ def _start(config: ClassifierConfig, inputs: SyntheticInputs, shards: ShardSet, 
         return from_imagenet(inputs.imagenet)
     if inputs.pretrained is None:
         return from_scratch()
-    return from_simclr(inputs.pretrained, config, shards.digest, people)[0]
+    return from_simclr(inputs.pretrained, config, chosen.shards.digest, chosen.people)[0]
 
 
 def _set(
@@ -221,9 +212,7 @@ def _scores(result: dict[str, Any]) -> dict[str, dict[str, float]]:
                 of = found[measure]
                 at = f"{own['count'] or 'all'}/{name}/{accuracy.RECORDED[measure]}"
                 scores[at] = {"value": of["mean"], "low": of["low"], "high": of["high"]}
-        for row in own["comparisons"]:
-            at = f"{own['count'] or 'all'}/{row['second']} less {row['first']}/{accuracy.RECORDED[row['measure']]}"
-            scores[at] = {"value": row["difference"], "low": row["low"], "high": row["high"]}
+        scores |= recorded_differences(own["comparisons"], f"{own['count'] or 'all'}/")
     return scores
 
 

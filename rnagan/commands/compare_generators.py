@@ -15,11 +15,7 @@ from rnagan.commands import options
 @options.plain_errors
 @options.tiles(expression_required=True)
 @options.vae("Run of rnagan train-vae, or its model folder; or give --embedding.", required=False)
-@click.option(
-    "--embedding",
-    metavar="obsm:KEY",
-    help="In place of --vae: a matrix in the profiles' .h5ad, a row for each, such as a foundation model's.",
-)
+@options.embedding()
 @options.truth()
 @options.out_folder("Folder for generators.csv, generators.json, generators.html and the cells.")
 @click.option(

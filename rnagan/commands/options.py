@@ -192,6 +192,11 @@ def vae(text: str = "Run of rnagan train-vae, its model folder, or an RNA-GAN.",
     return click.option("--vae", type=PATH, required=required, help=text)
 
 
+def embedding() -> Callable:
+    text = "In place of --vae: a matrix in the profiles' .h5ad, a row for each, such as a foundation model's."
+    return click.option("--embedding", metavar="obsm:KEY", help=text)
+
+
 def truth() -> Callable:
     return click.option("--truth", type=PATH, help="Truth table of a simulated cohort (truth.csv).")
 

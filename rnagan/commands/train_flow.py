@@ -16,11 +16,7 @@ from rnagan.config.flow import FlowConfig
 @options.plain_errors
 @options.tiles(expression_required=True)
 @options.vae("Run of rnagan train-vae, or its model folder; or give --embedding.", required=False)
-@click.option(
-    "--embedding",
-    metavar="obsm:KEY",
-    help="In place of --vae: a matrix in the profiles' .h5ad, a row for each, such as a foundation model's.",
-)
+@options.embedding()
 @options.out("Run folder; an interrupted run in it goes on.")
 @options.dry_run("Print the resolved config and the size of the run; train nothing.")
 @options.config_of(FlowConfig, "faithful", tagged=True)

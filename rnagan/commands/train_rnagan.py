@@ -16,11 +16,7 @@ from rnagan.config.gan import GANConfig
 @options.plain_errors
 @options.tiles()
 @options.vae("Run of rnagan train-vae, or its model folder; needed by mode rnagan, or --embedding.", required=False)
-@click.option(
-    "--embedding",
-    metavar="obsm:KEY",
-    help="In place of --vae: a matrix in the profiles' .h5ad, a row for each, such as a foundation model's.",
-)
+@options.embedding()
 @click.option(
     "--init-from",
     type=options.PATH,

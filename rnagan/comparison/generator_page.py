@@ -59,7 +59,7 @@ def write_table(out: Path, done: Sequence[tuple[Cell, Result]], how: Evaluation)
         of_row = {name: [result for result in results if result["row"] == name] for name in names}
         columns = _columns(results)
         summary = _table(of_row, columns)
-        measures = _table(of_row, _measure_columns(results))
+        measures = _measure_columns(results)
         few = next((result["few_tiles"] for result in results if result["few_tiles"]), "")
         notes = list(dict.fromkeys(note for result in results for note in result["notes"]))
         write_template(
@@ -72,8 +72,8 @@ def write_table(out: Path, done: Sequence[tuple[Cell, Result]], how: Evaluation)
             colours=[run_style(k)["color"] for k in range(len(names))],
             columns=columns,
             summary=summary,
-            measures=_measure_columns(results),
-            of_measures=measures,
+            measures=measures,
+            of_measures=_table(of_row, measures),
             notes=[
                 *filter(None, [few, _unlike(results)]),
                 *(note for note in notes if claim is None or note != claim.sentence),

@@ -1,6 +1,6 @@
 """Everything that a table of generators says of one model: looks, binding to the profile, copies and speed.
 
-Each figure is of the evaluation that has it elsewhere too: `evaluate`, `compute_fid` and `nearest_tiles`.
+Each figure is of the evaluation that has it elsewhere too: `evaluate`, `compute_fid` and `nearest_of_set`.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from rnagan.evaluation.calibration import check_calibration
 from rnagan.evaluation.faithfulness import evaluate
 from rnagan.evaluation.features import FeatureExtractor, make_extractor
 from rnagan.evaluation.fid import compute_fid
-from rnagan.evaluation.memorization import nearest_tiles
+from rnagan.evaluation.memorization import nearest_of_set
 from rnagan.evaluation.spatial_evidence import check_sections, has_positions
 from rnagan.evaluation.spot_pairs import PLAIN, SpotSettings
 from rnagan.evaluation.test_set import (
@@ -130,15 +130,8 @@ def scores_of_model(inputs: EvaluationInputs, how: Evaluation, out: Path, featur
     scores, few = _looks(inputs, how, own, out, features, NO_OPTIONS)
     result = _binding(inputs, how, held_out, out / "faithfulness", NO_OPTIONS)
     scores |= faithfulness.scores_of(result)
-    nearest = nearest_tiles(
-        inputs,
-        out / "copies",
-        how.split,
-        how.copies,
-        seed=how.seed,
-        extractor=extractors[how.witness],
-        device=how.device,
-    )
+    witness = extractors[how.witness]
+    nearest = nearest_of_set(held_out, out / "copies", how.copies, seed=how.seed, extractor=witness)
     scores |= {
         "copies/share": {"value": nearest["share"]},
         "copies/called": {"value": float(len(nearest["copies"]))},
