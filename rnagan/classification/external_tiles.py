@@ -18,7 +18,7 @@ from rnagan.classification.classifier import Trained, from_scratch, predict_prob
 from rnagan.classification.cross_validation import fit, result_settings
 from rnagan.classification.labelled_tiles import Labelled, choose_slides, read_tiles
 from rnagan.cohort.filter import matching_rows
-from rnagan.cohort.leakage import donor_digest, refuse_seen
+from rnagan.cohort.leakage import are_of_seen, everyone, refuse_seen
 from rnagan.cohort.table import claim_of, read_cohort, split_by
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import open_dataset
@@ -117,9 +117,9 @@ def evaluate_external(
 def _train_and_test(cohort: pd.DataFrame, model: RNAGAN) -> dict[str, pd.DataFrame]:
     """Rows of the model's training donors, and of the test split. Refuses test donors that the model has seen."""
     test = cohort[cohort["split"] == "test"]
-    refuse_seen(test["donor"], model.train_donors, "test", "the model", "the cohort table that it was trained with")
-    seen = cohort["donor"].map(donor_digest).isin(model.train_donors)
-    return {"train": cohort[(cohort["split"] == "train") & seen], "test": test}
+    refuse_seen(everyone(test), model.train_donors, "test", "the model", "the cohort table that it was trained with")
+    train = cohort[cohort["split"] == "train"]
+    return {"train": train[are_of_seen(train, model.train_donors)], "test": test}
 
 
 def choose_external(

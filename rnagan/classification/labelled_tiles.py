@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnagan.cohort.filter import matching_rows
+from rnagan.cohort.leakage import everyone
 from rnagan.cohort.table import read_cohort, split_by
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import ShardSet, open_dataset
@@ -19,12 +20,12 @@ from rnagan.runtime import rng
 
 class ChosenTiles(NamedTuple):
     """The tiles of `shards` that are classified: `rows` of `choose_slides`, the `cohort` rows that the config's `where`
-    chooses, `people` (of `people_of`) of these slides' profiles, and the `classes`."""
+    chooses, `people` (`everyone`) whom these slides have to do with, and the `classes`."""
 
     shards: ShardSet
     cohort: pd.DataFrame
     rows: pd.DataFrame
-    people: pd.Series
+    people: list[str]
     classes: list[str]
 
     @property
@@ -64,7 +65,7 @@ def choose_tiles(shards: Path | str, cohort: Path, config: ClassifierConfig) -> 
     there, table = open_dataset(shards), read_cohort(cohort)
     table = table[matching_rows(table, config.where)]
     rows = choose_slides(there, table, config.label, config.per_class, config.seed)
-    people = people_of(table[table["slide"].isin(rows["slide"])])["donor"]
+    people = everyone(table, table["slide"].isin(rows["slide"]))
     return ChosenTiles(there, table, rows, people, sorted(rows["label"].unique()))
 
 

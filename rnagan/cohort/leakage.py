@@ -3,6 +3,7 @@
 A model names the donors that it has seen by digests, not by their names: it may be given away.
 """
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,15 @@ import pandas as pd
 from rnagan.io.codes import in_several
 from rnagan.io.files import sha256_of
 from rnagan.io.tables import first_few
+
+PEOPLE = ("donor", "image_donor")  # columns of a cohort table that name whose a profile is, and an image of another's
+
+
+def everyone(cohort: pd.DataFrame, rows: "pd.Series | slice" = slice(None)) -> list[str]:
+    """Everybody whom some rows of a cohort table have to do with, each once: donors of profiles, and of images that
+    were paired with another's profile."""
+    names = (cohort.loc[rows, column].unique() for column in PEOPLE if column in cohort)
+    return [name for name in dict.fromkeys(itertools.chain.from_iterable(names)) if name]
 
 
 def donor_digest(donor: str) -> str:
@@ -22,6 +32,12 @@ def seen_donors(donors: Iterable[str], digests: Iterable[str]) -> list[str]:
     """Those of the donors that a model's digests name, each once."""
     known = set(digests)
     return [donor for donor in dict.fromkeys(donors) if donor_digest(donor) in known]
+
+
+def are_of_seen(cohort: pd.DataFrame, digests: Iterable[str]) -> pd.Series:
+    """Whether each row of a cohort table has to do with anybody whom a model's digests name, (rows,)."""
+    seen = seen_donors(everyone(cohort), digests)
+    return cohort[cohort.columns.intersection(PEOPLE)].isin(seen).any(axis=1)
 
 
 def refuse_seen(donors: Iterable[str], digests: Iterable[str], split: str, model: str, instead: str) -> None:

@@ -3,10 +3,11 @@
 import pandas as pd
 
 from rnagan.cohort.filter import matching_rows
+from rnagan.cohort.leakage import PEOPLE
 from rnagan.cohort.table import LEFT_OUT, check_cohort, split_by
 from rnagan.io.tables import first_few
 
-_TOGETHER = {"donor": ("donor", "image_donor"), "sample": ("sample",), "section": ("slide",)}  # never in two splits
+_TOGETHER = {"donor": PEOPLE, "sample": ("sample",), "section": ("slide",)}  # never in two splits
 
 
 def leave_out(cohort: pd.DataFrame, where: str) -> tuple[pd.DataFrame, str]:
@@ -20,12 +21,11 @@ def leave_out(cohort: pd.DataFrame, where: str) -> tuple[pd.DataFrame, str]:
     if by not in _TOGETHER:
         raise ValueError(f"--leave-out can't leave out parts of sections (--split-by {by}); split by section or donor.")
     out = matching_rows(cohort, where)
-    asked, size = out, 0
+    asked, size, columns = out, 0, cohort.columns.intersection(_TOGETHER[by])
     while out.sum() != size:  # a donor's rows may name another image donor, whose rows then go too
         size = out.sum()
-        for column in _TOGETHER[by]:
-            if column in cohort:
-                out = out | (cohort[column].isin(set(cohort.loc[out, column]) - {""}))
+        names = set(cohort.loc[out, columns].to_numpy().ravel()) - {""}
+        out = out | cohort[columns].isin(names).any(axis=1)
     if not out.any() or not (cohort.loc[~out, "split"] == "train").any():
         raise ValueError(f"--leave-out {where} leaves {'nobody' if out.any() else 'everybody'} to train on.")
     found = cohort.assign(split=cohort["split"].mask(out, LEFT_OUT))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rnagan.cohort.leakage import refuse_leakage
+from rnagan.cohort.leakage import PEOPLE, refuse_leakage
 from rnagan.cohort.people import may_name_people, people
 from rnagan.cohort.slide_ids import check_shard_name
 from rnagan.io.claim import Claim
@@ -85,6 +85,9 @@ def check_cohort(cohort: pd.DataFrame, name: str = "The cohort table") -> None:
     if "donor" in apart:
         named = cohort.loc[may_name_people(cohort["sample"]), ["sample", "split"]]
         refuse_leakage(named.assign(person=people(named["sample"])), "person", name)
+        if "image_donor" in cohort:
+            both = pd.concat([cohort[[column, "split"]].set_axis(["person", "split"], axis=1) for column in PEOPLE])
+            refuse_leakage(both, "person", name)
     for slide in cohort["slide"].unique():
         if slide:
             check_shard_name(slide)

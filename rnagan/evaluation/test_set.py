@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN, model_folder, read_model_record
 from rnagan.cohort.filter import matching_rows
-from rnagan.cohort.leakage import check_same_splits, refuse_seen
+from rnagan.cohort.leakage import check_same_splits, everyone, refuse_seen
 from rnagan.cohort.table import LEFT_OUT, claim_of, read_cohort, split_by
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.shard_schema import MPP_TOLERANCE
@@ -243,7 +243,8 @@ def make_evaluation_set(
     if expression is not None and by not in ("section", "block"):
         by = expression.split_by
     if split != "train" and by == "donor":
-        donors = [*about.loc[evaluated | left_out, "donor"], *rows["donor"]]
+        of_images = pictured["split"].isin((split, LEFT_OUT)) & pictured["tissue"].isin(tissues)
+        donors = [*about.loc[evaluated | left_out, "donor"], *everyone(pictured, of_images)]
         for model in (*models, *([] if null is None else [null])):
             refuse_seen(donors, model.train_donors, split, "a model", "the cohort table that it was trained with")
     if split != "train" and by in ("section", "block"):

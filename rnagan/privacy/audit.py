@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rnagan.api import RNAGAN
-from rnagan.cohort.leakage import donor_digest
+from rnagan.cohort.leakage import are_of_seen
 from rnagan.evaluation.covariates import of_donors, read_covariates
 from rnagan.evaluation.features import FeatureExtractor, comparable, make_extractor, took_part, witness_of
 from rnagan.evaluation.memorization import nearest_of_set
@@ -148,8 +148,7 @@ def _candidates(held_out: EvaluationSet, unit: str, reference: RNAGAN | None, as
     known = held_out.pictured[held_out.pictured["tissue"].isin(held_out.model.tissues)]
     known = known[known["split"].isin(SPLITS)]
     if reference is not None:
-        unseen = [donor_digest(donor) not in reference.train_donors for donor in known["donor"]]
-        known = known[unseen]
+        known = known[~are_of_seen(known, reference.train_donors)]
         if not (known["split"] == "train").any():
             raise ValueError(
                 f"{asked.reference} was trained on everybody whom {held_out.inputs.model} was trained on; give a model "

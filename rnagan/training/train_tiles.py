@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rnagan.api import model_folder, read_model_record, write_model
-from rnagan.cohort.leakage import donor_digest
+from rnagan.cohort.leakage import donor_digest, everyone
 from rnagan.cohort.table import claim_of, read_cohort, split_by
 from rnagan.config.base import family, load_config
 from rnagan.config.families import TileConfig
@@ -175,8 +175,8 @@ def _describe_start(earlier: EarlierRun, selection: Selection) -> None:
 
 
 def _train_donors(cohort: pd.DataFrame, earlier: EarlierRun | None) -> list[str]:
-    """Digests of all donors that the networks have seen."""
-    own = set(map(donor_digest, cohort.loc[cohort["split"] == "train", "donor"].unique()))
+    """Digests of all donors that the networks have seen, of profiles and of images."""
+    own = set(map(donor_digest, everyone(cohort, cohort["split"] == "train")))
     return sorted(own | set(earlier.train_donors if earlier else ()))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from torch import nn
 
 from rnagan.api import model_folder, read_model_record
-from rnagan.cohort.leakage import seen_donors
+from rnagan.cohort.leakage import everyone, seen_donors
 from rnagan.config.base import architecture, load_config
 from rnagan.config.gan import GANConfig
 from rnagan.data.shard_schema import MPP_TOLERANCE
@@ -99,7 +99,7 @@ class EarlierRun:
                 "of its package that was there then."
             )
         one_split_each = cohort.groupby("donor")["split"].nunique().max() == 1
-        seen = seen_donors(cohort.loc[cohort["split"] != "train", "donor"], self.train_donors)
+        seen = seen_donors(everyone(cohort, cohort["split"] != "train"), self.train_donors)
         if seen and one_split_each:
             raise ValueError(
                 f"{self.folder} was trained on donors that the cohort table holds out ({first_few(seen)}); extend its "

@@ -22,6 +22,10 @@ from rnagan.cohort.table import assign_splits, read_cohort
             "sample,donor,tissue,split,slide,site,image_donor\na,d,t,train,w,,i\nb,e,t,test,v,,i\n",
             "has a image_donor in two splits .i.",
         ),
+        (
+            "sample,donor,tissue,split,slide,site,image_donor\na,d,t,train,,,\nb,e,t,test,v,,d\nc,f,t,test,,,\n",
+            "has a person in two splits .d.",
+        ),
         ("sample,donor,tissue,split,slide,site\na,d,t,train,w,\na,d,t,train,w,\n", "has sample a with slide w twice"),
         ("sample,donor,tissue,split,slide,site\na,d,t,train,../w,\n", "can't name a shard"),
         (

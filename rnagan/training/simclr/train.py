@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rnagan.cohort.leakage import donor_digest
+from rnagan.cohort.leakage import donor_digest, everyone
 from rnagan.cohort.table import read_cohort
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.data.index import ShardSet, open_dataset
@@ -82,7 +82,8 @@ def pretrain_simclr(
 
 
 def _choose(config: SimCLRConfig, shards: ShardSet, cohort: Path | None) -> tuple[list[str], Any, list[str] | None]:
-    """Slides, tiles in use of each, and digests of their donors (None without a cohort table)."""
+    """Slides, tiles in use of each, and digests of their donors, and of the profiles that they were paired with (None
+    without a cohort table)."""
     if cohort is not None:
         if shards.profiles is not None:
             raise ValueError(
@@ -90,7 +91,7 @@ def _choose(config: SimCLRConfig, shards: ShardSet, cohort: Path | None) -> tupl
                 "slide yet; leave out --cohort, or give shards of whole slides."
             )
         selection = select(shards, read_cohort(cohort), "train", config.tiles_per_slide, config.where)
-        donors = sorted(set(map(donor_digest, selection.table["donor"])))
+        donors = sorted(map(donor_digest, everyone(selection.table)))
         return selection.table["slide"].tolist(), selection.counts, donors
     if config.where:
         raise ValueError("where chooses rows of a cohort table; add --cohort.")
