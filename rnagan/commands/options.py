@@ -20,7 +20,7 @@ import click
 # before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from rnagan.config.base import C, Config, field_types, preset_names, read_preset, resolve
+from rnagan.config.base import C, Config, field_types, preset_names, read_preset, resolve, settings_of
 from rnagan.io.bounds import MAX_SEED
 from rnagan.io.disk_errors import in_words
 from rnagan.io.files import read_yaml
@@ -282,7 +282,7 @@ def config_options(kind: type[Config], only: tuple[str, ...] = ()) -> Callable:
     The command receives only the options that were given, as keyword `settings`: a dict of field values.
     """
     types = field_types(kind)
-    fields = [field for field in dataclasses.fields(kind) if not only or field.name in only]
+    fields = [field for field in settings_of(kind) if not only or field.name in only]
 
     def decorate(command: Callable) -> Callable:
         @functools.wraps(command)

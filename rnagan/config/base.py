@@ -4,6 +4,7 @@ Defaults < preset or config YAML < flags. The resolved config is saved beside wh
 """
 
 import dataclasses
+import itertools
 import operator
 import typing
 from pathlib import Path
@@ -46,6 +47,8 @@ class Config:
     renamed: ClassVar[dict[str, str]] = {}
     # What settings that those files don't have yet were then, where it isn't today's default.
     before: ClassVar[dict[str, Any]] = {}
+    # Where settings that a class adds to its base's stand among those: the first of each block, and the one before it.
+    follows: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
         types = field_types(type(self))
@@ -59,7 +62,7 @@ class Config:
         """Checks across fields; raises `ValueError` with one sentence."""
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {field.name: getattr(self, field.name) for field in settings_of(type(self))}
 
     def digest(self) -> str:
         """Hex digest of all values: two equal configs have equal digests."""
@@ -73,6 +76,16 @@ class Config:
 
 
 C = TypeVar("C", bound=Config)
+
+
+def settings_of(kind: type[Config]) -> list[dataclasses.Field]:
+    """The fields of a config in the order of the help and of files (`Config.follows`)."""
+    of_base = {field.name for field in dataclasses.fields(kind.__mro__[1])}
+    blocks, before = {"": list[dataclasses.Field]()}, ""
+    for field in dataclasses.fields(kind):
+        before = field.name if field.name in of_base else kind.follows.get(field.name, before)
+        blocks.setdefault(before, []).append(field)
+    return list(itertools.chain.from_iterable(blocks.values()))
 
 
 def field_types(kind: type[Config]) -> dict[str, type]:
@@ -91,7 +104,7 @@ def architecture(kind: type[Config]) -> tuple[str, ...]:
 
 
 def _with_role(kind: type[Config], *roles: Role) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind) if field.metadata["role"] in roles)
+    return tuple(field.name for field in settings_of(kind) if field.metadata["role"] in roles)
 
 
 _MOST = 1e100  # infinity and what is near it is a mistake

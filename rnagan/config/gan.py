@@ -1,23 +1,31 @@
 """Settings of the GAN and the RNA-GAN."""
 
 import dataclasses
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from rnagan.config.base import Config, setting
-from rnagan.io.bounds import MAX_SEED
+from rnagan.config.base import setting
+from rnagan.config.tile_training import TileTrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class GANConfig(Config):
+class GANConfig(TileTrainingConfig):
     """GAN and RNA-GAN training. Defaults are the preset `faithful`; presets/gan.*.yaml say where each value is from."""
 
-    takes_back: ClassVar = {"images": {"epochs": 0}}  # --images shortens a preset that counts in epochs
     before: ClassVar = {
         "pixel_loss": "wgan_gp",
         "backbone": "none",
         "generator_turns": False,
         "ema_batch": 0,
         "nuisance": "none",
+    }
+    follows: ClassVar = {
+        "mode": "",
+        "accumulate": "batch_size",
+        "condition": "seed",
+        "noise_units": "nuisance",
+        "generator": "tile_order",
+        "colour_jitter": "shifts",
+        "penalty_precision": "precision",
     }
 
     mode: str = setting(
@@ -30,9 +38,6 @@ class GANConfig(Config):
         256, "side of a generated tile, px; a power of two (article: 256)", low=32, high=512, role="architecture"
     )
     images: int = setting(2_000_000, "real tiles shown to the critic in the whole run", low=1, role="resume")
-    epochs: int = setting(
-        0, "instead of images: passes of the tiles in use; 0: as many images as images says", low=0, role="resume"
-    )
     batch_size: int = setting(64, "real tiles a critic step, over all processes", low=2, role="resume")
     accumulate: int = setting(
         1,
@@ -40,25 +45,11 @@ class GANConfig(Config):
         low=1,
         role="speed",
     )
-    seed: int = setting(0, "seed of the order of tiles, of all noise and of the first weights", low=0, high=MAX_SEED)
 
     condition: str = setting(
         "bottleneck",
         "what the generator gets of a profile: active latent units beside the noise, or latent + noise as in the paper",
         choices=("bottleneck", "latent_plus_noise"),
-        role="architecture",
-    )
-    condition_units: int = setting(
-        64, "active latent units that pass the bottleneck at most", low=1, role="architecture"
-    )
-    condition_noise: float = setting(
-        0.15, "SD of the normal noise on the condition in training, in SDs of the training split", low=0.0
-    )
-    nuisance: str = setting(
-        "none",
-        "second condition, which the profile doesn't explain: how the section or slide is stained; generated tiles "
-        "have the average stain, or a named section's",
-        choices=("none", "section_stain"),
         role="architecture",
     )
     noise_units: int = setting(
@@ -73,7 +64,6 @@ class GANConfig(Config):
     batch_standardise: bool = setting(
         False, "standardise the generator's input over the batch: cancels the profile, as released", role="architecture"
     )
-    tile_order: str = setting("mixed", "donors mixed in every batch, or slide by slide", choices=("mixed", "by_slide"))
 
     generator: str = setting(
         "upsample",
@@ -148,21 +138,12 @@ class GANConfig(Config):
     critic_steps: int = setting(1, "critic steps for one generator step", low=1)
     generator_lr: float = setting(4e-4, "Adam's learning rate of the generator", low=0.0)
     critic_lr: float = setting(4e-4, "Adam's learning rate of the critic on pixels", low=0.0)
-    beta1: float = setting(0.0, "Adam's first beta", low=0.0, high=0.999)
-    beta2: float = setting(0.99, "Adam's second beta", low=0.0, high=0.9999)
     ema_half_life: int = setting(
         20_000, "half-life of the averaged generator, in images, at batch ema_batch; 0 keeps no average", low=0
-    )
-    ema_batch: int = setting(
-        64,
-        "batch_size that ema_half_life is for: another one scales it, as in StyleGAN2-ADA; 0: it is never scaled",
-        low=0,
-        role="resume",
     )
 
     flips: bool = setting(True, "random horizontal and vertical flips of real tiles")
     quarter_turns: bool = setting(True, "random quarter turns of real tiles")
-    shifts: bool = setting(True, "random shifts of real tiles within the margin that they are stored with, if any")
     colour_jitter: float = setting(
         0.0, "strength of brightness, contrast, saturation and hue jitter of real tiles", low=0.0, high=1.0
     )
@@ -172,44 +153,6 @@ class GANConfig(Config):
         choices=("translation,cutout", "none"),
     )
 
-    shuffle_profiles: bool = setting(
-        False, "give each slide the profile of another donor of its tissue: the null of every claim"
-    )
-    tiles_per_slide: int = setting(600, "first tiles of each shard that are used (article: 600)", low=1)
-    window_slides: int = setting(1024, "shards that are open at a time, and so can meet in a batch", low=1, high=4096)
-    where: str = setting("", "slides to use, by any column of the cohort table: 'tissue=Lung,Colon; age>=50'")
-    tissue_weights: str = setting(
-        "balanced", "balanced: every tissue alike; natural: every tile alike; Lung=2,Colon=1; or a table tissue,weight"
-    )
-    loader_threads: int = setting(
-        0,
-        "threads a process that read and decode tiles; 0: its cores, at most 8, or 32 for a remote set",
-        low=0,
-        role="speed",
-    )
-    loader_workers: int = setting(
-        0, "processes a process that do it instead; 0 is faster unless transforms are heavy", low=0, role="speed"
-    )
-    prefetch_batches: int = setting(2, "batches made ahead (of each worker process)", low=1, high=64, role="speed")
-    on_corrupt: str = setting(
-        "refuse",
-        "a damaged tile stops the run, or a neighbour stands in and it is listed",
-        choices=("refuse", "skip"),
-        role="resume",
-    )
-    max_corrupt: float = setting(
-        0.001,
-        "with skip: the share of damaged tiles at which the run stops all the same",
-        low=0.0,
-        high=1.0,
-        role="resume",
-    )
-    precision: str = setting(
-        "auto",
-        "bf16 where the machine computes in it, else float32; fp16, on GPUs only, is experimental",
-        choices=("auto", "float64", "float32", "bf16", "fp16"),
-        role="resume",
-    )
     penalty_precision: str = setting(
         "float32",
         "what the penalty's convolutions compute in: float32 (float64 where precision is), tf32 (GPUs) or bf16",
@@ -218,25 +161,6 @@ class GANConfig(Config):
     )
     compile: bool = setting(
         False, "networks compiled by torch.compile at the start, but for the gradient penalty", role="speed"
-    )
-    threads: int = setting(0, "CPU threads a process; 0 shares the cores", low=0, role="speed")
-    wait_minutes: int = setting(
-        60, "minutes that processes wait for one another, as while the main one encodes or saves", low=1, role="speed"
-    )
-    log_every: int = setting(4_000, "images between rows of metrics", low=1, role="resume")
-    sample_every: int = setting(40_000, "images between sample grids", low=1, role="resume")
-    checkpoint_every: int = setting(40_000, "images between checkpoints", low=1, role="resume")
-    keep_checkpoints: int = setting(2, "newest checkpoints that are kept", low=1, role="resume")
-    validate_every: int = setting(
-        200_000, "images between validations on the validation donors; 0: never", low=0, role="resume"
-    )
-    validation_tiles: int = setting(
-        2_000, "real tiles, and as many generated ones, in a validation; its names tell the count", low=16
-    )
-    best_by: str = setting(
-        "frechet",
-        "whose best validation is kept as checkpoint and as model-best: lowest Fréchet distance, highest faithfulness",
-        choices=("frechet", "faithfulness", "none"),
     )
 
     def check(self) -> None:
@@ -290,15 +214,6 @@ class GANConfig(Config):
             "generator_norm batch": self.generator_norm == "batch",
         }
         return [name for name, is_so in wide.items() if is_so]
-
-    def counted_in_images(self, epoch_length: int) -> Self:
-        """With the images that `epochs` passes of so many tiles are, where epochs are given: the clock is images."""
-        return self.replace(images=self.epochs * epoch_length) if self.epochs else self
-
-    @property
-    def ema_images(self) -> float:
-        """Half-life of the averaged generator at this batch size, in images: as many steps of any size."""
-        return self.ema_half_life * (self.batch_size / self.ema_batch if self.ema_batch else 1)
 
     @property
     def conditional(self) -> bool:

@@ -15,12 +15,14 @@ from rnagan.config.base import (
     read_preset,
     resolve,
     setting,
+    settings_of,
 )
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.config.flow import FlowConfig
 from rnagan.config.gan import GANConfig
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.config.simulation import SimulationConfig
+from rnagan.config.tile_training import TileTrainingConfig
 from rnagan.config.tiling import TilingConfig
 from rnagan.config.vae import VAEConfig
 from rnagan.io.files import read_yaml, sha256_of
@@ -96,6 +98,16 @@ def test_mistakes_are_named_in_one_sentence(settings, sentence):
 def test_bounds_belong_to_the_range():
     for steps, rate in ((1, 0.0), (10, 1.0), (5, 1)):
         assert (Example(steps=steps, rate=rate).steps, Example(rate=rate).rate) == (steps, rate)
+
+
+@pytest.mark.parametrize("kind", [GANConfig, FlowConfig])
+def test_a_family_s_own_settings_stand_among_those_that_it_shares(kind):
+    names, of_base = list(kind().to_dict()), [field.name for field in settings_of(TileTrainingConfig)]
+    assert [name for name in names if name in of_base] == of_base
+    assert kind.follows.keys() <= set(names) - set(of_base) and set(kind.follows.values()) <= {"", *of_base}
+    for own, before in kind.follows.items():
+        assert names[names.index(own) - 1] == before if before else names[0] == own
+    assert sorted(names) == sorted(field.name for field in dataclasses.fields(kind))
 
 
 def test_later_layers_win():

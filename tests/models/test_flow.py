@@ -1,6 +1,5 @@
 """The flow's maths beside closed forms, and its stored network beside plain diffusers."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rnagan.config.base import read_preset
+from rnagan.config.base import read_preset, settings_of
 from rnagan.config.flow import FlowConfig
 from rnagan.models.flow import build_network, flow_loss, from_grid, guided, solve, times_of, to_grid
 from rnagan.models.flow_generator import FlowGenerator
@@ -34,7 +33,7 @@ def shape(noise: Tensor) -> tuple[int, ...]:
 
 
 def test_the_preset_leaves_nothing_of_a_model_to_the_defaults() -> None:
-    names = [field.name for field in dataclasses.fields(FlowConfig)]
+    names = [field.name for field in settings_of(FlowConfig)]
     learnt = set(names[names.index("condition_units") : names.index("shifts") + 1])
     assert len(learnt) == 20 and learnt < read_preset(FlowConfig, "faithful").keys()
 

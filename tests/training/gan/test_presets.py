@@ -1,6 +1,5 @@
 """Modes and presets: each says what it should, and every combination trains and generates."""
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from accelerate import Accelerator
 from rnagan import RNAGAN
 from rnagan.cohort.table import read_cohort
 from rnagan.commands.options import read_config
-from rnagan.config.base import load_config, preset_names, read_preset, resolve
+from rnagan.config.base import load_config, preset_names, read_preset, resolve, settings_of
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.selection import make_order, select
@@ -76,7 +75,7 @@ def test_what_the_released_code_does_differently() -> None:
 
 def test_a_preset_leaves_nothing_of_a_model_to_the_defaults() -> None:
     """Settings of what is learnt, from the class's first such field to its last; the others are the user's."""
-    names = [field.name for field in dataclasses.fields(GANConfig)]
+    names = [field.name for field in settings_of(GANConfig)]
     learnt = set(names[names.index("condition") : names.index("diffaugment") + 1])
     for family in FAMILIES:
         given = set(read_preset(GANConfig, family))
