@@ -45,11 +45,11 @@ from rnagan.models.vae import BetaVAE
 from rnagan.runtime.distributed import Processes
 from rnagan.training import run as run_module
 from rnagan.training import tile_trainer as trainer_module
-from rnagan.training.gan import validation as validation_module
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training import validation as validation_module
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
 from rnagan.training.run import UNWRITTEN
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.tile_trainer import TileTrainer
 
 PROCESSES, IMAGES_PER_SECOND = 8, 7000  # eight H200 at 800 to 1,000 images a second each, an estimate
@@ -287,7 +287,7 @@ class _NoExtractor:
         """It is no classifier."""
 
 
-def _inputs(run: SimpleNamespace, folder: Path) -> GANInputs:
+def _inputs(run: SimpleNamespace, folder: Path) -> TileInputs:
     """Two tissues, each with donors enough for a validation of SLIDE_TILES of a slide, and an untrained β-VAE."""
     draw, donors = np.random.default_rng(0), run.validation_tiles // 2 // SLIDE_TILES
     of_split = [("train", 4), ("validation", donors)]
@@ -321,7 +321,7 @@ def _inputs(run: SimpleNamespace, folder: Path) -> GANInputs:
     space = LatentSpace.fit(mu, kl, ["cortex", "lung"] * 4, mu, np.ones(8, np.float32))
     network = BetaVAE(run.genes, config)
     save_vae(folder / "vae", VAEModel(config, transform, GeneImputer.fit(z, z), network, space, {"train_donors": []}))
-    return GANInputs(folder / "shards", folder / "cohort.csv", folder / "expression.h5ad", folder / "vae")
+    return TileInputs(folder / "shards", folder / "cohort.csv", folder / "expression.h5ad", folder / "vae")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from rnagan.models.trained_vae import VAEModel, posterior, save_vae
 from rnagan.models.vae import BetaVAE
 from rnagan.tracking import evaluations
 from rnagan.tracking.run_log import RunLog
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
 from tests import programs
@@ -66,7 +66,7 @@ def small() -> GANConfig:
 
 
 @pytest.fixture(scope="session")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> GANInputs:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> TileInputs:
     """Twelve donors with a profile and a slide of each tissue, and one test profile without a slide.
 
     One programme a profile drives ten genes and the colour of its tiles.
@@ -103,7 +103,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> GANInputs:
     trained_on = {"train_donors": [donor_digest(f"D{k}") for k, split in enumerate(SPLITS) if split == "train"]}
     train = (obs["split"] == "train").to_numpy()
     save_vae(folder / "vae", _untrained_vae(values[train], obs["tissue"][train].tolist(), trained_on))
-    return GANInputs(folder / "shards", folder / "cohort.csv", folder / "expression.h5ad", folder / "vae")
+    return TileInputs(folder / "shards", folder / "cohort.csv", folder / "expression.h5ad", folder / "vae")
 
 
 def _untrained_vae(x_train: np.ndarray, tissues: list[str], record: dict[str, Any]) -> VAEModel:
@@ -121,7 +121,7 @@ def _untrained_vae(x_train: np.ndarray, tissues: list[str], record: dict[str, An
 
 
 @pytest.fixture(scope="session")
-def truth(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def truth(inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A truth table: nuclear density follows the programme, lung alone has air."""
     cohort = pd.read_csv(inputs.cohort)
     table = cohort[["sample", "donor", "tissue", "site"]].assign(
@@ -136,7 +136,7 @@ def truth(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(small: GANConfig, inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of `small` on the toy cohort; read it, never write into it."""
     run = tmp_path_factory.mktemp("runs") / "trained"
     with pytest.MonkeyPatch.context() as patch:
@@ -248,12 +248,12 @@ def toy_vae(toy_profiles: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def command_line() -> Callable[[GANConfig, GANInputs, Path], list[str]]:
+def command_line() -> Callable[[GANConfig, TileInputs, Path], list[str]]:
     """command_line(config, inputs, out): the options of rnagan train-rnagan that say all of this."""
     return _command_line
 
 
-def _command_line(config: GANConfig, inputs: GANInputs, out: Path) -> list[str]:
+def _command_line(config: GANConfig, inputs: TileInputs, out: Path) -> list[str]:
     settings = []
     for name, value in config.to_dict().items():
         name = name.replace("_", "-")

@@ -19,12 +19,12 @@ from rnagan.models.conditioning import Bottleneck
 from rnagan.models.gan_generator import GANGenerator
 from rnagan.models.generators import build_generator
 from rnagan.models.vae import BetaVAE
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 
 
 @pytest.fixture
-def profiles(inputs: GANInputs) -> anndata.AnnData:
+def profiles(inputs: TileInputs) -> anndata.AnnData:
     return open_profiles(inputs.expression)
 
 
@@ -158,7 +158,7 @@ def test_changed_vae_is_refused_by_name_even_with_a_new_digest(copy_of_model: Pa
         RNAGAN.from_pretrained(copy_of_model)
 
 
-def test_folders_without_a_generator(tmp_path: Path, inputs: GANInputs) -> None:
+def test_folders_without_a_generator(tmp_path: Path, inputs: TileInputs) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no trained model \(no model\.json there or in"):
         RNAGAN.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"vae holds no generator; give a run of rnagan train-rnagan"):
@@ -166,8 +166,10 @@ def test_folders_without_a_generator(tmp_path: Path, inputs: GANInputs) -> None:
 
 
 @pytest.mark.usefixtures("no_mlflow")
-def test_model_without_profiles(small: GANConfig, inputs: GANInputs, tmp_path: Path, profiles: anndata.AnnData) -> None:
-    train_gan(small.replace(mode="gan", images=8), GANInputs(inputs.shards, inputs.cohort), tmp_path)
+def test_model_without_profiles(
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, profiles: anndata.AnnData
+) -> None:
+    train_gan(small.replace(mode="gan", images=8), TileInputs(inputs.shards, inputs.cohort), tmp_path)
     model = RNAGAN.from_pretrained(tmp_path)
     assert model.generate_tiles(None, 2, seed=0, name="any").shape == (2, 32, 32, 3)
     with pytest.raises(ValueError, match="was trained in mode gan: it takes no profiles"):
@@ -176,7 +178,7 @@ def test_model_without_profiles(small: GANConfig, inputs: GANInputs, tmp_path: P
 
 @pytest.mark.usefixtures("no_mlflow")
 def test_profile_cancels_out_in_the_released_preset_and_not_in_faithful(
-    inputs: GANInputs, tmp_path: Path, model: RNAGAN, profiles: anndata.AnnData
+    inputs: TileInputs, tmp_path: Path, model: RNAGAN, profiles: anndata.AnnData
 ) -> None:
     """DESIGN.md, "Conditioning": standardised over a batch of one profile, every profile gives the same input."""
     released = resolve(

@@ -18,8 +18,8 @@ from rnagan.expression.h5ad import open_profiles
 from rnagan.generation import generate_tiles
 from rnagan.io.files import read_json
 from rnagan.models.tile_generator import SamplingOptions
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 TOOL = Path(__file__).parents[1] / "tools/generate_tiles.py"
@@ -31,7 +31,7 @@ def generate(trained: Path, profiles: Path, out: Path, **changes: object) -> str
     return generate_tiles(trained, profiles, out, **options)[-1]
 
 
-def renamed(inputs: GANInputs, folder: Path, names: list[str]) -> Path:
+def renamed(inputs: TileInputs, folder: Path, names: list[str]) -> Path:
     """The first profiles under other names."""
     adata = open_profiles(inputs.expression)[: len(names)].copy()
     adata.obs_names = names
@@ -39,7 +39,7 @@ def renamed(inputs: GANInputs, folder: Path, names: list[str]) -> Path:
     return folder / "renamed.h5ad"
 
 
-def test_pngs_hold_the_tiles_and_say_what_they_are(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_pngs_hold_the_tiles_and_say_what_they_are(trained: Path, inputs: TileInputs, tmp_path: Path) -> None:
     said = generate(trained, inputs.expression, tmp_path / "out", split="test")
     assert said == f"{tmp_path / 'out'}: 33 tiles of 11 profiles."
     model, profiles = RNAGAN.from_pretrained(trained), open_profiles(inputs.expression)
@@ -61,7 +61,7 @@ def test_pngs_hold_the_tiles_and_say_what_they_are(trained: Path, inputs: GANInp
 @pytest.mark.parametrize("form", ["png", "shards"])
 @pytest.mark.filterwarnings("ignore:.*profiles are unlike")
 def test_batches_hold_tiles_of_several_profiles_which_are_those_of_each_alone(
-    trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+    trained: Path, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     batches: list[list[str]] = []
     numbered = RNAGAN.generate_numbered
@@ -88,7 +88,7 @@ def test_batches_hold_tiles_of_several_profiles_which_are_those_of_each_alone(
 
 
 def test_a_profiles_pngs_appear_together(
-    trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
     mkdtemp = tempfile.mkdtemp
@@ -98,7 +98,7 @@ def test_a_profiles_pngs_appear_together(
     assert len(list((tmp_path / "out/D0-lung").iterdir())) == 5 and not list((tmp_path / "out").glob(".tmp-*"))
 
 
-def test_truncated_tiles_say_so_and_others_stay_as_they_were(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_truncated_tiles_say_so_and_others_stay_as_they_were(trained: Path, inputs: TileInputs, tmp_path: Path) -> None:
     options = {"samples": ["D0-lung"], "n": 2}
     generate(trained, inputs.expression, tmp_path / "plain", **options)
     generate(trained, inputs.expression, tmp_path / "one", **options, options=SamplingOptions(truncation=1.0))
@@ -127,7 +127,7 @@ def test_truncated_tiles_say_so_and_others_stay_as_they_were(trained: Path, inpu
     assert not (tmp_path / "none").exists()
 
 
-def test_second_run_generates_nothing(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_second_run_generates_nothing(trained: Path, inputs: TileInputs, tmp_path: Path) -> None:
     options = {"samples": ["D0-lung", "D3-cortex"], "n": 1}
     generate(trained, inputs.expression, tmp_path, **options)
     tile = tmp_path / "D3-cortex/D3-cortex_0000.png"
@@ -150,7 +150,7 @@ def test_second_run_generates_nothing(trained: Path, inputs: GANInputs, tmp_path
     ],
 )
 def test_tiles_that_were_lost_are_generated_again(
-    trained: Path, inputs: GANInputs, tmp_path: Path, form: str, name: str
+    trained: Path, inputs: TileInputs, tmp_path: Path, form: str, name: str
 ) -> None:
     out, wanted = tmp_path / "out", {"samples": ["D0-lung", "D11-lung"], "form": form}
     generate(trained, inputs.expression, out, **wanted)
@@ -165,7 +165,7 @@ def test_tiles_that_were_lost_are_generated_again(
 
 
 def test_interrupted_request_goes_on_and_another_one_leaves_nothing_of_the_last(
-    trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     generate(trained, inputs.expression, out, samples=["D0-lung", "D3-cortex"])
@@ -179,7 +179,7 @@ def test_interrupted_request_goes_on_and_another_one_leaves_nothing_of_the_last(
     assert not list(out.rglob("*.png"))
 
 
-def test_folder_of_others_is_refused_and_left_alone(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_folder_of_others_is_refused_and_left_alone(trained: Path, inputs: TileInputs, tmp_path: Path) -> None:
     before = sorted(inputs.shards.iterdir())
     with pytest.raises(ValueError, match="shards holds other files; choose another --out"):
         generate(trained, inputs.expression, inputs.shards, form="shards", samples=["D0-lung"])
@@ -191,7 +191,7 @@ def test_folder_of_others_is_refused_and_left_alone(trained: Path, inputs: GANIn
         generate(trained, inputs.expression, tmp_path, samples=["D0-lung"])
 
 
-def test_profiles_of_other_tissues_are_left_out_and_counted(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_profiles_of_other_tissues_are_left_out_and_counted(trained: Path, inputs: TileInputs, tmp_path: Path) -> None:
     adata = open_profiles(inputs.expression)[:4].copy()
     adata.obs["tissue"] = ["lung", "liver", "lung", "skin"]
     adata.write_h5ad(tmp_path / "other.h5ad")
@@ -201,7 +201,7 @@ def test_profiles_of_other_tissues_are_left_out_and_counted(trained: Path, input
     assert lines[1].endswith("2 tiles of 2 profiles.")
 
 
-def test_model_without_profiles_generates_from_noise(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
+def test_model_without_profiles_generates_from_noise(small: GANConfig, inputs: TileInputs, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_gan(small.replace(mode="gan", images=16), dataclasses.replace(inputs, expression=None, vae=None), run)
     options = {"n": 2, "seed": 0, "form": "png", "split": None, "samples": []}
@@ -216,7 +216,7 @@ def test_model_with_profiles_needs_them(trained: Path, tmp_path: Path) -> None:
         generate_tiles(trained, None, tmp_path, n=1, seed=0, form="png", split=None, samples=[])
 
 
-def test_shards_are_read_as_any_others(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_shards_are_read_as_any_others(trained: Path, inputs: TileInputs, tmp_path: Path) -> None:
     generate(trained, inputs.expression, tmp_path, form="shards", samples=["D0-lung", "D11-lung2"])
     shards = open_dataset(tmp_path)
     assert (shards.tile_px, shards.mpp) == (32, 1.0)
@@ -233,7 +233,7 @@ def test_shards_are_read_as_any_others(trained: Path, inputs: GANInputs, tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore:.*profiles are unlike", "ignore:.*profiles lack")
-def test_tiles_say_how_far_their_profile_is_to_be_trusted(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_tiles_say_how_far_their_profile_is_to_be_trusted(trained: Path, inputs: TileInputs, tmp_path: Path) -> None:
     adata = open_profiles(inputs.expression)[["D0-lung", "D1-lung"]].copy()
     adata.X[1] = adata.X[1][::-1] * 50  # the values of other genes
     adata.X[0, :6] = np.nan
@@ -251,7 +251,7 @@ def test_tiles_say_how_far_their_profile_is_to_be_trusted(trained: Path, inputs:
 
 
 @pytest.mark.parametrize("form", ["png", "shards"])
-def test_hostile_names_stay_in_the_folder(trained: Path, inputs: GANInputs, tmp_path: Path, form: str) -> None:
+def test_hostile_names_stay_in_the_folder(trained: Path, inputs: TileInputs, tmp_path: Path, form: str) -> None:
     names = ["../../x", "/etc/passwd", "..", "a.b/c.d", ".hidden"]
     generate(trained, renamed(inputs, tmp_path, names), tmp_path / "deep/er/out", form=form, n=1)
     outside = [path for path in tmp_path.rglob("*") if path.is_file() and tmp_path / "deep/er/out" not in path.parents]
@@ -265,7 +265,7 @@ def test_hostile_names_stay_in_the_folder(trained: Path, inputs: GANInputs, tmp_
 
 
 def test_names_that_would_collide_or_cannot_be_written_are_refused(
-    trained: Path, inputs: GANInputs, tmp_path: Path
+    trained: Path, inputs: TileInputs, tmp_path: Path
 ) -> None:
     for names, said in (
         (["a.1", "b", "a_1"], "2 profiles would be written as a_1; give each a name of its own"),
@@ -277,7 +277,7 @@ def test_names_that_would_collide_or_cannot_be_written_are_refused(
         assert not (tmp_path / "out").exists()
 
 
-def test_bad_choices(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_bad_choices(trained: Path, inputs: TileInputs, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no profile D99"):
         generate(trained, inputs.expression, tmp_path / "out", samples=["D99"])
     with pytest.raises(ValueError, match="has no profile D0-lung in split test"):
@@ -293,7 +293,7 @@ def test_bad_choices(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
     assert "12 tiles of 4 profiles" in generate(trained, tmp_path / "plain.h5ad", tmp_path / "out")
 
 
-def test_script(trained: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_script(trained: Path, inputs: TileInputs, tmp_path: Path) -> None:
     main = runpy.run_path(str(TOOL))["main"]
     options = [f"--model={trained}", f"--out={tmp_path / 'out'}", "--sample=D0-lung", "--n=2"]
     done = CliRunner().invoke(main, [*options, f"--profiles={inputs.expression}"])

@@ -23,8 +23,8 @@ from rnagan.generation import generate_tiles
 from rnagan.simulation.cohort import simulate_cohort
 from rnagan.slides.premade_tiles import pack_tiles
 from rnagan.tracking.evaluations import find_evaluations, record_evaluation
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
 from tests.disks import read_only
@@ -37,7 +37,7 @@ GENERATED = {"n": 2, "seed": 5, "form": "png", "split": "test", "samples": []}
 
 
 @pytest.fixture(scope="module")
-def place(inputs: GANInputs, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def place(inputs: TileInputs, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with `tiles`, and `seen`, which can't be written: shards, cohort, expression, a VAE and a GAN, and
     finished builds."""
     place = tmp_path_factory.mktemp("read_only")
@@ -78,7 +78,7 @@ def test_finished_builds_are_up_to_date_on_a_read_only_disk(place: Path, seen: P
 
 @pytest.mark.attack(kind=7, ends="unharmed")
 def test_models_and_data_are_used_from_a_read_only_disk(seen: Path, small: GANConfig, tmp_path: Path) -> None:
-    given = GANInputs(seen / "shards", seen / "cohort.csv", seen / "expression.h5ad", seen / "vae")
+    given = TileInputs(seen / "shards", seen / "cohort.csv", seen / "expression.h5ad", seen / "vae")
     assert train_gan(small.replace(images=16), given, tmp_path / "gan")
     config = VAEConfig(hidden="8", latent=2, epochs=1, threads=1)
     for expression in (seen / "expression.h5ad", seen / "profiles"):

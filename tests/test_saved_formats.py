@@ -22,8 +22,8 @@ from rnagan.models.trained_vae import load_vae
 from rnagan.runtime.workers import Workers
 from rnagan.tracking.old_results import read_result
 from rnagan.tracking.run_folder import RunFolder, latest_checkpoint
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 
 SAVED = Path(__file__).parent / "saved"
 
@@ -89,7 +89,7 @@ def test_a_saved_config_means_what_it_did() -> None:
 
 @pytest.mark.usefixtures("no_mlflow")
 def test_a_run_from_before_there_were_two_critics_goes_on_to_the_same_bits(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path
+    small: GANConfig, inputs: TileInputs, trained: Path, tmp_path: Path
 ) -> None:
     """Its critic on pixels was the whole critic, and its settings knew no other."""
     run = Path(shutil.copytree(trained, tmp_path / "run"))

@@ -12,8 +12,8 @@ from rnagan.generation import RECORD, Generated
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.runtime.progress import say
 from rnagan.tracking.run_folder import RunFolder, run_digest
-from rnagan.training.gan.inputs import GANInputs, digests
 from rnagan.training.same_run import check_made_from, check_same_settings
+from rnagan.training.tile_inputs import TileInputs, digests
 
 EARLIER = "earlier"  # folder of the runs that were moved away
 _DECIDE = ("batch_size", "precision")  # a run may change them when it goes on; a finished one has another result
@@ -33,14 +33,14 @@ def set_aside(cohort: Cohort, settings: Settings, out: Path, pretraining_each: i
 
 def _keep_modes(cohort: Cohort, settings: Settings, out: Path, vae_is_kept: bool) -> bool:
     """Move the runs of other modes away; whether that of the RNA-GAN stays."""
-    without = GANInputs(cohort.shards, cohort.cohort)
+    without = TileInputs(cohort.shards, cohort.cohort)
     configs, data = run_configs(settings.gan, without)
     kept = {}
     for mode in MODES:
         made_from: dict[str, str] | None = digests(configs[mode], without, data.shards, data.selection)
         if mode == "rnagan":
             has_vae = vae_is_kept and run_digest(out / "vae") is not None
-            inputs = GANInputs(cohort.shards, cohort.cohort, cohort.expression, out / "vae")
+            inputs = TileInputs(cohort.shards, cohort.cohort, cohort.expression, out / "vae")
             made_from = digests(configs[mode], inputs, data.shards, data.selection) if has_vae else None
         kept[mode] = _keeps(out / "modes" / mode, configs[mode], made_from)
     return kept["rnagan"]

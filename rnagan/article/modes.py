@@ -15,7 +15,8 @@ from rnagan.io.files import write_json
 from rnagan.io.images import synthetic_texts
 from rnagan.reports.figures import LOSSES, curves, side_by_side, tiles_of_grid
 from rnagan.tracking.run_folder import read_metrics
-from rnagan.training.gan.inputs import GANData, GANInputs, shown_samples
+from rnagan.training.latent_table import shown_samples
+from rnagan.training.tile_inputs import TileData, TileInputs
 
 MODES = {"gan": "GAN", "rnagan": "RNA-GAN", "noise_only": "noise in ±{range:g}"}
 FIGURES = {"figure5.png": ("gan", "rnagan"), "figure4c.png": ("noise_only", "rnagan")}
@@ -23,7 +24,7 @@ COLUMNS = 5  # counts of images that are shown at most
 CELL = (2, 4)  # rows and columns of tiles in a cell
 
 
-def compare_modes(config: GANConfig, inputs: GANInputs, out: Path, launch: Path | None = None) -> str:
+def compare_modes(config: GANConfig, inputs: TileInputs, out: Path, launch: Path | None = None) -> str:
     """Train the three modes one after another into `out/MODE`, with the same settings, seed and count of images, and
     draw what each had learnt by then: `out/figure5.png`, `out/figure4c.png`, `out/losses.png` and `out/modes.json`.
 
@@ -38,7 +39,7 @@ def compare_modes(config: GANConfig, inputs: GANInputs, out: Path, launch: Path 
     return f"{out}: {', '.join(FIGURES)}, losses.png, modes.json."
 
 
-def run_configs(config: GANConfig, inputs: GANInputs) -> tuple[dict[str, GANConfig], GANData]:
+def run_configs(config: GANConfig, inputs: TileInputs) -> tuple[dict[str, GANConfig], TileData]:
     """The settings of each mode's run, and the tiles that they are trained on.
 
     The clock is images, so all three have the same count whatever slides lack a profile.
@@ -48,10 +49,10 @@ def run_configs(config: GANConfig, inputs: GANInputs) -> tuple[dict[str, GANConf
     selection = select(shards, cohort, "train", config.tiles_per_slide, config.where)
     order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
     counted = {mode: own.counted_in_images(order.epoch_length).replace(epochs=0) for mode, own in configs.items()}
-    return counted, GANData(shards, selection, order)
+    return counted, TileData(shards, selection, order)
 
 
-def draw_modes(config: GANConfig, inputs: GANInputs, out: Path, epoch_length: int) -> None:
+def draw_modes(config: GANConfig, inputs: TileInputs, out: Path, epoch_length: int) -> None:
     """Draw the figures of three runs in `out/MODE`, from the sample grids that they saved."""
     counts = _common_counts(out)
     shown = [counts[k] for k in np.unique(np.linspace(0, len(counts) - 1, COLUMNS).round().astype(int))]
@@ -71,7 +72,7 @@ def draw_modes(config: GANConfig, inputs: GANInputs, out: Path, epoch_length: in
     write_json(out / "modes.json", {"images": shown, "epoch_length": epoch_length, "losses": lines})
 
 
-def _command(inputs: GANInputs, out: Path, launch: Path | None, mode: str) -> str:
+def _command(inputs: TileInputs, out: Path, launch: Path | None, mode: str) -> str:
     """The command line of one mode's run."""
     words = [*starting("train-rnagan", launch), "--shards", str(inputs.shards), "--cohort", str(inputs.cohort)]
     if mode == "rnagan":
@@ -88,7 +89,7 @@ def _common_counts(out: Path) -> list[int]:
     return counts
 
 
-def _tissues_of_rows(inputs: GANInputs, run: Path) -> list[str]:
+def _tissues_of_rows(inputs: TileInputs, run: Path) -> list[str]:
     """The tissue of each row of RNA-GAN's sample grids."""
     cohort = read_cohort(inputs.cohort)
     tissue_of = dict(zip(cohort["sample"], cohort["tissue"], strict=True))

@@ -21,9 +21,9 @@ from rnagan.config.gan import GANConfig
 @options.config_of(GANConfig, "faithful")
 def main(out: Path, launch: Path | None, config: GANConfig, **inputs: Any) -> None:
     from rnagan.article.modes import compare_modes
-    from rnagan.training.gan.inputs import GANInputs
+    from rnagan.training.tile_inputs import TileInputs
 
-    options.echo(compare_modes(config, GANInputs(**inputs), out, launch))
+    options.echo(compare_modes(config, TileInputs(**inputs), out, launch))
 
 
 if __name__ == "__main__":

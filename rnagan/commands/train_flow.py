@@ -21,12 +21,12 @@ from rnagan.config.flow import FlowConfig
 @options.dry_run("Print the resolved config and the size of the run; train nothing.")
 @options.config_of(FlowConfig, "faithful", tagged=True)
 def main(out: Path, dry_run: bool, config: FlowConfig, tags: dict[str, str], **inputs: Any) -> None:
-    from rnagan.training.gan.inputs import GANInputs
+    from rnagan.training.tile_inputs import TileInputs
     from rnagan.training.train_tiles import train_tiles
 
     if dry_run:
         options.echo_settings(config)
-    options.end_run(train_tiles(config, GANInputs(**inputs), out, dry_run, tags))
+    options.end_run(train_tiles(config, TileInputs(**inputs), out, dry_run, tags))
 
 
 if __name__ == "__main__":

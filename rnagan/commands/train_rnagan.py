@@ -30,12 +30,12 @@ def main(out: Path, dry_run: bool, gpu: str | None, config: GANConfig, tags: dic
     if gpu is not None and not dry_run:
         raise click.UsageError("--gpu belongs to --dry-run; a run takes the GPUs that it is started on.")
     from rnagan.training.gan.forecast import ALL
-    from rnagan.training.gan.inputs import GANInputs
     from rnagan.training.gan.train import train_gan
+    from rnagan.training.tile_inputs import TileInputs
 
     if dry_run:
         options.echo_settings(config)
-    options.end_run(train_gan(config, GANInputs(**inputs), out, dry_run, tags, (gpu or ALL) if dry_run else None))
+    options.end_run(train_gan(config, TileInputs(**inputs), out, dry_run, tags, (gpu or ALL) if dry_run else None))
 
 
 if __name__ == "__main__":

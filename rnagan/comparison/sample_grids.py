@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rnagan.io.images import shrink, synthetic_texts
 from rnagan.reports.figures import side_by_side, tiles_of_grid
 from rnagan.tracking.run_folder import RunFolder
-from rnagan.training.gan.inputs import shown_samples
+from rnagan.training.latent_table import shown_samples
 
 COUNTS_SHOWN = 4
 SPREAD = 0.1  # share by which counts of images may differ and be shown as one

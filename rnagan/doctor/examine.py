@@ -95,7 +95,7 @@ def _open(wanted: Wanted) -> _Inputs:
     from rnagan.doctor import machine, rates  # noqa: F401
     from rnagan.doctor.launched import read_launch_config
     from rnagan.doctor.reading import choose
-    from rnagan.training.gan.inputs import check_run
+    from rnagan.training.run_checks import check_run
 
     launches = [read_launch_config(path) for path in wanted.launches]
     if wanted.shards is None:

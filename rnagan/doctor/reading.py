@@ -21,7 +21,7 @@ from rnagan.data.reader import Batch, TileReader
 from rnagan.data.sampler import Order, TileOrder
 from rnagan.data.selection import make_order, select
 from rnagan.doctor.findings import Section
-from rnagan.training.gan.inputs import make_loading
+from rnagan.training.tile_inputs import make_loading
 
 SECONDS = 2.0  # of each measurement, about
 MOST_TILES = 4000  # of a sample

@@ -24,11 +24,11 @@ from rnagan.runtime.distributed import processes
 from rnagan.tracking.run_folder import checkpoint_path, read_metrics
 from rnagan.training import checkpoint, deepspeed
 from rnagan.training.checkpoint import GANState, host_copy
-from rnagan.training.gan.inputs import GANData, make_loading
-from rnagan.training.gan.validation import Described, GANValidation
 from rnagan.training.launch import dtype_of
 from rnagan.training.run import StepMeans, TrainingRun
+from rnagan.training.tile_inputs import TileData, make_loading
 from rnagan.training.tile_step import Record, parts_of
+from rnagan.training.validation import Described, TileValidation
 from rnagan.training.warm_start import EarlierRun
 
 
@@ -45,9 +45,9 @@ class TileTrainer:
         self,
         config: TileConfig,
         run: TrainingRun,
-        data: GANData,
+        data: TileData,
         earlier: EarlierRun | None = None,
-        validation: GANValidation | None = None,
+        validation: TileValidation | None = None,
         on_best: Callable[[int, dict[str, Tensor]], None] = lambda images, weights: None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
@@ -131,7 +131,7 @@ class TileTrainer:
 
     def _keep_if_best(
         self,
-        validation: GANValidation,
+        validation: TileValidation,
         images: int,
         seconds: float,
         generated: Described,

@@ -24,30 +24,23 @@ from rnagan.evaluation.tile_scores import of_few_tiles
 from rnagan.runtime import progress
 from rnagan.runtime.distributed import processes
 from rnagan.training.deepspeed import uses_deepspeed
-from rnagan.training.gan.inputs import (
-    GANData,
-    GANInputs,
-    LatentTable,
-    check_device,
-    check_run,
-    digests,
-    encoder_folder,
-    join_profiles,
-    latent_table,
-    open_encoder,
-)
-from rnagan.training.gan.nuisance import section_stains
-from rnagan.training.gan.validation import GANValidation, candidates, choose_rows, what_is_missing
+from rnagan.training.joined_profiles import encoder_folder, join_profiles, open_encoder
+from rnagan.training.latent_table import LatentTable, latent_table
 from rnagan.training.launch import end_together, start
+from rnagan.training.nuisance import section_stains
 from rnagan.training.run import TrainingRun
+from rnagan.training.run_checks import check_device, check_run
 from rnagan.training.same_run import check_made_from
+from rnagan.training.tile_inputs import TileData, TileInputs, digests
 from rnagan.training.tile_trainer import TileTrainer
+from rnagan.training.validation import TileValidation
+from rnagan.training.validation_rows import candidates, choose_rows, what_is_missing
 from rnagan.training.warm_start import EarlierRun
 
 
 def train_tiles(
     config: TileConfig,
-    inputs: GANInputs,
+    inputs: TileInputs,
     out: Path,
     dry_run: bool = False,
     tags: Mapping[str, str] | None = None,
@@ -101,7 +94,7 @@ def train_tiles(
             profiles = dataclasses.replace(profiles, bottleneck=earlier.bottleneck)
     order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
     config = config.counted_in_images(order.epoch_length)  # which tiles are in use is known only now
-    data = GANData(shards, selection, order, profiles)
+    data = TileData(shards, selection, order, profiles)
     claim = claim_of(split_by(cohort))
     if claim is not None:
         tags = {"split_by": claim.split_by, **(tags or {})}
@@ -148,7 +141,7 @@ def train_tiles(
 
 def _earlier(
     config: TileConfig,
-    inputs: GANInputs,
+    inputs: TileInputs,
     made_from: dict[str, str],
     shards: ShardSet,
     cohort: pd.DataFrame,
@@ -202,12 +195,12 @@ def _images_if_finished(config: TileConfig, made_from: dict[str, str], out: Path
 
 def _make_validation(
     config: TileConfig,
-    data: GANData,
+    data: TileData,
     cohort: pd.DataFrame,
     table: LatentTable | None,
     out: Path,
     accelerator: Accelerator,
-) -> GANValidation | None:
+) -> TileValidation | None:
     """What the run is validated on, or None where there is nothing."""
     rows = choose_rows(config, data.shards, cohort, data.selection, None if table is None else table.samples)
     missing = what_is_missing(config, rows, data.shards.mpp_at(config.resolution))
@@ -221,10 +214,10 @@ def _make_validation(
     conditions = None
     if data.profiles is not None and table is not None:
         conditions = data.profiles.bottleneck(torch.from_numpy(table.of(rows["sample"].tolist())))
-    return GANValidation(config, data.shards, rows, conditions, out, accelerator.device)
+    return TileValidation(config, data.shards, rows, conditions, out, accelerator.device)
 
 
-def _describe(config: TileConfig, data: GANData, processes: int) -> None:
+def _describe(config: TileConfig, data: TileData, processes: int) -> None:
     selection, order, profiles = data.selection, data.order, data.profiles
     used = selection.slides[order.counts > 0]
     of_used = selection.table[selection.table["slide"].isin(used["slide"])]

@@ -15,8 +15,8 @@ from rnagan.models.latent_space import LatentSpace, relative_residuals
 from rnagan.models.trained_vae import VAEModel, posterior, save_vae
 from rnagan.models.vae import BetaVAE
 from rnagan.tracking.run_log import RunLog
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from tests.apps.browsing import CHROMIUM
 from tests.apps.made_explorer import write_programmes
 from tests.evaluation.conftest import section_run, section_set  # noqa: F401, fixtures
@@ -32,7 +32,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def section_gene_run(
-    section_set: GANInputs,  # noqa: F811
+    section_set: TileInputs,  # noqa: F811
     small: GANConfig,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
@@ -54,7 +54,7 @@ def section_gene_run(
     space = LatentSpace.fit(mu.numpy(), kl, ["breast"] * len(z), mu.numpy(), residual)
     record = {"split_by": "section", "train_donors": []}
     save_vae(folder / "vae", VAEModel(config, transform, GeneImputer.fit(z, z), network, space, record))
-    inputs = GANInputs(section_set.shards, section_set.cohort, section_set.expression, folder / "vae")
+    inputs = TileInputs(section_set.shards, section_set.cohort, section_set.expression, folder / "vae")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
         train_gan(small.replace(condition_units=4), inputs, folder / "run")

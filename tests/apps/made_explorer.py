@@ -17,7 +17,7 @@ from rnagan.apps.shell import Address
 from rnagan.apps.visitor_queue import VisitorQueue
 from rnagan.cohort.table import read_cohort
 from rnagan.latent.profiles import Choice
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests.apps.made_study import client as client_of
 
 PICTURE = re.compile(r'src="(data:image/png;base64,[^"]+)"')
@@ -31,7 +31,7 @@ def write_programmes(path: Path) -> Path:
     return path
 
 
-def make_service(run: Path, inputs: GANInputs, programme: Path | None = None, beside: bool = True) -> ExplorerService:
+def make_service(run: Path, inputs: TileInputs, programme: Path | None = None, beside: bool = True) -> ExplorerService:
     """A service with all profiles of a run's inputs, its real tiles, and the sections that there are."""
     assert inputs.expression is not None
     explored = open_explored(run, Choice(inputs.expression), programme, "cpu")

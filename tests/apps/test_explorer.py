@@ -28,7 +28,7 @@ from rnagan.apps.tile_downloads import as_zip, provenance
 from rnagan.apps.visitor_queue import Replaced
 from rnagan.data.index import open_dataset
 from rnagan.data.reader import TileReader
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests.apps.made_explorer import make_service, pictures, visiting
 from tests.apps.made_study import client as client_of
 
@@ -36,7 +36,7 @@ Visiting = tuple[TestClient, str, ExplorerService]
 
 
 @pytest.fixture(scope="module")
-def service(trained: Path, inputs: GANInputs, programmes: Path) -> ExplorerService:
+def service(trained: Path, inputs: TileInputs, programmes: Path) -> ExplorerService:
     return make_service(trained, inputs, programmes)
 
 
@@ -56,7 +56,7 @@ def number_of(explored: ExploredModel, name: str) -> int:
 
 
 def test_tiles_are_those_of_generate_tiles_beside_the_donors_own(
-    visit: Visiting, trained: Path, inputs: GANInputs
+    visit: Visiting, trained: Path, inputs: TileInputs
 ) -> None:
     client, path, service = visit
     page = client.get(path, params={"profile": number_of(service.explored, "D8-lung"), "seed": 5}).text
@@ -150,7 +150,7 @@ def test_a_curve_that_nobody_waits_for_gives_way_to_the_next(visit: Visiting) ->
     assert len(curve) == CURVE_STEPS and isinstance(left, Replaced)  # type: ignore[arg-type]
 
 
-def test_a_tile_is_saved_with_what_made_it(visit: Visiting, inputs: GANInputs) -> None:
+def test_a_tile_is_saved_with_what_made_it(visit: Visiting, inputs: TileInputs) -> None:
     client, path, service = visit
     at = {"profile": str(number_of(service.explored, "D8-lung")), "move": "p1", "step": "0.5", "seed": 7}
     shown = pictures(client.get(f"{path}/answer", params=at).text)
@@ -276,7 +276,7 @@ def test_visits_are_secret_and_others_need_the_token(service: ExplorerService, v
     assert 429 in tries and guarded.get("/", auth=("anyone", token)).status_code == 429  # for a while
 
 
-def test_other_donors_are_others(visit: Visiting, inputs: GANInputs) -> None:
+def test_other_donors_are_others(visit: Visiting, inputs: TileInputs) -> None:
     _, _, service = visit
     assert service.real is not None
     rows = service.real._rows

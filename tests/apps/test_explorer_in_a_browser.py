@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from rnagan.expression.h5ad import open_profiles
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests.apps.browsing import MARKS, VIEWS, looked_at, open_page
 from tests.apps.running import serving
 
@@ -21,7 +21,7 @@ Given = list[object]
 
 
 @pytest.fixture(scope="module")
-def donors(trained: Path, inputs: GANInputs, programmes: Path) -> Given:
+def donors(trained: Path, inputs: TileInputs, programmes: Path) -> Given:
     """Options of the explorer on the toy model; RNAGAN_EXPLORED has those of another one, for pictures of docs/."""
     if given := os.environ.get("RNAGAN_EXPLORED"):
         return list(shlex.split(given))
@@ -30,7 +30,7 @@ def donors(trained: Path, inputs: GANInputs, programmes: Path) -> Given:
 
 
 @pytest.fixture(scope="module")
-def spots(section_gene_run: Path, section_set: GANInputs) -> Given:
+def spots(section_gene_run: Path, section_set: TileInputs) -> Given:
     if given := os.environ.get("RNAGAN_EXPLORED_SPOTS"):
         return list(shlex.split(given))
     places = ("--shards", section_set.shards, "--cohort", section_set.cohort)

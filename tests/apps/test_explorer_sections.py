@@ -12,13 +12,13 @@ from rnagan.apps.explorer_answers import ExplorerService
 from rnagan.apps.explorer_visits import Recent
 from rnagan.evaluation.real_tiles import read_tiles
 from rnagan.reports.section_pictures import section_picture
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests.apps.made_explorer import make_service, pictures, visiting
 from tests.apps.test_explorer import number_of, pixels
 
 
 @pytest.fixture(scope="module")
-def service(section_gene_run: Path, section_set: GANInputs) -> ExplorerService:
+def service(section_gene_run: Path, section_set: TileInputs) -> ExplorerService:
     return make_service(section_gene_run, section_set)
 
 
@@ -38,7 +38,7 @@ def test_a_map_has_every_spot_and_shades_where_a_gene_is_high(service: ExplorerS
 
 
 def test_the_view_is_the_spots_around_the_chosen_one_real_and_generated(
-    service: ExplorerService, section_set: GANInputs
+    service: ExplorerService, section_set: TileInputs
 ) -> None:
     client, path = visiting(service)
     explored, at = service.explored, {"profile": str(number_of(service.explored, "S4_4x4")), "seed": "2"}
@@ -138,7 +138,7 @@ def test_kept_pictures_are_few_by_their_bytes() -> None:
 
 @pytest.mark.slow
 @pytest.mark.guard
-def test_a_model_of_an_embedding_moves_its_dimensions(section_run: Path, section_set: GANInputs) -> None:
+def test_a_model_of_an_embedding_moves_its_dimensions(section_run: Path, section_set: TileInputs) -> None:
     service = make_service(section_run, section_set)
     client, path = visiting(service)
     page = client.get(path, params={"move": "d1", "step": "2"}).text

@@ -6,14 +6,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rnagan.commands.main import main
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 
 def command(*words: object) -> Result:
     return CliRunner().invoke(main, ["explore", *map(str, words)])
 
 
-def test_what_is_opened_is_said(trained: Path, inputs: GANInputs, programmes: Path) -> None:
+def test_what_is_opened_is_said(trained: Path, inputs: TileInputs, programmes: Path) -> None:
     given = ("--model", trained, "--profiles", inputs.expression, "--programme", programmes, "--check")
     done = command(*given, "--shards", inputs.shards, "--cohort", inputs.cohort)
     assert done.exit_code == 0, done.output
@@ -38,7 +38,7 @@ def test_a_mistake_costs_one_sentence(
     words: tuple[str, ...],
     said: str,
     trained: Path,
-    inputs: GANInputs,
+    inputs: TileInputs,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

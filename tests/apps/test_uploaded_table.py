@@ -12,14 +12,14 @@ from rnagan.apps.explorer_answers import ExplorerService
 from rnagan.apps.guard import MAX_BODY_BYTES
 from rnagan.apps.uploaded_table import MAX_BYTES, read_upload
 from rnagan.latent.profiles import Profiles
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests.apps.made_explorer import make_service, pictures, visiting
 
 CSV = {"Content-Type": "text/csv"}
 
 
 @pytest.fixture(scope="module")
-def service(trained: Path, inputs: GANInputs, programmes: Path) -> ExplorerService:
+def service(trained: Path, inputs: TileInputs, programmes: Path) -> ExplorerService:
     return make_service(trained, inputs, programmes)
 
 

@@ -16,9 +16,9 @@ from rnagan.expression.h5ad import open_profiles
 from rnagan.generation import generate_tiles
 from rnagan.io.files import read_yaml
 from rnagan.tracking.run_log import RunLog
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.simclr.train import pretrain_simclr
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
 
@@ -36,7 +36,7 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="module")
-def cohort(inputs: GANInputs) -> Cohort:
+def cohort(inputs: TileInputs) -> Cohort:
     assert inputs.expression is not None
     return Cohort(str(inputs.shards), inputs.cohort, inputs.expression)
 
@@ -48,9 +48,9 @@ def reproduced(cohort: Cohort, settings: Settings, tmp_path_factory: pytest.Temp
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
         train_vae(settings.vae, VAEInputs(cohort.expression), out / "vae")
-        inputs = GANInputs(cohort.shards, cohort.cohort, cohort.expression, out / "vae")
+        inputs = TileInputs(cohort.shards, cohort.cohort, cohort.expression, out / "vae")
         for mode, config in run_configs(settings.gan, inputs)[0].items():
-            own = inputs if mode == "rnagan" else GANInputs(cohort.shards, cohort.cohort)
+            own = inputs if mode == "rnagan" else TileInputs(cohort.shards, cohort.cohort)
             train_gan(config, own, out / "modes" / mode)
         asked = {"n": EACH, "seed": 0, "form": "shards", "split": "train", "samples": []}
         generate_tiles(out / "modes/rnagan", cohort.expression, out / "pretraining", **asked)

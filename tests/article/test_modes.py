@@ -11,8 +11,8 @@ from rnagan.config.gan import GANConfig
 from rnagan.io.files import read_json
 from rnagan.io.images import grid, save_png
 from rnagan.reports.figures import side_by_side, tiles_of_grid
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from tests import programs
 
 FLAGS = "--resolution 32 --images 32 --batch-size 8 --generator-width 4 --critic-width 4 --noise-units 8 "
@@ -41,11 +41,11 @@ def test_cells_lie_under_their_title_and_beside_their_label(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("no_mlflow")
 def test_figures_show_the_grids_of_the_runs_at_the_same_images(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path
+    small: GANConfig, inputs: TileInputs, tmp_path: Path
 ) -> None:
     config = small.replace(images=32, sample_every=16, checkpoint_every=1000)
     for mode in MODES:
-        given = inputs if mode == "rnagan" else GANInputs(inputs.shards, inputs.cohort)
+        given = inputs if mode == "rnagan" else TileInputs(inputs.shards, inputs.cohort)
         train_gan(config.replace(mode=mode), given, tmp_path / mode)
     draw_modes(config, inputs, tmp_path, epoch_length=16)
     drawn = read_json(tmp_path / "modes.json")
@@ -75,7 +75,7 @@ def _corners(pixels: np.ndarray) -> list[tuple[int, int]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_one_command_trains_draws_and_is_up_to_date(inputs: GANInputs, tmp_path: Path) -> None:
+def test_one_command_trains_draws_and_is_up_to_date(inputs: TileInputs, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ["rnagan", "compare-modes", "--out", out, *FLAGS.split()]
     for name in ("shards", "cohort", "expression", "vae"):

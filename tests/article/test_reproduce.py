@@ -12,14 +12,14 @@ from click.testing import CliRunner
 from rnagan.article.experiments import Cohort, experiments
 from rnagan.commands.main import command_modules, main
 from rnagan.config.reproduction import Settings
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.step_rate import items_a_second
+from rnagan.training.tile_inputs import TileInputs
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def external(inputs: GANInputs, tmp_path: Path) -> Path:
+def external(inputs: TileInputs, tmp_path: Path) -> Path:
     """Test profiles under other names, as of another cohort."""
     profiles = anndata.read_h5ad(inputs.expression)
     profiles = profiles[profiles.obs["split"] == "test"].copy()
@@ -29,12 +29,12 @@ def external(inputs: GANInputs, tmp_path: Path) -> Path:
     return tmp_path / "external.h5ad"
 
 
-def options(inputs: GANInputs, out: Path) -> list[str]:
+def options(inputs: TileInputs, out: Path) -> list[str]:
     paths = {"shards": inputs.shards, "cohort": inputs.cohort, "expression": inputs.expression}
     return [*(f"--{name}={path}" for name, path in paths.items()), f"--out={out}", "--preset=toy"]
 
 
-def test_every_experiment_leaves_something_of_its_own(inputs: GANInputs, tmp_path: Path) -> None:
+def test_every_experiment_leaves_something_of_its_own(inputs: TileInputs, tmp_path: Path) -> None:
     cohort = Cohort(str(inputs.shards), inputs.cohort, inputs.expression)
     stages = experiments(cohort, Settings.read("toy"), tmp_path, 3)
     with_external = experiments(Cohort(**vars(cohort) | {"external": tmp_path}), Settings.read("toy"), tmp_path, 3)
@@ -54,14 +54,14 @@ def test_a_rate_is_of_what_went_through() -> None:
     assert 1e5 < rate < 1e10
 
 
-def test_inputs_that_are_missing_are_named(inputs: GANInputs, tmp_path: Path) -> None:
+def test_inputs_that_are_missing_are_named(inputs: TileInputs, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["reproduce", *options(inputs, tmp_path / "out"), "--external=gone.h5ad"])
     assert done.exit_code == 1 and "gone.h5ad does not exist." in done.output and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_whole_reproduction_at_toy_size(inputs: GANInputs, external: Path, truth: Path, tmp_path: Path) -> None:
+def test_whole_reproduction_at_toy_size(inputs: TileInputs, external: Path, truth: Path, tmp_path: Path) -> None:
     out = tmp_path / "reproduction"
     command = [sys.executable, "-m", "rnagan", "reproduce", *options(inputs, out), f"--external={external}"]
     command += [f"--truth={truth}"]

@@ -18,7 +18,7 @@ from rnagan.classification.labelled_tiles import Labelled
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.expression.h5ad import read_expression
 from rnagan.io.files import read_json, write_json
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 CONFIG = ClassifierConfig(
     backbone="resnet18", per_class=30, epochs=1, lr=1e-3, validation_share=0.4, batch_size=8, threads=1
@@ -26,7 +26,7 @@ CONFIG = ClassifierConfig(
 
 
 @pytest.fixture(scope="module")
-def profiles(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def profiles(inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy cohort's profiles as a stranger's: other names for people and tissues, a gene in ten missing, and a third
     tissue that the model doesn't know."""
     stored = read_expression(inputs.expression)
@@ -80,7 +80,7 @@ def test_profiles_share_batches_and_tiles_are_those_of_each_profile_alone(profil
 @pytest.mark.slow
 @pytest.mark.guard
 def test_the_classifier_learns_from_training_donors_and_is_tested_on_others(
-    profiles: Path, trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    profiles: Path, trained: Path, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[tuple[Labelled, Labelled]] = []
     train_classifier = cross_validation.train_classifier
@@ -130,7 +130,7 @@ def test_the_classifier_learns_from_training_donors_and_is_tested_on_others(
 
 
 def test_inputs_that_do_not_belong_together_are_refused(
-    profiles: Path, trained: Path, inputs: GANInputs, tmp_path: Path
+    profiles: Path, trained: Path, inputs: TileInputs, tmp_path: Path
 ) -> None:
     cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)
     cohort.loc[cohort["donor"] == "D0", "split"] = "test"

@@ -22,8 +22,8 @@ from rnagan.io.weights import write_tensors
 from rnagan.models.resnet import build_backbone, save_backbone
 from rnagan.tracking.mlflow_run import default_tracking_uri
 from rnagan.tracking.run_log import RunLog
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.simclr.train import pretrain_simclr
+from rnagan.training.tile_inputs import TileInputs
 
 CONFIG = ClassifierConfig(backbone="resnet18", per_class=12, folds=2, epochs=1, threads=1, lr=1e-3)
 RECORD = {"backbone": "resnet18", "norm": "batch", "donors": None, "made_from": {"shards": "generated"}}
@@ -40,7 +40,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.guard
 def test_starts_share_folds_and_finished_folds_are_kept(
-    inputs: GANInputs, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: TileInputs, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[tuple[str, frozenset[str]]] = []
     train_classifier = cross_validation.train_classifier
@@ -98,7 +98,7 @@ def test_starts_share_folds_and_finished_folds_are_kept(
 @pytest.mark.guard
 @pytest.mark.usefixtures("mirrored_evaluations")
 def test_folds_stand_under_the_run_of_the_generator_of_the_tiles_of_pretraining(
-    inputs: GANInputs, trained: Path, mlflow_runs: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: TileInputs, trained: Path, mlflow_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tiles of a generator, SimCLR on them, then the folds, which are a child of the generator's run in MLflow."""
     from mlflow import MlflowClient
@@ -138,7 +138,7 @@ def test_every_start_but_its_own_weights_is_the_same(pretrained: Path, tmp_path:
         from_simclr(pretrained, CONFIG.replace(backbone="resnet50"), "tiles", [])
 
 
-def test_weights_that_have_seen_these_donors_are_refused(inputs: GANInputs, tmp_path: Path) -> None:
+def test_weights_that_have_seen_these_donors_are_refused(inputs: TileInputs, tmp_path: Path) -> None:
     network, _ = build_backbone("resnet18", "batch", 0)
     asked = FinetuneInputs(inputs.shards, inputs.cohort, tmp_path)
     save_backbone(tmp_path, network, RECORD | {"made_from": {"shards": open_dataset(inputs.shards).digest}})

@@ -9,16 +9,16 @@ from rnagan.classification.labelled_tiles import choose_slides, read_tiles
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet, open_dataset
 from rnagan.data.reader import TileReader
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 
 @pytest.fixture(scope="module")
-def shards(inputs: GANInputs) -> ShardSet:
+def shards(inputs: TileInputs) -> ShardSet:
     return open_dataset(inputs.shards)
 
 
 @pytest.fixture(scope="module")
-def cohort(inputs: GANInputs) -> pd.DataFrame:
+def cohort(inputs: TileInputs) -> pd.DataFrame:
     return read_cohort(inputs.cohort)
 
 

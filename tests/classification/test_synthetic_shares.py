@@ -27,7 +27,7 @@ from rnagan.config.classifier import ClassifierConfig
 from rnagan.data.index import open_dataset
 from rnagan.io.files import read_json
 from rnagan.models.resnet import build_backbone, save_backbone
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 CONFIG = ClassifierConfig(
     backbone="resnet18", where="split=test", per_class=12, folds=2, epochs=1, batch_size=2, threads=1
@@ -138,7 +138,7 @@ def test_fewer_donors_are_among_more(real: Labelled) -> None:
 
 
 @pytest.fixture
-def asked(inputs: GANInputs, trained: Path) -> SyntheticInputs:
+def asked(inputs: TileInputs, trained: Path) -> SyntheticInputs:
     assert inputs.expression is not None
     return SyntheticInputs(inputs.shards, inputs.cohort, trained, inputs.expression, (0.0, 0.5, 1.0), (1, 0))
 
@@ -166,7 +166,7 @@ def test_weights_that_have_seen_these_tiles_or_donors_are_refused(asked: Synthet
             synthetic_shares(CONFIG, asked, tmp_path / "out", dry_run=True)
 
 
-def test_words_that_are_wrong(inputs: GANInputs, trained: Path, tmp_path: Path) -> None:
+def test_words_that_are_wrong(inputs: TileInputs, trained: Path, tmp_path: Path) -> None:
     base = ["finetune-classifier", "--shards", inputs.shards, "--cohort", inputs.cohort, "--out", tmp_path / "out"]
     given = ["--generator", trained, "--expression", inputs.expression]
     for words, sentence in (

@@ -12,7 +12,7 @@ from rnagan.classification import cross_validation
 from rnagan.commands.main import main
 from rnagan.evaluation import memorization
 from rnagan.latent import profiles
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 MODEL, TILES, PROFILES = "--model={model}", "--shards={shards} --cohort={cohort}", "--profiles={expression}"
 EXPRESSION, VAE = "--expression={expression}", "--vae={vae}"
@@ -39,7 +39,7 @@ class Loaded(Exception):  # noqa: N818
 
 
 @pytest.fixture
-def words(inputs: GANInputs, trained: Path, tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
+def words(inputs: TileInputs, trained: Path, tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
     """A command line that would run."""
     given = f"{request.param} {COMMANDS[request.param]} --out={{out}}"
     return given.format(model=trained, out=tmp_path / "out", **vars(inputs)).split()
@@ -64,7 +64,7 @@ def test_networks_are_loaded_onto_the_device_that_is_given(words: list[str], mon
 
 
 def test_the_extractor_of_nearest_tiles_is_there_too(
-    inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: TileInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

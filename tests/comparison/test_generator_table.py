@@ -32,8 +32,8 @@ from rnagan.evaluation.test_set import EvaluationSet
 from rnagan.evaluation.tile_networks import train_condition_regressor, train_tissue_classifier
 from rnagan.io.files import read_json, write_json
 from rnagan.tracking.run_folder import latest_checkpoint, run_digest
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from tests import programs
 
 HOW = Evaluation(
@@ -54,7 +54,7 @@ HOW = Evaluation(
 
 
 @pytest.fixture
-def sources(inputs: GANInputs) -> Sources:
+def sources(inputs: TileInputs) -> Sources:
     assert inputs.expression is not None
     return Sources(inputs.shards, inputs.cohort, inputs.expression, inputs.vae, None)
 
@@ -332,7 +332,7 @@ AWAY = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
 @pytest.mark.usefixtures("no_mlflow")
 @pytest.mark.attack(kind=6, ends="unharmed")
 def test_a_table_that_is_stopped_goes_on_to_the_model_of_an_undisturbed_training(
-    inputs: GANInputs, tmp_path: Path
+    inputs: TileInputs, tmp_path: Path
 ) -> None:
     paths = {"shards": inputs.shards, "cohort": inputs.cohort, "expression": inputs.expression, "vae": inputs.vae}
     given = [str(word) for name, path in paths.items() for word in (f"--{name}", path)]

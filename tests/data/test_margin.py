@@ -17,7 +17,8 @@ from rnagan.data.shard_schema import kind_of
 from rnagan.data.verify import check_folder
 from rnagan.data.writer import ShardWriter
 from rnagan.evaluation.real_tiles import tiles_of_slides
-from rnagan.training.gan.inputs import check_run, make_loading
+from rnagan.training.run_checks import check_run
+from rnagan.training.tile_inputs import make_loading
 
 SIDE, MARGIN, TILES = 32, 8, 6
 STORED = SIDE + 2 * MARGIN

@@ -5,7 +5,7 @@ import pytest
 
 from rnagan.config.gan import GANConfig
 from rnagan.doctor.examine import Wanted, examine
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests import programs
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ main()
 """
 
 
-def test_a_report_from_end_to_end(inputs: GANInputs, tmp_path: Path) -> None:
+def test_a_report_from_end_to_end(inputs: TileInputs, tmp_path: Path) -> None:
     GANConfig(generator_width=4, critic_width=4, resolution=32, batch_size=8, images=1000).save(tmp_path / "run.yaml")
     (tmp_path / "quickly.py").write_text(QUICKLY)
     found = programs.run(
@@ -43,7 +43,7 @@ def test_a_report_from_end_to_end(inputs: GANInputs, tmp_path: Path) -> None:
     assert figures["loader_images_per_second"] > 0
 
 
-def test_mistakes_come_before_any_check(inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_come_before_any_check(inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     missing = tmp_path / "nowhere"
     for wanted, named in (

@@ -11,7 +11,7 @@ from rnagan.data.index import open_dataset
 from rnagan.doctor import reading
 from rnagan.doctor.findings import Section, Verdict
 from rnagan.doctor.reading import check_reading, choose, decode_rate, loader_rate
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 CONFIG = GANConfig(resolution=32, batch_size=8, tiles_per_slide=40)
 
@@ -69,7 +69,7 @@ def test_a_remote_set_is_read_over_its_protocol(
     assert section.figures["share_in_memory_after_drop"] is None and section.figures["loader_images_per_second"] > 0
 
 
-def test_a_cohort_chooses_its_training_slides(inputs: GANInputs) -> None:
+def test_a_cohort_chooses_its_training_slides(inputs: TileInputs) -> None:
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     training = set(cohort.loc[cohort["split"] == "train", "slide"])
     assert set(choose(shards, cohort, CONFIG).slides) == training

@@ -16,8 +16,8 @@ from rnagan.data.manifest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.expression.h5ad import Expression, write_expression
 from rnagan.tracking.run_log import RunLog
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def section_set(tmp_path_factory: pytest.TempPathFactory) -> GANInputs:
+def section_set(tmp_path_factory: pytest.TempPathFactory) -> TileInputs:
     """Four sections of 9 × 8 spots of one donor, two for training, each spot with a tile and a profile of its own.
 
     A smooth programme drives ten genes, and how much haematoxylin its tile has; eosin has nothing to do with it.
@@ -74,11 +74,11 @@ def section_set(tmp_path_factory: pytest.TempPathFactory) -> GANInputs:
     data = anndata.read_h5ad(path)
     data.obsm["X_spots"] = (logged - logged.mean(axis=0)).astype(np.float32)[:, :12]
     data.write_h5ad(path)
-    return GANInputs(folder / "shards", folder / "cohort.csv", path, embedding="obsm:X_spots")
+    return TileInputs(folder / "shards", folder / "cohort.csv", path, embedding="obsm:X_spots")
 
 
 @pytest.fixture(scope="session")
-def section_run(section_set: GANInputs, small: GANConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def section_run(section_set: TileInputs, small: GANConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of twelve steps on the section set; read it, never write into it."""
     run = tmp_path_factory.mktemp("section run") / "run"
     with pytest.MonkeyPatch.context() as patch:

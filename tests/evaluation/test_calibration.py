@@ -9,7 +9,7 @@ import pytest
 from rnagan import RNAGAN
 from rnagan.evaluation.calibration import BOUNDS, fit_gains
 from rnagan.expression.h5ad import open_profiles
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 UNITS, MEASURED = 3, 4
 
@@ -44,7 +44,7 @@ def test_gains_are_1_where_nothing_says_otherwise_and_stay_within_bounds() -> No
     assert fit_gains(parts(np.full(UNITS, -3.0), 0.0)).min() == BOUNDS[0]
 
 
-def test_a_model_with_gains_generates_from_conditions_times_them(trained: Path, inputs: GANInputs) -> None:
+def test_a_model_with_gains_generates_from_conditions_times_them(trained: Path, inputs: TileInputs) -> None:
     model = RNAGAN.from_pretrained(trained, "cpu")
     profiles = open_profiles(inputs.expression)[:2].copy()
     tiles = model.generate(profiles, 2)

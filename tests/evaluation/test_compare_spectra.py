@@ -13,13 +13,13 @@ from rnagan import RNAGAN
 from rnagan.cohort.leakage import donor_digest
 from rnagan.evaluation.spectra import compare_spectra
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, make_evaluation_set
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 TOOL = Path(__file__).parents[2] / "tools/compare_spectra.py"
 
 
 @pytest.fixture
-def paths(inputs: GANInputs, trained: Path) -> EvaluationInputs:
+def paths(inputs: TileInputs, trained: Path) -> EvaluationInputs:
     return EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
 
 

@@ -13,14 +13,14 @@ from click.testing import CliRunner, Result
 
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.h5ad import read_expression
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 TOOL = Path(__file__).parents[2] / "tools/confounder_report.py"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # twelve steps of training: profiles are far soon
 
 
 @pytest.fixture
-def report(trained: Path, inputs: GANInputs, tmp_path: Path):
+def report(trained: Path, inputs: TileInputs, tmp_path: Path):
     """report(options…): the script on the toy cohort, which knows age and sex; another --cohort wins."""
 
     def call(*arguments: str) -> Result:
@@ -56,7 +56,7 @@ def test_from_files_to_files(report, tmp_path: Path) -> None:
     assert "What can't be said" in page and "5 donors" in page
 
 
-def test_programmes_truth_and_the_same_result_again(report, inputs: GANInputs, truth: Path, tmp_path: Path) -> None:
+def test_programmes_truth_and_the_same_result_again(report, inputs: TileInputs, truth: Path, tmp_path: Path) -> None:
     genes = read_expression(inputs.expression).genes
     rows = [(gene, "planted") for gene in genes[:10]] + [(genes[20], "other"), ("ENSG9", "other")]
     pd.DataFrame(rows, columns=["gene", "programme"]).to_csv(tmp_path / "sets.csv", index=False)
@@ -74,7 +74,7 @@ def test_programmes_truth_and_the_same_result_again(report, inputs: GANInputs, t
 
 
 def test_a_programmes_score_follows_the_programme_that_made_its_genes(
-    report, inputs: GANInputs, tmp_path: Path
+    report, inputs: TileInputs, tmp_path: Path
 ) -> None:
     """The toy's ten genes move by one programme, which its real tiles' colour follows."""
     genes = read_expression(inputs.expression).genes

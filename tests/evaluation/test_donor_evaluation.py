@@ -8,7 +8,7 @@ from rnagan.data.index import open_dataset
 from rnagan.evaluation import donor_evaluation, real_tiles, test_set
 from rnagan.evaluation.morphology import MEASURES
 from rnagan.expression.h5ad import read_expression
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 DONORS = 12
 
@@ -73,7 +73,7 @@ def test_a_mere_difference_between_tissues_or_centres_is_nothing() -> None:
     assert found["p"] > 0.1  # and the test within centres sees through it
 
 
-def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: GANInputs) -> None:
+def test_real_tiles_of_a_sample_come_evenly_from_its_slides(inputs: TileInputs) -> None:
     shards = open_dataset(inputs.shards)
     rows = pd.DataFrame({"sample": ["s", "s", "t"], "slide": ["D0-cortex-slide", "D0-lung-slide", "D1-cortex-slide"]})
     tiles = dict(real_tiles.real_tiles(shards, rows, 3, 32))
@@ -95,7 +95,7 @@ def test_shrinking_averages_blocks() -> None:
     assert real_tiles.at_resolution(tiles, 4) is tiles
 
 
-def test_generated_tiles_are_those_of_generate(trained: Path, inputs: GANInputs) -> None:
+def test_generated_tiles_are_those_of_generate(trained: Path, inputs: TileInputs) -> None:
     paths = test_set.EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
     held_out = test_set.open_evaluation_set(paths, "test")
     model, expression = held_out.model, read_expression(inputs.expression)

@@ -24,7 +24,7 @@ from rnagan.io.files import read_json
 from rnagan.models.gan_generator import GANGenerator
 from rnagan.models.generators import build_generator
 from rnagan.runtime.distributed import Processes
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests.evaluation.pixels import Pixels
 
 EVALUATIONS: dict[str, Callable[[EvaluationInputs, Path], object]] = {
@@ -39,7 +39,7 @@ EVALUATIONS: dict[str, Callable[[EvaluationInputs, Path], object]] = {
 
 
 @pytest.fixture
-def paths(inputs: GANInputs, trained: Path) -> EvaluationInputs:
+def paths(inputs: TileInputs, trained: Path) -> EvaluationInputs:
     return EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
 
 

@@ -25,8 +25,8 @@ from rnagan.expression.h5ad import read_expression, write_expression
 from rnagan.io.files import read_json, sha256_of
 from rnagan.reports.console import lines
 from rnagan.tracking.run_log import RunLog
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 
 TOOL = Path(__file__).parents[2] / "tools/evaluate_faithfulness.py"
 
@@ -42,7 +42,7 @@ def _quick_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def paths(inputs: GANInputs, trained: Path) -> EvaluationInputs:
+def paths(inputs: TileInputs, trained: Path) -> EvaluationInputs:
     return EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
 
 
@@ -81,7 +81,7 @@ def test_second_run_generates_nothing_and_other_settings_generate_again(
 
 
 def test_tissue_without_held_out_slides_has_no_picture(
-    paths: EvaluationInputs, inputs: GANInputs, tmp_path: Path
+    paths: EvaluationInputs, inputs: TileInputs, tmp_path: Path
 ) -> None:
     cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)
     cohort.loc[(cohort["split"] == "test") & (cohort["tissue"] == "lung"), "slide"] = ""
@@ -104,7 +104,7 @@ def test_tiles_of_unknown_resolution_cannot_be_measured(paths: EvaluationInputs,
 
 
 def test_donors_of_the_training_split_are_no_held_out_donors(
-    paths: EvaluationInputs, inputs: GANInputs, tmp_path: Path
+    paths: EvaluationInputs, inputs: TileInputs, tmp_path: Path
 ) -> None:
     cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)
     swap = {"train": "test", "test": "train", "validation": "validation"}
@@ -221,7 +221,7 @@ def splits_swapped(paths: EvaluationInputs, tmp_path: Path) -> EvaluationInputs:
 
 
 @pytest.fixture(scope="module")
-def null(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def null(small: GANConfig, inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "null"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunLog, "_start_mlflow", lambda *_: None)

@@ -25,8 +25,8 @@ from rnagan.evaluation.tile_scores import FeatureStatistics, frechet_distance
 from rnagan.io.files import read_json, write_json
 from rnagan.reports.console import score_lines
 from rnagan.runtime.distributed import Processes
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from tests import programs
 from tests.evaluation.pixels import Pixels
 
@@ -56,7 +56,7 @@ def test_processes_share_every_batch_once() -> None:
 
 
 @pytest.fixture
-def paths(inputs: GANInputs, trained: Path) -> EvaluationInputs:
+def paths(inputs: TileInputs, trained: Path) -> EvaluationInputs:
     return EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
 
 
@@ -153,9 +153,9 @@ def test_features_are_drawn_on_a_map(paths: EvaluationInputs, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("no_mlflow")
 def test_a_model_that_takes_no_profiles_has_no_score_of_a_tissue(
-    small: GANConfig, inputs: GANInputs, paths: EvaluationInputs, tmp_path: Path
+    small: GANConfig, inputs: TileInputs, paths: EvaluationInputs, tmp_path: Path
 ) -> None:
-    train_gan(small.replace(mode="gan", images=16), GANInputs(inputs.shards, inputs.cohort), tmp_path / "run")
+    train_gan(small.replace(mode="gan", images=16), TileInputs(inputs.shards, inputs.cohort), tmp_path / "run")
     without = dataclasses.replace(paths, model=tmp_path / "run", expression=None)
     result = score(without, tmp_path / "out", tmp_path / "cache")
     assert {each["part"] for each in result["scores"]} == {"all"} and result["protocol"]["mode"] == "gan"

@@ -22,7 +22,7 @@ from rnagan.evaluation.memorization import (
     undone,
 )
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests.evaluation.pixels import Pixels
 
 TOOL = Path(__file__).parents[2] / "tools/nearest_tiles.py"
@@ -128,7 +128,7 @@ def test_share_of_equal_distributions_is_one_in_a_hundred() -> None:
 
 
 def test_script_on_a_model_and_on_one_that_copies(
-    trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main = runpy.run_path(str(TOOL))["main"]
     options = [f"--model={trained}", f"--shards={inputs.shards}", f"--cohort={inputs.cohort}"]

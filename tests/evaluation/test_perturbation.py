@@ -16,14 +16,14 @@ from rnagan.evaluation import perturbation
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.perturbation import Request, perturb_tiles
 from rnagan.expression.h5ad import read_expression
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 TOOL = Path(__file__).parents[2] / "tools/perturb.py"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # twelve steps of training: profiles are far soon
 
 
 @pytest.fixture(scope="module")
-def programmes(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def programmes(inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy's programme, whose ten genes follow it, and another."""
     genes = read_expression(inputs.expression).genes
     rows = [(gene, "programme", 1.0) for gene in genes[:10]] + [(genes[20], "other", 0.5), ("ENSG9", "other", 1.0)]
@@ -33,7 +33,7 @@ def programmes(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def perturb(trained: Path, inputs: GANInputs, tmp_path: Path):
+def perturb(trained: Path, inputs: TileInputs, tmp_path: Path):
     def call(*arguments: str) -> Result:
         main = runpy.run_path(str(TOOL))["main"]
         given = [f"--model={trained}", f"--profiles={inputs.expression}", f"--out={tmp_path / 'out'}"]
@@ -42,7 +42,7 @@ def perturb(trained: Path, inputs: GANInputs, tmp_path: Path):
     return call
 
 
-def test_programme_beside_the_truth(perturb, programmes: Path, truth: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_programme_beside_the_truth(perturb, programmes: Path, truth: Path, inputs: TileInputs, tmp_path: Path) -> None:
     table = pd.read_csv(truth).merge(pd.read_csv(inputs.cohort)[["sample", "programme"]], on="sample")
     table.to_csv(tmp_path / "truth.csv", index=False)
     done = perturb(f"--programme={programmes}", "--name=programme", f"--truth={tmp_path / 'truth.csv'}", "--reach=0.5")
@@ -63,7 +63,7 @@ def test_programme_beside_the_truth(perturb, programmes: Path, truth: Path, inpu
 
 
 def test_tiles_differ_by_the_profile_alone(
-    trained: Path, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle, where nothing is moved, they are those of `generate`; beside it the noise is the same."""
     kept: dict[str, np.ndarray] = {}
@@ -88,7 +88,7 @@ def test_tiles_differ_by_the_profile_alone(
     assert curves["low"].isna().all()  # one donor: no interval
 
 
-def test_genes_together_and_as_they_vary(perturb, inputs: GANInputs, tmp_path: Path) -> None:
+def test_genes_together_and_as_they_vary(perturb, inputs: TileInputs, tmp_path: Path) -> None:
     genes = read_expression(inputs.expression).genes
     (tmp_path / "list.txt").write_text("\n".join([*genes[:10], "ENSG9"]))
     done = perturb(f"--genes={tmp_path / 'list.txt'}", "--tissue=lung", "--donors=3", "--leading", "--reach=1")

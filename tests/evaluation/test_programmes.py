@@ -7,7 +7,7 @@ import pytest
 
 from rnagan.evaluation.programmes import genes_of_model, read_programmes, scores
 from rnagan.models.trained_vae import load_vae
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -29,7 +29,7 @@ def test_several_programmes_or_one_called_like_the_file(tmp_path: Path) -> None:
         read_programmes(Path("nowhere.csv"))
 
 
-def test_a_score_is_the_weighted_mean_of_the_models_genes(inputs: GANInputs, tmp_path: Path) -> None:
+def test_a_score_is_the_weighted_mean_of_the_models_genes(inputs: TileInputs, tmp_path: Path) -> None:
     vae = load_vae(inputs.vae)
     genes = vae.transform.genes
     rows = ("gene,loading", f"{genes[3]}.7,2", "ENSG9,5", f"{genes[1]},-1")  # versions don't matter

@@ -8,11 +8,11 @@ from rnagan.evaluation import tile_measurements
 from rnagan.evaluation.morphology import MEASURES, measure
 from rnagan.evaluation.real_tiles import real_tiles
 from rnagan.evaluation.tile_networks import TissueClassifier, train_condition_regressor
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 
 @pytest.fixture(scope="module")
-def classifier(inputs: GANInputs) -> TissueClassifier:
+def classifier(inputs: TileInputs) -> TissueClassifier:
     cohort = read_cohort(inputs.cohort)
     train = cohort[(cohort["slide"] != "") & (cohort["split"] == "train")]
     return tile_measurements.train_classifier(open_dataset(inputs.shards), train, 32, 0)
@@ -20,7 +20,7 @@ def classifier(inputs: GANInputs) -> TissueClassifier:
 
 @pytest.mark.slow
 @pytest.mark.guard
-def test_tissue_is_known_and_so_is_its_confusion(inputs: GANInputs, classifier: TissueClassifier) -> None:
+def test_tissue_is_known_and_so_is_its_confusion(inputs: TileInputs, classifier: TissueClassifier) -> None:
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     pictured = cohort[cohort["slide"] != ""]
     real = dict(real_tiles(shards, pictured[pictured["split"] == "test"], 3, 32))

@@ -12,10 +12,10 @@ from rnagan.expression.transform import ExpressionTransform
 from rnagan.generation import generate_tiles
 from rnagan.latent.profiles import Choice, choose_profiles, profiles_of_model
 from rnagan.models.trained_vae import load_vae
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 
-def test_names_come_in_their_order_and_tissues_of_no_use_are_counted(inputs: GANInputs) -> None:
+def test_names_come_in_their_order_and_tissues_of_no_use_are_counted(inputs: TileInputs) -> None:
     path = inputs.expression
     named, left_out = choose_profiles(Choice(path, samples=("D3-cortex", "D0-lung", "D3-cortex")), "tpm", ["lung"])
     assert named.obs_names.tolist() == ["D3-cortex", "D0-lung"] and left_out == 0
@@ -34,7 +34,7 @@ def test_names_come_in_their_order_and_tissues_of_no_use_are_counted(inputs: GAN
         ({"split": "test"}, ["liver"], r"no profile in split test of a tissue that the model knows \(liver\)"),
     ],
 )
-def test_a_choice_of_nothing_is_refused(inputs: GANInputs, choice: dict, known: list[str] | None, said: str) -> None:
+def test_a_choice_of_nothing_is_refused(inputs: TileInputs, choice: dict, known: list[str] | None, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         choose_profiles(Choice(inputs.expression, **choice), "tpm", known)
     with pytest.raises(FileNotFoundError, match=r"none.h5ad does not exist"):
@@ -43,7 +43,7 @@ def test_a_choice_of_nothing_is_refused(inputs: GANInputs, choice: dict, known: 
 
 @pytest.mark.filterwarnings("ignore:Observation names are not unique")
 def test_repeated_names_and_other_units_are_refused_before_anything_is_generated(
-    trained: Path, inputs: GANInputs, tmp_path: Path
+    trained: Path, inputs: TileInputs, tmp_path: Path
 ) -> None:
     data = open_profiles(inputs.expression)[:3].copy()
     twice = anndata.AnnData(data.X, data.obs.set_axis(["a", "b", "a"]), data.var, {"units": "tpm"})
@@ -64,7 +64,7 @@ def test_repeated_names_and_other_units_are_refused_before_anything_is_generated
     assert not (tmp_path / "out").exists()
 
 
-def test_ranks_take_profiles_in_any_units_and_give_them_in_the_models_own(inputs: GANInputs, tmp_path: Path) -> None:
+def test_ranks_take_profiles_in_any_units_and_give_them_in_the_models_own(inputs: TileInputs, tmp_path: Path) -> None:
     data = open_profiles(inputs.expression)
     z_scores = load_vae(inputs.vae)
     genes = list(z_scores.transform.genes)

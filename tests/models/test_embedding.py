@@ -16,12 +16,12 @@ from rnagan.expression.h5ad import read_embedding, read_expression
 from rnagan.generation import generate_tiles
 from rnagan.models.embedding import EmbeddingModel, load_embedding, save_embedding
 from rnagan.models.trained_vae import load_vae
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 
 
 @pytest.fixture(scope="module")
-def embedded(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def embedded(inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy cohort with an embedding of five dimensions that says tissue and programme, two of them the same."""
     data = anndata.read_h5ad(inputs.expression)
     random = np.random.default_rng(0)
@@ -85,7 +85,7 @@ def test_a_saved_one_encodes_alike_and_a_changed_one_is_refused(
 
 
 def test_a_run_trains_on_it_and_generates_from_it(
-    small: GANConfig, inputs: GANInputs, embedded: Path, tmp_path: Path, no_mlflow: None
+    small: GANConfig, inputs: TileInputs, embedded: Path, tmp_path: Path, no_mlflow: None
 ) -> None:
     own = dataclasses.replace(inputs, expression=embedded, vae=None, embedding="obsm:X_model")
     config = small.replace(images=32)
@@ -127,7 +127,7 @@ def test_a_run_trains_on_it_and_generates_from_it(
 )
 @pytest.mark.attack(kind=1)
 def test_another_embedding_is_refused_by_name(
-    embedding: str, message: str, small: GANConfig, inputs: GANInputs, embedded: Path, tmp_path: Path
+    embedding: str, message: str, small: GANConfig, inputs: TileInputs, embedded: Path, tmp_path: Path
 ) -> None:
     own = dataclasses.replace(inputs, expression=embedded, vae=None, embedding=embedding)
     with pytest.raises(ValueError, match=message):
@@ -136,7 +136,7 @@ def test_another_embedding_is_refused_by_name(
 
 @pytest.mark.attack(kind=1)
 def test_what_has_another_width_or_says_nothing_is_refused(
-    small: GANConfig, inputs: GANInputs, embedded: Path, model: EmbeddingModel, tmp_path: Path
+    small: GANConfig, inputs: TileInputs, embedded: Path, model: EmbeddingModel, tmp_path: Path
 ) -> None:
     expression = model.read(embedded)
     with pytest.raises(ValueError, match="The model takes 5 dimensions of obsm:X_model, not 4 of obsm:X_model"):

@@ -23,7 +23,7 @@ from rnagan.runtime import folder_lock
 from rnagan.runtime.folder_lock import PREFIX, SILENT_SECONDS, FolderInUse, FolderLock, locked
 from rnagan.slides.premade_tiles import pack_tiles
 from rnagan.tracking.run_folder import read_metrics
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests import programs
 
 HOLD = """
@@ -242,7 +242,7 @@ def test_two_builds_of_other_settings(tmp_path: Path, holder: Holder) -> None:
 @pytest.mark.attack(kind=5)
 @pytest.mark.parametrize("name", ["generate-tiles", "simulate-cohort", "build-profiles", "compare-runs", "demo"])
 def test_a_command_refuses_a_folder_that_another_writes_to(
-    trained: Path, toy_profiles: Path, inputs: GANInputs, tmp_path: Path, holder: Holder, name: str
+    trained: Path, toy_profiles: Path, inputs: TileInputs, tmp_path: Path, holder: Holder, name: str
 ) -> None:
     words = {
         "generate-tiles": ["--model", trained, "--profiles", inputs.expression, "--n", "1"],

@@ -23,8 +23,8 @@ from rnagan.simulation.cohort import simulate_cohort
 from rnagan.simulation.rendering import SLIDE_MPP
 from rnagan.simulation.sections import draw_sections, draw_spots, spot_places
 from rnagan.spatial.spot_shards import build_spots
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
 
@@ -175,7 +175,7 @@ def test_from_slides_and_counts_to_a_model_that_follows_them(small_gan, tmp_path
         values = (own[name] - own.groupby("slide")[name].transform("mean")).to_numpy()
         weights = np.linalg.lstsq(latents[train], values[train], rcond=None)[0]
         assert np.corrcoef(latents[test] @ weights, values[test])[0, 1] > 0.5, name
-    inputs = GANInputs(tmp_path / "shards", cohort, expression, tmp_path / "vae")
+    inputs = TileInputs(tmp_path / "shards", cohort, expression, tmp_path / "vae")
     train_gan(small_gan, inputs, tmp_path / "gan")
     held_out = open_evaluation_set(
         EvaluationInputs(tmp_path / "gan", inputs.shards, cohort, expression), "test", need="profiles", device="cpu"

@@ -24,10 +24,10 @@ from rnagan.io.files import sha256_of_file
 from rnagan.runtime.distributed import Processes
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests.slurm.jobs import ENVIRONMENT, ROOT, run, state_of, wait_until
 
-CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
+CommandLine = Callable[[GANConfig, TileInputs, Path], list[str]]
 ONE_NODE = ("--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1", "--mem-per-cpu=3000", "--time=20")
 TWO_NODES = ("--nodes=2", *ONE_NODE[1:])
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -89,7 +89,7 @@ def config(small: GANConfig) -> GANConfig:
 
 
 def test_a_requeued_job_ends_in_the_bits_of_one_that_nothing_stopped(
-    nodes: None, config: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+    nodes: None, config: GANConfig, inputs: TileInputs, tmp_path: Path, command_line: CommandLine
 ) -> None:
     """One by launch_configs/train_rnagan.sbatch; the other by accelerate launch on each node, as
     launch_configs/slurm_nodes.yaml says, with the CPUs of the two virtual nodes in place of GPUs."""
@@ -112,7 +112,7 @@ def test_a_requeued_job_ends_in_the_bits_of_one_that_nothing_stopped(
     assert [row["images"] for row in read_metrics(job.out)] == sorted({400, 800, 1200, 1600, stopped_at})
 
 
-def test_jobs_of_one_node_go_back_to_the_queue_and_go_on(nodes: None, inputs: GANInputs, tmp_path: Path) -> None:
+def test_jobs_of_one_node_go_back_to_the_queue_and_go_on(nodes: None, inputs: TileInputs, tmp_path: Path) -> None:
     """A β-VAE and SimCLR, at the same time; their own tests prove that they go on in the same bits."""
     vae = VAEConfig(hidden="512,512", latent=16, epochs=600, patience_epochs=600, batch_size=8, threads=1)
     simclr = SimCLRConfig(
@@ -132,7 +132,7 @@ def test_jobs_of_one_node_go_back_to_the_queue_and_go_on(nodes: None, inputs: GA
         assert (job.out / product).is_file()
 
 
-def test_two_nodes_score_as_one_process(nodes: None, inputs: GANInputs, trained: Path, tmp_path: Path) -> None:
+def test_two_nodes_score_as_one_process(nodes: None, inputs: TileInputs, trained: Path, tmp_path: Path) -> None:
     paths = EvaluationInputs(trained, inputs.shards, inputs.cohort, inputs.expression)
     options = [
         *(f"--{name}={getattr(paths, name)}" for name in ("model", "shards", "cohort", "expression")),
@@ -156,7 +156,7 @@ def test_two_nodes_score_as_one_process(nodes: None, inputs: GANInputs, trained:
 
 
 def test_tasks_that_know_nothing_of_one_another_are_refused(
-    cluster: None, config: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+    cluster: None, config: GANConfig, inputs: TileInputs, tmp_path: Path, command_line: CommandLine
 ) -> None:
     srun = ("srun", "--nodes=2", "--ntasks-per-node=1", "--mem=3000", sys.executable, "tools/train_rnagan.py")
     done = subprocess.run(

@@ -27,8 +27,8 @@ from rnagan.runtime.distributed import Processes
 from rnagan.tracking.evaluations import EVALUATION_RECORD
 from rnagan.tracking.run_folder import model_digest, read_record
 from rnagan.tracking.sync import sync_folders
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from tests.evaluation.pixels import Pixels
 from tests.tracking.server import Server
 
@@ -40,7 +40,7 @@ class Toy(NamedTuple):
     """A trained run, what it was trained on, and a folder for inputs of evaluations."""
 
     run: Path
-    inputs: GANInputs
+    inputs: TileInputs
     scratch: Path
 
     @property
@@ -97,7 +97,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def toy(server: Server, small: GANConfig, inputs: GANInputs, tmp_path: Path) -> Toy:
+def toy(server: Server, small: GANConfig, inputs: TileInputs, tmp_path: Path) -> Toy:
     """A run that the server has seen."""
     train_gan(small, inputs, tmp_path / "runs/toy")
     (tmp_path / "scratch").mkdir()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Never
 
-from rnagan.training.gan import inputs, train
+from rnagan.training import joined_profiles, tile_inputs, train_tiles
 
 SCRIPT, FIRST = sys.argv[1], os.environ["RANK"] == "0"
 
@@ -32,8 +32,8 @@ def run() -> None:
 if __name__ == "__main__":
     sys.argv.pop(0)
     if not FIRST:
-        inputs.sha256_of_file = inputs.load_vae = inputs.read_expression = refused
+        tile_inputs.sha256_of_file = joined_profiles.load_encoder = joined_profiles.read_embedding = refused
     run()
     if not FIRST:
-        train.model_folder = unseen
+        train_tiles.model_folder = unseen
     run()

@@ -23,9 +23,8 @@ from rnagan.models.gan_generator import GANGenerator
 from rnagan.models.generators import build_generator
 from rnagan.runtime.distributed import processes
 from rnagan.tracking.run_folder import checkpoint_path
-from rnagan.training import checkpoint, warm_start
+from rnagan.training import checkpoint, validation, warm_start
 from rnagan.training.corrupt_tiles import CorruptTiles
-from rnagan.training.gan import validation
 from rnagan.training.launch import end_together, start
 from rnagan.training.run import TrainingRun
 
@@ -88,14 +87,14 @@ def damaged(accelerator: Accelerator, folder: Path) -> str:
     return f"{first}, {len(corrupt.of_all())}"
 
 
-def validation_in(folder: Path) -> tuple[validation.GANValidation, GANGenerator]:
+def validation_in(folder: Path) -> tuple[validation.TileValidation, GANGenerator]:
     """A validation on the folder's rows, and a generator."""
     config, rows = load_config(GANConfig, folder / "config.yaml"), pd.read_csv(folder / "rows.csv")
     shards, conditions = open_dataset((folder / "shards").read_text()), torch.linspace(-2, 2, 3 * len(rows))
     torch.manual_seed(0)
     generator = GANGenerator(config, build_generator(config, 3).double().eval(), 3)
     extractor = make_extractor("handmade")
-    return validation.GANValidation(config, shards, rows, conditions.view(-1, 3), folder, "cpu", extractor), generator
+    return validation.TileValidation(config, shards, rows, conditions.view(-1, 3), folder, "cpu", extractor), generator
 
 
 def validated(accelerator: Accelerator, folder: Path) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from rnagan.config.gan import GANConfig
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.evaluation.test_set import EvaluationInputs, make_evaluation_set
 from rnagan.io.files import read_json
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.simclr.train import pretrain_simclr
+from rnagan.training.tile_inputs import TileInputs
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 SIMCLR = SimCLRConfig(backbone="resnet18", epochs=1, batch_size=16, projection=8, precision="float32", threads=1)
@@ -26,7 +26,7 @@ TRAIN = [f"D{k}" for k in range(5)]
 
 
 @pytest.fixture(scope="module")
-def paired(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def paired(inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy cohort whose images are of people P0, P1 … in the place of D0, D1 …, split alike."""
     cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)
     images = cohort["donor"].str.replace("D", "P").where(cohort["slide"] != "", "")
@@ -36,7 +36,7 @@ def paired(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def other(inputs: GANInputs, tmp_path: Path) -> Path:
+def other(inputs: TileInputs, tmp_path: Path) -> Path:
     """A table of other donors, whose test profile of D8 has the image of P0."""
     cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)
     cohort["image_donor"] = "P0"
@@ -46,7 +46,7 @@ def other(inputs: GANInputs, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(small: GANConfig, inputs: GANInputs, paired: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(small: GANConfig, inputs: TileInputs, paired: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("paired-run") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnagan.tracking.run_log.RunLog._start_mlflow", lambda *_: None)
@@ -56,7 +56,7 @@ def run(small: GANConfig, inputs: GANInputs, paired: Path, tmp_path_factory: pyt
 
 @pytest.mark.attack(kind=4)
 def test_a_model_names_people_of_its_images_and_is_not_evaluated_on_them(
-    small: GANConfig, inputs: GANInputs, run: Path, other: Path, tmp_path: Path
+    small: GANConfig, inputs: TileInputs, run: Path, other: Path, tmp_path: Path
 ) -> None:
     people = [*TRAIN, *(name.replace("D", "P") for name in TRAIN)]
     assert read_json(run / "model/model.json")["train_donors"] == sorted(map(donor_digest, people))
@@ -73,7 +73,7 @@ def test_a_model_names_people_of_its_images_and_is_not_evaluated_on_them(
     assert len(make_evaluation_set([before], asked, "test").rows) == 10
 
 
-def test_a_models_own_table_is_evaluated(inputs: GANInputs, run: Path, paired: Path) -> None:
+def test_a_models_own_table_is_evaluated(inputs: TileInputs, run: Path, paired: Path) -> None:
     model = RNAGAN.from_pretrained(run, "cpu")
     held_out = make_evaluation_set([model], EvaluationInputs(run, inputs.shards, paired, inputs.expression), "test")
     assert not held_out.own_people and len(held_out.rows) == 10
@@ -82,7 +82,7 @@ def test_a_models_own_table_is_evaluated(inputs: GANInputs, run: Path, paired: P
 
 @pytest.mark.attack(kind=4)
 def test_a_backbone_names_people_of_its_images_and_is_not_tested_on_them(
-    inputs: GANInputs, paired: Path, other: Path, tmp_path: Path
+    inputs: TileInputs, paired: Path, other: Path, tmp_path: Path
 ) -> None:
     assert pretrain_simclr(SIMCLR, inputs.shards, tmp_path / "simclr", paired)
     donors = read_json(tmp_path / "simclr/backbone.json")["donors"]

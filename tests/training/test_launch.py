@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnagan.training import deepspeed, launch
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -139,7 +139,7 @@ def test_deepspeed_settings_of_a_gan(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow  # starts of Accelerate's own launcher
 @pytest.mark.guard
 @pytest.mark.distributed
-def test_launch_that_would_silently_run_one_process_is_refused(inputs: GANInputs, tmp_path: Path) -> None:
+def test_launch_that_would_silently_run_one_process_is_refused(inputs: TileInputs, tmp_path: Path) -> None:
     command = [
         *ACCELERATE,
         "--cpu",

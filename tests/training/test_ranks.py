@@ -15,7 +15,7 @@ from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
 from rnagan.data.selection import make_order, select
 from rnagan.tracking.run_folder import latest_checkpoint
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from tests import programs
 from tests.training import ranks
 
@@ -68,7 +68,7 @@ def test_damaged_tiles_are_counted_over_all_processes(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def rows(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> pd.DataFrame:
+def rows(small: GANConfig, inputs: TileInputs, tmp_path: Path) -> pd.DataFrame:
     """What `ranks.validation_in` finds in a folder for a validation, and its rows: an odd number, of two tissues."""
     cohort = read_cohort(inputs.cohort).query("slide != ''").iloc[:11]
     rows = cohort[["slide", "sample", "donor", "tissue"]].assign(tiles=3).reset_index(drop=True)
@@ -98,13 +98,13 @@ def test_what_one_process_cannot_measure_ends_all(rows: pd.DataFrame, tmp_path: 
         assert each["error"].startswith("Process 1 on ") and each["error"].endswith(": no memory")
 
 
-CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
+CommandLine = Callable[[GANConfig, TileInputs, Path], list[str]]
 TRAIN = PROGRAM.parents[2] / "tools/train_rnagan.py"
 WITHOUT_MLFLOW = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
 
 
 def test_the_main_process_alone_reads_what_all_need_and_says_what_is_finished(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, command_line: CommandLine
 ) -> None:
     words = command_line(small.replace(images=16, validate_every=0), inputs, tmp_path / "run")
     done = programs.run(PROGRAM.with_name("main_reads.py"), TRAIN, *words, env=WITHOUT_MLFLOW, processes=2, timeout=100)
@@ -112,7 +112,7 @@ def test_the_main_process_alone_reads_what_all_need_and_says_what_is_finished(
 
 
 def test_damaged_tiles_of_all_processes_stop_a_run(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, command_line: CommandLine
 ) -> None:
     """Of 39 tiles one may be damaged. Each process meets one, and both together two."""
     own = dataclasses.replace(inputs, shards=shutil.copytree(inputs.shards, tmp_path / "shards"))

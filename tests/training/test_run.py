@@ -23,13 +23,13 @@ from rnagan.training import run as run_module
 from rnagan.training import throughput as throughput_module
 from rnagan.training import tile_trainer as trainer_module
 from rnagan.training.corrupt_tiles import CorruptTiles, cut_back
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
 from rnagan.training.run import StepMeans, TrainingRun
 from rnagan.training.same_run import check_same_run
 from rnagan.training.simclr.train import pretrain_simclr
 from rnagan.training.simclr.trainer import SimCLRTrainer
 from rnagan.training.throughput import Throughput
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.tile_trainer import TileTrainer
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
@@ -175,7 +175,7 @@ def test_what_is_no_training_does_not_count_as_time_of_it() -> None:
 
 @pytest.mark.usefixtures("no_mlflow")
 def test_checkpoints_sample_grids_and_validations_are_no_training(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
 
@@ -213,7 +213,7 @@ def test_what_training_waits_for_long_is_said_with_the_option_that_makes_it_rare
     assert len(throughput.long_waits(GANConfig())) == 1  # 70 of 1,500 seconds are less than 5%
 
 
-def train_of(kind: str, small: GANConfig, inputs: GANInputs, run: Path) -> Callable[[], bool]:
+def train_of(kind: str, small: GANConfig, inputs: TileInputs, run: Path) -> Callable[[], bool]:
     assert inputs.expression is not None
     vae_inputs = VAEInputs(inputs.expression)
     return {
@@ -234,7 +234,7 @@ PRODUCTS = {
 @pytest.mark.usefixtures("no_mlflow")
 @pytest.mark.parametrize("kind", STEPS)
 def test_a_crash_is_recorded_as_failed(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     run = train_of(kind, small, inputs, tmp_path)
     trainer, name = STEPS[kind]
@@ -258,7 +258,7 @@ def test_a_crash_is_recorded_as_failed(
 @pytest.mark.usefixtures("no_mlflow")
 @pytest.mark.parametrize("kind", STEPS)
 def test_a_stopped_run_is_recorded_as_killed(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr("rnagan.training.run.StopSignal.is_set", lambda *_: True)
     train_of(kind, small, inputs, tmp_path)()

@@ -19,9 +19,9 @@ from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import RunLog, read_metrics
 from rnagan.training import tile_trainer as trainer
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def both(small: GANConfig) -> GANConfig:
 
 
 @pytest.fixture(scope="module")
-def cortex(small: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cortex(small: GANConfig, inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of cortex alone; read it, never write into it."""
     run = tmp_path_factory.mktemp("cortex") / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -71,7 +71,7 @@ def first_state(monkeypatch: pytest.MonkeyPatch, stop_at: int = -1) -> dict[str,
 @pytest.mark.guard
 def test_a_tissue_is_added(
     both: GANConfig,
-    inputs: GANInputs,
+    inputs: TileInputs,
     cortex: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -106,7 +106,7 @@ def test_a_tissue_is_added(
 
 
 def test_a_run_goes_on_from_the_start_it_had(
-    both: GANConfig, inputs: GANInputs, cortex: Path, trained: Path, tmp_path: Path
+    both: GANConfig, inputs: TileInputs, cortex: Path, trained: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     train_gan(both.replace(images=16), dataclasses.replace(inputs, init_from=cortex), run)
@@ -118,7 +118,7 @@ def test_a_run_goes_on_from_the_start_it_had(
 
 
 def test_a_tissue_left_out_is_reported(
-    both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    both: GANConfig, inputs: TileInputs, cortex: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     started = dataclasses.replace(inputs, init_from=cortex)
     train_gan(both.replace(where="tissue=lung"), started, tmp_path / "run", dry_run=True)
@@ -135,7 +135,7 @@ def test_a_tissue_left_out_is_reported(
     ],
 )
 def test_networks_that_do_not_fit_are_refused(
-    both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path, change: dict, changes: str
+    both: GANConfig, inputs: TileInputs, cortex: Path, tmp_path: Path, change: dict, changes: str
 ) -> None:
     started = dataclasses.replace(inputs, init_from=cortex)
     refused = rf"can't start from {re.escape(str(cortex))} with other settings \({changes}\)"
@@ -144,7 +144,7 @@ def test_networks_that_do_not_fit_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_inputs_that_do_not_fit_are_refused(both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path) -> None:
+def test_inputs_that_do_not_fit_are_refused(both: GANConfig, inputs: TileInputs, cortex: Path, tmp_path: Path) -> None:
     def refuse(sentence: str, error: type[Exception] = ValueError, **changes: Path) -> None:
         with pytest.raises(error, match=sentence):
             train_gan(both, dataclasses.replace(inputs, **{"init_from": cortex} | changes), tmp_path / "run")
@@ -161,7 +161,9 @@ def test_inputs_that_do_not_fit_are_refused(both: GANConfig, inputs: GANInputs, 
     assert not (tmp_path / "run").exists()
 
 
-def test_what_the_new_run_has_seen_is_the_sum(both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path) -> None:
+def test_what_the_new_run_has_seen_is_the_sum(
+    both: GANConfig, inputs: TileInputs, cortex: Path, tmp_path: Path
+) -> None:
     """Donors of an earlier cohort table count as seen: evaluation must not take them for held out."""
     table = pd.read_csv(inputs.cohort)
     table[table["donor"] != "D0"].to_csv(tmp_path / "cohort.csv", index=False)
@@ -172,7 +174,7 @@ def test_what_the_new_run_has_seen_is_the_sum(both: GANConfig, inputs: GANInputs
 
 
 def test_the_average_goes_on_at_its_full_half_life(
-    both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path
+    both: GANConfig, inputs: TileInputs, cortex: Path, tmp_path: Path
 ) -> None:
     """A young average follows closely (half-life: a twentieth of the images seen); one that starts again must not."""
     train_gan(both.replace(images=16), dataclasses.replace(inputs, init_from=cortex), tmp_path / "run")
@@ -187,7 +189,7 @@ def test_the_average_goes_on_at_its_full_half_life(
 
 
 def test_script_takes_the_earlier_run(
-    both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path, command_line
+    both: GANConfig, inputs: TileInputs, cortex: Path, tmp_path: Path, command_line
 ) -> None:
     main = runpy.run_path(str(ROOT / "tools/train_rnagan.py"))["main"]
     options = command_line(both.replace(images=8), inputs, tmp_path / "run")
@@ -199,7 +201,7 @@ def test_script_takes_the_earlier_run(
 @pytest.mark.slow
 @pytest.mark.guard
 def test_figures_before_and_after_are_measured(
-    both: GANConfig, inputs: GANInputs, cortex: Path, tmp_path: Path
+    both: GANConfig, inputs: TileInputs, cortex: Path, tmp_path: Path
 ) -> None:
     started = dataclasses.replace(inputs, init_from=cortex)
     for every, expected in ((48, [0, 48, 64]), (0, [])):

@@ -17,9 +17,9 @@ from rnagan.data.manifest import write_digest
 from rnagan.data.selection import make_order, select
 from rnagan.data.writer import ShardWriter
 from rnagan.tracking.run_log import RunLog
-from rnagan.training.gan.inputs import GANData
 from rnagan.training.launch import start
 from rnagan.training.run import TrainingRun
+from rnagan.training.tile_inputs import TileData
 from rnagan.training.tile_trainer import TileTrainer
 
 SLIDES, TILES = 8, 40
@@ -85,7 +85,7 @@ def _set_up(request: dict[str, Any]) -> None:
     accelerator = start(config.precision, config.seed, config.threads)
     opened = TrainingRun(folder / "run", config, accelerator, {})
     order = make_order(selection, config.seed, config.window_slides, config.tile_order, config.tissue_weights)
-    _RUN["trainer"] = TileTrainer(config, opened, GANData(shards, selection, order))
+    _RUN["trainer"] = TileTrainer(config, opened, TileData(shards, selection, order))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import numpy as np
 from rnagan.config.gan import GANConfig
 from rnagan.data.loader import MOST_THREADS
 from rnagan.reports.console import aligned
-from rnagan.training.gan.inputs import check_processes
 from rnagan.training.gan.step_work import StepWork, Work, work_of
 from rnagan.training.gpus import GPU, GPUS, gpu_named
+from rnagan.training.run_checks import check_processes
 
 EFFICIENCY = 0.4  # of the roofline, assumed
 LAUNCH_SECONDS = 10e-6  # of the host for an operation of a step, assumed

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from rnagan.config.gan import GANConfig
 from rnagan.training.gan.forecast import forecast_lines, known_gpus
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.train_tiles import train_tiles
 
 
 def train_gan(
     config: GANConfig,
-    inputs: GANInputs,
+    inputs: TileInputs,
     out: Path,
     dry_run: bool = False,
     tags: Mapping[str, str] | None = None,

@@ -23,8 +23,8 @@ from rnagan.io.files import read_json, sha256_of_file
 from rnagan.models.flow import solve
 from rnagan.models.flow_generator import FlowGenerator
 from rnagan.tracking.run_folder import RunFolder, latest_checkpoint, read_metrics
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.tile_trainer import TileTrainer
 from rnagan.training.train_tiles import train_tiles
 from tests import programs
@@ -86,7 +86,7 @@ def tiny() -> FlowConfig:
 
 
 @pytest.fixture(scope="module")
-def flow(tiny: FlowConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def flow(tiny: FlowConfig, inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of `tiny`; read it only."""
     run = tmp_path_factory.mktemp("flow") / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -96,7 +96,7 @@ def flow(tiny: FlowConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathF
 
 
 def test_an_exported_flow_makes_the_same_without_this_project(
-    flow: Path, inputs: GANInputs, tiny: FlowConfig, tmp_path: Path
+    flow: Path, inputs: TileInputs, tiny: FlowConfig, tmp_path: Path
 ) -> None:
     export_model(flow, tmp_path / "out", Card("Toy", "apache-2.0", "Toy data."))
     model = RNAGAN.from_pretrained(tmp_path / "out", "cpu")
@@ -113,7 +113,7 @@ def test_an_exported_flow_makes_the_same_without_this_project(
     assert made.std() > 0 and (own - made).abs().max() < 1e-6
 
 
-def command_line(config: FlowConfig, inputs: GANInputs, run: Path) -> list[str]:
+def command_line(config: FlowConfig, inputs: TileInputs, run: Path) -> list[str]:
     config.save(run.with_suffix(".yaml"))
     paths = {"--shards": inputs.shards, "--cohort": inputs.cohort, "--expression": inputs.expression}
     paths |= {"--vae": inputs.vae, "--out": run, "--config": run.with_suffix(".yaml")}
@@ -130,7 +130,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_run_leaves_a_model_that_generates(flow: Path, inputs: GANInputs, tiny: FlowConfig) -> None:
+def test_a_run_leaves_a_model_that_generates(flow: Path, inputs: TileInputs, tiny: FlowConfig) -> None:
     run = RunFolder.open(flow)
     assert (run.kind, run.images, run.finished) == ("flow", 48, True)
     rows = read_metrics(flow)
@@ -164,7 +164,7 @@ def test_a_run_leaves_a_model_that_generates(flow: Path, inputs: GANInputs, tiny
     assert not np.array_equal(other.generate(profiles, 2, seed=1), tiles)
 
 
-def test_a_command_generates_with_options_and_tiles_say_so(flow: Path, inputs: GANInputs, tmp_path: Path) -> None:
+def test_a_command_generates_with_options_and_tiles_say_so(flow: Path, inputs: TileInputs, tmp_path: Path) -> None:
     words = ["--model", flow, "--profiles", inputs.expression, "--sample", "D0-lung", "--n", 1, "--device", "cpu"]
     words += ["--guidance", 2, "--sampling-steps", 1, "--solver", "euler", "--out", tmp_path / "tiles"]
     done = CliRunner().invoke(generate_command, list(map(str, words)))
@@ -194,7 +194,7 @@ def test_a_gan_has_no_guidance(trained: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.guard
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    flow: Path, tiny: FlowConfig, inputs: GANInputs, tmp_path: Path
+    flow: Path, tiny: FlowConfig, inputs: TileInputs, tmp_path: Path
 ) -> None:
     one_step = TileTrainer._one_step
 
@@ -214,7 +214,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 
 
 def test_runs_of_other_settings_and_families_are_refused(
-    flow: Path, trained: Path, small: object, tiny: FlowConfig, inputs: GANInputs, tmp_path: Path
+    flow: Path, trained: Path, small: object, tiny: FlowConfig, inputs: TileInputs, tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(flow, tmp_path / "run"))
     with pytest.raises(ValueError, match=r"other settings \(lr 0.0004 → 0.001\)"):
@@ -239,14 +239,14 @@ def test_a_model_of_a_family_that_is_not_known_or_that_was_added_to_is_refused(f
         RNAGAN.from_pretrained(model, "cpu")
 
 
-def test_a_dry_run_prints_settings_and_size(tiny: FlowConfig, inputs: GANInputs, tmp_path: Path) -> None:
+def test_a_dry_run_prints_settings_and_size(tiny: FlowConfig, inputs: TileInputs, tmp_path: Path) -> None:
     done = CliRunner().invoke(train_command, [*command_line(tiny, inputs, tmp_path / "run"), "--dry-run"])
     assert done.exit_code == 0, done.output
     assert "condition_dropout: 0.1" in done.output and not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")
-def one_process(tiny: FlowConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
+def one_process(tiny: FlowConfig, inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Weights after the steps of `exact(tiny)` on one process."""
     run = tmp_path_factory.mktemp("one") / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -267,7 +267,7 @@ def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor
 @pytest.mark.slow
 @pytest.mark.guard
 @pytest.mark.distributed
-def test_two_processes_equal_one(tiny: FlowConfig, inputs: GANInputs, one_process: dict, tmp_path: Path) -> None:
+def test_two_processes_equal_one(tiny: FlowConfig, inputs: TileInputs, one_process: dict, tmp_path: Path) -> None:
     words = command_line(exact(tiny), inputs, tmp_path / "two")
     programs.run(ROOT / "tools/train_flow.py", *words, env=SETTINGS, processes=2).check()
     assert largest_difference(one_process, weights(tmp_path / "two")) < 1e-6
@@ -277,7 +277,7 @@ def test_two_processes_equal_one(tiny: FlowConfig, inputs: GANInputs, one_proces
 @pytest.mark.guard
 @pytest.mark.distributed
 def test_two_processes_without_common_gradients_differ(
-    tiny: FlowConfig, inputs: GANInputs, one_process: dict, tmp_path: Path
+    tiny: FlowConfig, inputs: TileInputs, one_process: dict, tmp_path: Path
 ) -> None:
     (tmp_path / "wrong.py").write_text(WITHOUT_SYNC)
     words = command_line(exact(tiny), inputs, tmp_path / "two")
@@ -286,7 +286,7 @@ def test_two_processes_without_common_gradients_differ(
 
 
 @pytest.mark.slow
-def test_a_flow_is_validated_and_its_best_is_kept(tiny: FlowConfig, inputs: GANInputs, tmp_path: Path) -> None:
+def test_a_flow_is_validated_and_its_best_is_kept(tiny: FlowConfig, inputs: TileInputs, tmp_path: Path) -> None:
     config = tiny.replace(validate_every=24, validation_tiles=24, sample_every=1000)
     assert train_tiles(config, inputs, tmp_path / "run")
     assert sum(any(name.startswith("frechet_") for name in row) for row in read_metrics(tmp_path / "run")) == 2

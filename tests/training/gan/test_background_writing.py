@@ -16,9 +16,9 @@ from rnagan.evaluation.features import make_extractor
 from rnagan.io.files import sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint, read_metrics, read_record
 from rnagan.training import run as run_module
-from rnagan.training.gan import validation
-from rnagan.training.gan.inputs import GANInputs
+from rnagan.training import validation
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.tile_trainer import TileTrainer
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
@@ -68,7 +68,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
 @pytest.mark.slow
 @pytest.mark.guard
 def test_a_checkpoint_is_of_the_moment_though_it_is_written_later(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, slow: list, monkeypatch: pytest.MonkeyPatch
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, slow: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small.replace(images=64, checkpoint_every=24, keep_checkpoints=9, log_every=8)
     train_gan(config, inputs, tmp_path / "late")
@@ -86,7 +86,7 @@ def test_a_checkpoint_is_of_the_moment_though_it_is_written_later(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW_GUARD)])
 def test_what_is_queued_when_a_signal_comes_is_written(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, slow: list, number: signal.Signals
+    small: GANConfig, inputs: TileInputs, trained: Path, tmp_path: Path, slow: list, number: signal.Signals
 ) -> None:
     """It comes right after a checkpoint was queued, in the step after."""
 
@@ -111,7 +111,7 @@ def test_what_is_queued_when_a_signal_comes_is_written(
 
 
 def test_a_disk_that_does_not_take_the_best_model_ends_the_run(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it did when it was written at once. The row of its validation isn't there: a new start validates again."""
     config = small.replace(validate_every=40, validation_tiles=16, log_every=8)

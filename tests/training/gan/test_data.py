@@ -15,9 +15,9 @@ from rnagan.data.loader import Batch
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.tile_trainer import TileTrainer
 from tests.data.servers import WebServer
 
@@ -31,12 +31,12 @@ def weights(run: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def own_shards(inputs: GANInputs, tmp_path: Path) -> GANInputs:
+def own_shards(inputs: TileInputs, tmp_path: Path) -> TileInputs:
     """The toy cohort with shards that a test may spoil."""
     return dataclasses.replace(inputs, shards=shutil.copytree(inputs.shards, tmp_path / "shards"))
 
 
-def damage(inputs: GANInputs, slide: str, tile: int) -> None:
+def damage(inputs: TileInputs, slide: str, tile: int) -> None:
     shards = open_dataset(inputs.shards)
     row, tar = shards.index(slide).iloc[tile], Path(shards.tar_address(slide))
     data = bytearray(tar.read_bytes())
@@ -45,7 +45,7 @@ def damage(inputs: GANInputs, slide: str, tile: int) -> None:
 
 
 def test_slides_are_chosen_by_a_column(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, capsys: pytest.CaptureFixture
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     train_gan(small.replace(images=16, where="tissue=lung;site=site0"), inputs, tmp_path)
     assert read_json(tmp_path / "model/model.json")["tissues"] == ["lung"]
@@ -57,7 +57,7 @@ def test_slides_are_chosen_by_a_column(
 
 
 def test_a_tissue_of_weight_zero_is_not_the_models(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, capsys: pytest.CaptureFixture
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     train_gan(small.replace(images=16, tissue_weights="lung=1,cortex=0"), inputs, tmp_path)
     assert read_json(tmp_path / "model/model.json")["tissues"] == ["lung"]
@@ -65,7 +65,7 @@ def test_a_tissue_of_weight_zero_is_not_the_models(
 
 
 def test_a_run_goes_on_with_the_weights_it_was_started_with(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path
+    small: GANConfig, inputs: TileInputs, tmp_path: Path
 ) -> None:
     table = tmp_path / "weights.csv"
     table.write_text("tissue,weight\nlung,2\ncortex,1\n")
@@ -77,7 +77,7 @@ def test_a_run_goes_on_with_the_weights_it_was_started_with(
 
 
 def test_a_damaged_tile_stops_a_run_or_is_replaced_and_listed(
-    small: GANConfig, own_shards: GANInputs, tmp_path: Path
+    small: GANConfig, own_shards: TileInputs, tmp_path: Path
 ) -> None:
     damage(own_shards, "D1-lung-slide", 1)
     with pytest.raises(ValueError, match=r"D1-lung-slide\.tar is damaged at tile 1"):
@@ -95,7 +95,7 @@ def test_a_damaged_tile_stops_a_run_or_is_replaced_and_listed(
 
 
 def test_a_tissue_of_weight_zero_stands_in_for_nothing(
-    small: GANConfig, own_shards: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: GANConfig, own_shards: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (Path(own_shards.shards) / "D1-cortex-slide.tar").unlink()  # the next one by name is of lung
     tissues, one_step = set(), TileTrainer._one_step
@@ -112,7 +112,7 @@ def test_a_tissue_of_weight_zero_stands_in_for_nothing(
 
 
 @pytest.fixture
-def server(inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+def server(inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
     monkeypatch.setenv("RNAGAN_CACHE", str(tmp_path / "cache"))
     server = WebServer(Path(inputs.shards))
     yield server
@@ -120,7 +120,7 @@ def server(inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_shards_at_a_url_train_to_the_same_bits(
-    small: GANConfig, inputs: GANInputs, trained: Path, server: WebServer, tmp_path: Path
+    small: GANConfig, inputs: TileInputs, trained: Path, server: WebServer, tmp_path: Path
 ) -> None:
     server.fail("500", "cut")
     remote = dataclasses.replace(inputs, shards=server.url)
@@ -138,7 +138,7 @@ def test_shards_at_a_url_train_to_the_same_bits(
 
 
 def test_a_server_that_answers_no_more_ends_in_one_sentence(
-    small: GANConfig, inputs: GANInputs, server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: GANConfig, inputs: TileInputs, server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     server.always["GET"] = "503"

@@ -21,9 +21,9 @@ from rnagan.models.feature_critic import FrozenFeatures
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import RunLog, read_metrics
 from rnagan.training import tile_trainer as trainer
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from tests.models.offered import install
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
@@ -54,7 +54,7 @@ def pair(small: GANConfig) -> GANConfig:
 
 
 @pytest.fixture(scope="module")
-def whole(pair: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(pair: GANConfig, inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of both critics; read it, never write into it."""
     run = tmp_path_factory.mktemp("pair") / "whole"
     with pytest.MonkeyPatch.context() as patch:
@@ -85,7 +85,7 @@ def cut_at(patch: pytest.MonkeyPatch, step: int) -> None:
 @pytest.mark.slow
 @pytest.mark.guard
 def test_run_broken_twice_ends_in_the_same_bits(
-    pair: GANConfig, inputs: GANInputs, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: GANConfig, inputs: TileInputs, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in (7, 11):  # checkpoints follow steps 5 and 10; step 5 falls between two generator steps
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
@@ -100,7 +100,7 @@ def test_run_broken_twice_ends_in_the_same_bits(
 
 
 def test_the_step_that_makes_room_for_moments_moves_no_estimate(
-    toy: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under ZeRO a resumed run begins with a step of no weight (`make_room`): spectral norm goes on where it was."""
     found: list[bool] = []
@@ -138,7 +138,7 @@ def test_what_a_run_of_both_leaves(pair: GANConfig, whole: Path) -> None:
 
 
 def test_the_seed_decides_the_mixing_and_a_resumed_run_keeps_its_own(
-    toy: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         cut_at(patched, 7)
@@ -159,7 +159,7 @@ def test_the_seed_decides_the_mixing_and_a_resumed_run_keeps_its_own(
 
 
 def test_a_run_goes_on_with_the_weights_of_its_backbone(
-    toy: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
@@ -184,7 +184,7 @@ def test_a_run_goes_on_with_the_weights_of_its_backbone(
 
 
 def test_a_backbone_that_does_not_fit_is_refused_before_training(
-    toy: GANConfig, inputs: GANInputs, tmp_path: Path
+    toy: GANConfig, inputs: TileInputs, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"maps of 40 px have sides \[10, 5\].* choose another backbone_px\.$"):
         train_gan(toy.replace(backbone_px=40), inputs, tmp_path / "run")
@@ -192,7 +192,7 @@ def test_a_backbone_that_does_not_fit_is_refused_before_training(
 
 
 def test_a_users_mistake_is_one_sentence(
-    pair: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: Callable[..., list[str]]
+    pair: GANConfig, inputs: TileInputs, tmp_path: Path, command_line: Callable[..., list[str]]
 ) -> None:
     for change, sentence in (
         ({"backbone": "uni"}, "Error: There is no backbone uni; known are efficientnet_lite0, efficientnet_lite2"),
@@ -204,7 +204,7 @@ def test_a_users_mistake_is_one_sentence(
 
 
 def test_a_model_generates_without_any_backbone(
-    inputs: GANInputs, whole: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: TileInputs, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert {path.name for path in (whole / "model").iterdir()} == {
         *("config.yaml", "generator.safetensors", "condition.safetensors", "vae", "model.json")
@@ -237,7 +237,7 @@ def state_at_first_step(patch: pytest.MonkeyPatch) -> dict[str, dict]:
 @pytest.mark.slow
 @pytest.mark.guard
 def test_a_run_that_starts_from_another_one_takes_its_mixing_over(
-    toy: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_gan(toy.replace(images=16, seed=3), inputs, tmp_path / "first")
     started = dataclasses.replace(inputs, init_from=tmp_path / "first")
@@ -253,7 +253,7 @@ def test_a_run_that_starts_from_another_one_takes_its_mixing_over(
 
 
 def test_a_run_does_not_start_from_one_with_other_critics(
-    toy: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: GANConfig, inputs: TileInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_gan(toy.replace(images=16), inputs, tmp_path / "first")
     started = dataclasses.replace(inputs, init_from=tmp_path / "first")
@@ -278,7 +278,7 @@ def test_a_run_does_not_start_from_one_with_other_critics(
     assert not (tmp_path / "run").exists()
 
 
-def test_features_alone_train_and_go_on(toy: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
+def test_features_alone_train_and_go_on(toy: GANConfig, inputs: TileInputs, tmp_path: Path) -> None:
     alone = toy.replace(pixel_loss="none", images=32)
     train_gan(alone, inputs, tmp_path / "run")
     assert all({"wasserstein", "penalty"}.isdisjoint(row) and "feature_gap" in row for row in rows(tmp_path / "run"))

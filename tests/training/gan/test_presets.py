@@ -25,9 +25,9 @@ from rnagan.models.sampling import generate
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
 from rnagan.training.deepspeed import Prepared
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.step import GANStep
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 FAMILIES = ("faithful", "paper", "released")
@@ -119,10 +119,10 @@ def test_presets_of_critics_differ_in_what_belongs_to_the_critics_alone() -> Non
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_of_every_preset_trains_and_generates(
-    inputs: GANInputs, tmp_path: Path, family: str, mode: str
+    inputs: TileInputs, tmp_path: Path, family: str, mode: str
 ) -> None:
     config = preset(family, mode=mode, **TINY)
-    given = inputs if mode == "rnagan" else GANInputs(inputs.shards, inputs.cohort)
+    given = inputs if mode == "rnagan" else TileInputs(inputs.shards, inputs.cohort)
     assert train_gan(config, given, tmp_path)
     row = read_metrics(tmp_path)[-1]
     assert row["images"] == 16 and all(np.isfinite(row[name]) for name in ("wasserstein", "penalty", "generator"))
@@ -167,7 +167,7 @@ def test_every_resolution_builds_steps_and_generates(resolution: int) -> None:
 
 
 def test_epochs_become_images_once_the_tiles_are_known(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, capsys: pytest.CaptureFixture
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     config = small.replace(epochs=2, where="tissue=lung", checkpoint_every=1000, sample_every=1000)
     selection = select(open_dataset(inputs.shards), read_cohort(inputs.cohort), "train", 600, "tissue=lung")

@@ -19,12 +19,12 @@ from rnagan.config.gan import GANConfig
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint, read_metrics
 from rnagan.tracking.run_log import RunLog
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
+from rnagan.training.tile_inputs import TileInputs
 from tests import programs
 
 ROOT = Path(__file__).parents[3]
-CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
+CommandLine = Callable[[GANConfig, TileInputs, Path], list[str]]
 pytestmark = pytest.mark.distributed
 SCRIPT = ROOT / "tools/train_rnagan.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -55,7 +55,7 @@ def equal(small: GANConfig, request: pytest.FixtureRequest) -> GANConfig:
 
 
 @pytest.fixture(scope="module")
-def one_process(equal: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
+def one_process(equal: GANConfig, inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Weights after the steps of `equal` on one process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunLog, "_start_mlflow", lambda *_: None)
@@ -78,7 +78,7 @@ def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor
 
 
 def test_two_processes_equal_one(
-    equal: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+    equal: GANConfig, inputs: TileInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
 ) -> None:
     launch = [
         str(Path(sys.executable).parent / "accelerate"),
@@ -103,7 +103,7 @@ def test_two_processes_equal_one(
 
 
 def test_two_processes_without_a_common_critic_gradient_differ(
-    equal: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+    equal: GANConfig, inputs: TileInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
 ) -> None:
     (tmp_path / "wrong.py").write_text(WITHOUT_SYNC)
     words = [tmp_path / "wrong.py", SCRIPT, *command_line(equal, inputs, tmp_path / "two")]
@@ -114,7 +114,7 @@ def test_two_processes_without_a_common_critic_gradient_differ(
 @pytest.mark.slow
 @pytest.mark.guard
 def test_two_processes_share_validations_and_grids_and_leave_what_one_does(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, command_line: CommandLine
 ) -> None:
     config = small.replace(validate_every=48, validation_tiles=24, precision="float64", sample_every=24)
     for name, processes in (("one", 1), ("two", 2)):
@@ -175,7 +175,7 @@ DEEPSPEED = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"
 @pytest.fixture(scope="module")
 def smooth(
     small: GANConfig,
-    inputs: GANInputs,
+    inputs: TileInputs,
     command_line: CommandLine,
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
@@ -211,7 +211,7 @@ OF_STAGES = [
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("smooth", "stage"), OF_STAGES, indirect=["smooth"])
 def test_two_deepspeed_processes_equal_one_process(
-    smooth: tuple[GANConfig, dict], inputs: GANInputs, tmp_path: Path, command_line: CommandLine, stage: int
+    smooth: tuple[GANConfig, dict], inputs: TileInputs, tmp_path: Path, command_line: CommandLine, stage: int
 ) -> None:
     """Also where half-way a run goes over from one process to DeepSpeed or back. DeepSpeed knows no float64."""
     config, truth = smooth
@@ -270,7 +270,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.slow
 @pytest.mark.guard
 def test_killed_on_two_resumed_on_one_killed_and_resumed_on_two_sees_the_same_tiles(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, command_line: CommandLine
 ) -> None:
     (tmp_path / "traced.py").write_text(TRACED)
     config = small.replace(tissue_weights="lung=3,cortex=1", images=120)
@@ -328,7 +328,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 )
 def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
     small: GANConfig,
-    inputs: GANInputs,
+    inputs: TileInputs,
     trained: Path,
     tmp_path: Path,
     command_line: CommandLine,
@@ -398,7 +398,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch_in_one_message(
-    equal: GANConfig, inputs: GANInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
+    equal: GANConfig, inputs: TileInputs, one_process: dict, tmp_path: Path, command_line: CommandLine
 ) -> None:
     (tmp_path / "accumulated.py").write_text(ACCUMULATED)
     words = [tmp_path / "accumulated.py", SCRIPT, *command_line(equal.replace(accumulate=2), inputs, tmp_path / "two")]

@@ -21,8 +21,8 @@ from rnagan.evaluation.real_tiles import NumberedTiles, real_tiles, row_names, t
 from rnagan.evaluation.spectra import compare_spectra
 from rnagan.evaluation.test_set import EvaluationInputs, make_evaluation_set
 from rnagan.io.files import read_json, sha256_of_file, write_json
-from rnagan.training.gan.inputs import shuffled_samples
 from rnagan.training.gan.train import train_gan
+from rnagan.training.joined_profiles import shuffled_samples
 from rnagan.training.simclr.train import _choose
 
 

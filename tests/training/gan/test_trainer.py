@@ -26,13 +26,14 @@ from rnagan.io.files import read_json, sha256_of_file
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
 from rnagan.training import tile_trainer as trainer
-from rnagan.training.gan.inputs import GANInputs, check_device, check_run
 from rnagan.training.gan.step import StepRecord
 from rnagan.training.gan.train import train_gan
 from rnagan.training.run import StepMeans
+from rnagan.training.run_checks import check_device, check_run
+from rnagan.training.tile_inputs import TileInputs
 
 ROOT = Path(__file__).parents[3]
-CommandLine = Callable[[GANConfig, GANInputs, Path], list[str]]
+CommandLine = Callable[[GANConfig, TileInputs, Path], list[str]]
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 
 
@@ -65,7 +66,7 @@ def power_cut(_: trainer.TileTrainer) -> None:
 
 
 def test_run_broken_twice_ends_in_the_same_bits(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: GANConfig, inputs: TileInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "cut"
     for step in (7, 11):  # checkpoints follow steps 5 and 10; step 5 falls between two generator steps
@@ -83,14 +84,14 @@ def test_run_broken_twice_ends_in_the_same_bits(
     assert rows(run) == rows(trained)
 
 
-def test_seed_decides_the_bits(small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path) -> None:
+def test_seed_decides_the_bits(small: GANConfig, inputs: TileInputs, trained: Path, tmp_path: Path) -> None:
     train_gan(small.replace(seed=1), inputs, tmp_path / "run")
     own, other = (digests(latest_checkpoint(run)) for run in (tmp_path / "run", trained))
     assert [name for name in own if own[name] == other[name]] == ["state.json"]
 
 
 def test_metrics_after_the_checkpoint_are_cut_off(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         call_at(patched, 9, power_cut)
@@ -128,7 +129,7 @@ def test_generator_loss_is_a_mean_over_generator_steps() -> None:
 
 
 def test_finished_run_is_up_to_date_and_refuses_other_settings(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    small: GANConfig, inputs: TileInputs, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     train_gan(small, inputs, run)
@@ -142,7 +143,7 @@ def test_finished_run_is_up_to_date_and_refuses_other_settings(
 
 
 def test_run_goes_on_with_the_inputs_it_was_started_with(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path
+    small: GANConfig, inputs: TileInputs, trained: Path, tmp_path: Path
 ) -> None:
     other = shutil.copytree(inputs.vae, tmp_path / "vae")
     record = json.loads((other / "model.json").read_text())
@@ -157,7 +158,7 @@ def test_run_goes_on_with_the_inputs_it_was_started_with(
 
 
 def test_checkpoint_of_another_architecture_is_refused(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path
+    small: GANConfig, inputs: TileInputs, trained: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     shutil.rmtree(run / "model")
@@ -175,7 +176,7 @@ def test_checkpoint_of_another_architecture_is_refused(
 
 @pytest.mark.parametrize("where", ["loss", "weights"])
 def test_what_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    small: GANConfig, inputs: TileInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def spoil(trainer: trainer.TileTrainer) -> None:
         descend = trainer.step._descend
@@ -198,7 +199,7 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
 
 def test_sigterm_saves_and_a_new_start_goes_on(
     small: GANConfig,
-    inputs: GANInputs,
+    inputs: TileInputs,
     trained: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -217,33 +218,33 @@ def test_sigterm_saves_and_a_new_start_goes_on(
 
 
 @pytest.mark.parametrize("mode", ["gan", "noise_only"])
-def test_modes_without_profiles(small: GANConfig, inputs: GANInputs, tmp_path: Path, mode: str) -> None:
+def test_modes_without_profiles(small: GANConfig, inputs: TileInputs, tmp_path: Path, mode: str) -> None:
     config = small.replace(mode=mode, images=16, sample_every=16)
-    train_gan(config, GANInputs(inputs.shards, inputs.cohort), tmp_path)
+    train_gan(config, TileInputs(inputs.shards, inputs.cohort), tmp_path)
     assert read_json(tmp_path / "model/model.json")["tissues"] == ["cortex", "lung"]
     assert not (tmp_path / "model/vae").exists()
     with Image.open(tmp_path / "samples/000000000016.png") as picture:
         assert picture.size == (8 * 34 - 2, 8 * 34 - 2)
 
 
-def test_mode_rnagan_needs_profiles(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
+def test_mode_rnagan_needs_profiles(small: GANConfig, inputs: TileInputs, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match="mode rnagan needs --expression, and --vae or --embedding; without profiles use --mode gan"
     ):
-        train_gan(small, GANInputs(inputs.shards, inputs.cohort), tmp_path / "run")
+        train_gan(small, TileInputs(inputs.shards, inputs.cohort), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_expression_of_another_split_is_refused(small: GANConfig, inputs: GANInputs, tmp_path: Path) -> None:
+def test_expression_of_another_split_is_refused(small: GANConfig, inputs: TileInputs, tmp_path: Path) -> None:
     cohort = pd.read_csv(inputs.cohort)
     cohort["split"] = cohort["split"].replace({"train": "test", "test": "train"})
     cohort.to_csv(tmp_path / "cohort.csv", index=False)
-    moved = GANInputs(inputs.shards, tmp_path / "cohort.csv", inputs.expression, inputs.vae)
+    moved = TileInputs(inputs.shards, tmp_path / "cohort.csv", inputs.expression, inputs.vae)
     with pytest.raises(ValueError, match=r"21 samples .* are in one split in .* and in another in"):
         train_gan(small, moved, tmp_path / "run")
 
 
-def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs: GANInputs) -> None:
+def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs: TileInputs) -> None:
     shards = open_dataset(inputs.shards)
     released = resolve(GANConfig, read_preset(GANConfig, "released"), {"resolution": 32})
     check_run(small, shards, 2)
@@ -261,7 +262,7 @@ def test_what_a_run_cannot_be_is_said_before_it_starts(small: GANConfig, inputs:
             check_run(config, shards, processes)
 
 
-def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: GANInputs) -> None:
+def test_what_gpus_and_deepspeed_cannot_serve(small: GANConfig, inputs: TileInputs) -> None:
     shards = open_dataset(inputs.shards)
     paper = small.replace(generator_norm="batch")
     check_run(paper, shards, 2, on_gpus=True)  # with SyncBatchNorm
@@ -295,7 +296,7 @@ def test_a_penalty_that_the_device_does_not_compute(small: GANConfig, monkeypatc
 
 
 def test_a_penalty_in_tf32_is_refused_on_a_cpu_before_a_run(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path
+    small: GANConfig, inputs: TileInputs, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="penalty_precision tf32 is for NVIDIA's GPUs"):
         train_gan(small.replace(penalty_precision="tf32"), inputs, tmp_path / "run")
@@ -311,7 +312,7 @@ def test_larger_tiles_are_shrunk_by_area() -> None:
 
 @pytest.mark.slow
 @pytest.mark.guard
-def test_script(small: GANConfig, inputs: GANInputs, tmp_path: Path, command_line: CommandLine) -> None:
+def test_script(small: GANConfig, inputs: TileInputs, tmp_path: Path, command_line: CommandLine) -> None:
     main = runpy.run_path(str(ROOT / "tools/train_rnagan.py"))["main"]
     options = command_line(small.replace(images=16), inputs, tmp_path / "run")
     dry = CliRunner().invoke(main, [*options, "--dry-run"])
@@ -329,7 +330,7 @@ def test_script(small: GANConfig, inputs: GANInputs, tmp_path: Path, command_lin
 
 
 def test_full_disk_costs_warnings_and_the_last_good_checkpoint_stays(
-    small: GANConfig, inputs: GANInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: GANConfig, inputs: TileInputs, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files may grow to 2 KiB only from step 7 to step 11: the checkpoint and the grid in between can't be written."""
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -359,7 +360,7 @@ def test_full_disk_costs_warnings_and_the_last_good_checkpoint_stays(
 
 
 def test_full_disk_at_the_end_is_an_error(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from rnagan.config.simclr import SimCLRConfig
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.simclr.step import contrastive_loss
 from rnagan.training.simclr.train import pretrain_simclr
+from rnagan.training.tile_inputs import TileInputs
 from tests import programs
 
 ROOT = Path(__file__).parents[3]
@@ -71,7 +71,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.guard
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("no_mlflow")
-def test_two_processes_make_the_backbone_that_one_makes(inputs: GANInputs, tmp_path: Path) -> None:
+def test_two_processes_make_the_backbone_that_one_makes(inputs: TileInputs, tmp_path: Path) -> None:
     config = SimCLRConfig(
         backbone="resnet18", norm="group", batch_size=16, epochs=1, precision="float64", threads=1, lr=0.01
     )

@@ -19,10 +19,10 @@ from rnagan.models.resnet import build_backbone, open_backbone
 from rnagan.runtime import rng
 from rnagan.tracking.run_folder import latest_checkpoint
 from rnagan.tracking.run_log import read_metrics
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.simclr import step, trainer
 from rnagan.training.simclr.train import pretrain_simclr
 from rnagan.training.simclr.views import TwoViews, normalised
+from rnagan.training.tile_inputs import TileInputs
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 TINY = SimCLRConfig(
@@ -150,7 +150,7 @@ def test_the_learning_rate_is_torchs_cosine() -> None:
 @pytest.mark.slow
 @pytest.mark.guard
 def test_a_broken_run_goes_on_bit_by_bit_and_its_backbone_is_taken_over(
-    inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert pretrain_simclr(TINY, inputs.shards, whole)
@@ -184,7 +184,7 @@ def test_a_broken_run_goes_on_bit_by_bit_and_its_backbone_is_taken_over(
         pretrain_simclr(TINY.replace(lr=0.1), inputs.shards, broken)
 
 
-def test_a_cohort_table_keeps_held_out_donors_out(inputs: GANInputs, tmp_path: Path, capsys) -> None:
+def test_a_cohort_table_keeps_held_out_donors_out(inputs: TileInputs, tmp_path: Path, capsys) -> None:
     config = TINY.replace(batch_size=4)
     assert pretrain_simclr(config, inputs.shards, tmp_path / "run", inputs.cohort, dry_run=True)
     assert "of 10 slides, 32 px" in capsys.readouterr().out

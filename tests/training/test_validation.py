@@ -22,11 +22,12 @@ from rnagan.io.files import read_json, sha256_of_file
 from rnagan.models.gan_generator import GANGenerator
 from rnagan.tracking.run_folder import latest_checkpoint, read_record
 from rnagan.tracking.run_log import RunLog, read_metrics
+from rnagan.training import validation
 from rnagan.training.checkpoint import best_checkpoint
-from rnagan.training.gan import validation
-from rnagan.training.gan.inputs import GANInputs
 from rnagan.training.gan.train import train_gan
-from rnagan.training.gan.validation import GANValidation, choose_rows, faithfulness, metric_part, what_is_missing
+from rnagan.training.tile_inputs import TileInputs
+from rnagan.training.validation import TileValidation, faithfulness, metric_part
+from rnagan.training.validation_rows import choose_rows, what_is_missing
 from tests import programs
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
@@ -49,7 +50,7 @@ def _quick_extractor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def five(inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> GANInputs:
+def five(inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> TileInputs:
     """The toy cohort with its five test donors as validation donors."""
     folder = tmp_path_factory.mktemp("five")
     swap = {"train": "train", "test": "validation", "validation": "test"}
@@ -67,7 +68,7 @@ def config(small: GANConfig) -> GANConfig:
 
 
 @pytest.fixture(scope="module")
-def validated(config: GANConfig, five: GANInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def validated(config: GANConfig, five: TileInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was validated after 32 and 64 images; read it only."""
     run = tmp_path_factory.mktemp("validated") / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -81,12 +82,12 @@ def validations(run: Path) -> list[dict]:
     return [row for row in read_metrics(run) if any(name.startswith("frechet_") for name in row)]
 
 
-def metrics(own: GANValidation, generator: nn.Module) -> dict[str, float]:
+def metrics(own: TileValidation, generator: nn.Module) -> dict[str, float]:
     width = 0 if own.conditions is None else own.conditions.shape[1]
     return own.compare(own.describe(GANGenerator(own.config, generator, width)))
 
 
-def rows_of(config: GANConfig, inputs: GANInputs, known: list[str] | None) -> pd.DataFrame:
+def rows_of(config: GANConfig, inputs: TileInputs, known: list[str] | None) -> pd.DataFrame:
     shards, cohort = open_dataset(inputs.shards), read_cohort(inputs.cohort)
     return choose_rows(config, shards, cohort, select(shards, cohort, "train", 600), known)
 
@@ -112,7 +113,7 @@ def test_rows_of_a_run(validated: Path) -> None:
 
 
 def test_validation_leaves_no_trace_in_the_training(
-    config: GANConfig, five: GANInputs, validated: Path, tmp_path: Path
+    config: GANConfig, five: TileInputs, validated: Path, tmp_path: Path
 ) -> None:
     train_gan(config.replace(validate_every=0), five, tmp_path / "run")
     one, other = (latest_checkpoint(run) for run in (validated, tmp_path / "run"))
@@ -136,7 +137,7 @@ def test_best_is_kept_as_a_checkpoint_and_as_a_model(validated: Path) -> None:
 
 def test_faithfulness_as_the_best_is_the_highest(config: GANConfig) -> None:
     row = {"faithfulness/mean": 0.4, "frechet_lite/all_40": 7.0}
-    validation = GANValidation.__new__(GANValidation)
+    validation = TileValidation.__new__(TileValidation)
     validation.config = config.replace(best_by="faithfulness")
     assert validation.score(row) == ("faithfulness/mean", -0.4)
     assert validation.score({}) is None
@@ -146,14 +147,14 @@ def test_faithfulness_as_the_best_is_the_highest(config: GANConfig) -> None:
 
 @pytest.mark.parametrize("cut", ["during", "after"])
 def test_validation_that_was_cut_off_is_done_again(
-    config: GANConfig, five: GANInputs, validated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+    config: GANConfig, five: TileInputs, validated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
 ) -> None:
     def power_cut(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         if cut == "during":
-            patched.setattr(GANValidation, "describe", power_cut)
+            patched.setattr(TileValidation, "describe", power_cut)
         else:  # the checkpoint is there and marked, the model and the row are not
             patched.setattr("rnagan.training.train_tiles.write_model", power_cut)
         train_gan(config.replace(checkpoint_every=32), five, tmp_path)
@@ -172,7 +173,7 @@ def strip(row: dict) -> dict:
 
 
 def test_real_tiles_are_described_once(
-    config: GANConfig, five: GANInputs, validated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: GANConfig, five: TileInputs, validated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = shutil.copytree(validated, tmp_path / "run")
     with monkeypatch.context() as patched:
@@ -185,19 +186,19 @@ def test_real_tiles_are_described_once(
     assert strip(validations(other)[2]) == strip(validations(run)[2])
 
 
-def test_other_tiles_are_described_anew(config: GANConfig, five: GANInputs, tmp_path: Path) -> None:
+def test_other_tiles_are_described_anew(config: GANConfig, five: TileInputs, tmp_path: Path) -> None:
     rows = rows_of(config, five, None)
     conditions = torch.zeros(len(rows), 0)
     shards = open_dataset(five.shards)
-    one = GANValidation(config, shards, rows, conditions, tmp_path, extractor=Colours())
+    one = TileValidation(config, shards, rows, conditions, tmp_path, extractor=Colours())
     one._describe_real()
     described = one._real
     np.testing.assert_array_equal(
-        GANValidation(config, shards, rows, conditions, tmp_path, extractor=Colours())._stored().measures,
+        TileValidation(config, shards, rows, conditions, tmp_path, extractor=Colours())._stored().measures,
         described.measures,
     )
     for changed in (rows.iloc[1:], rows.assign(tiles=1)):
-        assert GANValidation(config, shards, changed, conditions, tmp_path, extractor=Colours())._stored() is None
+        assert TileValidation(config, shards, changed, conditions, tmp_path, extractor=Colours())._stored() is None
 
 
 class Generator(nn.Module):
@@ -215,13 +216,13 @@ class Generator(nn.Module):
 
 @pytest.mark.parametrize("sign", [1.0, -1.0, 0.0])
 def test_a_generator_that_follows_the_profile_is_distinguished_from_one_that_does_not(
-    config: GANConfig, five: GANInputs, tmp_path: Path, sign: float
+    config: GANConfig, five: TileInputs, tmp_path: Path, sign: float
 ) -> None:
     cohort = read_cohort(five.cohort)
     rows = rows_of(config, five, cohort["sample"].tolist())
     programme = cohort.set_index("sample")["programme"].astype(float)[rows["sample"]].to_numpy()
     conditions = torch.from_numpy(programme)[:, None].float()
-    validation = GANValidation(config, open_dataset(five.shards), rows, conditions, tmp_path, extractor=Colours())
+    validation = TileValidation(config, open_dataset(five.shards), rows, conditions, tmp_path, extractor=Colours())
     row = metrics(validation, Generator(sign))
     r = row["faithfulness/cortex/matrix_colour"]
     assert r * sign > 0.9 or r == sign == 0
@@ -251,7 +252,7 @@ def test_correlation_is_over_donors_within_tissue_and_only_where_donors_differ()
     assert faithfulness(generated[few], real[few], tissues[few], donors[few]) == {}
 
 
-def test_rows_are_of_validation_donors_with_an_equal_share_a_tissue(config: GANConfig, five: GANInputs) -> None:
+def test_rows_are_of_validation_donors_with_an_equal_share_a_tissue(config: GANConfig, five: TileInputs) -> None:
     cohort = read_cohort(five.cohort)
     held_out = set(cohort.loc[cohort["split"] == "validation", "donor"])
     rows = rows_of(config, five, cohort["sample"].tolist())
@@ -269,7 +270,7 @@ def test_rows_are_of_validation_donors_with_an_equal_share_a_tissue(config: GANC
     assert rows_of(config.replace(where="tissue=lung"), five, None)["tissue"].unique().tolist() == ["lung"]
 
 
-def test_what_cannot_be_measured_is_said_or_refused(config: GANConfig, five: GANInputs, inputs: GANInputs) -> None:
+def test_what_cannot_be_measured_is_said_or_refused(config: GANConfig, five: TileInputs, inputs: TileInputs) -> None:
     rows = rows_of(config, five, None)
     assert what_is_missing(config, rows, 1.0) == ""
     assert "don't say the µm per px" in what_is_missing(config, rows, None)
@@ -286,11 +287,11 @@ def test_what_cannot_be_measured_is_said_or_refused(config: GANConfig, five: GAN
 
 
 def test_mode_without_profiles_has_the_distance_of_all_alone(
-    config: GANConfig, five: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: GANConfig, five: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "make_extractor", make_extractor)  # the real one, once
     run = tmp_path / "run"
-    train_gan(config.replace(mode="gan", images=32), GANInputs(five.shards, five.cohort), run)
+    train_gan(config.replace(mode="gan", images=32), TileInputs(five.shards, five.cohort), run)
     (row,) = validations(run)
     assert [name.rpartition("_")[0] for name in set(row) - {"images", "seconds"}] == ["frechet_efficientnet_lite0/all"]
     assert read_json(run / "model-best/model.json")["validation_extractor"] == "efficientnet_lite0, a witness"
@@ -302,18 +303,18 @@ def test_mode_without_profiles_has_the_distance_of_all_alone(
     [("none", "efficientnet_lite0"), ("efficientnet_lite0", "efficientnet_lite2"), ("uni", "efficientnet_lite0")],
 )
 def test_what_chooses_the_best_took_no_part_in_training(
-    config: GANConfig, five: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str, witness: str
+    config: GANConfig, five: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str, witness: str
 ) -> None:
     monkeypatch.setattr(validation, "make_extractor", make_extractor)
     rows = rows_of(config, five, None).iloc[:2].assign(tiles=3)
     config = config.replace(backbone=backbone, mode="gan")
-    own = GANValidation(config, open_dataset(five.shards), rows, None, tmp_path, device="cpu")
+    own = TileValidation(config, open_dataset(five.shards), rows, None, tmp_path, device="cpu")
     assert own.extractor_label == f"{witness}, a witness"
     row = metrics(own, Generator())
     assert own.score(row) == (f"frechet_{witness}/all_6", row[f"frechet_{witness}/all_6"])
     assert own.extractor_label == f"{witness}, a witness"
     critics_own = make_extractor("efficientnet_lite0", device="cpu")
-    other = GANValidation(config, open_dataset(five.shards), rows, None, tmp_path, extractor=critics_own)
+    other = TileValidation(config, open_dataset(five.shards), rows, None, tmp_path, extractor=critics_own)
     own_network = backbone == "efficientnet_lite0"
     assert other.extractor_label == f"efficientnet_lite0, {'in training' if own_network else 'a witness'}"
 
@@ -321,11 +322,11 @@ def test_what_chooses_the_best_took_no_part_in_training(
 @pytest.mark.slow
 @pytest.mark.guard
 def test_a_run_with_a_critic_on_features_keeps_the_best_by_a_witness(
-    config: GANConfig, five: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: GANConfig, five: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "make_extractor", make_extractor)
     pair = config.replace(mode="gan", images=32, pixel_loss="relativistic", backbone="efficientnet_lite0")
-    train_gan(pair, GANInputs(five.shards, five.cohort), tmp_path)
+    train_gan(pair, TileInputs(five.shards, five.cohort), tmp_path)
     (row,) = validations(tmp_path)
     (name,) = (name for name in row if name.startswith("frechet_"))
     assert name.startswith("frechet_efficientnet_lite2/all_") and np.isfinite(row[name])
@@ -336,7 +337,7 @@ def test_a_run_with_a_critic_on_features_keeps_the_best_by_a_witness(
 
 
 def test_numbers_of_different_units_are_compared_in_sds_of_the_real_tiles(
-    config: GANConfig, five: GANInputs, tmp_path: Path
+    config: GANConfig, five: TileInputs, tmp_path: Path
 ) -> None:
     class Scaled(Colours):
         standardised = True
@@ -354,7 +355,7 @@ def test_numbers_of_different_units_are_compared_in_sds_of_the_real_tiles(
     def measured(extractor: Colours) -> dict[str, float]:
         folder = tmp_path / f"{type(extractor).__name__}"
         folder.mkdir()
-        return metrics(GANValidation(config, shards, rows, conditions, folder, extractor=extractor), Generator())
+        return metrics(TileValidation(config, shards, rows, conditions, folder, extractor=extractor), Generator())
 
     scaled, unscaled, raw = measured(Scaled()), measured(Unscaled()), measured(Colours())
     names = [name for name in scaled if name.startswith("frechet_")]
@@ -365,20 +366,20 @@ def test_numbers_of_different_units_are_compared_in_sds_of_the_real_tiles(
 
 
 def test_run_without_validation_donors_goes_on(
-    config: GANConfig, inputs: GANInputs, tmp_path: Path, capsys: pytest.CaptureFixture
+    config: GANConfig, inputs: TileInputs, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     cohort = pd.read_csv(inputs.cohort, dtype=str, keep_default_na=False)
     cohort = cohort[cohort["split"] != "validation"]
     cohort.to_csv(tmp_path / "cohort.csv", index=False)
     train_gan(
-        config.replace(mode="gan", images=32), GANInputs(inputs.shards, tmp_path / "cohort.csv"), tmp_path / "run"
+        config.replace(mode="gan", images=32), TileInputs(inputs.shards, tmp_path / "cohort.csv"), tmp_path / "run"
     )
     assert "No validation: no slide of the validation split" in capsys.readouterr().out
     assert validations(tmp_path / "run") == []
 
 
 def test_a_run_says_that_its_distances_are_of_few_tiles(
-    config: GANConfig, five: GANInputs, tmp_path: Path, capsys: pytest.CaptureFixture
+    config: GANConfig, five: TileInputs, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     train_gan(config, five, tmp_path / "run", dry_run=True)
     count = rows_of(config, five, read_cohort(five.cohort)["sample"].tolist())["tiles"].sum()
@@ -390,7 +391,7 @@ def test_a_run_says_that_its_distances_are_of_few_tiles(
 @pytest.mark.slow
 @pytest.mark.guard
 def test_two_processes_validate_once_and_measure_what_one_does(
-    config: GANConfig, five: GANInputs, tmp_path: Path, command_line: Callable, monkeypatch: pytest.MonkeyPatch
+    config: GANConfig, five: TileInputs, tmp_path: Path, command_line: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "make_extractor", make_extractor)
     whole = config.replace(mode="gan", images=32, precision="float64")

@@ -19,10 +19,10 @@ from rnagan.evaluation.stain import stain_of
 from rnagan.expression.h5ad import read_expression
 from rnagan.io.files import read_json, write_json
 from rnagan.models.section_stain import FILE, STAINS, read_section_stain
-from rnagan.training.gan.inputs import GANInputs
-from rnagan.training.gan.nuisance import _rows_to_measure, section_stains
 from rnagan.training.gan.train import train_gan
+from rnagan.training.nuisance import _rows_to_measure, section_stains
 from rnagan.training.run import TrainingRun
+from rnagan.training.tile_inputs import TileInputs
 
 pytestmark = pytest.mark.usefixtures("no_mlflow")
 
@@ -33,7 +33,7 @@ def stained(small: GANConfig) -> GANConfig:
 
 
 @pytest.fixture(scope="module")
-def run(stained: GANConfig, inputs: GANInputs, tmp_path_factory: pytest.TempPathFactory):
+def run(stained: GANConfig, inputs: TileInputs, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("stained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnagan.tracking.run_log.RunLog._start_mlflow", lambda *_: None)
@@ -77,7 +77,7 @@ def test_the_condition_has_the_stain_beside_the_profile(run, trained, inputs):
     assert not model.bottleneck(torch.from_numpy(latents))[:, -4:].any()  # the average
 
 
-def profiles(inputs: GANInputs):
+def profiles(inputs: TileInputs):
     expression = read_expression(inputs.expression)
     return expression.values[:3], expression.genes, expression.units
 
@@ -114,7 +114,7 @@ def test_stains_are_measured_once(run, stained, inputs, monkeypatch, tmp_path):
     shutil.copy(run / FILE, tmp_path / FILE)
     made_from = read_json(run / "model/model.json")["made_from"]
     expected = section_stains(shards, selection, stained.resolution, made_from, tmp_path)
-    monkeypatch.setattr("rnagan.training.gan.nuisance.stain_of", None)
+    monkeypatch.setattr("rnagan.training.nuisance.stain_of", None)
     assert np.array_equal(section_stains(shards, selection, stained.resolution, made_from, tmp_path), expected)
     with pytest.raises(TypeError):
         section_stains(shards, selection, stained.resolution, made_from | {"shards": "others"}, tmp_path)

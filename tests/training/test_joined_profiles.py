@@ -8,8 +8,9 @@ import torch
 
 from rnagan.config.gan import GANConfig
 from rnagan.training import train_tiles as train
-from rnagan.training.gan.inputs import GANInputs, shuffled_samples
 from rnagan.training.gan.train import train_gan
+from rnagan.training.joined_profiles import shuffled_samples
+from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.tile_trainer import TileTrainer
 
 TABLE = pd.DataFrame(
@@ -44,7 +45,7 @@ def test_the_shuffle_follows_the_seed_and_not_the_order_of_rows() -> None:
 
 @pytest.mark.usefixtures("no_mlflow")
 def test_a_run_trains_on_shuffled_conditions(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     kept: list[TileTrainer] = []
 

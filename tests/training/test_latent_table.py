@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from rnagan.config.gan import GANConfig
-from rnagan.training.gan.inputs import GANInputs, LatentTable, latent_table
 from rnagan.training.gan.train import train_gan
+from rnagan.training.latent_table import LatentTable, latent_table
+from rnagan.training.tile_inputs import TileInputs
 
 
 @pytest.fixture
@@ -46,14 +47,14 @@ def test_a_table_that_is_not_this_runs_is_made_again(tmp_path: Path, encode, spo
 
 @pytest.mark.usefixtures("no_mlflow")
 def test_a_run_that_goes_on_encodes_nothing(
-    small: GANConfig, inputs: GANInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: GANConfig, inputs: TileInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_gan(small.replace(images=16), inputs, tmp_path)
 
     def refuse(*_: object) -> None:
         raise AssertionError("profiles were encoded again")
 
-    monkeypatch.setattr("rnagan.training.gan.inputs._encode", refuse)
+    monkeypatch.setattr("rnagan.training.joined_profiles._encode", refuse)
     train_gan(small.replace(images=24), inputs, tmp_path)
     with pytest.raises(AssertionError, match="encoded again"):
         train_gan(small.replace(images=16), inputs, tmp_path / "other")
