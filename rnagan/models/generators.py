@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rnagan.config.gan import GANConfig
 from rnagan.models.conditioning import input_width, noise_maps
 from rnagan.models.reduced import enlarged, is_reduced, norm_and_film
+from rnagan.models.residual import BLOCKS, ResidualBlock, keep_size, pointwise
 
 MAX_CHANNELS = 256
 
@@ -19,6 +20,8 @@ def build_generator(config: GANConfig, condition_width: int) -> nn.Module:
     width = input_width(config, condition_width)
     if config.generator == "dcgan":
         return DCGenerator(width, config.resolution, config.generator_width, config.generator_norm)
+    if config.generator == "residual":
+        return ResidualGenerator(width, config.resolution, config.generator_width, config.generator_turns)
     return UpsampleGenerator(
         width, config.resolution, config.generator_width, config.generator_norm, config.generator_turns
     )
@@ -92,6 +95,57 @@ def _with_noise(x: Tensor, strength: Tensor, noise: Tensor) -> Tensor:
     if is_reduced(x):  # in its precision: a sum of two would be in that of the noise
         return torch.addcmul(x, strength.to(x.dtype), noise.to(x.dtype))
     return x + strength * noise
+
+
+class ResidualGenerator(nn.Module):
+    """Residual blocks without normalisation from 4 px to `resolution` (R3GAN; Huang et al. 2024, section 3).
+
+    Two blocks a side in px. From a side to the next go a 1 × 1 convolution, where channels change, and bilinear
+    up-sampling, whose filter is [1, 3, 3, 1]. R3GAN's generator sees noise alone, and only at 4 px; the input of this
+    one, its noise maps, turns and output are those of `UpsampleGenerator`, with FiLM within each branch.
+    """
+
+    def __init__(self, input_width: int, resolution: int, width: int, turns: bool) -> None:
+        super().__init__()
+        self.turns, self.maps, self.input_width = turns, noise_maps(resolution), input_width
+        channels = _channels(resolution, width)
+        self.start = nn.Linear(input_width, channels[0] * 16)
+        self.stages = nn.ModuleList(
+            _Stage(c_in, c_out, BLOCKS * len(channels), input_width, noisy=4 * 2**k in self.maps)
+            for k, (c_in, c_out) in enumerate(pairwise(channels[:1] + channels))
+        )
+        self.to_rgb = pointwise(channels[-1], 3)
+        keep_size(self.start)
+
+    def forward(self, code: Tensor) -> Tensor:
+        code, *noise = code.split([self.input_width, *(side * side for side in self.maps)], dim=1)
+        by_side = {side: own.unflatten(1, (1, side, side)) for side, own in zip(self.maps, noise, strict=True)}
+        x = self.start(code).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
+        for k, stage in enumerate(self.stages):
+            x = stage(x, 4 * 2**k, code, by_side.get(4 * 2**k))
+        x = torch.tanh(self.to_rgb(x))
+        return _turned(x, noise[0][:, :3] > 0) if self.turns else x
+
+
+class _Stage(nn.Module):
+    """Maps (n, c_in, h, w) brought to a side in px, a noise map, and blocks of `depth` in the whole network."""
+
+    def __init__(self, c_in: int, c_out: int, depth: int, code_width: int, noisy: bool) -> None:
+        super().__init__()
+        self.change = pointwise(c_in, c_out) if c_in != c_out else None
+        self.noise_strength = nn.Parameter(torch.randn(1, c_out, 1, 1) * 0.3) if noisy else None  # as of `_Block`
+        self.blocks = nn.ModuleList(ResidualBlock(c_out, depth, code_width) for _ in range(BLOCKS))
+
+    def forward(self, x: Tensor, side: int, code: Tensor, noise: Tensor | None) -> Tensor:
+        if self.change is not None:
+            x = self.change(x)
+        if x.shape[-1] != side:
+            x = enlarged(x, (side, side))
+        if self.noise_strength is not None and noise is not None:
+            x = _with_noise(x, self.noise_strength, noise)
+        for block in self.blocks:
+            x = block(x, code)
+        return x
 
 
 class DCGenerator(nn.Module):

@@ -15,7 +15,9 @@ def small(preset="faithful", **changes):
 
 
 def codes(config, condition_width, n=3):
-    maps = noise_width(config, condition_width) - noise_width(config.replace(generator="dcgan"), condition_width)
+    maps = noise_width(config, condition_width) - noise_width(
+        config.replace(generator="dcgan", generator_turns=False), condition_width
+    )
     return torch.randn(n, input_width(config, condition_width) + maps)
 
 
@@ -25,7 +27,7 @@ def seeded():
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 128])
-@pytest.mark.parametrize("preset", ["faithful", "released"])
+@pytest.mark.parametrize("preset", ["faithful", "faithful_256", "released"])
 def test_shape_and_range(preset, resolution):
     config = small(preset, resolution=resolution)
     tiles = build_generator(config, 6)(3 * codes(config, 6))
@@ -33,7 +35,7 @@ def test_shape_and_range(preset, resolution):
     assert tiles.min() >= -1 and tiles.max() <= 1 and tiles.std() > 0.01
 
 
-@pytest.mark.parametrize("preset", ["faithful", "released"])
+@pytest.mark.parametrize("preset", ["faithful", "faithful_256", "released"])
 @pytest.mark.parametrize("mode", ["gan", "noise_only"])
 def test_modes_without_profiles_take_noise_alone(preset, mode):
     config = small(preset, mode=mode, resolution=32)
@@ -60,9 +62,10 @@ def test_norms_of_the_presets():
 
 
 def test_faithful_tiles_do_not_depend_on_the_tiles_beside_them():
-    config = small(resolution=32)
-    generator, code = build_generator(config, 6).double(), codes(config, 6).double()
-    torch.testing.assert_close(generator(code)[1:2], generator(code[1:2]))
+    for preset in ("faithful", "faithful_256"):
+        config = small(preset, resolution=32)
+        generator, code = build_generator(config, 6).double(), codes(config, 6).double()
+        torch.testing.assert_close(generator(code)[1:2], generator(code[1:2]))
     released = small("released", resolution=32)
     generator, code = build_generator(released, 6).double(), codes(released, 6).double()
     assert not torch.allclose(generator(code)[1:2], generator(code[1:2] + 0 * code[:1]).detach(), atol=1e-4)
@@ -99,8 +102,9 @@ def test_film_scales_and_shifts():
     torch.testing.assert_close(block(x.expand(-1, -1, 4, 4), code, noise), expected)
 
 
-def test_turned_tiles_are_the_eight_views_of_one():
-    config = small(resolution=32)
+@pytest.mark.parametrize("preset", ["faithful", "faithful_256"])
+def test_turned_tiles_are_the_eight_views_of_one(preset):
+    config = small(preset, resolution=32)
     plain, turned = (build_generator(config.replace(generator_turns=turns), 6) for turns in (False, True))
     turned.load_state_dict(plain.state_dict())
     code, views = codes(config, 6, n=1), []
@@ -116,7 +120,7 @@ def test_turned_tiles_are_the_eight_views_of_one():
 
 def test_only_tiles_without_an_upper_side_are_turned():
     for changes in ({"flips": False}, {"quarter_turns": False}, {"generator": "dcgan"}):
-        with pytest.raises(ValueError, match="generator_turns needs generator upsample, flips and quarter_turns"):
+        with pytest.raises(ValueError, match="generator_turns needs generator upsample or residual, flips"):
             small(generator_turns=True, **changes)
 
 
