@@ -234,6 +234,29 @@ def test_a_wide_enough_1_x_1_convolution_keeps_the_mean_square() -> None:
     assert pointwise(256, 512)(x).square().mean().item() == pytest.approx(1, rel=0.05)
 
 
+def kept_maps(block: ResidualBlock, x: Tensor, *code: Tensor) -> int:
+    """How many maps a block keeps for the backward pass, its input among them."""
+    kept = {}
+
+    def note(own: Tensor) -> Tensor:
+        if own.shape == x.shape:
+            kept[own.untyped_storage().data_ptr()] = own
+        return own
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda own: own):
+        block(x, *code).sum()
+    return len(kept)
+
+
+def test_a_block_keeps_few_maps_for_the_backward_pass() -> None:
+    """What enters each convolution, and what FiLM scales: of LeakyReLU the result alone, which is the same map."""
+    x, code = torch.randn(2, 4, 8, 8, requires_grad=True), torch.randn(2, 3)
+    plain, with_film = ResidualBlock(4, 1), ResidualBlock(4, 1, code_width=3)
+    assert (kept_maps(plain, x), kept_maps(with_film, x, code)) == (2, 3)
+    plain.activation = nn.LeakyReLU(0.2)
+    assert kept_maps(plain, x) == 3
+
+
 @pytest.mark.parametrize("network", ["generator", "critic"])
 def test_bf16_is_finite_and_near_float32(network: str) -> None:
     made = (generator_of(SMALL) if network == "generator" else pixels_of(SMALL)).to(memory_format=torch.channels_last)
