@@ -57,7 +57,7 @@ def read_rows(named: Sequence[str], settings: Iterable[str]) -> list[GeneratorRo
         scope, _, setting = path.rpartition(".")
         if not equals or not setting:
             raise ValueError(f"{text!r} is no setting: say SETTING=VALUE, FAMILY.SETTING=VALUE or ROW.SETTING=VALUE.")
-        if scope and scope not in {*names, *(family for _, family, _ in chosen)}:
+        if scope and scope not in {*names, *CONFIGS, *DEFAULT_ROWS}:  # of rows that another call adds, too
             raise ValueError(f"{text!r}: there is no row and no family {scope} here, only {first_few(names)}.")
         scopes.setdefault(scope, {})[setting.replace("-", "_")] = value
     known = {name for _, family, _ in chosen for name in field_types(CONFIGS[family])}

@@ -15,6 +15,7 @@ class GANConfig(TileTrainingConfig):
         "pixel_loss": "wgan_gp",
         "backbone": "none",
         "generator_turns": False,
+        "generator_grain": False,
         "ema_batch": 0,
         "nuisance": "none",
     }
@@ -67,8 +68,8 @@ class GANConfig(TileTrainingConfig):
 
     generator: str = setting(
         "upsample",
-        "up-sample and convolve, or DCGAN's transposed convolutions",
-        choices=("upsample", "dcgan"),
+        "up-sample and convolve; residual blocks without normalisation; or DCGAN's transposed convolutions",
+        choices=("upsample", "residual", "dcgan"),
         role="architecture",
     )
     generator_width: int = setting(32, "channels of the generator's last feature map", low=4, role="architecture")
@@ -78,6 +79,11 @@ class GANConfig(TileTrainingConfig):
     generator_turns: bool = setting(
         False,
         "mirror and turn generated tiles by their noise, as real ones by flips and quarter_turns: tissue has no up",
+        role="architecture",
+    )
+    generator_grain: bool = setting(
+        False,
+        "noise maps up to the tile's own side, not up to half of it: fine detail without a pattern of 2 px",
         role="architecture",
     )
     critic: str = setting(
@@ -90,8 +96,9 @@ class GANConfig(TileTrainingConfig):
     critic_norm: str = setting("none", "normalisation in the critic", choices=("none", "batch"), role="architecture")
     critic_layout: str = setting(
         "all_scales",
-        "a score from the means of all scales' features, or DCGAN's convolutions down to a score",
-        choices=("all_scales", "dcgan"),
+        "a score from the means of all scales' features, of strided convolutions or of residual blocks; or DCGAN's "
+        "convolutions down to a score",
+        choices=("all_scales", "residual", "dcgan"),
         role="architecture",
     )
 
@@ -173,15 +180,23 @@ class GANConfig(TileTrainingConfig):
                 "critic projection needs condition bottleneck; choose critic image_only for latent_plus_noise."
             )
         if self.critic == "projection" and self.critic_layout == "dcgan":
-            raise ValueError("critic projection needs critic_layout all_scales; DCGAN's critic sees the image alone.")
+            raise ValueError(
+                "critic projection needs critic_layout all_scales or residual; DCGAN's sees the image alone."
+            )
         if self.pixel_loss == "none" and self.backbone == "none":
             raise ValueError("pixel_loss none and backbone none leave no critic; choose one of them.")
         if self.pixel_loss != "wgan_gp" and (self.penalty_step, self.penalty_norm) != ("joint", "per_sample"):
             raise ValueError("penalty_step separate and penalty_norm whole_batch belong to pixel_loss wgan_gp.")
         if self.backbone != "none" and (self.critic_norm == "batch" or self.penalty_step == "separate"):
             raise ValueError("critic_norm batch and penalty_step separate have no second critic: leave backbone none.")
-        if self.generator_turns and (self.generator != "upsample" or not (self.flips and self.quarter_turns)):
-            raise ValueError("generator_turns needs generator upsample, flips and quarter_turns.")
+        if self.generator == "residual" and self.generator_norm != "none":
+            raise ValueError("generator residual has no normalisation: set generator_norm none.")
+        if self.critic_layout == "residual" and self.critic_norm != "none":
+            raise ValueError("critic_layout residual has no normalisation: set critic_norm none.")
+        if self.generator_turns and (self.generator == "dcgan" or not (self.flips and self.quarter_turns)):
+            raise ValueError("generator_turns needs generator upsample or residual, flips and quarter_turns.")
+        if self.generator_grain and self.generator == "dcgan":
+            raise ValueError("generator_grain needs generator upsample or residual; DCGAN's has no noise maps.")
         if self.batch_size % self.penalty_every:
             raise ValueError(f"penalty_every ({self.penalty_every}) must divide batch_size ({self.batch_size}).")
         if self.penalty_precision != "float32":

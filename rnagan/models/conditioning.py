@@ -81,14 +81,14 @@ def make_bottleneck(
     return Bottleneck(units, mean[units], sd[units], nuisance)
 
 
-def noise_maps(resolution: int) -> list[int]:
-    """Sides, in px, of the noise maps of an up-sampling generator."""
-    return [side for side in (8, 16, 32, 64) if side < resolution]
+def noise_maps(resolution: int, grain: bool) -> list[int]:
+    """Sides, in px, of the noise maps of a generator, DCGAN's excepted: with `grain` up to the tile's own side."""
+    return [side for side in (8, 16, 32, 64) if side < resolution or (grain and side == resolution)]
 
 
-def spatial_noise_width(resolution: int) -> int:
+def spatial_noise_width(resolution: int, grain: bool) -> int:
     """Numbers in all noise maps of one tile."""
-    return sum(side * side for side in noise_maps(resolution))
+    return sum(side * side for side in noise_maps(resolution, grain))
 
 
 def _noise_is_added(config: GANConfig) -> bool:
@@ -97,9 +97,9 @@ def _noise_is_added(config: GANConfig) -> bool:
 
 
 def noise_width(config: GANConfig, condition_width: int) -> int:
-    """Width of the generator's noise: that of the latent where noise is added to it, else `noise_units`; then the noise
-    maps of an up-sampling generator."""
-    maps = spatial_noise_width(config.resolution) if config.generator == "upsample" else 0
+    """Width of the generator's noise: that of the latent where noise is added to it, else `noise_units`; then its
+    noise maps, which DCGAN's hasn't."""
+    maps = spatial_noise_width(config.resolution, config.generator_grain) if config.generator != "dcgan" else 0
     return (condition_width if _noise_is_added(config) else config.noise_units) + maps
 
 

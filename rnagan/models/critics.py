@@ -1,6 +1,7 @@
 """Critics: an RGB tile (and, for a conditional one, its condition) in, scores out."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from rnagan.config.gan import GANConfig
 from rnagan.models.feature_critic import EMBEDDING, FeatureHeads, FrozenFeatures
 from rnagan.models.reduced import mean_over_space
-from rnagan.models.second_gradient import applied
+from rnagan.models.residual import BLOCKS, SLOPE, ResidualBlock, pointwise
+from rnagan.models.second_gradient import through
 
 MAX_CHANNELS = 256
 
@@ -38,6 +40,8 @@ def build_critic(config: GANConfig, condition_width: int, frozen: FrozenFeatures
         pixels = None
     elif config.critic_layout == "dcgan":
         pixels = DCCritic(config.resolution, config.critic_width, config.critic_norm)
+    elif config.critic_layout == "residual":
+        pixels = ResidualCritic(config.resolution, config.critic_width, shown)
     else:
         pixels = Critic(config.resolution, config.critic_width, config.critic_norm, shown)
     return TwoCritics(pixels, None if frozen is None else FeatureHeads(frozen.sides, shown))
@@ -67,7 +71,25 @@ class TwoCritics(nn.Module):
         return {f"pixels.{name}": tensor for name, tensor in tensors.items()} if is_earlier else tensors
 
 
-class Critic(nn.Module):
+class _ScoreOfMeans(nn.Module):
+    """The end of a critic: a score (n,) that is linear in means h (n, `pooled`), with a projection of the condition."""
+
+    def _make_score(self, pooled: int, condition_width: int) -> None:
+        self.score = nn.Linear(pooled, 1)
+        self.embedding = self.projection = None
+        if condition_width:
+            self.embedding = nn.Sequential(nn.Linear(condition_width, EMBEDDING), nn.LeakyReLU(0.2))
+            self.projection = nn.Linear(condition_width + EMBEDDING, pooled, bias=False)
+
+    def _scored(self, h: Tensor, c: Tensor | None) -> Tensor:
+        score = self.score(h).squeeze(1)
+        if self.embedding is None or self.projection is None:
+            return score
+        assert c is not None, "a projection critic is called with the condition"
+        return score + (self.projection(torch.cat([c, self.embedding(c)], dim=1)) * h).sum(dim=1)
+
+
+class Critic(_ScoreOfMeans):
     """Strided convolutions to 4 px, means over space, a linear score.
 
     The score sees the mean of every scale's feature maps, not of the last alone: how many nuclei there are and what
@@ -89,25 +111,63 @@ class Critic(nn.Module):
             layers += [strided, *_norm(norm, widths[-1]), nn.LeakyReLU(0.2)]
         widths.append(widths[-1])
         self.features = nn.Sequential(*layers, nn.Conv2d(widths[-1], widths[-1], 3, padding=1), nn.LeakyReLU(0.2))
-        pooled = sum(widths[1:])  # the maps of full size add least
-        self.score = nn.Linear(pooled, 1)
-        self.embedding = self.projection = None
-        if condition_width:
-            self.embedding = nn.Sequential(nn.Linear(condition_width, EMBEDDING), nn.LeakyReLU(0.2))
-            self.projection = nn.Linear(condition_width + EMBEDDING, pooled, bias=False)
+        self._make_score(sum(widths[1:]), condition_width)  # the maps of full size add least
 
     def forward(self, x: Tensor, c: Tensor | None = None, twice: str | None = None) -> Tensor:
         means = []
         for layer in self.features:
-            x = layer(x) if twice is None else applied(layer, x, twice)
+            x = through(layer, x, twice)
             if isinstance(layer, nn.LeakyReLU):
                 means.append(mean_over_space(x))
-        h = torch.cat(means[1:], dim=1)
-        score = self.score(h).squeeze(1)
-        if self.embedding is None or self.projection is None:
-            return score
-        assert c is not None, "a projection critic is called with the condition"
-        return score + (self.projection(torch.cat([c, self.embedding(c)], dim=1)) * h).sum(dim=1)
+        return self._scored(torch.cat(means[1:], dim=1), c)
+
+
+class ResidualCritic(_ScoreOfMeans):
+    """Residual blocks without normalisation to 4 px, two a side (R3GAN; Huang et al. 2024, section 3), means over
+    space, a linear score.
+
+    From a side to the next go means of 2 × 2 px, which are bilinear down-sampling, and a 1 × 1 convolution where
+    channels change. R3GAN's score is of the maps of 4 px; this one's is `Critic`'s, of LeakyReLU's means of each side
+    but the full one, with its projection. Inputs, output and `twice` as of `Critic`.
+    """
+
+    def __init__(self, resolution: int, width: int, condition_width: int = 0) -> None:
+        super().__init__()
+        sides = int(math.log2(resolution // 4)) + 1
+        widths = [min(width * 2**k, max(MAX_CHANNELS, width)) for k in range(sides)]
+        self.from_rgb = pointwise(3, width)
+        self.stages = nn.ModuleList(
+            _Stage(c_in, c_out, BLOCKS * sides, halved=k > 0)
+            for k, (c_in, c_out) in enumerate(pairwise(widths[:1] + widths))
+        )
+        self.activation = nn.LeakyReLU(SLOPE)
+        self._make_score(sum(widths[1:]), condition_width)
+
+    def forward(self, x: Tensor, c: Tensor | None = None, twice: str | None = None) -> Tensor:
+        x, means = through(self.from_rgb, x, twice), []
+        for k, stage in enumerate(self.stages):
+            x = stage(x, twice)
+            if k:
+                means.append(mean_over_space(through(self.activation, x, twice)))
+        return self._scored(torch.cat(means, dim=1), c)
+
+
+class _Stage(nn.Module):
+    """Maps (n, c_in, h, w), halved to the next side in px or not, and blocks of `depth` in the whole network."""
+
+    def __init__(self, c_in: int, c_out: int, depth: int, halved: bool) -> None:
+        super().__init__()
+        self.halved = nn.AvgPool2d(2) if halved else None
+        self.change = pointwise(c_in, c_out) if c_in != c_out else None
+        self.blocks = nn.ModuleList(ResidualBlock(c_out, depth) for _ in range(BLOCKS))
+
+    def forward(self, x: Tensor, twice: str | None) -> Tensor:
+        for layer in (self.halved, self.change):
+            if layer is not None:
+                x = through(layer, x, twice)
+        for block in self.blocks:
+            x = block(x, None, twice)
+        return x
 
 
 class DCCritic(nn.Module):
@@ -129,7 +189,7 @@ class DCCritic(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None, twice: str | None = None) -> Tensor:
         for layer in (*self.features, *self.score):
-            x = layer(x) if twice is None else applied(layer, x, twice)
+            x = through(layer, x, twice)
         return x.flatten()
 
 

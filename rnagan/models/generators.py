@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rnagan.config.gan import GANConfig
 from rnagan.models.conditioning import input_width, noise_maps
 from rnagan.models.reduced import enlarged, is_reduced, norm_and_film
+from rnagan.models.residual import BLOCKS, ResidualBlock, keep_size, pointwise
 
 MAX_CHANNELS = 256
 
@@ -19,45 +20,81 @@ def build_generator(config: GANConfig, condition_width: int) -> nn.Module:
     width = input_width(config, condition_width)
     if config.generator == "dcgan":
         return DCGenerator(width, config.resolution, config.generator_width, config.generator_norm)
+    if config.generator == "residual":
+        return ResidualGenerator(
+            width, config.resolution, config.generator_width, config.generator_turns, config.generator_grain
+        )
     return UpsampleGenerator(
-        width, config.resolution, config.generator_width, config.generator_norm, config.generator_turns
+        width,
+        config.resolution,
+        config.generator_width,
+        config.generator_norm,
+        config.generator_turns,
+        config.generator_grain,
     )
 
 
 class UpsampleGenerator(nn.Module):
     """Up-sample and convolve from 4 px to `resolution`: no transposed convolution, so no checkerboard.
 
-    Input (n, input_width + spatial_noise_width(resolution)) float: what the tile is of and its global noise, then noise
-    maps of 8, 16, … px that place nuclei and fibres anywhere alike (as StyleGAN's noise inputs, Karras et al. 2019).
-    The first part also scales and shifts every feature map (FiLM, Perez et al. 2018). With `turns` the tile is then
-    mirrored and turned as the signs of its first three noises say, each of the eight ways alike.
+    Input (n, input_width + spatial_noise_width(resolution, grain)) float: what the tile is of and its global noise,
+    then noise maps of 8, 16, … px that place nuclei and fibres anywhere alike (as StyleGAN's noise inputs, Karras et
+    al. 2019). The first part also scales and shifts every feature map (FiLM, Perez et al. 2018). With `turns` the tile
+    is then mirrored and turned as the signs of its first three noises say, each of the eight ways alike. With `grain`
+    there is a noise map at every side; without, fine detail can come from up-sampling alone, with its period of 2 px.
     Output (n, 3, resolution, resolution) in [-1, 1].
     """
 
-    def __init__(self, input_width: int, resolution: int, width: int, norm: str, turns: bool) -> None:
+    def __init__(self, input_width: int, resolution: int, width: int, norm: str, turns: bool, grain: bool) -> None:
         super().__init__()
-        self.turns = turns
+        self.noise, self.turns = _Noise(input_width, resolution, grain), turns
         channels = _channels(resolution, width)
-        self.maps = noise_maps(resolution)
-        self.input_width = input_width
         self.start = nn.Linear(input_width, channels[0] * 16)
         self.blocks = nn.ModuleList(
-            _Block(c_in, c_out, input_width, norm, noisy=k < len(self.maps))
+            _Block(c_in, c_out, input_width, norm, noisy=8 * 2**k in self.noise.sides)
             for k, (c_in, c_out) in enumerate(pairwise(channels))
         )
         self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, code: Tensor) -> Tensor:
-        code, *noise = code.split([self.input_width, *(side * side for side in self.maps)], dim=1)
+        code, noise = self.noise.split(code)
         x = self.start(code).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         for k, block in enumerate(self.blocks):
-            x = block(x, code, noise[k].unflatten(1, (1, self.maps[k], -1)) if k < len(self.maps) else None)
+            x = block(x, code, noise.get(8 * 2**k))
         x = torch.tanh(self.to_rgb(x))
-        return _turned(x, noise[0][:, :3] > 0) if self.turns else x
+        return _turned(x, noise) if self.turns else x
 
 
-def _turned(x: Tensor, ways: Tensor) -> Tensor:
-    """Tiles turned upside down, mirrored and transposed where `ways` (n, 3) says so."""
+class _Noise:
+    """The noise maps in a generator's input, and those made of them."""
+
+    def __init__(self, input_width: int, resolution: int, grain: bool) -> None:
+        self.input_width, self.drawn = input_width, noise_maps(resolution, grain)
+        made = [self.drawn[-1] * 2**k for k in range(1, 4)] if grain else []
+        self.sides = self.drawn + [side for side in made if side <= resolution]
+
+    def split(self, code: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """The input without its maps, and the maps (n, 1, side, side) by their side in px."""
+        code, *maps = code.split([self.input_width, *(side * side for side in self.drawn)], dim=1)
+        noise = {side: own.unflatten(1, (1, side, side)) for side, own in zip(self.drawn, maps, strict=True)}
+        finest = self.drawn[-1]
+        return code, noise | {side: interleaved(noise[finest], side) for side in self.sides if side > finest}
+
+
+def interleaved(noise: Tensor, side: int) -> Tensor:
+    """A finer noise map (n, 1, side, side) of one (n, 1, s, s), as white at close range: drawing it would take longer
+    than reading a tile.
+
+    Each number comes (side / s)² times, 8 or more places of the coarser map apart: the copies are shifted by (k, 8 k).
+    """
+    times = side // noise.shape[-1]
+    copies = [noise.roll((k, 8 * k), dims=(2, 3)) for k in range(times**2)]
+    return F.pixel_shuffle(torch.cat(copies, dim=1), times)
+
+
+def _turned(x: Tensor, noise: dict[int, Tensor]) -> Tensor:
+    """Tiles turned upside down, mirrored and transposed where the first three numbers of their noise say so."""
+    ways = noise[8].flatten(1)[:, :3] > 0
     for k, other in enumerate((lambda x: x.flip(2), lambda x: x.flip(3), lambda x: x.transpose(2, 3))):
         x = torch.where(ways[:, k, None, None, None], other(x), x)
     return x
@@ -92,6 +129,56 @@ def _with_noise(x: Tensor, strength: Tensor, noise: Tensor) -> Tensor:
     if is_reduced(x):  # in its precision: a sum of two would be in that of the noise
         return torch.addcmul(x, strength.to(x.dtype), noise.to(x.dtype))
     return x + strength * noise
+
+
+class ResidualGenerator(nn.Module):
+    """Residual blocks without normalisation from 4 px to `resolution` (R3GAN; Huang et al. 2024, section 3).
+
+    Two blocks a side in px. From a side to the next go a 1 × 1 convolution, where channels change, and bilinear
+    up-sampling, whose filter is [1, 3, 3, 1]. R3GAN's generator sees noise alone, and only at 4 px; the input of this
+    one, its noise maps, turns and output are those of `UpsampleGenerator`, with FiLM within each branch.
+    """
+
+    def __init__(self, input_width: int, resolution: int, width: int, turns: bool, grain: bool) -> None:
+        super().__init__()
+        self.noise, self.turns = _Noise(input_width, resolution, grain), turns
+        channels = _channels(resolution, width)
+        self.start = nn.Linear(input_width, channels[0] * 16)
+        self.stages = nn.ModuleList(
+            _Stage(c_in, c_out, BLOCKS * len(channels), input_width, noisy=4 * 2**k in self.noise.sides)
+            for k, (c_in, c_out) in enumerate(pairwise(channels[:1] + channels))
+        )
+        self.to_rgb = pointwise(channels[-1], 3)
+        keep_size(self.start)
+
+    def forward(self, code: Tensor) -> Tensor:
+        code, noise = self.noise.split(code)
+        x = self.start(code).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
+        for k, stage in enumerate(self.stages):
+            x = stage(x, 4 * 2**k, code, noise.get(4 * 2**k))
+        x = torch.tanh(self.to_rgb(x))
+        return _turned(x, noise) if self.turns else x
+
+
+class _Stage(nn.Module):
+    """Maps (n, c_in, h, w) brought to a side in px, a noise map, and blocks of `depth` in the whole network."""
+
+    def __init__(self, c_in: int, c_out: int, depth: int, code_width: int, noisy: bool) -> None:
+        super().__init__()
+        self.change = pointwise(c_in, c_out) if c_in != c_out else None
+        self.noise_strength = nn.Parameter(torch.randn(1, c_out, 1, 1) * 0.3) if noisy else None  # as of `_Block`
+        self.blocks = nn.ModuleList(ResidualBlock(c_out, depth, code_width) for _ in range(BLOCKS))
+
+    def forward(self, x: Tensor, side: int, code: Tensor, noise: Tensor | None) -> Tensor:
+        if self.change is not None:
+            x = self.change(x)
+        if x.shape[-1] != side:
+            x = enlarged(x, (side, side))
+        if self.noise_strength is not None and noise is not None:
+            x = _with_noise(x, self.noise_strength, noise)
+        for block in self.blocks:
+            x = block(x, code)
+        return x
 
 
 class DCGenerator(nn.Module):

@@ -19,7 +19,8 @@ from rnagan.runtime.devices import float32_computed_in
 
 
 def applied(layer: nn.Module, x: Tensor, precision: str) -> Tensor:
-    """What a layer, a Conv2d without groups and dilation or a LeakyReLU, makes of maps x (n, c, h, w).
+    """What a layer makes of maps x (n, c, h, w): a Conv2d without groups and dilation, a LeakyReLU, or an AvgPool2d of
+    squares side by side.
 
     `precision`: what convolutions compute in: float32 (x's own), tf32 (a GPU's 10 bits of mantissa) or bf16, in which
     their maps stay. Its gradient is x's alone, and can be differentiated once, by the gradient of the output and by the
@@ -27,11 +28,18 @@ def applied(layer: nn.Module, x: Tensor, precision: str) -> Tensor:
     """
     if isinstance(layer, nn.LeakyReLU):
         return _LeakyReLU.apply(x, layer.negative_slope)
+    if isinstance(layer, nn.AvgPool2d):
+        return _MeansOfSquares.apply(x, layer.kernel_size)
     if not isinstance(layer, nn.Conv2d):
         raise TypeError(f"{type(layer).__name__} isn't linear in pieces.")
     dtype = torch.bfloat16 if precision == "bf16" else x.dtype
     given = (None if own is None else own.to(dtype) for own in (x, layer.weight, layer.bias))
     return _Convolution.apply(*given, _How(layer.stride, layer.padding, precision == "tf32"))
+
+
+def through(layer: nn.Module, x: Tensor, twice: str | None) -> Tensor:
+    """What a layer makes of maps: by `applied` in the precision `twice`, or by itself where that is None."""
+    return layer(x) if twice is None else applied(layer, x, twice)
 
 
 class _How(NamedTuple):
@@ -54,6 +62,19 @@ class _LeakyReLU(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = context.saved_tensors
         return torch.ops.aten.leaky_relu_backward(gradient, x.detach(), context.slope, False), None
+
+
+class _MeansOfSquares(torch.autograd.Function):
+    """Its gradient is an enlargement, whose own gradient PyTorch takes through nothing else."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, side: int) -> Tensor:
+        context.side = side
+        return F.avg_pool2d(x, side)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return F.interpolate(gradient / context.side**2, scale_factor=context.side, mode="nearest"), None
 
 
 class _Convolution(torch.autograd.Function):

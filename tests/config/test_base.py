@@ -53,7 +53,8 @@ WITH_A_BASE = {
 LATER = {  # settings that came after that time
     "gan": [
         *("pixel_loss", "pixel_weight", "backbone", "backbone_px"),
-        *("feature_weight", "feature_lr", "feature_diffaugment", "generator_turns", "ema_batch", "nuisance", "shifts"),
+        *("feature_weight", "feature_lr", "feature_diffaugment", "generator_turns", "generator_grain", "ema_batch"),
+        *("nuisance", "shifts"),
     ],
     "vae": ["architecture", "transform", "augment_library", "augment_genes", "augment_shift"],
 }
@@ -193,7 +194,7 @@ def test_what_the_networks_of_a_gan_are():
             "noise_range",
             "batch_standardise",
         ),
-        *("generator", "generator_width", "generator_norm", "generator_turns"),
+        *("generator", "generator_width", "generator_norm", "generator_turns", "generator_grain"),
         *("critic", "critic_width", "critic_norm", "critic_layout"),
         *("pixel_loss", "backbone", "backbone_px"),
     )

@@ -98,18 +98,24 @@ def test_faithful_input_is_condition_then_noise():
     torch.testing.assert_close(inputs(faithful, mu, start=10), torch.cat([c, noise], dim=1), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("generator", ["upsample", "dcgan"])
+@pytest.mark.parametrize("generator", ["upsample", "residual", "dcgan"])
 @pytest.mark.parametrize("mode", ["rnagan", "gan", "noise_only"])
 @pytest.mark.parametrize("condition", ["bottleneck", "latent_plus_noise"])
 def test_widths_agree(mode, condition, generator):
     gan_config = GANConfig(
-        mode=mode, condition=condition, generator=generator, critic="image_only", resolution=32, noise_units=4
+        mode=mode,
+        condition=condition,
+        generator=generator,
+        generator_norm="none",
+        critic="image_only",
+        resolution=32,
+        noise_units=4,
     )
     width = 6 if mode == "rnagan" else 0
     noise = draw_noise(gan_config, "noise", 0, 3, width, 0)
     assert noise.shape == (3, noise_width(gan_config, width)) and noise.dtype == torch.float64
     code = generator_input(gan_config, torch.zeros(3, width).double() if width else None, noise)
-    maps = spatial_noise_width(32) if generator == "upsample" else 0
+    maps = spatial_noise_width(32, grain=False) if generator != "dcgan" else 0
     assert code.shape == (3, input_width(gan_config, width) + maps)
     if maps:
         torch.testing.assert_close(code[:, -maps:], noise[:, -maps:], rtol=0, atol=0)

@@ -5,7 +5,7 @@ from torch import nn
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.io.weights import load_weights, save_weights
-from rnagan.models.critics import Critic, DCCritic, build_critic
+from rnagan.models.critics import Critic, DCCritic, ResidualCritic, build_critic
 
 
 def tiles(n=4, side=32):
@@ -82,6 +82,7 @@ def test_critics_of_the_presets():
 
     assert build("faithful").embedding[0].in_features == 5 and not has_batch_norm(build("faithful"))
     assert isinstance(build("released"), DCCritic) and has_batch_norm(build("released"))
+    assert isinstance(build("faithful_256"), ResidualCritic) and not has_batch_norm(build("faithful_256"))
     assert build("faithful", mode="gan").projection is None  # without profiles there is nothing to show
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from rnagan.config.base import read_preset, resolve
 from rnagan.config.gan import GANConfig
 from rnagan.models.conditioning import input_width, noise_maps, noise_width, spatial_noise_width
-from rnagan.models.generators import build_generator
+from rnagan.models.generators import build_generator, interleaved
 
 
 def small(preset="faithful", **changes):
@@ -15,7 +15,9 @@ def small(preset="faithful", **changes):
 
 
 def codes(config, condition_width, n=3):
-    maps = noise_width(config, condition_width) - noise_width(config.replace(generator="dcgan"), condition_width)
+    maps = noise_width(config, condition_width) - noise_width(
+        config.replace(generator="dcgan", generator_turns=False, generator_grain=False), condition_width
+    )
     return torch.randn(n, input_width(config, condition_width) + maps)
 
 
@@ -25,7 +27,7 @@ def seeded():
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 128])
-@pytest.mark.parametrize("preset", ["faithful", "released"])
+@pytest.mark.parametrize("preset", ["faithful", "faithful_256", "released"])
 def test_shape_and_range(preset, resolution):
     config = small(preset, resolution=resolution)
     tiles = build_generator(config, 6)(3 * codes(config, 6))
@@ -33,7 +35,7 @@ def test_shape_and_range(preset, resolution):
     assert tiles.min() >= -1 and tiles.max() <= 1 and tiles.std() > 0.01
 
 
-@pytest.mark.parametrize("preset", ["faithful", "released"])
+@pytest.mark.parametrize("preset", ["faithful", "faithful_256", "released"])
 @pytest.mark.parametrize("mode", ["gan", "noise_only"])
 def test_modes_without_profiles_take_noise_alone(preset, mode):
     config = small(preset, mode=mode, resolution=32)
@@ -42,13 +44,51 @@ def test_modes_without_profiles_take_noise_alone(preset, mode):
 
 
 def test_noise_maps_and_their_widths():
-    assert [noise_maps(resolution) for resolution in (32, 64, 128, 512)] == [
+    assert [noise_maps(resolution, grain=False) for resolution in (32, 64, 128, 512)] == [
         [8, 16],
         [8, 16, 32],
         [8, 16, 32, 64],
         [8, 16, 32, 64],
     ]
-    assert spatial_noise_width(64) == 8**2 + 16**2 + 32**2
+    assert [noise_maps(resolution, grain=True) for resolution in (32, 64, 512)] == [
+        [8, 16, 32],
+        [8, 16, 32, 64],
+        [8, 16, 32, 64],
+    ]
+    assert spatial_noise_width(64, grain=False) == 8**2 + 16**2 + 32**2
+    assert spatial_noise_width(64, grain=True) == 8**2 + 16**2 + 32**2 + 64**2
+
+
+@pytest.mark.parametrize("resolution", [64, 256])
+@pytest.mark.parametrize("preset", ["faithful", "faithful_256"])
+def test_grain_gives_every_pixel_a_noise_of_its_own(preset, resolution):
+    config = small(preset, resolution=resolution, generator_norm="none", generator_turns=False, generator_grain=True)
+    generator, sides = build_generator(config, 6), [side for side in (8, 16, 32, 64, 128, 256) if side <= resolution]
+    strengths = [own for name, own in generator.named_parameters() if name.endswith("noise_strength")]
+    assert generator.noise.sides == sides and len(strengths) == len(sides)
+    for own in generator.parameters():  # a branch's last layer starts at 0
+        if not own.any():
+            torch.nn.init.normal_(own, std=0.1)
+    for own in strengths[:-1]:  # what is left is the map of the tile's own side
+        torch.nn.init.zeros_(own)
+    code = codes(config, 6, n=1)
+    changed = code.clone()
+    changed[0, -1 - 20 * 64 - 20] += 1  # of the map of 64 px
+    moved = ((generator(changed) - generator(code)).abs().amax(dim=(0, 1)) > 0).sum()
+    assert 0 < moved <= (resolution // 64) ** 2 * 9**2  # as far as the convolutions after it reach
+
+
+@pytest.mark.parametrize("times", [2, 4, 8])
+def test_interleaved_noise_is_white_at_close_range(times):
+    noise = torch.randn(1, 1, 64, 64)
+    fine = interleaved(noise, 64 * times)
+    assert fine.shape == (1, 1, 64 * times, 64 * times)
+    assert torch.equal(fine.flatten().sort().values, noise.flatten().repeat(times**2).sort().values)
+    window, own = 4 * times, fine[0, 0]
+    for row in range(-window, window + 1):
+        for column in range(-window, window + 1):
+            same = (own == own.roll((row, column), (0, 1))).float().mean()
+            assert same == (1 if row == column == 0 else 0), (row, column)
 
 
 def test_norms_of_the_presets():
@@ -60,9 +100,10 @@ def test_norms_of_the_presets():
 
 
 def test_faithful_tiles_do_not_depend_on_the_tiles_beside_them():
-    config = small(resolution=32)
-    generator, code = build_generator(config, 6).double(), codes(config, 6).double()
-    torch.testing.assert_close(generator(code)[1:2], generator(code[1:2]))
+    for preset in ("faithful", "faithful_256"):
+        config = small(preset, resolution=32)
+        generator, code = build_generator(config, 6).double(), codes(config, 6).double()
+        torch.testing.assert_close(generator(code)[1:2], generator(code[1:2]))
     released = small("released", resolution=32)
     generator, code = build_generator(released, 6).double(), codes(released, 6).double()
     assert not torch.allclose(generator(code)[1:2], generator(code[1:2] + 0 * code[:1]).detach(), atol=1e-4)
@@ -99,8 +140,9 @@ def test_film_scales_and_shifts():
     torch.testing.assert_close(block(x.expand(-1, -1, 4, 4), code, noise), expected)
 
 
-def test_turned_tiles_are_the_eight_views_of_one():
-    config = small(resolution=32)
+@pytest.mark.parametrize("preset", ["faithful", "faithful_256"])
+def test_turned_tiles_are_the_eight_views_of_one(preset):
+    config = small(preset, resolution=32)
     plain, turned = (build_generator(config.replace(generator_turns=turns), 6) for turns in (False, True))
     turned.load_state_dict(plain.state_dict())
     code, views = codes(config, 6, n=1), []
@@ -116,7 +158,7 @@ def test_turned_tiles_are_the_eight_views_of_one():
 
 def test_only_tiles_without_an_upper_side_are_turned():
     for changes in ({"flips": False}, {"quarter_turns": False}, {"generator": "dcgan"}):
-        with pytest.raises(ValueError, match="generator_turns needs generator upsample, flips and quarter_turns"):
+        with pytest.raises(ValueError, match="generator_turns needs generator upsample or residual, flips"):
             small(generator_turns=True, **changes)
 
 

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnagan.losses import relativistic, wgan_gp
-from rnagan.models.critics import Critic, DCCritic
+from rnagan.models.critics import Critic, DCCritic, ResidualCritic
 from rnagan.models.second_gradient import applied
 from rnagan.training.op_counts import OpCounter
 
@@ -20,7 +20,13 @@ BF16 = 0.1
 
 def critic(layout: str, side: int, norm: str = "none", width: int = 4) -> nn.Module:
     torch.manual_seed(0)
-    made = DCCritic(side, width, norm) if layout == "dcgan" else Critic(side, width, norm, CONDITION)
+    if layout == "residual":
+        made: nn.Module = ResidualCritic(side, width, CONDITION)
+        for name, own in made.named_parameters():  # whose first weights are 0
+            if ".second." in name:
+                nn.init.normal_(own, std=0.1)
+    else:
+        made = DCCritic(side, width, norm) if layout == "dcgan" else Critic(side, width, norm, CONDITION)
     return made.double().to(memory_format=torch.channels_last)
 
 
@@ -73,11 +79,14 @@ class _Applied(nn.Module):
         return applied(self.layer, x, "float32")
 
 
-@pytest.mark.parametrize(("layout", "norm"), [("all_scales", "none"), ("dcgan", "none"), ("all_scales", "batch")])
+@pytest.mark.parametrize(
+    ("layout", "norm"), [("all_scales", "none"), ("residual", "none"), ("dcgan", "none"), ("all_scales", "batch")]
+)
 def test_critics_have_both_gradients(layout: str, norm: str) -> None:
     """By finite differences: of scores by tiles and weights, and of those gradients by tiles and weights."""
-    net = critic(layout, 16, norm, width=2)
-    x, c = given(3, 16)
+    side = 8 if layout == "residual" else 16  # of so many maps more some would bend within a difference
+    net = critic(layout, side, norm, width=2)
+    x, c = given(3, side)
     names = [name for name, _ in net.named_parameters()]
 
     def scores(x: Tensor, *weights: Tensor) -> Tensor:
@@ -89,7 +98,7 @@ def test_critics_have_both_gradients(layout: str, norm: str) -> None:
 
 
 @pytest.mark.parametrize("loss", ["wgan_gp", "relativistic"])
-@pytest.mark.parametrize("layout", ["all_scales", "dcgan"])
+@pytest.mark.parametrize("layout", ["all_scales", "residual", "dcgan"])
 def test_a_penalty_is_that_of_pytorchs_layers_with_two_thirds_of_the_work(layout: str, loss: str) -> None:
     """Convolutions forward, for the gradient, and for its two gradients; PyTorch has two more, of zeros."""
     net, (x, c) = critic(layout, 32), given(4, 32)
@@ -120,7 +129,7 @@ def test_other_layers_are_refused() -> None:
 
 
 @pytest.mark.parametrize("loss", ["wgan_gp", "relativistic"])
-@pytest.mark.parametrize("layout", ["all_scales", "dcgan"])
+@pytest.mark.parametrize("layout", ["all_scales", "residual", "dcgan"])
 def test_a_penalty_in_bf16_is_near_that_of_float64_at_each_layer(layout: str, loss: str) -> None:
     """Numbers of tiles that oneDNN's convolutions with large kernels get wrong are among them."""
     net = critic(layout, 32, width=8)

@@ -22,13 +22,19 @@ pytestmark = [
     pytest.mark.skipif(machine.what_is_missing() is not None, reason=str(machine.what_is_missing())),
 ]
 # Tiles that pay the penalty, and what its maps are in.
-PAYING = {"wgan_gp": (3, "float32"), "relativistic": (6, "float32"), "bf16_penalty": (3, "bfloat16")}
+PAYING = {
+    "wgan_gp": (3, "float32"),
+    "relativistic": (6, "float32"),
+    "residual": (6, "float32"),
+    "bf16_penalty": (3, "bfloat16"),
+}
 # A batch of 12, and 24 with real and generated tiles: no other size is one of them. One tile in 4 pays the penalty.
 TILES = 12
 SMALL = {"batch_size": TILES, "resolution": 32, "penalty_every": 4}
 PRESETS = ("wgan_gp", "paper", "released", "relativistic", "features", "two_critics")
 GANS = {
     **{preset: (preset, {}) for preset in PRESETS},
+    "residual": ("faithful_256", {"backbone": "none"}),
     "bf16_penalty": ("wgan_gp", {"penalty_precision": "bf16"}),
     "gan": ("faithful", {"mode": "gan"}),
     "accumulate": ("faithful", {"batch_size": 2 * TILES, "accumulate": 2}),
@@ -44,6 +50,7 @@ MOST_MB = {
     "relativistic": 326,
     "features": 1407,
     "two_critics": 1635,
+    "residual": 1113,
     "gan": 262,
     "accumulate": 583,
     "critic_steps": 462,
@@ -105,7 +112,7 @@ def test_a_step_of_a_gan(names: Sequence[str], tmp_path: Path) -> None:
             count, expected = PAYING[name]
             of_penalty = [each for each in one["maps"] if each[1][0] == count and each[1][1] > 3 and each[1][2] >= 8]
             assert {dtype for _, _, dtype, *_ in of_penalty} == {expected}
-        if name in ("wgan_gp", "gan", "relativistic", "bf16_penalty"):
+        if name in ("wgan_gp", "gan", "relativistic", "residual", "bf16_penalty"):
             assert [each for each in seen if not each[3] and each[1][2] > 4] == [], name
         assert one["bytes"] <= MOST_MB[name] * 1e6, name
 

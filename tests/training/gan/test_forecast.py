@@ -1,6 +1,7 @@
 """What a dry run says of the cost: the counts of a step, a roofline, and what 1, 8 and 64 GPUs would give."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from rnagan.training.op_counts import Operation
 from rnagan.training.step_rate import condition_width
 
 DOC = Path(__file__).parents[3] / "docs" / "gpu.md"
-TABLED = ("wgan_gp", "paper", "two_critics")  # presets in docs/gpu.md
+TABLED = ("wgan_gp", "paper", "two_critics", "faithful_256")  # presets in docs/gpu.md
 CONFIG = GANConfig(precision="bf16")
 A_GPU = GPU("made up", 100e12, 10e12, 1e12, 10e9, 100e9, "")
 # 200 GFLOP in bf16 (2 ms), 10 GFLOP in float32 (1 ms), 4 GB (4 ms) for a batch of 64; 5 MB at any batch
@@ -37,6 +38,7 @@ def made_up(**changes: float) -> Work:
     return Work(STEP, twice, 100e6, 200e6)._replace(**changes)
 
 
+@functools.cache
 def counted(config: GANConfig) -> Work:
     return Work.of(count(config, condition_width(config)))
 
@@ -163,6 +165,18 @@ def tabled(preset: str) -> list[str]:
     names = [name for name in rows[0] if name != "hours"]
     lines += [" | ".join(["", *names, ""]).strip(), "|" + "---|" * len(names)]
     return lines + [" | ".join(["", *(row[name] for name in names), ""]).strip() for row in rows]
+
+
+@pytest.mark.slow
+def test_the_preset_for_256_px_leaves_a_quarter_of_24_gb_to_the_allocator() -> None:
+    """Weights, gradients, moments, the average and all maps that a step holds at a time. A larger batch doesn't fit."""
+    config, _ = cost.known_gpus(resolve(GANConfig, read_preset(GANConfig, "faithful_256"), {}), cost.ALL)
+    work = counted(config)
+    assert work.one.batch == config.batch_size == 64 and config.accumulate == 1
+    assert work.one.peak_bytes < 0.75 * gpu_named("RTX-4090").memory < gpu_named("RTX-4090").memory == 24e9
+    assert work.at(96).peak_bytes > 24e9
+    # Of no tiles: weights, moments and the average; gradients, and the weights in bf16.
+    assert work.at(0).peak_bytes == pytest.approx(work.checkpoint_bytes + 1.5 * work.gradient_bytes, rel=0.05)
 
 
 @pytest.mark.slow

@@ -32,6 +32,8 @@ EQUAL = {"images": 160, "batch_size": 8, "precision": "float64", "sample_every":
 SLOW_GUARD = [pytest.mark.slow, pytest.mark.guard]
 PAIR = {"pixel_loss": "relativistic", "backbone": "efficientnet_lite0", "backbone_px": 64, "penalty_weight": 1.0}
 PAIR |= {"generator_turns": True}
+RESIDUAL = {"generator": "residual", "generator_norm": "none", "critic_layout": "residual", "generator_turns": True}
+RESIDUAL |= {"pixel_loss": "relativistic", "penalty_weight": 1.0}
 SETTINGS = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
 ENVIRONMENT = os.environ | SETTINGS | {"PYTHONPATH": str(ROOT)}
 WITHOUT_SYNC = """
@@ -47,11 +49,14 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=SLOW_GUARD) for name in ("wgan_gp", "pair")])
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=SLOW_GUARD) for name in ("wgan_gp", "pair", "residual")]
+)
 def equal(small: GANConfig, request: pytest.FixtureRequest) -> GANConfig:
-    """Ten generator and twenty critic steps; three and six with both critics, whose float64 takes a CPU long."""
-    both = PAIR | {"images": 48} if request.param == "pair" else {}
-    return small.replace(**EQUAL | both)
+    """Ten generator and twenty critic steps; three and six with both critics, whose float64 takes a CPU long, and of
+    residual networks."""
+    others = {"pair": PAIR | {"images": 48}, "residual": RESIDUAL | {"images": 48}}
+    return small.replace(**EQUAL | others.get(request.param, {}))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +145,7 @@ SMOOTH = """
 import runpy, sys
 import torch
 from torch import nn
-from rnagan.models import critics
+from rnagan.models import second_gradient
 from rnagan.training.gan import step
 
 def smooth(x, slope=0.2):
@@ -158,7 +163,7 @@ class Smooth6(nn.Module):  # of the backbone
         return nn.functional.softplus(x, beta=4) - nn.functional.softplus(x - 6, beta=4)
 
 nn.LeakyReLU, nn.functional.leaky_relu, nn.ReLU6 = Smooth, smooth, Smooth6
-critics.applied = lambda layer, x, precision: layer(x)  # ours is for maps that are linear in pieces
+second_gradient.applied = lambda layer, x, precision: layer(x)  # ours is for maps that are linear in pieces
 adam = step._adam
 def with_large_eps(module, lr, config):
     optimizer = adam(module, lr, config)
@@ -324,6 +329,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         pytest.param({}, 2, id="wgan_gp-2", marks=SLOW_GUARD),
         pytest.param(PAIR, 1, id="pair-1", marks=SLOW_GUARD),
         pytest.param(PAIR, 2, id="pair-2", marks=SLOW_GUARD),
+        pytest.param(RESIDUAL, 1, id="residual-1", marks=SLOW_GUARD),
+        pytest.param(RESIDUAL, 2, id="residual-2", marks=SLOW_GUARD),
     ],
 )
 def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
@@ -362,7 +369,7 @@ def test_killed_twice_in_one_epoch_it_ends_in_the_same_bits(
         whole = tmp_path / "whole"
     names = [path.name for path in latest_checkpoint(whole).iterdir()]
     assert {"generator.safetensors", "critic_optimizer.safetensors", "average.safetensors", "state.json"} < set(names)
-    assert ("mixing.safetensors" in names) == bool(critics)
+    assert ("mixing.safetensors" in names) == ("backbone" in critics)
     for name in names:
         one, other = (latest_checkpoint(run) / name for run in (whole, tmp_path / "cut"))
         assert sha256_of_file(one) == sha256_of_file(other), name
