@@ -17,7 +17,7 @@ KINDS = range(1, 11)
 TRACEBACK = "Traceback (most recent call last)"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def note_attacks(items: list[pytest.Item]) -> None:
     """The report of an attack says its kind and how it has to end."""
     for item in items:
         mark = item.get_closest_marker("attack")

@@ -31,7 +31,7 @@ from rnagan.training.tile_inputs import TileInputs
 from rnagan.training.vae.data import VAEInputs
 from rnagan.training.vae.train import train_vae
 from tests import programs
-from tests.attacks import no_traceback_in_an_attack, pytest_collection_modifyitems  # noqa: F401, found by pytest
+from tests.attacks import no_traceback_in_an_attack, note_attacks  # noqa: F401, found by pytest
 
 programs.warm_the_server()
 os.environ.setdefault("RNAGAN_MEET_SECONDS", "240")  # processes of a busy machine start far apart
@@ -41,6 +41,14 @@ TISSUES = ("cortex", "lung")
 SIDE = 32
 MIRROR_EVALUATION = evaluations._mirror
 GENES = [f"ENSG{i:011d}" for i in range(30)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Attacks are noted; and tests with longer limits of their own come first, so that no core is left alone with one."""
+    note_attacks(items)
+    limits = [item.get_closest_marker("timeout") for item in items]
+    longest = [limit.args[0] if limit else 0 for limit in limits]
+    items[:] = [items[k] for k in sorted(range(len(items)), key=lambda k: -longest[k])]
 
 
 @pytest.fixture(scope="session")

@@ -161,7 +161,7 @@ import pytest
 
 sys.modules["tests"] = types.ModuleType("tests")  # another package has this name too
 sys.modules["tests"].__path__ = [{tests!r}]
-from tests.attacks import no_traceback_in_an_attack, pytest_collection_modifyitems
+from tests.attacks import no_traceback_in_an_attack, note_attacks as pytest_collection_modifyitems
 
 
 @pytest.mark.attack(kind=1)
