@@ -190,7 +190,7 @@ class RNAGAN:
     def generate_tiles(self, latent: NDArray[np.float32] | None, n: int, seed: int, name: str) -> NDArray[np.uint8]:
         """Generate `n` tiles of one latent (None in the modes without profiles): uint8 (n, resolution, resolution,
         3)."""
-        c = self._conditions(None if latent is None else latent[None])
+        c = self.whole_conditions(None if latent is None else latent[None])
         return generate(self.generator, c, n, seed, f"generate/{name}", options=self.options)
 
     def generate_numbered(
@@ -202,7 +202,7 @@ class RNAGAN:
     ) -> NDArray[np.uint8]:
         """Generate one tile a row of `latents` (n, latent), in one batch: of the profile called `names[i]` tile
         `numbers[i]`, which is `generate_tiles(...)[numbers[i]]` of that profile up to rounding; uint8 (n, H, W, 3)."""
-        c, options = self._conditions(latents), self.sampling
+        c, options = self.whole_conditions(latents), self.sampling
         noise = [
             self.generator.draw_noise(f"generate/{name}", number, 1, seed)
             for name, number in zip(names, numbers, strict=True)
@@ -265,8 +265,9 @@ class RNAGAN:
         """Where it generates."""
         return self.generator.device
 
-    def _conditions(self, latents: NDArray[np.float32] | None) -> Tensor | None:
-        """Conditions (n, width) of latents (n, latent), on the model's device."""
+    def whole_conditions(self, latents: NDArray[np.float32] | None) -> Tensor | None:
+        """All that the generator sees of latents (n, latent) and of a stain, (n, width), on the model's device; None in
+        the modes without profiles."""
         if self.bottleneck is None:
             return None
         c = self.bottleneck(self._placed(latents), None if self.stain is None else self._placed(self.stain[None]))

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from rnagan.models.backbones import Backbone
+from rnagan.config.gan import GANConfig
+from rnagan.models.backbones import Backbone, make_backbone
 from rnagan.models.reduced import enlarged
 from rnagan.runtime import rng
 
@@ -55,6 +56,13 @@ class FrozenFeatures(nn.Module):
                 own = own + enlarged(mixed[0], own.shape[2:])
             mixed.insert(0, F.conv2d(own, self.get_buffer(f"scales_{k}"), padding=1))
         return mixed
+
+
+def frozen_features(config: GANConfig) -> FrozenFeatures | None:
+    """What the second half of a config's critic works on; None where it names no backbone."""
+    if config.backbone == "none":
+        return None
+    return FrozenFeatures(make_backbone(config.backbone), config.backbone_px, config.seed)
 
 
 class FeatureHeads(nn.Module):

@@ -10,15 +10,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
+from torch import Tensor
 
 from rnagan.api import RNAGAN
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.evaluation.stats import Values
-from rnagan.models.backbones import make_backbone
+from rnagan.evaluation.tile_networks import to_tensor
 from rnagan.models.critics import Views, build_critic
-from rnagan.models.feature_critic import FrozenFeatures
-from rnagan.training.checkpoint import Checkpoint, load_checkpoint, newest_whole
+from rnagan.models.feature_critic import frozen_features
+from rnagan.training.checkpoint import load_checkpoint, newest_whole
 
 _AT_A_TIME = 64  # tiles that a critic scores
 
@@ -62,35 +63,27 @@ def density_ratio(real: Values, generated: Values, reference: Values, groups: ND
     return found
 
 
-def critic_scores(run: Path, model: RNAGAN, tiles: NDArray[np.uint8], c: NDArray[np.float32] | None) -> Values | None:
-    """The score that the critic of a run's newest checkpoint gives to tiles (n, H, W, 3) under conditions (n, units),
+def critic_scores(run: Path, model: RNAGAN, tiles: NDArray[np.uint8], c: Tensor | None) -> Values | None:
+    """The score that the critic of a run's newest checkpoint gives to tiles (n, H, W, 3) under conditions (n, width),
     (n,): the sum of its halves' means, each in SDs. None where the run's folder holds no checkpoint, as that of a model
     that was given away, and of a flow, which has no critic.
     """
     folder = newest_whole(run)[0] if (run / "checkpoints").is_dir() else None
     if folder is None or not isinstance(model.config, GANConfig):
         return None
-    checkpoint = load_checkpoint(folder)
     config = load_config(GANConfig, run / "config.yaml")
-    critic, frozen = _critic(checkpoint, config, 0 if model.bottleneck is None else model.bottleneck.width)
+    frozen = frozen_features(config)
+    critic = build_critic(config, 0 if c is None else c.shape[1], frozen)
+    load_checkpoint(folder).load_module("critic", critic)
+    critic.float().eval()
     scores = []
     with torch.no_grad():
         for first in range(0, len(tiles), _AT_A_TIME):
             part = slice(first, first + _AT_A_TIME)
-            x = torch.from_numpy(tiles[part]).permute(0, 3, 1, 2).float() / 127.5 - 1
-            shown = None if c is None or not config.conditional else torch.from_numpy(c[part])
+            x = to_tensor(tiles[part])
+            shown = None if c is None or not config.conditional else c[part]
             views = Views(None if critic.pixels is None else x, None if frozen is None else frozen(x))
             own = critic(views, shown)
             scores.append([half.reshape(len(half), -1).mean(dim=1).numpy() for half in own if half is not None])
     halves = [np.concatenate(own).astype(np.float64) for own in zip(*scores, strict=True)]
     return np.sum([(half - half.mean()) / max(half.std(), 1e-12) for half in halves], axis=0)
-
-
-def _critic(checkpoint: Checkpoint, config: GANConfig, width: int):  # type: ignore[no-untyped-def]
-    """The critic with a checkpoint's weights, in evaluation mode on the CPU, and the frozen features that it needs."""
-    frozen = None
-    if config.backbone != "none":
-        frozen = FrozenFeatures(make_backbone(config.backbone), config.backbone_px, config.seed).eval()
-    critic = build_critic(config, width, frozen)
-    checkpoint.load_module("critic", critic)
-    return critic.float().eval(), frozen

@@ -208,7 +208,8 @@ def _membership(
             units,
         )
     latents = held_out.latents(model, rows["sample"])
-    c = None if model.bottleneck is None else _condition(model, latents)[candidates.row]
+    c = model.whole_conditions(latents)
+    c = None if c is None else c.cpu()[candidates.row]
     of_critic = critic_scores(Path(held_out.inputs.model), model, candidates.real, c)
     if of_critic is not None:
         scores["critic"] = of_critic, member, units
@@ -216,12 +217,6 @@ def _membership(
         scores["profile"] = _profile_scores(held_out, model, asked)
     tested = {name: membership(*own, asked.seed, asked.draws)._asdict() for name, own in scores.items()}
     return tested, scores
-
-
-def _condition(model: RNAGAN, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-    assert model.bottleneck is not None
-    with torch.no_grad():
-        return model.bottleneck(torch.as_tensor(latents, device=model.device)).cpu().numpy()
 
 
 def _profile_scores(held_out: EvaluationSet, model: RNAGAN, asked: Asked) -> tuple[Values, NDArray, NDArray]:

@@ -1,4 +1,4 @@
-"""Validation of a generator while it trains: Fréchet distance and faithfulness to the validation donors' real tiles.
+"""Validation of a generator in training: Fréchet distance to, and faithfulness to, the validation donors' real tiles.
 
 There is no truth in training: morphology of generated tiles is correlated, within a tissue and over donors, with the
 same measure on the same donors' real tiles, which any cohort has. How high that can get depends on how reliable the

@@ -12,10 +12,9 @@ from rnagan.config.gan import GANConfig
 from rnagan.data.augment import DiffAugment
 from rnagan.data.packed import Packed
 from rnagan.losses import hinge, relativistic, wgan_gp
-from rnagan.models.backbones import make_backbone
 from rnagan.models.conditioning import generator_input
 from rnagan.models.critics import Scores, TwoCritics, Views, build_critic
-from rnagan.models.feature_critic import FrozenFeatures
+from rnagan.models.feature_critic import FrozenFeatures, frozen_features
 from rnagan.models.generators import build_generator
 from rnagan.training import deepspeed
 from rnagan.training.deepspeed import Prepared
@@ -77,9 +76,8 @@ def build_networks(config: GANConfig, condition_width: int, accelerator: Acceler
     def placed(network: nn.Module) -> Any:
         return network.to(accelerator.device, dtype_of(config.precision)).to(memory_format=layout)
 
-    frozen = None
-    if config.backbone != "none":
-        frozen = placed(FrozenFeatures(make_backbone(config.backbone), config.backbone_px, config.seed))
+    if (frozen := frozen_features(config)) is not None:
+        frozen = placed(frozen)
     generator = placed(build_generator(config, condition_width))
     return Networks(generator, placed(build_critic(config, condition_width, frozen)), frozen)
 
