@@ -80,6 +80,13 @@ TOY = {  # appended to a command, so these win over what the page says
     "rnagan reproduce": "--preset toy",
     "rnagan perturb": "--n 1 --donors 2 --steps 3",
 }
+OTHERS = {  # options that pages name of programs that aren't ours
+    "--help": "click",
+    "--gpus-per-task": "srun",
+    "--nproc_per_node": "torchrun",
+    "--all": "benchmarks/real_pairs.py",
+    "--batches": "benchmarks/fid.py",
+}
 ELSEWHERE = {  # commands that another check runs
     "make demo": "tests/article/test_demo.py, at short scale",
     "make explore": "a server",
@@ -265,9 +272,32 @@ def test_options_of_the_results_pages_are_known() -> None:
                 continue
             wanted = main.get_command(click.Context(main), words[1])
             assert wanted is not None, f"{page}: {command}"
-            known = {option for parameter in wanted.params for option in (*parameter.opts, *parameter.secondary_opts)}
-            unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - known
+            unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - options_of(wanted)
             assert not unknown, f"{page}: `{command}` has unknown options {unknown}"
+
+
+def options_of(command: click.Command) -> set[str]:
+    """Options of a command, and of the commands in it."""
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    return known.union(*map(options_of, inner))
+
+
+def test_commands_and_options_that_sentences_name_are_known() -> None:
+    context = click.Context(main)
+    ours = {name: main.get_command(context, name) for name in main.list_commands(context)}
+    known = {name: options_of(command) for name, command in ours.items() if command is not None}
+    every, met = set().union(*known.values()), set()
+    for page in (*PAGES, *TABLES, *RESULTS, "shards/README.md", "CONTRIBUTING.md"):
+        for code in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)):
+            named = set(re.findall(r"\brnagan ([a-z][a-z-]+)", code))
+            assert named <= set(known), f"{page}: `{code}` names no command"
+            start = re.match(r"(?:rnagan )?([a-z-]+)", code)
+            taken = known.get(start[1], every) if start else every
+            options = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code))
+            assert options <= taken | set(OTHERS), f"{page}: `{code}` names {options - taken}, which there aren't"
+            met |= options
+    assert set(OTHERS) <= met
 
 
 def test_pages_and_demo_say_the_same_commands() -> None:
@@ -275,7 +305,7 @@ def test_pages_and_demo_say_the_same_commands() -> None:
         assert stage.command in commands(PAGES[0]), f"make demo runs `{stage.command}`, which {PAGES[0]} doesn't say"
 
 
-@pytest.mark.parametrize("page", [*PAGES, *RESULTS, "docs/architecture.md", "shards/README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*PAGES, *TABLES, *RESULTS, "shards/README.md", "CONTRIBUTING.md"])
 def test_links_lead_somewhere(page: str) -> None:
     text = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -291,9 +321,14 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_every_picture_is_shown() -> None:
-    shown = "".join(text_of(page) for page in (*PAGES, *RESULTS))
+    shown = "".join(text_of(page) for page in (*PAGES, *TABLES, *RESULTS))
     for path in (ROOT / "docs").glob("*.png"):
         assert f"{path.name})" in shown, f"{path.name} is on no page"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *TABLES, *RESULTS])
+def test_every_page_shows_a_picture(page: str) -> None:
+    assert re.search(r"^(!\[.+\]\(\S+\.png\)|```mermaid)$", text_of(page), flags=re.MULTILINE), page
 
 
 def test_readme_is_short() -> None:

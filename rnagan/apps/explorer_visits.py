@@ -72,6 +72,11 @@ class ExplorerQuery(NamedTuple):
     step: float
     seed: int
 
+    @property
+    def words(self) -> str:
+        """The same as an address has it."""
+        return f"profile={self.profile}&move={self.slider}&step={self.step}&seed={self.seed}"
+
 
 def read_query(query: Mapping[str, str], explored: ExploredModel, visit: Visit, first: str) -> ExplorerQuery:
     """What an address asks for; without a word the profile `first`, and what is listed first to move, as it is.

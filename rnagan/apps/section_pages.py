@@ -38,9 +38,11 @@ def add_section_pages(app: FastAPI, service: ExplorerService, visit_of: VisitOf,
         except ValueError as problem:
             raise HTTPException(422, str(problem)) from None
 
-    def of_view(asked: ExplorerQuery, view: View) -> dict[str, Any]:
+    def of_view(visit: Visit, asked: ExplorerQuery, view: View) -> dict[str, Any]:
         shown = explored.shown(int(asked.profile))
         return {
+            "token": visit.token,
+            "asked": asked,
             "shown": shown,
             "view": view,
             "strongest": explored.strongest(shown.values),
@@ -59,8 +61,6 @@ def add_section_pages(app: FastAPI, service: ExplorerService, visit_of: VisitOf,
         return page(
             "explorer_section.html",
             title="Section map",
-            token=token,
-            asked=asked,
             section=section,
             others=[(str(own.middle), own.name) for own in sections.all],
             dots=section.dots(levels),
@@ -69,17 +69,17 @@ def add_section_pages(app: FastAPI, service: ExplorerService, visit_of: VisitOf,
             sliders=explored.sliders(),
             takes_genes=explored.vae is not None,
             claim="" if claim is None else claim.sentence,
-            **of_view(asked, view),
+            **of_view(visit, asked, view),
         )
 
     @app.get("/e/{token}/section/answer")
     async def around(token: str, request: Request) -> Response:
         visit = visit_of(token)
         asked, section = asked_and_section(request, visit)
-        return page("section_answer.html", **of_view(asked, await viewed(visit, asked, section, around=True)))
+        return page("section_answer.html", **of_view(visit, asked, await viewed(visit, asked, section, around=True)))
 
     @app.get("/e/{token}/section/spot")
     async def spot(token: str, request: Request) -> Response:
         visit = visit_of(token)
         asked, section = asked_and_section(request, visit)
-        return page("section_spot.html", **of_view(asked, await viewed(visit, asked, section, around=False)))
+        return page("section_spot.html", **of_view(visit, asked, await viewed(visit, asked, section, around=False)))

@@ -1,11 +1,14 @@
 """The explorer's section map: spots, the tiles around the one that is chosen, a gene moved in all of them."""
 
+import io
 import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from rnagan.apps.explored_sections import IN_VIEW, MAX_SPOTS, Section, find_sections
 from rnagan.apps.explorer_answers import ExplorerService
@@ -63,6 +66,9 @@ def test_the_view_is_the_spots_around_the_chosen_one_real_and_generated(
     np.testing.assert_array_equal(
         pixels(pictures(page, "Generated tiles of")[0]), section_picture(section.positions_of(spots), generated)
     )
+    (link,) = re.findall(r'href="([^"]+/tiles/1\.png[^"]+)"', page)
+    saved = np.asarray(Image.open(io.BytesIO(client.get(unescape(link)).content)))
+    np.testing.assert_array_equal(saved, wanted[0])
     assert "haematoxylin" in page and "Stands out: " in page
 
 
