@@ -107,7 +107,7 @@ upload?.addEventListener("change", async () => {
     if (about.go) window.location.assign(about.go);
     else said.textContent = got.status === 413 ? "The table is larger than 8 MB; keep a few samples." : about.said;
   } catch {
-    said.textContent = "The table could not be sent; is it larger than 8 MB?";
+    said.textContent = "The table could not be sent: load this page anew, and see that the table has at most 8 MB.";
   }
 });
 
