@@ -25,8 +25,7 @@ def preset(**changes: object) -> GANConfig:
     return resolve(GANConfig, read_preset(GANConfig, "faithful_256"), {"backbone": "none"} | changes)
 
 
-# without the map of noise of the tile's own side, which would hide what the first weights do
-SMALL = preset(resolution=32, generator_width=4, critic_width=4, noise_units=5, generator_grain=False)
+SMALL = preset(resolution=32, generator_width=4, critic_width=4, noise_units=5)
 
 
 @pytest.fixture(autouse=True)
@@ -206,7 +205,7 @@ def test_maps_keep_their_size_through_the_depth_of_the_preset(network: str) -> N
 @pytest.mark.parametrize("wrong", [plain_last, not_scaled_by_depth, pytorchs_own])
 @pytest.mark.parametrize("network", ["generator", "critic"])
 def test_other_first_weights_are_found_out(network: str, wrong: Callable[[nn.Module], None]) -> None:
-    small = preset(resolution=64, generator_width=16, critic_width=16, generator_grain=False)
+    small = preset(resolution=64, generator_width=16, critic_width=16)
     check_sizes(network, small)
     with pytest.raises(AssertionError):
         check_sizes(network, small, wrong)

@@ -68,10 +68,10 @@ def test_a_large_slide_takes_a_moment_and_is_small(tmp_path):
     y, x = np.mgrid[0:312, 0:390] * 256
     outcome = np.where((y > 16_000) & (y < 64_000) & (x > 16_000) & (x < 80_000), "kept", "background")
     table = pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "outcome": outcome.ravel()})
-    began = time.perf_counter()
+    began = time.process_time()  # what others do on the machine doesn't count
     masks = TissueMasks(tissue, np.zeros_like(tissue))
     draw_qc(tmp_path / "a.jpg", thumbnail, masks, table, 256.0, 16.0, ["large"])
-    assert time.perf_counter() - began < 5  # 1.5 s when nothing else runs
+    assert time.process_time() - began < 5  # 1.5 s
     assert (tmp_path / "a.jpg").stat().st_size < 2e6 and max(Image.open(tmp_path / "a.jpg").size) <= 1400
 
 

@@ -94,6 +94,7 @@ window.addEventListener("pageshow", () => {
 measure();
 
 const upload = document.getElementById("upload");
+const UNSENT = "The table wasn't taken: keep it below 8 MB, with a few samples, and load this page anew if it is old.";
 upload?.addEventListener("submit", (event) => event.preventDefault());
 upload?.addEventListener("change", async () => {
   const file = document.getElementById("table").files[0];
@@ -105,9 +106,9 @@ upload?.addEventListener("change", async () => {
     const got = await fetch(`${upload.action}?${units}`, { method: "POST", body: file, headers: { "Content-Type": "text/csv" } });
     const about = got.headers.get("content-type")?.startsWith("application/json") ? await got.json() : { said: sentenceOf(await got.text()) };
     if (about.go) window.location.assign(about.go);
-    else said.textContent = got.status === 413 ? "The table is larger than 8 MB; keep a few samples." : about.said;
+    else said.textContent = got.status === 413 ? UNSENT : about.said;
   } catch {
-    said.textContent = "The table could not be sent: load this page anew, and see that the table has at most 8 MB.";
+    said.textContent = UNSENT;
   }
 });
 

@@ -112,7 +112,6 @@ OF_WGAN_GP = {
     "backbone": "none",
     "penalty_weight": 10.0,
     "generator_turns": False,
-    "generator_grain": False,
     "feature_diffaugment": "translation,cutout",
 }
 
