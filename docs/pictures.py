@@ -113,10 +113,11 @@ def gpu() -> Image.Image:
     tables = dict(forecasts((DOCS / "gpu.md").read_text(encoding="utf-8")))
     figure, (rates, parts) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
     single = {name: table[~table["GPU"].str.contains("×")].set_index("GPU") for name, table in tables.items()}
-    places = np.arange(len(next(iter(single.values()))))
+    places, width = np.arange(len(next(iter(single.values())))), 0.84 / len(tables)  # of as many bars as presets
     for number, (name, table) in enumerate(single.items()):
         label = f"{name}, batch {table['batch'].iloc[0]}"
-        rates.bar(places + 0.27 * (number - 1), table["images/s"], 0.25, label=label, color=COLOURS[number])
+        left = places + width * (number - (len(tables) - 1) / 2)
+        rates.bar(left, table["images/s"], 0.93 * width, label=label, color=COLOURS[number])
     rates.set_title("images a second on one GPU, forecast", fontsize=10)
     first = next(iter(single))
     causes = ["arithmetic, ms", "memory, ms", "launches, ms"]
