@@ -46,9 +46,7 @@ GENES = [f"ENSG{i:011d}" for i in range(30)]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Attacks are noted; tests with longer limits of their own come first, so that no core is left alone with one."""
     note_attacks(items)
-    limits = [item.get_closest_marker("timeout") for item in items]
-    longest = [limit.args[0] if limit else 0 for limit in limits]
-    items[:] = [items[k] for k in sorted(range(len(items)), key=lambda k: -longest[k])]
+    items.sort(key=lambda item: -(limit.args[0] if (limit := item.get_closest_marker("timeout")) else 0))
 
 
 @pytest.fixture(scope="session")

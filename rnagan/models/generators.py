@@ -20,49 +20,54 @@ def build_generator(config: GANConfig, condition_width: int) -> nn.Module:
     width = input_width(config, condition_width)
     if config.generator == "dcgan":
         return DCGenerator(width, config.resolution, config.generator_width, config.generator_norm)
-    if config.generator == "residual":
-        return ResidualGenerator(
-            width, config.resolution, config.generator_width, config.generator_turns, config.generator_grain
-        )
-    return UpsampleGenerator(
-        width,
-        config.resolution,
-        config.generator_width,
-        config.generator_norm,
-        config.generator_turns,
-        config.generator_grain,
-    )
+    kind = ResidualGenerator if config.generator == "residual" else UpsampleGenerator
+    return kind(config, width)
 
 
-class UpsampleGenerator(nn.Module):
-    """Up-sample and convolve from 4 px to `resolution`: no transposed convolution, so no checkerboard.
+class _GrowingGenerator(nn.Module):
+    """What generators share that enlarge maps from 4 px to the tile, by a block for each of `sides` in px.
 
     Input (n, input_width + spatial_noise_width(resolution, grain)) float: what the tile is of and its global noise,
     then noise maps of 8, 16, … px that place nuclei and fibres anywhere alike (as StyleGAN's noise inputs, Karras et
-    al. 2019). The first part also scales and shifts every feature map (FiLM, Perez et al. 2018). With `turns` the tile
-    is then mirrored and turned as the signs of its first three noises say, each of the eight ways alike. With `grain`
-    there is a noise map at every side; without, fine detail can come from up-sampling alone, with its period of 2 px.
-    Output (n, 3, resolution, resolution) in [-1, 1].
+    al. 2019). With `generator_turns` the tile is then mirrored and turned as the signs of its first three noises say,
+    each of the eight ways alike. With `generator_grain` there is a noise map at every side; without, fine detail can
+    come from up-sampling alone, with its period of 2 px. Output (n, 3, resolution, resolution) in [-1, 1].
     """
 
-    def __init__(self, input_width: int, resolution: int, width: int, norm: str, turns: bool, grain: bool) -> None:
+    sides: list[int]
+    blocks: nn.ModuleList
+    to_rgb: nn.Conv2d
+
+    def __init__(self, config: GANConfig, input_width: int) -> None:
         super().__init__()
-        self.noise, self.turns = _Noise(input_width, resolution, grain), turns
-        channels = _channels(resolution, width)
-        self.start = nn.Linear(input_width, channels[0] * 16)
-        self.blocks = nn.ModuleList(
-            _Block(c_in, c_out, input_width, norm, noisy=8 * 2**k in self.noise.sides)
-            for k, (c_in, c_out) in enumerate(pairwise(channels))
-        )
-        self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
+        self.noise = _Noise(input_width, config.resolution, config.generator_grain)
+        self.turns = config.generator_turns
+        self.channels = _channels(config.resolution, config.generator_width)
+        self.start = nn.Linear(input_width, self.channels[0] * 16)
 
     def forward(self, code: Tensor) -> Tensor:
         code, noise = self.noise.split(code)
         x = self.start(code).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
-        for k, block in enumerate(self.blocks):
-            x = block(x, code, noise.get(8 * 2**k))
+        for side, block in zip(self.sides, self.blocks, strict=True):
+            x = block(x, code, noise.get(side))
         x = torch.tanh(self.to_rgb(x))
         return _turned(x, noise) if self.turns else x
+
+
+class UpsampleGenerator(_GrowingGenerator):
+    """Up-sample and convolve from 4 px to `resolution`: no transposed convolution, so no checkerboard.
+
+    What the tile is of and its global noise also scale and shift every feature map (FiLM, Perez et al. 2018).
+    """
+
+    def __init__(self, config: GANConfig, input_width: int) -> None:
+        super().__init__(config, input_width)
+        self.sides = [8 * 2**k for k in range(len(self.channels) - 1)]
+        self.blocks = nn.ModuleList(
+            _Block(c_in, c_out, input_width, config.generator_norm, noisy=side in self.noise.sides)
+            for side, (c_in, c_out) in zip(self.sides, pairwise(self.channels), strict=True)
+        )
+        self.to_rgb = nn.Conv2d(self.channels[-1], 3, 3, padding=1)
 
 
 class _Noise:
@@ -131,49 +136,42 @@ def _with_noise(x: Tensor, strength: Tensor, noise: Tensor) -> Tensor:
     return x + strength * noise
 
 
-class ResidualGenerator(nn.Module):
+class ResidualGenerator(_GrowingGenerator):
     """Residual blocks without normalisation from 4 px to `resolution` (R3GAN; Huang et al. 2024, section 3).
 
     Two blocks a side in px. From a side to the next go a 1 × 1 convolution, where channels change, and bilinear
-    up-sampling, whose filter is [1, 3, 3, 1]. R3GAN's generator sees noise alone, and only at 4 px; the input of this
-    one, its noise maps, turns and output are those of `UpsampleGenerator`, with FiLM within each branch.
+    up-sampling, whose filter is [1, 3, 3, 1]. R3GAN's generator sees noise alone, and only at 4 px; this one has
+    `UpsampleGenerator`'s input, with FiLM within each branch.
     """
 
-    def __init__(self, input_width: int, resolution: int, width: int, turns: bool, grain: bool) -> None:
-        super().__init__()
-        self.noise, self.turns = _Noise(input_width, resolution, grain), turns
-        channels = _channels(resolution, width)
-        self.start = nn.Linear(input_width, channels[0] * 16)
-        self.stages = nn.ModuleList(
-            _Stage(c_in, c_out, BLOCKS * len(channels), input_width, noisy=4 * 2**k in self.noise.sides)
-            for k, (c_in, c_out) in enumerate(pairwise(channels[:1] + channels))
+    def __init__(self, config: GANConfig, input_width: int) -> None:
+        super().__init__(config, input_width)
+        self.sides = [4 * 2**k for k in range(len(self.channels))]
+        depth, widths = BLOCKS * len(self.sides), pairwise(self.channels[:1] + self.channels)
+        self.blocks = nn.ModuleList(
+            _Stage(c_in, c_out, depth, input_width, doubled=side > 4, noisy=side in self.noise.sides)
+            for side, (c_in, c_out) in zip(self.sides, widths, strict=True)
         )
-        self.to_rgb = pointwise(channels[-1], 3)
+        self.to_rgb = pointwise(self.channels[-1], 3)
         keep_size(self.start)
-
-    def forward(self, code: Tensor) -> Tensor:
-        code, noise = self.noise.split(code)
-        x = self.start(code).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
-        for k, stage in enumerate(self.stages):
-            x = stage(x, 4 * 2**k, code, noise.get(4 * 2**k))
-        x = torch.tanh(self.to_rgb(x))
-        return _turned(x, noise) if self.turns else x
 
 
 class _Stage(nn.Module):
-    """Maps (n, c_in, h, w) brought to a side in px, a noise map, and blocks of `depth` in the whole network."""
+    """Maps (n, c_in, h, w), doubled to the next side in px or not, a noise map, and blocks of `depth` in the whole
+    network."""
 
-    def __init__(self, c_in: int, c_out: int, depth: int, code_width: int, noisy: bool) -> None:
+    def __init__(self, c_in: int, c_out: int, depth: int, code_width: int, doubled: bool, noisy: bool) -> None:
         super().__init__()
+        self.doubled = doubled
         self.change = pointwise(c_in, c_out) if c_in != c_out else None
         self.noise_strength = nn.Parameter(torch.randn(1, c_out, 1, 1) * 0.3) if noisy else None  # as of `_Block`
         self.blocks = nn.ModuleList(ResidualBlock(c_out, depth, code_width) for _ in range(BLOCKS))
 
-    def forward(self, x: Tensor, side: int, code: Tensor, noise: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor, noise: Tensor | None) -> Tensor:
         if self.change is not None:
             x = self.change(x)
-        if x.shape[-1] != side:
-            x = enlarged(x, (side, side))
+        if self.doubled:
+            x = enlarged(x, (2 * x.shape[2], 2 * x.shape[3]))
         if self.noise_strength is not None and noise is not None:
             x = _with_noise(x, self.noise_strength, noise)
         for block in self.blocks:

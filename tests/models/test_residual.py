@@ -104,7 +104,7 @@ def test_the_generator_is_what_its_page_says(grain: bool) -> None:
     shown, *maps = code.split([input_width(config, CONDITION), *(side**2 for side in sides)], dim=1)
     x = (shown @ generator.start.weight.T + generator.start.bias).view(2, -1, 4, 4)
     noise = dict(zip(sides, maps, strict=True))
-    for side, stage in zip((4, 8, 16, 32), generator.stages, strict=True):
+    for side, stage in zip((4, 8, 16, 32), generator.blocks, strict=True):
         x = mixed(x, stage.change)
         if side > 4:
             x = twice_as_wide(twice_as_wide(x).mT).mT
@@ -305,7 +305,7 @@ def test_gradients_reach_every_parameter(network: str) -> None:
 
 def test_channels_double_towards_4_px_up_to_256() -> None:
     config = preset(generator_width=32, critic_width=16)
-    of_generator = [stage.blocks[0].first.out_channels for stage in generator_of(config).stages]
+    of_generator = [stage.blocks[0].first.out_channels for stage in generator_of(config).blocks]
     assert of_generator == [256, 256, 256, 256, 128, 64, 32]
     assert [stage.blocks[0].first.out_channels for stage in pixels_of(config).stages] == [
         16,
