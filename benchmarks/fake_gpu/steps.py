@@ -29,6 +29,8 @@ from rnagan.config.vae import VAEConfig
 from rnagan.data.packed import Layout, Packed, Row
 from rnagan.data.reader import Batch
 from rnagan.losses.beta_vae import VAELoss
+from rnagan.models import feature_critic
+from rnagan.models.backbones import make_backbone
 from rnagan.models.ema import ExponentialAverage
 from rnagan.training.gan import step as gan_step
 from rnagan.training.launch import dtype_of, start
@@ -55,7 +57,7 @@ class Trained(NamedTuple):
 def gan(preset: str, settings: dict[str, Any]) -> Trained:
     config = resolve(GANConfig, read_preset(GANConfig, preset), {"precision": "bf16"} | settings)
     width, side = condition_width(config), config.resolution
-    gan_step.make_backbone = _real(gan_step.make_backbone)
+    feature_critic.make_backbone = _real(make_backbone)
     accelerator = start(config.precision, config.seed, 1)
     networks = gan_step.build_networks(config, width, accelerator)
     trainer = TileTrainer.__new__(TileTrainer)

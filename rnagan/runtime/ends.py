@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -155,18 +156,24 @@ def serve_parent() -> None:
 
     Schedulers send SIGTERM to every process of a job; the parent needs its workers for its last steps.
     """
-    parent = multiprocessing.parent_process()
+    parent, show = multiprocessing.parent_process(), sys.excepthook
     assert parent is not None
 
     def end_with_parent() -> None:
         parent.join()
         os._exit(STOPPED)
 
+    def show_of_living_parent(*raised: Any) -> None:  # what hands memory over says so where nobody is left to take it
+        parent.join(1)
+        if parent.is_alive():
+            show(*raised)
+
     def outlive(_number: int, _frame: FrameType | None) -> None:
         limit = threading.Timer(OUTLIVE_SECONDS, os._exit, (STOPPED,))
         limit.daemon = True
         limit.start()
 
+    sys.excepthook = show_of_living_parent
     threading.Thread(target=end_with_parent, name="end with parent", daemon=True).start()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGUSR1):

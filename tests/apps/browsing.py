@@ -36,6 +36,12 @@ def _is_here(address: str) -> bool:
     return address.startswith(("http://127.0.0.1:", "data:"))
 
 
+def loaded(page: Page, selector: str) -> None:
+    """Wait for a page that holds `selector`, and until it answers keys and shows its images."""
+    page.wait_for_selector(selector)
+    page.wait_for_load_state()
+
+
 def looked_at(page: Page, name: str) -> None:
     """Axe finds nothing on the page, nothing is wider than the screen, and it is pictured."""
     from axe_playwright_python.sync_playwright import Axe

@@ -15,7 +15,7 @@ from rnagan.expression.h5ad import open_profiles
 from rnagan.expression.units import CENTRED
 from rnagan.io.matrix_parquet_h5ad import dense
 from rnagan.training.tile_inputs import TileInputs
-from tests.apps.browsing import MARKS, VIEWS, looked_at, open_page
+from tests.apps.browsing import MARKS, VIEWS, loaded, looked_at, open_page
 from tests.apps.running import serving
 
 pytestmark = MARKS
@@ -143,7 +143,7 @@ def test_a_section_is_opened_a_gene_moved_in_view_a_tile_saved(
         page = open_page(browser, view)
         page.goto(server.url)
         page.get_by_role("link", name="Section map").click()
-        page.wait_for_selector("#map circle.chosen")
+        loaded(page, "#map circle.chosen")
         looked_at(page, "section-start")
 
         def around() -> str:
@@ -180,6 +180,6 @@ def test_a_section_is_opened_a_gene_moved_in_view_a_tile_saved(
         looked_at(page, "section-moved")
         save_a_tile(page, "Generated tile of the spot; save it", tmp_path / "spot.png")
         page.get_by_role("link", name="Profiles").click()
-        page.wait_for_selector("section[aria-label='Generated tiles']")
+        loaded(page, "section[aria-label='Generated tiles']")
         upload_a_profile(page, spots, tmp_path, "section-uploaded")
         assert unforeseen(page, "422", "404", "413") == []

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from rnagan.runtime.ends import STOPPED
-from tests.apps.browsing import MARKS, VIEWS, looked_at, open_page
+from tests.apps.browsing import MARKS, VIEWS, loaded, looked_at, open_page
 from tests.apps.made_study import SIDE, write_images
 from tests.apps.running import free_port, serving
 
@@ -35,7 +35,7 @@ def test_the_quiz_is_played_to_its_end(browser: Browser, sources: list[str], tmp
         looked_at(page, "quiz-start")
         page.keyboard.press("Enter")
         for number in range(1, 7):
-            page.wait_for_selector(f"h1:has-text('Tile {number} of 6')")
+            loaded(page, f"h1:has-text('Tile {number} of 6')")
             assert page.locator("img.tile").evaluate("image => image.complete && image.naturalWidth") == int(px())
             if number == 1:
                 looked_at(page, "quiz-round")
@@ -43,11 +43,11 @@ def test_the_quiz_is_played_to_its_end(browser: Browser, sources: list[str], tmp
                 page.keyboard.press("r")
             else:
                 page.get_by_role("button", name=re.compile("Generated")).click()
-            page.wait_for_selector("[role=status]")
+            loaded(page, "[role=status]")
             if number == 1:
                 looked_at(page, "quiz-answered")
             page.keyboard.press("Enter")
-        page.wait_for_selector(".score")
+        loaded(page, ".score")
         assert re.search(r"\d of 6 right", page.inner_text(".score")) and page.locator(".rounds li").count() == 6
         looked_at(page, "quiz-end")
         assert page.problems == []  # type: ignore[attr-defined]
@@ -89,7 +89,7 @@ def test_two_readers_at_once_are_cut_off_and_go_on(browser: Browser, sources: li
         for answered in (1, 2):
             for page in pages:
                 answer(page, by_keyboard=page is pages[1])
-                page.wait_for_selector(f"h1:has-text('Tile {answered + 1} of {count}')")
+                loaded(page, f"h1:has-text('Tile {answered + 1} of {count}')")
         server.kill()
     with serving("serve-reader-study", "--out", study, "--repeats", 1, "--admin-token", token, port=port) as server:
         for page, link in zip(pages, links, strict=True):
@@ -97,9 +97,9 @@ def test_two_readers_at_once_are_cut_off_and_go_on(browser: Browser, sources: li
             assert f"2 of {count} answered" in page.inner_text("main")
             page.get_by_role("link", name="Go on").click()
             for number in range(3, count + 1):
-                page.wait_for_selector(f"h1:has-text('Tile {number} of {count}')")
+                loaded(page, f"h1:has-text('Tile {number} of {count}')")
                 answer(page, by_keyboard=page is pages[1])
-            page.wait_for_selector(".score")
+            loaded(page, ".score")
             looked_at(page, "study-end")
             assert page.problems == []  # type: ignore[attr-defined]
         admin = browser.new_context(
