@@ -17,7 +17,7 @@ import anndata
 import click
 import numpy as np
 import pandas as pd
-from real_pairs_parts.folds import CONSECUTIVE, KEY, Fold, fewest_units, folds, write_fold
+from real_pairs_parts.folds import CONSECUTIVE, FIRST, FOLDS, KEY, Fold, fewest_units, write_fold
 from shared.commands import run_command, train_for
 from shared.options import benchmark, takes_data
 from shared.report import Report, rounded
@@ -54,6 +54,8 @@ class _Prepared:
 @benchmark(
     takes_data,
     click.option("--all", "every", is_flag=True, help="All five sections of patient C, and patient B from C."),
+    click.option("--fold", "only", multiple=True, type=click.Choice(list(FOLDS)), help="This section, instead."),
+    click.option("--first-seed", default=0, show_default=True, help="Of the trainings of each fold."),
     click.option("--preset", type=click.Choice(["wgan_gp", "two_critics"]), default="two_critics", show_default=True),
     seconds=(900, 300, "Seconds of computing that each training has, its start with them."),
     seeds=(1, 1, "Trainings of each fold."),
@@ -73,10 +75,10 @@ def real_pairs(report: Report, folder: Path, run: SimpleNamespace) -> dict[str, 
     report.begin("data")
     data = _prepare(source, folder / "data")
     found = []
-    for fold in folds(run.every):
-        for seed in range(run.seeds):
-            report.begin(f"{fold.test}, seed {seed}")
-            found.append(_fold(fold, seed, data, folder, run))
+    for seed in range(run.first_seed, run.first_seed + run.seeds):
+        for name in run.only or (FOLDS if run.every else [FIRST]):
+            report.begin(f"{name}, seed {seed}")
+            found.append(_fold(FOLDS[name], seed, data, folder, run))
     return _summary(found) | {"preset": run.preset, "of_each": found}
 
 

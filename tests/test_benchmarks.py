@@ -41,7 +41,6 @@ OWN_RATES = {
     "housekeeping": 0,
     "reader_study": 0,
 }  # entries in races
-GUARDS = [pytest.mark.slow, pytest.mark.guard]  # several processes import PyTorch in turn
 RATES = ("images_per_second", "samples_per_second", "tiles_per_second")
 
 
@@ -68,7 +67,7 @@ def figures(name: str, report: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "table_reading" else GUARDS) for name in OWN_FIGURES]
+    "name", [pytest.param(name, marks=[] if name == "table_reading" else pytest.mark.slow) for name in OWN_FIGURES]
 )
 def test_ours_is_measured(name: str, tmp_path: Path) -> None:
     code, report, said = run(name, tmp_path)
@@ -86,7 +85,6 @@ def test_ours_is_measured(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not (REAL / "tiles/tiles.csv").is_file(), reason=f"the real tiles are not in {REAL}")
 def test_realism_is_measured(tmp_path: Path) -> None:
@@ -99,14 +97,12 @@ def test_realism_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 def test_realism_without_its_data_is_a_failure_of_ours(tmp_path: Path) -> None:
     code, report, said = run("realism", tmp_path, "--data", str(tmp_path / "nowhere"))
     assert code == 1 and "nowhere" in report["failures"]["realism"] and "Ours failed at realism" in said
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not (REAL / "tiles/tiles.csv").is_file(), reason=f"the real data are not in {REAL}")
 def test_across_cohorts_is_measured(tmp_path: Path) -> None:
@@ -124,7 +120,6 @@ def test_across_cohorts_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 def test_across_cohorts_without_its_data_is_a_failure_of_ours(tmp_path: Path) -> None:
     code, report, said = run("across_cohorts", tmp_path, "--data", str(tmp_path / "nowhere"), "--seconds", "0")
     assert code == 1 and "nowhere" in report["failures"]["across_cohorts"] and "Ours failed at across_cohorts" in said
@@ -133,9 +128,9 @@ def test_across_cohorts_without_its_data_is_a_failure_of_ours(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "broken"),
     [
-        pytest.param("gan_step", "rnagan.training.step_rate", marks=GUARDS),
+        pytest.param("gan_step", "rnagan.training.step_rate", marks=pytest.mark.slow),
         pytest.param("fid", "rnagan.evaluation.feature_store", marks=pytest.mark.slow),
-        pytest.param("tiling", "rnagan.slides.tiling", marks=GUARDS),
+        pytest.param("tiling", "rnagan.slides.tiling", marks=pytest.mark.slow),
         pytest.param("loader", "rnagan.data.loader", marks=pytest.mark.slow),
         ("table_reading", "rnagan.expression.checked_table"),
     ],
@@ -148,7 +143,6 @@ def test_a_benchmark_fails_where_ours_does(name: str, broken: str, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 def test_a_benchmark_gives_the_reason_of_a_worker_that_goes_on(tmp_path: Path) -> None:
     code, report, said = run("vae", tmp_path, "--latent", "0")
     assert code == 1 and figures("vae", report) == [None, None]
@@ -221,7 +215,6 @@ def test_not_an_attack():
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 def test_attacks_are_counted_by_their_end(tmp_path: Path) -> None:
     (tmp_path / "attacks").mkdir()
     hooks, _, tests = ATTACKS.format(tests=str(ROOT / "tests")).partition("\n\n\n")
@@ -235,7 +228,6 @@ def test_attacks_are_counted_by_their_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 def test_no_attacks_are_a_failure_of_ours(tmp_path: Path) -> None:
     (tmp_path / "attacks").mkdir()
     code, report, said = run("attacks", tmp_path, "--tests", str(tmp_path / "attacks"))
@@ -243,7 +235,6 @@ def test_no_attacks_are_a_failure_of_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(
     not (REAL / "spatial/her2st/tiles.csv").is_file(), reason=f"the real spots are not in {REAL / 'spatial/her2st'}"
@@ -262,7 +253,6 @@ def test_real_pairs_are_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.guard
 def test_real_pairs_without_their_data_are_a_failure_of_ours(tmp_path: Path) -> None:
     code, report, said = run("real_pairs", tmp_path, "--data", str(tmp_path / "nowhere"))
     assert code == 1 and "nowhere" in report["failures"]["real_pairs"] and "Ours failed at real_pairs" in said

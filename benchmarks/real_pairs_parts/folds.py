@@ -38,14 +38,15 @@ class Fold:
         return {self.test: "test", self.validation: "validation"}.get(section, "train")
 
 
-def folds(every: bool) -> Iterator[Fold]:
-    """The first fold alone, or those of all five sections of patient C and that of patient B."""
+def _folds() -> Iterator[Fold]:
+    """Of each section of patient C, and of patient B's."""
     for k, test in enumerate(CONSECUTIVE):
         validation = CONSECUTIVE[(k + 1) % len(CONSECUTIVE)]
-        if every or test == FIRST:
-            yield Fold(test, validation, tuple(name for name in CONSECUTIVE if name not in (test, validation)))
-    if every:
-        yield Fold(OTHER, None, CONSECUTIVE)
+        yield Fold(test, validation, tuple(name for name in CONSECUTIVE if name not in (test, validation)))
+    yield Fold(OTHER, None, CONSECUTIVE)
+
+
+FOLDS = {fold.test: fold for fold in _folds()}  # by the section held out
 
 
 def spot_condition(counts: NDArray[np.float64], sections: NDArray, train: NDArray[np.bool_]) -> NDArray[np.float32]:
