@@ -29,7 +29,7 @@ from rnagan.evaluation.section_mosaic import draw_sections
 from rnagan.evaluation.spatial_evidence import spatial_evidence
 from rnagan.evaluation.spatial_measures import measure_spots, nuclear_level
 from rnagan.evaluation.test_set import EvaluationInputs, open_evaluation_set
-from rnagan.io.files import read_json
+from rnagan.io.files import read_json, write_json
 
 SIDE, MPP, SPOT_PX = 64, 1.569, 146  # px of a tile, µm per px, px of the source's tiles that are the spot's 100 µm
 MARGIN = 6  # px that tiles are stored wider on each side, in which training shifts them: nearly all that the source has
@@ -79,6 +79,7 @@ def real_pairs(report: Report, folder: Path, run: SimpleNamespace) -> dict[str, 
         for name in run.only or (FOLDS if run.every else [FIRST]):
             report.begin(f"{name}, seed {seed}")
             found.append(_fold(FOLDS[name], seed, data, folder, run))
+            write_json(folder / f"figures/{run.preset}-{name}-{seed}.json", found[-1])  # if it is stopped
     return _summary(found) | {"preset": run.preset, "of_each": found}
 
 
