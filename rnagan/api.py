@@ -114,10 +114,13 @@ class RNAGAN:
         model's genes that a profile lacks), `rnagan_distance` (from the training profiles, which lie at about 1),
         `rnagan_residual` (error of its reconstruction over its own distance from the training mean; in Z scores of a
         model of an earlier version) and `rnagan_far` (unlike the training profiles: don't trust its tiles). A model
-        that was trained on an embedding takes `adata.obsm` of its key instead, of whatever X.
+        that was trained on an embedding takes `adata.obsm` of its key instead, of whatever X. A view, `adata[mask]`,
+        becomes a data set of its own, with a copy of the values that it shows; the one that it is of isn't changed.
         """
         check_anndata(adata, "adata")
         encoding = self._encode(adata)
+        if adata.is_view:
+            adata._init_as_actual(adata.copy())  # as anndata does at the first write, with a warning
         adata.obsm["X_rnagan"] = encoding.latents
         adata.obs["rnagan_missing_genes"] = encoding.missing
         adata.obs["rnagan_distance"] = encoding.distance

@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+import warnings
 from pathlib import Path
 
 import anndata
@@ -67,6 +68,17 @@ def test_encode_writes_the_latents_of_the_vae(model: RNAGAN, profiles: anndata.A
     sparse = profiles.copy()
     sparse.X = scipy.sparse.csr_matrix(sparse.X)
     np.testing.assert_array_equal(model.encode(sparse).obsm["X_rnagan"], latents)
+
+
+def test_a_view_becomes_a_data_set_of_its_own_without_a_warning(model: RNAGAN, profiles: anndata.AnnData) -> None:
+    chosen = (profiles.obs["tissue"] == "lung").to_numpy()
+    view = profiles[chosen]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", anndata.ImplicitModificationWarning)
+        assert model.encode(view) is view
+    assert not view.is_view and not profiles.obsm and "rnagan_far" not in profiles.obs
+    whole = model.encode(profiles).obsm["X_rnagan"]
+    np.testing.assert_allclose(view.obsm["X_rnagan"], whole[chosen], atol=1e-6)
 
 
 def test_missing_genes_are_reported(model: RNAGAN, profiles: anndata.AnnData) -> None:

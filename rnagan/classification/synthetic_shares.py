@@ -119,17 +119,13 @@ def synthetic_shares(
         chosen.cohort,
         inputs.cohort,
         rows,
+        data.tiles.shape[1],
         classes,
         config.label,
         needs,
         config.seed,
         device,
     )
-    if synthetic.labelled.tiles.shape[1:] != data.tiles.shape[1:]:
-        raise ValueError(
-            f"{inputs.generator} generates tiles of {synthetic.labelled.tiles.shape[1]} px, and real ones are read at "
-            f"{data.tiles.shape[1]}; say --resolution {synthetic.labelled.tiles.shape[1]}."
-        )
     if config.threads:
         torch.set_num_threads(config.threads)
     found: dict[int, dict[str, OutOfFold]] = {count: {} for count in few}

@@ -66,6 +66,7 @@ def generate_labelled(
     cohort: pd.DataFrame,
     cohort_path: Path,
     rows: pd.DataFrame,
+    resolution: int,
     classes: list[str],
     label: str,
     needs: list[Need],
@@ -75,10 +76,16 @@ def generate_labelled(
 ) -> Synthetic:
     """Tiles generated from the profiles of `cohort` (its rows that are of a class), enough for each of `needs`.
 
-    `rows`: the real tiles' slides, with their donors. Raises `ValueError` where the generator was trained on any of
-    these donors, or on another split than donors', or never saw a class's tissue, or a class has no profile.
+    `rows`: the real tiles' slides, with their donors; `resolution`: side of a real tile, px. Raises `ValueError` where
+    the generator makes tiles of another size, or was trained on any of these donors, or on another split than donors',
+    or never saw a class's tissue, or a class has no profile.
     """
     model = open_model(generator, device, options=options)
+    if model.config.resolution != resolution:
+        raise ValueError(
+            f"{generator} generates tiles of {model.config.resolution} px, and real ones are read at {resolution}; say "
+            f"--resolution {model.config.resolution}."
+        )
     if model.encoder is None:
         raise ValueError(f"{generator} was trained in mode {model.config.mode}: its tiles are of no class.")
     if model.split_by != "donor":

@@ -1,6 +1,7 @@
 """Everything that a table of generators says of one model: looks, binding to the profile, copies and speed.
 
-Each figure is of the evaluation that has it elsewhere too: `evaluate`, `compute_fid` and `nearest_of_set`.
+Each figure is of the evaluation that has it elsewhere too, `evaluate`, `compute_fid` and `nearest_tiles`, on one set
+that is opened once.
 """
 
 import dataclasses
@@ -18,9 +19,9 @@ from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet
 from rnagan.evaluation import faithfulness
 from rnagan.evaluation.calibration import check_calibration
-from rnagan.evaluation.faithfulness import evaluate
+from rnagan.evaluation.faithfulness import evaluate_set
 from rnagan.evaluation.features import FeatureExtractor, make_extractor
-from rnagan.evaluation.fid import compute_fid
+from rnagan.evaluation.fid import fid_of_set
 from rnagan.evaluation.memorization import nearest_of_set
 from rnagan.evaluation.spatial_evidence import check_sections, has_positions
 from rnagan.evaluation.spot_pairs import PLAIN, SpotSettings
@@ -33,7 +34,7 @@ from rnagan.evaluation.test_set import (
 )
 from rnagan.expression.h5ad import open_expression
 from rnagan.io.files import sha256_of_file
-from rnagan.models.tile_generator import NO_OPTIONS, Card, SamplingOptions
+from rnagan.models.tile_generator import NO_OPTIONS, Card
 from rnagan.runtime import progress
 from rnagan.runtime.distributed import processes
 
@@ -127,8 +128,8 @@ def scores_of_model(inputs: EvaluationInputs, how: Evaluation, out: Path, featur
     extractors = {name: make_extractor(name, device=how.device) for name in {*how.extractors, how.witness}}
     held_out = open_evaluation_set(inputs, how.split, need="profiles", device=how.device)
     own = [extractors[name] for name in how.extractors]
-    scores, few = _looks(inputs, how, own, out, features, NO_OPTIONS)
-    result = _binding(inputs, how, held_out, out / "faithfulness", NO_OPTIONS)
+    scores, few = _looks(held_out, how, own, out, features)
+    result = _binding(held_out, how, out / "faithfulness")
     scores |= faithfulness.scores_of(result)
     witness = extractors[how.witness]
     nearest = nearest_of_set(held_out, out / "copies", how.copies, seed=how.seed, extractor=witness)
@@ -156,57 +157,31 @@ def scores_of_model(inputs: EvaluationInputs, how: Evaluation, out: Path, featur
             point = _plain(scores)
             if value != usual:
                 progress.say(f"The same at {option} {value:g}.")
-                options, there = _options(option, value), out / f"{option}-{value:g}"
-                at_value, _ = _looks(inputs, how, own, there, features, options)
-                at_value |= faithfulness.scores_of(_binding(inputs, how, held_out, there / "faithfulness", options))
+                model, there = held_out.model.with_options(**{option: value}), out / f"{option}-{value:g}"
+                varied = dataclasses.replace(held_out, models=[model])
+                at_value, _ = _looks(varied, how, own, there, features)
+                at_value |= faithfulness.scores_of(_binding(varied, how, there / "faithfulness"))
                 point = _plain(at_value)
             found["curve"].append({"option": option, "value": float(value), "scores": point})
     return found
 
 
-def _options(option: str, value: float) -> SamplingOptions:
-    return SamplingOptions(truncation=value) if option == "truncation" else SamplingOptions(guidance=value)
-
-
 def _looks(
-    inputs: EvaluationInputs,
-    how: Evaluation,
-    extractors: list[FeatureExtractor],
-    out: Path,
-    features: Path,
-    options: SamplingOptions,
+    held_out: EvaluationSet, how: Evaluation, extractors: list[FeatureExtractor], out: Path, features: Path
 ) -> tuple[dict[str, Any], str]:
     """Distances, precision and recall by each extractor, by EXTRACTOR'S/NAME; and what few tiles make of them."""
-    scores: dict[str, Any] = {}
-    few = ""
-    for extractor in extractors:
-        found = compute_fid(
-            inputs,
-            out / f"looks-{extractor.name}",
-            extractor,
-            features,
-            processes(),
-            split=how.split,
-            count=how.tiles,
-            seed=how.seed,
-            options=options,
-            map_tiles=0,
-            device=how.device,
-        )
-        scores |= {f"{score['part']}/{score['name']}": score for score in found["scores"]}
-        few = few or found["few_tiles"]
-    return scores, few
+    by_folder = {out / f"looks-{extractor.name}": extractor for extractor in extractors}
+    results = fid_of_set(held_out, by_folder, features, processes(), count=how.tiles, seed=how.seed)
+    scores = {f"{score['part']}/{score['name']}": score for result in results for score in result["scores"]}
+    return scores, next((result["few_tiles"] for result in results if result["few_tiles"]), "")
 
 
-def _binding(
-    inputs: EvaluationInputs, how: Evaluation, held_out: EvaluationSet, out: Path, options: SamplingOptions
-) -> dict[str, Any]:
-    """`evaluate` by what the table asks for; calibrated only as the model generates by itself."""
+def _binding(held_out: EvaluationSet, how: Evaluation, out: Path) -> dict[str, Any]:
+    """`evaluate` by what the table asks for; training donors and calibration only as the model generates by itself."""
     spots = SpotSettings(how.consecutive, how.witness) if has_positions(held_out.shards, held_out.cohort) else PLAIN
-    usual = options == NO_OPTIONS
+    usual = held_out.model.options == NO_OPTIONS
     donors = how.train_donors if usual else 0
-    asked = how.split, how.n, how.seed, donors, how.device, spots, options, how.calibrated and usual
-    return evaluate(inputs, out, *asked)
+    return evaluate_set(held_out, out, how.n, how.seed, donors, spots, how.calibrated and usual)
 
 
 def seconds_per_1000(held_out: EvaluationSet, seed: int) -> float:

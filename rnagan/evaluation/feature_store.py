@@ -1,15 +1,17 @@
-"""Features of many tiles in one array on disk: made by all processes, read in pieces, kept under a digest.
+"""Features of many tiles in an array on disk: made by all processes, read in pieces, kept under a digest.
 
 Memory doesn't grow with the number of tiles. Tiles are taken in batches of their numbers, whichever process makes them
 and however many there are, so the features are the same bits on any number of processes of as many threads.
 """
 
+import contextlib
+import functools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -23,45 +25,66 @@ from rnagan.runtime.devices import rounding
 from rnagan.runtime.distributed import Processes
 
 BATCH = 32
-AHEAD = 2  # batches that are read, or generated, while the extractor is at work
+AHEAD = 2  # batches that are read, or generated, while the extractors are at work
 
 MakeTiles = Callable[[range], NDArray[np.uint8]]
 Features = NDArray[np.float32]
 
 
+class Wanted(NamedTuple):
+    """Features of an `extractor` that are kept in `folder` under the digest of `made_from`, which must name everything
+    that decides them."""
+
+    folder: Path
+    made_from: dict[str, Any]
+    extractor: FeatureExtractor
+
+
 def write_features(
-    path: Path, make_tiles: MakeTiles, count: int, extractor: FeatureExtractor, here: Processes, title: str
-) -> Features | None:
-    """Write features (count, width) float32 to `path` (.npy); the main process returns them, mapped from there, and
-    the others None. Every process calls.
+    outputs: Mapping[Path, FeatureExtractor], make_tiles: MakeTiles, count: int, here: Processes, title: str
+) -> None:
+    """Write the features (count, width) float32 of each extractor to its path (.npy), in one pass over the tiles; the
+    main process can read them then (`read_features`). Every process calls.
 
     `make_tiles(numbers)` gives the tiles (n, H, W, 3) uint8 of some consecutive numbers below `count`; it is called in
-    a thread of its own, ahead of the extractor. `path` must lie on a disk that all processes see: each writes a file of
+    a thread of its own, ahead of the extractors. Paths must lie on a disk that all processes see: each writes a file of
     its own there, since two machines that write one file lose what shares a page, and the main process joins them.
     Raises `FileNotFoundError` where one doesn't see it.
     """
-    growing = path.with_name(here.agree(f"{scratch_prefix()}features"))  # another job may make the same
+    own = here.share(-(-count // BATCH))
+    batches = [range(k * BATCH, min((k + 1) * BATCH, count)) for k in own]
+    with contextlib.ExitStack() as stack:
+        files = [
+            (extractor, stack.enter_context(_own_part(path, number, (count, extractor.width), here)))
+            for number, (path, extractor) in enumerate(outputs.items())
+        ]
+        with progress.bar(sum(map(len, batches)), "tile", title) as bar:
+            for numbers, tiles in zip(batches, _ahead(make_tiles, batches), strict=True):
+                for extractor, file in files:
+                    file.write(np.ascontiguousarray(extractor(tiles), "<f4").tobytes())
+                bar.update(len(numbers))
+
+
+@contextlib.contextmanager
+def _own_part(path: Path, number: int, shape: tuple[int, int], here: Processes) -> Iterator[BinaryIO]:
+    """A file for this process's part of the features at `path`, the `number`th that are written at once; the main
+    process joins all parts behind the block."""
+    growing = path.with_name(here.agree(f"{scratch_prefix()}features{number}"))  # another job may make the same
     try:
         here.from_main(lambda: growing.mkdir(parents=True))
         here.each(lambda: _check_seen(growing))  # before an hour of work
-        own = here.share(-(-count // BATCH))
-        batches = [range(k * BATCH, min((k + 1) * BATCH, count)) for k in own]
         with open(_part(growing, here.rank), "wb") as file:
-            with progress.bar(sum(map(len, batches)), "tile", title) as bar:
-                for numbers, tiles in zip(batches, _ahead(make_tiles, batches), strict=True):
-                    file.write(np.ascontiguousarray(extractor(tiles), "<f4").tobytes())
-                    bar.update(len(numbers))
+            yield file
             file.flush()
             os.fsync(file.fileno())
         here.wait()
-        here.from_main(lambda: _join(growing, path, (count, extractor.width), here.count))
+        here.from_main(lambda: _join(growing, path, shape, here.count))
     except OSError as error:
         name_file(error, path)
         raise
     finally:
         if here.is_main:
             shutil.rmtree(growing, ignore_errors=True)
-    return read_features(path) if here.is_main else None
 
 
 def _part(growing: Path, rank: int) -> Path:
@@ -102,32 +125,36 @@ def read_features(path: Path) -> Features:
 
 
 def cached_features(
-    cache: Path,
-    made_from: dict[str, Any],
-    make_tiles: MakeTiles,
-    count: int,
-    extractor: FeatureExtractor,
-    here: Processes,
-    title: str,
-    device: torch.device,
-) -> tuple[Features | None, str]:
-    """As `write_features`, in the folder `cache` under the digest of `made_from`, which must name everything that
-    decides them, and of how `device` rounds, since a GPU does otherwise than a CPU; made only where the main process
-    doesn't see them there. Returns them and the digest of `made_from` alone."""
-    made_from = made_from | {"count": count, "width": extractor.width}
-    digest = asked(code=False, **made_from)  # an hour of Inception: `made_from` names the versions that count
-    if device.type != "cpu":  # a CPU's have the name that they had before GPUs'
-        made_from |= rounding(device)
-    name = asked(code=False, **made_from)
-    path, record = cache / f"{name}.npy", cache / f"{name}.json"
-    # The record is written last. One process looks: machines see a common disk's news at different times.
-    if here.from_main(lambda: record.is_file() and path.is_file()):
-        return (read_features(path) if here.is_main else None), digest
-    features = write_features(path, make_tiles, count, extractor, here, title)
-    if here.is_main:
-        write_json(record, made_from)
-        remove_leftovers(cache)
-    return features, digest
+    wanted: Sequence[Wanted], make_tiles: MakeTiles, count: int, here: Processes, title: str, device: torch.device
+) -> list[tuple[Features | None, str]]:
+    """All features `wanted` of the same tiles, each with the digest of its `made_from`: mapped from its folder on the
+    main process, None on the others. Those that the main process doesn't see there are made, in one pass, as
+    `write_features` does, under a digest that also covers how `device` rounds, since a GPU does otherwise than a CPU.
+    """
+    digests, paths, missing = [], [], {}
+    for folder, made_from, extractor in wanted:
+        record = made_from | {"count": count, "width": extractor.width}
+        digests.append(asked(code=False, **record))  # an hour of Inception: `made_from` names the versions that count
+        if device.type != "cpu":  # a CPU's have the name that they had before GPUs'
+            record |= rounding(device)
+        path = folder / f"{asked(code=False, **record)}.npy"
+        paths.append(path)
+        # One process looks: machines see a common disk's news at different times.
+        if not here.from_main(functools.partial(_is_kept, path)):
+            missing[path] = extractor, record
+    if missing:
+        write_features({path: extractor for path, (extractor, _) in missing.items()}, make_tiles, count, here, title)
+        for path, (_, record) in missing.items() if here.is_main else ():
+            write_json(path.with_suffix(".json"), record)
+            remove_leftovers(path.parent)
+    return [
+        (read_features(path) if here.is_main else None, digest) for path, digest in zip(paths, digests, strict=True)
+    ]
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether features are whole: their record is written last."""
+    return path.with_suffix(".json").is_file() and path.is_file()
 
 
 def _ahead(make_tiles: MakeTiles, batches: list[range]) -> Iterator[NDArray[np.uint8]]:

@@ -5,7 +5,7 @@ of that is kept with a score (article: 60,000 tiles, 87.85 for the GAN and 83.89
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import rnagan
 from rnagan.data.manifest import VERSION as SHARD_VERSION
 from rnagan.evaluation.feature_map import feature_map
-from rnagan.evaluation.feature_store import Features, cached_features
+from rnagan.evaluation.feature_store import Features, Wanted, cached_features
 from rnagan.evaluation.features import FeatureExtractor, comparable, took_part
 from rnagan.evaluation.real_tiles import NumberedTiles, row_names
 from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet, noise_names, open_evaluation_set
@@ -39,7 +39,7 @@ from rnagan.models.sampling import number_tiles
 from rnagan.models.tile_generator import NO_OPTIONS, SamplingOptions
 from rnagan.reports.labels import network_label
 from rnagan.runtime import progress
-from rnagan.runtime.devices import AUTO, choose_device
+from rnagan.runtime.devices import AUTO
 from rnagan.runtime.distributed import Processes
 from rnagan.runtime.memory import freed_memory_given_back, keep_freed_memory
 from rnagan.tracking.evaluations import record_evaluation
@@ -48,6 +48,7 @@ RESULT, PICTURE = "fid.json", "features.png"
 ALL, NO_PROFILE = "all", "no profile"
 
 Sides = tuple[TileFeatures, TileFeatures]  # generated and real tiles
+Found = tuple[Features | None, str]  # of `cached_features`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,6 @@ def proportional(weights: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return parts
 
 
-@freed_memory_given_back()
 def compute_fid(
     inputs: EvaluationInputs,
     out: Path,
@@ -98,16 +98,50 @@ def compute_fid(
     `options`: of the generator, in place of its own. `device`: where the model generates, the extractor computes, and
     scores do; as `choose_device` takes it.
     """
-    device = choose_device(device)
+    held_out = open_evaluation_set(inputs, split, device=device, options=options)
+    return fid_of_set(held_out, {out: extractor}, cache, here, count=count, seed=seed, map_tiles=map_tiles)[0]
+
+
+@freed_memory_given_back()
+def fid_of_set(
+    held_out: EvaluationSet,
+    extractors: Mapping[Path, FeatureExtractor],
+    cache: Path,
+    here: Processes,
+    *,
+    count: int,
+    seed: int = 0,
+    map_tiles: int = 0,
+) -> list[dict[str, Any]]:
+    """`compute_fid` of an evaluation set that is open, by each of several extractors, which are given by their folder
+    `out`: tiles are generated once for all of them. Raises `ValueError` where the set has no real tiles."""
+    held_out.need_tiles()
+    device = held_out.model.device
     if device.type == "cpu":
         keep_freed_memory()  # an extractor's maps are large: a quarter of its time
-    held_out = open_evaluation_set(inputs, split, device=device, options=options)
-    model, rows = held_out.model, held_out.rows
-    plan = make_plan(rows["tiles"].to_numpy(np.int64), count)
-    real, real_digest = _real_features(held_out, plan.real, extractor, cache, here, device)
-    generated = _generated_features(held_out, plan.generated, extractor, out / "generated", here, seed, device)
-    if real is None or generated is None:  # the main process alone has them
-        return {}
+    plan = make_plan(held_out.rows["tiles"].to_numpy(np.int64), count)
+    real = _real_features(held_out, plan.real, extractors, cache, here)
+    generated = _generated_features(held_out, plan.generated, extractors, here, seed)
+    return [
+        _score(held_out, plan, out, extractor, own, of_real, seed, map_tiles) if here.is_main else {}
+        for (out, extractor), own, of_real in zip(extractors.items(), generated, real, strict=True)
+    ]
+
+
+def _score(
+    held_out: EvaluationSet,
+    plan: Plan,
+    out: Path,
+    extractor: FeatureExtractor,
+    of_generated: Found,
+    of_real: Found,
+    seed: int,
+    map_tiles: int,
+) -> dict[str, Any]:
+    """The scores by one extractor, written and recorded."""
+    model, rows, device = held_out.model, held_out.rows, held_out.model.device
+    (generated, _), (real, real_digest) = of_generated, of_real
+    assert generated is not None and real is not None, "the main process has features"
     generated, real = comparable(extractor, generated, real), comparable(extractor, real, real)
     in_training = took_part(extractor.name, model.config.backbone)
     donor_of_row = rows["donor"].rank(method="dense").to_numpy(np.int64) - 1
@@ -126,7 +160,7 @@ def compute_fid(
         "protocol": {
             "model": model.digest,
             "mode": model.config.mode,
-            "split": split,
+            "split": held_out.split,
             "split_by": held_out.split_by,
             "seed": seed,
             **model.sampling,
@@ -154,18 +188,19 @@ def compute_fid(
     if result["floor"] is not None:
         scores |= {name: {"value": result["floor"][name]} for name in ("floor", "matched")}
     pictures = [out / PICTURE] if map_tiles else []
-    record_evaluation(out, "fid", inputs.model, scores, result["protocol"], pictures=pictures, claim=held_out.claim)
+    record_evaluation(
+        out, "fid", held_out.inputs.model, scores, result["protocol"], pictures=pictures, claim=held_out.claim
+    )
     return result
 
 
 def _real_features(
     held_out: EvaluationSet,
     counts: NDArray[np.int64],
-    extractor: FeatureExtractor,
+    extractors: Mapping[Path, FeatureExtractor],
     cache: Path,
     here: Processes,
-    device: torch.device,
-) -> tuple[Features | None, str]:
+) -> list[Found]:
     rows = held_out.rows
     sums = rows["slide"].map(held_out.shards.slides.set_index("slide")["sha256"])
     names = row_names(held_out.shards, rows)
@@ -174,21 +209,19 @@ def _real_features(
         "slides": [[name, str(own), int(count)] for name, own, count in zip(names, sums, counts, strict=True)],
         "shard_version": SHARD_VERSION,
         "codec": f"as stored, decoded by simplejpeg {simplejpeg.__version__}",
-        **_made_how(extractor, held_out.resolution),
     }
+    wanted = [Wanted(cache, made_from | _made_how(own, held_out.resolution), own) for own in extractors.values()]
     make = NumberedTiles(held_out.shards, rows, counts, held_out.resolution)
-    return cached_features(cache, made_from, make, int(counts.sum()), extractor, here, "Real tiles", device)
+    return cached_features(wanted, make, int(counts.sum()), here, "Real tiles", held_out.model.device)
 
 
 def _generated_features(
     held_out: EvaluationSet,
     counts: NDArray[np.int64],
-    extractor: FeatureExtractor,
-    folder: Path,
+    extractors: Mapping[Path, FeatureExtractor],
     here: Processes,
     seed: int,
-    device: torch.device,
-) -> Features | None:
+) -> list[Found]:
     model, latents = held_out.model, held_out.latents_of_rows(held_out.model)
     names = noise_names(held_out.shards, held_out.rows)
     row_of, number_of = number_tiles(counts)
@@ -207,9 +240,12 @@ def _generated_features(
         "seed": seed,
         **model.sampling,
         "versions": _versions(),
-        **_made_how(extractor, held_out.resolution),
     }
-    return cached_features(folder, made_from, make, len(row_of), extractor, here, "Generated tiles", device)[0]
+    wanted = [
+        Wanted(out / "generated", made_from | _made_how(own, held_out.resolution), own)
+        for out, own in extractors.items()
+    ]
+    return cached_features(wanted, make, len(row_of), here, "Generated tiles", model.device)
 
 
 def _scores(

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from rnagan.api import RNAGAN
 from rnagan.classification import cross_validation
 from rnagan.classification.labelled_tiles import Labelled, people_of
 from rnagan.classification.synthetic_shares import SyntheticInputs, check_shares, named, synthetic_shares
@@ -105,7 +106,7 @@ def test_what_is_generated_is_drawn_and_its_source_covers_class_and_people(
     slides = cohort[cohort["slide"] != ""]
 
     def made(cohort: pd.DataFrame, seed: int = 0) -> Synthetic:
-        given = asked.generator, asked.expression, cohort, asked.cohort, slides, CLASSES, "tissue"
+        given = asked.generator, asked.expression, cohort, asked.cohort, slides, 32, CLASSES, "tissue"
         return generate_labelled(*given, [Need([4, 4], np.array(["D7"]))], seed, "cpu")
 
     first = made(cohort)
@@ -124,6 +125,15 @@ def test_a_training_set_too_small_for_a_batch_is_refused_before_anything_is_gene
 ) -> None:
     with pytest.raises(ValueError, match="training tiles fill no batch of 10; lower batch_size"):
         synthetic_shares(CONFIG.replace(batch_size=10), asked, tmp_path, dry_run=True)
+
+
+def test_a_generator_of_tiles_of_another_size_is_refused_before_anything_is_generated(
+    asked: SyntheticInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RNAGAN, "generate_each", None)
+    with pytest.raises(ValueError, match="tiles of 32 px, and real ones are read at 16; say --resolution 32"):
+        synthetic_shares(CONFIG.replace(resolution=16), asked, tmp_path, device="cpu")
+    assert not list(tmp_path.iterdir())
 
 
 def test_fewer_donors_are_among_more(real: Labelled) -> None:

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
 
+from rnagan.api import RNAGAN
 from rnagan.commands.main import main
 from rnagan.comparison import generator_scores
 from rnagan.comparison.generator_cells import RESULT, TRAINED, Cell, Result, Sources, Trained, make_cell
@@ -27,10 +29,15 @@ from rnagan.comparison.generator_table import Budget, compare_generators, witnes
 from rnagan.comparison.timed_training import compute_for
 from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
-from rnagan.evaluation import tile_measurements
-from rnagan.evaluation.test_set import EvaluationSet
+from rnagan.evaluation import test_set, tile_measurements
+from rnagan.evaluation.faithfulness import evaluate, scores_of
+from rnagan.evaluation.features import make_extractor
+from rnagan.evaluation.fid import compute_fid
+from rnagan.evaluation.test_set import EvaluationInputs, EvaluationSet
 from rnagan.evaluation.tile_networks import train_condition_regressor, train_tissue_classifier
 from rnagan.io.files import read_json, write_json
+from rnagan.models.tile_generator import NO_OPTIONS, SamplingOptions
+from rnagan.runtime.distributed import processes
 from rnagan.tracking.run_folder import latest_checkpoint, run_digest
 from rnagan.training.gan.train import train_gan
 from rnagan.training.tile_inputs import TileInputs
@@ -263,6 +270,44 @@ def test_a_cell_is_evaluated_once_and_shown(
     (cell.folder / RESULT).write_text((cell.folder / RESULT).read_text().replace('"scores"', '"score"'))
     with pytest.raises(ValueError, match=r"cell\.json.*Delete it to evaluate the cell again"):
         cell.evaluate(sources, trained, HOW, tmp_path / "features")
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_cell_opens_its_model_and_generates_once_and_has_the_figures_of_the_commands(
+    cell: Cell, sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = dataclasses.replace(HOW, extractors=("handmade", "tests.evaluation.pixels:make"))
+    trained = cell.trained()
+    assert trained is not None
+    opened: list[Path] = []
+    generated: list[str] = []
+    open_model, generate = test_set.open_model, RNAGAN.generate_numbered
+
+    def noted_model(folder: Path, *given: Any, **options: Any) -> RNAGAN:
+        opened.append(folder)
+        return open_model(folder, *given, **options)
+
+    def noted_tiles(model: RNAGAN, latents: Any, names: list[str], numbers: list[int], seed: int) -> Any:
+        generated.extend(f"{model.sampling} {name} {k}" for name, k in zip(names, numbers, strict=True))
+        return generate(model, latents, names, numbers, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(test_set, "open_model", noted_model)
+        patch.setattr(RNAGAN, "generate_numbered", noted_tiles)
+        patch.setattr(generator_scores, "nearest_of_set", lambda *_, **__: {"share": 0, "copies": [], "ratio": 0})
+        patch.setattr(generator_scores, "seconds_per_1000", lambda *_: 1.0)
+        result = cell.evaluate(sources, trained, how, tmp_path / "features")
+    assert opened == [cell.run] and len(generated) == len(set(generated)) == 2 * (16 + 2 * 11)
+    inputs = EvaluationInputs(cell.run, sources.shards, sources.cohort, sources.expression)
+    for point, options in zip(result["curve"], (SamplingOptions(truncation=0.5), NO_OPTIONS), strict=True):
+        out, found = tmp_path / f"commands-{point['value']}", {}
+        for name in how.extractors:
+            extractor, asked = make_extractor(name), {"count": 16, "options": options, "map_tiles": 0}
+            fid = compute_fid(inputs, out / extractor.name, extractor, out / "cache", processes(), **asked)
+            found |= {f"{score['part']}/{score['name']}": score for score in fid["scores"]}
+        found |= scores_of(evaluate(inputs, out, n=2, train_donors=0, options=options))
+        own = {name: score for name, score in point["scores"].items() if not name.startswith("copies/")}
+        assert own == generator_scores._plain(found) and any("pixels" in name for name in own)
 
 
 def _results() -> dict[str, Result]:

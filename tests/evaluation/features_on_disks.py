@@ -52,9 +52,8 @@ if __name__ == "__main__":
     sys.addaudithook(note)
     found: dict[str, Any] = {}
     try:
-        features, _ = feature_store.cached_features(
-            folder, {"tiles": "real"}, tiles, TILES, Rows(), here, "Tiles", torch.device("cpu")
-        )
+        wanted = [feature_store.Wanted(folder, {"tiles": "real"}, Rows())]
+        ((features, _),) = feature_store.cached_features(wanted, tiles, TILES, here, "Tiles", torch.device("cpu"))
         if features is not None:
             found["sha256"] = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
     except FileNotFoundError as error:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rnagan.evaluation.feature_store import write_features
+from rnagan.evaluation.feature_store import read_features, write_features
 from rnagan.io.disk_errors import in_words
 from rnagan.runtime.distributed import Processes
 from tests.disks import enlarge, small_disk
@@ -27,7 +27,8 @@ def test_features_on_a_full_disk_and_again(tmp_path: Path) -> None:
         return np.stack([np.full((4, 4, 3), number % 200, np.uint8) for number in numbers])
 
     def write(path: Path) -> np.ndarray:
-        return np.array(write_features(path, tiles, 100, Wide(), Processes(0, 1), "x"))
+        write_features({path: Wide()}, tiles, 100, Processes(0, 1), "x")
+        return np.array(read_features(path))
 
     with small_disk(tmp_path / "disk", "1m") as disk:
         with pytest.raises(OSError) as raised:

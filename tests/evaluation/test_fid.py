@@ -167,9 +167,9 @@ def test_real_features_are_kept_until_what_decides_them_changes(
     made = []
     write = feature_store.write_features
 
-    def noted(path: Path, make: Any, count: int, extractor: Any, here: Processes, title: str) -> Any:
+    def noted(outputs: Any, make: Any, count: int, here: Processes, title: str) -> None:
         made.append(title)
-        return write(path, make, count, extractor, here, title)
+        write(outputs, make, count, here, title)
 
     monkeypatch.setattr(feature_store, "write_features", noted)
     first = score(paths, tmp_path / "a", tmp_path / "cache")
@@ -246,8 +246,8 @@ def test_features_of_a_gpu_and_of_a_cpu_are_kept_apart_and_evaluations_of_both_a
         return np.zeros((len(numbers), 32, 32, 3), np.uint8)
 
     def digest(device: str) -> str:
-        where = torch.device(device)
-        return feature_store.cached_features(tmp_path, {"tiles": "real"}, make, 5, Pixels(), HERE, "Tiles", where)[1]
+        wanted = [feature_store.Wanted(tmp_path, {"tiles": "real"}, Pixels())]
+        return feature_store.cached_features(wanted, make, 5, HERE, "Tiles", torch.device(device))[0][1]
 
     digests = [digest(device) for device in ("cpu", "cuda", "cuda:1", "cpu")]
     assert len(set(digests)) == 1 and len(made) == 2  # any GPU's are a GPU's

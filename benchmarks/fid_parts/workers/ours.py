@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from rnagan.data.index import open_dataset
-from rnagan.evaluation.feature_store import Features, write_features
+from rnagan.evaluation.feature_store import Features, read_features, write_features
 from rnagan.evaluation.features import INCEPTION, FeatureExtractor, make_extractor
 from rnagan.evaluation.real_tiles import NumberedTiles
 from rnagan.runtime.distributed import Processes
@@ -30,4 +30,6 @@ def open_tiles(request: dict[str, Any]) -> NumberedTiles:
 
 def extract(request: dict[str, Any], extractor: FeatureExtractor, here: Processes, to: str) -> Features | None:
     """Of the first `images` tiles; None on other processes than the main one."""
-    return write_features(Path(request["out"]) / to, open_tiles(request), request["images"], extractor, here, "Tiles")
+    path = Path(request["out"]) / to
+    write_features({path: extractor}, open_tiles(request), request["images"], here, "Tiles")
+    return read_features(path) if here.is_main else None

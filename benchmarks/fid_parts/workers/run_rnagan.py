@@ -15,7 +15,7 @@ from torch_fidelity import feature_extractor_inceptionv3 as inception
 
 from rnagan.api import RNAGAN
 from rnagan.config.gan import GANConfig
-from rnagan.evaluation.feature_store import BATCH, cached_features
+from rnagan.evaluation.feature_store import BATCH, Wanted, cached_features
 from rnagan.models.gan_generator import GANGenerator
 from rnagan.models.generators import build_generator
 from rnagan.runtime.distributed import processes
@@ -92,7 +92,8 @@ def _evaluations(request: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
         for kind, folder, tiles in sources:
             described = {"tiles": kind, "extractor": extractor.name, "weights": extractor.weights}
-            cached_features(folder, described, tiles, count, extractor, processes(), kind, torch.device("cpu"))
+            wanted = Wanted(folder, described, extractor)
+            cached_features([wanted], tiles, count, processes(), kind, torch.device("cpu"))
         seconds.append(time.perf_counter() - began)
     return {"tiles": 3 * count, "first": seconds[0], "second": seconds[1], "generating": generating}
 
