@@ -10,15 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnagan import __version__
-from rnagan.data.shard_schema import (
-    IndexRow,
-    Kind,
-    ProfileKind,
-    ProfileRow,
-    SpotRow,
-    genes_digest,
-    kind_of,
-)
+from rnagan.data.shard_schema import IndexRow, Kind, ProfileKind, ProfileRow, SpotRow, genes_digest, kind_of
 from rnagan.io.bounds import MAX_JSON_BYTES
 from rnagan.io.files import sha256_of, sha256_of_file, write_json
 from rnagan.io.json_values import json_problem, parse_json

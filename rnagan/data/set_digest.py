@@ -23,13 +23,7 @@ from rnagan.data.manifest import (
     read_records,
     sealed,
 )
-from rnagan.data.shard_schema import (
-    Kind,
-    ProfileKind,
-    TileKind,
-    kind_of,
-    name_kind,
-)
+from rnagan.data.shard_schema import Kind, ProfileKind, TileKind, kind_of, name_kind
 from rnagan.data.tile_profiles import TileProfiles
 from rnagan.io.files import atomic_path, read_json, sha256_of, write_json
 from rnagan.io.parquet import read_arrow, read_parquet

@@ -13,12 +13,7 @@ from numpy.typing import NDArray
 from rnagan.api import model_folder
 from rnagan.cohort.leakage import refuse_seen
 from rnagan.cohort.table import claim_of
-from rnagan.evaluation.external_profiles import (
-    accuracy_by_tissue,
-    call_tissues,
-    match_tissues,
-    tissue_imbalance,
-)
+from rnagan.evaluation.external_profiles import accuracy_by_tissue, call_tissues, match_tissues, tissue_imbalance
 from rnagan.evaluation.missing_genes import Gap, cost_of_gaps, random_gaps, real_gap
 from rnagan.evaluation.reconstruction import (
     NEIGHBOURS,

@@ -19,14 +19,7 @@ from rnagan.config.base import Config
 from rnagan.io.files import write_text
 from rnagan.tracking.mlflow_run import MLflowRun, Point, warn_unreachable
 from rnagan.tracking.mlflow_store import MODEL_TAGS
-from rnagan.tracking.run_folder import (
-    model_digest,
-    read_metrics,
-    read_record,
-    run_digest,
-    this_process,
-    write_record,
-)
+from rnagan.tracking.run_folder import model_digest, read_metrics, read_record, run_digest, this_process, write_record
 
 
 class Unwritten:
