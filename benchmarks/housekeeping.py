@@ -34,7 +34,7 @@ from shared.report import Report
 
 from rnagan.config.gan import GANConfig
 from rnagan.config.vae import VAEConfig
-from rnagan.data.manifest import write_digest
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.expression.h5ad import Expression, write_expression
 from rnagan.expression.imputation import GeneImputer

@@ -17,7 +17,8 @@ from rnagan.cohort.slide_ids import check_shard_name, slide_id
 from rnagan.data import manifest
 from rnagan.data.image_codec import encode_jpeg
 from rnagan.data.index import open_dataset
-from rnagan.data.manifest import read_records, shard_problem, write_digest
+from rnagan.data.manifest import read_records, shard_problem
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import read_json, write_json
 from rnagan.io.images import grid, save_png, save_pngs, synthetic_texts

@@ -38,7 +38,7 @@ ROOMS = (
     "commands",
 )
 ONE_PLACE = {
-    "mlflow": {"rnagan/tracking/mlflow_run.py"},
+    "mlflow": {"rnagan/tracking/mlflow_"},
     "webdataset": {"rnagan/data/loader.py"},
     "openslide": {"rnagan/cohort/slide_files.py", "rnagan/slides/slide.py"},
     "tifffile": {

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from rnagan.article.demos import SCALES, simulated
 from rnagan.commands.main import main
 from rnagan.data.build_profiles import build_profiles
-from rnagan.data.manifest import write_digest
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.doctor import reading
 from rnagan.evaluation import tile_measurements
@@ -347,6 +347,9 @@ def test_architecture_names_every_folder() -> None:
 def test_workflow_and_hooks_run_what_make_and_ci_run() -> None:
     jobs = yaml.safe_load(text_of(".github/workflows/ci.yaml"))["jobs"]
     assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step][-1] == ".ci/run"
+    weekly = yaml.safe_load(text_of(".github/workflows/weekly.yaml"))["jobs"]
+    made = {job: [step["run"] for step in weekly[job]["steps"] if "run" in step] for job in weekly}
+    assert made == {"oldest": ["make test-oldest"], "slow": ["make servers", "make test-slow"]}
     (source,) = yaml.safe_load(text_of(".pre-commit-config.yaml"))["repos"]
     recipe = text_of("Makefile").split("\nlint:")[1].split("\n\n")[0]
     of_make = re.findall(r"\$\(BIN\)/(.*)", recipe)

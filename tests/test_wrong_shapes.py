@@ -21,7 +21,7 @@ from rnagan.config.base import load_config
 from rnagan.config.gan import GANConfig
 from rnagan.config.vae import VAEConfig
 from rnagan.data.index import DamagedShard, open_dataset
-from rnagan.data.manifest import write_digest
+from rnagan.data.set_digest import write_digest
 from rnagan.data.verify import check_slide
 from rnagan.expression.transform import ExpressionTransform
 from rnagan.io.matrix import open_matrix

@@ -10,7 +10,7 @@ from shared.commands import run_command, train_for
 from rnagan.article.demos import SCALES, unpaired
 from rnagan.classification.external_tiles import ExternalInputs, evaluate_external
 from rnagan.cohort.build import CohortOptions, make_cohort_table
-from rnagan.commands.options import read_config
+from rnagan.commands.config_options import read_config
 from rnagan.config.classifier import ClassifierConfig
 from rnagan.expression.build_h5ad import build_expression
 from rnagan.io.files import read_json

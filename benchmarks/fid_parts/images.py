@@ -12,8 +12,8 @@ from shared import texture
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 
 from rnagan.data.index import open_dataset
-from rnagan.data.manifest import write_digest
 from rnagan.data.reader import TileReader
+from rnagan.data.set_digest import write_digest
 from rnagan.io.files import atomic_path
 
 SLIDES = 4

@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
-from rnagan.data.manifest import INDEX, TAR, read_parquet, write_digest, write_record, write_table
+from rnagan.data.manifest import INDEX, TAR, write_record
+from rnagan.data.set_digest import write_digest, write_table
 from rnagan.io.files import atomic_path, sha256_of_file
+from rnagan.io.parquet import read_parquet
 
 from .tiles import Tiles, write_shard
 

@@ -18,12 +18,14 @@ from PIL import Image
 
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import Loading, tile_batches
-from rnagan.data.manifest import INDEX, TAR, make_record, read_parquet, write_digest, write_record, write_table
+from rnagan.data.manifest import INDEX, TAR, make_record, write_record
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder
 from rnagan.data.selection import select
+from rnagan.data.set_digest import write_digest, write_table
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import atomic_path, sha256_of_file
+from rnagan.io.parquet import read_parquet
 
 from .tiles import MPP, QUALITY, TILE_PX, Tiles
 

@@ -12,8 +12,8 @@ from PIL import Image
 from shared import texture
 
 from rnagan.data.index import open_dataset
-from rnagan.data.manifest import write_digest
 from rnagan.data.reader import TileReader
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import atomic_path
 

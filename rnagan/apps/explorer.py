@@ -23,6 +23,7 @@ from rnagan.apps.visitor_queue import Full, Replaced
 from rnagan.cohort.table import claim_of
 
 LISTED = 300  # profiles of a tissue in the list
+VISITORS = 10  # as fast as so many visits may all of an address ask together: behind a proxy all have the proxy's
 POLICY = HEADERS["Content-Security-Policy"].replace("img-src 'self'", "img-src 'self' data:; connect-src 'self'")
 _NUMBER = re.compile(f"[1-{TILES}]")
 
@@ -41,13 +42,16 @@ def explorer(service: ExplorerService, address: Address, rate: float = RATE, clo
     shell = Shell(address, ("e",), rate, clock, most_bytes, headers)
     app = shell.app
     opened = Buckets(rate=0.5, burst=60, clock=clock)
+    of_address = Buckets(VISITORS * rate, int(6 * VISITORS * rate), clock=clock)
     first, listed, claim = first_profile(explored), profile_list(explored), claim_of(explored.model.split_by)
     numbers = {number for _, rows in listed for number, _ in rows}
 
-    def visit_of(token: str) -> Visit:
-        visit = visits.find(token)
+    def visit_of(request: Request) -> Visit:
+        visit = visits.find(request.path_params["token"])
         if visit is None:
             raise HTTPException(404)
+        if not of_address.take(address_of(request.scope)):  # however many visits it has opened
+            raise HTTPException(429)
         return visit
 
     def asked_of(request: Request, visit: Visit, otherwise: str = first) -> ExplorerQuery:
@@ -89,8 +93,8 @@ def explorer(service: ExplorerService, address: Address, rate: float = RATE, clo
         return see(f"/e/{visits.open().token}")
 
     @app.get("/e/{token}")
-    async def explore(token: str, request: Request) -> Response:
-        visit = visit_of(token)
+    async def explore(request: Request) -> Response:
+        visit = visit_of(request)
         asked = asked_of(request, visit)
         about, problem = of_request(visit, asked), ""
         try:
@@ -115,15 +119,15 @@ def explorer(service: ExplorerService, address: Address, rate: float = RATE, clo
         )
 
     @app.get("/e/{token}/answer")
-    async def answer_alone(token: str, request: Request) -> Response:
-        visit = visit_of(token)
+    async def answer_alone(request: Request) -> Response:
+        visit = visit_of(request)
         asked = asked_of(request, visit)
         found = await answered(visit, asked, "answer")
         return page("explorer_answer.html", **of_request(visit, asked), **of_answer(visit, asked, found))
 
     @app.get("/e/{token}/curve")
-    async def curve(token: str, request: Request) -> Response:
-        visit = visit_of(token)
+    async def curve(request: Request) -> Response:
+        visit = visit_of(request)
         asked = asked_of(request, visit)
         if not asked.slider:
             raise HTTPException(422, "Choose what to move first.")
@@ -134,8 +138,8 @@ def explorer(service: ExplorerService, address: Address, rate: float = RATE, clo
         return Response(status_code=204)
 
     @app.get("/e/{token}/tiles/{number}.png")
-    async def tile(token: str, number: str, request: Request) -> Response:
-        visit = visit_of(token)
+    async def tile(number: str, request: Request) -> Response:
+        visit = visit_of(request)
         asked = asked_of(request, visit)
         if not _NUMBER.fullmatch(number):
             raise HTTPException(404)
@@ -144,23 +148,23 @@ def explorer(service: ExplorerService, address: Address, rate: float = RATE, clo
         return as_png(answer.tiles[int(number) - 1], made_of, int(number))
 
     @app.get("/e/{token}/tiles.zip")
-    async def all_tiles(token: str, request: Request) -> Response:
-        visit = visit_of(token)
+    async def all_tiles(request: Request) -> Response:
+        visit = visit_of(request)
         asked = asked_of(request, visit)
         answer = (await answered(visit, asked, "zip")).answer
         made_of = provenance(explored, shown_of(asked.profile, explored, visit), asked, answer)
         return as_zip(answer.tiles, made_of)
 
     @app.post("/e/{token}/profiles")
-    async def upload(token: str, request: Request) -> Response:
-        visit = visit_of(token)
+    async def upload(request: Request) -> Response:
+        visit = visit_of(request)
         if request.headers.get("content-type", "").partition(";")[0].strip() != "text/csv":
             raise HTTPException(415, "A table is needed.")
         try:
             profile = await service.upload(visit, await request.body(), request.query_params.get("units", ""))
         except ValueError as problem:
             return JSONResponse({"said": str(problem)}, 422)
-        return JSONResponse({"go": f"/e/{token}?profile={profile}"})
+        return JSONResponse({"go": f"/e/{visit.token}?profile={profile}"})
 
     async def not_answered(_: Request, error: Exception) -> Response:
         if isinstance(error, Replaced):

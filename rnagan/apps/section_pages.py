@@ -13,7 +13,7 @@ from rnagan.apps.measure_plots import measure_plots
 from rnagan.apps.shell import page
 from rnagan.cohort.table import claim_of
 
-VisitOf = Callable[[str], Visit]
+VisitOf = Callable[[Request], Visit]
 QueryOf = Callable[[Request, Visit, str], ExplorerQuery]
 
 
@@ -51,8 +51,8 @@ def add_section_pages(app: FastAPI, service: ExplorerService, visit_of: VisitOf,
         }
 
     @app.get("/e/{token}/section")
-    async def section_map(token: str, request: Request) -> Response:
-        visit = visit_of(token)
+    async def section_map(request: Request) -> Response:
+        visit = visit_of(request)
         asked, section = asked_and_section(request, visit)
         view = await viewed(visit, asked, section, around=True)
         slider, claim = service.slider(asked), claim_of(explored.model.split_by)
@@ -73,13 +73,13 @@ def add_section_pages(app: FastAPI, service: ExplorerService, visit_of: VisitOf,
         )
 
     @app.get("/e/{token}/section/answer")
-    async def around(token: str, request: Request) -> Response:
-        visit = visit_of(token)
+    async def around(request: Request) -> Response:
+        visit = visit_of(request)
         asked, section = asked_and_section(request, visit)
         return page("section_answer.html", **of_view(visit, asked, await viewed(visit, asked, section, around=True)))
 
     @app.get("/e/{token}/section/spot")
-    async def spot(token: str, request: Request) -> Response:
-        visit = visit_of(token)
+    async def spot(request: Request) -> Response:
+        visit = visit_of(request)
         asked, section = asked_and_section(request, visit)
         return page("section_spot.html", **of_view(visit, asked, await viewed(visit, asked, section, around=False)))

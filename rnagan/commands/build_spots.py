@@ -16,6 +16,7 @@ import click
 
 from rnagan.commands import options
 from rnagan.commands.build_report import build_limits, report_build
+from rnagan.commands.config_options import config_options
 from rnagan.config.base import resolve
 from rnagan.config.spots import SpotTilingConfig
 from rnagan.io.files import read_yaml
@@ -33,7 +34,7 @@ from rnagan.runtime.workers import Workers
 @build_limits("section")
 @options.workers(default_processes=min(2, os.cpu_count() or 1))
 @click.option("--config", "config_file", type=options.FILE, help="YAML file of the settings below; flags win.")
-@options.config_options(SpotTilingConfig)
+@config_options(SpotTilingConfig)
 @click.pass_context
 def main(
     context: click.Context,

@@ -14,6 +14,7 @@ import click
 
 from rnagan.commands import options
 from rnagan.commands.build_report import SOME_FAILED, build_limits, report_build
+from rnagan.commands.config_options import config_options
 from rnagan.config.base import resolve
 from rnagan.config.tiling import TilingConfig
 from rnagan.io.files import read_yaml
@@ -102,7 +103,7 @@ def parse_part(_context: click.Context, _parameter: click.Parameter, value: str 
 @build_limits("slide")
 @options.workers(default_processes=min(2, os.cpu_count() or 1))
 @click.option("--config", "config_file", type=options.FILE, help="YAML file of the settings below; flags win.")
-@options.config_options(TilingConfig)
+@config_options(TilingConfig)
 @click.pass_context
 def main(
     context: click.Context,

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from rnagan.commands import options
+from rnagan.commands.config_options import config_options
 from rnagan.config.base import resolve
 from rnagan.config.gan import GANConfig
 from rnagan.runtime.workers import Workers
@@ -27,7 +28,7 @@ LISTED = 200
 @options.seed("Of the order: of the index with --index, of training with --mixing.")
 @click.option("--mixing", is_flag=True, help="Instead: different donors a batch of training tiles (--cohort).")
 @click.option("--cohort", type=options.PATH, help="With --mixing: the cohort table.")
-@options.config_options(GANConfig, only=("batch_size", "window_slides", "tiles_per_slide", "where", "tissue_weights"))
+@config_options(GANConfig, only=("batch_size", "window_slides", "tiles_per_slide", "where", "tissue_weights"))
 @options.workers(default_processes=1)
 @click.pass_context
 def main(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rnagan.commands import options
+from rnagan.commands.config_options import config_of
 from rnagan.config.gan import GANConfig
 
 
@@ -18,7 +19,7 @@ from rnagan.config.gan import GANConfig
 @options.vae("Run of rnagan train-vae, or its model folder.")
 @options.out_folder("Folder of the three runs and the figures.")
 @options.launch()
-@options.config_of(GANConfig, "faithful")
+@config_of(GANConfig, "faithful")
 def main(out: Path, launch: Path | None, config: GANConfig, **inputs: Any) -> None:
     from rnagan.article.modes import compare_modes
     from rnagan.training.tile_inputs import TileInputs

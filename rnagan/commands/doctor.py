@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from rnagan.commands import options
+from rnagan.commands.config_options import config_options, preset, read_config
 from rnagan.config.gan import GANConfig
 
 SETTINGS = (
@@ -36,10 +37,10 @@ SETTINGS = (
     help="Folder of tile shards to read, or its URL; --resolution is then theirs.",
 )
 @click.option("--cohort", type=options.PATH, help="Cohort table: only its training slides; without it, all slides.")
-@options.preset(GANConfig, "faithful")
+@preset(GANConfig, "faithful")
 @click.option("--timeout", type=click.IntRange(1), default=60, show_default=True, help="Seconds a launch may take.")
 @click.option("--json", "json_file", type=options.PATH, help="Write all figures to this file too.")
-@options.config_options(GANConfig, only=SETTINGS)
+@config_options(GANConfig, only=SETTINGS)
 def main(
     launches: tuple[Path, ...],
     shards: str | None,
@@ -50,7 +51,7 @@ def main(
     json_file: Path | None,
     settings: dict,
 ) -> None:
-    config = options.read_config(GANConfig, config_file, settings, preset)
+    config = read_config(GANConfig, config_file, settings, preset)
     from rnagan.doctor.examine import Wanted, examine
     from rnagan.doctor.findings import is_ready, to_dict
     from rnagan.io.files import write_json

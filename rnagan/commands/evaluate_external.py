@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rnagan.commands import options
+from rnagan.commands.config_options import config_of
 from rnagan.config.classifier import ClassifierConfig
 
 SHOWN = (
@@ -42,7 +43,7 @@ SHOWN = (
     help="A tissue that is called otherwise, external=ours; may be repeated. Or a CSV of columns external, ours.",
 )
 @options.device()
-@options.config_of(ClassifierConfig, "paper_external", SHOWN)
+@config_of(ClassifierConfig, "paper_external", SHOWN)
 def main(out: Path, n: int, config: ClassifierConfig, device: Any, **inputs: Any) -> None:
     from rnagan.classification.external_tiles import ExternalInputs, evaluate_external
 

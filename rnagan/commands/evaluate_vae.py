@@ -39,7 +39,8 @@ def main(
     device: Any,
     **inputs: Any,
 ) -> None:
-    from rnagan.evaluation.vae_evaluation import VAEEvaluationInputs, evaluate_vae, summary_lines
+    from rnagan.evaluation.vae_evaluation import VAEEvaluationInputs, evaluate_vae
+    from rnagan.evaluation.vae_report import summary_lines
 
     found = evaluate_vae(VAEEvaluationInputs(**inputs), out, split, pair, missing_genes, seed, device)
     options.echo_lines(summary_lines(found, out))

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from rnagan.commands import options
+from rnagan.commands.serving_options import listens_at
 
 DEMO = {  # what rnagan demo leaves
     "model": Path("runs/demo/rnagan"),
@@ -26,7 +27,7 @@ DEMO = {  # what rnagan demo leaves
 @click.option("--cohort", type=options.PATH, help="Their cohort table; with positions of spots, for the section map.")
 @click.option("--check", is_flag=True, help="Open everything, generate once, and stop.")
 @options.device()
-@options.listens_at("Password of the explorer")
+@listens_at("Password of the explorer")
 def main(
     demo: bool, split: str | None, tissue: str | None, samples: tuple[str, ...], check: bool, **given: Any
 ) -> None:

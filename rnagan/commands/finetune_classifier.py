@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rnagan.commands import options
+from rnagan.commands.config_options import config_of
 from rnagan.config.classifier import ClassifierConfig
 
 
@@ -59,7 +60,7 @@ def _numbers(kind: Any, low: float, high: float) -> Any:
 @click.option("--expression", type=options.PATH, help="With --synthetic-share: the profiles that it generates from.")
 @options.dry_run("Print the resolved config, tiles and starts, train nothing.")
 @options.device()
-@options.config_of(ClassifierConfig, "paper")
+@config_of(ClassifierConfig, "paper")
 def main(
     out: Path,
     dry_run: bool,

@@ -11,7 +11,7 @@ from rnagan import __version__
 from rnagan.runtime.ends import answered_signals
 
 FOLDER = Path(__file__).parent
-NO_COMMANDS = ("__init__", "build_report", "main", "options")
+NO_COMMANDS = ("__init__", "build_report", "config_options", "main", "options", "serving_options")
 
 
 def command_modules() -> list[str]:

@@ -1,10 +1,9 @@
-"""What the commands share: groups of options, options made from a config, and one sentence for a user's mistake.
+"""What the commands share: groups of options, and one sentence for a user's mistake.
 
 Each group is a decorator. Its options reach the command as keywords of the same names, unless the group says otherwise.
 """
 
 import contextlib
-import dataclasses
 import functools
 import math
 import os
@@ -20,10 +19,9 @@ import click
 # before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from rnagan.config.base import C, Config, field_types, preset_names, read_preset, resolve, settings_of
+from rnagan.config.base import Config
 from rnagan.io.bounds import MAX_SEED
 from rnagan.io.disk_errors import in_words
-from rnagan.io.files import read_yaml
 from rnagan.io.visible import visible
 from rnagan.runtime.ends import STOPPED, answered_signals
 from rnagan.runtime.folder_lock import locked
@@ -244,79 +242,6 @@ def dry_run(text: str) -> Callable:
     return click.option("--dry-run", is_flag=True, help=text)
 
 
-def preset(kind: type[Config], default: str) -> Callable:
-    """--preset and, as `config_file`, --config."""
-    choice = click.Choice(preset_names(kind))
-    return group(
-        click.option("--preset", type=choice, default=default, show_default=True, help="Settings to start from."),
-        click.option("--config", "config_file", type=PATH, help="YAML of settings: over the preset, under the flags."),
-    )
-
-
-def config_of(kind: type[Config], default: str, only: tuple[str, ...] = (), tagged: bool = False) -> Callable:
-    """Decorator: --preset, --config and an option for each field (or each in `only`); the command receives `config`.
-
-    `tagged` adds --sweep, and the command receives `tags` too: what MLflow's filters know of a run beside its settings.
-    """
-    sweep = click.option(
-        "--sweep", envvar="RNAGAN_SWEEP", help="Runs of one name are one sweep's in MLflow. [env: RNAGAN_SWEEP]"
-    )
-
-    def decorate(command: Callable) -> Callable:
-        @config_options(kind, only)
-        @functools.wraps(command)
-        def gathered(*args: Any, preset: str, config_file: Path | None, settings: dict, **kwargs: Any) -> Any:
-            if tagged:
-                given = {"preset": preset, "sweep": kwargs.pop("sweep")}
-                kwargs["tags"] = {name: value for name, value in given.items() if value}
-            return command(*args, config=read_config(kind, config_file, settings, preset), **kwargs)
-
-        return group(preset(kind, default), *((sweep,) if tagged else ()))(gathered)
-
-    return decorate
-
-
-def config_options(kind: type[Config], only: tuple[str, ...] = ()) -> Callable:
-    """Decorator: one `--option` for each field of a config dataclass, or for those in `only`, with its meaning as help.
-
-    The command receives only the options that were given, as keyword `settings`: a dict of field values.
-    """
-    types = field_types(kind)
-    fields = [field for field in settings_of(kind) if not only or field.name in only]
-
-    def decorate(command: Callable) -> Callable:
-        @functools.wraps(command)
-        def gathered(*args: Any, **kwargs: Any) -> Any:
-            given = {field.name: kwargs.pop(field.name) for field in fields}
-            settings = {name: value for name, value in given.items() if value is not None}
-            return command(*args, settings=settings, **kwargs)
-
-        for field in reversed(fields):
-            gathered = _option(field, types[field.name])(gathered)
-        return gathered
-
-    return decorate
-
-
-def _option(field: dataclasses.Field, kind: type) -> Callable:
-    name = "--" + field.name.replace("_", "-")
-    choices = field.metadata.get("choices")
-    default = "" if field.default is dataclasses.MISSING else f"  [default: {field.default}]"
-    text = field.metadata["meaning"] + default
-    if kind is bool:
-        return click.option(f"{name}/--no-{name[2:]}", field.name, default=None, help=text)
-    return click.option(name, field.name, type=click.Choice(choices) if choices else kind, default=None, help=text)
-
-
-def read_config(
-    kind: type[C], config_file: Path | str | None, settings: dict[str, Any], preset: str | None = None
-) -> C:
-    """Defaults < preset < the YAML file < the flags, checked as a whole."""
-    from_preset = read_preset(kind, preset) if preset else {}
-    from_file = read_yaml(config_file) if config_file else {}
-    return resolve(kind, from_preset, from_file, settings)
-
-
 def workers(default_processes: int) -> Callable:
     """Decorator: the options that say where jobs run; the command receives them as keyword `workers`."""
     options = (
@@ -335,79 +260,6 @@ def workers(default_processes: int) -> Callable:
         @functools.wraps(command)
         def gathered(*args: Any, processes: int, scheduler: str | None, slurm: Path | None, **kwargs: Any) -> Any:
             return command(*args, workers=Workers(processes, scheduler, slurm), **kwargs)
-
-        return group(*options)(gathered)
-
-    return decorate
-
-
-def served_tiles(each: int) -> Callable:
-    """Decorator: where the tiles of a quiz or study come from; the command receives `sources`, `curated` and
-    `wanted`."""
-    options = (
-        click.option(
-            "--source",
-            "sources",
-            type=TEXT,
-            multiple=True,
-            metavar="NAME=PATH",
-            help="Tiles and what they are called (the real ones: real): a folder of images with one folder a tissue, "
-            "shards, or a run of rnagan train-rnagan; repeated.",
-        ),
-        click.option("--curated", type=PATH, help="Instead: CSV of columns path, source, tissue; the report says so."),
-        click.option("--each", type=click.IntRange(1), default=each, show_default=True, help="Tiles a source, tissue."),
-        click.option(
-            "--tile-px", type=click.IntRange(16, 1024), default=256, show_default=True, help="Side that all tiles get."
-        ),
-        click.option("--cohort", type=PATH, help="Cohort table, for shards."),
-        click.option("--profiles", type=PATH, help="Profiles as .h5ad, for runs that take them."),
-        split(),
-        seed("Seed of the choice of tiles and of their order."),
-        click.option(  # no `device()`, which imports PyTorch: only models need it
-            "--device", type=TEXT, default="auto", show_default=True, help="Where models compute, as elsewhere."
-        ),
-    )
-
-    def decorate(command: Callable) -> Callable:
-        @functools.wraps(command)
-        def gathered(*args: Any, **kwargs: Any) -> Any:
-            from rnagan.apps.tile_sources import Wanted
-
-            names = ("each", "tile_px", "seed", "cohort", "profiles", "split", "device")
-            return command(*args, wanted=Wanted(**{name: kwargs.pop(name) for name in names}), **kwargs)
-
-        return group(*options)(gathered)
-
-    return decorate
-
-
-def served_at() -> Callable:
-    """Decorator: where a server listens and what it writes into; the command receives `address` and `database`."""
-    text = "SQLAlchemy URL of the answers, else a file in --out."
-    return group(click.option("--database", type=TEXT, help=text), listens_at("Password of /admin"))
-
-
-def listens_at(password: str) -> Callable:
-    """Decorator: where a server listens; the command receives `address`. `password`: what the admin token is."""
-    options = (
-        click.option("--host", type=TEXT, default="127.0.0.1", show_default=True, help="Address to listen on."),
-        click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port."),
-        click.option(
-            "--admin-token",
-            type=TEXT,
-            envvar="RNAGAN_ADMIN_TOKEN",
-            help=f"{password}, needed with any --host but this machine's.  [env: RNAGAN_ADMIN_TOKEN]",
-        ),
-        click.option("--allow-host", "allow_hosts", type=TEXT, multiple=True, help="Other names of this server."),
-    )
-
-    def decorate(command: Callable) -> Callable:
-        @functools.wraps(command)
-        def gathered(*args: Any, **kwargs: Any) -> Any:
-            from rnagan.apps.shell import Address
-
-            names = ("host", "port", "admin_token", "allow_hosts")
-            return command(*args, address=Address(**{name: kwargs.pop(name) for name in names}), **kwargs)
 
         return group(*options)(gathered)
 

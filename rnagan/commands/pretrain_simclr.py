@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from rnagan.commands import options
+from rnagan.commands.config_options import config_of
 from rnagan.config.simclr import SimCLRConfig
 
 
@@ -19,7 +20,7 @@ from rnagan.config.simclr import SimCLRConfig
 )
 @options.out("Run folder; an interrupted run in it goes on.")
 @options.dry_run("Print the resolved config and the size of the run, train nothing.")
-@options.config_of(SimCLRConfig, "paper")
+@config_of(SimCLRConfig, "paper")
 def main(shards: str, cohort: Path | None, out: Path, dry_run: bool, config: SimCLRConfig) -> None:
     from rnagan.training.simclr.train import pretrain_simclr
 

@@ -9,15 +9,16 @@ from typing import Any
 import click
 
 from rnagan.commands import options
+from rnagan.commands.serving_options import served_at, served_tiles
 
 
 @click.command(help=__doc__)
 @options.plain_errors
-@options.served_tiles(each=50)
+@served_tiles(each=50)
 @options.out_folder("Folder of the quiz: its tiles and answers.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=10, show_default=True, help="Tiles of a game.")
 @click.option("--prepare-only", is_flag=True, help="Make the tiles, and stop.")
-@options.served_at()
+@served_at()
 def main(
     sources: tuple[str, ...],
     curated: Path | None,

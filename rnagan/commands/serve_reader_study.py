@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from rnagan.commands import options
+from rnagan.commands.serving_options import served_at, served_tiles
 
 
 @click.command(help=__doc__)
 @options.plain_errors
-@options.served_tiles(each=3)
+@served_tiles(each=3)
 @options.out_folder("Folder of the study: its tiles, links and answers.")
 @click.option("--readers", type=click.IntRange(0, 1000), default=0, show_default=True, help="New readers to invite.")
 @click.option("--readers-table", type=options.PATH, help="Instead: CSV with a column reader, their names.")
@@ -22,7 +23,7 @@ from rnagan.commands import options
 @click.option("--highest", type=int, default=5, show_default=True, help="Highest quality.")
 @click.option("--title", type=options.TEXT, default="Tile study", show_default=True, help="Title that readers see.")
 @click.option("--prepare-only", is_flag=True, help="Make the tiles and form.html (figure S2), and stop.")
-@options.served_at()
+@served_at()
 def main(
     sources: tuple[str, ...],
     curated: Path | None,

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from rnagan.commands import options
+from rnagan.commands.config_options import config_options
 from rnagan.config.base import resolve
 from rnagan.config.simulation import SimulationConfig
 
@@ -15,7 +16,7 @@ from rnagan.config.simulation import SimulationConfig
 @click.option(
     "--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Slides generated at a time."
 )
-@options.config_options(SimulationConfig)
+@config_options(SimulationConfig)
 def main(out: Path, processes: int, settings: dict) -> None:
     config = resolve(SimulationConfig, settings)
     from rnagan.simulation.cohort import simulate_cohort

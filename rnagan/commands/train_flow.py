@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rnagan.commands import options
+from rnagan.commands.config_options import config_of
 from rnagan.config.flow import FlowConfig
 
 
@@ -19,7 +20,7 @@ from rnagan.config.flow import FlowConfig
 @options.embedding()
 @options.out("Run folder; an interrupted run in it goes on.")
 @options.dry_run("Print the resolved config and the size of the run; train nothing.")
-@options.config_of(FlowConfig, "faithful", tagged=True)
+@config_of(FlowConfig, "faithful", tagged=True)
 def main(out: Path, dry_run: bool, config: FlowConfig, tags: dict[str, str], **inputs: Any) -> None:
     from rnagan.training.tile_inputs import TileInputs
     from rnagan.training.train_tiles import train_tiles

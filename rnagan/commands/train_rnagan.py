@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rnagan.commands import options
+from rnagan.commands.config_options import config_of
 from rnagan.config.gan import GANConfig
 
 
@@ -25,7 +26,7 @@ from rnagan.config.gan import GANConfig
 @options.out("Run folder; an interrupted run in it goes on.")
 @options.dry_run("Print the resolved config, the size of the run and what it may cost on GPUs; train nothing.")
 @click.option("--gpu", help="With --dry-run: the GPU to forecast for, such as H200; without it, one of each kind.")
-@options.config_of(GANConfig, "faithful", tagged=True)
+@config_of(GANConfig, "faithful", tagged=True)
 def main(out: Path, dry_run: bool, gpu: str | None, config: GANConfig, tags: dict[str, str], **inputs: Any) -> None:
     if gpu is not None and not dry_run:
         raise click.UsageError("--gpu belongs to --dry-run; a run takes the GPUs that it is started on.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from rnagan.commands import options
+from rnagan.commands.config_options import config_of
 from rnagan.config.vae import VAEConfig
 
 
@@ -23,7 +24,7 @@ from rnagan.config.vae import VAEConfig
 @click.option("--cohort", type=options.PATH, help="Cohort table with donor, tissue and split of streamed profiles.")
 @options.out("Folder of the run; the product is its folder model.")
 @options.dry_run("Print the resolved settings, profiles and steps, and stop.")
-@options.config_of(VAEConfig, "faithful", tagged=True)
+@config_of(VAEConfig, "faithful", tagged=True)
 def main(
     expression: str, cohort: Path | None, out: Path, dry_run: bool, config: VAEConfig, tags: dict[str, str]
 ) -> None:

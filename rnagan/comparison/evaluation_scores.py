@@ -10,7 +10,7 @@ from rnagan.comparison.metric_directions import HIGH, LOW, direction
 from rnagan.evaluation import faithfulness
 from rnagan.io.json_values import check_json
 from rnagan.tracking.evaluations import EVALUATION_RECORD, evaluations_below, find_evaluations, read_evaluation
-from rnagan.tracking.mlflow_run import has_store, recorded_evaluations
+from rnagan.tracking.mlflow_store import has_store, recorded_evaluations
 from rnagan.tracking.old_results import read_result
 from rnagan.tracking.run_folder import RunFolder
 

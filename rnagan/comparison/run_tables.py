@@ -12,7 +12,7 @@ from rnagan.comparison.metric_directions import best, best_row, direction
 from rnagan.evaluation.features import took_part
 from rnagan.evaluation.tile_scores import extractor_of
 from rnagan.reports.labels import network_label
-from rnagan.tracking.mlflow_run import MODEL_TAGS
+from rnagan.tracking.mlflow_store import MODEL_TAGS
 from rnagan.tracking.run_folder import RunFolder
 
 CLOCK = ("images", "seconds")

@@ -9,15 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from rnagan.data.manifest import (
-    RECORD,
-    kind_of_record,
-    lost_records,
-    read_records,
-    shard_problem,
-    write_digest,
-    write_record,
-)
+from rnagan.data.manifest import RECORD, kind_of_record, lost_records, read_records, shard_problem, write_record
+from rnagan.data.set_digest import write_digest
 from rnagan.data.shard_schema import TileKind, kind_of, name_kind
 from rnagan.data.verify import check_slide
 from rnagan.io.cells import safe

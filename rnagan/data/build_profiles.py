@@ -22,19 +22,18 @@ from rnagan.data.manifest import (
     kind_of_record,
     lost_records,
     read_genes,
-    read_parquet,
     read_records,
     shard_problem,
-    write_digest,
-    write_table,
 )
 from rnagan.data.npy_codec import encode_profile
 from rnagan.data.profile_layout import PER_SHARD, deal
 from rnagan.data.sampler import Indices
+from rnagan.data.set_digest import write_digest, write_table
 from rnagan.data.shard_schema import ProfileKind, genes_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.expression.h5ad import StoredExpression, open_expression
 from rnagan.io.files import remove_leftovers, sha256_of
+from rnagan.io.parquet import read_parquet
 from rnagan.io.tables import first_few
 from rnagan.runtime import progress
 

@@ -15,10 +15,10 @@ from rnagan.data.manifest import (
     kind_of_record,
     make_record,
     read_records,
-    write_digest,
     write_index,
     write_record,
 )
+from rnagan.data.set_digest import write_digest
 from rnagan.data.shard_schema import TileKind, is_positive, name_kind, same_mpp
 from rnagan.data.tars import Member, scan_tar
 from rnagan.data.verify import Finding, index_rows, sample_problems

@@ -16,25 +16,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rnagan.cohort.slide_ids import check_shard_name
-from rnagan.data.manifest import (
-    FORMAT,
-    INDEX,
-    INDEX_SUM,
-    RECORD,
-    SLIDES,
-    TAR,
-    TILE_PROFILES,
-    VERSION,
-    Dataset,
-    read_arrow,
-    sealed,
-    slides_digest,
-    table_sum,
-)
+from rnagan.data.manifest import FORMAT, INDEX, INDEX_SUM, RECORD, SLIDES, TAR, TILE_PROFILES, VERSION, sealed
+from rnagan.data.set_digest import Dataset, slides_digest, table_sum
 from rnagan.data.shard_schema import Kind, TileKind, kind_of
 from rnagan.data.storage import Storage, open_storage
 from rnagan.data.tile_profiles import TileProfiles, places_among
 from rnagan.io.json_values import check_json, parse_json
+from rnagan.io.parquet import read_arrow
 
 MAX_IMAGE_BYTES = 1 << 26
 T = TypeVar("T")

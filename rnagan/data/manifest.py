@@ -1,8 +1,7 @@
-"""Records, which commit shards, their indexes, and the digest of a folder of them (format: shards/README.md)."""
+"""Records, which commit shards, and their indexes (format: shards/README.md)."""
 
-import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -11,21 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnagan import __version__
-from rnagan.data.shard_schema import (
-    IndexRow,
-    Kind,
-    ProfileKind,
-    ProfileRow,
-    SpotRow,
-    TileKind,
-    genes_digest,
-    kind_of,
-    name_kind,
-)
-from rnagan.data.tile_profiles import TileProfiles
-from rnagan.io.bounds import MAX_JSON_BYTES, MAX_PARQUET_ROWS
-from rnagan.io.files import atomic_path, read_json, sha256_of, sha256_of_file, write_json
+from rnagan.data.shard_schema import IndexRow, Kind, ProfileKind, ProfileRow, SpotRow, genes_digest, kind_of
+from rnagan.io.bounds import MAX_JSON_BYTES
+from rnagan.io.files import sha256_of, sha256_of_file, write_json
 from rnagan.io.json_values import json_problem, parse_json
+from rnagan.io.parquet import read_parquet
 
 FORMAT, RECORD_FORMAT, VERSION = "rnagan-shards", "rnagan-shard", 1
 TAR, INDEX, RECORD = ".tar", ".index.parquet", ".record.json"
@@ -55,38 +44,11 @@ class Record(TypedDict):
     sum: NotRequired[str]
 
 
-class Dataset(TypedDict):
-    """The dataset.json of a set, without what it says of the kind."""
-
-    slides: int
-    tiles: int
-    digest: str
-    sums: NotRequired[dict[str, str]]
-    sum: NotRequired[str]
-
-
 def write_index(path: Path, rows: Sequence[IndexRow] | Sequence[SpotRow] | Sequence[ProfileRow]) -> None:
     """Write an index of at least one row, not by rename."""
     kinds = type(rows[0]).__annotations__
     schema = pa.schema([(name, pa.uint32() if name == "crc32" else _TYPES[kind]) for name, kind in kinds.items()])
     pq.write_table(pa.table(list(map(list, zip(*rows, strict=True))), schema=schema), path)
-
-
-def read_parquet(source: Path | pa.NativeFile, columns: list[str] | None = None) -> pd.DataFrame:
-    """A small Parquet table, read without Arrow's threads: with them one process in a hundred aborted at its end.
-
-    Raises `OSError` or `pyarrow.ArrowException` where it is missing, damaged or claims more than MAX_PARQUET_ROWS.
-    """
-    # what pandas adds to say of its own types isn't guarded by Parquet, and isn't needed
-    return read_arrow(source, columns).to_pandas(use_threads=False, ignore_metadata=True)
-
-
-def read_arrow(source: Path | pa.NativeFile, columns: list[str] | None = None) -> pa.Table:
-    """As `read_parquet`, in Arrow's memory."""
-    with pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
-        if file.metadata.num_rows > MAX_PARQUET_ROWS:
-            raise pa.ArrowInvalid(f"it claims {file.metadata.num_rows:,} rows, and {MAX_PARQUET_ROWS:,} are read")
-        return file.read(columns, use_threads=False)
 
 
 def make_record(
@@ -224,118 +186,6 @@ def _unsummed_index_problem(path: Path, record: dict[str, Any]) -> str | None:
     return None if ours and within else "is of another slide, or damaged"
 
 
-def write_digest(folder: Path | str, being_made: Collection[str] = ()) -> dict[str, Any]:
-    """Write `slides.parquet` and `dataset.json` from the records of a folder, and return the latter; from the indexes
-    `samples.parquet` of a set of profiles, and `profiles.parquet` of tiles with profiles of their own.
-
-    Refuses records of several kinds: they can't be read as one set; and damaged ones, but for those of slides in
-    `being_made`, which another part of this build makes again. Several processes may do this at the same time
-    without a lock, as parts of a build that end together: each looks again after it has written, so the one that
-    writes last has seen every record.
-    """
-    folder = Path(folder)
-    while True:
-        seen, damaged = _states_of_records(folder), dict[str, str]()
-        records = list(read_records(folder, damaged))
-        for slide in damaged.keys() - set(being_made):
-            raise ValueError(f"{folder}/{slide}{RECORD} {damaged[slide]}; delete it and build its slide again.")
-        dataset, slides = make_digest(folder, records)
-        tables = {SLIDES: slides} | read_joins(folder, kind_of(dataset), records)
-        for name, table in tables.items():
-            if not holds(folder / name, table):  # what is up to date may lie on a disk that can't be written
-                write_table(folder / name, table)
-        dataset = seal_digest(dataset, tables)
-        if not _says(folder / "dataset.json", dataset):
-            write_json(folder / "dataset.json", dataset)
-        if _states_of_records(folder) == seen:
-            return dataset
-
-
-def write_table(path: Path, table: pd.DataFrame | TileProfiles) -> None:
-    """Write a Parquet table by rename, with checksums that are verified when it is read."""
-    with atomic_path(path) as temporary:
-        if isinstance(table, TileProfiles):
-            table.write(temporary)
-        else:
-            table.to_parquet(temporary, index=False, write_page_checksum=True)
-
-
-def holds(path: Path, table: pd.DataFrame | TileProfiles) -> bool:
-    """Whether a Parquet file is whole and holds this table."""
-    try:
-        if isinstance(table, TileProfiles):
-            return TileProfiles.read(path, path.stat().st_size, len(table)).same_as(table)
-        with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
-            return file.read(use_threads=False).equals(pa.Table.from_pandas(table, preserve_index=False, nthreads=1))
-    except (pa.ArrowException, OSError):
-        return False
-
-
-def _says(path: Path, value: dict[str, Any]) -> bool:
-    """Whether a JSON file is whole and says this."""
-    try:
-        return read_json(path) == value
-    except (OSError, ValueError):
-        return False
-
-
-def _states_of_records(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of each record."""
-    states = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(RECORD):
-                with contextlib.suppress(FileNotFoundError):
-                    states[entry.name] = entry.stat().st_size, entry.stat().st_mtime_ns
-    return states
-
-
-def seal_digest(dataset: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
-    """`dataset.json` with the sums of its tables, by file name, and of itself; as it is where no record has sums."""
-    if INDEX_SUM not in tables[SLIDES]:
-        return dataset
-    return sealed(dataset | {"sums": {name: table_sum(table) for name, table in tables.items()}})
-
-
-def table_sum(table: pd.DataFrame | TileProfiles) -> str:
-    """Hex SHA-256 of what a table says, whatever version of Parquet's library wrote it."""
-    if isinstance(table, TileProfiles):
-        return table.digest()
-    return sha256_of([[name, table[name].tolist()] for name in table])
-
-
-def slides_digest(slides: pd.DataFrame, kind: Kind) -> str:
-    """The digest of a set, of its `slides.parquet`: it changes with any tile."""
-    shards = list(zip(slides["slide"].tolist(), slides["sha256"].tolist(), strict=True))
-    return sha256_of(shards + ([kind.genes_sha256] if isinstance(kind, ProfileKind) else []))
-
-
-def make_digest(folder: Path, records: list[dict[str, Any]]) -> tuple[dict[str, Any], pd.DataFrame]:
-    """What `dataset.json`, before it is sealed, and `slides.parquet` must say of these records, in whatever order they
-    come."""
-    if not records:
-        raise ValueError(f"{folder} holds no finished slide.")
-    records = sorted(records, key=lambda record: record["slide"] + RECORD)  # as `read_records` has them
-    kind = _the_one_kind(folder, [kind_of_record(folder, record) for record in records])
-    reasons = sorted({reason for record in records for reason in record["counts"]})
-    columns = ["slide", "status", "tiles", "sha256", "bytes"]
-    columns += [INDEX_SUM] if any(INDEX_SUM in record for record in records) else []
-    rows = [
-        {name: record.get(name) for name in columns} | {reason: record["counts"].get(reason, 0) for reason in reasons}
-        for record in records
-    ]
-    slides = pd.DataFrame(rows)
-    dataset = {
-        "format": FORMAT,
-        "version": VERSION,
-        **kind.facts,
-        "slides": len(rows),
-        "tiles": sum(row["tiles"] for row in rows),
-        "digest": slides_digest(slides, kind),
-    }
-    return dataset, slides
-
-
 def kind_of_record(folder: Path, record: dict[str, Any]) -> Kind:
     """What a record of this folder says that its shard holds."""
     try:
@@ -351,66 +201,3 @@ def read_genes(folder: Path, kind: ProfileKind) -> pd.DataFrame | None:
         return genes if genes_digest(genes, kind.units) == kind.genes_sha256 else None
     except (pa.ArrowException, OSError, ValueError, KeyError):
         return None
-
-
-def read_joins(
-    folder: Path, kind: Kind, records: list[dict[str, Any]]
-) -> dict[str, pd.DataFrame] | dict[str, TileProfiles]:
-    """What the further tables of a set must say, by file name: those that join its items with profiles.
-
-    Raises as `read_samples` and `read_tile_profiles` do.
-    """
-    if isinstance(kind, ProfileKind):
-        return {SAMPLES: read_samples(folder, records)}
-    return {TILE_PROFILES: read_tile_profiles(folder, records)} if kind.own_profiles else {}
-
-
-def read_tile_profiles(folder: Path, records: list[dict[str, Any]]) -> TileProfiles:
-    """What `profiles.parquet` must say of these records of tiles with profiles of their own.
-
-    Raises what `read_parquet` does where an index is damaged, and `ValueError` where it names no profiles.
-    """
-
-    def of_slides() -> Iterator[tuple[str, pa.ChunkedArray]]:
-        for slide in sorted(record["slide"] for record in records if record["tiles"]):
-            index = read_arrow(folder / (slide + INDEX), ["profile"])
-            if index.column_names != ["profile"]:
-                raise ValueError(f"{folder}/{slide}{INDEX} names no profiles; build into an empty folder.")
-            yield slide, index["profile"]
-
-    return TileProfiles.of(of_slides())
-
-
-def read_samples(folder: Path, records: list[dict[str, Any]]) -> pd.DataFrame:
-    """What `samples.parquet` must say of these records of profiles: sample, slide (its shard) and place in it, of all.
-
-    Raises what `read_parquet` does where an index is damaged, and `ValueError` where it names no samples or a sample is
-    there twice.
-    """
-    tables = []
-    for record in sorted(records, key=lambda record: record["slide"] + RECORD):
-        if record["tiles"]:
-            samples = read_parquet(folder / (record["slide"] + INDEX), ["sample"])
-            if list(samples) != ["sample"]:
-                raise ValueError(f"{folder}/{record['slide']}{INDEX} names no samples; build into an empty folder.")
-            tables.append(samples.assign(slide=record["slide"], place=range(len(samples))))
-    table = pd.concat(tables, ignore_index=True)
-    twice = table[table["sample"].duplicated()]
-    if len(twice):
-        raise ValueError(
-            f"{folder} holds the profile of {twice['sample'].iloc[0]} twice, in {twice['slide'].iloc[0]} too; build "
-            "into an empty folder."
-        )
-    return table
-
-
-def _the_one_kind(folder: Path, kinds: list[Kind]) -> Kind:
-    kind, *others = sorted(set(kinds), key=lambda kind: str(tuple(kind.facts.values())))
-    if not others:
-        return kind
-    tiles = [one for one in (kind, *others) if isinstance(one, TileKind)]
-    if len(tiles) > len(others):
-        named = "tiles of " + " and ".join(map(name_kind, tiles))
-    else:
-        named = " and ".join(map(str, (kind, *others)))
-    raise ValueError(f"{folder} mixes {named}; build each kind into a folder of its own.")

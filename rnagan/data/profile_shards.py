@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from rnagan.data.index import DamagedShard, Locations, Shards, open_shards
 from rnagan.data.loader import Loading, batches
-from rnagan.data.manifest import GENES, SAMPLES, table_sum
+from rnagan.data.manifest import GENES, SAMPLES
 from rnagan.data.npy_codec import decode_profile_into
 from rnagan.data.packed import Packed
 from rnagan.data.profile_layout import Arrangement, ProfileSelection
 from rnagan.data.reader import Corner, ProfileBatch, Replaced, ShardReader
 from rnagan.data.sampler import Indices, Order
+from rnagan.data.set_digest import table_sum
 from rnagan.data.shard_schema import ProfileKind, genes_digest
 
 

@@ -23,21 +23,17 @@ from rnagan.data.manifest import (
     SLIDES,
     TAR,
     TILE_PROFILES,
-    holds,
-    make_digest,
     read_genes,
-    read_joins,
-    read_parquet,
     record_problem,
-    seal_digest,
-    write_digest,
     write_index,
     write_record,
 )
+from rnagan.data.set_digest import holds, make_digest, read_joins, seal_digest, write_digest
 from rnagan.data.shard_schema import Kind, ProfileKind, TileKind, kind_of
 from rnagan.data.tars import Member, TarScan, scan_tar
 from rnagan.data.tile_profiles import TileProfiles
 from rnagan.io.files import atomic_path, read_json, sha256_of_file
+from rnagan.io.parquet import read_parquet
 from rnagan.runtime import progress, rng
 from rnagan.runtime.workers import Workers, run_each
 

@@ -13,12 +13,7 @@ from numpy.typing import NDArray
 from rnagan.api import model_folder
 from rnagan.cohort.leakage import refuse_seen
 from rnagan.cohort.table import claim_of
-from rnagan.evaluation.external_profiles import (
-    accuracy_by_tissue,
-    call_tissues,
-    match_tissues,
-    tissue_imbalance,
-)
+from rnagan.evaluation.external_profiles import accuracy_by_tissue, call_tissues, match_tissues, tissue_imbalance
 from rnagan.evaluation.missing_genes import Gap, cost_of_gaps, random_gaps, real_gap
 from rnagan.evaluation.reconstruction import (
     NEIGHBOURS,
@@ -31,6 +26,7 @@ from rnagan.evaluation.reconstruction import (
 )
 from rnagan.evaluation.tissue_spaces import distances, raw_z_scores, spaces_of
 from rnagan.evaluation.vae_maps import choose_pair, generated_and_shifted, write_maps
+from rnagan.evaluation.vae_report import PAGE, PICTURES, write_report
 from rnagan.expression.h5ad import Expression, read_expression
 from rnagan.io.cells import safe_table
 from rnagan.io.claim import stating, with_claim
@@ -47,34 +43,11 @@ from rnagan.latent.profiles import (
 )
 from rnagan.models.trained_vae import VAEModel
 from rnagan.reports import vae_figures
-from rnagan.reports.pages import embedded, write_template
-from rnagan.reports.vae_figures import MODELS
 from rnagan.runtime.devices import AUTO
 from rnagan.tracking.evaluations import record_evaluation
 
-RESULT, PAGE = "summary.json", "report.html"
+RESULT = "summary.json"
 TABLES = ("rmse_per_tissue", "rmse_per_profile", "genes", "external", "external_samples", "missing_genes")
-ERRORS = {
-    "rmse_z": "RMSE, the encoder's units",
-    "rmse_log": "RMSE, log units",
-    "absolute_error_percent": "mean absolute error, %",
-    "percentage_error_nonzero": "mean of |x − x̂| / |x| without zeros, %",
-    "pearson": "correlation of a gene, median",
-    "r2": "R² of a gene, median",
-}
-PICTURES = {  # name of the .png, caption
-    "umap_pair": "Two tissues: real held-out profiles, their reconstructions, and profiles drawn around "
-    "the tissue's centroid (article: figure 2A).",
-    "umap_shifted": "Real profiles of each shifted to the other by the difference of the centroids; a shifted profile "
-    "has the colour of the tissue that it was moved to (article: figure 2B).",
-    "umap_reconstructed": "All tissues: held-out profiles and their reconstructions.",
-    "umap_generated": "All tissues: held-out profiles and generated ones (article: figure 2C).",
-    "rmse_per_tissue": "Error of reconstruction by tissue (article: figure S3).",
-    "genes": "Genes by how well they are rebuilt over held-out profiles.",
-    "external": "Another cohort: tissue called by the nearest training profiles.",
-    "missing_genes": "What missing genes cost: the same genes hidden from all held-out profiles, five draws a share; "
-    "the band is their range.",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +116,7 @@ def evaluate_vae(
         expression = read_expression(inputs.expression)
         with stating(claim_of(expression.split_by)):
             result = {KEY: request} | _evaluate(inputs, expression, out, split, pair, missing_genes, seed, device)
-            _write_report(out, result)
+            write_report(out, result)
         write_json(out / RESULT, result)
     pictures = [out / f"{name}.png" for name in PICTURES]
     claim = claim_of(result.get("split_by", "donor"))
@@ -214,12 +187,6 @@ def _evaluate(
     if missing_genes:
         result["missing_genes"] = _missing(out, inputs, model, beside, train, test, expression, gaps)
     return result
-
-
-def _write_report(out: Path, result: dict[str, Any]) -> None:
-    pictures = {name: embedded([(out / f"{name}.png", caption)]) for name, caption in PICTURES.items()}
-    models = MODELS | {"mean": "training mean"}
-    write_template(out / PAGE, "vae.html", found=result, errors=ERRORS, models=models, pictures=pictures)
 
 
 def scores_of(result: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -386,35 +353,3 @@ def _number(value: Any) -> Any:
 def _table(out: Path, name: str, table: pd.DataFrame) -> None:
     with atomic_path(out / f"{name}.csv") as temporary:
         safe_table(with_claim(table)).to_csv(temporary, index=False, float_format="%.6g")
-
-
-def _by(found: dict[str, Any], space: str) -> str:
-    """The distance of a figure in words; results of earlier versions don't name it."""
-    return f" ({found['neighbours_by'][space].replace('_', '-')})" if "neighbours_by" in found else ""
-
-
-def summary_lines(result: dict[str, Any], out: Path) -> list[str]:
-    """The result of `evaluate_vae` as lines for the terminal."""
-    lines = [f"{out / PAGE}: {result['profiles']:,} profiles, {result['active_units']} active units."]
-    lines += [result["claim"]] if "claim" in result else []
-    for name in ("vae", "pca"):
-        found, right = result["reconstruction"][name], result["tissue_knn"][name]
-        tissue = "–" if right is None else f"{right:.1%}"
-        lines.append(
-            f"{MODELS[name]:6} RMSE {found['rmse_z']:.3f} (encoder's units), {found['rmse_log']:.3f} (log); mean "
-            f"absolute error {found['absolute_error_percent']:.1f}%; tissue called right {tissue}{_by(result, name)}."
-        )
-    if "external" in result:
-        external = result["external"]
-        rates = ", ".join(f"{MODELS[k]} {v:.1%}{_by(external, k)}" for k, v in external["tissue_knn"].items())
-        lines.append(f"External tissue called right: {rates}; {result['external']['far']:.0%} of its samples far.")
-        lines += [warning] if (warning := result["external"].get("imbalance")) else []
-    for row in result.get("missing_genes", []):
-        if row["rmse_missing"] is not None:
-            moved = "–" if row["moved_sd"] is None else f"{row['moved_sd']:.2f}"
-            lines.append(
-                f"{row['model']}: {row['share']:.0%} of genes missing ({row['gap']}): their RMSE "
-                f"{row['rmse_missing']:.3f}, the training mean's {row['rmse_missing_mean']:.3f}; the latent moves "
-                f"{moved} SDs."
-            )
-    return lines

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from rnagan.data.manifest import read_parquet
 from rnagan.io.files import read_json
+from rnagan.io.parquet import read_parquet
 from rnagan.io.tables import UNREADABLE, first_few, open_bytes
 from rnagan.io.tenx_matrix import TenXMatrix, read_tenx, read_tenx_genes
 from rnagan.spatial.section import VISIUM_STEP_UM, Genes, Grid, Section, Spots

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rnagan.data.manifest import read_parquet
 from rnagan.io.files import read_json
+from rnagan.io.parquet import read_parquet
 from rnagan.io.tables import UNREADABLE, open_bytes
 from rnagan.io.tenx_matrix import read_tenx, read_tenx_genes
 from rnagan.spatial.bins import bin_cells

@@ -11,7 +11,8 @@ import rnagan
 from rnagan.io.claim import Claim
 from rnagan.io.files import read_json, sha256_of, write_json
 from rnagan.runtime.devices import arithmetic
-from rnagan.tracking.mlflow_run import EVALUATION, MLflowRun, warn_unreachable
+from rnagan.tracking.mlflow_run import MLflowRun, warn_unreachable
+from rnagan.tracking.mlflow_store import EVALUATION
 from rnagan.tracking.run_folder import read_record, run_digest
 from rnagan.tracking.run_log import model_tags
 

@@ -17,15 +17,9 @@ from typing import Any
 import rnagan
 from rnagan.config.base import Config
 from rnagan.io.files import write_text
-from rnagan.tracking.mlflow_run import MODEL_TAGS, MLflowRun, Point, warn_unreachable
-from rnagan.tracking.run_folder import (
-    model_digest,
-    read_metrics,
-    read_record,
-    run_digest,
-    this_process,
-    write_record,
-)
+from rnagan.tracking.mlflow_run import MLflowRun, Point, warn_unreachable
+from rnagan.tracking.mlflow_store import MODEL_TAGS
+from rnagan.tracking.run_folder import model_digest, read_metrics, read_record, run_digest, this_process, write_record
 
 
 class Unwritten:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rnagan.tracking.evaluations import evaluation_to_mlflow, evaluations_below, read_evaluation, store_of
-from rnagan.tracking.mlflow_run import EXPERIMENTS, MLflowRun, reason, shown, tracking_uri
+from rnagan.tracking.mlflow_run import MLflowRun, reason
+from rnagan.tracking.mlflow_store import EXPERIMENTS, shown, tracking_uri
 from rnagan.tracking.run_folder import RunFolder, find_runs, write_record
 from rnagan.tracking.run_log import model_tags, new_record, points
 

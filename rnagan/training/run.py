@@ -29,7 +29,7 @@ from rnagan.runtime.devices import arithmetic
 from rnagan.runtime.distributed import processes
 from rnagan.runtime.ends import raise_lost_interrupt
 from rnagan.runtime.folder_lock import FolderLock
-from rnagan.tracking.mlflow_run import EXPERIMENTS
+from rnagan.tracking.mlflow_store import EXPERIMENTS
 from rnagan.tracking.run_folder import KINDS, checkpoint_path, latest_checkpoint
 from rnagan.tracking.run_log import RunLog, Unwritten
 from rnagan.training import deepspeed

@@ -7,11 +7,14 @@ import io
 import itertools
 import json
 import re
+import socket
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import anndata
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -23,7 +26,7 @@ from rnagan.apps.explorer import POLICY, explorer
 from rnagan.apps.explorer_answers import ExplorerService
 from rnagan.apps.explorer_visits import ExplorerQuery, Visit
 from rnagan.apps.guard import HEADERS
-from rnagan.apps.shell import Address
+from rnagan.apps.shell import Address, server_of
 from rnagan.apps.tile_downloads import as_zip, provenance
 from rnagan.apps.visitor_queue import Replaced
 from rnagan.data.index import open_dataset
@@ -328,6 +331,28 @@ def test_a_profile_that_is_not_listed_is_chosen_in_the_list(
 def test_who_asks_too_often_waits(service: ExplorerService) -> None:
     client, path = visiting(service, rate=5, clock=lambda: 0.0)
     assert {client.get(f"{path}/answer").status_code for _ in range(40)} == {200, 429}
+
+
+@pytest.mark.attack(kind=10)
+def test_who_opens_many_visits_asks_no_faster(service: ExplorerService) -> None:
+    """On a server that listens, whose clock stands: a visit has 30 requests, all of an address 300."""
+    server = server_of(explorer(service, Address(), rate=5, clock=lambda: 0.0))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        running = threading.Thread(target=server.run, args=([listening],))
+        running.start()
+        place = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        try:
+            with httpx.Client(base_url=place, timeout=None) as client:
+                opened = [client.get("/").headers["location"] for _ in range(12)]
+                statuses = [[client.get(f"{path}/answer?seed=x").status_code for _ in range(30)] for path in opened]
+            assert statuses == [[422] * 30] * 10 + [[429] * 30] * 2
+            other = httpx.HTTPTransport(local_address="127.0.0.2")
+            with httpx.Client(base_url=place, transport=other, timeout=None) as client:
+                assert client.get(f"{opened[-1]}/answer?seed=x").status_code == 429  # this visit has asked 30 times
+                assert client.get("/", follow_redirects=True).status_code == 200
+        finally:
+            server.should_exit = True
+            running.join(60)
 
 
 @pytest.mark.attack(kind=10)

@@ -20,7 +20,7 @@ from rnagan.generation import generate_tiles
 from rnagan.io.files import read_json
 from rnagan.io.weights import write_tensors
 from rnagan.models.resnet import build_backbone, save_backbone
-from rnagan.tracking.mlflow_run import default_tracking_uri
+from rnagan.tracking.mlflow_store import default_tracking_uri
 from rnagan.tracking.run_log import RunLog
 from rnagan.training.simclr.train import pretrain_simclr
 from rnagan.training.tile_inputs import TileInputs

@@ -7,7 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from rnagan.commands.options import config_options, plain_errors, read_config
+from rnagan.commands.config_options import config_options, read_config
+from rnagan.commands.options import plain_errors
 from rnagan.config.base import Config, setting
 from rnagan.config.vae import VAEConfig
 

@@ -5,7 +5,7 @@ import pytest
 import simplejpeg
 
 from rnagan.data.index import open_dataset
-from rnagan.data.manifest import write_digest
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter
 
 SIDE = 24

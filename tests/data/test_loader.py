@@ -18,9 +18,10 @@ from rnagan.data import storage
 from rnagan.data.image_codec import decode_image
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import BatchMemory, Loading, tile_batches
-from rnagan.data.manifest import IndexRow, write_digest, write_index, write_record
+from rnagan.data.manifest import IndexRow, write_index, write_record
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder, WeightedOrder
+from rnagan.data.set_digest import write_digest
 from rnagan.io.files import read_json, sha256_of_file
 from rnagan.training.gan.draws import StepDraws
 

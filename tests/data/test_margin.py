@@ -10,9 +10,9 @@ from rnagan.data.augment import draw_corners
 from rnagan.data.image_codec import encode_jpeg
 from rnagan.data.index import open_dataset
 from rnagan.data.loader import Loading, tile_batches
-from rnagan.data.manifest import write_digest
 from rnagan.data.reader import TileReader
 from rnagan.data.sampler import TileOrder
+from rnagan.data.set_digest import write_digest
 from rnagan.data.shard_schema import kind_of
 from rnagan.data.verify import check_folder
 from rnagan.data.writer import ShardWriter

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from rnagan.data.loader import Loading
-from rnagan.data.manifest import write_digest
 from rnagan.data.npy_codec import encode_profile
 from rnagan.data.profile_layout import Arrangement
 from rnagan.data.profile_shards import all_profiles, open_profile_set, profile_batches
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.expression.h5ad import OBS_COLUMNS
 from rnagan.io.files import read_json

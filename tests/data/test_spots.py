@@ -12,9 +12,9 @@ from rnagan.cohort import table
 from rnagan.cohort.table import read_cohort
 from rnagan.data.index import DamagedShard, open_dataset
 from rnagan.data.loader import Loading, tile_batches
-from rnagan.data.manifest import write_digest
 from rnagan.data.sampler import TileOrder
 from rnagan.data.selection import make_order, select
+from rnagan.data.set_digest import write_digest
 from rnagan.data.verify import check_folder
 from rnagan.data.writer import ShardWriter
 from tests.data.conftest import SIDE, make_tile

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rnagan.data import tile_profiles
-from rnagan.data.manifest import table_sum
+from rnagan.data.set_digest import table_sum
 from rnagan.data.tile_profiles import TileProfiles
 
 OF_SLIDES = {

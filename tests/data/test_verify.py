@@ -10,11 +10,13 @@ import pytest
 import simplejpeg
 
 from rnagan.data.index import open_dataset
-from rnagan.data.manifest import read_parquet, write_digest, write_record
+from rnagan.data.manifest import write_record
+from rnagan.data.set_digest import write_digest
 from rnagan.data.tars import scan_tar
 from rnagan.data.verify import check_folder
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import read_json, sha256_of, sha256_of_file, write_json
+from rnagan.io.parquet import read_parquet
 from rnagan.runtime.workers import Workers
 from tests import programs
 

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from rnagan.data.import_webdataset import adopt_folder
-from rnagan.data.manifest import write_digest, write_record
+from rnagan.data.manifest import write_record
 from rnagan.data.npy_codec import encode_profile
 from rnagan.data.profile_shards import open_profile_set
+from rnagan.data.set_digest import write_digest
 from rnagan.data.verify import check_folder
 from rnagan.data.writer import ShardWriter
 from rnagan.io.files import read_json, sha256_of

@@ -14,9 +14,9 @@ import webdataset as wds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnagan.data import manifest
+from rnagan.data import manifest, set_digest
 from rnagan.data.index import ShardSet, open_dataset
-from rnagan.data.manifest import write_digest
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter, tar_header
 from rnagan.io.files import read_json, sha256_of_file
 
@@ -113,14 +113,14 @@ def test_digest_is_rebuilt_from_records_and_moves_with_a_tile(folder):
 def test_a_record_that_comes_while_the_digest_is_written_is_in_it(folder, monkeypatch):
     """Two parts of a build end together: the other one commits between our reading and our writing."""
     came = []
-    read = manifest.read_records
+    read = set_digest.read_records
 
     def read_and_be_overtaken(of, damaged):
         yield from list(read(of, damaged))
         if not came:
             came.append(write(folder, "z", 2))
 
-    monkeypatch.setattr(manifest, "read_records", read_and_be_overtaken)
+    monkeypatch.setattr(set_digest, "read_records", read_and_be_overtaken)
     assert write_digest(folder)["slides"] == 4 and open_dataset(folder).slides["slide"].tolist()[-1] == "z"
 
 

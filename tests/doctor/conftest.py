@@ -8,7 +8,7 @@ import pytest
 import simplejpeg
 
 from rnagan.data.index import ShardSet, open_dataset
-from rnagan.data.manifest import write_digest
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter
 
 

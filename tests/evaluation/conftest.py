@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import hed2rgb
 
 from rnagan.config.gan import GANConfig
-from rnagan.data.manifest import write_digest
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.expression.h5ad import Expression, write_expression
 from rnagan.tracking.run_log import RunLog

@@ -14,7 +14,8 @@ from PIL import Image
 
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
-from rnagan.data.manifest import write_digest, write_record
+from rnagan.data.manifest import write_record
+from rnagan.data.set_digest import write_digest
 from rnagan.evaluation import donor_evaluation, test_set, tile_measurements
 from rnagan.evaluation import faithfulness as module
 from rnagan.evaluation.faithfulness import evaluate

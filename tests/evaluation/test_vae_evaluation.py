@@ -17,8 +17,9 @@ from scipy.spatial.distance import pdist
 from sklearn.neighbors import KNeighborsClassifier
 
 from rnagan.evaluation.feature_map import umap_embedding
-from rnagan.evaluation.vae_evaluation import PICTURES, TABLES
+from rnagan.evaluation.vae_evaluation import TABLES
 from rnagan.evaluation.vae_maps import choose_pair
+from rnagan.evaluation.vae_report import PICTURES
 from rnagan.expression.h5ad import read_expression, write_expression
 from rnagan.models.trained_vae import load_vae, posterior, save_vae
 from rnagan.reports import vae_figures

@@ -11,7 +11,7 @@ from PIL import Image
 
 from rnagan.config.tiling import TilingConfig
 from rnagan.data.image_codec import decode_image
-from rnagan.data.manifest import write_digest
+from rnagan.data.set_digest import write_digest
 from rnagan.data.verify import check_folder
 from rnagan.slides.slide import Slide
 from rnagan.slides.sources import SlideSource

@@ -14,7 +14,7 @@ from rnagan.io.files import read_json, write_json
 from rnagan.tracking import evaluations
 from rnagan.tracking.evaluations import EVALUATION_RECORD, evaluation_to_mlflow, find_evaluations, record_evaluation
 from rnagan.tracking.mlflow_limits import allowed_name
-from rnagan.tracking.mlflow_run import default_tracking_uri
+from rnagan.tracking.mlflow_store import default_tracking_uri
 from rnagan.tracking.run_folder import read_record
 from rnagan.tracking.run_log import RunLog
 

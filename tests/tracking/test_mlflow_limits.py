@@ -10,7 +10,8 @@ import pytest
 from rnagan.config.gan import GANConfig
 from rnagan.io.files import read_yaml
 from rnagan.tracking.mlflow_limits import allowed_name, allowed_text, batches
-from rnagan.tracking.mlflow_run import MLflowRun, default_tracking_uri
+from rnagan.tracking.mlflow_run import MLflowRun
+from rnagan.tracking.mlflow_store import default_tracking_uri
 from rnagan.tracking.run_folder import read_record
 from rnagan.tracking.run_log import RunLog
 from rnagan.tracking.sync import sync_mlflow

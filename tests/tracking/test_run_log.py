@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rnagan.config.vae import VAEConfig
-from rnagan.tracking.mlflow_run import default_tracking_uri
+from rnagan.tracking.mlflow_store import default_tracking_uri
 from rnagan.tracking.run_folder import read_metrics
 from rnagan.tracking.run_log import RunLog
 from tests.tracking.server import Server

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rnagan.config.vae import VAEConfig
-from rnagan.tracking.mlflow_run import tracking_uri
+from rnagan.tracking.mlflow_store import tracking_uri
 from rnagan.tracking.run_log import RunLog
 from rnagan.tracking.sqlite_store import set_aside_half_made
 from rnagan.tracking.sync import sync_mlflow

@@ -13,9 +13,9 @@ import pytest
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.config.vae import VAEConfig
 from rnagan.io.files import read_json, write_json
-from rnagan.tracking import mlflow_run
+from rnagan.tracking import mlflow_store
 from rnagan.tracking.evaluations import record_evaluation
-from rnagan.tracking.mlflow_run import default_tracking_uri
+from rnagan.tracking.mlflow_store import default_tracking_uri
 from rnagan.tracking.run_folder import read_metrics, read_record
 from rnagan.tracking.run_log import RunLog
 from rnagan.tracking.sync import sync_folders, sync_mlflow
@@ -127,7 +127,7 @@ def test_without_a_lock_the_oldest_of_two_sweep_runs_is_kept(mlflow_runs: Path) 
     client = client_of(mlflow_runs / "r")
     home = client.create_experiment("e")
     with ThreadPoolExecutor(3) as pool:
-        kept = list(pool.map(lambda _: mlflow_run._sweep_run(client, home, "lr", 0.5), range(3)))
+        kept = list(pool.map(lambda _: mlflow_store.sweep_run(client, home, "lr", 0.5), range(3)))
     assert len(set(kept)) == 1
     assert [run.info.run_id for run in client.search_runs([home], "tags.kind = 'sweep'")] == kept[:1]
 

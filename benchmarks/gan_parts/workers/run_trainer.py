@@ -13,8 +13,8 @@ from serving import serve
 
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset
-from rnagan.data.manifest import write_digest
 from rnagan.data.selection import make_order, select
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.tracking.run_log import RunLog
 from rnagan.training.launch import start

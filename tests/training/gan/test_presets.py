@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from rnagan import RNAGAN
 from rnagan.cohort.table import read_cohort
-from rnagan.commands.options import read_config
+from rnagan.commands.config_options import read_config
 from rnagan.config.base import load_config, preset_names, read_preset, resolve, settings_of
 from rnagan.config.gan import GANConfig
 from rnagan.data.index import open_dataset

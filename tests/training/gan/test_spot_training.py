@@ -14,8 +14,8 @@ from rnagan.api import RNAGAN
 from rnagan.cohort.table import read_cohort
 from rnagan.config.simclr import SimCLRConfig
 from rnagan.data.index import open_dataset
-from rnagan.data.manifest import write_digest
 from rnagan.data.selection import select
+from rnagan.data.set_digest import write_digest
 from rnagan.data.writer import ShardWriter
 from rnagan.evaluation.real_tiles import NumberedTiles, real_tiles, row_names, tiles_of_slides
 from rnagan.evaluation.spectra import compare_spectra
