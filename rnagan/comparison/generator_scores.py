@@ -19,7 +19,7 @@ from rnagan.cohort.table import read_cohort
 from rnagan.data.index import ShardSet
 from rnagan.evaluation import faithfulness
 from rnagan.evaluation.calibration import check_calibration
-from rnagan.evaluation.faithfulness import evaluate_set
+from rnagan.evaluation.faithfulness import evaluate
 from rnagan.evaluation.features import FeatureExtractor, make_extractor
 from rnagan.evaluation.fid import fid_of_set
 from rnagan.evaluation.memorization import nearest_of_set
@@ -179,9 +179,11 @@ def _looks(
 def _binding(held_out: EvaluationSet, how: Evaluation, out: Path) -> dict[str, Any]:
     """`evaluate` by what the table asks for; training donors and calibration only as the model generates by itself."""
     spots = SpotSettings(how.consecutive, how.witness) if has_positions(held_out.shards, held_out.cohort) else PLAIN
-    usual = held_out.model.options == NO_OPTIONS
+    options = held_out.model.options
+    usual = options == NO_OPTIONS
     donors = how.train_donors if usual else 0
-    return evaluate_set(held_out, out, how.n, how.seed, donors, spots, how.calibrated and usual)
+    asked = how.split, how.n, how.seed, donors, how.device, spots, options, how.calibrated and usual
+    return evaluate(held_out.inputs, out, *asked, held_out=held_out)
 
 
 def seconds_per_1000(held_out: EvaluationSet, seed: int) -> float:

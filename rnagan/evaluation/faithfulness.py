@@ -5,7 +5,7 @@ model trained on shuffled profiles), and beside training donors (what was learne
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -57,6 +57,7 @@ def evaluate(
     spots: SpotSettings = PLAIN,
     options: SamplingOptions = NO_OPTIONS,
     calibrated: bool = False,
+    held_out: EvaluationSet | None = None,
 ) -> dict[str, Any]:
     """Generate `n` tiles for every profile of `split` and compare; writes `out/evaluation.json` last, and returns it.
 
@@ -66,45 +67,12 @@ def evaluate(
     Where tiles have profiles of their own, and the cohort table their positions, `spots_SECTION.png` has the maps of
     each section's measures. `options`: how the models generate, where not as they do by themselves.
     `calibrated`: the model is also evaluated with gains that are fitted on validation donors (`calibration`).
+    `held_out`: the evaluation set of these inputs, split and options, where it is open already.
 
     The result holds the scores of a `Comparison`, `null` (those of a null, where one is given), `train` (those of
     training donors, where there are any), `left_out` (those of profiles in the split of that name), `calibrated` and
     `real_pairs` (`spatial_evidence`).
     """
-
-    def opened() -> EvaluationSet:
-        return open_evaluation_set(inputs, split, need="profiles", device=device, options=options)
-
-    return _current_or_new(inputs, split, options, opened, out, n, seed, train_donors, spots, calibrated)
-
-
-def evaluate_set(
-    held_out: EvaluationSet,
-    out: Path,
-    n: int,
-    seed: int,
-    train_donors: int,
-    spots: SpotSettings = PLAIN,
-    calibrated: bool = False,
-) -> dict[str, Any]:
-    """`evaluate` of an evaluation set that is open."""
-    about = held_out.inputs, held_out.split, held_out.model.options
-    return _current_or_new(*about, lambda: held_out, out, n, seed, train_donors, spots, calibrated)
-
-
-def _current_or_new(
-    inputs: EvaluationInputs,
-    split: str,
-    options: SamplingOptions,
-    opened: Callable[[], EvaluationSet],
-    out: Path,
-    n: int,
-    seed: int,
-    train_donors: int,
-    spots: SpotSettings,
-    calibrated: bool,
-) -> dict[str, Any]:
-    """What is in `out` where the same was asked, else the evaluation of the set that `opened` gives."""
     own: dict[str, Any] = {} if spots == PLAIN else {"spots": spots.protocol()}
     own |= {"sampling": options.given} if options.given else {}
     own |= {"calibrated": True} if calibrated else {}
@@ -112,7 +80,7 @@ def _current_or_new(
     request = inputs.request(protocol)
     result = read_current(out / RESULT, request)
     if result is None:
-        held_out = opened()
+        held_out = held_out or open_evaluation_set(inputs, split, need="profiles", device=device, options=options)
         with stating(held_out.claim):
             result = {KEY: request} | _evaluate(held_out, out, n, seed, train_donors, spots, calibrated)
             write_page(out / PAGE, result, out)
