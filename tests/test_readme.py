@@ -85,7 +85,6 @@ OTHERS = {  # options that pages name of programs that aren't ours
     "--gpus-per-task": "srun",
     "--nproc_per_node": "torchrun",
     "--all": "benchmarks/real_pairs.py",
-    "--batches": "benchmarks/fid.py",
 }
 ELSEWHERE = {  # commands that another check runs
     "make demo": "tests/article/test_demo.py, at short scale",
@@ -95,9 +94,9 @@ ELSEWHERE = {  # commands that another check runs
     "make lint": ".ci/run",
     "make servers": ".ci/run",
     "make test-guards": ".ci/run",
-    "make test-slow": "by hand",
+    "make test-slow": "weekly.yaml",
     "make test-slurm": ".ci/run",
-    "make test-oldest": "by hand",
+    "make test-oldest": "weekly.yaml",
     "make bench": "by hand",
     "mlflow ui": "a server",
     ".venv/bin/pre-commit install": "changes the repository",

@@ -167,10 +167,7 @@ class EvaluationSet:
 
     def need_tiles(self) -> None:
         """Raise `ValueError` where the evaluated split has no real tiles."""
-        if self.rows.empty:
-            raise ValueError(
-                f"No slide of split {self.split} has tiles of a tissue that the models know, and a profile."
-            )
+        _need_tiles(self.rows, self.split)
 
     def need_mpp(self) -> float:
         """µm per px of the model's tiles; raises `ValueError` where it is unknown, since nothing can be measured."""
@@ -242,6 +239,8 @@ def make_evaluation_set(
     pictured = pictured.drop_duplicates(_key(shards))
     rows = pictured[(pictured["split"] == split) & pictured["tissue"].isin(tissues)].sort_values(_key(shards))
     rows = rows[["slide", "sample", "donor", "tissue", "tiles"]].reset_index(drop=True)
+    if need == "tiles":
+        _need_tiles(rows, split)
     if expression is not None and not evaluated.any():
         raise ValueError(f"{inputs.expression} has no profile of {', '.join(tissues)} in split {split}.")
     by = split_by(cohort, str(inputs.cohort))
@@ -254,7 +253,7 @@ def make_evaluation_set(
             refuse_seen(donors, model.train_donors, split, "a model", "the cohort table that it was trained with")
     if split != "train" and by in ("section", "block"):
         _refuse_other_split(inputs, by)
-    held_out = EvaluationSet(
+    return EvaluationSet(
         inputs,
         split,
         list(models),
@@ -270,9 +269,11 @@ def make_evaluation_set(
         has_own_people(cohort),
         by,
     )
-    if need == "tiles":
-        held_out.need_tiles()
-    return held_out
+
+
+def _need_tiles(rows: pd.DataFrame, split: str) -> None:
+    if rows.empty:
+        raise ValueError(f"No slide of split {split} has tiles of a tissue that the models know, and a profile.")
 
 
 def has_own_people(cohort: pd.DataFrame) -> bool:
