@@ -42,7 +42,7 @@ def explorer(service: ExplorerService, address: Address, rate: float = RATE, clo
     shell = Shell(address, ("e",), rate, clock, most_bytes, headers)
     app = shell.app
     opened = Buckets(rate=0.5, burst=60, clock=clock)
-    of_address = Buckets(VISITORS * rate, int(6 * VISITORS * rate), clock=clock)
+    of_address = Buckets(VISITORS * rate, clock=clock)
     first, listed, claim = first_profile(explored), profile_list(explored), claim_of(explored.model.split_by)
     numbers = {number for _, rows in listed for number, _ in rows}
 

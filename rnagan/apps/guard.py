@@ -43,7 +43,7 @@ class Guard:
     ) -> None:
         self._app, self._hosts, self._private = app, {host.lower() for host in hosts}, set(private)
         self._most_bytes, self._headers = most_bytes, HEADERS | dict(headers or {})
-        self._of_links, self._of_addresses = (Buckets(rate, int(6 * rate), clock=clock) for _ in range(2))
+        self._of_links, self._of_addresses = (Buckets(rate, clock=clock) for _ in range(2))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

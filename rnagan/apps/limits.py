@@ -9,11 +9,11 @@ Clock = Callable[[], float]  # seconds
 
 
 class Buckets:
-    """A bucket of `burst` requests for each key, refilled at `rate` a second. At most `keys` are kept, the least recent
-    forgotten first. `clock`: seconds, for tests."""
+    """A bucket of `burst` requests (0: those of six seconds) for each key, refilled at `rate` a second. At most `keys`
+    are kept, the least recent forgotten first. `clock`: seconds, for tests."""
 
-    def __init__(self, rate: float, burst: int, keys: int = 10_000, clock: Clock = time.monotonic) -> None:
-        self._rate, self._burst, self._keys, self._clock = rate, burst, keys, clock
+    def __init__(self, rate: float, burst: int = 0, keys: int = 10_000, clock: Clock = time.monotonic) -> None:
+        self._rate, self._burst, self._keys, self._clock = rate, burst or int(6 * rate), keys, clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # requests left, and when that was
         self._lock = threading.Lock()
 
