@@ -24,7 +24,7 @@ from rnagan.cohort.table import claim_of
 
 LISTED = 300  # profiles of a tissue in the list
 VISITORS = 10  # as fast as so many visits may all of an address ask together: behind a proxy all have the proxy's
-POLICY = HEADERS["Content-Security-Policy"].replace("img-src 'self'", "img-src 'self' data:; connect-src 'self'")
+POLICY = HEADERS["Content-Security-Policy"] + "; connect-src 'self'"
 _NUMBER = re.compile(f"[1-{TILES}]")
 
 

@@ -112,7 +112,7 @@ class Shell:
 
         @self.app.get("/favicon.ico")
         def icon() -> Response:
-            return Response(status_code=204)  # browsers ask for it; there is none
+            return Response(status_code=204)  # asked for beside a file opened by itself; pages name an empty one
 
         self.app.add_exception_handler(404, self._error)
         self.app.add_exception_handler(405, self._error)

@@ -27,7 +27,7 @@ def open_page(browser: Browser, view: str) -> Page:
     problems: list[str] = []
     page.problems = problems  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda said: problems.append(f"{said.text}: {said.location}") if said.type == "error" else None)
     page.on("request", lambda asked: None if _is_here(asked.url) else problems.append(asked.url))
     return page
 
