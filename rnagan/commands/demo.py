@@ -34,7 +34,7 @@ from rnagan.commands import options
     type=click.Choice(["full", "short", "toy"]),
     default="full",
     show_default=True,
-    help="full takes 12 to 17 minutes on two CPU cores, short 5, toy 2; a toy model learns nothing.",
+    help="full takes 12 to 18 minutes on two CPU cores, short 5, toy 2; a toy model learns nothing.",
 )
 def main(source: Path | None, unpaired: bool, out: Path | None, data: Path | None, scale: str) -> None:
     from rnagan.article.demos import run_demo
